@@ -1,0 +1,140 @@
+//! Sizes, durations, rates and address ranges: from text and back.
+//!
+//! Every error says what would have been right, never what was written.
+
+use super::settings::{Network, Rate};
+use std::{net::IpAddr, time::Duration};
+
+/// Why a text is not a quantity: what would have been right.
+pub(super) type Expected = &'static str;
+
+const DURATION: Expected = "write a number and a unit: `500ms`, `30s`, `5m`, `2h`, `30d`";
+const SIZE: Expected = "write a number and a unit: `64KiB`, `4MiB`, `1GiB`";
+const RATE: Expected = "write how many per how long: `10/min`, `5/s`, `1000/h`, `1/30s`";
+const NETWORK: Expected = "write an address or a range of addresses: `10.0.0.0/8`, `fd00::/8`, `192.0.2.7`";
+
+/// Reads `30s`.
+pub(super) fn duration(text: &str) -> Result<Duration, Expected> {
+    let (count, unit) = number(text).ok_or(DURATION)?;
+    let millis = match unit {
+        "ms" => 1,
+        "s" => 1_000,
+        "m" | "min" => 60_000,
+        "h" => 3_600_000,
+        "d" => 86_400_000,
+        _ => return Err(DURATION),
+    };
+    count.checked_mul(millis).map(Duration::from_millis).ok_or(DURATION)
+}
+
+/// Reads `4MiB`; a bare number is bytes.
+pub(super) fn size(text: &str) -> Result<u64, Expected> {
+    let (count, unit) = number(text).ok_or(SIZE)?;
+    let bytes = match unit {
+        "" | "B" => 1,
+        "kB" | "KB" => 1_000,
+        "KiB" => 1 << 10,
+        "MB" => 1_000_000,
+        "MiB" => 1 << 20,
+        "GB" => 1_000_000_000,
+        "GiB" => 1 << 30,
+        _ => return Err(SIZE),
+    };
+    count.checked_mul(bytes).ok_or(SIZE)
+}
+
+/// Reads `10/min`.
+pub(super) fn rate(text: &str) -> Result<Rate, Expected> {
+    let (count, per) = text.split_once('/').ok_or(RATE)?;
+    let count = count.trim().parse().ok().filter(|count| *count > 0).ok_or(RATE)?;
+    let per = match per.trim() {
+        "s" | "sec" | "second" => Duration::from_secs(1),
+        "m" | "min" | "minute" => Duration::from_mins(1),
+        "h" | "hour" => Duration::from_hours(1),
+        "d" | "day" => Duration::from_hours(24),
+        other => duration(other).ok().filter(|per| !per.is_zero()).ok_or(RATE)?,
+    };
+    Ok(Rate { count, per })
+}
+
+/// Reads `10.0.0.0/8`.
+pub(super) fn network(text: &str) -> Result<Network, Expected> {
+    let (address, prefix) = match text.split_once('/') {
+        Some((address, prefix)) => (address, Some(prefix)),
+        None => (text, None),
+    };
+    let address: IpAddr = address.parse().map_err(|_| NETWORK)?;
+    let longest = if address.is_ipv4() { 32 } else { 128 };
+    let prefix = match prefix {
+        Some(prefix) => prefix.parse().ok().filter(|prefix| *prefix <= longest).ok_or(NETWORK)?,
+        None => longest,
+    };
+    Ok(Network { address, prefix })
+}
+
+/// Prints a duration the way [`duration`] reads it, in the largest unit that loses nothing.
+pub(super) fn print_duration(value: Duration) -> String {
+    let millis = value.as_millis();
+    for (unit, size) in [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000)] {
+        if millis >= size && millis.is_multiple_of(size) {
+            return format!("{}{unit}", millis / size);
+        }
+    }
+    format!("{millis}ms")
+}
+
+/// Splits `30s` into its number and its unit.
+fn number(text: &str) -> Option<(u64, &str)> {
+    let text = text.trim();
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (count, unit) = text.split_at_checked(digits)?;
+    Some((count.parse().ok()?, unit.trim_start()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_read_back_what_they_print() {
+        for text in ["1ms", "1500ms", "30s", "5m", "2h", "30d", "0ms"] {
+            assert_eq!(duration(text).map(print_duration).as_deref(), Ok(text));
+        }
+        for text in ["", "30", "s", "1.5s", "-1s", "30 fortnights", "99999999999999999999s", "18446744073709551615d"] {
+            assert!(duration(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn sizes_need_a_known_unit() {
+        assert_eq!(size("4MiB"), Ok(4 << 20));
+        assert_eq!(size("64 KiB"), Ok(64 << 10));
+        assert_eq!(size("512"), Ok(512));
+        for text in ["", "4 megs", "MiB", "-4MiB", "18446744073709551615GiB"] {
+            assert!(size(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn rates_are_so_many_per_so_long() {
+        assert_eq!(rate("10/min"), Ok(Rate { count: 10, per: Duration::from_mins(1) }));
+        assert_eq!(rate("1/30s"), Ok(Rate { count: 1, per: Duration::from_secs(30) }));
+        for text in ["10", "0/min", "10/", "10/0s", "/min", "10 per min", "-1/s"] {
+            assert!(rate(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn networks_contain_what_shares_their_prefix() {
+        let private = network("10.0.0.0/8").expect("a range");
+        assert!(private.contains("10.255.0.1".parse().expect("an address")));
+        assert!(private.contains("::ffff:10.0.0.1".parse().expect("an address")));
+        assert!(!private.contains("11.0.0.1".parse().expect("an address")));
+        assert!(!private.contains("fd00::1".parse().expect("an address")));
+        assert!(network("0.0.0.0/0").expect("everything").contains("203.0.113.9".parse().expect("an address")));
+        assert!(network("fd00::/8").expect("a range").contains("fd12::1".parse().expect("an address")));
+        for text in ["10.0.0.0/33", "10.0.0/8", "example.com", "", "10.0.0.0/-1"] {
+            assert!(network(text).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,547 @@
+//! What the configuration says, as typed values. Past this point nothing is "maybe valid".
+//!
+//! Pure data: no secret is in here, only names of secrets. Relative paths are already joined with the folder of the
+//! configuration file.
+
+use serde::{Serialize, Serializer};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    net::{IpAddr, SocketAddr},
+    num::NonZeroUsize,
+    path::PathBuf,
+    time::Duration,
+};
+use url::Url;
+use vocab::{AgentId, Class, EnvironmentName, RoleName, SecretName, ServerName};
+
+/// The whole configuration.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(crate) struct Settings {
+    /// Where agents connect.
+    pub(crate) listen: SocketAddr,
+    /// What clients dial, where it differs from `listen`.
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "optional_text")]
+    pub(crate) public_url: Option<Url>,
+    /// The management listener.
+    pub(crate) admin: Admin,
+    /// The data directory.
+    pub(crate) data: PathBuf,
+    /// Worker threads of the data plane; none: one per core.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) workers: Option<NonZeroUsize>,
+    /// Upstream servers.
+    pub(crate) servers: BTreeMap<ServerName, Server>,
+    /// The registry of agents.
+    pub(crate) agents: BTreeMap<AgentId, Agent>,
+    /// Issuers whose tokens are accepted.
+    pub(crate) issuers: Vec<Issuer>,
+    /// Where the policies are.
+    pub(crate) policies: PolicyFiles,
+    /// Rate and concurrency limits, in the order of the file.
+    pub(crate) limits: Vec<Limit>,
+    /// What detectors do.
+    pub(crate) detect: Detect,
+    /// The log.
+    pub(crate) log: Log,
+    /// Telemetry that leaves the machine.
+    pub(crate) telemetry: Telemetry,
+    /// Bounds of everything that could grow.
+    pub(crate) bounds: Bounds,
+    /// The vault.
+    pub(crate) vault: VaultSettings,
+    /// Proxies whose `Forwarded` and `X-Forwarded-*` headers are believed.
+    pub(crate) trusted_proxies: Vec<Network>,
+    /// `Origin` values that browsers may send, beside the gateway's own.
+    pub(crate) origins: Vec<String>,
+    /// `Host` values that are served, beside the listener's own and that of `public_url`.
+    pub(crate) hosts: Vec<String>,
+    /// The agent that calls without a credential are taken for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) danger_allow_anonymous: Option<AgentId>,
+    /// Serve plain HTTP off loopback although no proxy with TLS is declared.
+    pub(crate) danger_plain_http: bool,
+}
+
+/// The management listener.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(crate) struct Admin {
+    /// Where it listens.
+    pub(crate) listen: SocketAddr,
+}
+
+/// One upstream MCP server.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(crate) struct Server {
+    /// How it is reached.
+    #[serde(flatten)]
+    pub(crate) reach: Reach,
+    /// The environment it belongs to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) environment: Option<EnvironmentName>,
+    /// Secrets that its calls are given.
+    pub(crate) credentials: Vec<Credential>,
+    /// Client headers that travel on, in lower case.
+    pub(crate) headers: Vec<String>,
+    /// The operator's classification, in the order of the file; the first glob that matches a name counts.
+    pub(crate) tools: Vec<ToolRule>,
+    /// The longest a call may take until its answer begins.
+    #[serde(serialize_with = "duration")]
+    pub(crate) deadline: Duration,
+    /// The most calls in flight at one time.
+    pub(crate) calls_in_flight: usize,
+    /// Which revisions of the protocol it is spoken to in.
+    pub(crate) era: EraChoice,
+}
+
+/// How a server is reached.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(untagged)]
+pub(crate) enum Reach {
+    /// Over HTTP.
+    Http {
+        /// Its endpoint.
+        #[serde(serialize_with = "text")]
+        url: Url,
+        /// Private and loopback addresses are allowed.
+        internal: bool,
+        /// A file of trusted roots (PEM) instead of the system's.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        ca: Option<PathBuf>,
+    },
+    /// As a child process over stdin and stdout.
+    Command {
+        /// The program.
+        program: String,
+        /// Its arguments.
+        arguments: Vec<String>,
+        /// Its working directory; the folder of the configuration file unless given.
+        directory: PathBuf,
+        /// Plain variables of its environment. Secrets come from the vault, by `credential: { env: …, secret: … }`.
+        env: BTreeMap<String, Hidden>,
+        /// One process serves every caller.
+        shared: bool,
+        /// The most memory it may have, in bytes.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        memory: Option<u64>,
+    },
+}
+
+/// One secret and where it goes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct Credential {
+    /// Its name in the vault.
+    pub(crate) secret: SecretName,
+    /// Where it goes.
+    #[serde(flatten)]
+    pub(crate) place: Place,
+}
+
+/// Where a secret goes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Place {
+    /// `Authorization: Bearer …`.
+    Bearer,
+    /// A header, in lower case.
+    Header(String),
+    /// A parameter of the query.
+    Query(String),
+    /// A variable of the child's environment.
+    Env(String),
+}
+
+/// What the operator says about tools.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct ToolRule {
+    /// Names it speaks of; `*` matches any run of characters.
+    pub(crate) glob: String,
+    /// The class, beating the server's annotations.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) class: Option<Class>,
+    /// Labels that policies may ask for.
+    pub(crate) labels: Vec<String>,
+    /// Calls are not checked against the tool's schema.
+    pub(crate) danger_skip_schema: bool,
+}
+
+/// Which revisions of the protocol a server is spoken to in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum EraChoice {
+    /// Found out by asking.
+    Auto,
+    /// Revisions up to 2025-11-25.
+    Legacy,
+    /// Revision 2026-07-28 and later.
+    Modern,
+    /// Either, as the client.
+    Both,
+}
+
+/// One registered agent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct Agent {
+    /// Roles it has by itself; those of its token are added.
+    pub(crate) roles: Vec<RoleName>,
+    /// Environments it may reach; none: any.
+    pub(crate) environments: Vec<EnvironmentName>,
+    /// Groups it is in.
+    pub(crate) groups: Vec<String>,
+    /// Its calls are refused.
+    pub(crate) disabled: bool,
+}
+
+/// A token issuer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct Issuer {
+    /// The `iss` of its tokens, as written: it is compared as text.
+    pub(crate) url: String,
+    /// Accepted `aud` values; never empty.
+    pub(crate) audiences: Vec<String>,
+    /// Where its keys are.
+    pub(crate) jwks: Jwks,
+    /// Accepted signature algorithms; never empty.
+    pub(crate) algorithms: Vec<Algorithm>,
+    /// The claim that names the agent, as a path: `azp`, `realm_access.roles`.
+    pub(crate) agent: String,
+    /// The claim that names the user.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) user: Option<String>,
+    /// The claim that lists roles.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) roles: Option<String>,
+    /// The claim that lists groups.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) groups: Option<String>,
+    /// The claim that lists scopes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) scopes: Option<String>,
+    /// The `typ` its tokens must carry; none: any that is not an ID token's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) token_type: Option<String>,
+    /// Tolerated difference of clocks.
+    #[serde(serialize_with = "duration")]
+    pub(crate) leeway: Duration,
+    /// Its keys may come from a private address and over plain HTTP.
+    pub(crate) internal: bool,
+}
+
+/// Where an issuer's keys are.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Jwks {
+    /// OpenID Connect discovery at the issuer's URL.
+    Discovery,
+    /// This URL.
+    Url(#[serde(serialize_with = "text")] Url),
+    /// This file.
+    File(PathBuf),
+}
+
+/// A signature algorithm of tokens. Symmetric ones and `none` do not exist here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub(crate) enum Algorithm {
+    #[serde(rename = "RS256")]
+    Rs256,
+    #[serde(rename = "RS384")]
+    Rs384,
+    #[serde(rename = "RS512")]
+    Rs512,
+    #[serde(rename = "PS256")]
+    Ps256,
+    #[serde(rename = "PS384")]
+    Ps384,
+    #[serde(rename = "PS512")]
+    Ps512,
+    #[serde(rename = "ES256")]
+    Es256,
+    #[serde(rename = "ES384")]
+    Es384,
+    #[serde(rename = "EdDSA")]
+    EdDsa,
+}
+
+/// Where the policies are.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct PolicyFiles {
+    /// The globs, as written.
+    pub(crate) patterns: Vec<String>,
+    /// The files they matched, sorted, test cases left out.
+    pub(crate) files: Vec<PathBuf>,
+}
+
+/// One limit.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct Limit {
+    /// Glob over agents; each agent has a bucket of its own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) agent: Option<String>,
+    /// Glob over `server/name`; each tool has a bucket of its own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) tool: Option<String>,
+    /// Glob over servers; each server has a bucket of its own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) server: Option<String>,
+    /// Glob over tenants; each tenant has a bucket of its own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) tenant: Option<String>,
+    /// The lasting rate.
+    pub(crate) rate: Rate,
+    /// Calls that may come at once; the count of `rate` unless given.
+    pub(crate) burst: u32,
+    /// Calls that may be under way at one time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) concurrency: Option<u32>,
+}
+
+/// So many per so long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Rate {
+    /// How many; at least one.
+    pub(crate) count: u32,
+    /// In how long.
+    pub(crate) per: Duration,
+}
+
+/// What detectors do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub(crate) struct Detect {
+    /// The detector of secrets.
+    pub(crate) secrets: DetectSecrets,
+}
+
+/// What the detector of secrets does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub(crate) struct DetectSecrets {
+    /// In what servers send; never [`DetectMode::Refuse`].
+    pub(crate) results: DetectMode,
+    /// In what agents send.
+    pub(crate) arguments: DetectMode,
+}
+
+/// What is done with what was found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum DetectMode {
+    /// Nothing is looked for.
+    Off,
+    /// It is recorded.
+    Report,
+    /// It is recorded and replaced.
+    Mask,
+    /// The call is refused.
+    Refuse,
+}
+
+/// The log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub(crate) struct Log {
+    /// When an intent must be on disk.
+    pub(crate) durability: Durability,
+}
+
+/// When an intent must be on disk before its call leaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Durability {
+    /// Where the call changes state or its class is unknown.
+    ByRisk,
+    /// Always.
+    Strict,
+}
+
+/// Telemetry that leaves the machine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct Telemetry {
+    /// OTLP over HTTP; off unless configured.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) otlp: Option<Otlp>,
+}
+
+/// OTLP over HTTP.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct Otlp {
+    /// The collector's base address; `/v1/traces` and `/v1/metrics` are appended.
+    #[serde(serialize_with = "text")]
+    pub(crate) endpoint: Url,
+}
+
+/// Bounds of everything that could grow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub(crate) struct Bounds {
+    /// Bytes of one request body.
+    pub(crate) body: usize,
+    /// Bytes of one answer that is not streamed, and of one event or line of those that are.
+    pub(crate) answer: usize,
+    /// Depth of JSON.
+    pub(crate) depth: usize,
+    /// The longest until an answer begins, where the server says nothing else.
+    #[serde(serialize_with = "duration")]
+    pub(crate) deadline: Duration,
+    /// The longest silence of a stream.
+    #[serde(serialize_with = "duration")]
+    pub(crate) stream_idle: Duration,
+    /// Sessions of one principal.
+    pub(crate) sessions_per_principal: usize,
+    /// Child processes at one time.
+    pub(crate) children: usize,
+}
+
+/// The vault.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct VaultSettings {
+    /// Where the master key is.
+    pub(crate) key: KeySource,
+}
+
+/// Where the master key is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum KeySource {
+    /// The data directory's own file, made on first start.
+    Data,
+    /// This file.
+    File(PathBuf),
+    /// This variable of the environment.
+    Env(String),
+    /// The output of this command.
+    Command(Vec<String>),
+}
+
+/// A range of addresses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Network {
+    /// Its first address.
+    pub(crate) address: IpAddr,
+    /// How many leading bits count.
+    pub(crate) prefix: u8,
+}
+
+/// A value that is compared but not shown.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct Hidden(String);
+
+impl Hidden {
+    /// Takes a value out of sight.
+    pub(crate) const fn new(value: String) -> Self {
+        Self(value)
+    }
+
+    /// The value.
+    pub(crate) fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Hidden {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[hidden]")
+    }
+}
+
+impl Serialize for Hidden {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str("[hidden]")
+    }
+}
+
+impl fmt::Display for Rate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.count, super::quantity::print_duration(self.per))
+    }
+}
+
+impl Serialize for Rate {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl fmt::Display for Network {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.address, self.prefix)
+    }
+}
+
+impl Serialize for Network {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl Network {
+    /// Whether `address` is in this range. An IPv4 address written as IPv6 counts as the IPv4 address.
+    pub(crate) fn contains(&self, address: IpAddr) -> bool {
+        match (self.address, address.to_canonical()) {
+            (IpAddr::V4(base), IpAddr::V4(other)) => {
+                let mask = u32::MAX.checked_shl(32 - u32::from(self.prefix.min(32))).unwrap_or(0);
+                (base.to_bits() ^ other.to_bits()) & mask == 0
+            }
+            (IpAddr::V6(base), IpAddr::V6(other)) => {
+                let mask = u128::MAX.checked_shl(128 - u32::from(self.prefix.min(128))).unwrap_or(0);
+                (base.to_bits() ^ other.to_bits()) & mask == 0
+            }
+            (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => false,
+        }
+    }
+}
+
+impl Settings {
+    /// What holds without a configuration file, with `data` as the data directory.
+    pub(crate) fn empty(data: PathBuf) -> Self {
+        Self {
+            listen: super::key::LISTEN,
+            public_url: None,
+            admin: Admin { listen: super::key::ADMIN_LISTEN },
+            data,
+            workers: None,
+            servers: BTreeMap::new(),
+            agents: BTreeMap::new(),
+            issuers: Vec::new(),
+            policies: PolicyFiles { patterns: Vec::new(), files: Vec::new() },
+            limits: Vec::new(),
+            detect: Detect {
+                secrets: DetectSecrets { results: DetectMode::Mask, arguments: DetectMode::Report },
+            },
+            log: Log { durability: Durability::ByRisk },
+            telemetry: Telemetry { otlp: None },
+            bounds: Bounds::default(),
+            vault: VaultSettings { key: KeySource::Data },
+            trusted_proxies: Vec::new(),
+            origins: Vec::new(),
+            hosts: Vec::new(),
+            danger_allow_anonymous: None,
+            danger_plain_http: false,
+        }
+    }
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self {
+            body: 4 << 20,
+            answer: 16 << 20,
+            depth: 64,
+            deadline: Duration::from_secs(60),
+            stream_idle: Duration::from_secs(300),
+            sessions_per_principal: 64,
+            children: 64,
+        }
+    }
+}
+
+fn duration<S: Serializer>(value: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&super::quantity::print_duration(*value))
+}
+
+fn text<T: fmt::Display, S: Serializer>(value: &T, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(value)
+}
+
+fn optional_text<T: fmt::Display, S: Serializer>(value: &Option<T>, serializer: S) -> Result<S::Ok, S::Error> {
+    match value {
+        Some(value) => serializer.collect_str(value),
+        None => serializer.serialize_none(),
+    }
+}
