@@ -1,0 +1,307 @@
+//! Resolve, judge, connect to the very address that was judged, send, wait for the head.
+//!
+//! The only place in Durward that opens an outbound connection.
+
+use crate::{
+    Body, EgressFault, Endpoint, Phase, Resolver, Roots, TlsError, address,
+    endpoint::Address,
+    pool::{Key, Lease, Sender},
+};
+use bytes::{Bytes, BytesMut};
+use http::{
+    HeaderValue, Method, Request, Response, StatusCode, Uri,
+    header::{ACCEPT, CONTENT_LENGTH, HOST, HeaderMap, TRANSFER_ENCODING},
+};
+use http_body_util::{BodyExt, Full};
+use hyper_util::rt::TokioIo;
+use rustls::ClientConfig;
+use std::{
+    fmt, io,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+    time::{Instant, timeout_at},
+};
+use tokio_rustls::TlsConnector;
+use url::Url;
+
+/// The longest head of an answer, in bytes.
+const HEAD: usize = 64 * 1024;
+
+/// What a connector needs to know.
+#[derive(Debug)]
+pub struct Settings {
+    /// Whom TLS trusts where an endpoint says nothing else.
+    pub roots: Roots,
+    /// Where addresses come from.
+    pub resolver: Resolver,
+    /// How long resolving, connecting and the TLS handshake may take together.
+    pub connect_deadline: Duration,
+}
+
+impl Default for Settings {
+    /// The system's roots and names, 10 seconds.
+    fn default() -> Self {
+        Self { roots: Roots::system(), resolver: Resolver::System, connect_deadline: Duration::from_secs(10) }
+    }
+}
+
+/// The outbound connector. One for the whole process; idle connections belong to the thread that opened them.
+pub struct Egress {
+    id: u64,
+    resolver: Resolver,
+    client: Arc<ClientConfig>,
+    trusts_nobody: bool,
+    connect_deadline: Duration,
+}
+
+impl Egress {
+    /// Sets up TLS. Opens no connection.
+    pub fn new(settings: Settings) -> Result<Self, TlsError> {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        Ok(Self {
+            id: NEXT.fetch_add(1, Ordering::Relaxed),
+            client: settings.roots.client()?,
+            trusts_nobody: settings.roots.is_empty(),
+            resolver: settings.resolver,
+            connect_deadline: settings.connect_deadline,
+        })
+    }
+
+    /// Sends a request and returns its answer once the head is there.
+    ///
+    /// `credential` says who may share a connection: same value, same connections. The request's URI gives path
+    /// and query ([`Endpoint::uri`]); `Host` and the framing headers are set here. `deadline` ends
+    /// when the head has arrived; the body is the caller's to time. A redirect is an answer
+    /// like any other. Must run inside a tokio runtime.
+    pub async fn send(
+        &self,
+        endpoint: &Endpoint,
+        credential: u64,
+        request: Request<Full<Bytes>>,
+        deadline: Duration,
+    ) -> Result<Response<Body>, EgressFault> {
+        let key = Key { egress: self.id, endpoint: endpoint.id, credential };
+        let until = Instant::now() + deadline;
+        let mut request = prepare(endpoint, request);
+        if let Some(lease) = Lease::take(key) {
+            match exchange(endpoint, lease, request, until, deadline).await {
+                Ok(response) => return Ok(response),
+                // The server dropped the idle connection; hyper hands back what it never wrote.
+                Err(Failed { unsent: Some(unsent), .. }) => request = *unsent,
+                Err(Failed { fault, .. }) => return Err(fault),
+            }
+        }
+        let lease = Lease::new(self.open(endpoint, until, deadline).await?, key);
+        exchange(endpoint, lease, request, until, deadline).await.map_err(|failed| failed.fault)
+    }
+
+    /// Gets one small document, over a connection of its own. `limit` bounds the answer in bytes, `deadline` the whole of it.
+    pub async fn fetch(
+        &self,
+        url: &Url,
+        internal: bool,
+        limit: usize,
+        deadline: Duration,
+    ) -> Result<(StatusCode, Bytes), EgressFault> {
+        let endpoint = Endpoint::new(url, internal, None)?;
+        let until = Instant::now() + deadline;
+        let mut request = Request::new(Full::default());
+        *request.method_mut() = Method::GET;
+        *request.uri_mut() = endpoint.uri().clone();
+        request.headers_mut().insert(ACCEPT, HeaderValue::from_static("application/json"));
+
+        let mut sender = self.open(&endpoint, until, deadline).await?;
+        let sent = sender.send_request(prepare(&endpoint, request));
+        let late = |phase| EgressFault::Timeout { host: endpoint.host().to_owned(), phase, after: deadline };
+        let response = timeout_at(until, sent).await.map_err(|_| late(Phase::Head))?;
+        let (head, mut body) = response.map_err(|cause| broken(&endpoint, cause))?.into_parts();
+        let mut text = BytesMut::new();
+        while let Some(frame) = timeout_at(until, body.frame()).await.map_err(|_| late(Phase::Body))? {
+            let Ok(data) = frame.map_err(|cause| broken(&endpoint, cause))?.into_data() else { continue };
+            if text.len() + data.len() > limit {
+                return Err(EgressFault::TooLarge { host: endpoint.host().to_owned(), limit });
+            }
+            text.extend_from_slice(&data);
+        }
+        Ok((head.status, text.freeze()))
+    }
+
+    /// Opens a connection, within the connect deadline and the caller's.
+    async fn open(&self, endpoint: &Endpoint, until: Instant, deadline: Duration) -> Result<Sender, EgressFault> {
+        let after = self.connect_deadline.min(deadline);
+        let until = until.min(Instant::now() + self.connect_deadline);
+        timeout_at(until, async {
+            let stream = self.dial(endpoint, until).await?;
+            match &endpoint.secure {
+                None => start(endpoint, stream).await,
+                Some(secure) => {
+                    let fault = |cause| EgressFault::Tls { host: endpoint.host().to_owned(), cause };
+                    if secure.client.is_none() && self.trusts_nobody {
+                        return Err(fault(io::Error::other("this system has no trusted certificates")));
+                    }
+                    let client = secure.client.as_ref().unwrap_or(&self.client);
+                    let connector = TlsConnector::from(Arc::clone(client));
+                    let stream = connector.connect(secure.name.clone(), stream).await.map_err(fault)?;
+                    start(endpoint, stream).await
+                }
+            }
+        })
+        .await
+        .unwrap_or_else(|_| {
+            Err(EgressFault::Timeout { host: endpoint.host().to_owned(), phase: Phase::Connect, after })
+        })
+    }
+
+    /// Connects to the first address that may be dialled and answers.
+    async fn dial(&self, endpoint: &Endpoint, until: Instant) -> Result<TcpStream, EgressFault> {
+        let host = || endpoint.host().to_owned();
+        let addresses = match endpoint.address {
+            Address::Literal(address) => vec![SocketAddr::new(address, endpoint.port)],
+            Address::Name => {
+                let found = self.resolver.lookup(endpoint.host(), endpoint.port).await;
+                found.map_err(|cause| EgressFault::Resolve { host: host(), cause })?
+            }
+        };
+        // SECURITY: what is judged here is what is dialled below; the name is not asked again in between.
+        let mut allowed = Vec::with_capacity(addresses.len());
+        let mut fault = None;
+        for address in addresses {
+            match address::judge(address.ip()).blocked(endpoint.internal) {
+                None => allowed.push(address),
+                Some(what) => {
+                    let internal = endpoint.internal;
+                    fault.get_or_insert(EgressFault::Blocked { host: host(), address: address.ip(), what, internal });
+                }
+            }
+        }
+        for (tried, address) in allowed.iter().enumerate() {
+            // One address that swallows packets must not use up the time of the others.
+            let left = u32::try_from(allowed.len() - tried).unwrap_or(u32::MAX);
+            let patience = Instant::now() + until.saturating_duration_since(Instant::now()) / left;
+            let cause = match timeout_at(patience, connect(*address)).await {
+                Ok(Ok(stream)) => return Ok(stream),
+                Ok(Err(cause)) => cause,
+                Err(_) => io::Error::from(io::ErrorKind::TimedOut),
+            };
+            fault = Some(EgressFault::Connect { host: host(), address: *address, cause });
+        }
+        Err(fault.unwrap_or_else(|| {
+            let cause = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+            EgressFault::Resolve { host: host(), cause }
+        }))
+    }
+}
+
+impl fmt::Debug for Egress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Egress")
+            .field("id", &self.id)
+            .field("connect_deadline", &self.connect_deadline)
+            .finish_non_exhaustive()
+    }
+}
+
+async fn connect(address: SocketAddr) -> io::Result<TcpStream> {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this is the room of outbound connections; the address has been judged"
+    )]
+    let stream = TcpStream::connect(address).await?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
+/// Starts HTTP on a fresh connection and leaves its driver to the runtime.
+async fn start<S>(endpoint: &Endpoint, stream: S) -> Result<Sender, EgressFault>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let unsent = |cause| EgressFault::Unsent { host: endpoint.host().to_owned(), cause };
+    let (mut sender, driver) = hyper::client::conn::http1::Builder::new()
+        .max_buf_size(HEAD)
+        .handshake(TokioIo::new(stream))
+        .await
+        .map_err(unsent)?;
+    tokio::spawn(async move {
+        if let Err(fault) = driver.await {
+            tracing::trace!(%fault, "outbound connection ended");
+        }
+    });
+    sender.ready().await.map_err(unsent)?;
+    Ok(sender)
+}
+
+/// A request that got no answer, and itself if it was never written.
+struct Failed {
+    fault: EgressFault,
+    unsent: Option<Box<Request<Full<Bytes>>>>,
+}
+
+/// Sends over one connection and waits for the head.
+async fn exchange(
+    endpoint: &Endpoint,
+    mut lease: Lease,
+    request: Request<Full<Bytes>>,
+    until: Instant,
+    deadline: Duration,
+) -> Result<Response<Body>, Failed> {
+    let lost = |fault| Failed { fault, unsent: None };
+    let (head, incoming) = match timeout_at(until, lease.sender.try_send_request(request)).await {
+        Ok(Ok(response)) => response.into_parts(),
+        Ok(Err(mut failed)) => {
+            let unsent = failed.take_message().map(Box::new);
+            let cause = failed.into_error();
+            let fault = match unsent {
+                Some(_) => EgressFault::Unsent { host: endpoint.host().to_owned(), cause },
+                None => broken(endpoint, cause),
+            };
+            return Err(Failed { fault, unsent });
+        }
+        Err(_) => {
+            let host = endpoint.host().to_owned();
+            return Err(lost(EgressFault::Timeout { host, phase: Phase::Head, after: deadline }));
+        }
+    };
+    if head.status == StatusCode::SWITCHING_PROTOCOLS {
+        return Err(lost(EgressFault::Http { host: endpoint.host().to_owned(), cause: None }));
+    }
+    if let Some(promised) = keep_alive(&head.headers) {
+        lease.expect_close_after(promised);
+    }
+    Ok(Response::from_parts(head, Body::new(incoming, Some(lease))))
+}
+
+/// Sets what belongs to the connection: target in origin form, `Host`, framing.
+fn prepare(endpoint: &Endpoint, mut request: Request<Full<Bytes>>) -> Request<Full<Bytes>> {
+    if request.uri().authority().is_some() {
+        let target = request.uri().path_and_query().cloned();
+        *request.uri_mut() = target.map_or_else(|| endpoint.uri().clone(), Uri::from);
+    }
+    let headers = request.headers_mut();
+    // SECURITY: hyper believes these two; only the body itself says how long it is.
+    headers.remove(CONTENT_LENGTH);
+    headers.remove(TRANSFER_ENCODING);
+    headers.insert(HOST, endpoint.authority().clone());
+    request
+}
+
+/// What an error after sending means.
+fn broken(endpoint: &Endpoint, cause: hyper::Error) -> EgressFault {
+    let host = endpoint.host().to_owned();
+    if cause.is_parse() { EgressFault::Http { host, cause: Some(cause) } } else { EgressFault::Closed { host, cause } }
+}
+
+/// How long the server keeps an idle connection, where it says so (`Keep-Alive: timeout=5`).
+fn keep_alive(headers: &HeaderMap) -> Option<Duration> {
+    let value = headers.get("keep-alive")?.to_str().ok()?;
+    let seconds = value.split(',').find_map(|part| part.trim().strip_prefix("timeout="))?;
+    seconds.parse().ok().map(Duration::from_secs)
+}

@@ -1,0 +1,191 @@
+//! Where to dial, parsed once at load. Never resolves a name.
+
+use crate::{
+    address,
+    fault::blocked_fix,
+    tls::{Roots, TlsError},
+};
+use http::{HeaderValue, Uri};
+use rustls::{ClientConfig, pki_types::ServerName};
+use std::{
+    fmt,
+    net::IpAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+use url::{Host, Url};
+
+/// Why a URL cannot be dialled.
+#[derive(Debug, thiserror::Error)]
+pub enum EndpointError {
+    /// Neither `http` nor `https`.
+    #[error("`{0}` is not a scheme that can be dialled; use https")]
+    Scheme(String),
+    /// No host, or one that no certificate can name.
+    #[error("the URL names no usable host")]
+    Host,
+    /// The port is 0.
+    #[error("port 0 cannot be dialled")]
+    Port,
+    /// A name or password before `@`.
+    #[error(
+        "a URL must not carry a name or password; put the credential into the vault and name it under `credential`"
+    )]
+    UserInfo,
+    /// Something after `#`.
+    #[error("a URL must not carry a fragment: what follows `#` is never sent")]
+    Fragment,
+    /// Plain HTTP to the outside.
+    #[error(
+        "`{0}` would be dialled without TLS; use https, or mark the server `internal: true` if it is inside your network"
+    )]
+    PlainHttp(String),
+    /// An address that may not be dialled.
+    #[error("{address} is {what} address{}", blocked_fix(*.internal))]
+    Blocked {
+        /// The address.
+        address: IpAddr,
+        /// What kind of address it is, with its article.
+        what: &'static str,
+        /// Whether the target was marked `internal`.
+        internal: bool,
+    },
+    /// The path or query cannot be sent.
+    #[error("the path of the URL cannot be sent")]
+    Path(#[source] http::Error),
+    /// The roots cannot be used.
+    #[error("the trusted certificates cannot be used")]
+    Roots(#[source] TlsError),
+}
+
+/// One place to send requests to. Connections are shared per endpoint value: parsing the same URL again
+/// makes an endpoint that shares none with the first, so that a reload never reuses an old target.
+pub struct Endpoint {
+    pub(crate) id: u64,
+    pub(crate) address: Address,
+    pub(crate) port: u16,
+    pub(crate) secure: Option<Secure>,
+    pub(crate) internal: bool,
+    host: Box<str>,
+    authority: HeaderValue,
+    uri: Uri,
+}
+
+/// How the host is written.
+pub(crate) enum Address {
+    Name,
+    Literal(IpAddr),
+}
+
+/// What TLS needs to know.
+pub(crate) struct Secure {
+    pub(crate) name: ServerName<'static>,
+    /// The endpoint's own trust; `None` is the connector's.
+    pub(crate) client: Option<Arc<ClientConfig>>,
+}
+
+impl Endpoint {
+    /// Parses a URL. `internal` opens private addresses and plain HTTP; `roots` replaces whom TLS trusts.
+    pub fn new(url: &Url, internal: bool, roots: Option<&Roots>) -> Result<Self, EndpointError> {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        let host = url.host().ok_or(EndpointError::Host)?;
+        let https = match url.scheme() {
+            "https" => true,
+            "http" => false,
+            other => return Err(EndpointError::Scheme(other.to_owned())),
+        };
+        if !url.username().is_empty() || url.password().is_some() {
+            return Err(EndpointError::UserInfo);
+        }
+        if url.fragment().is_some() {
+            return Err(EndpointError::Fragment);
+        }
+        let port = url.port_or_known_default().filter(|port| *port != 0).ok_or(EndpointError::Port)?;
+        let address = match host {
+            Host::Domain("") => return Err(EndpointError::Host),
+            Host::Domain(_) => Address::Name,
+            Host::Ipv4(address) => Address::Literal(address.into()),
+            Host::Ipv6(address) => Address::Literal(address.into()),
+        };
+        if let Address::Literal(address) = address
+            && let Some(what) = address::judge(address).blocked(internal)
+        {
+            return Err(EndpointError::Blocked { address, what, internal });
+        }
+        let host = host.to_string();
+        if !https && !internal {
+            return Err(EndpointError::PlainHttp(host));
+        }
+        let secure = if https {
+            let client = roots.map(Roots::client).transpose().map_err(EndpointError::Roots)?;
+            Some(Secure { name: server_name(&address, &host)?, client })
+        } else {
+            None
+        };
+        // The default port is not written: servers compare this with their own name.
+        let authority = match url.port() {
+            Some(port) => format!("{host}:{port}"),
+            None => host.clone(),
+        };
+        Ok(Self {
+            id: NEXT.fetch_add(1, Ordering::Relaxed),
+            address,
+            port,
+            secure,
+            internal,
+            host: host.into_boxed_str(),
+            authority: HeaderValue::try_from(authority).map_err(|_| EndpointError::Host)?,
+            uri: Uri::builder().path_and_query(target(url)).build().map_err(EndpointError::Path)?,
+        })
+    }
+
+    /// Path and query as configured: the URI of a request to exactly this endpoint. Cheap to clone.
+    pub const fn uri(&self) -> &Uri {
+        &self.uri
+    }
+
+    /// The `Host` header: the port only where it is not the scheme's own.
+    pub const fn authority(&self) -> &HeaderValue {
+        &self.authority
+    }
+
+    /// The host, IPv6 addresses in brackets.
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// The port that is dialled.
+    pub const fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Whether the operator marked the target as inside.
+    pub const fn is_internal(&self) -> bool {
+        self.internal
+    }
+}
+
+impl fmt::Debug for Endpoint {
+    /// Leaves path and query out: they can carry a credential.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let scheme = if self.secure.is_some() { "https" } else { "http" };
+        write!(f, "Endpoint({scheme}://{}:{})", self.host, self.port)
+    }
+}
+
+fn target(url: &Url) -> String {
+    match url.query() {
+        Some(query) => format!("{}?{query}", url.path()),
+        None => url.path().to_owned(),
+    }
+}
+
+fn server_name(address: &Address, host: &str) -> Result<ServerName<'static>, EndpointError> {
+    match address {
+        Address::Literal(address) => Ok(ServerName::IpAddress((*address).into())),
+        // Certificates name no trailing dot.
+        Address::Name => ServerName::try_from(host.trim_end_matches('.').to_owned()).map_err(|_| EndpointError::Host),
+    }
+}

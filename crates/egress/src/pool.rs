@@ -1,0 +1,164 @@
+//! Idle connections, one pool per thread. Never opens one and never sends.
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::client::conn::http1::SendRequest;
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+use tokio::time::Instant;
+
+/// The sending half of a connection.
+pub(crate) type Sender = SendRequest<Full<Bytes>>;
+
+/// Idle connections kept per key.
+const PER_KEY: usize = 64;
+/// Idle connections kept per thread.
+const PER_THREAD: usize = 1024;
+/// How long a connection stays idle, unless the server promised less.
+const IDLE: Duration = Duration::from_mins(1);
+/// How often idle connections are looked through.
+const SWEEP: Duration = Duration::from_secs(15);
+
+/// Who may use a connection: connector, endpoint, credential.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Key {
+    pub(crate) egress: u64,
+    pub(crate) endpoint: u64,
+    pub(crate) credential: u64,
+}
+
+/// The idle connections of one thread. The lock is only ever contended when a body ends on another thread.
+#[derive(Default)]
+pub(crate) struct Pool {
+    idle: Mutex<Idle>,
+    sweeping: AtomicBool,
+}
+
+#[derive(Default)]
+struct Idle {
+    by_key: HashMap<Key, Vec<Parked>>,
+    count: usize,
+}
+
+struct Parked {
+    sender: Sender,
+    until: Instant,
+}
+
+thread_local! {
+    static POOL: Arc<Pool> = Arc::default();
+}
+
+/// A connection in use. Dropping it closes the connection; [`Lease::park`] keeps it for the next request.
+pub(crate) struct Lease {
+    pub(crate) sender: Sender,
+    home: Arc<Pool>,
+    key: Key,
+    idle: Duration,
+}
+
+impl Lease {
+    /// An idle connection of this thread that can take a request now.
+    pub(crate) fn take(key: Key) -> Option<Self> {
+        POOL.with(|pool| {
+            let sender = pool.lock().take(key, Instant::now())?;
+            Some(Self { sender, home: Arc::clone(pool), key, idle: IDLE })
+        })
+    }
+
+    /// A new connection, to be parked in this thread's pool.
+    pub(crate) fn new(sender: Sender, key: Key) -> Self {
+        Self { sender, home: POOL.with(Arc::clone), key, idle: IDLE }
+    }
+
+    /// Leaves an idle connection before the server drops it: a request that meets a closing
+    /// connection is lost and must not be repeated.
+    pub(crate) fn expect_close_after(&mut self, promised: Duration) {
+        self.idle = IDLE.min(promised.saturating_sub(Duration::from_secs(1)));
+    }
+
+    /// Makes the connection available again. To be called when the answer has been read to its end.
+    pub(crate) fn park(self) {
+        if self.sender.is_closed() || self.idle.is_zero() {
+            return;
+        }
+        let Self { sender, home, key, idle } = self;
+        home.lock().put(key, Parked { sender, until: Instant::now() + idle });
+        if !home.sweeping.swap(true, Ordering::Relaxed) {
+            tokio::spawn(sweep(Sweeping(Arc::downgrade(&home))));
+        }
+    }
+}
+
+impl Pool {
+    fn lock(&self) -> MutexGuard<'_, Idle> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Idle {
+    /// The connection used last, so that the surplus ages.
+    fn take(&mut self, key: Key, now: Instant) -> Option<Sender> {
+        let parked = self.by_key.get_mut(&key)?;
+        let mut at = parked.len();
+        while at > 0 {
+            at -= 1;
+            let Some(candidate) = parked.get(at) else { break };
+            if candidate.sender.is_closed() || candidate.until <= now {
+                parked.swap_remove(at);
+                self.count -= 1;
+            } else if candidate.sender.is_ready() {
+                self.count -= 1;
+                return Some(parked.remove(at).sender);
+            }
+            // Neither: its driver has not yet seen the end of the last answer.
+        }
+        None
+    }
+
+    fn put(&mut self, key: Key, parked: Parked) {
+        let of_key = self.by_key.entry(key).or_default();
+        if of_key.len() < PER_KEY && self.count < PER_THREAD {
+            of_key.push(parked);
+            self.count += 1;
+        }
+    }
+
+    /// Drops what is closed or too old. Returns whether anything is left.
+    fn sweep(&mut self, now: Instant) -> bool {
+        self.by_key.retain(|_, parked| {
+            parked.retain(|one| !one.sender.is_closed() && one.until > now);
+            !parked.is_empty()
+        });
+        self.count = self.by_key.values().map(Vec::len).sum();
+        self.count > 0
+    }
+}
+
+/// Looks after one pool until it is empty or gone.
+async fn sweep(sweeping: Sweeping) {
+    loop {
+        tokio::time::sleep(SWEEP).await;
+        let Some(pool) = sweeping.0.upgrade() else { return };
+        if !pool.lock().sweep(Instant::now()) {
+            return;
+        }
+    }
+}
+
+/// Lets the next sweeper start, also when a runtime ends and takes this one with it.
+struct Sweeping(Weak<Pool>);
+
+impl Drop for Sweeping {
+    fn drop(&mut self) {
+        if let Some(pool) = self.0.upgrade() {
+            pool.sweeping.store(false, Ordering::Relaxed);
+        }
+    }
+}
