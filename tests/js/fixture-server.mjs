@@ -1,0 +1,125 @@
+// A server of both eras on one URL: sessions for 2025-11-25 and earlier, stateless requests for 2026-07-28.
+//
+//   node fixture-server.mjs --port N      prints "ready http://127.0.0.1:N/mcp" on stderr; 0 picks a free port
+//   node fixture-server.mjs --stdio       the same server on stdin and stdout
+//
+// What it offers is in fixture-catalog.mjs.
+
+import {
+  NodeStreamableHTTPServerTransport,
+  localhostHostValidation,
+  localhostOriginValidation,
+  toNodeHandler,
+  toWebRequest,
+} from '@modelcontextprotocol/node';
+import { createMcpHandler, isInitializeRequest, isLegacyRequest } from '@modelcontextprotocol/server';
+import { serveStdio } from '@modelcontextprotocol/server/stdio';
+import { randomUUID } from 'node:crypto';
+import { createServer } from 'node:http';
+import { parseArgs } from 'node:util';
+
+import { catalog } from './fixture-catalog.mjs';
+
+const BODY_LIMIT = 4 * 1024 * 1024;
+
+const { values: options } = parseArgs({
+  options: { port: { type: 'string', default: '0' }, stdio: { type: 'boolean', default: false } },
+});
+
+if (options.stdio) {
+  const silent = { toolsChanged() {}, promptsChanged() {}, resourceUpdated() {} };
+  serveStdio(({ era }) => catalog({ era, notify: silent }));
+} else {
+  serveHttp(Number(options.port));
+}
+
+function serveHttp(port) {
+  const modern = createMcpHandler(({ era }) => catalog({ era, notify: modern.notify }), { legacy: 'reject' });
+  const answerModern = toNodeHandler(modern);
+  const sessions = new Map();
+  const hostIsLocal = localhostHostValidation();
+  const originIsLocal = localhostOriginValidation();
+
+  const listener = createServer(async (request, response) => {
+    try {
+      if (!hostIsLocal(request, response) || !originIsLocal(request, response)) return;
+      if (request.url?.split('?')[0] !== '/mcp') return void response.writeHead(404).end();
+      const body = await readBody(request);
+      const web = await toWebRequest(request, body.json);
+      if (await isLegacyRequest(web, body.json)) await answerLegacy(request, response, body, { sessions, modern });
+      else await answerModern(request, response, body.json);
+    } catch (cause) {
+      console.error(cause);
+      if (response.headersSent) response.destroy();
+      else fail(response, 500, -32603, 'internal error');
+    }
+  });
+  listener.listen(port, '127.0.0.1', () => console.error(`ready http://127.0.0.1:${listener.address().port}/mcp`));
+  process.on('SIGTERM', () => process.exit(0));
+}
+
+async function answerLegacy(request, response, body, { sessions, modern }) {
+  const id = request.headers['mcp-session-id'];
+  const session = sessions.get(id);
+  if (session) return session.handleRequest(request, response, body.json);
+  if (id !== undefined) return fail(response, 404, -32001, 'session not found');
+  if (request.method !== 'POST' || !opensSession(body.json)) return fail(response, 400, -32000, 'a session id is required');
+
+  const transport = new NodeStreamableHTTPServerTransport({
+    sessionIdGenerator: randomUUID,
+    eventStore: new EventLog(),
+    retryInterval: 500,
+    onsessioninitialized: (opened) => void sessions.set(opened, transport),
+    onsessionclosed: (closed) => void sessions.delete(closed),
+  });
+  await catalog({ era: 'legacy', notify: modern.notify }).connect(transport);
+  await transport.handleRequest(request, response, body.json);
+}
+
+const opensSession = (json) => (Array.isArray(json) ? json : [json]).some((message) => isInitializeRequest(message));
+
+function fail(response, status, code, message) {
+  response.writeHead(status, { 'content-type': 'application/json' });
+  response.end(JSON.stringify({ jsonrpc: '2.0', error: { code, message }, id: null }));
+}
+
+/** The request's body: `json` stays undefined where there is none or it does not parse, for the SDK to refuse. */
+async function readBody(request) {
+  const chunks = [];
+  let size = 0;
+  for await (const chunk of request) {
+    size += chunk.length;
+    if (size > BODY_LIMIT) throw new Error('the body is too large');
+    chunks.push(chunk);
+  }
+  if (size === 0) return {};
+  try {
+    return { json: JSON.parse(Buffer.concat(chunks).toString('utf8')) };
+  } catch {
+    return { json: 'not JSON' };
+  }
+}
+
+/** Events of one session in order, so that a stream can be taken up again after any of them. */
+class EventLog {
+  #events = [];
+
+  async storeEvent(stream, message) {
+    this.#events.push({ stream, message });
+    return String(this.#events.length);
+  }
+
+  async getStreamIdForEventId(id) {
+    return this.#events[Number(id) - 1]?.stream;
+  }
+
+  async replayEventsAfter(id, { send }) {
+    const stream = await this.getStreamIdForEventId(id);
+    if (stream === undefined) throw new Error('unknown event id');
+    for (const [index, event] of [...this.#events.entries()].slice(Number(id))) {
+      const isPriming = Object.keys(event.message).length === 0;
+      if (event.stream === stream && !isPriming) await send(String(index + 1), event.message);
+    }
+    return stream;
+  }
+}
