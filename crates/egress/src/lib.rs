@@ -22,3 +22,6 @@ pub use endpoint::{Endpoint, EndpointError};
 pub use fault::{EgressFault, Phase};
 pub use resolve::{FixedNames, Resolver};
 pub use tls::{Roots, TlsError};
+
+#[cfg(test)]
+mod tests;
