@@ -1,0 +1,35 @@
+//! Protocol text to types, and back without touching what need not change.
+//!
+//! One scan of our own reads a body and says what it is; everything after it works on ranges of
+//! those bytes. No IO, no async, no clock; total on any bytes: nothing here panics, and nothing
+//! recurses deeper than [`Limits::DEEPEST`].
+//!
+//! Read in this order: [`scan`](mod@scan) (what is accepted), [`message`] (what was said), [`header`]
+//! (what HTTP claims about it), [`splice`](mod@splice) (how it is changed), [`sse`] (how it streams).
+
+pub mod error;
+pub mod header;
+mod limits;
+pub mod list;
+pub mod message;
+pub mod method;
+pub mod name;
+pub mod param;
+pub mod scan;
+pub mod splice;
+pub mod sse;
+mod text;
+mod value;
+pub mod version;
+mod walk;
+
+pub use error::error_text;
+pub use header::{HeaderFault, check, name_value};
+pub use limits::Limits;
+pub use list::{Entry, ListFault};
+pub use message::{Kind, Member, Message, id_key};
+pub use method::ListKind;
+pub use scan::{Body, ScanFault, Span, Why, scan, scan_value};
+pub use splice::{quote, splice};
+pub use value::value;
+pub use version::{Era, Revision, key};

@@ -1,0 +1,367 @@
+//! One JSON-RPC message: its bytes, and where the members lie that decide what happens to it.
+//!
+//! Made by [`scan`](crate::scan()) only, so a message in hand is valid. Never changes its bytes.
+
+use crate::{
+    Era, ScanFault, Span,
+    method::{self, Subject},
+    text::unescape,
+    walk,
+};
+use bytes::Bytes;
+use std::{borrow::Cow, fmt, sync::Arc};
+
+/// What a message is (JSON-RPC 2.0 §4, §5).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// Has a method and an id.
+    Request,
+    /// Has a method and no id.
+    Notification,
+    /// Has a result or an error.
+    Response,
+}
+
+/// One message: shared bytes and ranges into them. Cheap to clone.
+#[derive(Clone)]
+pub struct Message {
+    text: Bytes,
+    parts: Parts,
+    kind: Kind,
+    /// The method, where it was sent with escapes.
+    unescaped: Option<Arc<str>>,
+}
+
+/// A value inside a message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Member<'a> {
+    /// Where it lies in [`Message::bytes`].
+    pub span: Span,
+    /// Its text as sent.
+    pub raw: &'a [u8],
+}
+
+impl<'a> Member<'a> {
+    /// What it says, if it is a string.
+    pub fn text(&self) -> Option<Cow<'a, str>> {
+        string(self.raw)
+    }
+
+    /// It as a tree.
+    pub fn value(&self) -> Result<serde_json::Value, ScanFault> {
+        crate::value(self.raw)
+    }
+}
+
+impl Message {
+    /// INVARIANT: `parts` were judged and lie in `text`.
+    pub(crate) fn new(text: Bytes, parts: Parts) -> Self {
+        let kind = if parts.method.is_none() {
+            Kind::Response
+        } else if parts.id.is_none() {
+            Kind::Notification
+        } else {
+            Kind::Request
+        };
+        let unescaped = match parts.method.of(&text).and_then(string) {
+            Some(Cow::Owned(method)) => Some(Arc::from(method)),
+            Some(Cow::Borrowed(_)) | None => None,
+        };
+        Self { text, parts, kind, unescaped }
+    }
+
+    /// What it is.
+    pub const fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// Its whole text as sent. All spans are relative to this.
+    pub const fn bytes(&self) -> &Bytes {
+        &self.text
+    }
+
+    /// The raw text of the id, exactly as sent: `1`, `"1"`, or `null` in an error response. `None` for notifications.
+    pub fn id(&self) -> Option<&str> {
+        self.raw_text(self.parts.id)
+    }
+
+    /// The id and where it lies.
+    pub fn id_member(&self) -> Option<Member<'_>> {
+        self.member(self.parts.id)
+    }
+
+    /// The method; empty for responses.
+    pub fn method(&self) -> &str {
+        if let Some(method) = &self.unescaped {
+            return method;
+        }
+        let raw = self.raw_text(self.parts.method).unwrap_or_default();
+        raw.get(1..raw.len().saturating_sub(1)).unwrap_or_default()
+    }
+
+    /// The raw params.
+    pub fn params(&self) -> Option<&[u8]> {
+        self.parts.params.of(&self.text)
+    }
+
+    /// The raw result.
+    pub fn result(&self) -> Option<&[u8]> {
+        self.parts.result.of(&self.text)
+    }
+
+    /// The params and where they lie.
+    pub fn params_member(&self) -> Option<Member<'_>> {
+        self.member(self.parts.params)
+    }
+
+    /// The result and where it lies.
+    pub fn result_member(&self) -> Option<Member<'_>> {
+        self.member(self.parts.result)
+    }
+
+    /// The raw error object.
+    pub fn error(&self) -> Option<&[u8]> {
+        self.parts.error.of(&self.text)
+    }
+
+    /// `error.code`, where it is an integer.
+    pub fn error_code(&self) -> Option<i64> {
+        let error = self.error()?;
+        let code = error.get(walk::find(error, 0, &["code"])?)?;
+        std::str::from_utf8(code).ok()?.parse().ok()
+    }
+
+    /// The value at `path` under `params`, looked up on demand.
+    pub fn param(&self, path: &[&str]) -> Option<Member<'_>> {
+        self.under(self.parts.params, path)
+    }
+
+    /// The value at `path` under `result`, looked up on demand.
+    pub fn outcome_member(&self, path: &[&str]) -> Option<Member<'_>> {
+        self.under(self.parts.result, path)
+    }
+
+    /// `params.arguments`.
+    pub fn arguments(&self) -> Option<Member<'_>> {
+        self.member(self.parts.arguments)
+    }
+
+    /// `params._meta["io.modelcontextprotocol/protocolVersion"]`, if it is a string
+    /// (2026-07-28, basic/index, `_meta`).
+    pub fn modern_version(&self) -> Option<Cow<'_, str>> {
+        self.parts.version.of(&self.text).and_then(string)
+    }
+
+    /// The era, by the body alone: modern where the version key is present, whatever its value
+    /// (2026-07-28, basic/versioning, "Backward Compatibility").
+    pub fn era(&self) -> Era {
+        if self.parts.version.is_none() { Era::Legacy } else { Era::Modern }
+    }
+
+    /// Whether `params._meta` holds client capabilities that are an object.
+    pub fn has_client_capabilities(&self) -> bool {
+        self.parts.capabilities.of(&self.text).is_some_and(|raw| raw.starts_with(b"{"))
+    }
+
+    /// The raw `params._meta.progressToken` of a request, a string or a number.
+    pub fn progress_token(&self) -> Option<&str> {
+        self.raw_text(self.parts.progress_token)
+    }
+
+    /// The progress token and where it lies.
+    pub fn progress_token_member(&self) -> Option<Member<'_>> {
+        self.member(self.parts.progress_token)
+    }
+
+    /// What the method acts on: the tool or prompt name, the resource's URI, the task's id.
+    /// For the methods that have one in `Mcp-Name`, this is it (2026-07-28, streamable-http, "Standard Request Headers").
+    pub fn subject(&self) -> Option<Cow<'_, str>> {
+        self.subject_member()?.text()
+    }
+
+    /// The subject and where it lies.
+    pub fn subject_member(&self) -> Option<Member<'_>> {
+        self.member(match method::subject(self.method())? {
+            Subject::Name => self.parts.name,
+            Subject::Uri => self.parts.uri,
+            Subject::TaskId => self.parts.task_id,
+        })
+    }
+
+    fn under(&self, spot: Spot, path: &[&str]) -> Option<Member<'_>> {
+        let outer = spot.of(&self.text)?;
+        let span = walk::find(outer, spot.start as usize, path)?;
+        Some(Member { raw: self.text.get(span.clone())?, span })
+    }
+
+    fn member(&self, spot: Spot) -> Option<Member<'_>> {
+        Some(Member { raw: spot.of(&self.text)?, span: spot.start as usize..spot.end as usize })
+    }
+
+    fn raw_text(&self, spot: Spot) -> Option<&str> {
+        spot.of(&self.text).and_then(|raw| std::str::from_utf8(raw).ok())
+    }
+}
+
+impl fmt::Debug for Message {
+    // SECURITY: arguments and results hold secrets; only what routes the message is printed.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Message")
+            .field("kind", &self.kind)
+            .field("method", &self.method())
+            .field("length", &self.text.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// A key under which equal ids meet and different ones do not: `1` and `"1"` differ, `"a"` and `"\u0061"` are one.
+///
+/// Ids are strings or plain integers (others are refused by the scan), so an integer's text is its key; `-0` is `0`.
+pub fn id_key(raw: &str) -> String {
+    match string(raw.as_bytes()) {
+        Some(text) => format!("s{text}"),
+        None if raw == "-0" => "n0".to_owned(),
+        None => format!("n{raw}"),
+    }
+}
+
+/// What a raw JSON string says.
+fn string(raw: &[u8]) -> Option<Cow<'_, str>> {
+    match raw {
+        [b'"', inner @ .., b'"'] => unescape(inner),
+        _ => None,
+    }
+}
+
+/// A range that may be missing, in eight bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Spot {
+    start: u32,
+    end: u32,
+}
+
+impl Spot {
+    /// Nothing.
+    pub(crate) const NONE: Self = Self { start: u32::MAX, end: u32::MAX };
+
+    /// Bodies are shorter than 4 GiB; what is not would be [`Spot::NONE`].
+    pub(crate) fn new(start: usize, end: usize) -> Self {
+        match (u32::try_from(start), u32::try_from(end)) {
+            (Ok(start), Ok(end)) => Self { start, end },
+            _ => Self::NONE,
+        }
+    }
+
+    const fn is_none(self) -> bool {
+        self.start == u32::MAX
+    }
+
+    fn of(self, text: &[u8]) -> Option<&[u8]> {
+        if self.is_none() { None } else { text.get(self.start as usize..self.end as usize) }
+    }
+
+    fn moved_back(self, by: usize) -> Self {
+        if self.is_none() {
+            return Self::NONE;
+        }
+        Self::new((self.start as usize).saturating_sub(by), (self.end as usize).saturating_sub(by))
+    }
+}
+
+impl Default for Spot {
+    fn default() -> Self {
+        Self::NONE
+    }
+}
+
+/// Where the members lie that decide what a message is.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Parts {
+    pub(crate) id: Spot,
+    pub(crate) method: Spot,
+    pub(crate) params: Spot,
+    pub(crate) result: Spot,
+    pub(crate) error: Spot,
+    pub(crate) name: Spot,
+    pub(crate) uri: Spot,
+    pub(crate) task_id: Spot,
+    pub(crate) arguments: Spot,
+    pub(crate) version: Spot,
+    pub(crate) capabilities: Spot,
+    pub(crate) progress_token: Spot,
+    /// `params` has a member that differs from one of ours only in case.
+    pub(crate) variant: bool,
+}
+
+impl Parts {
+    /// The same parts of the same text, which now begins `by` bytes later.
+    pub(crate) fn moved_back(self, by: usize) -> Self {
+        Self {
+            id: self.id.moved_back(by),
+            method: self.method.moved_back(by),
+            params: self.params.moved_back(by),
+            result: self.result.moved_back(by),
+            error: self.error.moved_back(by),
+            name: self.name.moved_back(by),
+            uri: self.uri.moved_back(by),
+            task_id: self.task_id.moved_back(by),
+            arguments: self.arguments.moved_back(by),
+            version: self.version.moved_back(by),
+            capabilities: self.capabilities.moved_back(by),
+            progress_token: self.progress_token.moved_back(by),
+            variant: self.variant,
+        }
+    }
+
+    /// Whether the parts make exactly one kind of message (2026-07-28, basic/index, "Messages").
+    pub(crate) fn judge(&self, text: &[u8], jsonrpc: Spot) -> Result<(), &'static str> {
+        if jsonrpc.of(text).and_then(string).as_deref() != Some("2.0") {
+            return Err("`jsonrpc` must be \"2.0\"");
+        }
+        let id = self.id.of(text);
+        if self.method.is_none() {
+            return self.judge_response(text, id);
+        }
+        let Some(method) = self.method.of(text).and_then(string).filter(|method| !method.is_empty()) else {
+            return Err("`method` must be a string");
+        };
+        if !self.result.is_none() || !self.error.is_none() {
+            return Err("it has a method and an outcome");
+        }
+        if id.is_some_and(|id| !is_id(id)) {
+            return Err("`id` must be a string or an integer");
+        }
+        // A `null` is harmless and some clients send it.
+        if self.params.of(text).is_some_and(|raw| !matches!(raw, [b'{' | b'[', ..] | b"null")) {
+            return Err("`params` must be an object");
+        }
+        if self.variant && method::action(&method).is_some() {
+            return Err("a parameter differs from a known one only in case");
+        }
+        if self.progress_token.of(text).is_some_and(|raw| !matches!(raw, [b'"' | b'-' | b'0'..=b'9', ..])) {
+            return Err("`progressToken` must be a string or a number");
+        }
+        Ok(())
+    }
+
+    fn judge_response(&self, text: &[u8], id: Option<&[u8]>) -> Result<(), &'static str> {
+        match (self.result.of(text), self.error.of(text)) {
+            (Some(_), None) if id.is_some_and(is_id) => Ok(()),
+            (Some(_), None) => Err("a result needs an id that is a string or an integer"),
+            (None, Some([b'{', ..])) if id.is_none_or(|id| is_id(id) || id == b"null") => Ok(()),
+            (None, Some([b'{', ..])) => Err("`id` must be a string, an integer or null"),
+            (None, Some(_)) => Err("`error` must be an object"),
+            (Some(_), Some(_)) => Err("it has a result and an error"),
+            (None, None) => Err("it has no method, no result and no error"),
+        }
+    }
+}
+
+/// Whether a raw value can be an id: a string, or an integer written in plain digits. `1.0` and `1e0` are refused:
+/// readers disagree on whether they are `1`.
+fn is_id(raw: &[u8]) -> bool {
+    match raw {
+        [b'"', ..] => true,
+        [b'-', digits @ ..] | digits => !digits.is_empty() && digits.iter().all(u8::is_ascii_digit),
+    }
+}

@@ -1,0 +1,175 @@
+//! The JSON-RPC envelope, and the members under `params` that decide what a call is.
+//!
+//! A fault of shape does not end the scan: a text that is no JSON is reported as that, whatever else is wrong.
+
+use super::{Body, ScanFault, Scanner, Span, Why};
+use crate::{
+    Limits,
+    message::{Message, Parts, Spot},
+    version::key,
+};
+use bytes::Bytes;
+
+pub(super) fn read(body: Bytes, limits: &Limits) -> Result<Body, ScanFault> {
+    let mut envelope = Envelope { scanner: Scanner::new(&body, limits)?, misshapen: None };
+    envelope.scanner.blank();
+    if envelope.scanner.peek() != Some(b'[') {
+        let (parts, _) = envelope.message()?;
+        envelope.finish()?;
+        return Ok(Body::Single(Message::new(body, parts)));
+    }
+    let mut members = Vec::new();
+    let start = envelope.scanner.at;
+    envelope.scanner.enter(false)?;
+    while envelope.scanner.next_element()? {
+        let (parts, span) = envelope.message()?;
+        if members.len() == limits.batch {
+            return Err(ScanFault { at: span.start, why: Why::NotMessage("the batch has too many members") });
+        }
+        members.push((parts, span));
+    }
+    if members.is_empty() {
+        envelope.misshape(start, "the batch is empty");
+    }
+    envelope.finish()?;
+    let message = |(parts, span): (Parts, Span)| Message::new(body.slice(span.clone()), parts.moved_back(span.start));
+    Ok(Body::Batch(members.into_iter().map(message).collect()))
+}
+
+/// The scanner, and what is wrong with the message apart from its JSON.
+struct Envelope<'a> {
+    scanner: Scanner<'a>,
+    misshapen: Option<ScanFault>,
+}
+
+impl Envelope<'_> {
+    /// The text ends here, and its shape was right.
+    fn finish(mut self) -> Result<(), ScanFault> {
+        self.scanner.end()?;
+        self.misshapen.map_or(Ok(()), Err)
+    }
+
+    fn misshape(&mut self, at: usize, why: &'static str) {
+        self.misshapen.get_or_insert(ScanFault { at, why: Why::NotMessage(why) });
+    }
+
+    /// Reads one member of the body and says where it lies.
+    fn message(&mut self) -> Result<(Parts, Span), ScanFault> {
+        self.scanner.blank();
+        let start = self.scanner.at;
+        let mut parts = Parts::default();
+        if self.scanner.peek() != Some(b'{') {
+            let span = self.scanner.value()?;
+            self.misshape(start, "it is not an object");
+            return Ok((parts, span));
+        }
+        let mut jsonrpc = Spot::NONE;
+        self.scanner.enter(true)?;
+        while let Some(key) = self.scanner.next_key()? {
+            let at = self.scanner.at;
+            match self.scanner.spelling(key) {
+                b"jsonrpc" => jsonrpc = self.spot()?,
+                b"id" => parts.id = self.spot()?,
+                b"method" => parts.method = self.spot()?,
+                b"params" => self.params(&mut parts)?,
+                b"result" => parts.result = self.spot()?,
+                b"error" => parts.error = self.spot()?,
+                other => {
+                    // SECURITY: some readers ignore case in member names and let the last one win.
+                    if is_variant(other, &[b"jsonrpc", b"id", b"method", b"params", b"result", b"error"]) {
+                        self.misshape(at, "a member differs from a known one only in case");
+                    }
+                    self.scanner.value()?;
+                }
+            }
+        }
+        let span = start..self.scanner.at;
+        if let Err(why) = parts.judge(self.scanner.text, jsonrpc) {
+            self.misshape(start, why);
+        }
+        Ok((parts, span))
+    }
+
+    fn params(&mut self, parts: &mut Parts) -> Result<(), ScanFault> {
+        self.scanner.blank();
+        let start = self.scanner.at;
+        if self.scanner.peek() != Some(b'{') {
+            parts.params = self.spot()?;
+            return Ok(());
+        }
+        self.scanner.enter(true)?;
+        while let Some(key) = self.scanner.next_key()? {
+            match self.scanner.spelling(key) {
+                b"name" => parts.name = self.spot()?,
+                b"uri" => parts.uri = self.spot()?,
+                b"taskId" => parts.task_id = self.spot()?,
+                b"arguments" => parts.arguments = self.spot()?,
+                b"_meta" => self.meta(parts)?,
+                other => {
+                    // SECURITY: as above; whether it matters depends on the method.
+                    parts.variant |= is_variant(other, &[b"name", b"uri", b"taskid", b"arguments", b"_meta"]);
+                    self.scanner.value()?;
+                }
+            }
+        }
+        parts.params = Spot::new(start, self.scanner.at);
+        Ok(())
+    }
+
+    fn meta(&mut self, parts: &mut Parts) -> Result<(), ScanFault> {
+        self.scanner.blank();
+        if self.scanner.peek() != Some(b'{') {
+            self.scanner.value()?;
+            return Ok(());
+        }
+        self.scanner.enter(true)?;
+        while let Some(key) = self.scanner.next_key()? {
+            let spelling = self.scanner.spelling(key);
+            if spelling == key::PROTOCOL_VERSION.as_bytes() {
+                parts.version = self.spot()?;
+            } else if spelling == key::CLIENT_CAPABILITIES.as_bytes() {
+                parts.capabilities = self.spot()?;
+            } else if spelling == key::PROGRESS_TOKEN.as_bytes() {
+                parts.progress_token = self.spot()?;
+            } else {
+                self.scanner.value()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads a value and says where it lies.
+    fn spot(&mut self) -> Result<Spot, ScanFault> {
+        let span = self.scanner.value()?;
+        Ok(Spot::new(span.start, span.end))
+    }
+}
+
+/// Whether `key` is one of `known` to a reader that folds case as Unicode does: besides A to Z, `ſ` is an s and the
+/// Kelvin sign is a k. `known` is lower case; exact matches were taken before.
+fn is_variant(key: &[u8], known: &[&[u8]]) -> bool {
+    // The two odd letters have two and three bytes.
+    if key.len() > 27 {
+        return false;
+    }
+    let mut folded = Vec::new();
+    let mut rest = key;
+    loop {
+        rest = match rest {
+            [] => break,
+            [0xc5, 0xbf, rest @ ..] => {
+                folded.push(b's');
+                rest
+            }
+            [0xe2, 0x84, 0xaa, rest @ ..] => {
+                folded.push(b'k');
+                rest
+            }
+            [byte, rest @ ..] => {
+                folded.push(byte.to_ascii_lowercase());
+                rest
+            }
+        };
+    }
+    known.contains(&folded.as_slice())
+}

@@ -1,0 +1,145 @@
+//! The lines of one event.
+
+use super::Event;
+use bytes::Bytes;
+
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
+/// Reads the fields of an event (§9.2.6). `first` is the one that may begin with a byte order mark.
+pub(super) fn parse(raw: Bytes, first: bool) -> Event {
+    let mut event = Event::default();
+    let mut joined: Option<Vec<u8>> = None;
+    for line in Lines::new(&raw, first) {
+        let value = || raw.slice_ref(line.value);
+        match line.field {
+            b"data" => match (&mut event.data, &mut joined) {
+                (None, _) => event.data = Some(value()),
+                (Some(only), None) => joined = Some([only, b"\n".as_slice(), line.value].concat()),
+                (Some(_), Some(joined)) => {
+                    joined.push(b'\n');
+                    joined.extend_from_slice(line.value);
+                }
+            },
+            b"id" if !line.value.contains(&0) => event.id = Some(value()),
+            b"event" => event.event = Some(value()),
+            b"retry" => {
+                let digits = !line.value.is_empty() && line.value.iter().all(u8::is_ascii_digit);
+                let text = std::str::from_utf8(line.value).ok().filter(|_| digits);
+                event.retry = text.and_then(|text| text.parse().ok()).or(event.retry);
+            }
+            _ => {}
+        }
+    }
+    if let Some(joined) = joined {
+        event.data = Some(Bytes::from(joined));
+    }
+    event.raw = raw;
+    event
+}
+
+/// The event with other data. Id, type, retry time and comments keep their bytes and their order; an event without data
+/// keeps all of them.
+pub fn replace_data(event: &Event, data: &[u8]) -> Bytes {
+    let mut out = Vec::with_capacity(event.raw.len() + data.len());
+    let mut done = false;
+    let mut rest: &[u8] = &event.raw;
+    if let Some(tail) = rest.strip_prefix(BYTE_ORDER_MARK) {
+        out.extend_from_slice(BYTE_ORDER_MARK);
+        rest = tail;
+    }
+    while !rest.is_empty() {
+        let (line, ending, tail) = cut(rest);
+        rest = tail;
+        if field(line).0 != b"data" {
+            out.extend_from_slice(line);
+            out.extend_from_slice(ending);
+        } else if !std::mem::replace(&mut done, true) {
+            write_data(&mut out, data, ending);
+        }
+    }
+    Bytes::from(out)
+}
+
+/// An event of our own.
+pub fn encode(data: &[u8], id: Option<&str>) -> Bytes {
+    let mut out = Vec::with_capacity(data.len() + 64);
+    if let Some(id) = id {
+        out.extend_from_slice(b"id: ");
+        // SECURITY: a line break would begin another field.
+        out.extend(id.bytes().filter(|byte| !matches!(byte, b'\n' | b'\r' | 0)));
+        out.push(b'\n');
+    }
+    write_data(&mut out, data, b"\n");
+    out.push(b'\n');
+    Bytes::from(out)
+}
+
+/// Writes data lines. A line break in the data, which in JSON is a blank, begins another one.
+fn write_data(out: &mut Vec<u8>, data: &[u8], ending: &[u8]) {
+    let mut rest = data;
+    loop {
+        let (line, broken, tail) = cut(rest);
+        out.extend_from_slice(b"data: ");
+        out.extend_from_slice(line);
+        out.extend_from_slice(ending);
+        if broken.is_empty() {
+            return;
+        }
+        rest = tail;
+    }
+}
+
+/// One line with a field.
+struct Line<'a> {
+    field: &'a [u8],
+    value: &'a [u8],
+}
+
+/// The lines of an event, comments and blank ones left out.
+struct Lines<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Lines<'a> {
+    fn new(raw: &'a [u8], first: bool) -> Self {
+        let rest = if first { raw.strip_prefix(BYTE_ORDER_MARK) } else { None };
+        Self { rest: rest.unwrap_or(raw) }
+    }
+}
+
+impl<'a> Iterator for Lines<'a> {
+    type Item = Line<'a>;
+
+    fn next(&mut self) -> Option<Line<'a>> {
+        while !self.rest.is_empty() {
+            let (line, _, rest) = cut(self.rest);
+            self.rest = rest;
+            let (field, value) = field(line);
+            if !field.is_empty() {
+                return Some(Line { field, value });
+            }
+        }
+        None
+    }
+}
+
+/// Field and value of a line; a comment has an empty field. One space after the colon does not count.
+fn field(line: &[u8]) -> (&[u8], &[u8]) {
+    let Some(colon) = line.iter().position(|byte| *byte == b':') else { return (line, b"") };
+    let (field, value) = line.split_at_checked(colon).unwrap_or((line, b""));
+    let value = value.strip_prefix(b":").unwrap_or(value);
+    (field, value.strip_prefix(b" ").unwrap_or(value))
+}
+
+/// The first line, what ends it (nothing at the end of the text), and the rest.
+fn cut(text: &[u8]) -> (&[u8], &[u8], &[u8]) {
+    let length = text.iter().position(|byte| matches!(byte, b'\n' | b'\r')).unwrap_or(text.len());
+    let (line, rest) = text.split_at_checked(length).unwrap_or((text, b""));
+    let ending = match rest {
+        [b'\r', b'\n', ..] => 2,
+        [] => 0,
+        [_, ..] => 1,
+    };
+    let (ending, rest) = rest.split_at_checked(ending).unwrap_or((rest, b""));
+    (line, ending, rest)
+}
