@@ -1,0 +1,477 @@
+//! From a credential to a principal.
+//!
+//! Keys and known tokens are settled without waiting; only a token whose issuer's keys are missing or old waits for
+//! them. The cost of a wrong credential is bounded by two digests, or one parse and two signature checks.
+
+use crate::{
+    AdminRole, Administrator, AgentSetting, AuthFault, CredentialId, IssuerSetting, JwksCache, KeyHolder, KeyKind,
+    Principal, Registry, Settings, SettingsFault,
+    cache::{TokenCache, Verified},
+    claim::{ClaimPath, Unusable},
+    jwks::IssuerKeys,
+    key,
+    principal::{Bearer, Facts, Granted},
+    registry::KeyRow,
+    token::{self, Token, Validity},
+};
+use http::{
+    HeaderMap, HeaderName,
+    header::{AUTHORIZATION, HeaderValue},
+};
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+use vocab::{AgentId, Digest, IssuerName, PrincipalId, RoleName, TenantId, Timestamp, UserId};
+
+/// What a request brought to prove who sent it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Credential<'a> {
+    /// Nothing.
+    None,
+    /// The text after `Authorization: Bearer`: a key or a token.
+    Bearer(&'a str),
+    /// The text of `X-Api-Key`: a key only.
+    ApiKey(&'a str),
+}
+
+impl<'a> Credential<'a> {
+    /// Reads the one credential of a request. SECURITY: two of them are refused, not chosen from.
+    pub fn of(headers: &'a HeaderMap) -> Result<Self, AuthFault> {
+        const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
+        let bearer = single(headers, &AUTHORIZATION)?;
+        let key = single(headers, &API_KEY)?;
+        match (bearer, key) {
+            (None, None) => Ok(Self::None),
+            (Some(_), Some(_)) => Err(AuthFault::Malformed("more than one credential was sent")),
+            (None, Some(key)) => Ok(Self::ApiKey(key.trim_matches([' ', '\t']))),
+            (Some(header), None) => {
+                let (scheme, rest) = header
+                    .split_once(' ')
+                    .ok_or(AuthFault::Malformed("the Authorization header holds no Bearer token"))?;
+                if !scheme.eq_ignore_ascii_case("Bearer") {
+                    return Err(AuthFault::Malformed("the Authorization scheme is not Bearer"));
+                }
+                Ok(Self::Bearer(rest.trim_matches([' ', '\t'])))
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Credential<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::None => "None",
+            Self::Bearer(_) => "Bearer([redacted])",
+            Self::ApiKey(_) => "ApiKey([redacted])",
+        })
+    }
+}
+
+fn single<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a str>, AuthFault> {
+    let mut values = headers.get_all(name).iter();
+    let Some(value) = values.next() else { return Ok(None) };
+    if values.next().is_some() {
+        return Err(AuthFault::Malformed("more than one credential was sent"));
+    }
+    HeaderValue::to_str(value).map(Some).map_err(|_| AuthFault::Malformed("the credential is not ASCII text"))
+}
+
+/// One snapshot of who may call.
+pub struct Identity {
+    tenant: TenantId,
+    agents: HashMap<AgentId, Agent>,
+    issuers: Vec<Issuer>,
+    anonymous: Option<AgentId>,
+    registry: Arc<Registry>,
+    jwks: Arc<JwksCache>,
+    tokens: TokenCache,
+    generation: u64,
+}
+
+struct Agent {
+    setting: AgentSetting,
+    /// What is known of the agent when it comes with a key; shared by all its calls.
+    facts: Arc<Facts>,
+}
+
+struct Issuer {
+    setting: Arc<IssuerSetting>,
+    keys: Arc<IssuerKeys>,
+}
+
+/// Why no principal came out yet.
+enum Stop {
+    Fault(AuthFault),
+    /// The keys of the issuer at this position are needed first.
+    Fetch(usize),
+}
+
+impl From<AuthFault> for Stop {
+    fn from(fault: AuthFault) -> Self {
+        Self::Fault(fault)
+    }
+}
+
+impl Identity {
+    /// Builds a snapshot, or says everything that is wrong with the settings.
+    pub fn new(settings: Settings, registry: Arc<Registry>, jwks: Arc<JwksCache>) -> Result<Self, Vec<SettingsFault>> {
+        static GENERATION: AtomicU64 = AtomicU64::new(1);
+        let faults = settings.faults();
+        if !faults.is_empty() {
+            return Err(faults);
+        }
+        let Settings { tenant, agents, issuers, anonymous } = settings;
+        let agents = agents
+            .into_iter()
+            .map(|(name, setting)| {
+                let id = PrincipalId { agent: name.clone(), tenant: tenant.clone(), user: None };
+                let facts = Arc::new(facts(id, &setting, &Granted::default()));
+                (name, Agent { setting, facts })
+            })
+            .collect();
+        let keys = jwks.keys_of(&issuers);
+        let issuers =
+            issuers.into_iter().zip(keys).map(|(setting, keys)| Issuer { setting: Arc::new(setting), keys }).collect();
+        let generation = GENERATION.fetch_add(1, Ordering::Relaxed);
+        Ok(Self { tenant, agents, issuers, anonymous, registry, jwks, tokens: TokenCache::new(), generation })
+    }
+
+    /// Which snapshot this is; grows with each one built.
+    pub const fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// The issuers whose tokens are accepted, for RFC 9728 metadata.
+    pub fn issuers(&self) -> impl Iterator<Item = &IssuerName> {
+        self.issuers.iter().map(|issuer| &issuer.setting.url)
+    }
+
+    /// Asks for the keys of every issuer. Returns those that cannot be had; calls with their tokens are refused until
+    /// they can.
+    pub async fn warm(&self, now: Timestamp) -> Vec<IssuerName> {
+        let mut missing = Vec::new();
+        for issuer in &self.issuers {
+            self.jwks.refresh(&issuer.keys, now).await;
+            if issuer.keys.current(now).is_none() {
+                missing.push(issuer.setting.url.clone());
+            }
+        }
+        missing
+    }
+
+    /// Settles what needs no waiting. `None`: call [`Identity::authenticate`].
+    pub fn try_authenticate(&self, credential: Credential<'_>, now: Timestamp) -> Option<Result<Principal, AuthFault>> {
+        match self.judge(credential, now, true) {
+            Ok(principal) => Some(Ok(principal)),
+            Err(Stop::Fault(fault)) => Some(Err(fault)),
+            Err(Stop::Fetch(_)) => None,
+        }
+    }
+
+    /// Who sent this credential. Waits for the keys of an issuer if they are missing, unknown or old.
+    pub async fn authenticate(&self, credential: Credential<'_>, now: Timestamp) -> Result<Principal, AuthFault> {
+        let position = match self.judge(credential, now, true) {
+            Ok(principal) => return Ok(principal),
+            Err(Stop::Fault(fault)) => return Err(fault),
+            Err(Stop::Fetch(position)) => position,
+        };
+        if let Some(issuer) = self.issuers.get(position) {
+            self.jwks.refresh(&issuer.keys, now).await;
+        }
+        self.judge(credential, now, false).map_err(|stop| match stop {
+            Stop::Fault(fault) => fault,
+            Stop::Fetch(_) => AuthFault::Issuer,
+        })
+    }
+
+    /// Who calls the management API: only a `dwa_…` key opens it.
+    pub fn authenticate_admin(&self, credential: Credential<'_>, now: Timestamp) -> Result<Administrator, AuthFault> {
+        let text = match credential {
+            Credential::None => return Err(AuthFault::Missing),
+            Credential::Bearer(text) | Credential::ApiKey(text) => text,
+        };
+        let row = self.key(text, KeyKind::Admin, now)?;
+        match row.holder {
+            KeyHolder::Admin(role) => Ok(Administrator { key: row.id.clone(), role }),
+            KeyHolder::Agent(_) => Err(AuthFault::UnknownKey),
+        }
+    }
+
+    /// Whether an administrator's key still holds; for connections that stay open.
+    pub fn admin_still_valid(&self, administrator: &Administrator, now: Timestamp) -> Result<AdminRole, AuthFault> {
+        let row = self.registry.key(administrator.key.as_str()).ok_or(AuthFault::Revoked)?;
+        in_force(&row, now)?;
+        match row.holder {
+            KeyHolder::Admin(role) => Ok(role),
+            KeyHolder::Agent(_) => Err(AuthFault::UnknownKey),
+        }
+    }
+
+    /// The same caller under this snapshot: current rights, or why it may no longer call.
+    ///
+    /// A token whose issuer is configured differently now is refused: its claims would have to be read again.
+    pub fn renew(&self, principal: &Principal, now: Timestamp) -> Result<Principal, AuthFault> {
+        if principal.expires.is_some_and(|expires| now >= expires) {
+            return Err(AuthFault::Expired);
+        }
+        let agent = self.registered(&principal.facts.id.agent)?;
+        match &principal.credential {
+            CredentialId::Key(id) => {
+                let row = self.registry.key(id.as_str()).ok_or(AuthFault::Revoked)?;
+                in_force(&row, now)?;
+                if row.holder != KeyHolder::Agent(principal.facts.id.agent.clone()) {
+                    return Err(AuthFault::UnknownKey);
+                }
+            }
+            CredentialId::Token(digest) if self.registry.is_revoked(digest) => return Err(AuthFault::Revoked),
+            CredentialId::Token(_) => {}
+            CredentialId::Anonymous if self.anonymous.as_ref() == Some(&principal.facts.id.agent) => {}
+            CredentialId::Anonymous => return Err(AuthFault::Missing),
+        }
+        if principal.generation == self.generation {
+            return Ok(principal.clone());
+        }
+        let facts = match &principal.bearer {
+            None => Arc::clone(&agent.facts),
+            Some(bearer) => {
+                if !self.issuers.iter().any(|issuer| *issuer.setting == *bearer.issuer) {
+                    return Err(AuthFault::Issuer);
+                }
+                Arc::new(facts(principal.facts.id.clone(), &agent.setting, &bearer.granted))
+            }
+        };
+        Ok(Principal { facts, generation: self.generation, ..principal.clone() })
+    }
+
+    /// The digest that names a token in records; what `Registry::revoke_token` takes.
+    pub fn token_digest(token: &str) -> Option<Digest> {
+        token::split(token).map(|(signed, _)| token::digest(signed))
+    }
+
+    fn judge(&self, credential: Credential<'_>, now: Timestamp, may_fetch: bool) -> Result<Principal, Stop> {
+        match credential {
+            Credential::None => Ok(self.nobody()?),
+            Credential::ApiKey(text) => Ok(self.agent_key(text, now)?),
+            Credential::Bearer(text) => match key::recognise(text) {
+                Some(_) => Ok(self.agent_key(text, now)?),
+                None => self.token(text, now, may_fetch),
+            },
+        }
+    }
+
+    fn nobody(&self) -> Result<Principal, AuthFault> {
+        let agent = self.anonymous.as_ref().ok_or(AuthFault::Missing)?;
+        let facts = Arc::clone(&self.registered(agent)?.facts);
+        Ok(Principal {
+            facts,
+            credential: CredentialId::Anonymous,
+            expires: None,
+            generation: self.generation,
+            bearer: None,
+        })
+    }
+
+    fn agent_key(&self, text: &str, now: Timestamp) -> Result<Principal, AuthFault> {
+        let row = self.key(text, KeyKind::Agent, now)?;
+        let agent = match &row.holder {
+            KeyHolder::Agent(agent) => self.registered(agent)?,
+            KeyHolder::Admin(_) => return Err(AuthFault::UnknownKey),
+        };
+        Ok(Principal {
+            facts: Arc::clone(&agent.facts),
+            credential: CredentialId::Key(row.id.clone()),
+            expires: row.expires,
+            generation: self.generation,
+            bearer: None,
+        })
+    }
+
+    /// SECURITY: the secret is compared before anything is said about the key, in constant time, and an unknown id
+    /// costs the same as a wrong secret.
+    fn key(&self, text: &str, wanted: KeyKind, now: Timestamp) -> Result<Arc<KeyRow>, AuthFault> {
+        let shape = key::recognise(text).ok_or(AuthFault::Malformed("it is no API key"))?;
+        let shape = shape.ok_or(AuthFault::Malformed("it begins like an API key but is none"))?;
+        let row = self.registry.key(shape.id);
+        let stored = row.as_ref().map_or(Digest::from_bytes([0; 32]), |row| row.hash);
+        let same = aws_lc_rs::constant_time::verify_slices_are_equal(
+            Digest::of(text.as_bytes()).as_bytes(),
+            stored.as_bytes(),
+        );
+        match (row, same) {
+            (Some(row), Ok(())) if shape.kind == wanted => {
+                in_force(&row, now)?;
+                Ok(row)
+            }
+            _ => Err(AuthFault::UnknownKey),
+        }
+    }
+
+    fn registered(&self, name: &AgentId) -> Result<&Agent, AuthFault> {
+        let agent = self.agents.get(name).ok_or_else(|| AuthFault::UnregisteredAgent(name.clone()))?;
+        // *Disabled* in the registry beats the configuration, and the other way round: off is off.
+        if agent.setting.disabled || self.registry.is_disabled(name) {
+            return Err(AuthFault::DisabledAgent(name.clone()));
+        }
+        Ok(agent)
+    }
+
+    fn token(&self, text: &str, now: Timestamp, may_fetch: bool) -> Result<Principal, Stop> {
+        let whole = Digest::of(text.as_bytes());
+        if let Some(known) = self.tokens.get(&whole)
+            && let Some(issuer) = self.issuers.get(known.issuer)
+            && issuer.keys.current(now).is_some_and(|keys| keys.version == known.keys)
+        {
+            if may_fetch && issuer.keys.wants_refresh(now) {
+                return Err(Stop::Fetch(known.issuer));
+            }
+            known.validity.check(now)?;
+            return Ok(self.renew(&known.principal, now)?);
+        }
+        let token = token::parse(text)?;
+        let verified = self.verify(&token, now, may_fetch)?;
+        let principal = self.renew(&verified.principal, now)?;
+        self.tokens.insert(whole, &Arc::new(verified), now);
+        Ok(principal)
+    }
+
+    fn verify(&self, token: &Token<'_>, now: Timestamp, may_fetch: bool) -> Result<Verified, Stop> {
+        let name = token.issuer().ok_or(AuthFault::Issuer)?;
+        let (position, issuer) = self
+            .issuers
+            .iter()
+            .enumerate()
+            .find(|(_, issuer)| issuer.setting.url.as_str() == name)
+            .ok_or(AuthFault::Issuer)?;
+        let setting = &issuer.setting;
+        if !setting.algorithms.contains(&token.algorithm) {
+            return Err(AuthFault::Algorithm.into());
+        }
+        if may_fetch && issuer.keys.wants_refresh(now) {
+            return Err(Stop::Fetch(position));
+        }
+        let Some(keys) = issuer.keys.current(now) else {
+            return Err(match may_fetch && issuer.keys.may_ask(now) {
+                true => Stop::Fetch(position),
+                false => AuthFault::Unavailable(setting.url.clone()).into(),
+            });
+        };
+        let candidates = keys.candidates(token);
+        if candidates.is_empty() {
+            return Err(match may_fetch && issuer.keys.may_ask(now) {
+                true => Stop::Fetch(position),
+                false => AuthFault::UnknownSigner(setting.url.clone()).into(),
+            });
+        }
+        let good = candidates.into_iter().any(|key| {
+            let signed = token.signed.as_bytes();
+            matches!(jsonwebtoken::crypto::verify(token.signature, signed, key, token.algorithm.to_jws()), Ok(true))
+        });
+        if !good {
+            return Err(AuthFault::Signature(setting.url.clone()).into());
+        }
+        let validity = token.check(setting, now)?;
+        let principal = self.bearer(token, setting, &validity)?;
+        Ok(Verified { principal, validity, issuer: position, keys: keys.version })
+    }
+
+    /// The principal a verified token stands for.
+    fn bearer(
+        &self,
+        token: &Token<'_>,
+        issuer: &Arc<IssuerSetting>,
+        validity: &Validity,
+    ) -> Result<Principal, AuthFault> {
+        let name = one(token, &issuer.agent)?.ok_or_else(|| unusable(&issuer.agent))?;
+        let agent = AgentId::new(name).map_err(|_| unusable(&issuer.agent))?;
+        let user = match &issuer.user {
+            None => None,
+            Some(path) => one(token, path)?.map(UserId::new).transpose().map_err(|_| unusable(path))?,
+        };
+        let mut granted = Granted {
+            roles: Vec::new(),
+            groups: texts(token, issuer.groups.as_ref())?,
+            scopes: texts(token, issuer.scopes.as_ref())?,
+        };
+        if let Some(path) = &issuer.roles {
+            for role in path.many(&token.claims).map_err(|Unusable| unusable(path))? {
+                granted.roles.push(RoleName::new(role).map_err(|_| unusable(path))?);
+            }
+        }
+        let id = PrincipalId { agent, tenant: self.tenant.clone(), user };
+        let facts = Arc::new(facts(id.clone(), &self.registered(&id.agent)?.setting, &granted));
+        Ok(Principal {
+            facts,
+            credential: CredentialId::Token(token::digest(token.signed)),
+            expires: Some(validity.until),
+            generation: self.generation,
+            bearer: Some(Arc::new(Bearer { issuer: Arc::clone(issuer), granted })),
+        })
+    }
+}
+
+impl Principal {
+    /// Whether the caller may still call; for streams that stay open.
+    pub fn still_valid(&self, identity: &Identity, now: Timestamp) -> Result<(), AuthFault> {
+        identity.renew(self, now).map(drop)
+    }
+}
+
+impl fmt::Debug for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Identity")
+            .field("tenant", &self.tenant)
+            .field("generation", &self.generation)
+            .field("agents", &self.agents.len())
+            .field("issuers", &self.issuers.len())
+            .finish_non_exhaustive()
+    }
+}
+
+fn in_force(row: &KeyRow, now: Timestamp) -> Result<(), AuthFault> {
+    if row.revoked {
+        return Err(AuthFault::Revoked);
+    }
+    if row.expires.is_some_and(|expires| now >= expires) {
+        return Err(AuthFault::Expired);
+    }
+    Ok(())
+}
+
+fn facts(id: PrincipalId, agent: &AgentSetting, granted: &Granted) -> Facts {
+    Facts {
+        id,
+        roles: union(&agent.roles, &granted.roles),
+        groups: union(&agent.groups, &granted.groups),
+        scopes: union(&granted.scopes, &[]),
+        environments: union(&agent.environments, &[]),
+    }
+}
+
+fn union<T: Clone + Ord>(one: &[T], other: &[T]) -> Vec<T> {
+    let mut all = [one, other].concat();
+    all.sort_unstable();
+    all.dedup();
+    all
+}
+
+fn one<'t>(token: &'t Token<'_>, path: &ClaimPath) -> Result<Option<&'t str>, AuthFault> {
+    path.one(&token.claims).map_err(|Unusable| unusable(path))
+}
+
+fn texts(token: &Token<'_>, path: Option<&ClaimPath>) -> Result<Vec<Arc<str>>, AuthFault> {
+    let Some(path) = path else { return Ok(Vec::new()) };
+    let values = path.many(&token.claims).map_err(|Unusable| unusable(path))?;
+    if values.iter().any(|value| value.is_empty() || value.len() > 256 || value.contains(char::is_control)) {
+        return Err(unusable(path));
+    }
+    Ok(values.into_iter().map(Arc::from).collect())
+}
+
+fn unusable(path: &ClaimPath) -> AuthFault {
+    AuthFault::Claim(path.to_string())
+}

@@ -1,0 +1,347 @@
+//! The signing keys of issuers: where they are found, how often they are asked for, which one fits a token.
+//!
+//! An issuer is asked at most once per 30 seconds, whatever the tokens say. Keys stay usable for a day while the
+//! issuer cannot be reached. Only public keys are taken in: a shared secret in a key set is passed over.
+
+use crate::{Algorithm, JwksSource, settings::IssuerSetting, token::Token};
+use arc_swap::{ArcSwap, ArcSwapOption};
+use egress::Egress;
+use http::StatusCode;
+use jsonwebtoken::{DecodingKey, jwk::Jwk};
+use serde::Deserialize;
+use serde_json::Value;
+use std::{
+    collections::HashMap,
+    io::Read,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::Duration,
+};
+use url::Url;
+use vocab::{Digest, IssuerName, Timestamp};
+
+/// Least time between two requests for the same keys.
+const BETWEEN: Duration = Duration::from_secs(30);
+/// The same while there are no keys at all.
+const BETWEEN_WITHOUT_KEYS: Duration = Duration::from_secs(5);
+/// Keys older than this are asked for again, so that a withdrawn key does not live on.
+const FRESH: Duration = Duration::from_secs(10 * 60);
+/// Keys older than this are not used.
+const USABLE: Duration = Duration::from_secs(24 * 60 * 60);
+/// Of each request.
+const DEADLINE: Duration = Duration::from_secs(5);
+/// Largest metadata or key set that is read, in bytes.
+const LARGEST: usize = 256 * 1024;
+/// Most keys that are kept of one set.
+const MOST_KEYS: usize = 64;
+
+/// The key sets of all issuers. Outlives snapshots, so that a reload neither forgets keys nor asks more often.
+#[derive(Debug)]
+pub struct JwksCache {
+    egress: Arc<Egress>,
+    issuers: ArcSwap<HashMap<Place, Arc<IssuerKeys>>>,
+}
+
+/// What makes two configured issuers share their keys.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Place {
+    issuer: IssuerName,
+    source: JwksSource,
+    internal: bool,
+}
+
+impl JwksCache {
+    /// A cache that asks through `egress`.
+    pub fn new(egress: Arc<Egress>) -> Self {
+        Self { egress, issuers: ArcSwap::default() }
+    }
+
+    /// The keys of these issuers; what no other snapshot uses is forgotten.
+    pub(crate) fn keys_of(&self, issuers: &[IssuerSetting]) -> Vec<Arc<IssuerKeys>> {
+        let places: Vec<Place> = issuers
+            .iter()
+            .map(|issuer| Place { issuer: issuer.url.clone(), source: issuer.jwks.clone(), internal: issuer.internal })
+            .collect();
+        self.issuers.rcu(|known| {
+            let mut known: HashMap<_, _> = known
+                .iter()
+                .filter(|(place, keys)| Arc::strong_count(keys) > 1 || places.contains(place))
+                .map(|(place, keys)| (place.clone(), Arc::clone(keys)))
+                .collect();
+            for place in &places {
+                known.entry(place.clone()).or_insert_with(|| Arc::new(IssuerKeys::new(place.clone())));
+            }
+            known
+        });
+        let known = self.issuers.load();
+        places.iter().filter_map(|place| known.get(place).cloned()).collect()
+    }
+
+    /// Asks for the keys unless somebody just did. A failure is logged and leaves the keys as they are.
+    pub(crate) async fn refresh(&self, keys: &IssuerKeys, now: Timestamp) {
+        let _turn = keys.turn.lock().await;
+        if !keys.may_ask(now) {
+            return;
+        }
+        keys.asked.store(now.as_micros(), Ordering::Release);
+        let found = match self.read(&keys.place).await {
+            Ok(bytes) => KeySet::parse(&bytes),
+            Err(fault) => Err(fault),
+        };
+        match found {
+            Ok(set) => keys.adopt(set, now),
+            Err(fault) => {
+                tracing::warn!(issuer = %keys.place.issuer, fault = %Chain(&fault), "cannot read the issuer's keys");
+            }
+        }
+    }
+
+    async fn read(&self, place: &Place) -> Result<Vec<u8>, JwksFault> {
+        match &place.source {
+            JwksSource::File(path) => read_file(path),
+            JwksSource::Url(url) => self.fetch(url, place.internal).await,
+            JwksSource::Discovery => {
+                let url = self.discover(place).await?;
+                self.fetch(&url, place.internal).await
+            }
+        }
+    }
+
+    /// Finds the address of the keys: OpenID Connect Discovery 1.0 §4, else RFC 8414 §3.
+    async fn discover(&self, place: &Place) -> Result<Url, JwksFault> {
+        let issuer = Url::parse(place.issuer.as_str()).map_err(|_| JwksFault::Address)?;
+        let path = issuer.path().trim_end_matches('/').to_owned();
+        let mut openid = issuer.clone();
+        openid.set_path(&format!("{path}/.well-known/openid-configuration"));
+        let mut oauth = issuer;
+        oauth.set_path(&format!("/.well-known/oauth-authorization-server{path}"));
+
+        let bytes = match self.fetch(&openid, place.internal).await {
+            Err(JwksFault::Status(_)) => self.fetch(&oauth, place.internal).await?,
+            other => other?,
+        };
+        let metadata: Metadata = serde_json::from_slice(&bytes).map_err(JwksFault::Metadata)?;
+        // SECURITY: metadata of another issuer would let that one sign for this one.
+        if metadata.issuer != place.issuer.as_str() {
+            return Err(JwksFault::OtherIssuer);
+        }
+        let keys = Url::parse(&metadata.jwks_uri).map_err(|_| JwksFault::Address)?;
+        match keys.scheme() {
+            "https" => Ok(keys),
+            "http" if place.internal => Ok(keys),
+            _ => Err(JwksFault::Address),
+        }
+    }
+
+    /// The one place where this crate talks to the world.
+    async fn fetch(&self, url: &Url, internal: bool) -> Result<Vec<u8>, JwksFault> {
+        let (status, body) = self
+            .egress
+            .fetch(url, internal, LARGEST, DEADLINE)
+            .await
+            .map_err(|cause| JwksFault::Fetch(Box::new(cause)))?;
+        match status {
+            StatusCode::OK => Ok(body.to_vec()),
+            other => Err(JwksFault::Status(other)),
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct Metadata {
+    issuer: String,
+    jwks_uri: String,
+}
+
+fn read_file(path: &Path) -> Result<Vec<u8>, JwksFault> {
+    let mut bytes = Vec::new();
+    let file = std::fs::File::open(path).map_err(JwksFault::File)?;
+    file.take(LARGEST as u64 + 1).read_to_end(&mut bytes).map_err(JwksFault::File)?;
+    if bytes.len() > LARGEST { Err(JwksFault::TooLarge) } else { Ok(bytes) }
+}
+
+/// Why the keys of an issuer could not be had.
+#[derive(Debug, thiserror::Error)]
+enum JwksFault {
+    #[error("the address of the issuer or of its keys is not usable")]
+    Address,
+    #[error("the request failed")]
+    Fetch(#[source] Box<dyn std::error::Error + Send + Sync>),
+    #[error("the answer has status {0}")]
+    Status(StatusCode),
+    #[error("the file cannot be read")]
+    File(#[source] std::io::Error),
+    #[error("the key set is larger than 256 KiB")]
+    TooLarge,
+    #[error("the issuer's metadata is not readable")]
+    Metadata(#[source] serde_json::Error),
+    #[error("the metadata found there is of another issuer")]
+    OtherIssuer,
+    #[error("the key set is not readable")]
+    Set(#[source] serde_json::Error),
+    #[error("the key set holds no public key that can verify a token")]
+    NoKey,
+}
+
+/// An error with its causes, in one line.
+struct Chain<'a>(&'a dyn std::error::Error);
+
+impl std::fmt::Display for Chain<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.0)?;
+        let mut cause = self.0.source();
+        while let Some(error) = cause {
+            write!(f, ": {error}")?;
+            cause = error.source();
+        }
+        Ok(())
+    }
+}
+
+/// The keys of one issuer and when they were asked for.
+#[derive(Debug)]
+pub(crate) struct IssuerKeys {
+    place: Place,
+    set: ArcSwapOption<KeySet>,
+    /// Microseconds of the last request, successful or not.
+    asked: AtomicI64,
+    /// Microseconds of the last success.
+    fetched: AtomicI64,
+    /// Those who found no key queue here for the one request; nobody who finds his key ever takes it.
+    turn: tokio::sync::Mutex<()>,
+}
+
+impl IssuerKeys {
+    fn new(place: Place) -> Self {
+        Self {
+            place,
+            set: ArcSwapOption::empty(),
+            asked: AtomicI64::new(i64::MIN),
+            fetched: AtomicI64::new(i64::MIN),
+            turn: tokio::sync::Mutex::new(()),
+        }
+    }
+
+    fn adopt(&self, mut set: KeySet, now: Timestamp) {
+        self.fetched.store(now.as_micros(), Ordering::Release);
+        let before = self.set.load();
+        match before.as_deref() {
+            Some(same) if same.digest == set.digest => return,
+            Some(other) => set.version = other.version + 1,
+            None => {}
+        }
+        tracing::info!(issuer = %self.place.issuer, keys = set.keys.len(), "took over the issuer's keys");
+        self.set.store(Some(Arc::new(set)));
+    }
+
+    /// The keys, if they are not too old to be used.
+    pub(crate) fn current(&self, now: Timestamp) -> Option<Arc<KeySet>> {
+        if self.is_older(&self.fetched, USABLE, now) { None } else { self.set.load_full() }
+    }
+
+    /// Whether the keys are old and may be asked for.
+    pub(crate) fn wants_refresh(&self, now: Timestamp) -> bool {
+        self.is_older(&self.fetched, FRESH, now) && self.may_ask(now)
+    }
+
+    /// Whether the issuer may be asked again.
+    pub(crate) fn may_ask(&self, now: Timestamp) -> bool {
+        let between = if self.set.load().is_some() { BETWEEN } else { BETWEEN_WITHOUT_KEYS };
+        self.is_older(&self.asked, between, now)
+    }
+
+    #[expect(clippy::unused_self, reason = "reads as a question to these keys")]
+    fn is_older(&self, since: &AtomicI64, age: Duration, now: Timestamp) -> bool {
+        match since.load(Ordering::Acquire) {
+            i64::MIN => true,
+            since => Timestamp::from_micros(since).plus(age) <= now,
+        }
+    }
+}
+
+/// The keys an issuer publishes.
+#[derive(Debug)]
+pub(crate) struct KeySet {
+    keys: Vec<PublicKey>,
+    digest: Digest,
+    /// Grows with each change, from 1.
+    pub(crate) version: u64,
+}
+
+#[derive(Debug)]
+struct PublicKey {
+    id: Option<String>,
+    algorithms: Vec<Algorithm>,
+    key: DecodingKey,
+}
+
+#[derive(Deserialize)]
+struct RawSet {
+    keys: Vec<Value>,
+}
+
+impl KeySet {
+    fn parse(bytes: &[u8]) -> Result<Self, JwksFault> {
+        let raw: RawSet = serde_json::from_slice(bytes).map_err(JwksFault::Set)?;
+        // One key that we cannot read must not cost the others.
+        let keys: Vec<PublicKey> = raw.keys.into_iter().filter_map(PublicKey::parse).take(MOST_KEYS).collect();
+        if keys.is_empty() {
+            return Err(JwksFault::NoKey);
+        }
+        Ok(Self { keys, digest: Digest::of(bytes), version: 1 })
+    }
+
+    /// The keys that may have signed `token`: those with its key id, or without one the only one that fits.
+    pub(crate) fn candidates(&self, token: &Token<'_>) -> Vec<&DecodingKey> {
+        let fitting = self.keys.iter().filter(|key| key.algorithms.contains(&token.algorithm));
+        match &token.key_id {
+            Some(id) => fitting.filter(|key| key.id.as_ref() == Some(id)).map(|key| &key.key).take(2).collect(),
+            None => {
+                let fitting: Vec<&DecodingKey> = fitting.map(|key| &key.key).collect();
+                if fitting.len() == 1 { fitting } else { Vec::new() }
+            }
+        }
+    }
+}
+
+impl PublicKey {
+    fn parse(value: Value) -> Option<Self> {
+        let text = |name: &str| value.get(name).and_then(Value::as_str);
+        if text("use").is_some_and(|usage| usage != "sig") {
+            return None;
+        }
+        if let Some(Value::Array(operations)) = value.get("key_ops")
+            && !operations.iter().any(|operation| operation == "verify")
+        {
+            return None;
+        }
+        // SECURITY: the kind of key decides which algorithms it serves; the token's header has no say in it.
+        let algorithms: &[Algorithm] = match (text("kty")?, text("crv")) {
+            ("RSA", None) => &[
+                Algorithm::Rs256,
+                Algorithm::Rs384,
+                Algorithm::Rs512,
+                Algorithm::Ps256,
+                Algorithm::Ps384,
+                Algorithm::Ps512,
+            ],
+            ("EC", Some("P-256")) => &[Algorithm::Es256],
+            ("EC", Some("P-384")) => &[Algorithm::Es384],
+            ("OKP", Some("Ed25519")) => &[Algorithm::EdDsa],
+            _ => return None,
+        };
+        let algorithms: Vec<Algorithm> = match text("alg") {
+            None => algorithms.to_vec(),
+            Some(only) => algorithms.iter().copied().filter(|algorithm| only.parse() == Ok(*algorithm)).collect(),
+        };
+        if algorithms.is_empty() {
+            return None;
+        }
+        let id = text("kid").map(str::to_owned);
+        let jwk: Jwk = serde_json::from_value(value).ok()?;
+        Some(Self { id, algorithms, key: DecodingKey::from_jwk(&jwk).ok()? })
+    }
+}
