@@ -1,0 +1,257 @@
+//! The guards of one direction of traffic: which detectors look, and what is done about what they find.
+//!
+//! Fails closed: what cannot be read or is too large to be looked into does not pass where something may be masked.
+
+mod rewrite;
+mod search;
+
+use crate::carry::Carry;
+use crate::detector::{Detector, HIGH_ENTROPY, Match, Mode, Setting};
+use crate::json::{Care, Token, Walker};
+use crate::secret::Secrets;
+use rewrite::Edit;
+use search::Seen;
+use std::fmt;
+use std::sync::Arc;
+use vocab::{Finding, Side};
+
+/// The largest single string that is looked into.
+const LARGEST_TEXT: usize = 4 * 1024 * 1024;
+/// How many findings of one message are told. What is beyond is masked or refused all the same.
+const FINDINGS: usize = 256;
+/// How many detectors there may be.
+const DETECTORS: usize = 16;
+
+/// Detectors in the order they were added, each with its setting. Cheap to clone.
+#[derive(Clone, Default)]
+pub struct Guards {
+    list: Vec<(Arc<dyn Detector>, Setting)>,
+}
+
+impl fmt::Debug for Guards {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.list.iter().map(|(detector, setting)| (detector.family(), setting))).finish()
+    }
+}
+
+/// There is no room for one more detector.
+#[derive(Debug, thiserror::Error)]
+#[error("more than {DETECTORS} detectors")]
+pub struct TooManyDetectors;
+
+/// What came of looking.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[must_use]
+pub struct Screening {
+    /// What was found, in the order of the text; at most 256.
+    pub findings: Vec<Finding>,
+    /// What is to be sent on.
+    pub verdict: Verdict,
+}
+
+/// What is to be sent on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// The bytes as they are.
+    Clean,
+    /// These bytes instead: a whole JSON text of the same structure.
+    Masked(Vec<u8>),
+    /// Nothing.
+    Refused,
+}
+
+impl Guards {
+    /// Looks for secrets.
+    pub fn new(secrets: Setting) -> Self {
+        Self { list: vec![(Arc::new(Secrets), secrets)] }
+    }
+
+    /// Looks for nothing.
+    pub const fn none() -> Self {
+        Self { list: Vec::new() }
+    }
+
+    /// Adds a detector behind the others. Where two find the same range, the name that the first gives it is used.
+    pub fn with(mut self, detector: Arc<dyn Detector>, setting: Setting) -> Result<Self, TooManyDetectors> {
+        if self.list.len() >= DETECTORS {
+            return Err(TooManyDetectors);
+        }
+        self.list.push((detector, setting));
+        Ok(self)
+    }
+
+    /// Nothing is looked for in this direction.
+    pub fn is_off(&self, side: Side) -> bool {
+        self.list.iter().all(|(_, setting)| setting.mode(side) == Mode::Off)
+    }
+
+    /// Looks into what a caller sends: the JSON text of `params.arguments`, or of `params` where there are none.
+    pub fn screen(&self, json: &[u8]) -> Screening {
+        self.inspect(json, Side::Arguments, None)
+    }
+
+    /// Looks into what a server sends: the JSON text of a `result`, an `error` or the `params` of a message.
+    pub fn release(&self, json: &[u8], carry: &mut Carry) -> Screening {
+        self.inspect(json, Side::Result, Some(carry))
+    }
+
+    fn inspect(&self, json: &[u8], side: Side, carry: Option<&mut Carry>) -> Screening {
+        if self.is_off(side) {
+            return Screening { findings: Vec::new(), verdict: Verdict::Clean };
+        }
+        let mut inspection = Inspection { guards: self, side, findings: Vec::new(), edits: Vec::new(), refused: false };
+        let Some(source) = std::str::from_utf8(json).ok().filter(|source| inspection.read(source, carry)) else {
+            inspection.unfit("unreadable", "");
+            return inspection.close("");
+        };
+        inspection.close(source)
+    }
+
+    fn active(&self, side: Side) -> impl Iterator<Item = (&dyn Detector, Mode)> {
+        let with_mode = self.list.iter().map(move |(detector, setting)| (detector.as_ref(), setting.mode(side)));
+        with_mode.filter(|(_, mode)| *mode != Mode::Off)
+    }
+}
+
+/// One message being looked into.
+struct Inspection<'g> {
+    guards: &'g Guards,
+    side: Side,
+    findings: Vec<Finding>,
+    edits: Vec<Edit>,
+    refused: bool,
+}
+
+impl Inspection<'_> {
+    /// False when the text is not JSON.
+    fn read(&mut self, source: &str, mut carry: Option<&mut Carry>) -> bool {
+        let mut walker = Walker::new(source);
+        loop {
+            match walker.advance() {
+                Ok(Some(token)) => self.look(&walker, &token, carry.as_deref_mut()),
+                Ok(None) => return true,
+                Err(_) => return false,
+            }
+        }
+    }
+
+    fn look(&mut self, walker: &Walker<'_>, token: &Token, carry: Option<&mut Carry>) {
+        let care = walker.care(token);
+        if care == Care::Untouched {
+            return;
+        }
+        if token.span.len() > LARGEST_TEXT {
+            self.unfit("too-large", &self.pointer(walker));
+            return;
+        }
+        let raw = walker.raw(&token.span);
+        if care == Care::Blob {
+            if let Some(text) = search::blob(raw) {
+                self.look_into_blob(walker, token, &text);
+                return;
+            }
+        }
+        let seen = Seen::of(raw, token.escaped);
+        let name = token.name.as_ref().map(|name| walker.raw(name));
+        let tail = carry.as_ref().filter(|_| !token.key).and_then(|carry| carry.tail(walker.place()));
+        let (mut edits, mut open) = (Vec::new(), None);
+        for (detector, mode) in self.guards.active(self.side) {
+            let mut found = seen.search(detector, name);
+            if care != Care::Full {
+                found.retain(|found| found.kind != HIGH_ENTROPY);
+            }
+            if let Some(tail) = tail {
+                open = open.or(seen.search_across(detector, tail, &mut found));
+            }
+            if let Some(last) = found.iter().filter(|found| found.span.end == raw.len()).min_by_key(|f| f.span.start) {
+                open = open.or(Some(tail.map_or(0, str::len) + seen.plain_offset(last.span.start)));
+            }
+            for Match { kind, span } in found {
+                let span = token.span.start + span.start..token.span.start + span.end;
+                edits.push((Edit { span, kind, key: token.key, text: None }, detector.family(), mode));
+            }
+        }
+        self.settle(walker, edits);
+        if let Some(carry) = carry.filter(|_| !token.key) {
+            carry.remember(walker.place(), seen.plain(), open);
+        }
+    }
+
+    /// A blob that holds a text is masked in the text and encoded again.
+    fn look_into_blob(&mut self, walker: &Walker<'_>, token: &Token, text: &str) {
+        let mut masks = Vec::new();
+        let mut kinds = Vec::new();
+        for (detector, mode) in self.guards.active(self.side) {
+            for Match { kind, span } in Seen::of(text, false).search(detector, None) {
+                masks.push((Edit { span, kind, key: false, text: None }, mode));
+                kinds.push((kind, detector.family(), mode));
+            }
+        }
+        for (kind, family, mode) in kinds {
+            self.note(walker, kind, family, mode);
+        }
+        let masks: Vec<Edit> =
+            masks.into_iter().filter(|(_, mode)| *mode == Mode::Mask).map(|(edit, _)| edit).collect();
+        if !masks.is_empty() {
+            let text = Some(search::to_blob(&rewrite::apply(text, masks)));
+            self.edits.push(Edit { span: token.span.clone(), kind: "blob", key: false, text });
+        }
+    }
+
+    fn settle(&mut self, walker: &Walker<'_>, edits: Vec<(Edit, &'static str, Mode)>) {
+        for (edit, family, mode) in edits {
+            self.note(walker, edit.kind, family, mode);
+            if mode == Mode::Mask {
+                self.edits.push(edit);
+            }
+        }
+    }
+
+    fn note(&mut self, walker: &Walker<'_>, kind: &str, family: &str, mode: Mode) {
+        self.refused |= mode == Mode::Refuse;
+        if self.findings.len() < FINDINGS {
+            let pointer = self.pointer(walker);
+            self.tell(family, kind, &pointer);
+        }
+    }
+
+    /// What cannot be judged passes only where nothing would have been changed.
+    fn unfit(&mut self, kind: &str, pointer: &str) {
+        self.refused |= self.guards.active(self.side).any(|(_, mode)| matches!(mode, Mode::Mask | Mode::Refuse));
+        self.tell("guard", kind, pointer);
+    }
+
+    fn tell(&mut self, detector: &str, kind: &str, pointer: &str) {
+        let (detector, kind, pointer) = (detector.into(), kind.into(), pointer.into());
+        self.findings.push(Finding { detector, kind, pointer, side: self.side });
+    }
+
+    /// SECURITY: a member name may itself be a secret, and findings never carry the text.
+    fn pointer(&self, walker: &Walker<'_>) -> String {
+        let mut pointer = String::new();
+        for step in walker.path() {
+            let seen = Seen::of(&step, step.contains('\\'));
+            let found = self.guards.active(self.side).flat_map(|(detector, _)| seen.search(detector, None));
+            let edits: Vec<Edit> =
+                found.map(|Match { kind, span }| Edit { span, kind, key: false, text: None }).collect();
+            let step = rewrite::apply(&step, edits);
+            let step = Seen::of(&step, step.contains('\\')).plain().replace('~', "~0").replace('/', "~1");
+            pointer.push('/');
+            pointer.push_str(&step);
+        }
+        pointer
+    }
+
+    fn close(self, source: &str) -> Screening {
+        let verdict = if self.refused {
+            Verdict::Refused
+        } else if self.edits.is_empty() {
+            Verdict::Clean
+        } else {
+            let keys = self.edits.iter().any(|edit| edit.key);
+            let masked = rewrite::apply(source, self.edits);
+            Verdict::Masked(if keys { rewrite::number_keys(&masked) } else { masked }.into_bytes())
+        };
+        Screening { findings: self.findings, verdict }
+    }
+}

@@ -1,0 +1,339 @@
+//! Values that are given to a secret-like name: `password = "…"`, `"api_key": "…"`, `TOKEN=…`.
+//!
+//! The name says that a secret may follow; whether the value is one depends on how strong the name is.
+
+use super::entropy;
+use crate::detector::Match;
+use std::ops::Range;
+
+/// How much a name says about its value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Strength {
+    /// People choose it: `password`.
+    Chosen,
+    /// Machines make it: `token`.
+    Made,
+    /// Often something else: `key`.
+    Weak,
+}
+
+use Strength::{Chosen, Made, Weak};
+
+/// The names, found inside longer ones too.
+pub(super) static NAMES: [(&str, Strength); 36] = [
+    ("password", Chosen),
+    ("passwd", Chosen),
+    ("passphrase", Chosen),
+    ("passcode", Chosen),
+    ("pwd", Chosen),
+    ("_pass", Chosen),
+    ("dbpass", Chosen),
+    ("secret", Made),
+    ("token", Made),
+    ("api_key", Made),
+    ("apikey", Made),
+    ("api-key", Made),
+    ("api key", Made),
+    ("access_key", Made),
+    ("access-key", Made),
+    ("accesskey", Made),
+    ("access key", Made),
+    ("private_key", Made),
+    ("privatekey", Made),
+    ("private-key", Made),
+    ("auth_key", Made),
+    ("authkey", Made),
+    ("account_key", Made),
+    ("accountkey", Made),
+    ("app_key", Made),
+    ("appkey", Made),
+    ("encryption_key", Made),
+    ("encryptionkey", Made),
+    ("signing_key", Made),
+    ("credential", Made),
+    ("license_key", Made),
+    ("key", Weak),
+    ("auth", Weak),
+    ("pass", Weak),
+    ("login", Weak),
+    ("pat", Weak),
+];
+
+const LONGEST_VALUE: usize = 512;
+
+/// What stands behind the name makes it the name of something else.
+const OTHER_ENDS: [&str; 38] = [
+    "count",
+    "type",
+    "name",
+    "url",
+    "uri",
+    "path",
+    "file",
+    "endpoint",
+    "id",
+    "field",
+    "length",
+    "expir",
+    "ttl",
+    "limit",
+    "arn",
+    "policy",
+    "label",
+    "placeholder",
+    "regex",
+    "pattern",
+    "hint",
+    "format",
+    "version",
+    "izer",
+    "ize",
+    "board",
+    "word",
+    "usage",
+    "store",
+    "vault",
+    "manager",
+    "s_used",
+    "validator",
+    "provider",
+    "param",
+    "header",
+    "address",
+    "_at",
+];
+
+/// What stands before it does too.
+const OTHER_STARTS: [&str; 16] = [
+    "public",
+    "page",
+    "next",
+    "continuation",
+    "sync",
+    "max",
+    "min",
+    "prev",
+    "cancel",
+    "total",
+    "num",
+    "cancellation",
+    "primary",
+    "foreign",
+    "partition",
+    "sort",
+];
+
+/// The value that is assigned to the name at a hit.
+pub(super) fn at(text: &str, hit: &Range<usize>, strength: Strength) -> Option<Match> {
+    let end = text.floor_char_boundary(hit.end.saturating_add(LONGEST_VALUE + 64));
+    let rest = text.get(hit.end..end)?;
+    let tail =
+        rest.len() - rest.trim_start_matches(|c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.')).len();
+    let behind = rest.get(..tail)?.to_ascii_lowercase();
+    let start = text.ceil_char_boundary(hit.start.saturating_sub(24));
+    let before = text.get(start..hit.start)?;
+    let before = before.rsplit(|c: char| !c.is_ascii_alphanumeric() && !matches!(c, '_' | '-' | '.')).next()?;
+    let before_lower = before.to_ascii_lowercase();
+    if tail > 32 || OTHER_ENDS.iter().any(|end| behind.contains(end)) {
+        return None;
+    }
+    if OTHER_STARTS.iter().any(|start| before_lower.contains(start)) {
+        return None;
+    }
+    // A weak name must be a whole word: `monkey` and `authors` are none.
+    let word_before = before.ends_with(|c: char| c.is_ascii_lowercase())
+        && !text.get(hit.clone())?.starts_with(|c: char| c.is_ascii_uppercase());
+    if strength == Weak && (word_before || behind.starts_with(|c: char| c.is_ascii_alphabetic())) {
+        return None;
+    }
+    let given = Given::read(rest.get(tail..)?)?;
+    let from = hit.end + tail + given.at;
+    let value = given.value;
+    judge(value, strength, &given).then(|| Match { kind: kind(strength), span: from..from + value.len() })
+}
+
+const fn kind(strength: Strength) -> &'static str {
+    match strength {
+        Chosen => "password",
+        Made | Weak => "assigned-secret",
+    }
+}
+
+/// How a value is given.
+struct Given<'t> {
+    at: usize,
+    value: &'t str,
+    sign: bool,
+    quoted: bool,
+}
+
+impl<'t> Given<'t> {
+    fn read(rest: &'t str) -> Option<Self> {
+        let mut reader = Reader { rest, at: 0 };
+        reader.skip(|c| matches!(c, '\\' | '"' | '\'' | '`' | ']' | ')' | '*'), 4);
+        let spaces = reader.skip(|c| c == ' ' || c == '\t', 8);
+        let sign = ["=>", ":=", "->", "==", "=", ":", ",", "is ", "\u{ff1a}"].iter().any(|sign| reader.take(sign));
+        if !sign && spaces == 0 {
+            return None;
+        }
+        reader.skip(|c| matches!(c, ' ' | '\t'), 8);
+        if sign && reader.take("\n") {
+            reader.skip(|c| matches!(c, ' ' | '\t'), 8);
+        }
+        for prefix in ["Bearer ", "bearer ", "Basic ", "basic ", "Token ", "token ", "@", "b", "r", "u", "f", "L", "("]
+        {
+            let after = reader.rest.get(reader.at..).and_then(|rest| rest.strip_prefix(prefix));
+            let opens = after.is_some_and(|after| after.starts_with(['"', '\'']));
+            if (opens || prefix.len() > 1) && reader.take(prefix) {
+                break;
+            }
+        }
+        let opening = reader.at;
+        reader.skip(|c| c == '\\', 4);
+        let quote = reader.rest.get(reader.at..)?.chars().next().filter(|c| matches!(c, '"' | '\'' | '`'));
+        if quote.is_some() {
+            reader.at += 1;
+        } else {
+            reader.at = opening;
+        }
+        let at = reader.at;
+        let value = reader.rest.get(at..)?;
+        let end = match quote {
+            Some(quote) => value.find(|c: char| c == quote || matches!(c, '\\' | '\n' | '\r'))?,
+            None => value
+                .find(|c: char| {
+                    c.is_whitespace()
+                        || matches!(c, '"' | '\'' | '`' | ',' | ';' | '<' | '>' | '&' | '\\' | ')' | ']' | '}' | '|')
+                })
+                .unwrap_or(value.len()),
+        };
+        let value = value.get(..end).filter(|value| value.len() <= LONGEST_VALUE)?;
+        Some(Self { at, value, sign, quoted: quote.is_some() })
+    }
+}
+
+struct Reader<'t> {
+    rest: &'t str,
+    at: usize,
+}
+
+impl Reader<'_> {
+    fn skip(&mut self, what: fn(char) -> bool, most: usize) -> usize {
+        let rest = self.rest.get(self.at..).unwrap_or_default();
+        let length: usize = rest.chars().take(most).take_while(|c| what(*c)).map(char::len_utf8).sum();
+        self.at += length;
+        length
+    }
+
+    fn take(&mut self, what: &str) -> bool {
+        let there = self.rest.get(self.at..).is_some_and(|rest| rest.starts_with(what));
+        self.at += if there { what.len() } else { 0 };
+        there
+    }
+}
+
+fn judge(value: &str, strength: Strength, given: &Given<'_>) -> bool {
+    if placeholder(value) || value.contains(char::is_whitespace) || is_code(value, given.quoted) {
+        return false;
+    }
+    let digits = value.bytes().filter(u8::is_ascii_digit).count();
+    let letters = value.bytes().filter(u8::is_ascii_alphabetic).count();
+    let signs = value.len() - digits - letters;
+    let mixed = digits >= 1 && letters >= 2;
+    match strength {
+        Chosen if !given.sign => value.len() >= 6 && mixed && (given.quoted || signs > 0 || digits >= 2),
+        Chosen if given.quoted => value.len() >= 4 && (mixed || digits >= 4 || is_chosen_word(value)),
+        Chosen => value.len() >= 4 && (mixed || (signs > 0 && letters >= 3 && !is_identifier(value))),
+        Made if !given.sign => value.len() >= 16 && mixed && digits >= 2 && entropy::shannon(value) >= 3.0,
+        Made => value.len() >= 10 && mixed && entropy::shannon(value) >= 2.8 && !is_slug(value),
+        Weak => given.sign && value.len() >= 16 && (entropy::is_random(value) || is_hex_key(value)),
+    }
+}
+
+fn is_hex_key(value: &str) -> bool {
+    matches!(value.len(), 32 | 40 | 48 | 64 | 128)
+        && value.bytes().all(|b| b.is_ascii_hexdigit())
+        && entropy::shannon(value) >= 3.0
+}
+
+fn is_chosen_word(value: &str) -> bool {
+    value.len() >= 6 && value.bytes().all(|b| b.is_ascii_alphabetic())
+}
+
+/// Words with signs between them: `my-secret-name-2`.
+fn is_slug(value: &str) -> bool {
+    let mut parts = value.split(['-', '_', '.', '/', ':']);
+    value.contains(['-', '_', '.', '/', ':'])
+        && parts.all(|part| {
+            let stem = part.trim_end_matches(|c: char| c.is_ascii_digit());
+            stem.bytes().all(|b| b.is_ascii_alphabetic()) && (part.len() - stem.len() <= 4)
+        })
+}
+
+fn is_identifier(value: &str) -> bool {
+    value
+        .bytes()
+        .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-' | b':' | b'/' | b'*' | b'?' | b'!'))
+}
+
+/// Something that a program computes, not the value itself.
+fn is_code(value: &str, quoted: bool) -> bool {
+    if quoted {
+        return value.contains("${") || value.contains("{{") || value.starts_with('$') || value.starts_with("%(");
+    }
+    value.contains('(')
+        || value.contains('[')
+        || value.starts_with(['$', '%', '{', '*', '/', '.', '-', '@', '='])
+        || value.contains("::")
+        || value.contains("->")
+        || value.contains("==")
+        || value.split('.').count() > 1
+            && value.split('.').all(|part| {
+                part.bytes().next().is_some_and(|b| b.is_ascii_alphabetic() || b == b'_')
+                    && part.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
+                    && part.bytes().filter(u8::is_ascii_digit).count() <= 1
+            })
+}
+
+/// Stands for a secret, is none.
+pub(super) fn placeholder(value: &str) -> bool {
+    const WORDS: [&str; 28] = [
+        "example",
+        "changeme",
+        "change_me",
+        "change-me",
+        "your",
+        "xxxx",
+        "****",
+        "....",
+        "placeholder",
+        "redacted",
+        "insert",
+        "dummy",
+        "${",
+        "{{",
+        "process.env",
+        "os.environ",
+        "getenv",
+        "<",
+        "null",
+        "undefined",
+        "not_a_real",
+        "sample",
+        "fixme",
+        "todo",
+        "____",
+        "----",
+        "password",
+        "secret",
+    ];
+    let lower = value.to_ascii_lowercase();
+    let exact = [
+        "none", "true", "false", "string", "str", "optional", "required", "test", "admin", "user", "token", "pass",
+        "passwd", "value", "text", "bytes", "any", "object",
+    ];
+    lower.len() < 3
+        || exact.contains(&lower.as_str())
+        || WORDS.iter().any(|word| lower.contains(word))
+        || lower.bytes().all(|b| lower.as_bytes().first() == Some(&b))
+}
