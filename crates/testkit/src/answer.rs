@@ -1,0 +1,181 @@
+//! What a scripted upstream does with one request: the whole repertoire, honest and hostile.
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use http_body::{Body, Frame, SizeHint};
+use serde_json::{Value, json};
+use std::{
+    fmt, io,
+    pin::Pin,
+    task::{Context, Poll},
+};
+use tokio::sync::mpsc;
+
+/// One scripted answer.
+#[derive(Debug)]
+pub struct Answer {
+    pub(crate) head: Option<(StatusCode, HeaderMap)>,
+    pub(crate) body: AnswerBody,
+}
+
+impl Answer {
+    /// A JSON body with status 200, sent exactly as given.
+    pub fn json(text: impl Into<Bytes>) -> Self {
+        Self::new(StatusCode::OK, AnswerBody::Whole(Some(text.into()))).header("content-type", "application/json")
+    }
+
+    /// A JSON-RPC result for the request with this id.
+    pub fn result(id: &Value, result: &Value) -> Self {
+        Self::json(json!({"jsonrpc": "2.0", "id": id, "result": result}).to_string())
+    }
+
+    /// A JSON-RPC error for the request with this id.
+    pub fn error(id: &Value, code: i64, message: &str) -> Self {
+        Self::json(json!({"jsonrpc": "2.0", "id": id, "error": {"code": code, "message": message}}).to_string())
+    }
+
+    /// A status and nothing else.
+    pub fn status(status: StatusCode) -> Self {
+        Self::new(status, AnswerBody::Whole(None))
+    }
+
+    /// An event stream that the test feeds, and ends by dropping the feed.
+    pub fn events() -> (Self, Feed) {
+        let (sender, receiver) = mpsc::channel(64);
+        let answer = Self::new(StatusCode::OK, AnswerBody::Fed(receiver)).header("content-type", "text/event-stream");
+        (answer, Feed(sender))
+    }
+
+    /// An event stream whose text is known from the start, then its end.
+    pub fn event_text(text: impl Into<Bytes>) -> Self {
+        Self::new(StatusCode::OK, AnswerBody::Whole(Some(text.into()))).header("content-type", "text/event-stream")
+    }
+
+    /// Nothing, ever: not even a status line.
+    pub fn hang() -> Self {
+        Self { head: None, body: AnswerBody::Whole(None) }
+    }
+
+    /// Some of a JSON body, then a broken connection.
+    pub fn cut_off(start: impl Into<Bytes>) -> Self {
+        Self::new(StatusCode::OK, AnswerBody::Cut { start: Some(start.into()), flushed: false })
+            .header("content-type", "application/json")
+    }
+
+    /// The same bytes again and again, as fast as they are taken, as an event stream.
+    pub fn endless(chunk: impl Into<Bytes>) -> Self {
+        Self::new(StatusCode::OK, AnswerBody::Endless(chunk.into())).header("content-type", "text/event-stream")
+    }
+
+    /// A JSON-RPC result whose text is `size` bytes long.
+    pub fn oversized(id: &Value, size: usize) -> Self {
+        Self::result(id, &json!({"content": [{"type": "text", "text": "x".repeat(size)}]}))
+    }
+
+    /// The same answer with another status.
+    #[must_use]
+    pub fn with_status(mut self, status: StatusCode) -> Self {
+        if let Some((own, _)) = &mut self.head {
+            *own = status;
+        }
+        self
+    }
+
+    /// The same answer with one more header.
+    #[must_use]
+    pub fn header(mut self, name: &str, value: &str) -> Self {
+        if let Some((_, headers)) = &mut self.head {
+            let name: HeaderName = name.parse().expect("a header name");
+            headers.append(name, HeaderValue::from_str(value).expect("a header value"));
+        }
+        self
+    }
+
+    fn new(status: StatusCode, body: AnswerBody) -> Self {
+        Self { head: Some((status, HeaderMap::new())), body }
+    }
+
+    pub(crate) fn is_event_stream(&self) -> bool {
+        self.head.as_ref().is_some_and(|(_, headers)| {
+            headers.get(header::CONTENT_TYPE).is_some_and(|value| value == "text/event-stream")
+        })
+    }
+}
+
+/// The test's end of an event stream.
+#[derive(Debug, Clone)]
+pub struct Feed(mpsc::Sender<Bytes>);
+
+impl Feed {
+    /// Sends one `message` event with this JSON.
+    pub async fn message(&self, json: &Value) -> bool {
+        self.raw(format!("event: message\ndata: {json}\n\n")).await
+    }
+
+    /// Sends these bytes as they are. Says whether anyone still listens.
+    pub async fn raw(&self, bytes: impl Into<Bytes>) -> bool {
+        self.0.send(bytes.into()).await.is_ok()
+    }
+
+    /// Waits until the other side has gone.
+    pub async fn closed(&self) {
+        self.0.closed().await;
+    }
+}
+
+/// The body of an answer.
+pub(crate) enum AnswerBody {
+    Whole(Option<Bytes>),
+    Fed(mpsc::Receiver<Bytes>),
+    Cut { start: Option<Bytes>, flushed: bool },
+    Endless(Bytes),
+}
+
+impl fmt::Debug for AnswerBody {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Whole(_) => "Whole",
+            Self::Fed(_) => "Fed",
+            Self::Cut { .. } => "Cut",
+            Self::Endless(_) => "Endless",
+        })
+    }
+}
+
+impl Body for AnswerBody {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        let next = match self.get_mut() {
+            Self::Whole(bytes) => bytes.take(),
+            Self::Fed(receiver) => match receiver.poll_recv(cx) {
+                Poll::Ready(bytes) => bytes,
+                Poll::Pending => return Poll::Pending,
+            },
+            Self::Cut { start, flushed } => match start.take() {
+                Some(start) => Some(start),
+                // One turn in between, so that the start leaves before the connection breaks.
+                None if !*flushed => {
+                    *flushed = true;
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
+                None => return Poll::Ready(Some(Err(io::Error::other("cut off by the script")))),
+            },
+            Self::Endless(chunk) => Some(chunk.clone()),
+        };
+        Poll::Ready(next.map(|bytes| Ok(Frame::data(bytes))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        matches!(self, Self::Whole(None))
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
+            Self::Fed(_) | Self::Cut { .. } | Self::Endless(_) => SizeHint::default(),
+        }
+    }
+}

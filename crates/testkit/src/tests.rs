@@ -1,0 +1,79 @@
+//! The fakes do what they say.
+
+use crate::{Agent, Answer, Ask, Issuer, Kind, Upstream, soon};
+use http::StatusCode;
+use serde_json::json;
+
+#[tokio::test]
+async fn honest_upstream_serves_both_eras() {
+    let upstream = Upstream::with_tools(["read", "erase"]).await;
+    let legacy = Agent::legacy(&upstream.url(), None).await;
+    let modern = Agent::modern(&upstream.url(), None);
+
+    assert_eq!(legacy.tools().await, ["read", "erase"]);
+    assert_eq!(modern.tools().await, ["read", "erase"]);
+    assert_eq!(modern.call("read", json!({"a": 1})).await["result"]["content"][0]["text"], r#"{"a":1}"#);
+    let call = upstream.seen("tools/call").remove(0);
+    assert_eq!(call.header("mcp-name"), Some("read"));
+    assert_eq!(upstream.received(), 5);
+}
+
+#[tokio::test]
+async fn stream_arrives_as_the_test_feeds_it() {
+    let upstream = Upstream::start().await;
+    let (answer, feed) = Answer::events();
+    upstream.next("tools/call", answer);
+    let agent = Agent::modern(&upstream.url(), None);
+
+    let mut reply = agent.request("tools/call", json!({"name": "echo"})).await;
+    feed.raw("id: 7\ndata: {\"a\":1}\n\n: idle\n\ndata: {\"b\":").await;
+    let event = soon(reply.event()).await.expect("an event");
+    assert_eq!((event.id.as_deref(), event.json()), (Some("7"), json!({"a": 1})));
+    feed.raw("2}\n\n").await;
+    // What follows the first event must not be lost with it.
+    let rest = soon(reply.event()).await.expect("an event");
+    assert_eq!(rest.json(), json!({"b": 2}));
+    drop(feed);
+    assert_eq!(soon(reply.event()).await, None);
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_is_noticed() {
+    let upstream = Upstream::start().await;
+    let (answer, feed) = Answer::events();
+    upstream.next("tools/call", answer).next("ping", Answer::hang());
+    let agent = Agent::modern(&upstream.url(), None);
+
+    let reply = agent.request("tools/call", json!({"name": "echo"})).await;
+    drop(reply);
+    soon(feed.closed()).await;
+    upstream.abandoned(1).await;
+
+    let waiting = tokio::spawn(async move { agent.request("ping", json!({})).await });
+    upstream.arrived("ping", 1).await;
+    waiting.abort();
+    upstream.abandoned(2).await;
+}
+
+#[tokio::test]
+async fn a_cut_body_is_not_a_whole_one() {
+    let upstream = Upstream::start().await;
+    upstream.next("ping", Answer::cut_off("{\"jsonrpc\"").with_status(StatusCode::OK));
+
+    let mut reply = Ask::post(&upstream.url(), r#"{"id":1,"method":"ping"}"#).send().await;
+    assert_eq!(reply.chunk().await.as_deref(), Some(&b"{\"jsonrpc\""[..]));
+    assert_eq!(reply.chunk().await, None);
+}
+
+#[tokio::test]
+async fn issuer_publishes_the_key_it_signs_with() {
+    for kind in [Kind::Ed25519, Kind::P256, Kind::Rsa] {
+        let mut issuer = Issuer::start(kind).await;
+        issuer.rotate(kind, "key-2", false);
+
+        let keys = Ask::get(&issuer.jwks_url()).send().await.json().await;
+        assert_eq!(keys["keys"], json!([issuer.key().jwk()]));
+        assert_eq!(keys["keys"][0]["kid"], "key-2");
+        assert_eq!(issuer.token(json!({"sub": "a"})).split('.').count(), 3);
+    }
+}
