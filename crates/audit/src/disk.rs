@@ -1,0 +1,79 @@
+//! What the log does to the disk, in one place, so that a test can make it fail.
+//!
+//! Knows nothing about logs.
+
+use std::{
+    fs::{self, File},
+    io,
+    os::unix::fs::{FileExt, OpenOptionsExt},
+    path::Path,
+};
+
+/// The disk. In tests it can be made full.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Disk {
+    #[cfg(test)]
+    pub(crate) full: std::sync::Arc<std::sync::atomic::AtomicBool>,
+}
+
+impl Disk {
+    /// A file to write into at any place, empty unless `keep`.
+    pub(crate) fn open(&self, path: &Path, keep: bool) -> io::Result<File> {
+        File::options().create(true).truncate(!keep).write(true).read(true).mode(0o600).open(path)
+    }
+
+    /// Writes all of `bytes` at `offset`.
+    pub(crate) fn write_at(&self, file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
+        self.fail_halfway(file, bytes, offset)?;
+        file.write_all_at(bytes, offset)
+    }
+
+    /// Returns when the file's bytes are on the disk.
+    pub(crate) fn sync(&self, file: &File) -> io::Result<()> {
+        file.sync_data()
+    }
+
+    /// Puts a whole file in place at once: readers see the old one or the new one.
+    pub(crate) fn replace(&self, path: &Path, bytes: &[u8], durable: bool) -> io::Result<()> {
+        let draft = path.with_extension("draft");
+        let file = self.open(&draft, false)?;
+        self.write_at(&file, bytes, 0)?;
+        if durable {
+            self.sync(&file)?;
+        }
+        fs::rename(&draft, path)
+    }
+
+    /// Makes a directory and what is above it.
+    pub(crate) fn create_dir(&self, path: &Path) -> io::Result<()> {
+        use std::os::unix::fs::DirBuilderExt;
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
+    }
+
+    /// Returns when the names in a directory are on the disk.
+    pub(crate) fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        File::open(path)?.sync_all()
+    }
+
+    /// Returns when everything written so far to the file system of `path` is on the disk.
+    pub(crate) fn sync_all(&self, path: &Path) -> io::Result<()> {
+        rustix::fs::syncfs(File::open(path)?).map_err(Into::into)
+    }
+
+    #[cfg(not(test))]
+    #[expect(clippy::unnecessary_wraps, clippy::unused_self, reason = "fails in tests")]
+    const fn fail_halfway(&self, _file: &File, _bytes: &[u8], _offset: u64) -> io::Result<()> {
+        Ok(())
+    }
+
+    /// Writes half of it, then gets the error of a full disk from the one that is always full.
+    #[cfg(test)]
+    fn fail_halfway(&self, file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
+        if !self.full.load(std::sync::atomic::Ordering::SeqCst) {
+            return Ok(());
+        }
+        let (half, rest) = bytes.split_at(bytes.len() / 2);
+        file.write_all_at(half, offset)?;
+        io::Write::write_all(&mut File::options().write(true).open("/dev/full")?, rest)
+    }
+}

@@ -1,0 +1,198 @@
+//! A tree that grows: the right edge in memory, full tiles on disk, partial tiles with each checkpoint.
+//!
+//! Everything here follows from the journal and can be made again from it, so nothing here is synced but checkpoints.
+
+use crate::{
+    note::{Checkpoint, Signer},
+    tile::{self, Kind, Store, WIDTH},
+    tree::{self, Hash},
+};
+use std::{
+    collections::VecDeque,
+    fs, io,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
+
+/// A history entry is kept at least this often while the tree grows, and whenever a bundle fills.
+const HISTORY_EVERY: Duration = Duration::from_secs(60);
+
+/// A growing tree.
+pub(crate) struct Growth {
+    store: Store,
+    origin: String,
+    size: u64,
+    /// Level by level, the hashes that are not yet in a full tile.
+    levels: Vec<Vec<Hash>>,
+    /// The entries that are not yet in a full bundle, framed as in one.
+    entries: Vec<u8>,
+    /// Full tiles that are not written yet.
+    unwritten: VecDeque<(PathBuf, Vec<u8>)>,
+    /// The partial tiles that the newest checkpoint stands on.
+    partials: Vec<PathBuf>,
+    signed: u64,
+    history: u64,
+    history_size: u64,
+    history_at: Option<Instant>,
+}
+
+impl Growth {
+    /// The tree of `base` leaves, a multiple of [`WIDTH`], read from its full tiles.
+    pub(crate) fn at(store: Store, origin: String, base: u64) -> io::Result<Self> {
+        let levels = store.edge(base)?;
+        let (_, history) = store.history()?;
+        Ok(Self {
+            store,
+            origin,
+            size: base,
+            levels,
+            entries: Vec::new(),
+            unwritten: VecDeque::new(),
+            partials: Vec::new(),
+            signed: 0,
+            history,
+            history_size: 0,
+            history_at: None,
+        })
+    }
+
+    pub(crate) const fn size(&self) -> u64 {
+        self.size
+    }
+
+    pub(crate) fn origin(&self) -> &str {
+        &self.origin
+    }
+
+    pub(crate) const fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// The leaves below this are in full bundles.
+    pub(crate) const fn base(&self) -> u64 {
+        self.size - self.size % WIDTH
+    }
+
+    /// Takes over from the checkpoint that a former process signed.
+    pub(crate) fn follow(&mut self, checkpoint: &Checkpoint) {
+        self.signed = checkpoint.size();
+        self.partials = tile::partials(checkpoint.size());
+    }
+
+    /// The leaves from [`Self::base`] on, with their hashes.
+    pub(crate) fn rest(&self) -> impl Iterator<Item = (&[u8], &Hash)> {
+        let hashes = self.levels.first().map(Vec::as_slice).unwrap_or_default();
+        tile::entries_of(&self.entries).filter_map(Result::ok).zip(hashes)
+    }
+
+    /// Adds a leaf, at most 65,535 bytes.
+    pub(crate) fn push(&mut self, leaf: &[u8], hash: Hash) {
+        let length = u16::try_from(leaf.len()).unwrap_or(u16::MAX);
+        self.entries.extend_from_slice(&length.to_be_bytes());
+        self.entries.extend_from_slice(leaf);
+        self.size += 1;
+        if self.size.is_multiple_of(WIDTH) {
+            let path = tile::path(Kind::Entries, self.size / WIDTH - 1, WIDTH);
+            self.unwritten.push_back((path, std::mem::take(&mut self.entries)));
+        }
+        let mut carry = hash;
+        for level in 0_u32.. {
+            if self.levels.len() <= level as usize {
+                self.levels.push(Vec::with_capacity(WIDTH as usize));
+            }
+            let Some(hashes) = self.levels.get_mut(level as usize) else { return };
+            hashes.push(carry);
+            if hashes.len() < WIDTH as usize {
+                return;
+            }
+            let n = (self.size >> (8 * (level + 1))) - 1;
+            self.unwritten.push_back((tile::path(Kind::Hashes(level), n, WIDTH), hashes.as_flattened().to_vec()));
+            carry = tree::root_of(hashes);
+            hashes.clear();
+        }
+    }
+
+    /// The root of the tree as it is.
+    pub(crate) fn root(&self) -> Hash {
+        let mut below: Option<Hash> = None;
+        for hashes in &self.levels {
+            // An unfinished subtree is the last child of the level above, as RFC 6962 splits.
+            let row: Vec<Hash> = hashes.iter().copied().chain(below).collect();
+            if !row.is_empty() {
+                below = Some(tree::root_of(&row));
+            }
+        }
+        below.unwrap_or_else(|| tree::root_of(&[]))
+    }
+
+    /// Writes the full tiles that wait. What cannot be written waits on.
+    pub(crate) fn write_full(&mut self) -> io::Result<()> {
+        while let Some((path, bytes)) = self.unwritten.front() {
+            self.store.write(path, bytes)?;
+            self.unwritten.pop_front();
+        }
+        Ok(())
+    }
+
+    /// Whether the newest checkpoint is older than the tree.
+    pub(crate) const fn unsigned(&self) -> bool {
+        self.size != self.signed
+    }
+
+    /// Writes what a checkpoint of this size stands on, signs it, and puts it in place. `last` also keeps it in the
+    /// history, however young the newest one there is.
+    pub(crate) fn checkpoint(&mut self, signer: &Signer, last: bool) -> io::Result<Checkpoint> {
+        self.write_full()?;
+        let mut partials = Vec::new();
+        if !self.entries.is_empty() {
+            let path = tile::path(Kind::Entries, self.size / WIDTH, self.size % WIDTH);
+            self.store.write(&path, &self.entries)?;
+            partials.push(path);
+        }
+        for (level, hashes) in (0_u32..).zip(&self.levels) {
+            if !hashes.is_empty() {
+                let path = tile::path(Kind::Hashes(level), self.size >> (8 * (level + 1)), hashes.len() as u64);
+                self.store.write(&path, hashes.as_flattened())?;
+                partials.push(path);
+            }
+        }
+        let checkpoint = Checkpoint::sign(&self.origin, self.size, &self.root(), signer);
+        self.store.disk.create_dir(&self.store.dir)?;
+        self.store.disk.replace(&self.store.dir.join("checkpoint"), checkpoint.note().as_bytes(), true)?;
+        self.signed = self.size;
+        self.remember(&checkpoint, last)?;
+        for old in std::mem::replace(&mut self.partials, partials) {
+            if !self.partials.contains(&old) {
+                self.remove(&old);
+            }
+        }
+        Ok(checkpoint)
+    }
+
+    /// Keeps a checkpoint in the history, from which a verifier learns between which two a change lies.
+    fn remember(&mut self, checkpoint: &Checkpoint, last: bool) -> io::Result<()> {
+        let filled = checkpoint.size() / WIDTH != self.history_size / WIDTH;
+        let old = self.history_at.is_none_or(|at| at.elapsed() >= HISTORY_EVERY);
+        if !(last || filled || old) || checkpoint.size() == self.history_size {
+            return Ok(());
+        }
+        let file = self.store.disk.open(&self.store.dir.join("history"), true)?;
+        self.store.disk.write_at(&file, checkpoint.note().as_bytes(), self.history)?;
+        self.history += checkpoint.note().len() as u64;
+        self.history_size = checkpoint.size();
+        self.history_at = Some(Instant::now());
+        Ok(())
+    }
+
+    /// Removes a partial tile that a wider one replaces. A leftover does no harm.
+    fn remove(&self, path: &std::path::Path) {
+        let path = self.store.dir.join(path);
+        if let Err(cause) = fs::remove_file(&path) {
+            tracing::debug!(path = %path.display(), %cause, "an old partial tile stays");
+        }
+        if let Some(parent) = path.parent() {
+            // Fails while wider partial tiles live in it, which is right.
+            drop(fs::remove_dir(parent));
+        }
+    }
+}

@@ -1,0 +1,479 @@
+//! The log as the gateway sees it: open, append, ask for health, close.
+//!
+//! Appending never blocks and takes no lock: leaves are encoded on the caller's thread and queued. One writer thread
+//! puts them on disk in groups (`writer.rs`); whoever must know waits on a [`Pending`].
+
+use crate::{
+    commit::{Salts, SaltsFault},
+    disk::Disk,
+    journal::{self, Journal, JournalFault, TREES},
+    note::{Checkpoint, NoteFault, Signer},
+    record::{CallRecord, Effect, Intent, Leaf, SystemRecord},
+    tile::Store,
+    tree::Hash,
+    writer::Writer,
+};
+use crossbeam_queue::SegQueue;
+use rustix::fs::{FlockOperation, flock};
+use std::{
+    borrow::Cow,
+    fs::File,
+    io,
+    path::PathBuf,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering},
+    },
+    thread::{JoinHandle, Thread},
+    time::{Duration, Instant},
+};
+use tokio::sync::oneshot;
+use vocab::{TenantId, Timestamp};
+
+/// The tenant's tree in the journal and in the writer.
+pub(crate) const TENANT: usize = 0;
+/// The system tree.
+pub(crate) const SYSTEM: usize = 1;
+
+/// How many bytes of leaves may wait, however many leaves that is.
+const QUEUE_BYTES: usize = 64 << 20;
+
+/// Requests without a principal that get a record of their own: this many at once, and one more each tenth of a second.
+const SYSTEM_BURST: u64 = 100;
+const SYSTEM_EVERY: u64 = 100_000;
+
+/// How a log is opened.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Where the log lives. Created if missing.
+    pub dir: PathBuf,
+    /// The origin line of the tenant's checkpoints; the system tree's is this and `/system`.
+    pub origin: String,
+    /// Whose log it is.
+    pub tenant: TenantId,
+    /// The time of opening: this crate reads no clock. Intents closed at recovery carry it.
+    pub opened: Timestamp,
+    /// A leaf that nobody waits for is on disk after about this long: 50 ms.
+    pub reads_within: Duration,
+    /// How many leaves may wait for the disk before intents are refused; other leaves get as much again.
+    pub queue: usize,
+    /// How large a journal segment grows before its leaves live in full tiles alone.
+    pub segment_bytes: u64,
+}
+
+impl Options {
+    /// The stated defaults: 50 ms, 16,384 leaves, segments of 64 MiB.
+    pub const fn new(dir: PathBuf, origin: String, tenant: TenantId, opened: Timestamp) -> Self {
+        Self {
+            dir,
+            origin,
+            tenant,
+            opened,
+            reads_within: Duration::from_millis(50),
+            queue: 16_384,
+            segment_bytes: 64 << 20,
+        }
+    }
+}
+
+/// Why a log does not open.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenFault {
+    /// Another process writes it.
+    #[error("another process writes the log in `{}`", dir.display())]
+    Locked {
+        /// The directory.
+        dir: PathBuf,
+    },
+    /// A name that cannot be a directory or an origin.
+    #[error("`{0}` cannot name a log")]
+    Name(String),
+    /// The disk refused.
+    #[error("cannot open the log at `{}`", path.display())]
+    Disk {
+        /// What was touched.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        cause: io::Error,
+    },
+    /// What is there is not what was written: going on would sign over a loss.
+    #[error("the log is damaged: {0}; `audit verify` says more")]
+    Damaged(String),
+    /// The checkpoint is not ours.
+    #[error("the checkpoint of the log cannot be trusted")]
+    Checkpoint(#[source] NoteFault),
+    /// The salts cannot be read.
+    #[error("the salts of the log cannot be read")]
+    Salts(#[source] SaltsFault),
+}
+
+/// Why a leaf is not, or not yet, in the log.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum LogFault {
+    /// More waits than may.
+    #[error("the log is full: {0} records wait for the disk")]
+    Full(usize),
+    /// Writing fails; it is tried again until it works.
+    #[error("the log cannot be written: {0}")]
+    Disk(Arc<str>),
+    /// The record is not one that can be written.
+    #[error("the record cannot be encoded: {0}")]
+    Encode(Arc<str>),
+    /// The log is closed.
+    #[error("the log is closed")]
+    Closed,
+}
+
+/// Figures of a log, for metrics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Stats {
+    /// Leaves of the tenant's tree that are on disk.
+    pub size: u64,
+    /// Leaves of the system tree that are on disk.
+    pub system_size: u64,
+    /// Leaves that wait for the disk.
+    pub queued: usize,
+    /// How long the last group took to reach the disk, in microseconds.
+    pub last_commit_us: u64,
+    /// How many leaves the last group had.
+    pub last_group: u64,
+    /// Groups written since opening.
+    pub commits: u64,
+    /// Requests without a principal that were only counted, since opening.
+    pub surplus: u64,
+    /// Intents that recovery closed as unknown when the log was opened.
+    pub recovered: u64,
+}
+
+/// What the writer takes from the queue.
+pub(crate) enum Job {
+    Leaf { tree: usize, body: Vec<u8>, effect: Effect, done: Option<oneshot::Sender<u64>> },
+    Flush(oneshot::Sender<()>),
+}
+
+/// What appenders and the writer share.
+pub(crate) struct Shared {
+    pub(crate) jobs: SegQueue<Job>,
+    pub(crate) queued: AtomicUsize,
+    pub(crate) queued_bytes: AtomicUsize,
+    pub(crate) urgent: AtomicBool,
+    pub(crate) closing: AtomicBool,
+    pub(crate) failing: AtomicBool,
+    /// Why writing fails. Read only while it does.
+    pub(crate) cause: Mutex<Arc<str>>,
+    pub(crate) sizes: [AtomicU64; TREES],
+    pub(crate) last_commit_us: AtomicU64,
+    pub(crate) last_group: AtomicU64,
+    pub(crate) commits: AtomicU64,
+    /// Counted and not yet recorded requests without a principal, and the time of the last of them.
+    pub(crate) surplus: AtomicU64,
+    pub(crate) surplus_at: AtomicI64,
+    surplus_total: AtomicU64,
+    pub(crate) checkpoints: Mutex<[Option<Arc<Checkpoint>>; TREES]>,
+}
+
+impl Shared {
+    pub(crate) fn fail(&self, cause: &io::Error) {
+        let cause: Arc<str> = cause.to_string().into();
+        *self.cause.lock().unwrap_or_else(PoisonError::into_inner) = cause;
+        self.failing.store(true, Ordering::Release);
+    }
+
+    fn fault(&self) -> LogFault {
+        LogFault::Disk(Arc::clone(&self.cause.lock().unwrap_or_else(PoisonError::into_inner)))
+    }
+}
+
+/// An open log. Dropping it closes it.
+pub struct Log {
+    shared: Arc<Shared>,
+    salts: Salts,
+    thread: Thread,
+    writer: Option<JoinHandle<Result<(), LogFault>>>,
+    tenant: TenantId,
+    queue: usize,
+    recovered: u64,
+    started: Instant,
+    /// When the system tree has paid for its records, in microseconds since `started` (GCRA).
+    system_due: AtomicU64,
+    _lock: File,
+}
+
+impl Log {
+    /// Opens the log: takes its lock, cuts a torn tail off the journal, rebuilds what follows from it, and closes the
+    /// intents that a crash left open.
+    pub fn open(options: Options, signer: Signer) -> Result<Self, OpenFault> {
+        Self::open_on(options, signer, Disk::default())
+    }
+
+    pub(crate) fn open_on(options: Options, signer: Signer, disk: Disk) -> Result<Self, OpenFault> {
+        let name = options.tenant.as_str();
+        if name.starts_with('.') {
+            return Err(OpenFault::Name(name.to_owned()));
+        }
+        if options.origin.is_empty() || options.origin.chars().any(|c| c.is_whitespace() || c == '+') {
+            return Err(OpenFault::Name(options.origin));
+        }
+        let at = |path: &PathBuf| {
+            let path = path.clone();
+            move |cause| OpenFault::Disk { path, cause }
+        };
+        disk.create_dir(&options.dir).map_err(at(&options.dir))?;
+        let lock = lock(&options.dir)?;
+        let salts = Salts::open(&options.dir).map_err(OpenFault::Salts)?;
+
+        let stores = [
+            Store::new(options.dir.join("tenant").join(name), disk.clone()),
+            Store::new(options.dir.join("system"), disk.clone()),
+        ];
+        let origins = [options.origin.clone(), format!("{}/system", options.origin)];
+        let journal_dir = options.dir.join("journal");
+        let (journal, replay) =
+            Journal::open(journal_dir.clone(), disk, options.segment_bytes).map_err(|fault| match fault {
+                JournalFault::Disk(cause) => OpenFault::Disk { path: journal_dir, cause },
+                JournalFault::Damaged(what) => OpenFault::Damaged(what),
+            })?;
+
+        let shared = Arc::new(Shared {
+            jobs: SegQueue::new(),
+            queued: AtomicUsize::new(0),
+            queued_bytes: AtomicUsize::new(0),
+            urgent: AtomicBool::new(false),
+            closing: AtomicBool::new(false),
+            failing: AtomicBool::new(false),
+            cause: Mutex::new(Arc::from("")),
+            sizes: [const { AtomicU64::new(0) }; TREES],
+            last_commit_us: AtomicU64::new(0),
+            last_group: AtomicU64::new(0),
+            commits: AtomicU64::new(0),
+            surplus: AtomicU64::new(0),
+            surplus_at: AtomicI64::new(0),
+            surplus_total: AtomicU64::new(0),
+            checkpoints: Mutex::new([const { None }; TREES]),
+        });
+        let mut writer = Writer::recover(&options, Arc::clone(&shared), signer, origins, stores, journal, replay)?;
+        let recovered = writer.close_orphans(options.opened)?;
+        let path = options.dir.clone();
+        let handle = std::thread::Builder::new()
+            .name("audit-writer".into())
+            .spawn(move || writer.run())
+            .map_err(|cause| OpenFault::Disk { path, cause })?;
+        Ok(Self {
+            shared,
+            salts,
+            thread: handle.thread().clone(),
+            writer: Some(handle),
+            tenant: options.tenant,
+            queue: options.queue,
+            recovered,
+            started: Instant::now(),
+            system_due: AtomicU64::new(0),
+            _lock: lock,
+        })
+    }
+
+    /// Queues a leaf; admin and call leaves go to the tenant's tree, system leaves to the system tree.
+    ///
+    /// Costs no system call. While writing fails, or too much waits, intents are refused: calls stop. What has already
+    /// happened is still taken, up to twice the bound.
+    pub fn append(&self, mut leaf: Leaf) -> Result<Pending, LogFault> {
+        let (sender, receiver) = oneshot::channel();
+        self.enqueue(&mut leaf, Some(sender))?;
+        Ok(Pending { receiver, shared: Arc::clone(&self.shared), thread: self.thread.clone() })
+    }
+
+    /// Queues a leaf that nobody will wait for.
+    pub fn append_unwatched(&self, mut leaf: Leaf) -> Result<(), LogFault> {
+        self.enqueue(&mut leaf, None)
+    }
+
+    /// Records a request without a principal in the system tree, at a bounded rate; the surplus is counted, and the
+    /// count becomes one record each second. A flood cannot fill the disk.
+    pub fn append_system(&self, record: SystemRecord) -> Result<(), LogFault> {
+        if self.admit_system() {
+            return self.enqueue(&mut Leaf::System(record), None);
+        }
+        self.shared.surplus.fetch_add(1, Ordering::Relaxed);
+        self.shared.surplus_total.fetch_add(1, Ordering::Relaxed);
+        self.shared.surplus_at.store(record.at.as_micros(), Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Whether the log can be written; if not, why. Heals by itself when the disk does.
+    pub fn healthy(&self) -> Result<(), LogFault> {
+        if self.shared.failing.load(Ordering::Acquire) {
+            return Err(self.shared.fault());
+        }
+        let queued = self.shared.queued.load(Ordering::Relaxed);
+        if queued >= self.queue || self.shared.queued_bytes.load(Ordering::Relaxed) >= QUEUE_BYTES {
+            return Err(LogFault::Full(queued));
+        }
+        if self.shared.closing.load(Ordering::Relaxed) {
+            return Err(LogFault::Closed);
+        }
+        Ok(())
+    }
+
+    /// Figures for metrics.
+    pub fn stats(&self) -> Stats {
+        let shared = &self.shared;
+        let [tenant, system] = &shared.sizes;
+        Stats {
+            size: tenant.load(Ordering::Acquire),
+            system_size: system.load(Ordering::Acquire),
+            queued: shared.queued.load(Ordering::Relaxed),
+            last_commit_us: shared.last_commit_us.load(Ordering::Relaxed),
+            last_group: shared.last_group.load(Ordering::Relaxed),
+            commits: shared.commits.load(Ordering::Relaxed),
+            surplus: shared.surplus_total.load(Ordering::Relaxed),
+            recovered: self.recovered,
+        }
+    }
+
+    /// The newest signed checkpoint of the tenant's tree, if there is one yet.
+    pub fn checkpoint(&self) -> Option<Arc<Checkpoint>> {
+        let [tenant, _] = &*self.shared.checkpoints.lock().unwrap_or_else(PoisonError::into_inner);
+        tenant.clone()
+    }
+
+    /// Commitments to arguments and results.
+    pub const fn salts(&self) -> &Salts {
+        &self.salts
+    }
+
+    /// Whose log it is.
+    pub const fn tenant(&self) -> &TenantId {
+        &self.tenant
+    }
+
+    /// Waits until everything appended before is on disk, in tiles, and under a signed checkpoint.
+    pub async fn flush(&self) -> Result<(), LogFault> {
+        let (sender, receiver) = oneshot::channel();
+        self.shared.jobs.push(Job::Flush(sender));
+        self.wake();
+        receiver.await.map_err(|_| LogFault::Closed)
+    }
+
+    /// Writes what is queued, signs the last checkpoint, and lets go of the directory. Blocks. If the disk fails it is
+    /// tried once more, then what could not be written is reported.
+    pub fn close(mut self) -> Result<(), LogFault> {
+        self.finish()
+    }
+
+    fn finish(&mut self) -> Result<(), LogFault> {
+        self.shared.closing.store(true, Ordering::Release);
+        self.wake();
+        match self.writer.take().map(JoinHandle::join) {
+            Some(Ok(result)) => result,
+            Some(Err(_)) => Err(LogFault::Disk(Arc::from("the writer panicked"))),
+            None => Ok(()),
+        }
+    }
+
+    fn wake(&self) {
+        wake(&self.shared, &self.thread);
+    }
+
+    fn enqueue(&self, leaf: &mut Leaf, done: Option<oneshot::Sender<u64>>) -> Result<(), LogFault> {
+        let shared = &self.shared;
+        if shared.closing.load(Ordering::Acquire) {
+            return Err(LogFault::Closed);
+        }
+        let (tree, ahead) = match leaf {
+            Leaf::Intent(_) => (TENANT, true),
+            Leaf::Call(_) | Leaf::Admin(_) => (TENANT, false),
+            Leaf::System(_) => (SYSTEM, false),
+        };
+        if ahead && shared.failing.load(Ordering::Acquire) {
+            return Err(shared.fault());
+        }
+        let body = leaf.encode().map_err(|fault| LogFault::Encode(fault.to_string().into()))?;
+        let room = if ahead { 1 } else { 2 };
+        let waiting = shared.queued.fetch_add(1, Ordering::Relaxed);
+        let bytes = shared.queued_bytes.fetch_add(body.len(), Ordering::Relaxed);
+        if waiting >= self.queue.saturating_mul(room) || bytes >= QUEUE_BYTES * room {
+            shared.queued.fetch_sub(1, Ordering::Relaxed);
+            shared.queued_bytes.fetch_sub(body.len(), Ordering::Relaxed);
+            return Err(LogFault::Full(waiting));
+        }
+        shared.jobs.push(Job::Leaf { tree, body, effect: leaf.effect(), done });
+        Ok(())
+    }
+
+    fn admit_system(&self) -> bool {
+        let now = u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX);
+        let admitted = self.system_due.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |due| {
+            let due = due.max(now);
+            (due - now < SYSTEM_BURST * SYSTEM_EVERY).then_some(due + SYSTEM_EVERY)
+        });
+        admitted.is_ok()
+    }
+}
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        if self.writer.is_some()
+            && let Err(fault) = self.finish()
+        {
+            tracing::error!(%fault, "the log was not closed in order");
+        }
+    }
+}
+
+/// A leaf on its way to the disk. Dropping it is not waiting.
+#[derive(Debug)]
+#[must_use = "a leaf whose durability nobody awaits is written with the next group; drop it on purpose"]
+pub struct Pending {
+    receiver: oneshot::Receiver<u64>,
+    shared: Arc<Shared>,
+    thread: Thread,
+}
+
+impl Pending {
+    /// Wakes the writer and waits until the leaf is on disk. Gives its index in its tree.
+    ///
+    /// While the disk fails this waits for it to heal: bound it by the call's deadline.
+    pub async fn durable(self) -> Result<u64, LogFault> {
+        wake(&self.shared, &self.thread);
+        self.receiver.await.map_err(|_| LogFault::Closed)
+    }
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shared").field("queued", &self.queued).finish_non_exhaustive()
+    }
+}
+
+impl std::fmt::Debug for Log {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Log").field("tenant", &self.tenant).field("stats", &self.stats()).finish_non_exhaustive()
+    }
+}
+
+fn wake(shared: &Shared, thread: &Thread) {
+    // Many calls at once need one wake-up.
+    if !shared.urgent.swap(true, Ordering::AcqRel) {
+        thread.unpark();
+    }
+}
+
+/// Takes the directory's lock for as long as the file lives.
+fn lock(dir: &std::path::Path) -> Result<File, OpenFault> {
+    let path = dir.join("lock");
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&path)
+        .map_err(|cause| OpenFault::Disk { path: path.clone(), cause })?;
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(file),
+        Err(rustix::io::Errno::WOULDBLOCK) => Err(OpenFault::Locked { dir: dir.to_owned() }),
+        Err(cause) => Err(OpenFault::Disk { path, cause: cause.into() }),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,576 @@
+//! What a leaf says: one intent, one closed call, one management action or one event of the gateway itself.
+//!
+//! The text of a leaf is canonical JSON (RFC 8785) by construction: fields are declared in sorted order, numbers are
+//! integers below 2^53, and absent things are left out. Never holds the text of arguments or results.
+
+use serde::{Deserialize, Serialize, Serializer};
+use std::borrow::Cow;
+use vocab::{
+    Action, AgentId, CallId, Class, Digest, Finding, RuleId, SecretName, ServerName, TenantId, Timestamp, UserId,
+};
+
+/// The longest leaf, in bytes: entry bundles store lengths in 16 bits.
+pub(crate) const LONGEST: usize = 65_535;
+
+/// Room for what the writer puts before a body: `{"index":9007199254740991,`.
+const PREFIX: usize = 32;
+
+/// What is left of texts and lists, step by step, until a leaf fits.
+const CUTS: [Cut; 3] = [Cut { text: 4096, items: 64 }, Cut { text: 512, items: 24 }, Cut { text: 64, items: 8 }];
+
+/// One record, before it has a place in the log.
+#[derive(Debug, Clone)]
+#[expect(clippy::large_enum_variant, reason = "a leaf is made and encoded at once, never stored")]
+pub enum Leaf {
+    /// A call is about to leave.
+    Intent(Intent),
+    /// A call is over, whatever became of it.
+    Call(CallRecord),
+    /// Somebody managed the gateway.
+    Admin(AdminRecord),
+    /// Something happened to the gateway itself.
+    System(SystemRecord),
+}
+
+/// A call that may change state is about to leave. On disk before the call does.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Intent {
+    /// What is asked for.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub action: Option<Action>,
+    /// Who asks.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub agent: Option<AgentId>,
+    /// What the arguments were, as a commitment.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub arguments: Option<Commitment>,
+    /// When.
+    pub at: Timestamp,
+    /// The call.
+    pub call: CallId,
+    /// How dangerous the operator says it is.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub class: Option<Class>,
+    /// The protocol method.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub method: Option<String>,
+    /// The call that caused this one.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub parent: Option<CallId>,
+    /// The version of the policy that allowed it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub policy: Option<Digest>,
+    /// The rules that allowed it.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub rules: Vec<RuleId>,
+    /// The server it goes to.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub server: Option<ServerName>,
+    /// The tool, prompt, resource or method, as the server knows it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub target: Option<String>,
+    /// Whose call it is.
+    pub tenant: TenantId,
+    /// The trace id of the caller, if it brought one.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub trace: Option<String>,
+    /// The person the agent acts for.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub user: Option<UserId>,
+}
+
+/// One closed call. Every call leaves exactly one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct CallRecord {
+    /// What was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub action: Option<Action>,
+    /// Who asked; nobody if authentication failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub agent: Option<AgentId>,
+    /// What the arguments were, as a commitment.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub arguments: Option<Commitment>,
+    /// When the call arrived.
+    pub at: Timestamp,
+    /// The call.
+    pub call: CallId,
+    /// How dangerous the operator says the target is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub class: Option<Class>,
+    /// The secret that was put into it, by name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub credential: Option<SecretName>,
+    /// Whether texts or lists were cut to fit. Set by the log.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub cut: bool,
+    /// How long it took, in microseconds.
+    #[serde(serialize_with = "safe_integer")]
+    pub duration_us: u64,
+    /// The protocol revision spoken.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub era: Option<Cow<'static, str>>,
+    /// What went wrong, for the operator.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// What the detectors found.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub findings: Vec<Finding>,
+    /// The HTTP status the client got.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub http_status: Option<u16>,
+    /// How the caller proved who it is: `key:…`, `jwt:…`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub identity: Option<Cow<'static, str>>,
+    /// The leaf of the intent this call had, if it had one: what [`crate::Pending::durable`] gave.
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "safe_integer_option")]
+    pub intent: Option<u64>,
+    /// The protocol method.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub method: Option<String>,
+    /// What became of it.
+    pub outcome: Outcome,
+    /// The call that caused this one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub parent: Option<CallId>,
+    /// The network peer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub peer: Option<String>,
+    /// The version of the policy that judged it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub policy: Option<Digest>,
+    /// What the result was, as a commitment.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub result: Option<Commitment>,
+    /// The rules that decided.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub rules: Vec<RuleId>,
+    /// The server.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub server: Option<ServerName>,
+    /// A digest of the session's handle, never the handle.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub session: Option<Digest>,
+    /// What each stage of the line said.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub stages: Vec<Stage>,
+    /// The tool, prompt, resource or method, as the server knows it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub target: Option<String>,
+    /// Whose call it is.
+    pub tenant: TenantId,
+    /// The trace id of the caller, if it brought one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trace: Option<String>,
+    /// The person the agent acts for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user: Option<UserId>,
+}
+
+impl CallRecord {
+    /// A record that knows only which call it closes and how; the rest is filled in.
+    pub const fn new(call: CallId, tenant: TenantId, at: Timestamp, outcome: Outcome) -> Self {
+        Self {
+            action: None,
+            agent: None,
+            arguments: None,
+            at,
+            call,
+            class: None,
+            credential: None,
+            cut: false,
+            duration_us: 0,
+            era: None,
+            error: None,
+            findings: Vec::new(),
+            http_status: None,
+            identity: None,
+            intent: None,
+            method: None,
+            outcome,
+            parent: None,
+            peer: None,
+            policy: None,
+            result: None,
+            rules: Vec::new(),
+            server: None,
+            session: None,
+            stages: Vec::new(),
+            target: None,
+            tenant,
+            trace: None,
+            user: None,
+        }
+    }
+
+    /// What closes the intent at leaf `index` that nothing closed: nobody knows whether the call arrived.
+    pub(crate) fn unknown(intent: Intent, index: u64, at: Timestamp) -> Self {
+        Self {
+            action: intent.action,
+            agent: intent.agent,
+            arguments: intent.arguments,
+            class: intent.class,
+            intent: Some(index),
+            method: intent.method,
+            parent: intent.parent,
+            policy: intent.policy,
+            rules: intent.rules,
+            server: intent.server,
+            target: intent.target,
+            trace: intent.trace,
+            user: intent.user,
+            ..Self::new(intent.call, intent.tenant, at, Outcome::Unknown)
+        }
+    }
+}
+
+/// What became of a call.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "is", rename_all = "lowercase")]
+pub enum Outcome {
+    /// The server answered and the answer was released.
+    Answered,
+    /// The server answered an error.
+    Failed,
+    /// We said no before anything left.
+    Refused {
+        /// Why: a short code.
+        reason: Cow<'static, str>,
+        /// Which stage.
+        stage: Cow<'static, str>,
+    },
+    /// It happened, and the answer was held back.
+    Withheld {
+        /// Why: a short code.
+        reason: Cow<'static, str>,
+        /// Which stage.
+        stage: Cow<'static, str>,
+    },
+    /// We failed.
+    Faulted {
+        /// Why: a short code.
+        reason: Cow<'static, str>,
+        /// Which stage.
+        stage: Cow<'static, str>,
+    },
+    /// The call ended unclosed: a panic, or a client that went away.
+    Abandoned,
+    /// The gateway stopped between intent and answer.
+    Unknown,
+}
+
+/// What one stage of the line said, and how long it took.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Stage {
+    /// The stage.
+    pub name: &'static str,
+    /// Microseconds.
+    pub us: u32,
+    /// `ok`, or why not.
+    pub verdict: Cow<'static, str>,
+}
+
+/// That a text was this text, without saying what it was. See [`crate::Salts`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Commitment {
+    /// The length of the text.
+    #[serde(serialize_with = "safe_integer")]
+    pub bytes: u64,
+    /// SHA-256 over salt, length and text. The salt is not in the log.
+    pub digest: Digest,
+}
+
+/// Somebody managed the gateway.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct AdminRecord {
+    /// What was done: `agent.disable`.
+    pub action: Cow<'static, str>,
+    /// Who did it.
+    pub actor: String,
+    /// When.
+    pub at: Timestamp,
+    /// The id of the action, as the answer carries it.
+    pub call: CallId,
+    /// What changed, without any secret.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
+    /// What became of it.
+    pub outcome: Outcome,
+    /// The network peer, unless it came over the local socket.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub peer: Option<String>,
+    /// What it was done to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub target: Option<String>,
+    /// Whose gateway.
+    pub tenant: TenantId,
+}
+
+/// Something happened to the gateway itself, or a request came without a principal.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct SystemRecord {
+    /// When.
+    pub at: Timestamp,
+    /// The request, if there was one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub call: Option<CallId>,
+    /// How many like it this record stands for, if more than itself.
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "safe_integer_option")]
+    pub count: Option<u64>,
+    /// What happened, in words.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
+    /// What happened: `started`, `unauthenticated`, `surplus`.
+    pub event: Cow<'static, str>,
+    /// The HTTP status the client got.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub http_status: Option<u16>,
+    /// The protocol method.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub method: Option<String>,
+    /// What became of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub outcome: Option<Outcome>,
+    /// The network peer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub peer: Option<String>,
+    /// Whose gateway.
+    pub tenant: TenantId,
+}
+
+impl SystemRecord {
+    /// An event that says only its name; the rest is filled in.
+    pub const fn new(event: Cow<'static, str>, tenant: TenantId, at: Timestamp) -> Self {
+        Self {
+            at,
+            call: None,
+            count: None,
+            detail: None,
+            event,
+            http_status: None,
+            method: None,
+            outcome: None,
+            peer: None,
+            tenant,
+        }
+    }
+}
+
+/// What a leaf does to the set of intents that nothing has closed yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Effect {
+    Opens(CallId),
+    Closes(CallId),
+    None,
+}
+
+impl Leaf {
+    /// The leaf's text from its kind on, at most [`LONGEST`] bytes with the index that the writer puts first.
+    pub(crate) fn encode(&mut self) -> Result<Vec<u8>, serde_json::Error> {
+        let mut body = self.write()?;
+        for cut in CUTS {
+            if body.len() + PREFIX <= LONGEST {
+                break;
+            }
+            self.shorten(cut);
+            body = self.write()?;
+        }
+        Ok(body)
+    }
+
+    /// What the leaf does to the open intents.
+    pub(crate) const fn effect(&self) -> Effect {
+        match self {
+            Self::Intent(intent) => Effect::Opens(intent.call),
+            Self::Call(call) => Effect::Closes(call.call),
+            Self::Admin(_) | Self::System(_) => Effect::None,
+        }
+    }
+
+    fn write(&self) -> Result<Vec<u8>, serde_json::Error> {
+        let mut body = Vec::with_capacity(1024);
+        match self {
+            Self::Intent(record) => write(&mut body, b"\"kind\":\"intent\",\"record\":", record)?,
+            Self::Call(record) => write(&mut body, b"\"kind\":\"call\",\"record\":", record)?,
+            Self::Admin(record) => write(&mut body, b"\"kind\":\"admin\",\"record\":", record)?,
+            Self::System(record) => write(&mut body, b"\"kind\":\"system\",\"record\":", record)?,
+        }
+        Ok(body)
+    }
+
+    fn shorten(&mut self, to: Cut) {
+        match self {
+            Self::Intent(record) => {
+                for text in [&mut record.method, &mut record.target, &mut record.trace] {
+                    to.optional(text);
+                }
+                record.rules.truncate(to.items);
+            }
+            Self::Call(record) => {
+                record.cut = true;
+                for text in
+                    [&mut record.error, &mut record.method, &mut record.peer, &mut record.target, &mut record.trace]
+                {
+                    to.optional(text);
+                }
+                for text in [&mut record.era, &mut record.identity].into_iter().flatten() {
+                    to.shared(text);
+                }
+                for finding in &mut record.findings {
+                    for text in [&mut finding.detector, &mut finding.kind, &mut finding.pointer] {
+                        if text.len() > to.text {
+                            *text = to.of(text).into();
+                        }
+                    }
+                }
+                for stage in &mut record.stages {
+                    to.shared(&mut stage.verdict);
+                }
+                to.outcome(&mut record.outcome);
+                record.rules.truncate(to.items);
+                record.findings.truncate(to.items);
+                record.stages.truncate(to.items);
+            }
+            Self::Admin(record) => {
+                to.shared(&mut record.action);
+                to.string(&mut record.actor);
+                for text in [&mut record.detail, &mut record.peer, &mut record.target] {
+                    to.optional(text);
+                }
+                to.outcome(&mut record.outcome);
+            }
+            Self::System(record) => {
+                to.shared(&mut record.event);
+                for text in [&mut record.detail, &mut record.method, &mut record.peer] {
+                    to.optional(text);
+                }
+                if let Some(outcome) = &mut record.outcome {
+                    to.outcome(outcome);
+                }
+            }
+        }
+    }
+}
+
+/// Writes a leaf: the index, which only the writer knows, and a body.
+pub(crate) fn write_leaf(to: &mut Vec<u8>, index: u64, body: &[u8]) {
+    to.extend_from_slice(b"{\"index\":");
+    to.extend_from_slice(index.to_string().as_bytes());
+    to.push(b',');
+    to.extend_from_slice(body);
+}
+
+/// What the log itself must know of a leaf that it reads back.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Outline {
+    pub(crate) index: u64,
+    pub(crate) kind: String,
+    pub(crate) record: OutlineRecord,
+    pub(crate) v: u64,
+}
+
+/// The part of a record that the log reads back.
+#[derive(Debug, Deserialize)]
+pub(crate) struct OutlineRecord {
+    pub(crate) call: Option<CallId>,
+    pub(crate) intent: Option<u64>,
+}
+
+impl Outline {
+    pub(crate) fn read(leaf: &[u8]) -> Result<Self, serde_json::Error> {
+        serde_json::from_slice(leaf)
+    }
+
+    pub(crate) fn effect(&self) -> Effect {
+        match (self.kind.as_str(), self.record.call) {
+            ("intent", Some(call)) => Effect::Opens(call),
+            ("call", Some(call)) => Effect::Closes(call),
+            _ => Effect::None,
+        }
+    }
+}
+
+/// The intent that a leaf holds.
+pub(crate) fn read_intent(leaf: &[u8]) -> Result<Intent, serde_json::Error> {
+    #[derive(Deserialize)]
+    struct Whole {
+        record: Intent,
+    }
+    serde_json::from_slice::<Whole>(leaf).map(|whole| whole.record)
+}
+
+fn write(body: &mut Vec<u8>, head: &[u8], record: &impl Serialize) -> Result<(), serde_json::Error> {
+    body.extend_from_slice(head);
+    serde_json::to_writer(&mut *body, record)?;
+    body.extend_from_slice(b",\"v\":1}");
+    Ok(())
+}
+
+/// How far texts and lists are cut, in bytes and in items.
+#[derive(Clone, Copy)]
+struct Cut {
+    text: usize,
+    items: usize,
+}
+
+impl Cut {
+    /// `text`, cut at a character and marked.
+    fn of(self, text: &str) -> String {
+        let mut kept = String::with_capacity(self.text + 16);
+        for character in text.chars() {
+            if kept.len() + character.len_utf8() > self.text {
+                break;
+            }
+            kept.push(character);
+        }
+        kept.push_str("…[cut]");
+        kept
+    }
+
+    fn string(self, text: &mut String) {
+        if text.len() > self.text {
+            *text = self.of(text);
+        }
+    }
+
+    fn optional(self, text: &mut Option<String>) {
+        if let Some(text) = text {
+            self.string(text);
+        }
+    }
+
+    fn shared(self, text: &mut Cow<'static, str>) {
+        if text.len() > self.text {
+            *text = Cow::Owned(self.of(text));
+        }
+    }
+
+    fn outcome(self, outcome: &mut Outcome) {
+        match outcome {
+            Outcome::Refused { reason, stage }
+            | Outcome::Withheld { reason, stage }
+            | Outcome::Faulted { reason, stage } => {
+                self.shared(reason);
+                self.shared(stage);
+            }
+            Outcome::Answered | Outcome::Failed | Outcome::Abandoned | Outcome::Unknown => {}
+        }
+    }
+}
+
+/// SPEC: RFC 8785 numbers are doubles; beyond 2^53 − 1 an integer would not be one number for every reader.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature is serde's")]
+fn safe_integer<S: Serializer>(value: &u64, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_u64((*value).min((1 << 53) - 1))
+}
+
+#[expect(clippy::ref_option, reason = "the signature is serde's")]
+fn safe_integer_option<S: Serializer>(value: &Option<u64>, serializer: S) -> Result<S::Ok, S::Error> {
+    match value {
+        Some(value) => safe_integer(value, serializer),
+        None => serializer.serialize_none(),
+    }
+}
+
+#[cfg(test)]
+mod tests;
