@@ -1,0 +1,37 @@
+//! Decides.
+//!
+//! [`Policies`] are compiled from files, asked a [`Question`], and answer with a [`Permit`] or a [`Refusal`]. Pure:
+//! no files, no clock, no waiting. No other crate can make a permit. Read `permit.rs` first.
+
+mod permit;
+mod policies;
+mod question;
+mod refusal;
+mod view;
+
+mod condition;
+mod fact;
+mod index;
+mod pattern;
+mod rule;
+mod scan;
+
+mod document;
+mod fault;
+mod load;
+mod nearest;
+
+mod case;
+mod explain;
+
+pub use case::{CaseResult, Expected, run_cases};
+pub use explain::{Considered, Decision, Explanation, Inputs, Standing};
+pub use fault::{Place, PolicyFault, PolicyWarning};
+pub use permit::{Obligation, Permit};
+pub use policies::{Policies, Source};
+pub use question::{Question, Resource, Subject};
+pub use refusal::{Reason, Refusal};
+pub use rule::{Effect, Part, RuleSpec};
+
+#[cfg(test)]
+mod tests;

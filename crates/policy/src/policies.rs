@@ -1,0 +1,90 @@
+//! Compiled policies: what was loaded, under which version, and which rules speak about a question.
+
+use crate::{PolicyFault, PolicyWarning, Resource, RuleSpec, Subject, index::Index, load, rule::Rule};
+use vocab::{Action, Digest};
+
+/// One policy file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Source {
+    /// The file's name, for messages. A name that ends in `.json` must hold JSON; others may hold YAML.
+    pub name: String,
+    /// Its text.
+    pub text: String,
+}
+
+/// Rules that are ready to decide. Never changes: a reload compiles anew and swaps.
+#[derive(Debug)]
+pub struct Policies {
+    pub(crate) rules: Vec<Rule>,
+    pub(crate) index: Index,
+    version: Digest,
+    warnings: Vec<PolicyWarning>,
+}
+
+impl Policies {
+    /// Compiles all files together, or says everything that is wrong with any of them.
+    ///
+    /// No files at all are policies too: they deny everything.
+    pub fn compile(sources: &[Source]) -> Result<Self, Vec<PolicyFault>> {
+        let loaded = load::rules(sources)?;
+        let index = Index::build(&loaded.rules).map_err(|error| {
+            vec![PolicyFault {
+                file: sources.iter().map(|source| source.name.as_str()).collect::<Vec<_>>().join(", "),
+                rule: None,
+                place: None,
+                cause: error.to_string(),
+                fix: String::from("use fewer or simpler globs"),
+            }]
+        })?;
+        Ok(Self { rules: loaded.rules, index, version: version(sources), warnings: loaded.warnings })
+    }
+
+    /// The digest of every file's name and text.
+    pub const fn version(&self) -> &Digest {
+        &self.version
+    }
+
+    /// What loads, but hardly says what its author means.
+    pub fn warnings(&self) -> &[PolicyWarning] {
+        &self.warnings
+    }
+
+    /// How many rules there are.
+    pub const fn rule_count(&self) -> usize {
+        self.rules.len()
+    }
+
+    /// Every rule, as its file states it.
+    pub fn rules(&self) -> impl Iterator<Item = &RuleSpec> {
+        self.rules.iter().map(|rule| &rule.spec)
+    }
+
+    /// The rules that speak about such a question, conditions aside.
+    pub(crate) fn applicable<'p, 'q>(
+        &'p self,
+        subject: &'q Subject,
+        action: Action,
+        resource: &'q Resource,
+    ) -> impl Iterator<Item = &'p Rule> + use<'p, 'q> {
+        self.named(resource.id.server.as_str(), &resource.id.name)
+            .filter(move |rule| rule.fits_subject(subject, action) && rule.fits_resource(resource))
+    }
+
+    /// The rules that have a target for `server/name`.
+    pub(crate) fn named<'p>(&'p self, server: &str, name: &str) -> impl Iterator<Item = &'p Rule> + use<'p> {
+        self.index.find(server, name).into_iter().filter_map(|at| self.rules.get(at))
+    }
+}
+
+/// Names and texts with their lengths, so that no two sets of files have one version.
+fn version(sources: &[Source]) -> Digest {
+    let lengths: Vec<[[u8; 8]; 2]> = sources
+        .iter()
+        .map(|source| [source.name.len(), source.text.len()].map(|length| (length as u64).to_be_bytes()))
+        .collect();
+    let mut parts: Vec<&[u8]> = Vec::with_capacity(sources.len() * 4);
+    for (source, [name, text]) in sources.iter().zip(&lengths) {
+        parts.extend([name.as_slice(), source.name.as_bytes(), text.as_slice(), source.text.as_bytes()]);
+    }
+    Digest::of_parts(&parts)
+}
