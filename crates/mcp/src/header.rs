@@ -3,9 +3,6 @@
 //! The body decides; a header that disagrees is a fault, never a second opinion (2026-07-28, streamable-http,
 //! "Server Validation").
 
-#[cfg(test)]
-mod tests;
-
 use crate::{Era, Kind, Message, Revision, error, key, method};
 use base64::{Engine, prelude::BASE64_STANDARD};
 use http::{HeaderMap, HeaderValue, StatusCode};

@@ -7,8 +7,6 @@
 
 mod envelope;
 mod key;
-#[cfg(test)]
-mod tests;
 
 use crate::{
     Limits, Message,

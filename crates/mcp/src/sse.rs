@@ -7,6 +7,7 @@ mod field;
 #[cfg(test)]
 mod tests;
 
+use crate::text::line_run;
 use bytes::{Bytes, BytesMut};
 pub use field::{encode, replace_data};
 
@@ -123,11 +124,12 @@ impl Boundary {
     fn find(&mut self, text: &[u8]) -> Option<usize> {
         loop {
             let rest = text.get(self.at..).unwrap_or_default();
-            let Some(length) = rest.iter().position(|byte| matches!(byte, b'\n' | b'\r')) else {
-                self.at += rest.len();
-                self.line += rest.len();
+            let length = line_run(rest);
+            if length == rest.len() {
+                self.at += length;
+                self.line += length;
                 return None;
-            };
+            }
             let blank = self.line + length == 0;
             let ending = match rest.get(length..).unwrap_or_default() {
                 // After a line that ended in a bare CR, a blank line does too: waiting for the next byte would hold

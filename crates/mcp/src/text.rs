@@ -24,6 +24,25 @@ pub(crate) fn plain_run(bytes: &[u8]) -> usize {
     run + rest.iter().take_while(|byte| !matches!(byte, b'"' | b'\\' | 0..0x20)).count()
 }
 
+/// How many leading bytes are before a line feed or carriage return.
+pub(crate) fn line_run(bytes: &[u8]) -> usize {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    const HIGHS: u64 = 0x8080_8080_8080_8080;
+    let (words, rest) = bytes.as_chunks::<8>();
+    let mut run = 0;
+    for word in words {
+        let word = u64::from_le_bytes(*word);
+        let feed = word ^ (ONES * 0x0a);
+        let carriage = word ^ (ONES * 0x0d);
+        let hit = ((feed.wrapping_sub(ONES) & !feed) | (carriage.wrapping_sub(ONES) & !carriage)) & HIGHS;
+        if hit != 0 {
+            return run + (hit.trailing_zeros() / 8) as usize;
+        }
+        run += 8;
+    }
+    run + rest.iter().take_while(|byte| !matches!(byte, b'\n' | b'\r')).count()
+}
+
 /// The value of four hexadecimal digits.
 pub(crate) fn hex4(digits: &[u8]) -> Option<u32> {
     let digits: &[u8; 4] = digits.first_chunk()?;
@@ -36,7 +55,7 @@ pub(crate) fn hex4(digits: &[u8]) -> Option<u32> {
 
 /// What stands between the quotes of a JSON string, unescaped. `None` if it is not valid, which a scanned text is not.
 pub(crate) fn unescape(inner: &[u8]) -> Option<Cow<'_, str>> {
-    if !inner.contains(&b'\\') {
+    if plain_run(inner) == inner.len() {
         return std::str::from_utf8(inner).ok().map(Cow::Borrowed);
     }
     let mut text = String::with_capacity(inner.len());
@@ -112,4 +131,32 @@ pub(crate) fn write_quoted(out: &mut String, text: &str) {
         }
     }
     out.push('"');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn a_plain_run_ends_where_a_byte_by_byte_reader_ends_it(
+            bytes in proptest::collection::vec(prop_oneof![Just(b'a'), 0_u8..0x60, any::<u8>()], 0..40),
+        ) {
+            let naive = bytes.iter().take_while(|byte| !matches!(byte, b'"' | b'\\' | 0..0x20)).count();
+            prop_assert_eq!(plain_run(&bytes), naive);
+            let naive = bytes.iter().take_while(|byte| !matches!(byte, b'\n' | b'\r')).count();
+            prop_assert_eq!(line_run(&bytes), naive);
+        }
+
+        #[test]
+        fn unescaping_agrees_with_serde(text in "(\\\\u[0-9a-fA-D]{4}|\\\\[\"\\\\/bfnrtux]|[a-zü\"]){0,8}") {
+            let quoted = format!("\"{text}\"");
+            let serde = serde_json::from_str::<String>(&quoted).ok();
+            // Quotes that end the string early are the scanner's to find.
+            if serde.is_some() {
+                prop_assert_eq!(unescape(text.as_bytes()).map(Cow::into_owned), serde);
+            }
+        }
+    }
 }

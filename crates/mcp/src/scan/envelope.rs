@@ -148,28 +148,17 @@ impl Envelope<'_> {
 /// Whether `key` is one of `known` to a reader that folds case as Unicode does: besides A to Z, `ſ` is an s and the
 /// Kelvin sign is a k. `known` is lower case; exact matches were taken before.
 fn is_variant(key: &[u8], known: &[&[u8]]) -> bool {
-    // The two odd letters have two and three bytes.
-    if key.len() > 27 {
-        return false;
-    }
-    let mut folded = Vec::new();
+    known.iter().any(|known| folds_to(key, known))
+}
+
+fn folds_to(key: &[u8], known: &[u8]) -> bool {
     let mut rest = key;
-    loop {
-        rest = match rest {
-            [] => break,
-            [0xc5, 0xbf, rest @ ..] => {
-                folded.push(b's');
-                rest
-            }
-            [0xe2, 0x84, 0xaa, rest @ ..] => {
-                folded.push(b'k');
-                rest
-            }
-            [byte, rest @ ..] => {
-                folded.push(byte.to_ascii_lowercase());
-                rest
-            }
+    for letter in known {
+        rest = match (rest, letter) {
+            ([0xc5, 0xbf, rest @ ..], b's') | ([0xe2, 0x84, 0xaa, rest @ ..], b'k') => rest,
+            ([byte, rest @ ..], letter) if byte.to_ascii_lowercase() == *letter => rest,
+            _ => return false,
         };
     }
-    known.contains(&folded.as_slice())
+    rest.is_empty()
 }

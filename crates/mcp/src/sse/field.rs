@@ -1,6 +1,7 @@
 //! The lines of one event.
 
 use super::Event;
+use crate::text::line_run;
 use bytes::Bytes;
 
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
@@ -51,6 +52,10 @@ pub fn replace_data(event: &Event, data: &[u8]) -> Bytes {
         let (line, ending, tail) = cut(rest);
         rest = tail;
         if field(line).0 != b"data" {
+            // Where a data line between them is gone, a CR and the blank line's LF must not become one line end.
+            if line.is_empty() && ending == b"\n" && out.ends_with(b"\r") {
+                out.push(b'\n');
+            }
             out.extend_from_slice(line);
             out.extend_from_slice(ending);
         } else if !std::mem::replace(&mut done, true) {
@@ -133,7 +138,7 @@ fn field(line: &[u8]) -> (&[u8], &[u8]) {
 
 /// The first line, what ends it (nothing at the end of the text), and the rest.
 fn cut(text: &[u8]) -> (&[u8], &[u8], &[u8]) {
-    let length = text.iter().position(|byte| matches!(byte, b'\n' | b'\r')).unwrap_or(text.len());
+    let length = line_run(text);
     let (line, rest) = text.split_at_checked(length).unwrap_or((text, b""));
     let ending = match rest {
         [b'\r', b'\n', ..] => 2,

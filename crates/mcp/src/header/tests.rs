@@ -1,1 +1,0 @@
-//! What `header` promises.
