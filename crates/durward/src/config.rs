@@ -1,10 +1,26 @@
-//! Reads `durward.yaml`: text → tree with places → checked against the table of keys → [`Settings`].
+//! Reads `durward.yaml`: text → tree with places → held against the table of keys → [`Settings`].
 //!
 //! Owns every word of the configuration. Reports every fault at once, with line, caret, cause and fix, and never
 //! prints a value that may be a secret. Starts nothing, opens no connection, expands no variable.
 
-mod key;
-mod quantity;
+mod load;
+
+mod read;
+mod shape;
+mod tree;
+
+pub(crate) mod diff;
+pub(crate) mod schema;
 pub(crate) mod settings;
 
+mod fault;
+mod key;
+mod quantity;
+mod veil;
+
+#[cfg(test)]
+mod tests;
+
+pub(crate) use fault::{Fault, Report};
+pub(crate) use load::{Loaded, USUAL_FILE, find, load, without_file};
 pub(crate) use settings::Settings;

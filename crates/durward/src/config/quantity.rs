@@ -83,6 +83,16 @@ pub(super) fn print_duration(value: Duration) -> String {
     format!("{millis}ms")
 }
 
+/// Prints a size the way [`size`] reads it, in the largest unit that loses nothing.
+pub(super) fn print_size(value: u64) -> String {
+    for (unit, size) in [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)] {
+        if value >= size && value.is_multiple_of(size) {
+            return format!("{}{unit}", value / size);
+        }
+    }
+    format!("{value}B")
+}
+
 /// Splits `30s` into its number and its unit.
 fn number(text: &str) -> Option<(u64, &str)> {
     let text = text.trim();

@@ -1,0 +1,108 @@
+//! What two configurations differ in, line by line, without a secret.
+
+use super::{settings::{Reach, Settings}, veil};
+use serde_json::Value;
+use std::{collections::BTreeMap, fmt};
+
+/// One difference.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Change {
+    /// What it concerns: `servers.github.url`.
+    pub(crate) path: String,
+    /// What it was; none: it was not there.
+    pub(crate) before: Option<String>,
+    /// What it is; none: it is gone.
+    pub(crate) after: Option<String>,
+}
+
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let path = &self.path;
+        match (&self.before, &self.after) {
+            (Some(before), Some(after)) if before == after => write!(f, "~ {path}: changed, not shown"),
+            (Some(before), Some(after)) => write!(f, "~ {path}: {before} → {after}"),
+            (Some(before), None) => write!(f, "- {path}: {before}"),
+            (None, Some(after)) => write!(f, "+ {path}: {after}"),
+            (None, None) => write!(f, "  {path}"),
+        }
+    }
+}
+
+/// Everything in which `after` differs from `before`, by path.
+pub(crate) fn between(before: &Settings, after: &Settings) -> Vec<Change> {
+    let (old, new) = (lines(before), lines(after));
+    let mut changes: Vec<Change> = old
+        .iter()
+        .filter(|(path, value)| new.get(*path) != Some(value))
+        .map(|(path, value)| Change { path: path.clone(), before: Some(value.clone()), after: new.get(path).cloned() })
+        .collect();
+    for (path, value) in new.iter().filter(|(path, _)| !old.contains_key(*path)) {
+        changes.push(Change { path: path.clone(), before: None, after: Some(value.clone()) });
+    }
+    changes.extend(hidden(before, after));
+    changes.sort_by(|a, b| a.path.cmp(&b.path));
+    changes
+}
+
+/// Differences of values that look alike when printed: plain variables of commands.
+fn hidden(before: &Settings, after: &Settings) -> Vec<Change> {
+    let mut changes = Vec::new();
+    for (name, server) in &after.servers {
+        let (Some(Reach::Command { env: old, .. }), Reach::Command { env: new, .. }) =
+            (before.servers.get(name).map(|server| &server.reach), &server.reach)
+        else {
+            continue;
+        };
+        for (variable, _) in new.iter().filter(|(variable, value)| old.get(*variable).is_some_and(|old| old != *value)) {
+            let same = Some(HIDDEN.to_owned());
+            let path = format!("servers.{name}.env.{variable}");
+            changes.push(Change { path, before: same.clone(), after: same });
+        }
+    }
+    changes
+}
+
+const HIDDEN: &str = "[hidden]";
+
+/// Every value by its path.
+fn lines(settings: &Settings) -> BTreeMap<String, String> {
+    let mut lines = BTreeMap::new();
+    if let Ok(value) = serde_json::to_value(settings) {
+        flatten("", &value, &mut lines);
+    }
+    lines
+}
+
+fn flatten(path: &str, value: &Value, lines: &mut BTreeMap<String, String>) {
+    match value {
+        Value::Object(members) if members.is_empty() && !path.is_empty() => {
+            lines.insert(path.to_owned(), "{}".to_owned());
+        }
+        Value::Object(members) => {
+            for (key, value) in members {
+                let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+                flatten(&path, value, lines);
+            }
+        }
+        Value::Array(members) if members.iter().any(Value::is_object) => {
+            for (index, member) in members.iter().enumerate() {
+                flatten(&format!("{path}[{index}]"), member, lines);
+            }
+        }
+        Value::Array(members) => {
+            let members: Vec<_> = members.iter().map(leaf).collect();
+            lines.insert(path.to_owned(), format!("[{}]", members.join(", ")));
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {
+            lines.insert(path.to_owned(), leaf(value));
+        }
+    }
+}
+
+fn leaf(value: &Value) -> String {
+    match value {
+        Value::String(text) if veil::looks_secret(text) => HIDDEN.to_owned(),
+        Value::String(text) => text.clone(),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => value.to_string(),
+    }
+}

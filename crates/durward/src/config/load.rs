@@ -1,0 +1,230 @@
+//! Brings a configuration from its file into [`Settings`] and compiled policies, or says everything that is wrong.
+//!
+//! Reads files and nothing else: the result is the same however often it runs.
+
+mod pattern;
+
+use super::{
+    fault::{Fault, Faults, Report, Text},
+    key::ROOT,
+    read::read,
+    settings::{PolicyFiles, Settings},
+    shape,
+    tree::{self, Node, Span},
+    veil,
+};
+use policy::{Policies, PolicyFault, PolicyWarning, Source};
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+/// The file that is read when none is named.
+pub(crate) const USUAL_FILE: &str = "durward.yaml";
+
+/// The largest file that is read.
+const LARGEST: u64 = 16 << 20;
+
+/// A configuration without an error.
+#[derive(Debug)]
+pub(crate) struct Loaded {
+    /// What it says.
+    pub(crate) settings: Settings,
+    /// The compiled policies.
+    pub(crate) policies: Policies,
+    /// Warnings; no errors.
+    pub(crate) report: Report,
+}
+
+/// The file to read: the one that was named, or the usual one where it exists.
+pub(crate) fn find(named: Option<&Path>) -> Option<PathBuf> {
+    named.map(Path::to_owned).or_else(|| Some(PathBuf::from(USUAL_FILE)).filter(|usual| usual.exists()))
+}
+
+/// What holds without a file, with `data` as the data directory.
+pub(crate) fn without_file(data: PathBuf) -> Result<Loaded, Report> {
+    let faults = Faults::default();
+    finish(faults, Settings::empty(data), Vec::new(), Text::new("the built-in configuration", ""))
+}
+
+/// Reads the file at `path`, and the policies it names.
+pub(crate) fn load(path: &Path) -> Result<Loaded, Report> {
+    let shown = path.display().to_string();
+    let source = match contents(path) {
+        Ok(source) => source,
+        Err(cause) => {
+            let mut faults = Faults::default();
+            let fault = Fault::anywhere(format!("cannot read {shown}")).because(cause.to_string());
+            faults.push(match cause.kind() {
+                io::ErrorKind::NotFound => fault.fix("`durward init` writes one to start from"),
+                _ => fault,
+            });
+            return Err(faults.report(Text::new(&shown, "")));
+        }
+    };
+    let base = match path.parent() {
+        Some(parent) if parent != Path::new("") => parent,
+        _ => Path::new("."),
+    };
+    parse(&shown, &source, base)
+}
+
+/// Reads `source`, which stands in the file `shown`; relative paths in it begin at `base`.
+pub(super) fn parse(shown: &str, source: &str, base: &Path) -> Result<Loaded, Report> {
+    let mut faults = Faults::default();
+    let root = match tree::parse(source) {
+        Ok(root) => root,
+        Err(syntax) => {
+            faults.veiled = veil::suspicious_lines(source);
+            let fault = Fault::at(&syntax.span, syntax.what);
+            faults.push(match syntax.fix {
+                Some(fix) => fault.fix(fix),
+                None => fault,
+            });
+            return Err(faults.report(Text::new(shown, source)));
+        }
+    };
+    shape::check(&root, &ROOT, "", &mut faults);
+    let mut settings = read(&root, base, &mut faults);
+    files(&root, &settings, base, &mut faults);
+    let sources = policies(&root, base, &mut settings, &mut faults);
+    finish(faults, settings, sources, Text::new(shown, source))
+}
+
+/// Compiles the policies and ends.
+fn finish(mut faults: Faults, settings: Settings, sources: Vec<Source>, text: Text) -> Result<Loaded, Report> {
+    let policies = match Policies::compile(&sources) {
+        Ok(policies) => {
+            for warning in policies.warnings() {
+                faults.push(policy_warning(warning, &sources));
+            }
+            Some(policies)
+        }
+        Err(found) => {
+            for fault in &found {
+                faults.push(policy_fault(fault, &sources));
+            }
+            None
+        }
+    };
+    let stop = faults.stop();
+    let report = faults.report(text);
+    match policies {
+        Some(policies) if !stop => Ok(Loaded { settings, policies, report }),
+        Some(_) | None => Err(report),
+    }
+}
+
+/// Finds and reads the policies.
+fn policies(root: &Node, base: &Path, settings: &mut Settings, faults: &mut Faults) -> Vec<Source> {
+    let mut files = Vec::new();
+    let mut patterns = Vec::new();
+    for node in root.get("policies").map(Node::each).unwrap_or_default() {
+        let Some(pattern) = node.text().filter(|text| !text.trim().is_empty() && !text.contains("${")) else { continue };
+        patterns.push(pattern.to_owned());
+        match pattern::expand(base, pattern) {
+            Ok(found) if found.is_empty() => faults.push(
+                Fault::at(&node.span, "no policy matches this")
+                    .because("no such file")
+                    .fix(format!("paths begin at the folder of this file, {}; `*.test.json` and `*.test.yaml` are test cases", base.display())),
+            ),
+            Ok(found) => files.extend(found),
+            Err(why) => faults.push(Fault::at(&node.span, "this is no pattern of files").because(why)),
+        }
+    }
+    files.sort();
+    files.dedup();
+    if root.get("policies").is_none() && root.get("servers").is_some() {
+        faults.push(
+            Fault::anywhere("no policy is configured, so every call is refused")
+                .fix("add `policies: [policies/*.json]` and a rule; docs/policies.md shows how")
+                .warning(),
+        );
+    }
+    let mut sources = Vec::new();
+    for file in &files {
+        let name = file.display().to_string();
+        match contents(file) {
+            Ok(text) => sources.push(Source { name, text }),
+            Err(cause) => faults.push(Fault::anywhere(format!("cannot read {name}")).because(cause.to_string())),
+        }
+    }
+    settings.policies = PolicyFiles { patterns, files };
+    sources
+}
+
+/// Reports files and folders that must be there and are not.
+fn files(root: &Node, settings: &Settings, base: &Path, faults: &mut Faults) {
+    let mut want = |node: Option<&Node>, folder: bool| {
+        let Some((node, text)) = node.and_then(|node| Some((node, node.text()?))) else { return };
+        let path = base.join(text);
+        let there = if folder { path.is_dir() } else { path.is_file() };
+        if !there && !text.contains("${") {
+            let what = if folder { "this folder does not exist" } else { "this file does not exist" };
+            let path = path.display();
+            faults.push(Fault::at(&node.span, what).fix(format!("paths begin at the folder of this file: {path}")));
+        }
+    };
+    for server in root.get("servers").map(Node::entries).unwrap_or_default() {
+        want(server.node.get("ca"), false);
+        want(server.node.get("directory"), true);
+    }
+    for issuer in root.get("issuers").map(Node::each).unwrap_or_default() {
+        want(issuer.get("jwks").and_then(|jwks| jwks.get("file")), false);
+    }
+    if settings.data.is_file()
+        && let Some(node) = root.get("data")
+    {
+        faults.push(Fault::at(&node.span, "the data directory is a file").fix("name a directory; it is made where it does not exist"));
+    }
+}
+
+fn policy_fault(fault: &PolicyFault, sources: &[Source]) -> Fault {
+    let what = match &fault.rule {
+        Some(rule) => format!("rule `{rule}`: {}", fault.cause),
+        None => fault.cause.clone(),
+    };
+    policy_place(what, &fault.file, fault.place, sources).fix(fault.fix.as_str())
+}
+
+fn policy_warning(warning: &PolicyWarning, sources: &[Source]) -> Fault {
+    let what = format!("rule `{}`: {}", warning.rule, warning.text);
+    policy_place(what, &warning.file, warning.place, sources).warning()
+}
+
+fn policy_place(what: String, file: &str, place: Option<policy::Place>, sources: &[Source]) -> Fault {
+    let source = sources.iter().find(|source| source.name == file);
+    match (source, place) {
+        (Some(source), Some(place)) => {
+            let span = token(&source.text, place.line, place.column);
+            Fault::at(&span, what).inside(Arc::new(Text::new(file, &veil::cover(&source.text, &[]))))
+        }
+        (_, Some(place)) => Fault::anywhere(format!("{file}:{}:{}: {what}", place.line, place.column)),
+        (_, None) => Fault::anywhere(format!("{file}: {what}")),
+    }
+}
+
+/// The word at a line and column, both from 1.
+fn token(source: &str, line: u64, column: u64) -> Span {
+    let mut lines = source.split_inclusive('\n');
+    let skip = usize::try_from(line.saturating_sub(1)).unwrap_or(usize::MAX);
+    let start: usize = lines.by_ref().take(skip).map(str::len).sum();
+    let text = lines.next().unwrap_or_default().trim_end();
+    let column = usize::try_from(column.saturating_sub(1)).unwrap_or(usize::MAX);
+    let at: usize = text.chars().take(column).map(char::len_utf8).sum();
+    let rest = text.get(at..).unwrap_or_default();
+    let length = match rest.strip_prefix('"').and_then(|inner| inner.find('"')) {
+        Some(end) => end + 2,
+        None => rest.find([',', ' ', '}', ']', ':']).unwrap_or(rest.len()),
+    };
+    start + at..start + at + length
+}
+
+/// The text of a file that is not larger than a file of ours ever is.
+fn contents(path: &Path) -> io::Result<String> {
+    if fs::metadata(path)?.len() > LARGEST {
+        return Err(io::Error::other("it is larger than 16 MiB"));
+    }
+    fs::read_to_string(path)
+}

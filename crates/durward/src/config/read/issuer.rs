@@ -1,0 +1,128 @@
+//! Token issuers.
+
+use super::{
+    super::{
+        fault::{Fault, Faults},
+        settings::{Algorithm, Issuer, Jwks},
+        shape,
+        tree::Node,
+    },
+    duration, one_of, switch, text, texts, url,
+};
+use std::{path::Path, time::Duration};
+use url::Url;
+
+/// The most that clocks may differ.
+const MOST_LEEWAY: Duration = Duration::from_mins(5);
+
+/// Reads every issuer that is complete.
+pub(super) fn read(root: &Node, base: &Path, public_url: Option<&Url>, faults: &mut Faults) -> Vec<Issuer> {
+    let mut issuers: Vec<Issuer> = Vec::new();
+    for node in root.get("issuers").map(Node::each).unwrap_or_default() {
+        let internal = switch(node, "internal");
+        let jwks = jwks(node, base, faults);
+        let plain = match &jwks {
+            Jwks::Discovery => node.get("url").zip(url(node, "url")),
+            Jwks::Url(url) => node.get("jwks").and_then(|jwks| jwks.get("url")).zip(Some(url.clone())),
+            Jwks::File(_) => None,
+        };
+        if let Some((node, url)) = plain
+            && url.scheme() == "http"
+            && !internal
+        {
+            faults.push(
+                Fault::at(&node.span, "keys over plain HTTP can be replaced on their way")
+                    .because("whoever does that signs tokens")
+                    .fix("write `https://…`, or, on a network of your own, add `internal: true`"),
+            );
+        }
+        let audiences = texts(node, "audience");
+        if let Some(audience) = node.get("audience") {
+            audience_faults(audience, &audiences, public_url, faults);
+        }
+        if let Some(at) = node.get("leeway")
+            && duration(node, "leeway").is_some_and(|leeway| leeway > MOST_LEEWAY)
+        {
+            faults.push(Fault::at(&at.span, "clocks do not differ that much").fix("write at most `5m`"));
+        }
+        if let Some(at) = node.get("algorithms")
+            && at.each().is_empty()
+        {
+            faults.push(Fault::at(&at.span, "no algorithm is accepted").fix("remove the key, or name one: `[ES256]`"));
+        }
+        let Some(place) = node.get("url") else { continue };
+        let Some(written) = place.text() else { continue };
+        if issuers.iter().any(|issuer| issuer.url == written) {
+            faults.push(
+                Fault::at(&place.span, "this issuer is given twice")
+                    .because("the first one counts")
+                    .fix("merge them; `audience` takes a list"),
+            );
+        }
+        let path = |key| text(node, key).and_then(shape::claim).map(str::to_owned);
+        let (false, Some(agent)) = (audiences.is_empty(), path("agent")) else { continue };
+        issuers.push(Issuer {
+            url: written.to_owned(),
+            audiences,
+            jwks,
+            algorithms: algorithms(node),
+            agent,
+            user: path("user"),
+            roles: path("roles"),
+            groups: path("groups"),
+            scopes: path("scopes").or_else(|| Some("scope".to_owned())),
+            token_type: text(node, "type").map(str::to_owned),
+            leeway: duration(node, "leeway").unwrap_or(Duration::from_secs(30)),
+            internal,
+        });
+    }
+    issuers
+}
+
+fn audience_faults(node: &Node, audiences: &[String], public_url: Option<&Url>, faults: &mut Faults) {
+    if node.each().is_empty() {
+        faults.push(
+            Fault::at(&node.span, "an issuer without an audience would open the gateway to every token it ever signed")
+                .because("no audience is named")
+                .fix("name the gateway's own address, usually its `public_url`"),
+        );
+    } else if let Some(url) = public_url {
+        let address = url.as_str().trim_end_matches('/');
+        if !audiences.iter().any(|audience| audience.trim_end_matches('/') == address) {
+            faults.push(
+                Fault::at(&node.span, "clients ask for tokens for `public_url`, and it is no audience here")
+                    .fix(format!("add `{address}`, unless the issuer maps it"))
+                    .warning(),
+            );
+        }
+    }
+}
+
+fn jwks(node: &Node, base: &Path, faults: &mut Faults) -> Jwks {
+    let Some(jwks) = node.get("jwks").filter(|jwks| jwks.text().is_none()) else { return Jwks::Discovery };
+    one_of(jwks, &["url", "file"], "an issuer's keys have one place", faults);
+    match (url(jwks, "url"), text(jwks, "file")) {
+        (Some(url), _) => Jwks::Url(url),
+        (None, Some(file)) => Jwks::File(base.join(file)),
+        (None, None) => Jwks::Discovery,
+    }
+}
+
+fn algorithms(node: &Node) -> Vec<Algorithm> {
+    let known = |text: &str| {
+        Some(match text {
+            "RS256" => Algorithm::Rs256,
+            "RS384" => Algorithm::Rs384,
+            "RS512" => Algorithm::Rs512,
+            "PS256" => Algorithm::Ps256,
+            "PS384" => Algorithm::Ps384,
+            "PS512" => Algorithm::Ps512,
+            "ES256" => Algorithm::Es256,
+            "ES384" => Algorithm::Es384,
+            "EdDSA" => Algorithm::EdDsa,
+            _ => return None,
+        })
+    };
+    let given: Vec<_> = texts(node, "algorithms").iter().filter_map(|text| known(text)).collect();
+    if given.is_empty() { vec![Algorithm::Rs256, Algorithm::Es256, Algorithm::EdDsa] } else { given }
+}

@@ -1,0 +1,116 @@
+//! Where the gateway listens, and what it believes about who connects.
+
+use super::{
+    super::{
+        fault::{Fault, Faults},
+        quantity,
+        settings::{Admin, Settings},
+        tree::Node,
+        veil,
+    },
+    at, parsed, switch, texts, url,
+};
+use url::Url;
+
+/// Reads the listeners.
+pub(super) fn read(root: &Node, settings: &mut Settings, faults: &mut Faults) {
+    settings.listen = parsed(root, "listen").unwrap_or(settings.listen);
+    settings.public_url = url(root, "public_url");
+    settings.danger_plain_http = switch(root, "danger_plain_http");
+    if let Some(listen) = root.get("admin").and_then(|admin| parsed(admin, "listen")) {
+        settings.admin = Admin { listen };
+    }
+    settings.trusted_proxies =
+        texts(root, "trusted_proxies").iter().filter_map(|text| quantity::network(text).ok()).collect();
+    settings.origins = texts(root, "origins");
+    settings.hosts = texts(root, "hosts");
+    exposure(root, settings, faults);
+    proxies(root, settings, faults);
+    names(root, faults);
+}
+
+/// Reports a listener that others can reach and read.
+fn exposure(root: &Node, settings: &Settings, faults: &mut Faults) {
+    let secure = settings.public_url.as_ref().is_some_and(|url| url.scheme() == "https");
+    if let Some(node) = root.get("listen") {
+        if !settings.listen.ip().is_loopback() && !secure && !settings.danger_plain_http {
+            faults.push(
+                Fault::at(&node.span, "keys and calls would cross the network in the clear")
+                    .because("not loopback, and no `https` in `public_url`")
+                    .fix("put a proxy with TLS in front and name its address in `public_url`, listen on 127.0.0.1, or, if you accept it, set `danger_plain_http: true`"),
+            );
+        }
+    }
+    if let Some(node) = root.get("danger_plain_http").filter(|_| settings.danger_plain_http) {
+        let (what, why) = if settings.listen.ip().is_loopback() || secure {
+            ("`danger_plain_http` has no use here", "the listener is on loopback or behind TLS")
+        } else {
+            ("keys and calls cross the network in the clear", "`danger_plain_http` is set")
+        };
+        faults.push(Fault::at(&node.span, what).because(why).warning());
+    }
+    if let Some(node) = at(root, &["admin", "listen"]) {
+        if settings.admin.listen == settings.listen && settings.listen.port() != 0 {
+            faults.push(
+                Fault::at(&node.span, "agents and management need an address each")
+                    .because("`listen` has this one")
+                    .fix("choose another port"),
+            );
+        } else if !settings.admin.listen.ip().is_loopback() {
+            faults.push(
+                Fault::at(&node.span, "management can be reached from the network")
+                    .because("admin keys cross it in the clear")
+                    .fix("listen on 127.0.0.1, or put a proxy with TLS in front")
+                    .warning(),
+            );
+        }
+    }
+    if let (Some(node), Some(url)) = (root.get("public_url"), &settings.public_url)
+        && url.query().is_some()
+    {
+        faults.push(Fault::at(&node.span, "`public_url` has a query").fix("remove everything from `?` on"));
+    }
+}
+
+fn proxies(root: &Node, settings: &Settings, faults: &mut Faults) {
+    let everyone = root.get("trusted_proxies").map(Node::each).unwrap_or_default().iter();
+    for node in everyone.filter(|node| node.text().is_some_and(|text| text.ends_with("/0"))) {
+        faults.push(
+            Fault::at(&node.span, "anyone could claim any address").because("this range is everyone").fix("name the proxies"),
+        );
+    }
+    if let Some(node) = root.get("public_url")
+        && !settings.listen.ip().is_loopback()
+        && settings.trusted_proxies.is_empty()
+        && !settings.danger_plain_http
+    {
+        faults.push(
+            Fault::at(&node.span, "no proxy is trusted, so its address will stand for every client's")
+                .fix("name the proxy's addresses in `trusted_proxies`")
+                .warning(),
+        );
+    }
+}
+
+/// Reports origins and hosts that no header can equal.
+fn names(root: &Node, faults: &mut Faults) {
+    for node in root.get("origins").map(Node::each).unwrap_or_default() {
+        let Some(text) = node.text() else { continue };
+        let good = Url::parse(text).is_ok_and(|url| url.origin().is_tuple() && url.origin().ascii_serialization() == text);
+        if !good && !text.contains("${") {
+            let what = format!("{} is not an origin", veil::quote(text));
+            faults.push(
+                Fault::at(&node.span, what)
+                    .fix("write scheme, host and, where it is not the usual one, port, without a slash: `https://app.example.com`"),
+            );
+        }
+    }
+    for node in root.get("hosts").map(Node::each).unwrap_or_default() {
+        let Some(text) = node.text() else { continue };
+        let good = text.parse::<http::uri::Authority>().is_ok_and(|authority| !authority.as_str().contains('@'));
+        if (!good || text.contains('*')) && !text.contains("${") {
+            let what = format!("{} is not a host", veil::quote(text));
+            faults.push(Fault::at(&node.span, what).fix("write a name and, where clients send one, a port: `mcp.example.com`"));
+        }
+    }
+}
