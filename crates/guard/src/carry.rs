@@ -11,7 +11,16 @@ const HEAD: usize = 96;
 /// Tails of the texts of one stream, by place. Start with `Carry::default()` and hand the same one to every message.
 #[derive(Default)]
 pub struct Carry {
-    tails: Vec<(u64, String)>,
+    tails: Vec<Tail>,
+    /// Which message this is.
+    turn: u64,
+}
+
+struct Tail {
+    place: u64,
+    /// The message it is from.
+    turn: u64,
+    text: String,
 }
 
 impl std::fmt::Debug for Carry {
@@ -22,33 +31,54 @@ impl std::fmt::Debug for Carry {
 }
 
 impl Carry {
-    /// What went before at this place.
-    pub(crate) fn tail(&self, place: u64) -> Option<&str> {
-        self.tails.iter().rev().find(|(known, _)| *known == place).map(|(_, tail)| tail.as_str())
+    /// A new message begins.
+    pub(crate) const fn next(&mut self) {
+        self.turn = self.turn.wrapping_add(1);
     }
 
-    /// Remembers the end of `text`. `open` is where a match starts that ran to the very end: its beginning is kept
-    /// even when the match is longer than a tail, so that a third event is still understood.
+    /// What earlier messages ended with at this place. Only the first text there goes on with it.
+    pub(crate) fn tail(&self, place: u64) -> Option<&str> {
+        self.tails.iter().find(|tail| tail.place == place && tail.turn != self.turn).map(|tail| tail.text.as_str())
+    }
+
+    /// Remembers the end of `text`. `open` is where a match starts, in the tail and the text together, that ran to the
+    /// very end: its beginning is kept even when it is longer than a tail, so that a third message is still understood.
     pub(crate) fn remember(&mut self, place: u64, text: &str, open: Option<usize>) {
         if text.is_empty() {
             return;
         }
-        let known = self.tails.iter().rposition(|(known, _)| *known == place);
-        let mut tail = known.map(|at| self.tails.remove(at).1).unwrap_or_default();
+        let known = self.tails.iter().position(|tail| tail.place == place);
         if known.is_none() && self.tails.len() >= PLACES {
+            // The oldest stands first: what is used is put back at the end.
             self.tails.remove(0);
         }
-        let before = tail.len();
-        tail.push_str(last(text, TAIL + HEAD));
-        if let Some(open) = open.filter(|open| before + text.len() - open > TAIL) {
-            let whole = if open < before { tail.get(open..) } else { text.get(open - before..) }.unwrap_or_default();
-            let mut kept = String::from(first(whole, HEAD));
-            kept.push_str(last(text, TAIL - HEAD));
-            tail = kept;
-        } else if tail.len() > TAIL {
-            tail = String::from(last(&tail, TAIL));
+        let turn = self.turn;
+        let mut tail = known.map_or_else(|| Tail { place, turn, text: String::new() }, |at| self.tails.remove(at));
+        if tail.turn != turn || known.is_none() {
+            let before = tail.text.len();
+            let whole = before + text.len();
+            match open.filter(|open| whole.saturating_sub(*open) > TAIL) {
+                Some(open) => {
+                    let start = match open.checked_sub(before) {
+                        Some(within) => text.get(within..),
+                        None => tail.text.get(open..),
+                    };
+                    let mut kept = String::from(first(start.unwrap_or_default(), HEAD));
+                    kept.push_str(last(text, TAIL - HEAD));
+                    tail.text = kept;
+                }
+                None if whole <= TAIL => tail.text.push_str(text),
+                None => {
+                    tail.text.push_str(last(text, TAIL));
+                    tail.text = String::from(last(&tail.text, TAIL));
+                }
+            }
+        } else {
+            tail.text.clear();
+            tail.text.push_str(last(text, TAIL));
         }
-        self.tails.push((place, tail));
+        tail.turn = turn;
+        self.tails.push(tail);
     }
 }
 

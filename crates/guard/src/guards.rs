@@ -92,6 +92,7 @@ impl Guards {
 
     /// Looks into what a server sends: the JSON text of a `result`, an `error` or the `params` of a message.
     pub fn release(&self, json: &[u8], carry: &mut Carry) -> Screening {
+        carry.next();
         self.inspect(json, Side::Result, Some(carry))
     }
 
@@ -145,11 +146,9 @@ impl Inspection<'_> {
             return;
         }
         let raw = walker.raw(&token.span);
-        if care == Care::Blob {
-            if let Some(text) = search::blob(raw) {
-                self.look_into_blob(walker, token, &text);
-                return;
-            }
+        if let Some(text) = (care == Care::Blob).then(|| search::blob(raw)).flatten() {
+            self.look_into_blob(walker, token, &text);
+            return;
         }
         let seen = Seen::of(raw, token.escaped);
         let name = token.name.as_ref().map(|name| walker.raw(name));
@@ -161,7 +160,12 @@ impl Inspection<'_> {
                 found.retain(|found| found.kind != HIGH_ENTROPY);
             }
             if let Some(tail) = tail {
-                open = open.or(seen.search_across(detector, tail, &mut found));
+                let (across, runs_on) = seen.search_across(detector, tail);
+                open = open.or(runs_on);
+                // What is part of something larger is named by that.
+                let reached = across.iter().map(|m| m.span.end).max().unwrap_or(0);
+                found.retain(|m| m.span.end > reached);
+                found.splice(0..0, across);
             }
             if let Some(last) = found.iter().filter(|found| found.span.end == raw.len()).min_by_key(|f| f.span.start) {
                 open = open.or(Some(tail.map_or(0, str::len) + seen.plain_offset(last.span.start)));

@@ -157,24 +157,21 @@ impl<'t> Walker<'t> {
         // SPEC: what the protocol hands out to get it back unchanged. Elsewhere the same names are a tool's own.
         let opaque = frame.protocol && !frame.application;
         match self.raw(name) {
-            "progressToken" | "requestState" | "nextCursor" | "cursor" | "taskId" if opaque => Care::Untouched,
-            "subscriptionId" | "io.modelcontextprotocol/subscriptionId" if opaque => Care::Untouched,
-            "jsonrpc"
-            | "mimeType"
-            | "type"
-            | "id"
-            | "uri"
-            | "progressToken"
+            "progressToken"
             | "requestState"
             | "nextCursor"
             | "cursor"
             | "taskId"
-            | "toolUseId"
-            | "requestId"
             | "subscriptionId"
-            | "io.modelcontextprotocol/subscriptionId" => Care::Shapes,
-            "data" if frame.media => Care::Shapes,
-            "blob" if frame.media => Care::Shapes,
+            | "io.modelcontextprotocol/subscriptionId" => {
+                if opaque {
+                    Care::Untouched
+                } else {
+                    Care::Shapes
+                }
+            }
+            "jsonrpc" | "mimeType" | "type" | "id" | "uri" | "toolUseId" | "requestId" => Care::Shapes,
+            "data" | "blob" if frame.media => Care::Shapes,
             "blob" => Care::Blob,
             _ => Care::Full,
         }

@@ -4,7 +4,7 @@
 //! rule reads a bounded window, so the whole is linear in the text.
 
 mod assignment;
-mod checksum;
+pub(crate) mod checksum;
 mod entropy;
 mod format;
 mod shape;

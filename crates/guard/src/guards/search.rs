@@ -76,23 +76,20 @@ impl<'t> Seen<'t> {
         found
     }
 
-    /// What begins in `tail` and ends in this string: the part in this string is added to `found`. Returns where such
-    /// a match begins in the two together if it runs to the end of the string.
-    pub(super) fn search_across(&self, detector: &dyn Detector, tail: &str, found: &mut Vec<Match>) -> Option<usize> {
+    /// What begins in `tail` and ends in this string: the parts in this string, and where such a match begins in the
+    /// two together if it runs to the end of the string.
+    pub(super) fn search_across(&self, detector: &dyn Detector, tail: &str) -> (Vec<Match>, Option<usize>) {
         let head = first(self.plain(), JOINT);
         let mut across = Vec::new();
         detector.find(&[tail, head].concat(), &mut across);
         // Two texts that say little each may look random together.
         across.retain(|m| m.kind != HIGH_ENTROPY && m.span.start < tail.len() && m.span.end > tail.len());
-        let mut open = None;
-        for Match { kind, span } in across {
-            if span.end - tail.len() == self.plain().len() {
-                open = Some(span.start);
-            }
-            let span = self.written(0..span.end - tail.len(), usize::from(self.escaped));
-            found.push(Match { kind, span });
+        let whole = tail.len() + self.plain().len();
+        let open = across.iter().find(|m| m.span.end == whole).map(|m| m.span.start);
+        for m in &mut across {
+            m.span = self.written(0..m.span.end - tail.len(), usize::from(self.escaped));
         }
-        open
+        (across, open)
     }
 
     /// A range of the reading at `depth` as a range of the written string.

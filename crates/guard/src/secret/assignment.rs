@@ -13,11 +13,13 @@ pub(super) enum Strength {
     Chosen,
     /// Machines make it: `token`.
     Made,
+    /// Short for a password where it is a whole word: `pw`.
+    Short,
     /// Often something else: `key`.
     Weak,
 }
 
-use Strength::{Chosen, Made, Weak};
+use Strength::{Chosen, Made, Short, Weak};
 
 /// The names, found inside longer ones too.
 pub(super) static NAMES: [(&str, Strength); 36] = [
@@ -54,15 +56,15 @@ pub(super) static NAMES: [(&str, Strength); 36] = [
     ("license_key", Made),
     ("key", Weak),
     ("auth", Weak),
-    ("pass", Weak),
-    ("login", Weak),
-    ("pat", Weak),
+    ("pswd", Chosen),
+    ("pass", Short),
+    ("pw", Short),
 ];
 
 const LONGEST_VALUE: usize = 512;
 
 /// What stands behind the name makes it the name of something else.
-const OTHER_ENDS: [&str; 38] = [
+const OTHER_ENDS: [&str; 40] = [
     "count",
     "type",
     "name",
@@ -101,6 +103,8 @@ const OTHER_ENDS: [&str; 38] = [
     "header",
     "address",
     "_at",
+    "date",
+    "time",
 ];
 
 /// What stands before it does too.
@@ -143,7 +147,7 @@ pub(super) fn at(text: &str, hit: &Range<usize>, strength: Strength) -> Option<M
     // A weak name must be a whole word: `monkey` and `authors` are none.
     let word_before = before.ends_with(|c: char| c.is_ascii_lowercase())
         && !text.get(hit.clone())?.starts_with(|c: char| c.is_ascii_uppercase());
-    if strength == Weak && (word_before || behind.starts_with(|c: char| c.is_ascii_alphabetic())) {
+    if matches!(strength, Weak | Short) && (word_before || behind.starts_with(|c: char| c.is_ascii_alphabetic())) {
         return None;
     }
     let given = Given::read(rest.get(tail..)?)?;
@@ -154,7 +158,7 @@ pub(super) fn at(text: &str, hit: &Range<usize>, strength: Strength) -> Option<M
 
 const fn kind(strength: Strength) -> &'static str {
     match strength {
-        Chosen => "password",
+        Chosen | Short => "password",
         Made | Weak => "assigned-secret",
     }
 }
@@ -164,6 +168,8 @@ struct Given<'t> {
     at: usize,
     value: &'t str,
     sign: bool,
+    /// The sign is a comma: a list may be meant as well.
+    comma: bool,
     quoted: bool,
 }
 
@@ -172,13 +178,16 @@ impl<'t> Given<'t> {
         let mut reader = Reader { rest, at: 0 };
         reader.skip(|c| matches!(c, '\\' | '"' | '\'' | '`' | ']' | ')' | '*'), 4);
         let spaces = reader.skip(|c| c == ' ' || c == '\t', 8);
-        let sign = ["=>", ":=", "->", "==", "=", ":", ",", "is ", "\u{ff1a}"].iter().any(|sign| reader.take(sign));
+        let sign = ["=>", "::=", "?=", ":=", "->", "==", "=", ":", ",", "is ", "\u{ff1a}"]
+            .iter()
+            .any(|sign| reader.take(sign));
+        let comma = rest.get(..reader.at).is_some_and(|read| read.ends_with(','));
         if !sign && spaces == 0 {
             return None;
         }
-        reader.skip(|c| matches!(c, ' ' | '\t'), 8);
+        reader.skip(|c| c == ' ' || c == '\t', 8);
         if sign && reader.take("\n") {
-            reader.skip(|c| matches!(c, ' ' | '\t'), 8);
+            reader.skip(|c| c == ' ' || c == '\t', 8);
         }
         for prefix in ["Bearer ", "bearer ", "Basic ", "basic ", "Token ", "token ", "@", "b", "r", "u", "f", "L", "("]
         {
@@ -199,7 +208,7 @@ impl<'t> Given<'t> {
         let at = reader.at;
         let value = reader.rest.get(at..)?;
         let end = match quote {
-            Some(quote) => value.find(|c: char| c == quote || matches!(c, '\\' | '\n' | '\r'))?,
+            Some(quote) => value.find([quote, '\\', '\n', '\r'])?,
             None => value
                 .find(|c: char| {
                     c.is_whitespace()
@@ -208,7 +217,7 @@ impl<'t> Given<'t> {
                 .unwrap_or(value.len()),
         };
         let value = value.get(..end).filter(|value| value.len() <= LONGEST_VALUE)?;
-        Some(Self { at, value, sign, quoted: quote.is_some() })
+        Some(Self { at, value, sign, comma, quoted: quote.is_some() })
     }
 }
 
@@ -240,10 +249,15 @@ fn judge(value: &str, strength: Strength, given: &Given<'_>) -> bool {
     let letters = value.bytes().filter(u8::is_ascii_alphabetic).count();
     let signs = value.len() - digits - letters;
     let mixed = digits >= 1 && letters >= 2;
+    if given.comma && !(given.quoted && mixed) {
+        return false;
+    }
+    let odd = signs > 0 && letters >= 3 && !is_identifier(value);
     match strength {
         Chosen if !given.sign => value.len() >= 6 && mixed && (given.quoted || signs > 0 || digits >= 2),
-        Chosen if given.quoted => value.len() >= 4 && (mixed || digits >= 4 || is_chosen_word(value)),
-        Chosen => value.len() >= 4 && (mixed || (signs > 0 && letters >= 3 && !is_identifier(value))),
+        Chosen if given.quoted => value.len() >= 4 && (mixed || odd || digits >= 4 || is_chosen_word(value)),
+        Chosen => value.len() >= 4 && (mixed || odd),
+        Short => given.sign && value.len() >= 6 && mixed,
         Made if !given.sign => value.len() >= 16 && mixed && digits >= 2 && entropy::shannon(value) >= 3.0,
         Made => value.len() >= 10 && mixed && entropy::shannon(value) >= 2.8 && !is_slug(value),
         Weak => given.sign && value.len() >= 16 && (entropy::is_random(value) || is_hex_key(value)),
@@ -251,9 +265,7 @@ fn judge(value: &str, strength: Strength, given: &Given<'_>) -> bool {
 }
 
 fn is_hex_key(value: &str) -> bool {
-    matches!(value.len(), 32 | 40 | 48 | 64 | 128)
-        && value.bytes().all(|b| b.is_ascii_hexdigit())
-        && entropy::shannon(value) >= 3.0
+    (32..=128).contains(&value.len()) && value.bytes().all(|b| b.is_ascii_hexdigit()) && entropy::shannon(value) >= 3.0
 }
 
 fn is_chosen_word(value: &str) -> bool {
@@ -271,19 +283,20 @@ fn is_slug(value: &str) -> bool {
 }
 
 fn is_identifier(value: &str) -> bool {
-    value
-        .bytes()
-        .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-' | b':' | b'/' | b'*' | b'?' | b'!'))
+    value.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-' | b':' | b'/' | b'*'))
 }
 
 /// Something that a program computes, not the value itself.
 fn is_code(value: &str, quoted: bool) -> bool {
+    if value.contains("://") {
+        return true;
+    }
     if quoted {
         return value.contains("${") || value.contains("{{") || value.starts_with('$') || value.starts_with("%(");
     }
     value.contains('(')
         || value.contains('[')
-        || value.starts_with(['$', '%', '{', '*', '/', '.', '-', '@', '='])
+        || value.starts_with(['$', '%', '{', '*', '/', '.', '-', '@', '=', '?'])
         || value.contains("::")
         || value.contains("->")
         || value.contains("==")
@@ -297,43 +310,56 @@ fn is_code(value: &str, quoted: bool) -> bool {
 
 /// Stands for a secret, is none.
 pub(super) fn placeholder(value: &str) -> bool {
-    const WORDS: [&str; 28] = [
+    const WORDS: [&str; 14] = [
         "example",
         "changeme",
         "change_me",
         "change-me",
         "your",
-        "xxxx",
-        "****",
-        "....",
         "placeholder",
         "redacted",
         "insert",
         "dummy",
+        "null",
+        "undefined",
+        "not_a_real",
+        "sample",
+        "fixme",
+    ];
+    const WHOLE: [&str; 19] = [
+        "none", "true", "false", "string", "str", "optional", "required", "test", "admin", "user", "token", "pass",
+        "passwd", "value", "text", "bytes", "any", "object", "todo",
+    ];
+    let lower = value.to_ascii_lowercase();
+    let plain = lower.bytes().all(|b| b.is_ascii_alphabetic() || matches!(b, b'_' | b'-'));
+    let digits = lower.bytes().filter(u8::is_ascii_digit).count();
+    // Long ones with digits are keys even where a word happens to stand in them.
+    let short = lower.len() < 32 && digits < 4;
+    stands_in(value)
+        || WHOLE.contains(&lower.as_str())
+        || (plain && (lower.contains("password") || lower.contains("secret")))
+        || ((short || plain) && WORDS.iter().any(|word| lower.contains(word)))
+}
+
+/// A template, a variable, a row of one character.
+pub(super) fn stands_in(value: &str) -> bool {
+    const MARKS: [&str; 13] = [
+        "xxxx",
+        "XXXX",
+        "****",
+        "...",
         "${",
         "{{",
         "process.env",
         "os.environ",
         "getenv",
         "<",
-        "null",
-        "undefined",
-        "not_a_real",
-        "sample",
-        "fixme",
-        "todo",
+        "[redacted",
         "____",
         "----",
-        "password",
-        "secret",
     ];
-    let lower = value.to_ascii_lowercase();
-    let exact = [
-        "none", "true", "false", "string", "str", "optional", "required", "test", "admin", "user", "token", "pass",
-        "passwd", "value", "text", "bytes", "any", "object",
-    ];
-    lower.len() < 3
-        || exact.contains(&lower.as_str())
-        || WORDS.iter().any(|word| lower.contains(word))
-        || lower.bytes().all(|b| lower.as_bytes().first() == Some(&b))
+    value.len() < 3
+        || value.starts_with('$')
+        || MARKS.iter().any(|mark| value.contains(mark))
+        || value.bytes().all(|b| value.as_bytes().first() == Some(&b))
 }

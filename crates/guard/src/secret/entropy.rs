@@ -22,10 +22,8 @@ pub(super) fn find(text: &str, taken: &mut Taken) {
             facts.note(byte);
             continue;
         }
-        if at - start >= SHORTEST && facts.promising() && at - start <= 4 * LONGEST {
-            if let Some(m) = judge(text, start..at, taken) {
-                matches.push(m);
-            }
+        if facts.promising() && (SHORTEST..=4 * LONGEST).contains(&(at - start)) {
+            matches.extend(judge(text, start..at, taken));
         }
         start = at + 1;
         facts = Facts::default();
@@ -106,6 +104,8 @@ fn is_digest_or_data(before: &str, word: &str) -> bool {
             "md5",
             "etag:",
             "integrity:",
+            "ssh-rsa",
+            "ssh-ed25519",
         ]
         .iter()
         .any(|mark| near.ends_with(mark))
@@ -141,7 +141,7 @@ fn mixes(part: &str) -> bool {
 
 /// Random by the measure of its alphabet.
 pub(super) fn is_random(word: &str) -> bool {
-    if repeats(word) || is_uuid(word) || is_made_of_words(word) || is_encoded_text(word) {
+    if repeats(word) || is_uuid(word) || is_host(word) || is_made_of_words(word) || is_encoded_text(word) {
         return false;
     }
     let core: String = word.chars().filter(char::is_ascii_alphanumeric).collect();
@@ -194,6 +194,11 @@ pub(super) fn holds_credentials(encoded: &str) -> bool {
 fn is_uuid(word: &str) -> bool {
     let parts: Vec<usize> = word.split('-').map(str::len).collect();
     parts.windows(5).any(|five| five == [8, 4, 4, 4, 12])
+}
+
+fn is_host(word: &str) -> bool {
+    let last = word.rsplit('.').next().unwrap_or_default();
+    word.split('.').count() > 2 && last.len() <= 6 && last.bytes().all(|b| b.is_ascii_lowercase())
 }
 
 /// Made of parts that are words, numbers or hexadecimal: `my-long-name-2024-01-31`, `someVeryLongIdentifier2`.

@@ -89,7 +89,7 @@ fn sendgrid(token: &str) -> bool {
 use Alphabet::{Alnum, Base64, Digit, Dotted, Hex, Upper32, Url, Word};
 
 /// The table. Order matters only where one prefix begins another: the longer one stands first.
-pub(super) static FORMATS: [Format; 103] = [
+pub(super) static FORMATS: [Format; 104] = [
     checked("github-token", "ghp_", Alnum, 36..=36, checksum::crc_base62),
     checked("github-token", "gho_", Alnum, 36..=36, checksum::crc_base62),
     checked("github-token", "ghu_", Alnum, 36..=36, checksum::crc_base62),
@@ -184,10 +184,11 @@ pub(super) static FORMATS: [Format; 103] = [
     format("dynatrace-token", "dt0c01.", Dotted, 80..=96),
     format("rubygems-key", "rubygems_", Hex, 48..=48),
     format("groq-key", "gsk_", Alnum, 48..=56),
-    format("replicate-token", "r8_", Alnum, 36..=40),
+    format("replicate-token", "r8_", Alnum, 36..=48),
     format("perplexity-key", "pplx-", Alnum, 40..=56),
     format("xai-key", "xai-", Alnum, 70..=90),
     format("supabase-key", "sb_secret_", Url, 24..=48),
+    format("supabase-key", "sbp_", Hex, 40..=40),
     format("sentry-token", "sntryu_", Hex, 64..=64),
     format("sentry-token", "sntrys_", Base64, 60..=400),
     format("atlassian-token", "ATATT3", Base64, 60..=240),

@@ -4,7 +4,7 @@ use super::{assignment, checksum, entropy, inside_word};
 use crate::detector::Match;
 use regex::Regex;
 use std::ops::Range;
-use std::sync::LazyLock;
+use std::sync::OnceLock;
 
 /// One pattern. It is anchored, sees a bounded window from the keyword on, and its first group, if it has one, is
 /// what is secret.
@@ -12,7 +12,8 @@ pub(super) struct Shape {
     pub(super) keyword: &'static str,
     kind: &'static str,
     window: usize,
-    pattern: LazyLock<Regex>,
+    source: &'static str,
+    pattern: OnceLock<Regex>,
     check: fn(&str) -> bool,
 }
 
@@ -20,7 +21,7 @@ impl Shape {
     pub(super) fn at(&self, text: &str, hit: &Range<usize>) -> Option<Match> {
         let end = text.floor_char_boundary(hit.start.saturating_add(self.window));
         let window = text.get(hit.start..end)?;
-        let groups = self.pattern.captures(window)?;
+        let groups = self.pattern().captures(window)?;
         let group = groups.iter().skip(1).flatten().next().or_else(|| groups.get(0))?;
         let starts_word = group.start() == 0 && window.starts_with(|c: char| c.is_ascii_alphanumeric());
         if (starts_word && inside_word(text, hit.start)) || !(self.check)(group.as_str()) {
@@ -28,19 +29,22 @@ impl Shape {
         }
         Some(Match { kind: self.kind, span: hit.start + group.start()..hit.start + group.end() })
     }
+
+    /// Compiled when its keyword is first met: most are never needed.
+    fn pattern(&self) -> &Regex {
+        #[expect(clippy::expect_used, reason = "the pattern is a constant, and a test compiles each")]
+        self.pattern.get_or_init(|| Regex::new(&[r"\A(?:", self.source, ")"].concat()).expect("the pattern compiles"))
+    }
 }
 
-macro_rules! shape {
-    ($kind:literal, $keyword:literal, $window:literal, $pattern:expr, $check:expr) => {
-        Shape {
-            keyword: $keyword,
-            kind: $kind,
-            window: $window,
-            #[expect(clippy::expect_used, reason = "the pattern is a constant, and a test compiles each")]
-            pattern: LazyLock::new(|| Regex::new(&[r"\A(?:", $pattern, ")"].concat()).expect("the pattern compiles")),
-            check: $check,
-        }
-    };
+const fn shape(
+    kind: &'static str,
+    keyword: &'static str,
+    window: usize,
+    source: &'static str,
+    check: fn(&str) -> bool,
+) -> Shape {
+    Shape { keyword, kind, window, source, pattern: OnceLock::new(), check }
 }
 
 fn any(_: &str) -> bool {
@@ -48,11 +52,15 @@ fn any(_: &str) -> bool {
 }
 
 fn password(value: &str) -> bool {
-    value.len() >= 3 && !assignment::placeholder(value)
+    value.len() >= 3 && !assignment::stands_in(value)
+}
+
+fn chosen(value: &str) -> bool {
+    password(value) && value.bytes().any(|b| b.is_ascii_digit())
 }
 
 fn random(value: &str) -> bool {
-    !assignment::placeholder(value) && entropy::shannon(value) >= 3.0
+    !assignment::stands_in(value) && entropy::shannon(value) >= 3.0
 }
 
 fn credential(value: &str) -> bool {
@@ -78,34 +86,37 @@ const URL_PASSWORD: &str = r#"://[^\s:/@"'<>{}()|\\]*:([^\s/@"'<>\\]+)@[A-Za-z0-
 const BEARER: &str = r#"(?i:bearer)(?:\s+|%20|"?\s?[:=]\s?"?)([A-Za-z0-9_.=+/~-]+)"#;
 const CURL: &str = r#"(?: -u|--user)[= ]*["']?[^\s:"'<>]+:([^\s"'<>]+)"#;
 
+const IDENTIFIED: &str = r#"(?i:identified by)\s+["'`]?([^\s"'`;<>()]{6,64})"#;
+
 /// The table.
-pub(super) static SHAPES: [Shape; 15] = [
-    shape!("private-key", "-----BEGIN", 16384, PRIVATE_KEY, pem),
-    shape!("jwt", "eyJ", 8192, JWT, checksum::jwt),
-    shape!("jwe", "eyJ", 8192, JWE, checksum::jwt),
-    shape!(
+pub(super) static SHAPES: [Shape; 16] = [
+    shape("private-key", "-----BEGIN", 16384, PRIVATE_KEY, pem),
+    shape("jwt", "eyJ", 8192, JWT, checksum::jwt),
+    shape("jwe", "eyJ", 8192, JWE, checksum::jwt),
+    shape(
         "slack-webhook",
         "hooks.slack.com/",
         200,
         r"hooks\.slack\.com/(?:services|workflows|triggers)/([A-Za-z0-9+/]{20,})",
-        any
+        any,
     ),
-    shape!("discord-webhook", "/api/webhooks/", 200, r"/api/webhooks/[0-9]{17,20}/([A-Za-z0-9_-]{40,})", any),
-    shape!("teams-webhook", ".webhook.office.com/", 400, TEAMS, any),
-    shape!("azure-storage-key", "AccountKey", 160, r"(?i:AccountKey)\s*=\s*([A-Za-z0-9+/]{40,}=*)", random),
-    shape!("azure-shared-key", "SharedAccessKey", 160, r"(?i:SharedAccessKey)\s*=\s*([A-Za-z0-9+/]{30,}=*)", random),
-    shape!("azure-sas-signature", "sig=", 160, r"sig=((?:[A-Za-z0-9+/]|%2[bBfF]){40,}(?:=|%3[dD])+)", random),
-    shape!("url-password", "://", 640, URL_PASSWORD, password),
-    shape!("bearer-token", "bearer", 1024, BEARER, credential),
-    shape!("basic-credentials", "basic ", 512, r"(?i:basic)\s+([A-Za-z0-9+/]{10,}=*)", entropy::holds_credentials),
-    shape!("telegram-token", ":AA", 64, r"(:AA[A-Za-z0-9_-]{32,33})(?:[^A-Za-z0-9_-]|\z)", any),
-    shape!("curl-user", " -u", 300, CURL, password),
-    shape!("curl-user", "--user", 300, CURL, password),
+    shape("discord-webhook", "/api/webhooks/", 200, r"/api/webhooks/[0-9]{17,20}/([A-Za-z0-9_-]{40,})", any),
+    shape("teams-webhook", ".webhook.office.com/", 400, TEAMS, any),
+    shape("azure-storage-key", "AccountKey", 160, r"(?i:AccountKey)\s*=\s*([A-Za-z0-9+/]{40,}=*)", random),
+    shape("azure-shared-key", "SharedAccessKey", 160, r"(?i:SharedAccessKey)\s*=\s*([A-Za-z0-9+/]{30,}=*)", random),
+    shape("azure-sas-signature", "sig=", 160, r"sig=((?:[A-Za-z0-9+/]|%2[bBfF]){40,}(?:=|%3[dD])+)", random),
+    shape("url-password", "://", 640, URL_PASSWORD, password),
+    shape("bearer-token", "bearer", 1024, BEARER, credential),
+    shape("basic-credentials", "basic ", 512, r"(?i:basic)\s+([A-Za-z0-9+/]{10,}=*)", entropy::holds_credentials),
+    shape("telegram-token", ":AA", 64, r"(:AA[A-Za-z0-9_-]{32,33})(?:[^A-Za-z0-9_-]|\z)", any),
+    shape("password", "identified by", 128, IDENTIFIED, chosen),
+    shape("curl-user", " -u", 300, CURL, password),
+    shape("curl-user", "--user", 300, CURL, password),
 ];
 
 #[test]
 fn every_pattern_compiles() {
     for shape in &SHAPES {
-        assert!(!shape.pattern.is_match(""), "{}", shape.keyword);
+        assert!(!shape.pattern().is_match(""), "{}", shape.keyword);
     }
 }
