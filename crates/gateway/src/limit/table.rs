@@ -1,0 +1,166 @@
+//! Finds the bucket of a rule and the names it is for. Bounded: full buckets that nobody holds make room.
+
+use super::bucket::Bucket;
+use std::{
+    collections::HashMap,
+    hash::{BuildHasher, Hash, RandomState},
+    sync::{Arc, PoisonError, RwLock},
+};
+
+/// Parts of the table with a lock each, so that workers rarely meet. A power of two.
+const SHARDS: usize = 256;
+/// Buckets per part: 131,072 in all.
+const PER_SHARD: usize = 512;
+/// Time between two searches for idle buckets in a part that is full, in nanoseconds.
+const SEARCH: u64 = 1_000_000_000;
+
+/// What a bucket is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Key<'a> {
+    pub(super) rule: u64,
+    pub(super) of: Of<'a>,
+}
+
+/// Whom a bucket is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Of<'a> {
+    /// Tenant, agent, server or user, tool: those that the rule names.
+    Names([Option<&'a str>; 4]),
+    /// A source address.
+    Address(u64),
+    /// All who came when the table was full.
+    Rest,
+}
+
+#[derive(Debug)]
+struct Entry {
+    rule: u64,
+    names: Option<[Option<Box<str>>; 4]>,
+    address: Option<u64>,
+    bucket: Arc<Bucket>,
+}
+
+#[derive(Debug, Default)]
+struct Shard {
+    /// By hash; the few that share one are told apart by their keys.
+    entries: HashMap<u64, Vec<Entry>>,
+    count: usize,
+    search_at: u64,
+}
+
+/// Buckets by key.
+#[derive(Debug)]
+pub(super) struct Table {
+    hasher: RandomState,
+    shards: Vec<RwLock<Shard>>,
+    per_shard: usize,
+}
+
+impl Default for Table {
+    fn default() -> Self {
+        Self::bounded(PER_SHARD)
+    }
+}
+
+impl Table {
+    pub(super) fn bounded(per_shard: usize) -> Self {
+        let shards = std::iter::repeat_with(RwLock::default).take(SHARDS).collect();
+        Self { hasher: RandomState::new(), shards, per_shard }
+    }
+
+    /// A number for whatever tells one rule from another, the same for the life of the table.
+    pub(super) fn id(&self, what: impl Hash) -> u64 {
+        self.hasher.hash_one(what)
+    }
+
+    /// The bucket, if there is one.
+    pub(super) fn find(&self, key: &Key<'_>) -> Option<Arc<Bucket>> {
+        let hash = self.hasher.hash_one(key);
+        let shard = self.shard(hash)?.read().unwrap_or_else(PoisonError::into_inner);
+        shard.find(hash, key)
+    }
+
+    /// The bucket, a new one if need be. When there is no room, the rule's strangers share one: too strict for them,
+    /// but no bucket is ever forgotten, and so refilled, before its time.
+    pub(super) fn bucket(&self, key: &Key<'_>, now: u64) -> Arc<Bucket> {
+        if let Some(bucket) = self.find(key) {
+            return bucket;
+        }
+        let rest = Key { rule: key.rule, of: Of::Rest };
+        self.insert(key, now, false).or_else(|| self.insert(&rest, now, true)).unwrap_or_default()
+    }
+
+    fn insert(&self, key: &Key<'_>, now: u64, beyond: bool) -> Option<Arc<Bucket>> {
+        let hash = self.hasher.hash_one(key);
+        let mut shard = self.shard(hash)?.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(bucket) = shard.find(hash, key) {
+            return Some(bucket);
+        }
+        if shard.count >= self.per_shard && !beyond {
+            shard.evict(now);
+            if shard.count >= self.per_shard {
+                return None;
+            }
+        }
+        let entry = Entry::new(key);
+        let bucket = Arc::clone(&entry.bucket);
+        shard.entries.entry(hash).or_default().push(entry);
+        shard.count += 1;
+        Some(bucket)
+    }
+
+    fn shard(&self, hash: u64) -> Option<&RwLock<Shard>> {
+        // The upper half: the map inside uses the lower.
+        let at = usize::try_from(hash >> 32).unwrap_or_default() & (SHARDS - 1);
+        self.shards.get(at)
+    }
+
+    #[cfg(test)]
+    pub(super) fn count(&self) -> usize {
+        self.shards.iter().map(|shard| shard.read().unwrap().count).sum()
+    }
+}
+
+impl Shard {
+    fn find(&self, hash: u64, key: &Key<'_>) -> Option<Arc<Bucket>> {
+        let found = self.entries.get(&hash)?.iter().find(|entry| entry.is(key))?;
+        Some(Arc::clone(&found.bucket))
+    }
+
+    /// Drops buckets that are full and that nobody holds.
+    fn evict(&mut self, now: u64) {
+        if now < self.search_at {
+            return;
+        }
+        self.search_at = now.saturating_add(SEARCH);
+        self.entries.retain(|_, entries| {
+            // The only handle is ours, and the table is locked: nobody can be about to take from it.
+            entries.retain_mut(|entry| !Arc::get_mut(&mut entry.bucket).is_some_and(|bucket| bucket.is_idle(now)));
+            !entries.is_empty()
+        });
+        self.count = self.entries.values().map(Vec::len).sum();
+    }
+}
+
+impl Entry {
+    fn new(key: &Key<'_>) -> Self {
+        let (names, address) = match key.of {
+            Of::Names(names) => (Some(names.map(|name| name.map(Box::from))), None),
+            Of::Address(address) => (None, Some(address)),
+            Of::Rest => (None, None),
+        };
+        Self { rule: key.rule, names, address, bucket: Arc::default() }
+    }
+
+    fn is(&self, key: &Key<'_>) -> bool {
+        self.rule == key.rule
+            && match (key.of, &self.names, self.address) {
+                (Of::Names(wanted), Some(names), _) => {
+                    names.iter().zip(wanted).all(|(name, wanted)| name.as_deref() == wanted)
+                }
+                (Of::Address(wanted), _, Some(address)) => wanted == address,
+                (Of::Rest, None, None) => true,
+                _ => false,
+            }
+    }
+}
