@@ -1,1 +1,99 @@
-fn main(){}
+//! The repository's chores: what CI runs, and what a contributor runs by hand.
+//!
+//! Owns order and reporting. What a step proves is in the module of its name.
+
+mod conformance;
+mod install;
+mod ports;
+mod process;
+mod step;
+mod strangers;
+mod tidy;
+mod world;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+use std::path::{Path, PathBuf};
+use step::Plan;
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Chores of the repository")]
+struct Arguments {
+    #[command(subcommand)]
+    chore: Chore,
+}
+
+#[derive(Subcommand)]
+enum Chore {
+    /// Everything that CI runs, in order
+    Test,
+    /// Formatting, lints and unit tests: the loop while editing
+    Quick,
+    /// The rules of the source that no compiler checks
+    Tidy,
+    /// Installs what the proofs need: Debian packages, npm and Python peers, cargo-deny
+    Install,
+    /// The official conformance suite, direct and through the gateway, row by row
+    Conformance(conformance::Options),
+    /// Unmodified clients and servers of others, through the gateway
+    Strangers(strangers::Options),
+    /// Measures the gateway against direct and against a bare proxy
+    Bench {
+        /// What to hand to the measuring program; `--help` lists it
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        rest: Vec<String>,
+    },
+}
+
+fn main() -> Result<()> {
+    let root = root();
+    match Arguments::parse().chore {
+        Chore::Test => test(&root),
+        Chore::Quick => quick(&root),
+        Chore::Tidy => tidy::run(&root),
+        Chore::Install => install::run(&root),
+        Chore::Conformance(options) => conformance::run(&root, &options),
+        Chore::Strangers(options) => strangers::run(&root, &options),
+        Chore::Bench { rest } => bench(&root, &rest),
+    }
+}
+
+/// The folder of the workspace.
+fn root() -> PathBuf {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.parent().unwrap_or(here).to_path_buf()
+}
+
+/// The tests come last: the summary of their runner is the end of the output.
+fn test(root: &Path) -> Result<()> {
+    let mut plan = Plan::new(root);
+    plan.run("install what the proofs need", install::run)?;
+    plan.cargo("formatting", &["fmt", "--all", "--check"])?;
+    plan.run("tidy", tidy::run)?;
+    plan.cargo("lints", &["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])?;
+    plan.run("licences and bans", install::deny)?;
+    plan.cargo("build the gateway", &["build", "--package", "durward", "--bins"])?;
+    plan.run("conformance", |root| conformance::run(root, &conformance::Options::default()))?;
+    plan.run("strangers", |root| strangers::run(root, &strangers::Options::default()))?;
+    plan.cargo("demo", &["run", "--quiet", "--package", "durward", "--", "demo", "--once"])?;
+    plan.cargo("fuzz smoke", &["run", "--quiet", "--package", "fuzz", "--bin", "smoke", "--", "--seconds", "10"])?;
+    plan.cargo("measuring tool works", &["run", "--quiet", "--package", "bench", "--", "check"])?;
+    plan.cargo("documentation examples", &["test", "--workspace", "--doc", "--quiet"])?;
+    plan.tests()
+}
+
+fn quick(root: &Path) -> Result<()> {
+    let mut plan = Plan::new(root);
+    plan.cargo("formatting", &["fmt", "--all", "--check"])?;
+    plan.cargo("lints", &["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])?;
+    plan.tests()
+}
+
+/// Both programs are built for release first: a debug gateway says nothing about speed.
+fn bench(root: &Path, rest: &[String]) -> Result<()> {
+    let mut plan = Plan::new(root);
+    plan.cargo("build for release", &["build", "--release", "--package", "durward", "--package", "bench"])?;
+    let mut run = vec!["run", "--release", "--quiet", "--package", "bench", "--", "compare"];
+    run.extend(rest.iter().map(String::as_str));
+    plan.cargo("measure", &run)
+}

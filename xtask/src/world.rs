@@ -1,0 +1,93 @@
+//! A gateway with servers behind it, each a real process, with their output in one folder.
+
+use crate::{
+    ports,
+    process::{self, Running},
+};
+use anyhow::{Context, Result};
+use std::{
+    fmt::Write,
+    fs,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+const ALLOW_ALL: &str = r#"{"policy":"all","rules":[{"action":"*","target":"*/*","effect":"allow"}]}"#;
+
+/// Everything stops when it is dropped: the gateway first, then the servers.
+pub(crate) struct World {
+    running: Vec<Running>,
+    folder: PathBuf,
+    servers: String,
+}
+
+impl World {
+    /// An empty world whose files are in `target/proof/NAME`.
+    pub(crate) fn new(root: &Path, name: &str) -> Result<Self> {
+        let folder = root.join("target/proof").join(name);
+        if folder.exists() {
+            fs::remove_dir_all(&folder)?;
+        }
+        fs::create_dir_all(&folder)?;
+        Ok(Self { running: Vec::new(), folder, servers: String::new() })
+    }
+
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Starts a server that listens on `address`, and puts it behind the gateway to come.
+    pub(crate) fn http(
+        &mut self,
+        name: &str,
+        address: SocketAddr,
+        path: &str,
+        command: &mut Command,
+    ) -> Result<String> {
+        let mut running = Running::start(command, &self.folder.join(format!("{name}.log")))?;
+        ports::wait(&mut running, address, None).with_context(|| format!("server {name}"))?;
+        self.running.push(running);
+        let url = format!("http://{address}{path}");
+        writeln!(self.servers, "  {name}: {{ url: \"{url}\", internal: true }}")?;
+        Ok(url)
+    }
+
+    /// Puts a server behind the gateway to come that the gateway itself starts.
+    pub(crate) fn stdio(&mut self, name: &str, command: &[&str]) -> Result<()> {
+        writeln!(self.servers, "  {name}: {{ command: {} }}", serde_json::to_string(command)?)?;
+        Ok(())
+    }
+
+    /// Starts the gateway with one rule that allows everything to an anonymous caller. Gives its address.
+    pub(crate) fn gateway(&mut self, root: &Path) -> Result<SocketAddr> {
+        let (listen, admin) = (ports::free()?, ports::free()?);
+        fs::write(self.folder.join("policy.json"), ALLOW_ALL)?;
+        let config = format!(
+            "listen: {listen}\nadmin: {{ listen: {admin} }}\ndanger_allow_anonymous: trial\nagents:\n  trial: {{}}\n\
+             policies: [policy.json]\nservers:\n{}",
+            self.servers
+        );
+        fs::write(self.folder.join("durward.yaml"), config)?;
+        let mut command = process::program(binary(root));
+        command.args(["up", "--config", "durward.yaml", "--data", "data"]).current_dir(&self.folder);
+        let mut running = Running::start(&mut command, &self.folder.join("gateway.log"))?;
+        ports::wait(&mut running, admin, Some("/readyz")).with_context(|| {
+            let log = fs::read_to_string(self.folder.join("gateway.log")).unwrap_or_default();
+            format!("the gateway, which said:\n{log}")
+        })?;
+        self.running.insert(0, running);
+        Ok(listen)
+    }
+}
+
+/// The gateway that `cargo build` made.
+pub(crate) fn binary(root: &Path) -> PathBuf {
+    target(root).join("debug/durward")
+}
+
+/// Where cargo puts what it builds.
+#[expect(clippy::disallowed_methods, reason = "cargo takes the folder of its output from the environment")]
+pub(crate) fn target(root: &Path) -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), |folder| root.join(folder))
+}
