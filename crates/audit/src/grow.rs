@@ -5,7 +5,7 @@
 use crate::{
     note::{Checkpoint, Signer},
     tile::{self, Kind, Store, WIDTH},
-    tree::{self, Hash},
+    tree::{Edge, Hash},
 };
 use std::{
     collections::VecDeque,
@@ -15,15 +15,13 @@ use std::{
 };
 
 /// A history entry is kept at least this often while the tree grows, and whenever a bundle fills.
-const HISTORY_EVERY: Duration = Duration::from_secs(60);
+const HISTORY_EVERY: Duration = Duration::from_mins(1);
 
 /// A growing tree.
 pub(crate) struct Growth {
     store: Store,
     origin: String,
-    size: u64,
-    /// Level by level, the hashes that are not yet in a full tile.
-    levels: Vec<Vec<Hash>>,
+    edge: Edge,
     /// The entries that are not yet in a full bundle, framed as in one.
     entries: Vec<u8>,
     /// Full tiles that are not written yet.
@@ -39,13 +37,12 @@ pub(crate) struct Growth {
 impl Growth {
     /// The tree of `base` leaves, a multiple of [`WIDTH`], read from its full tiles.
     pub(crate) fn at(store: Store, origin: String, base: u64) -> io::Result<Self> {
-        let levels = store.edge(base)?;
+        let edge = Edge::of(base, store.edge(base)?);
         let (_, history) = store.history()?;
         Ok(Self {
             store,
             origin,
-            size: base,
-            levels,
+            edge,
             entries: Vec::new(),
             unwritten: VecDeque::new(),
             partials: Vec::new(),
@@ -57,7 +54,7 @@ impl Growth {
     }
 
     pub(crate) const fn size(&self) -> u64 {
-        self.size
+        self.edge.size()
     }
 
     pub(crate) fn origin(&self) -> &str {
@@ -70,7 +67,7 @@ impl Growth {
 
     /// The leaves below this are in full bundles.
     pub(crate) const fn base(&self) -> u64 {
-        self.size - self.size % WIDTH
+        self.size() - self.size() % WIDTH
     }
 
     /// Takes over from the checkpoint that a former process signed.
@@ -81,7 +78,7 @@ impl Growth {
 
     /// The leaves from [`Self::base`] on, with their hashes.
     pub(crate) fn rest(&self) -> impl Iterator<Item = (&[u8], &Hash)> {
-        let hashes = self.levels.first().map(Vec::as_slice).unwrap_or_default();
+        let hashes = self.edge.leaves();
         tile::entries_of(&self.entries).filter_map(Result::ok).zip(hashes)
     }
 
@@ -90,39 +87,18 @@ impl Growth {
         let length = u16::try_from(leaf.len()).unwrap_or(u16::MAX);
         self.entries.extend_from_slice(&length.to_be_bytes());
         self.entries.extend_from_slice(leaf);
-        self.size += 1;
-        if self.size.is_multiple_of(WIDTH) {
-            let path = tile::path(Kind::Entries, self.size / WIDTH - 1, WIDTH);
+        if (self.size() + 1).is_multiple_of(WIDTH) {
+            let path = tile::path(Kind::Entries, self.size() / WIDTH, WIDTH);
             self.unwritten.push_back((path, std::mem::take(&mut self.entries)));
         }
-        let mut carry = hash;
-        for level in 0_u32.. {
-            if self.levels.len() <= level as usize {
-                self.levels.push(Vec::with_capacity(WIDTH as usize));
-            }
-            let Some(hashes) = self.levels.get_mut(level as usize) else { return };
-            hashes.push(carry);
-            if hashes.len() < WIDTH as usize {
-                return;
-            }
-            let n = (self.size >> (8 * (level + 1))) - 1;
+        self.edge.push(hash, |level, n, hashes| {
             self.unwritten.push_back((tile::path(Kind::Hashes(level), n, WIDTH), hashes.as_flattened().to_vec()));
-            carry = tree::root_of(hashes);
-            hashes.clear();
-        }
+        });
     }
 
     /// The root of the tree as it is.
     pub(crate) fn root(&self) -> Hash {
-        let mut below: Option<Hash> = None;
-        for hashes in &self.levels {
-            // An unfinished subtree is the last child of the level above, as RFC 6962 splits.
-            let row: Vec<Hash> = hashes.iter().copied().chain(below).collect();
-            if !row.is_empty() {
-                below = Some(tree::root_of(&row));
-            }
-        }
-        below.unwrap_or_else(|| tree::root_of(&[]))
+        self.edge.root()
     }
 
     /// Writes the full tiles that wait. What cannot be written waits on.
@@ -136,32 +112,29 @@ impl Growth {
 
     /// Whether the newest checkpoint is older than the tree.
     pub(crate) const fn unsigned(&self) -> bool {
-        self.size != self.signed
+        self.size() != self.signed
     }
 
     /// Writes what a checkpoint of this size stands on, signs it, and puts it in place. `last` also keeps it in the
     /// history, however young the newest one there is.
     pub(crate) fn checkpoint(&mut self, signer: &Signer, last: bool) -> io::Result<Checkpoint> {
         self.write_full()?;
-        let mut partials = Vec::new();
+        let size = self.size();
         if !self.entries.is_empty() {
-            let path = tile::path(Kind::Entries, self.size / WIDTH, self.size % WIDTH);
-            self.store.write(&path, &self.entries)?;
-            partials.push(path);
+            self.store.write(&tile::path(Kind::Entries, size / WIDTH, size % WIDTH), &self.entries)?;
         }
-        for (level, hashes) in (0_u32..).zip(&self.levels) {
+        for (level, hashes) in self.edge.levels() {
             if !hashes.is_empty() {
-                let path = tile::path(Kind::Hashes(level), self.size >> (8 * (level + 1)), hashes.len() as u64);
+                let path = tile::path(Kind::Hashes(level), size >> (8 * (level + 1)), hashes.len() as u64);
                 self.store.write(&path, hashes.as_flattened())?;
-                partials.push(path);
             }
         }
-        let checkpoint = Checkpoint::sign(&self.origin, self.size, &self.root(), signer);
+        let checkpoint = Checkpoint::sign(&self.origin, size, &self.root(), signer);
         self.store.disk.create_dir(&self.store.dir)?;
         self.store.disk.replace(&self.store.dir.join("checkpoint"), checkpoint.note().as_bytes(), true)?;
-        self.signed = self.size;
+        self.signed = size;
         self.remember(&checkpoint, last)?;
-        for old in std::mem::replace(&mut self.partials, partials) {
+        for old in std::mem::replace(&mut self.partials, tile::partials(size)) {
             if !self.partials.contains(&old) {
                 self.remove(&old);
             }

@@ -25,8 +25,6 @@ const OPEN: u8 = 255;
 const MAGIC: [u8; 8] = *b"durward1";
 const HEADER: usize = 8 + 8 * TREES + CHECK;
 const CHECK: usize = 8;
-/// Length, kind, and check.
-const FRAME: usize = 4 + 1 + CHECK;
 
 /// Why a journal does not open.
 #[derive(Debug, thiserror::Error)]
@@ -263,9 +261,4 @@ fn read_frame(bytes: &[u8], start: usize) -> Option<(u8, Range<usize>, Hash)> {
     let hash = tree::leaf_hash(bytes.get(body.clone())?);
     let whole = bytes.get(body.end..body.end + CHECK)? == check(&hash);
     (whole && (usize::from(*kind) < TREES || *kind == OPEN)).then_some((*kind, body, hash))
-}
-
-/// What a frame costs beside its body.
-pub(crate) const fn overhead() -> usize {
-    FRAME
 }

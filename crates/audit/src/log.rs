@@ -6,17 +6,15 @@
 use crate::{
     commit::{Salts, SaltsFault},
     disk::Disk,
-    journal::{self, Journal, JournalFault, TREES},
+    journal::{Journal, JournalFault, TREES},
     note::{Checkpoint, NoteFault, Signer},
-    record::{CallRecord, Effect, Intent, Leaf, SystemRecord},
-    tile::Store,
-    tree::Hash,
+    record::{Effect, Leaf, SystemRecord},
+    tile::{Store, Tree},
     writer::Writer,
 };
 use crossbeam_queue::SegQueue;
 use rustix::fs::{FlockOperation, flock};
 use std::{
-    borrow::Cow,
     fs::File,
     io,
     path::PathBuf,
@@ -224,9 +222,12 @@ impl Log {
         let salts = Salts::open(&options.dir).map_err(OpenFault::Salts)?;
 
         let stores = [
-            Store::new(options.dir.join("tenant").join(name), disk.clone()),
-            Store::new(options.dir.join("system"), disk.clone()),
+            Store::new(Tree::Tenant(options.tenant.clone()).path(&options.dir), disk.clone()),
+            Store::new(Tree::System.path(&options.dir), disk.clone()),
         ];
+        for store in &stores {
+            disk.create_dir(&store.dir).map_err(at(&store.dir))?;
+        }
         let origins = [options.origin.clone(), format!("{}/system", options.origin)];
         let journal_dir = options.dir.join("journal");
         let (journal, replay) =
@@ -252,7 +253,7 @@ impl Log {
             surplus_total: AtomicU64::new(0),
             checkpoints: Mutex::new([const { None }; TREES]),
         });
-        let mut writer = Writer::recover(&options, Arc::clone(&shared), signer, origins, stores, journal, replay)?;
+        let mut writer = Writer::recover(&options, Arc::clone(&shared), signer, origins, stores, journal, &replay)?;
         let recovered = writer.close_orphans(options.opened)?;
         let path = options.dir.clone();
         let handle = std::thread::Builder::new()

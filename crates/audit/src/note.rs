@@ -14,6 +14,9 @@ const ED25519_TYPE: u8 = 1;
 /// No note of ours is longer; witnesses may add their lines.
 const LONGEST_NOTE: usize = 64 * 1024;
 
+/// Signs a text with an Ed25519 key.
+pub type Sign = Box<dyn Fn(&[u8]) -> [u8; 64] + Send + Sync>;
+
 /// Signs checkpoints. The key stays with whoever hands this in.
 pub struct Signer {
     /// The name of the key, as signature lines print it: the log's origin, by convention.
@@ -21,7 +24,7 @@ pub struct Signer {
     /// The Ed25519 public key.
     pub public: [u8; 32],
     /// Signs a text.
-    pub sign: Box<dyn Fn(&[u8]) -> [u8; 64] + Send + Sync>,
+    pub sign: Sign,
 }
 
 impl fmt::Debug for Signer {
@@ -98,6 +101,11 @@ impl Checkpoint {
         }
         let (origin, size, root) = read_text(text)?;
         Ok(Self { origin, size, root, note: note.to_owned() })
+    }
+
+    /// How many leaves the tree of a note has. SECURITY: verifies nothing; for those who read the log of their own disk.
+    pub(crate) fn size_of(note: &str) -> Option<u64> {
+        read_text(note.rsplit_once("\n\n")?.0).ok().map(|(_, size, _)| size)
     }
 
     /// Which tree.

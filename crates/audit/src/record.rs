@@ -474,6 +474,7 @@ pub(crate) struct Outline {
 pub(crate) struct OutlineRecord {
     pub(crate) call: Option<CallId>,
     pub(crate) intent: Option<u64>,
+    pub(crate) tenant: TenantId,
 }
 
 impl Outline {

@@ -7,10 +7,11 @@ use crate::{
     tree::{self, Hash},
 };
 use std::{
-    fs,
+    fmt, fs,
     io::{self, ErrorKind},
     path::{Path, PathBuf},
 };
+use vocab::TenantId;
 
 /// Hashes in a full tile, entries in a full bundle.
 pub(crate) const WIDTH: u64 = 256;
@@ -66,6 +67,34 @@ pub(crate) fn partials(size: u64) -> Vec<PathBuf> {
     paths
 }
 
+/// Which tree of a log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Tree {
+    /// What a tenant's calls and managers did.
+    Tenant(TenantId),
+    /// What happened without a principal, and to the gateway itself.
+    System,
+}
+
+impl Tree {
+    /// The tree's directory in the log at `dir`: what an HTTP server would publish as the tiled log.
+    pub fn path(&self, dir: &Path) -> PathBuf {
+        match self {
+            Self::Tenant(tenant) => dir.join("tenant").join(tenant.as_str()),
+            Self::System => dir.join("system"),
+        }
+    }
+}
+
+impl fmt::Display for Tree {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tenant(tenant) => write!(f, "tenant/{tenant}"),
+            Self::System => f.write_str("system"),
+        }
+    }
+}
+
 /// One tree's directory.
 #[derive(Debug, Clone)]
 pub(crate) struct Store {
@@ -78,15 +107,16 @@ impl Store {
         Self { dir, disk }
     }
 
-    /// The bytes of the tile at `n` with at least `width` items: the full one, the exact one, or any wider one.
-    fn read(&self, kind: Kind, n: u64, width: u64) -> io::Result<Vec<u8>> {
+    /// The bytes of the tile at `n` with at least `width` items (the full one, the exact one, or any wider one), and how
+    /// many items it is meant to have.
+    fn read(&self, kind: Kind, n: u64, width: u64) -> io::Result<(Vec<u8>, u64)> {
         match fs::read(self.dir.join(path(kind, n, WIDTH))) {
             Err(cause) if cause.kind() == ErrorKind::NotFound && width < WIDTH => {}
-            result => return result,
+            result => return result.map(|bytes| (bytes, WIDTH)),
         }
         match fs::read(self.dir.join(path(kind, n, width))) {
             Err(cause) if cause.kind() == ErrorKind::NotFound => {}
-            result => return result,
+            result => return result.map(|bytes| (bytes, width)),
         }
         let partials = self.dir.join(path(kind, n, width));
         let missing = || io::Error::new(ErrorKind::NotFound, format!("{} is missing", partials.display()));
@@ -96,34 +126,37 @@ impl Store {
             .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u64>().ok())
             .filter(|found| *found > width)
             .max();
-        fs::read(parent.join(widest.ok_or_else(missing)?.to_string()))
+        let widest = widest.ok_or_else(missing)?;
+        Ok((fs::read(parent.join(widest.to_string()))?, widest))
     }
 
     /// The first `width` hashes of a tile.
     pub(crate) fn hashes(&self, level: u32, n: u64, width: u64) -> io::Result<Vec<Hash>> {
-        let bytes = self.read(Kind::Hashes(level), n, width)?;
+        let (bytes, _) = self.read(Kind::Hashes(level), n, width)?;
         let (hashes, rest) = bytes.as_chunks::<32>();
         if !rest.is_empty() {
             return Err(io::Error::new(ErrorKind::InvalidData, "a tile is not a sequence of hashes"));
         }
-        let hashes: Vec<Hash> = hashes.iter().take(width as usize).copied().collect();
+        let hashes: Vec<Hash> = hashes.iter().take(tree::items(width)).copied().collect();
         if (hashes.len() as u64) < width {
             return Err(io::Error::new(ErrorKind::UnexpectedEof, "a tile is too short"));
         }
         Ok(hashes)
     }
 
-    /// All entries of a bundle that should have at least `width`. SECURITY: it may hold more, or fewer.
-    pub(crate) fn entries(&self, n: u64, width: u64) -> io::Result<Vec<Vec<u8>>> {
-        let bytes = self.read(Kind::Entries, n, width)?;
-        entries_of(&bytes).map(|entry| entry.map(<[u8]>::to_vec)).collect()
+    /// All entries of a bundle that should have at least `width`, and how many it is meant to have.
+    /// SECURITY: it may hold more, or fewer.
+    pub(crate) fn entries(&self, n: u64, width: u64) -> io::Result<(Vec<Vec<u8>>, u64)> {
+        let (bytes, meant) = self.read(Kind::Entries, n, width)?;
+        let entries: io::Result<_> = entries_of(&bytes).map(|entry| entry.map(<[u8]>::to_vec)).collect();
+        Ok((entries?, meant))
     }
 
     /// The entry at `index` of a tree of `size`.
     pub(crate) fn entry(&self, index: u64, size: u64) -> io::Result<Vec<u8>> {
         let n = index / WIDTH;
-        let mut entries = self.entries(n, (size - n * WIDTH).min(WIDTH))?;
-        let at = (index % WIDTH) as usize;
+        let (mut entries, _) = self.entries(n, (size - n * WIDTH).min(WIDTH))?;
+        let at = tree::items(index % WIDTH);
         if at < entries.len() {
             return Ok(entries.swap_remove(at));
         }
@@ -145,7 +178,7 @@ impl Store {
         let count = width >> (8 * level);
         let (n, start) = (first / WIDTH, first % WIDTH);
         let hashes = self.hashes(level, n, start + count)?;
-        Ok(tree::root_of(hashes.get(start as usize..).unwrap_or_default()))
+        Ok(tree::root_of(hashes.get(tree::items(start)..).unwrap_or_default()))
     }
 
     /// The hashes on the right edge of the tree of `size`, level by level, computed from full tiles alone where

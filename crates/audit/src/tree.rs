@@ -23,10 +23,15 @@ pub(crate) fn root_of(hashes: &[Hash]) -> Hash {
         [] => *Digest::of(b"").as_bytes(),
         [only] => *only,
         _ => {
-            let (left, right) = hashes.split_at_checked(split(hashes.len() as u64) as usize).unwrap_or((hashes, &[]));
+            let (left, right) = hashes.split_at_checked(items(split(hashes.len() as u64))).unwrap_or((hashes, &[]));
             node_hash(&root_of(left), &root_of(right))
         }
     }
+}
+
+/// A count or place in memory, as an index of a slice.
+pub(crate) fn items(n: u64) -> usize {
+    usize::try_from(n).unwrap_or(usize::MAX)
 }
 
 /// The largest power of two smaller than `size`, which is at least 2.
@@ -79,6 +84,70 @@ pub(crate) fn consistency<E>(
     }
     proof.reverse();
     Ok(proof)
+}
+
+/// Hashes in a full tile.
+const WIDTH: usize = 256;
+
+/// The right edge of a growing tree: all that is needed to add leaves and know the root.
+#[derive(Debug, Default)]
+pub(crate) struct Edge {
+    size: u64,
+    /// Level by level (of 256 children each), the hashes that do not fill a tile yet.
+    levels: Vec<Vec<Hash>>,
+}
+
+impl Edge {
+    /// The edge of a tree of `size`, from its unfinished tiles.
+    pub(crate) const fn of(size: u64, levels: Vec<Vec<Hash>>) -> Self {
+        Self { size, levels }
+    }
+
+    pub(crate) const fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// The hashes of the leaves in the unfinished tile.
+    pub(crate) fn leaves(&self) -> &[Hash] {
+        self.levels.first().map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// The unfinished tiles, by level.
+    pub(crate) fn levels(&self) -> impl Iterator<Item = (u32, &[Hash])> {
+        (0..).zip(self.levels.iter().map(Vec::as_slice))
+    }
+
+    /// Adds a leaf; `full(level, n, hashes)` hears of each tile that it fills.
+    pub(crate) fn push(&mut self, leaf: Hash, mut full: impl FnMut(u32, u64, &[Hash])) {
+        self.size += 1;
+        let mut carry = leaf;
+        for level in 0_u32.. {
+            if self.levels.len() <= level as usize {
+                self.levels.push(Vec::with_capacity(WIDTH));
+            }
+            let Some(hashes) = self.levels.get_mut(level as usize) else { return };
+            hashes.push(carry);
+            if hashes.len() < WIDTH {
+                return;
+            }
+            full(level, (self.size >> (8 * (level + 1))) - 1, hashes);
+            carry = root_of(hashes);
+            hashes.clear();
+        }
+    }
+
+    /// The root of the tree as it is.
+    pub(crate) fn root(&self) -> Hash {
+        let mut below: Option<Hash> = None;
+        for hashes in &self.levels {
+            // An unfinished subtree is the last child of the level above, as RFC 6962 splits.
+            let row: Vec<Hash> = hashes.iter().copied().chain(below).collect();
+            if !row.is_empty() {
+                below = Some(root_of(&row));
+            }
+        }
+        below.unwrap_or_else(|| root_of(&[]))
+    }
 }
 
 /// Whether `proof` leads from the leaf `leaf` at `index` to `root` (RFC 9162 §2.1.3.2).

@@ -10,7 +10,7 @@ use crate::{
     note::{Checkpoint, Signer},
     record::{self, CallRecord, Effect, Leaf, Outline, SystemRecord},
     tile::{Store, WIDTH},
-    tree::Hash,
+    tree::{self, Hash},
 };
 use std::{
     borrow::Cow,
@@ -78,12 +78,13 @@ impl Writer {
         origins: [String; TREES],
         stores: [Store; TREES],
         journal: Journal,
-        segments: Vec<Segment>,
+        segments: &[Segment],
     ) -> Result<Self, OpenFault> {
         let bases = segments.first().map_or([0; TREES], |first| first.bases);
         let [tenant_store, system_store] = stores;
         let [tenant_origin, system_origin] = origins;
         let [tenant_base, system_base] = bases;
+        let name = &options.tenant;
         let mut tenant = Recovery::start(tenant_store, tenant_origin, tenant_base, &signer)?;
         let mut system = Recovery::start(system_store, system_origin, system_base, &signer)?;
         let mut open = HashMap::new();
@@ -92,7 +93,7 @@ impl Writer {
                 match frame {
                     Frame::Leaf { tree, leaf, hash } => {
                         let recovery = if tree == TENANT { &mut tenant } else { &mut system };
-                        match recovery.replay(leaf, hash)? {
+                        match recovery.replay(leaf, hash, name)? {
                             (index, Effect::Opens(call)) => drop(open.insert(call, index)),
                             (_, Effect::Closes(call)) => drop(open.remove(&call)),
                             (_, Effect::None) => {}
@@ -355,7 +356,7 @@ impl Writer {
         if index < tenant.base() {
             return tenant.store().entry(index, tenant.base());
         }
-        let place = (index % WIDTH) as usize;
+        let place = tree::items(index % WIDTH);
         let leaf = tenant.rest().nth(place).map(|(leaf, _)| leaf.to_vec());
         leaf.ok_or_else(|| io::Error::new(io::ErrorKind::UnexpectedEof, format!("record {index} is missing")))
     }
@@ -416,9 +417,12 @@ impl Recovery {
     }
 
     /// Adds a leaf unless it is there already. Gives its index and what it does to the open intents.
-    fn replay(&mut self, leaf: &[u8], hash: Hash) -> Result<(u64, Effect), OpenFault> {
+    fn replay(&mut self, leaf: &[u8], hash: Hash, tenant: &TenantId) -> Result<(u64, Effect), OpenFault> {
         let outline =
             Outline::read(leaf).map_err(|cause| OpenFault::Damaged(format!("the journal holds no record: {cause}")))?;
+        if outline.record.tenant != *tenant {
+            return Err(OpenFault::Damaged(format!("it belongs to the tenant `{}`", outline.record.tenant)));
+        }
         let size = self.tree.size();
         if outline.index < size {
             return Ok((outline.index, Effect::None));
