@@ -3,7 +3,7 @@
 #[cfg(test)]
 mod tests;
 
-use crate::{ListKind, Message, Span, error::result_text, splice, splice::quote, text::unescape, walk};
+use crate::{ListKind, Member, Message, Span, error::result_text, message::Item, splice, splice::quote};
 use bytes::Bytes;
 use std::borrow::Cow;
 
@@ -42,8 +42,7 @@ impl Entry<'_> {
 /// The entries of a list result. An element that has no name, which the specification does not allow, is left out:
 /// nothing can be decided about it.
 pub fn entries(message: &Message, kind: ListKind) -> Result<Vec<Entry<'_>>, ListFault> {
-    let elements = elements(message, kind)?;
-    Ok(elements.into_iter().filter_map(|span| entry(message, kind, span)).collect())
+    Ok(elements(message, kind)?.iter().filter_map(|item| entry(message, *item)).collect())
 }
 
 /// The cursor of the next page. The empty string is one.
@@ -58,14 +57,15 @@ pub fn narrow(message: &Message, kind: ListKind, mut keep: impl FnMut(&Entry<'_>
     let mut edits = Vec::new();
     let mut any_kept = false;
     let mut before = None;
-    for (index, span) in elements.iter().enumerate() {
-        if entry(message, kind, span.clone()).is_some_and(|entry| keep(&entry)) {
+    for (index, item) in elements.iter().enumerate() {
+        let Some(span) = message.member(item.whole).map(|whole| whole.span) else { continue };
+        if entry(message, *item).is_some_and(|entry| keep(&entry)) {
             any_kept = true;
         } else {
             // The comma before it goes with it, or, as long as nothing stands before it, the one behind it.
             let from = before.filter(|_| any_kept).unwrap_or(span.start);
-            let next = elements.get(index + 1).filter(|_| !any_kept);
-            edits.push((from..next.map_or(span.end, |next| next.start), Vec::new()));
+            let next = elements.get(index + 1).filter(|_| !any_kept).and_then(|next| message.member(next.whole));
+            edits.push((from..next.map_or(span.end, |next| next.span.start), Vec::new()));
         }
         before = Some(span.end);
     }
@@ -108,20 +108,13 @@ pub fn compose<T: AsRef<[u8]>>(
     result_text(id, &result)
 }
 
-fn elements(message: &Message, kind: ListKind) -> Result<Vec<Span>, ListFault> {
+fn elements(message: &Message, kind: ListKind) -> Result<&[Item], ListFault> {
     message.result().ok_or(ListFault::NoResult)?;
-    let array = message.outcome_member(&[kind.member()]).filter(|member| member.raw.starts_with(b"["));
-    let array = array.ok_or(ListFault::NoArray(kind.member()))?;
-    let mut walk = walk::Walk::new(array.raw, array.span.start);
-    Ok(std::iter::from_fn(|| walk.element()).collect())
+    message.items(kind).ok_or(ListFault::NoArray(kind.member()))
 }
 
-fn entry(message: &Message, kind: ListKind, span: Span) -> Option<Entry<'_>> {
-    let raw = message.bytes().get(span.clone())?;
-    let name_span = walk::find(raw, span.start, &[kind.name_member()])?;
-    let name = match message.bytes().get(name_span.clone())? {
-        [b'"', inner @ .., b'"'] => unescape(inner)?,
-        _ => return None,
-    };
-    Some(Entry { span, name_span, name, raw })
+fn entry(message: &Message, item: Item) -> Option<Entry<'_>> {
+    let Member { span, raw } = message.member(item.whole)?;
+    let name = message.member(item.name)?;
+    Some(Entry { span, name: name.text()?, name_span: name.span, raw })
 }

@@ -4,7 +4,7 @@
 
 use crate::{
     Era, ScanFault, Span,
-    method::{self, Subject},
+    method::{self, ListKind, Subject},
     text::unescape,
     walk,
 };
@@ -30,6 +30,8 @@ pub struct Message {
     kind: Kind,
     /// The method, where it was sent with escapes.
     unescaped: Option<Arc<str>>,
+    /// Entries of list results.
+    lists: Option<Arc<[List]>>,
 }
 
 /// A value inside a message.
@@ -54,8 +56,8 @@ impl<'a> Member<'a> {
 }
 
 impl Message {
-    /// INVARIANT: `parts` were judged and lie in `text`.
-    pub(crate) fn new(text: Bytes, parts: Parts) -> Self {
+    /// INVARIANT: `parts` were judged; they and `lists` lie in `text`.
+    pub(crate) fn new(text: Bytes, parts: Parts, lists: Vec<List>) -> Self {
         let kind = if parts.method.is_none() {
             Kind::Response
         } else if parts.id.is_none() {
@@ -67,7 +69,8 @@ impl Message {
             Some(Cow::Owned(method)) => Some(Arc::from(method)),
             Some(Cow::Borrowed(_)) | None => None,
         };
-        Self { text, parts, kind, unescaped }
+        let lists = if lists.is_empty() { None } else { Some(Arc::from(lists)) };
+        Self { text, parts, kind, unescaped, lists }
     }
 
     /// What it is.
@@ -188,13 +191,18 @@ impl Message {
         })
     }
 
+    /// The elements of the array in the result that holds entries of `kind`.
+    pub(crate) fn items(&self, kind: ListKind) -> Option<&[Item]> {
+        self.lists.as_deref()?.iter().find(|list| list.kind == kind).map(|list| list.items.as_slice())
+    }
+
     fn under(&self, spot: Spot, path: &[&str]) -> Option<Member<'_>> {
         let outer = spot.of(&self.text)?;
         let span = walk::find(outer, spot.start as usize, path)?;
         Some(Member { raw: self.text.get(span.clone())?, span })
     }
 
-    fn member(&self, spot: Spot) -> Option<Member<'_>> {
+    pub(crate) fn member(&self, spot: Spot) -> Option<Member<'_>> {
         Some(Member { raw: spot.of(&self.text)?, span: spot.start as usize..spot.end as usize })
     }
 
@@ -271,6 +279,30 @@ impl Spot {
 impl Default for Spot {
     fn default() -> Self {
         Self::NONE
+    }
+}
+
+/// One element of a list result.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Item {
+    pub(crate) whole: Spot,
+    /// Its `name`, `uri` or `uriTemplate`, whatever its type.
+    pub(crate) name: Spot,
+}
+
+/// The elements of an array in a result that holds entries.
+#[derive(Debug, Clone)]
+pub(crate) struct List {
+    pub(crate) kind: ListKind,
+    pub(crate) items: Vec<Item>,
+}
+
+impl List {
+    /// The text now begins `by` bytes later.
+    pub(crate) fn move_back(&mut self, by: usize) {
+        for item in &mut self.items {
+            *item = Item { whole: item.whole.moved_back(by), name: item.name.moved_back(by) };
+        }
     }
 }
 

@@ -25,6 +25,8 @@ pub struct Event {
     pub event: Option<Bytes>,
     /// How long to wait before reconnecting, in milliseconds.
     pub retry: Option<u64>,
+    /// It begins with the stream's byte order mark. Further on that is a letter of a field name.
+    marked: bool,
 }
 
 impl Event {

@@ -7,13 +7,13 @@ use serde_json::json;
 /// Bodies as large as the default limit allows.
 const LARGE: usize = 4 << 20;
 
-fn why(body: Vec<u8>) -> Why {
-    scan(Bytes::from(body), &Limits::default()).expect_err("must be refused").why
+fn why(body: Vec<u8>) -> Option<Why> {
+    scan(Bytes::from(body), &Limits::default()).err().map(|fault| fault.why)
 }
 
 #[test]
 fn nesting_is_bounded_however_the_limit_is_set() {
-    assert_eq!(why(b"[".repeat(1 << 20)), Why::TooDeep);
+    assert_eq!(why(b"[".repeat(1 << 20)), Some(Why::TooDeep));
     let deep = [b"[".repeat(100_000), b"]".repeat(100_000)].concat();
     let boundless = Limits { depth: usize::MAX, ..Limits::default() };
     assert_eq!(scan_value(&deep, &boundless).unwrap_err().why, Why::TooDeep);
@@ -28,11 +28,11 @@ fn nesting_is_bounded_however_the_limit_is_set() {
 
 #[test]
 fn length_and_batches_are_bounded() {
-    assert_eq!(why(vec![b' '; LARGE + 1]), Why::TooLong);
+    assert_eq!(why(vec![b' '; LARGE + 1]), Some(Why::TooLong));
     let one = br#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#.to_vec();
     let batch = |count| [b"[".to_vec(), vec![one.clone(); count].join(&b','), b"]".to_vec()].concat();
     assert!(scan(batch(64).into(), &Limits::default()).is_ok());
-    assert!(matches!(why(batch(65)), Why::NotMessage(_)));
+    assert!(matches!(why(batch(65)), Some(Why::NotMessage(_))));
 }
 
 #[test]

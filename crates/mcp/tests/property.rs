@@ -141,7 +141,7 @@ proptest! {
 
     #[test]
     fn splicing_keeps_every_other_byte(
-        pieces in vec((vec(any::<u8>(), 0..8), vec(any::<u8>(), 0..4), vec(any::<u8>(), 0..8)), 1..6),
+        pieces in vec((vec(any::<u8>(), 1..8), vec(any::<u8>(), 0..4), vec(any::<u8>(), 0..8)), 1..6),
         turn in any::<prop::sample::Index>(),
     ) {
         let (mut text, mut expected, mut edits) = (Vec::new(), Vec::new(), Vec::<(Span, Vec<u8>)>::new());
@@ -152,8 +152,6 @@ proptest! {
             expected.extend_from_slice(kept);
             expected.extend_from_slice(new);
         }
-        // Where two edits touch, the order of empty ranges decides; keep them apart by a byte.
-        prop_assume!(pieces.iter().skip(1).all(|(kept, ..)| !kept.is_empty()));
         let turn = turn.index(edits.len());
         edits.rotate_left(turn);
         prop_assert_eq!(splice(&text, &mut edits), expected);

@@ -5,18 +5,20 @@
 use super::{Body, ScanFault, Scanner, Span, Why};
 use crate::{
     Limits,
-    message::{Message, Parts, Spot},
+    message::{Item, List, Message, Parts, Spot},
+    method::ListKind,
     version::key,
 };
 use bytes::Bytes;
 
 pub(super) fn read(body: Bytes, limits: &Limits) -> Result<Body, ScanFault> {
-    let mut envelope = Envelope { scanner: Scanner::new(&body, limits)?, misshapen: None };
+    let mut envelope = Envelope { scanner: Scanner::new(&body, limits)?, lists: Vec::new(), misshapen: None };
     envelope.scanner.blank();
     if envelope.scanner.peek() != Some(b'[') {
         let (parts, _) = envelope.message()?;
+        let lists = std::mem::take(&mut envelope.lists);
         envelope.finish()?;
-        return Ok(Body::Single(Message::new(body, parts)));
+        return Ok(Body::Single(Message::new(body, parts, lists)));
     }
     let mut members = Vec::new();
     let start = envelope.scanner.at;
@@ -26,19 +28,26 @@ pub(super) fn read(body: Bytes, limits: &Limits) -> Result<Body, ScanFault> {
         if members.len() == limits.batch {
             return Err(ScanFault { at: span.start, why: Why::NotMessage("the batch has too many members") });
         }
-        members.push((parts, span));
+        members.push((parts, std::mem::take(&mut envelope.lists), span));
     }
     if members.is_empty() {
         envelope.misshape(start, "the batch is empty");
     }
     envelope.finish()?;
-    let message = |(parts, span): (Parts, Span)| Message::new(body.slice(span.clone()), parts.moved_back(span.start));
+    let message = |(parts, mut lists, span): (Parts, Vec<List>, Span)| {
+        for list in &mut lists {
+            list.move_back(span.start);
+        }
+        Message::new(body.slice(span.clone()), parts.moved_back(span.start), lists)
+    };
     Ok(Body::Batch(members.into_iter().map(message).collect()))
 }
 
-/// The scanner, and what is wrong with the message apart from its JSON.
+/// The scanner, and what it found in the message it reads.
 struct Envelope<'a> {
     scanner: Scanner<'a>,
+    lists: Vec<List>,
+    /// What is wrong with the body apart from its JSON.
     misshapen: Option<ScanFault>,
 }
 
@@ -72,7 +81,7 @@ impl Envelope<'_> {
                 b"id" => parts.id = self.spot()?,
                 b"method" => parts.method = self.spot()?,
                 b"params" => self.params(&mut parts)?,
-                b"result" => parts.result = self.spot()?,
+                b"result" => self.result(&mut parts)?,
                 b"error" => parts.error = self.spot()?,
                 other => {
                     // SECURITY: some readers ignore case in member names and let the last one win.
@@ -135,6 +144,55 @@ impl Envelope<'_> {
                 self.scanner.value()?;
             }
         }
+        Ok(())
+    }
+
+    /// Results of list methods are narrowed and renamed: their entries are noted on the way.
+    fn result(&mut self, parts: &mut Parts) -> Result<(), ScanFault> {
+        self.scanner.blank();
+        let start = self.scanner.at;
+        if self.scanner.peek() != Some(b'{') {
+            parts.result = self.spot()?;
+            return Ok(());
+        }
+        self.scanner.enter(true)?;
+        while let Some(key) = self.scanner.next_key()? {
+            let spelling = self.scanner.spelling(key);
+            let kind = ListKind::ALL.into_iter().find(|kind| kind.member().as_bytes() == spelling);
+            self.scanner.blank();
+            match kind.filter(|_| self.scanner.peek() == Some(b'[')) {
+                Some(kind) => self.list(kind)?,
+                None => {
+                    self.scanner.value()?;
+                }
+            }
+        }
+        parts.result = Spot::new(start, self.scanner.at);
+        Ok(())
+    }
+
+    fn list(&mut self, kind: ListKind) -> Result<(), ScanFault> {
+        let mut items = Vec::new();
+        self.scanner.enter(false)?;
+        while self.scanner.next_element()? {
+            self.scanner.blank();
+            let start = self.scanner.at;
+            let mut name = Spot::NONE;
+            if self.scanner.peek() == Some(b'{') {
+                self.scanner.enter(true)?;
+                while let Some(key) = self.scanner.next_key()? {
+                    let named = self.scanner.spelling(key) == kind.name_member().as_bytes();
+                    let spot = self.spot()?;
+                    if named {
+                        name = spot;
+                    }
+                }
+            } else {
+                self.scanner.value()?;
+            }
+            items.push(Item { whole: Spot::new(start, self.scanner.at), name });
+        }
+        self.lists.push(List { kind, items });
         Ok(())
     }
 

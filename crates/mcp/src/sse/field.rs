@@ -8,9 +8,9 @@ const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// Reads the fields of an event (§9.2.6). `first` is the one that may begin with a byte order mark.
 pub(super) fn parse(raw: Bytes, first: bool) -> Event {
-    let mut event = Event::default();
+    let mut event = Event { marked: first && raw.starts_with(BYTE_ORDER_MARK), ..Event::default() };
     let mut joined: Option<Vec<u8>> = None;
-    for line in Lines::new(&raw, first) {
+    for line in Lines::new(unmarked(&raw, event.marked)) {
         let value = || raw.slice_ref(line.value);
         match line.field {
             b"data" => match (&mut event.data, &mut joined) {
@@ -43,11 +43,8 @@ pub(super) fn parse(raw: Bytes, first: bool) -> Event {
 pub fn replace_data(event: &Event, data: &[u8]) -> Bytes {
     let mut out = Vec::with_capacity(event.raw.len() + data.len());
     let mut done = false;
-    let mut rest: &[u8] = &event.raw;
-    if let Some(tail) = rest.strip_prefix(BYTE_ORDER_MARK) {
-        out.extend_from_slice(BYTE_ORDER_MARK);
-        rest = tail;
-    }
+    let mut rest = unmarked(&event.raw, event.marked);
+    out.extend_from_slice(event.raw.get(..event.raw.len() - rest.len()).unwrap_or_default());
     while !rest.is_empty() {
         let (line, ending, tail) = cut(rest);
         rest = tail;
@@ -94,6 +91,11 @@ fn write_data(out: &mut Vec<u8>, data: &[u8], ending: &[u8]) {
     }
 }
 
+/// An event without the byte order mark it may begin with.
+fn unmarked(raw: &[u8], marked: bool) -> &[u8] {
+    if marked { raw.strip_prefix(BYTE_ORDER_MARK).unwrap_or(raw) } else { raw }
+}
+
 /// One line with a field.
 struct Line<'a> {
     field: &'a [u8],
@@ -106,9 +108,8 @@ struct Lines<'a> {
 }
 
 impl<'a> Lines<'a> {
-    fn new(raw: &'a [u8], first: bool) -> Self {
-        let rest = if first { raw.strip_prefix(BYTE_ORDER_MARK) } else { None };
-        Self { rest: rest.unwrap_or(raw) }
+    const fn new(text: &'a [u8]) -> Self {
+        Self { rest: text }
     }
 }
 

@@ -106,7 +106,9 @@ proptest! {
         let (events_before, _) = events(&[stream]);
         for before in events_before.into_iter().filter(|event| event.data.is_some()) {
             let replaced = replace_data(&before, data.as_bytes());
-            let (after, tail) = events(&[replaced.to_vec()]);
+            // What was not first must not be read as first.
+            let lead: &[u8] = if before.marked { b"" } else { b"\n" };
+            let (after, tail) = events(&[lead.to_vec(), replaced.to_vec()]);
             prop_assert_eq!(tail, None);
             let after: Vec<Event> = after.into_iter().filter(|event| !event.is_comment_only()).collect();
             prop_assert_eq!(after.len(), 1);
