@@ -20,7 +20,7 @@ use std::sync::{Arc, LazyLock};
 /// The longest condition, in bytes.
 pub(crate) const LONGEST: usize = 4096;
 
-/// The most elements that a list or map of the arguments may have where a condition goes through one.
+/// The most elements that a list or map may have where a condition goes through one.
 const MOST_ELEMENTS: usize = 10_000;
 
 /// The most work (elements times bytes) where going through one list reads the arguments again for each element.
@@ -133,11 +133,11 @@ impl Condition {
         if let Some(arguments) = facts.arguments() {
             size.add(arguments);
         }
-        let longest = size.longest.max(facts.finding_count());
+        let longest = size.longest.max(facts.longest_list());
         if longest > MOST_ELEMENTS {
             return Some("a list is too long for a condition that goes through one");
         }
-        let again = size.bytes.saturating_add(facts.finding_count());
+        let again = size.bytes.saturating_add(facts.longest_list());
         if self.scanned.loop_reads_call && longest.saturating_mul(again) > MOST_WORK {
             return Some("the arguments are too large for a condition that reads them once for each element");
         }

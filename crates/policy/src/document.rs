@@ -51,15 +51,20 @@ pub(crate) fn read(source: &Source) -> Result<Node, PolicyFault> {
     if source.text.len() > LARGEST {
         return Err(fault(None, format!("the file is larger than {LARGEST} bytes"), "split it"));
     }
-    let json = source.name.to_ascii_lowercase().ends_with(".json") || source.text.trim_start().starts_with('{');
+    let json = match source.name.rsplit_once('.') {
+        Some((_, "json")) => true,
+        Some((_, "yaml" | "yml")) => false,
+        Some(_) | None => source.text.trim_start().starts_with('{'),
+    };
     if json && let Err(error) = serde_json::from_str::<IgnoredAny>(&source.text) {
         let place = Place { line: error.line() as u64, column: error.column() as u64 };
         return Err(fault(Some(place), format!("this is not JSON: {error}"), "correct the syntax"));
     }
-    // JSON is YAML, and this reader tells places.
-    serde_saphyr::from_str(&source.text).map_err(|error| {
+    // JSON is YAML, and this reader tells places. An agent may be called `y` or `no`.
+    let options = serde_saphyr::options! { strict_booleans: true, with_snippet: false };
+    serde_saphyr::from_str_with_options(&source.text, options).map_err(|error| {
         let place = error.location().as_ref().and_then(place);
-        fault(place, error.without_snippet().to_string(), "correct the syntax; a key may stand only once")
+        fault(place, error.to_string(), "correct the syntax; a key may stand only once")
     })
 }
 

@@ -72,9 +72,13 @@ impl<'a> Facts<'a> {
         self.call.map(|call| call.arguments)
     }
 
-    /// How many findings there are.
-    pub(crate) fn finding_count(&self) -> usize {
-        self.call.map_or(0, |call| call.findings.len())
+    /// The length of the longest list besides those of the arguments.
+    pub(crate) fn longest_list(&self) -> usize {
+        let Subject { roles, groups, scopes, environments, .. } = self.subject;
+        let findings = self.call.map_or(0, |call| call.findings.len());
+        [roles.len(), groups.len(), scopes.len(), environments.len(), self.resource.labels.len(), findings]
+            .into_iter()
+            .fold(0, usize::max)
     }
 
     fn variable(&self, name: &str) -> Option<&(dyn Val + 'a)> {

@@ -6,7 +6,8 @@ use vocab::{Action, Digest};
 /// One policy file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Source {
-    /// The file's name, for messages. A name that ends in `.json` must hold JSON; others may hold YAML.
+    /// The file's name, for messages. One that ends in `.json` holds JSON, in `.yaml` or `.yml` YAML;
+    /// otherwise a text that begins with `{` is JSON.
     pub name: String,
     /// Its text.
     pub text: String,

@@ -24,6 +24,9 @@ use vocab::Timestamp;
 const FUNCTIONS: [&str; 9] =
     ["size", "contains", "startsWith", "endsWith", "matches", "string", "int", "double", "uint"];
 
+/// How deep a condition may be nested: evaluation recurses.
+const DEEPEST: usize = 48;
+
 /// What a condition reads.
 #[derive(Debug, Default)]
 pub(crate) struct Scanned {
@@ -88,6 +91,8 @@ struct Scan {
     in_loop: bool,
     in_range: bool,
     loop_reads_call: bool,
+    depth: usize,
+    too_deep: bool,
 }
 
 impl Scan {
@@ -96,6 +101,17 @@ impl Scan {
     }
 
     fn walk(&mut self, expression: &mut Expression) {
+        self.depth += 1;
+        if self.depth <= DEEPEST {
+            self.visit(expression);
+        } else if !self.too_deep {
+            self.too_deep = true;
+            self.fault("the condition is nested too deeply", "split it into rules of their own");
+        }
+        self.depth -= 1;
+    }
+
+    fn visit(&mut self, expression: &mut Expression) {
         if let Some(path) = self.path(&expression.expr) {
             self.reads.insert(path);
         }
