@@ -1,5 +1,9 @@
 //! Conditions in CEL: compiled once, evaluated with a bounded cost.
 //!
+//! Values are compared exactly as the server will see them once JSON is read: `\u0066` is `f`, `5.0` is `5`, but `Users`
+//! is not `users` and `a%20b` is not `a b`. Whoever wants to ignore case or surrounding space says `lower()` or `trim()`;
+//! better than denying what is bad is to allow what is good.
+//!
 //! A condition that cannot be evaluated is a failure of its own, never a `false`: [`crate::permit`] turns it into a no.
 
 use crate::{

@@ -93,6 +93,22 @@ fn a_condition_that_fails_denies_whatever_its_effect() {
 }
 
 #[test]
+fn what_fails_for_every_call_is_not_visible() {
+    let policies = policies(
+        "# YAML\npolicy: p\nrules:\n  - {action: '*', target: 'a/*', effect: allow}\n  \
+         - {action: '*', target: a/hers, effect: deny, when: 'principal.user != \"ann\"'}\n",
+    );
+    let (nobody, target) = (subject("x", &[]), resource("a/hers"));
+    let mut ann = nobody.clone();
+    ann.id.user = Some("ann".parse().unwrap());
+    assert!(!policies.visible(&nobody, Action::ToolExecute, &target));
+    assert!(policies.visible(&ann, Action::ToolExecute, &target));
+    let refusal = policies.authorize(&question(&nobody, Action::ToolExecute, &target, &NOTHING)).unwrap_err();
+    assert_eq!((refusal.reason, refusal.hidden), (Reason::Condition, true));
+    assert!(policies.authorize(&question(&ann, Action::ToolExecute, &target, &NOTHING)).is_ok());
+}
+
+#[test]
 fn messages_hold_nothing_of_the_arguments() {
     for when in ["args.a < 3", "args.a", "args.a.b", "args.m[args.a] == 1", "args.a.exists(x, x)", "args.a + 1 == 2"] {
         let text = format!("# YAML\npolicy: p\nrules: [{{action: '*', target: '*/*', effect: allow, when: '{when}'}}]");
