@@ -17,7 +17,7 @@ use vocab::{Action, Class, EnvironmentName, RoleName, RuleId, TenantId};
 const POLICY_KEYS: [&str; 4] = ["policy", "version", "rules", "tests"];
 
 /// The keys of a rule.
-const RULE_KEYS: [&str; 13] = [
+const RULE_KEYS: [&str; 12] = [
     "id",
     "action",
     "target",
@@ -30,7 +30,6 @@ const RULE_KEYS: [&str; 13] = [
     "labels",
     "when",
     "reason",
-    "description",
 ];
 
 /// The classes a rule may name.
@@ -121,7 +120,6 @@ fn rule(reader: &mut Reader<'_>, node: &Node, policy: &Arc<str>, default_id: &st
         when: text(reader, &members, "when"),
         reason: text(reader, &members, "reason"),
     };
-    text(reader, &members, "description");
     let condition = spec.when.as_ref().and_then(|when| condition(reader, &members, when));
     // A rule with any fault is no rule; the faults have been noted.
     (reader.faults.len() == before && effect.is_some()).then_some(Rule { spec, targets, agents, condition })
