@@ -57,7 +57,49 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         println!("| {kind} | {label} | {tier} | {rows} | {hits} | {:.1} % |", percent(*hits, *rows));
     }
     println!("\nkinds in secret rows: {kinds:?}");
-    speed(&texts)
+    speed(&texts)?;
+    worst();
+    Ok(())
+}
+
+/// Texts made to be slow to read, of 1 MB each.
+fn worst() {
+    let guards = Guards::new(Setting { results: Mode::Mask, arguments: Mode::Refuse });
+    let pieces = [
+        "-----BEGIN PRIVATE KEY-----",
+        "eyJ-",
+        "eyJaaaaaaaaaaaaa.",
+        "://a:",
+        "bearer ",
+        "key ",
+        "keykey",
+        "key:",
+        "sk-ant-",
+        "EAA.",
+        "FlyV1 fm2_",
+        " -u",
+        "\\\\",
+        "\\u0041",
+        "AKIAQW3RT5YU7IO6PAS2 ",
+        "password=aB3!xy90 ",
+        "x9Kq2LmZ8vB4nT6pW1sY3dF5gH7jR0cAqE2uXiOz ",
+        "\",\"",
+        "\":{\"x",
+    ];
+    for piece in pieces {
+        let text = piece.repeat(1_000_000 / piece.len());
+        let json = if piece.contains("\":{") {
+            format!("{{\"{text}\":1{}}}", "}".repeat(text.len() / piece.len()))
+        } else {
+            format!("[\"{text}\"]")
+        };
+        let mut carry = Carry::default();
+        let start = Instant::now();
+        for _ in 0..2 {
+            let _ = std::hint::black_box(guards.release(json.as_bytes(), &mut carry));
+        }
+        println!("{:.1} ms for 1 MB of {piece:?}", start.elapsed().as_secs_f64() * 500.0);
+    }
 }
 
 fn percent(part: usize, whole: usize) -> f64 {

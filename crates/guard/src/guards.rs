@@ -19,6 +19,8 @@ use vocab::{Finding, Side};
 const LARGEST_TEXT: usize = 4 * 1024 * 1024;
 /// How many findings of one message are told. What is beyond is masked or refused all the same.
 const FINDINGS: usize = 256;
+/// Longer member names are not told.
+const LONGEST_STEP: usize = 256;
 /// How many detectors there may be.
 const DETECTORS: usize = 16;
 
@@ -234,6 +236,10 @@ impl Inspection<'_> {
     fn pointer(&self, walker: &Walker<'_>) -> String {
         let mut pointer = String::new();
         for step in walker.path() {
+            if step.len() > LONGEST_STEP {
+                pointer.push_str("/[long]");
+                continue;
+            }
             let seen = Seen::of(&step, step.contains('\\'));
             let found = self.guards.active(self.side).flat_map(|(detector, _)| seen.search(detector, None));
             let edits: Vec<Edit> =

@@ -53,46 +53,61 @@ impl Detector for Secrets {
         if text.len() < 8 {
             return;
         }
-        let (mut known, mut assigned) = (Vec::new(), Vec::new());
+        let mut matches = Vec::new();
         for hit in KEYWORDS.automaton.find_overlapping_iter(text) {
             let at = hit.start()..hit.end();
             match KEYWORDS.rules.get(hit.pattern().as_usize()) {
-                Some(Rule::Format(format)) => known.extend(format.at(text, &at)),
-                Some(Rule::Shape(shape)) => known.extend(shape.at(text, &at)),
-                Some(Rule::Name(strength)) => assigned.extend(assignment::at(text, &at, *strength)),
+                Some(Rule::Format(format)) => matches.extend(format.at(text, &at).map(|m| (Rank::Format, m))),
+                Some(Rule::Shape(shape)) => matches.extend(shape.at(text, &at).map(|m| (Rank::Shape, m))),
+                Some(Rule::Name(strength)) => {
+                    matches.extend(assignment::at(text, &at, *strength).map(|m| (Rank::Name, m)));
+                }
                 None => {}
             }
         }
-        let mut taken = Taken::default();
-        for m in known.into_iter().chain(assigned) {
-            taken.add(m);
-        }
-        entropy::find(text, &mut taken);
-        found.append(&mut taken.matches);
+        let taken = Taken::of(matches);
+        let random = entropy::find(text, &taken);
+        found.extend(taken.matches);
+        found.extend(random);
     }
 }
 
-/// Matches that do not overlap: the first to take a place has it.
-#[derive(Default)]
+/// Whose name a match gets where several overlap.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Rank {
+    Format,
+    Shape,
+    Name,
+}
+
+/// Matches in order that do not overlap.
 struct Taken {
     matches: Vec<Match>,
 }
 
 impl Taken {
-    fn add(&mut self, m: Match) {
-        let at = self.matches.partition_point(|known| known.span.end <= m.span.start);
-        if self.matches.get(at).is_none_or(|next| m.span.end <= next.span.start) {
-            self.matches.insert(at, m);
+    /// Those that overlap become one: all of what either covers is secret.
+    fn of(mut ranked: Vec<(Rank, Match)>) -> Self {
+        ranked.sort_by_key(|(rank, m)| (m.span.start, *rank));
+        let mut merged: Vec<(Rank, Match)> = Vec::with_capacity(ranked.len());
+        for (rank, m) in ranked {
+            match merged.last_mut().filter(|(_, last)| m.span.start < last.span.end) {
+                Some((best, last)) => {
+                    last.span.end = last.span.end.max(m.span.end);
+                    if rank < *best {
+                        *best = rank;
+                        last.kind = m.kind;
+                    }
+                }
+                None => merged.push((rank, m)),
+            }
         }
+        Self { matches: merged.into_iter().map(|(_, m)| m).collect() }
     }
 
     fn overlaps(&self, span: &Range<usize>) -> bool {
         let at = self.matches.partition_point(|known| known.span.end <= span.start);
         self.matches.get(at).is_some_and(|next| next.span.start < span.end)
-    }
-
-    fn any(&self, kind: &str) -> bool {
-        self.matches.iter().any(|m| m.kind == kind)
     }
 }
 

@@ -325,6 +325,29 @@ fn a_wrong_checksum_is_no_token() {
     }
 }
 
+#[test]
+fn a_secret_name_is_known_by_its_words() {
+    let cases = [
+        ("admin_password: Tr0ub4dor&3", true),
+        ("NEXTAUTH_SECRET=9f8a7b6c5d4e3f2a1b0c", true),
+        ("nextPageToken: \"9f8a7b6c5d4e3f2a1b0c\"", false),
+        ("{\\\"password\\\":\\\"Tr0ub4dor3\\\"}", true),
+        ("password_file: /run/secrets/db1", false),
+        ("CREATE USER x IDENTIFIED BY 'S3cure!pw'", true),
+    ];
+    for (text, expected) in cases {
+        let mut found = Vec::new();
+        Secrets.find(text, &mut found);
+        assert_eq!(!found.is_empty(), expected, "{text} {found:?}");
+    }
+}
+
+#[test]
+fn a_value_is_masked_whole_where_rules_overlap() {
+    let seen = release(r#"{"password":"ab!AKIAQW3RT5YU7IO6PAS2!cd9"}"#);
+    assert_eq!(masked(&seen), r#"{"password":"[redacted:aws-access-key]"}"#);
+}
+
 /// Finds one word.
 struct Word(&'static str, &'static str);
 

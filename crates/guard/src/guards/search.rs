@@ -66,13 +66,16 @@ impl<'t> Seen<'t> {
             let Some(layer) = self.layers.get(depth - 1) else { break };
             let mut deeper = Vec::new();
             detector.find(&layer.text, &mut deeper);
-            for inner in deeper {
-                let span = self.written(inner.span, depth);
-                if !found.iter().any(|known| known.span.start <= span.start && span.end <= known.span.end) {
-                    found.push(Match { kind: inner.kind, span });
-                }
-            }
+            found.extend(deeper.into_iter().map(|m| Match { kind: m.kind, span: self.written(m.span, depth) }));
         }
+        // The outer reading names what several have found.
+        found.sort_by_key(|m| m.span.start);
+        let mut reached = 0;
+        found.retain(|m| {
+            let new = m.span.end > reached;
+            reached = reached.max(m.span.end);
+            new
+        });
         found
     }
 
@@ -104,18 +107,15 @@ fn named(detector: &dyn Detector, name: &str, value: &str, found: &mut Vec<Match
     let text = ["\"", name, "\": \"", value, "\""].concat();
     let start = name.len() + 5;
     let end = start + value.len();
-    let before = found.len();
     detector.find(&text, found);
-    let mut at = before;
-    while let Some(m) = found.get_mut(at) {
+    found.retain_mut(|m| {
         let span = m.span.start.max(start)..m.span.end.min(end);
-        if span.is_empty() {
-            found.swap_remove(at);
-        } else {
+        let inside = !span.is_empty();
+        if inside {
             m.span = span.start - start..span.end - start;
-            at += 1;
         }
-    }
+        inside
+    });
 }
 
 /// The text in a blob, if it is one.

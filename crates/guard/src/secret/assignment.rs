@@ -62,6 +62,7 @@ pub(super) static NAMES: [(&str, Strength); 36] = [
 ];
 
 const LONGEST_VALUE: usize = 512;
+const LONGEST_TAIL: usize = 32;
 
 /// What stands behind the name makes it the name of something else.
 const OTHER_ENDS: [&str; 40] = [
@@ -108,40 +109,35 @@ const OTHER_ENDS: [&str; 40] = [
 ];
 
 /// What stands before it does too.
-const OTHER_STARTS: [&str; 16] = [
+const OTHER_STARTS: [&str; 13] = [
     "public",
     "page",
     "next",
     "continuation",
     "sync",
     "max",
-    "min",
     "prev",
+    "previous",
     "cancel",
-    "total",
-    "num",
     "cancellation",
     "primary",
     "foreign",
     "partition",
-    "sort",
 ];
 
 /// The value that is assigned to the name at a hit.
 pub(super) fn at(text: &str, hit: &Range<usize>, strength: Strength) -> Option<Match> {
     let end = text.floor_char_boundary(hit.end.saturating_add(LONGEST_VALUE + 64));
     let rest = text.get(hit.end..end)?;
-    let tail =
-        rest.len() - rest.trim_start_matches(|c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.')).len();
-    let behind = rest.get(..tail)?.to_ascii_lowercase();
-    let start = text.ceil_char_boundary(hit.start.saturating_sub(24));
-    let before = text.get(start..hit.start)?;
-    let before = before.rsplit(|c: char| !c.is_ascii_alphanumeric() && !matches!(c, '_' | '-' | '.')).next()?;
-    let before_lower = before.to_ascii_lowercase();
-    if tail > 32 || OTHER_ENDS.iter().any(|end| behind.contains(end)) {
+    let tail = rest.bytes().take(LONGEST_TAIL + 1).take_while(|b| is_name(char::from(*b))).count();
+    if tail > LONGEST_TAIL {
         return None;
     }
-    if OTHER_STARTS.iter().any(|start| before_lower.contains(start)) {
+    let behind = rest.get(..tail)?.to_ascii_lowercase();
+    let start = text.ceil_char_boundary(hit.start.saturating_sub(24));
+    let before = text.get(start..hit.start)?.rsplit(|c| !is_name(c)).next()?;
+    let stem = before.trim_end_matches(['_', '-', '.']).to_ascii_lowercase();
+    if OTHER_ENDS.iter().any(|end| behind.contains(end)) || OTHER_STARTS.iter().any(|start| stem.ends_with(start)) {
         return None;
     }
     // A weak name must be a whole word: `monkey` and `authors` are none.
@@ -154,6 +150,10 @@ pub(super) fn at(text: &str, hit: &Range<usize>, strength: Strength) -> Option<M
     let from = hit.end + tail + given.at;
     let value = given.value;
     judge(value, strength, &given).then(|| Match { kind: kind(strength), span: from..from + value.len() })
+}
+
+const fn is_name(c: char) -> bool {
+    c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.')
 }
 
 const fn kind(strength: Strength) -> &'static str {
@@ -242,14 +242,15 @@ impl Reader<'_> {
 }
 
 fn judge(value: &str, strength: Strength, given: &Given<'_>) -> bool {
-    if placeholder(value) || value.contains(char::is_whitespace) || is_code(value, given.quoted) {
-        return false;
-    }
     let digits = value.bytes().filter(u8::is_ascii_digit).count();
     let letters = value.bytes().filter(u8::is_ascii_alphabetic).count();
     let signs = value.len() - digits - letters;
     let mixed = digits >= 1 && letters >= 2;
-    if given.comma && !(given.quoted && mixed) {
+    // Cheap questions first: every `key:` of a text comes here.
+    if (digits == 0 && strength != Chosen) || (given.comma && !(given.quoted && mixed)) {
+        return false;
+    }
+    if placeholder(value) || value.contains(char::is_whitespace) || is_code(value, given.quoted) {
         return false;
     }
     let odd = signs > 0 && letters >= 3 && !is_identifier(value);

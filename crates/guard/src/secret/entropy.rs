@@ -13,8 +13,9 @@ const LONGEST: usize = 180;
 const AWS_SECRET: usize = 40;
 
 /// Finds random words that no rule has taken.
-pub(super) fn find(text: &str, taken: &mut Taken) {
-    let mut matches = Vec::new();
+pub(super) fn find(text: &str, taken: &Taken) -> Vec<Match> {
+    let paired = taken.matches.iter().any(|m| m.kind == "aws-access-key");
+    let mut found = Vec::new();
     let mut start = 0;
     let mut facts = Facts::default();
     for (at, byte) in text.bytes().chain([b' ']).enumerate() {
@@ -23,14 +24,12 @@ pub(super) fn find(text: &str, taken: &mut Taken) {
             continue;
         }
         if facts.promising() && (SHORTEST..=4 * LONGEST).contains(&(at - start)) {
-            matches.extend(judge(text, start..at, taken));
+            found.extend(judge(text, start..at, taken, paired));
         }
         start = at + 1;
         facts = Facts::default();
     }
-    for m in matches {
-        taken.add(m);
-    }
+    found
 }
 
 const fn is_word(byte: u8) -> bool {
@@ -58,7 +57,8 @@ impl Facts {
     }
 }
 
-fn judge(text: &str, run: Range<usize>, taken: &Taken) -> Option<Match> {
+/// `paired`: the id of an AWS key stands in the same text.
+fn judge(text: &str, run: Range<usize>, taken: &Taken, paired: bool) -> Option<Match> {
     // The value of `name=value` starts behind the sign.
     let whole = text.get(run.clone())?;
     let body = whole.trim_end_matches(['=', '.', '-', '_', '/', '~']);
@@ -77,7 +77,7 @@ fn judge(text: &str, run: Range<usize>, taken: &Taken) -> Option<Match> {
     if word.bytes().filter(|b| *b == b'.').count() == 2 && checksum::discord(word) {
         return Some(Match { kind: "discord-token", span });
     }
-    if word.len() == AWS_SECRET && taken.any("aws-access-key") && is_random(word) {
+    if word.len() == AWS_SECRET && paired && is_random(word) {
         return Some(Match { kind: "aws-secret-key", span });
     }
     is_random(word).then_some(Match { kind: HIGH_ENTROPY, span })

@@ -19,15 +19,29 @@ pub(super) struct Shape {
 
 impl Shape {
     pub(super) fn at(&self, text: &str, hit: &Range<usize>) -> Option<Match> {
+        if self.keyword.starts_with(|c: char| c.is_ascii_alphanumeric()) && self.goes_on(text, hit.start) {
+            return None;
+        }
         let end = text.floor_char_boundary(hit.start.saturating_add(self.window));
-        let window = text.get(hit.start..end)?;
+        let mut window = text.get(hit.start..end)?;
+        // Nothing but a token of several parts holds its own keyword twice; without this cut, a text of nothing but
+        // keywords would be read once for each.
+        let behind = window.get(self.keyword.len()..).filter(|_| self.keyword != TOKEN);
+        if let Some(again) = behind.and_then(|behind| behind.find(self.keyword)) {
+            window = window.get(..self.keyword.len() + again)?;
+        }
         let groups = self.pattern().captures(window)?;
         let group = groups.iter().skip(1).flatten().next().or_else(|| groups.get(0))?;
-        let starts_word = group.start() == 0 && window.starts_with(|c: char| c.is_ascii_alphanumeric());
-        if (starts_word && inside_word(text, hit.start)) || !(self.check)(group.as_str()) {
+        if !(self.check)(group.as_str()) {
             return None;
         }
         Some(Match { kind: self.kind, span: hit.start + group.start()..hit.start + group.end() })
+    }
+
+    /// The keyword is the middle of a longer word.
+    fn goes_on(&self, text: &str, at: usize) -> bool {
+        let hyphen = self.keyword == TOKEN && text.get(..at).is_some_and(|before| before.ends_with('-'));
+        hyphen || inside_word(text, at)
     }
 
     /// Compiled when its keyword is first met: most are never needed.
@@ -36,6 +50,9 @@ impl Shape {
         self.pattern.get_or_init(|| Regex::new(&[r"\A(?:", self.source, ")"].concat()).expect("the pattern compiles"))
     }
 }
+
+/// How a JSON object begins in base64.
+const TOKEN: &str = "eyJ";
 
 const fn shape(
     kind: &'static str,
@@ -53,6 +70,10 @@ fn any(_: &str) -> bool {
 
 fn password(value: &str) -> bool {
     value.len() >= 3 && !assignment::stands_in(value)
+}
+
+fn credentials(value: &str) -> bool {
+    value.len() >= 3 && !value.starts_with('[') && !assignment::placeholder(value)
 }
 
 fn chosen(value: &str) -> bool {
@@ -91,8 +112,8 @@ const IDENTIFIED: &str = r#"(?i:identified by)\s+["'`]?([^\s"'`;<>()]{6,64})"#;
 /// The table.
 pub(super) static SHAPES: [Shape; 16] = [
     shape("private-key", "-----BEGIN", 16384, PRIVATE_KEY, pem),
-    shape("jwt", "eyJ", 8192, JWT, checksum::jwt),
-    shape("jwe", "eyJ", 8192, JWE, checksum::jwt),
+    shape("jwt", TOKEN, 8192, JWT, checksum::jwt),
+    shape("jwe", TOKEN, 8192, JWE, checksum::jwt),
     shape(
         "slack-webhook",
         "hooks.slack.com/",
@@ -110,8 +131,8 @@ pub(super) static SHAPES: [Shape; 16] = [
     shape("basic-credentials", "basic ", 512, r"(?i:basic)\s+([A-Za-z0-9+/]{10,}=*)", entropy::holds_credentials),
     shape("telegram-token", ":AA", 64, r"(:AA[A-Za-z0-9_-]{32,33})(?:[^A-Za-z0-9_-]|\z)", any),
     shape("password", "identified by", 128, IDENTIFIED, chosen),
-    shape("curl-user", " -u", 300, CURL, password),
-    shape("curl-user", "--user", 300, CURL, password),
+    shape("curl-user", " -u", 300, CURL, credentials),
+    shape("curl-user", "--user", 300, CURL, credentials),
 ];
 
 #[test]
