@@ -44,6 +44,9 @@ pub enum HeaderFault {
     /// A required `_meta` field is missing or of the wrong type.
     #[error("`_meta` lacks a valid `{0}`")]
     MissingMeta(&'static str),
+    /// A response was posted in a revision in which clients send none.
+    #[error("clients post no responses in this revision")]
+    Response,
     /// The version is none that is spoken here.
     #[error("unsupported protocol version")]
     Unsupported {
@@ -65,6 +68,7 @@ impl HeaderFault {
                 error::HEADER_MISMATCH
             }
             Self::MissingMeta(_) => error::INVALID_PARAMS,
+            Self::Response => error::INVALID_REQUEST,
             Self::Unsupported { .. } => error::UNSUPPORTED_VERSION,
         }
     }
@@ -81,7 +85,8 @@ impl HeaderFault {
             | Self::Missing(_)
             | Self::Malformed(_)
             | Self::Mismatch(_)
-            | Self::MissingMeta(_) => None,
+            | Self::MissingMeta(_)
+            | Self::Response => None,
         }
     }
 }
@@ -160,12 +165,12 @@ fn check_name(headers: &HeaderMap, message: &Message) -> Result<(), HeaderFault>
 
 fn check_legacy(headers: &HeaderMap, message: &Message) -> Result<(), HeaderFault> {
     let Some(claimed) = version(headers)? else { return Ok(()) };
-    match Revision::parse(claimed).map(Revision::era) {
-        Some(Era::Legacy) => Ok(()),
+    match (Revision::parse(claimed).map(Revision::era), message.kind()) {
         // A modern notification may come without `_meta`.
-        Some(Era::Modern) if message.kind() == Kind::Notification => Ok(()),
-        Some(Era::Modern) => Err(HeaderFault::MissingMeta(key::PROTOCOL_VERSION)),
-        None => Err(unsupported(claimed)),
+        (Some(Era::Legacy), _) | (Some(Era::Modern), Kind::Notification) => Ok(()),
+        (Some(Era::Modern), Kind::Request) => Err(HeaderFault::MissingMeta(key::PROTOCOL_VERSION)),
+        (Some(Era::Modern), Kind::Response) => Err(HeaderFault::Response),
+        (None, _) => Err(unsupported(claimed)),
     }
 }
 

@@ -78,3 +78,19 @@ proptest! {
         prop_assert_eq!(left, wanted);
     }
 }
+
+#[test]
+fn spans_of_a_batch_member_lie_in_its_own_bytes() {
+    let member = r#"{"jsonrpc":"2.0","id":"x","result":{"tools":[{"name":"a"},{"name":"b"}]}}"#;
+    let call = r#"{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{"name":"t","arguments":{"k":[1]}}}"#;
+    let body = Bytes::from(format!("[ {call} , {member} ]"));
+    let Ok(Body::Batch(messages)) = scan(body.clone(), &Limits::default()) else { panic!("must be a batch") };
+    assert_eq!((&messages[0].bytes()[..], &messages[1].bytes()[..]), (call.as_bytes(), member.as_bytes()));
+    assert!(messages.iter().all(|message| body.as_ptr_range().contains(&message.bytes().as_ptr())));
+    for found in [messages[0].arguments(), messages[0].param(&["arguments", "k"]), messages[0].subject_member()] {
+        let found = found.unwrap();
+        assert_eq!(&messages[0].bytes()[found.span.clone()], found.raw);
+    }
+    let kept = narrow(&messages[1], ListKind::Tools, |entry| entry.name == "b").unwrap();
+    assert_eq!(kept, member.replace(r#"{"name":"a"},"#, ""));
+}
