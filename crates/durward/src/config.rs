@@ -23,4 +23,5 @@ mod tests;
 
 pub(crate) use fault::{Fault, Report};
 pub(crate) use load::{Loaded, USUAL_FILE, find, load, without_file};
+pub(crate) use quantity::Lifetime;
 pub(crate) use settings::Settings;

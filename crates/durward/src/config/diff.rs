@@ -1,6 +1,9 @@
 //! What two configurations differ in, line by line, without a secret.
 
-use super::{settings::{Reach, Settings}, veil};
+use super::{
+    settings::{Reach, Settings},
+    veil,
+};
 use serde_json::Value;
 use std::{collections::BTreeMap, fmt};
 
@@ -53,7 +56,8 @@ fn hidden(before: &Settings, after: &Settings) -> Vec<Change> {
         else {
             continue;
         };
-        for (variable, _) in new.iter().filter(|(variable, value)| old.get(*variable).is_some_and(|old| old != *value)) {
+        for (variable, _) in new.iter().filter(|(variable, value)| old.get(*variable).is_some_and(|old| old != *value))
+        {
             let same = Some(HIDDEN.to_owned());
             let path = format!("servers.{name}.env.{variable}");
             changes.push(Change { path, before: same.clone(), after: same });

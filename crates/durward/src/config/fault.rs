@@ -38,7 +38,14 @@ impl Text {
 impl Fault {
     /// A fault at a place.
     pub(super) fn at(span: &Span, what: impl Into<String>) -> Self {
-        Self { what: what.into(), label: String::new(), fix: None, span: Some(span.clone()), inside: None, warning: false }
+        Self {
+            what: what.into(),
+            label: String::new(),
+            fix: None,
+            span: Some(span.clone()),
+            inside: None,
+            warning: false,
+        }
     }
 
     /// A fault of no place in this file.

@@ -92,7 +92,11 @@ const fn must(name: &'static str, shape: Shape, about: &'static str) -> Key {
 /// The whole file.
 pub(super) const ROOT: Shape = Shape::Table(&[
     key("listen", Shape::Address, "Where agents connect. Default: 127.0.0.1:7420."),
-    key("public_url", Shape::Url, "What clients dial, where it differs from `listen`: the address of the proxy in front."),
+    key(
+        "public_url",
+        Shape::Url,
+        "What clients dial, where it differs from `listen`: the address of the proxy in front.",
+    ),
     key("admin", Shape::Table(ADMIN), "Management, health and metrics."),
     key("data", Shape::Text, "The data directory: log, keys, secrets. Default: durward-data beside this file."),
     key("workers", Shape::Count(1, 1024), "Worker threads of the data plane. Default: one per core."),
@@ -109,7 +113,11 @@ pub(super) const ROOT: Shape = Shape::Table(&[
     key("trusted_proxies", Shape::List(&Shape::Network), "Proxies whose forwarding headers are believed."),
     key("origins", Shape::List(&Shape::Text), "Origins that browsers may call from, beside the gateway's own."),
     key("hosts", Shape::List(&Shape::Text), "Host names that are served, beside those of `listen` and `public_url`."),
-    key("danger_allow_anonymous", Shape::Word(Word::Agent), "Take calls without a credential for this agent. For trials."),
+    key(
+        "danger_allow_anonymous",
+        Shape::Word(Word::Agent),
+        "Take calls without a credential for this agent. For trials.",
+    ),
     key("danger_plain_http", Shape::Switch, "Listen off loopback without TLS or a proxy that has it."),
 ]);
 
@@ -122,7 +130,11 @@ const SERVER: &[Key] = &[
     key("internal", Shape::Switch, "Allow private and loopback addresses, and plain HTTP. Default: false."),
     key("credential", Shape::Some(&Shape::Table(CREDENTIAL)), "Secrets its calls are given, by name. One or a list."),
     key("headers", Shape::List(&Shape::Word(Word::Header)), "Client headers that travel on to it. Default: none."),
-    key("tools", Shape::Map(Word::Glob, &Shape::Table(TOOL)), "What its tools do, by glob; the first that matches counts."),
+    key(
+        "tools",
+        Shape::Map(Word::Glob, &Shape::Table(TOOL)),
+        "What its tools do, by glob; the first that matches counts.",
+    ),
     key("deadline", Shape::Duration, "The longest until an answer begins. Default: that of `bounds`."),
     key("calls_in_flight", Shape::Count(1, 1_000_000), "The most calls under way at one time. Default: 256."),
     key("era", Shape::Choice(&["auto", "legacy", "modern", "both"]), "Protocol revisions it speaks. Default: auto."),
@@ -172,10 +184,8 @@ const ISSUER: &[Key] = &[
     key("internal", Shape::Switch, "Its keys may come from a private address and over plain HTTP. Default: false."),
 ];
 
-const JWKS: &[Key] = &[
-    key("url", Shape::Url, "The address of its key set."),
-    key("file", Shape::Text, "A file with its key set."),
-];
+const JWKS: &[Key] =
+    &[key("url", Shape::Url, "The address of its key set."), key("file", Shape::Text, "A file with its key set.")];
 
 /// Accepted names of algorithms: no symmetric one, and never `none`.
 pub(super) const ALGORITHMS: &[&str] =

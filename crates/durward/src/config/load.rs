@@ -121,21 +121,24 @@ fn policies(root: &Node, base: &Path, settings: &mut Settings, faults: &mut Faul
     let mut files = Vec::new();
     let mut patterns = Vec::new();
     for node in root.get("policies").map(Node::each).unwrap_or_default() {
-        let Some(pattern) = node.text().filter(|text| !text.trim().is_empty() && !text.contains("${")) else { continue };
+        let Some(pattern) = node.text().filter(|text| !text.trim().is_empty() && !text.contains("${")) else {
+            continue;
+        };
         patterns.push(pattern.to_owned());
         match pattern::expand(base, pattern) {
-            Ok(found) if found.is_empty() => faults.push(
-                Fault::at(&node.span, "no policy matches this")
-                    .because("no such file")
-                    .fix(format!("paths begin at the folder of this file, {}; `*.test.json` and `*.test.yaml` are test cases", base.display())),
-            ),
+            Ok(found) if found.is_empty() => {
+                faults.push(Fault::at(&node.span, "no policy matches this").because("no such file").fix(format!(
+                    "paths begin at the folder of this file, {}; `*.test.json` and `*.test.yaml` are test cases",
+                    base.display()
+                )))
+            }
             Ok(found) => files.extend(found),
             Err(why) => faults.push(Fault::at(&node.span, "this is no pattern of files").because(why)),
         }
     }
     files.sort();
     files.dedup();
-    if root.get("policies").is_none() && root.get("servers").is_some() {
+    if root.get("policies").is_none() && root.get("servers").is_some() && !faults.stop() {
         faults.push(
             Fault::anywhere("no policy is configured, so every call is refused")
                 .fix("add `policies: [policies/*.json]` and a rule; docs/policies.md shows how")
@@ -176,7 +179,10 @@ fn files(root: &Node, settings: &Settings, base: &Path, faults: &mut Faults) {
     if settings.data.is_file()
         && let Some(node) = root.get("data")
     {
-        faults.push(Fault::at(&node.span, "the data directory is a file").fix("name a directory; it is made where it does not exist"));
+        faults.push(
+            Fault::at(&node.span, "the data directory is a file")
+                .fix("name a directory; it is made where it does not exist"),
+        );
     }
 }
 

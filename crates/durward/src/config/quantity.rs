@@ -3,10 +3,21 @@
 //! Every error says what would have been right, never what was written.
 
 use super::settings::{Network, Rate};
-use std::{net::IpAddr, time::Duration};
+use std::{net::IpAddr, str::FromStr, time::Duration};
+
+/// A duration as an argument of a command: `90d`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Lifetime(pub(crate) Duration);
+
+impl FromStr for Lifetime {
+    type Err = Expected;
+    fn from_str(text: &str) -> Result<Self, Expected> {
+        duration(text).ok().filter(|time| !time.is_zero()).map(Self).ok_or(DURATION)
+    }
+}
 
 /// Why a text is not a quantity: what would have been right.
-pub(super) type Expected = &'static str;
+pub(crate) type Expected = &'static str;
 
 const DURATION: Expected = "write a number and a unit: `500ms`, `30s`, `5m`, `2h`, `30d`";
 const SIZE: Expected = "write a number and a unit: `64KiB`, `4MiB`, `1GiB`";

@@ -8,10 +8,11 @@ mod server;
 
 use super::{
     fault::{Fault, Faults},
-    quantity, shape,
+    quantity,
     settings::{
         Agent, Bounds, Detect, DetectMode, Durability, KeySource, Limit, Log, Otlp, Settings, Telemetry, VaultSettings,
     },
+    shape,
     tree::{Node, Span, Value},
 };
 use std::{
@@ -53,7 +54,9 @@ pub(super) fn read(root: &Node, base: &Path, faults: &mut Faults) -> Settings {
     settings.vault = vault(root, base, faults);
     anonymous(root, &mut settings, faults);
     environments(root, &settings, faults);
-    emptiness(root, &settings, faults);
+    if !faults.stop() {
+        emptiness(root, &settings, faults);
+    }
     settings
 }
 
@@ -242,7 +245,7 @@ fn parsed<T: FromStr>(node: &Node, key: &str) -> Option<T> {
 }
 
 fn switch(node: &Node, key: &str) -> bool {
-    text(node, key) == Some("true")
+    node.get(key).is_some_and(|node| node.value == Value::Scalar { text: "true".to_owned(), quoted: false })
 }
 
 fn duration(node: &Node, key: &str) -> Option<Duration> {
@@ -268,7 +271,9 @@ fn one_of(node: &Node, keys: &[&str], why: &str, faults: &mut Faults) -> bool {
         [_, second, ..] => {
             // The same key twice was reported as such.
             if given.iter().any(|entry| entry.key != second.key) {
-                faults.push(Fault::at(&second.span, why).because("this is one more").fix(format!("keep one of {choice}")));
+                faults.push(
+                    Fault::at(&second.span, why).because("this is one more").fix(format!("keep one of {choice}")),
+                );
             }
             false
         }
@@ -280,6 +285,9 @@ fn not_there<'a>(span: &Span, kind: &str, name: &str, known: impl Iterator<Item 
     let fault = Fault::at(span, format!("there is no {kind} {}", super::veil::quote(name)));
     match shape::nearest(name, known) {
         Some(near) => fault.because(format!("did you mean `{near}`?")).fix(format!("write `{near}`")),
-        None => fault.fix(format!("add it, or name {} {kind} of this file", if kind.starts_with(['a', 'e']) { "an" } else { "a" })),
+        None => fault.fix(format!(
+            "add it, or name {} {kind} of this file",
+            if kind.starts_with(['a', 'e']) { "an" } else { "a" }
+        )),
     }
 }

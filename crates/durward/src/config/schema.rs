@@ -19,7 +19,9 @@ fn describe(shape: &Shape) -> Value {
     match shape {
         Shape::Switch => json!({ "type": "boolean" }),
         Shape::Count(least, most) => json!({ "type": "integer", "minimum": least, "maximum": most }),
-        Shape::Size(..) => json!({ "type": ["string", "integer"], "pattern": "^[0-9]+ ?(B|kB|KB|KiB|MB|MiB|GB|GiB)?$" }),
+        Shape::Size(..) => {
+            json!({ "type": ["string", "integer"], "pattern": "^[0-9]+ ?(B|kB|KB|KiB|MB|MiB|GB|GiB)?$" })
+        }
         Shape::Duration => json!({ "type": "string", "pattern": "^[0-9]+ ?(ms|s|m|min|h|d)$" }),
         Shape::Rate => json!({ "type": "string", "pattern": "^[1-9][0-9]* ?/ ?.+$" }),
         Shape::Url => json!({ "type": "string", "format": "uri", "pattern": "^https?://" }),

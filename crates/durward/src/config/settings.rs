@@ -501,9 +501,7 @@ impl Settings {
             issuers: Vec::new(),
             policies: PolicyFiles { patterns: Vec::new(), files: Vec::new() },
             limits: Vec::new(),
-            detect: Detect {
-                secrets: DetectSecrets { results: DetectMode::Mask, arguments: DetectMode::Report },
-            },
+            detect: Detect { secrets: DetectSecrets { results: DetectMode::Mask, arguments: DetectMode::Report } },
             log: Log { durability: Durability::ByRisk },
             telemetry: Telemetry { otlp: None },
             bounds: Bounds::default(),

@@ -69,7 +69,9 @@ fn table(node: &Node, keys: &'static [Key], path: &str, faults: &mut Faults) {
         }
     }
     for key in keys.iter().filter(|key| key.required) {
-        if !entries.iter().any(|entry| entry.key == key.name) {
+        // A misspelled key was reported as such.
+        let meant = |entry: &Entry| nearest(&entry.key, keys.iter().map(|key| key.name)) == Some(key.name);
+        if !entries.iter().any(meant) {
             faults.push(
                 Fault::at(&node.span, format!("`{}` is missing", join(path, key.name)))
                     .because("it belongs here")
@@ -94,7 +96,8 @@ fn map(node: &Node, word: Word, inner: &Shape, path: &str, faults: &mut Faults) 
     repeated(entries, faults);
     for entry in entries {
         if let Err(why) = name(word, &entry.key) {
-            faults.push(Fault::at(&entry.span, format!("{} is no {}", veil::quote(&entry.key), kind(word))).because(why));
+            faults
+                .push(Fault::at(&entry.span, format!("{} is no {}", veil::quote(&entry.key), kind(word))).because(why));
         }
         check(&entry.node, inner, &join(path, &shown(&entry.key)), faults);
     }
@@ -149,7 +152,7 @@ fn scalar(node: &Node, shape: &Shape, path: &str, faults: &mut Faults) {
         Shape::Count(least, most) => match text.parse::<u64>() {
             Ok(count) if (*least..=*most).contains(&count) => return,
             Ok(_) => (format!("`{path}` is out of bounds"), Some(format!("choose a number from {least} to {most}"))),
-            Err(_) => (expected_but(path, expected, node), Some("write a whole number".into())),
+            Err(_) => (format!("`{path}` must be a whole number"), Some(format!("choose one from {least} to {most}"))),
         },
         Shape::Size(least, most) => match quantity::size(text) {
             Ok(size) if (*least..=*most).contains(&size) => return,
@@ -205,7 +208,17 @@ fn scalar(node: &Node, shape: &Shape, path: &str, faults: &mut Faults) {
                 faults.push(
                     Fault::at(&node.span, format!("`{path}` holds what looks like the secret itself"))
                         .because("the name of a secret belongs here")
-                        .fix("store it with `durward secret set NAME`, write NAME here, and renew it: it was in a file"),
+                        .fix(
+                            "store it with `durward secret set NAME`, write NAME here, and renew it: it was in a file",
+                        ),
+                );
+                return;
+            }
+            if *word == Word::Header && reserved(text) {
+                faults.push(
+                    Fault::at(&node.span, format!("`{text}` is a header of the gateway's own"))
+                        .because("neither a client nor a secret fills it")
+                        .fix("remove it"),
                 );
                 return;
             }
@@ -276,10 +289,6 @@ fn name(word: Word, text: &str) -> Result<(), String> {
             if text.is_empty() || !text.bytes().all(token) {
                 return Err("a header's name has letters, digits and `-`, and no colon".to_owned());
             }
-            let lower = text.to_ascii_lowercase();
-            if RESERVED.contains(&lower.as_str()) || lower.starts_with("mcp-") {
-                return Err("this header is the gateway's own and never taken from a client or a secret".to_owned());
-            }
             Ok(())
         }
         Word::Variable => {
@@ -291,18 +300,40 @@ fn name(word: Word, text: &str) -> Result<(), String> {
             }
         }
         Word::Glob => glob(text),
-        Word::Target if !text.contains('/') => {
-            Err(format!("write `server/name` as a glob: `{}/*` for a server, `*/{}` for a tool", shown(text), shown(text)))
-        }
+        Word::Target if !text.contains('/') => Err(format!(
+            "write `server/name` as a glob: `{}/*` for a server, `*/{}` for a tool",
+            shown(text),
+            shown(text)
+        )),
         Word::Target => glob(text),
     }
 }
 
 /// Headers that never travel on and never carry a secret of the vault.
 const RESERVED: [&str; 17] = [
-    "accept", "connection", "content-length", "content-type", "cookie", "forwarded", "host", "keep-alive", "last-event-id",
-    "origin", "proxy-authenticate", "proxy-authorization", "te", "trailer", "transfer-encoding", "upgrade", "set-cookie",
+    "accept",
+    "connection",
+    "content-length",
+    "content-type",
+    "cookie",
+    "forwarded",
+    "host",
+    "keep-alive",
+    "last-event-id",
+    "origin",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "set-cookie",
 ];
+
+fn reserved(header: &str) -> bool {
+    let lower = header.to_ascii_lowercase();
+    RESERVED.contains(&lower.as_str()) || lower.starts_with("mcp-")
+}
 
 fn glob(text: &str) -> Result<(), String> {
     if text.is_empty() {
@@ -348,9 +379,7 @@ fn empty(entry: &Entry, key: &Key, faults: &mut Faults) {
     if matches!(key.shape, Shape::Table(_) | Shape::Map(..) | Shape::List(_)) && !key.required {
         return;
     }
-    faults.push(
-        Fault::at(&entry.span, format!("`{}` has no value", key.name)).fix("write a value or remove the key"),
-    );
+    faults.push(Fault::at(&entry.span, format!("`{}` has no value", key.name)).fix("write a value or remove the key"));
 }
 
 fn wrong_type(node: &Node, expected: &str, path: &str) -> Fault {
@@ -404,7 +433,7 @@ fn join(path: &str, key: &str) -> String {
 }
 
 fn shown(key: &str) -> String {
-    veil::quote(key).trim_matches('`').to_owned()
+    if veil::looks_secret(key) { "[hidden]".to_owned() } else { veil::quote(key).trim_matches('`').to_owned() }
 }
 
 fn first_of(keys: &[Key]) -> &'static str {

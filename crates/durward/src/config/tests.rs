@@ -1,0 +1,261 @@
+//! Case files: `tests/config/NAME.yaml` must be reported exactly as `NAME.txt` shows.
+
+use super::{
+    diff,
+    fault::Report,
+    key::{Key, ROOT, Shape},
+    load,
+    load::parse,
+    schema::schema,
+    settings::{Reach, Settings},
+    tree::{self, Node, Value},
+    veil,
+};
+use std::{
+    fmt::Write as _,
+    fs,
+    path::{Path, PathBuf},
+};
+
+const CASES: &str = "tests/config";
+
+/// Whatever stands for a secret in the case files.
+const CANARIES: [&str; 2] = ["hunter2", "ghp_16C7e42F292c6912E7710c838347Ae178B4a"];
+
+fn cases() -> Vec<PathBuf> {
+    let mut files: Vec<_> = fs::read_dir(CASES)
+        .expect("the folder of cases")
+        .map(|entry| entry.expect("an entry").path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "yaml"))
+        .collect();
+    files.sort();
+    assert!(files.len() >= 25, "cases went missing");
+    files
+}
+
+fn report(path: &Path) -> Report {
+    match load(path) {
+        Ok(loaded) => {
+            assert_eq!(loaded.report.errors(), 0, "{} was loaded in spite of errors", path.display());
+            loaded.report
+        }
+        Err(report) => {
+            assert!(report.errors() > 0, "{} was refused without a reason", path.display());
+            report
+        }
+    }
+}
+
+/// A case without its `.txt` writes it and fails once: read it before you commit it.
+#[test]
+fn every_case_is_reported_as_written_down() {
+    let mut wrong = String::new();
+    for path in cases() {
+        let seen = report(&path).render(false);
+        let expected = path.with_extension("txt");
+        match fs::read_to_string(&expected) {
+            Ok(text) if text == seen => {}
+            Ok(text) => {
+                writeln!(wrong, "=== {}\n--- expected\n{text}\n--- seen\n{seen}", path.display()).expect("text")
+            }
+            Err(_) => {
+                fs::write(&expected, &seen).expect("a writable folder");
+                writeln!(wrong, "=== {} is new: read it, then run again\n{seen}", expected.display()).expect("text");
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong}");
+}
+
+#[test]
+fn no_report_shows_a_secret() {
+    for path in cases() {
+        let report = report(&path);
+        let texts = [report.render(false), report.render(true), format!("{report:?}")];
+        for canary in CANARIES {
+            assert!(texts.iter().all(|text| !text.contains(canary)), "{} shows {canary}\n{report}", path.display());
+        }
+    }
+}
+
+fn complete() -> (String, Node) {
+    let source = fs::read_to_string(Path::new(CASES).join("01-complete.yaml")).expect("the complete case");
+    let root = tree::parse(&source).expect("YAML");
+    (source, root)
+}
+
+/// Paths of all keys that the operator does not choose, as `servers.*.url`.
+fn known(shape: &Shape, path: &str, into: &mut Vec<String>) {
+    match shape {
+        Shape::Table(keys) => {
+            for Key { name, shape, .. } in *keys {
+                let path = if path.is_empty() { (*name).to_owned() } else { format!("{path}.{name}") };
+                known(shape, &path, into);
+                into.push(path);
+            }
+        }
+        Shape::Map(_, inner) => known(inner, &format!("{path}.*"), into),
+        Shape::List(inner) | Shape::Some(inner) => known(inner, path, into),
+        _ => {}
+    }
+}
+
+fn used(node: &Node, shape: &Shape, path: &str, into: &mut Vec<(String, tree::Span)>) {
+    match shape {
+        Shape::Table(keys) => {
+            for key in *keys {
+                if let Some(entry) = node.entry(key.name) {
+                    let path = if path.is_empty() { key.name.to_owned() } else { format!("{path}.{}", key.name) };
+                    used(&entry.node, &key.shape, &path, into);
+                    into.push((path, entry.span.clone()));
+                }
+            }
+        }
+        Shape::Map(_, inner) => {
+            for entry in node.entries() {
+                used(&entry.node, inner, &format!("{path}.*"), into);
+            }
+        }
+        Shape::List(inner) | Shape::Some(inner) => {
+            for member in node.each() {
+                used(member, inner, path, into);
+            }
+        }
+        _ => {}
+    }
+}
+
+/// The tree without the entry whose key stands at `span`.
+fn without(node: &Node, span: &tree::Span) -> Node {
+    let value = match &node.value {
+        Value::Table(entries) => Value::Table(
+            entries
+                .iter()
+                .filter(|entry| entry.span != *span)
+                .map(|entry| tree::Entry { node: without(&entry.node, span), ..entry.clone() })
+                .collect(),
+        ),
+        Value::List(members) => Value::List(members.iter().map(|member| without(member, span)).collect()),
+        other => other.clone(),
+    };
+    Node { span: node.span.clone(), value }
+}
+
+fn settings(root: &Node) -> (Settings, usize) {
+    let mut faults = super::fault::Faults::default();
+    super::shape::check(root, &ROOT, "", &mut faults);
+    let settings = super::read::read(root, Path::new(CASES), &mut faults);
+    (settings, faults.found.iter().filter(|fault| fault.stops()).count())
+}
+
+#[test]
+fn every_known_key_changes_what_is_configured() {
+    let (_, root) = complete();
+    let (before, errors) = settings(&root);
+    assert_eq!(errors, 0);
+
+    let (mut all, mut seen) = (Vec::new(), Vec::new());
+    known(&ROOT, "", &mut all);
+    used(&root, &ROOT, "", &mut seen);
+    // One place for the master key: its other places have a case of their own below. Policies are read by `load`.
+    let elsewhere = ["vault.key.file", "vault.key.command", "policies"];
+    for path in &all {
+        let spans: Vec<_> = seen.iter().filter(|(other, _)| other == path).map(|(_, span)| span).collect();
+        assert!(!spans.is_empty() || elsewhere.contains(&path.as_str()), "the complete case lacks `{path}`");
+        let read = spans.iter().any(|span| {
+            let (after, errors) = settings(&without(&root, span));
+            errors > 0 || !diff::between(&before, &after).is_empty()
+        });
+        assert!(read || elsewhere.contains(&path.as_str()), "nothing reads `{path}`");
+    }
+}
+
+#[test]
+fn the_master_key_may_come_from_a_file_or_a_command() {
+    for (source, expected) in [
+        ("vault: { key: { file: master.key } }", "vault.key.file: conf/master.key"),
+        ("vault: { key: { command: [pass, show, durward] } }", "vault.key.command: [pass, show, durward]"),
+    ] {
+        let loaded = parse("durward.yaml", source, Path::new("conf")).expect("a good configuration");
+        let changes = diff::between(&Settings::empty("conf/durward-data".into()), &loaded.settings);
+        assert!(changes.iter().any(|change| change.to_string() == format!("+ {expected}")), "{changes:?}");
+    }
+}
+
+#[test]
+fn the_schema_names_every_key() {
+    let schema = schema();
+    let text = schema.to_string();
+    let mut all = Vec::new();
+    known(&ROOT, "", &mut all);
+    for path in all {
+        let name = path.rsplit('.').next().expect("a name");
+        assert!(text.contains(&format!("\"{name}\":{{")), "{path}");
+    }
+    assert_eq!(schema["properties"]["servers"]["additionalProperties"]["additionalProperties"], false);
+    assert!(schema["properties"]["listen"]["description"].is_string());
+}
+
+#[test]
+fn a_difference_names_what_changed_and_hides_what_is_hidden() {
+    let load = |text: &str| parse("durward.yaml", text, Path::new(".")).expect("a good configuration").settings;
+    let before = load("servers: { a: { command: run, env: { A: hunter2 } }, b: { url: https://b.example.com/mcp } }");
+    let after = load(
+        "servers: { a: { command: run, env: { A: hunter3 } }, c: { url: https://c.example.com/mcp, era: both } }\nbounds: { depth: 32 }",
+    );
+
+    let lines: Vec<_> = diff::between(&before, &after).iter().map(ToString::to_string).collect();
+
+    assert!(lines.contains(&"~ bounds.depth: 64 → 32".to_owned()), "{lines:#?}");
+    assert!(lines.contains(&"~ servers.a.env.A: changed, not shown".to_owned()), "{lines:#?}");
+    assert!(lines.contains(&"- servers.b.url: https://b.example.com/mcp".to_owned()), "{lines:#?}");
+    assert!(lines.contains(&"+ servers.c.era: both".to_owned()), "{lines:#?}");
+    assert!(!lines.concat().contains("hunter"), "{lines:#?}");
+    assert!(diff::between(&before, &before.clone()).is_empty());
+    assert!(!format!("{before:?}").contains("hunter"));
+}
+
+#[test]
+fn aliases_of_aliases_stay_bounded() {
+    let mut source = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
+    for level in 1..12 {
+        let below = format!("*a{}", level - 1);
+        writeln!(source, "a{level}: &a{level} [{}]", vec![below.as_str(); 10].join(", ")).expect("text");
+    }
+    let fault = tree::parse(&source).expect_err("it would be 10^12 nodes");
+    assert_eq!(fault.what, "the file is too large");
+    assert!(tree::parse(&"[".repeat(100_000)).is_err());
+    assert!(tree::parse(&"- ".repeat(100_000)).is_err());
+}
+
+#[test]
+fn any_text_is_read_or_refused() {
+    let (source, _) = complete();
+    for cut in (0..source.len()).step_by(7) {
+        let Some(text) = source.get(..cut) else { continue };
+        let _ = parse("durward.yaml", text, Path::new(CASES)).map_err(|report| report.render(true));
+    }
+    for text in [
+        "\u{0}",
+        "\u{feff}listen: x",
+        "ä: ö\n? [a]\n: b",
+        "{",
+        "&a *a",
+        "%YAML 1.2\n---\n",
+        "? a",
+        "--- |\n x\n...\n---",
+    ] {
+        let _ = parse("durward.yaml", text, Path::new(CASES)).map_err(|report| report.render(true));
+    }
+}
+
+#[test]
+fn paths_begin_at_the_folder_of_the_file() {
+    let loaded = load(&Path::new(CASES).join("01-complete.yaml")).expect("the complete case");
+    assert_eq!(loaded.settings.data, Path::new("tests/config/./state"));
+    assert_eq!(loaded.settings.policies.files, [Path::new("tests/config/policies/allow.json")]);
+    assert_eq!(loaded.policies.rule_count(), 1);
+    let Reach::Http { ca, .. } = &loaded.settings.servers["github"].reach else { panic!("it is reached over HTTP") };
+    assert_eq!(ca.as_deref(), Some(Path::new("tests/config/roots.pem")));
+    assert!(!veil::looks_secret("github-token"));
+}

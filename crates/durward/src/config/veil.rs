@@ -7,15 +7,57 @@ use super::tree::Span;
 
 /// How known keys begin.
 const PREFIXES: [&str; 34] = [
-    "ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_", "glpat-", "sk-", "sk_", "rk_", "pk_live_", "xox", "xapp-",
-    "AKIA", "ASIA", "AIza", "ya29.", "npm_", "pypi-", "hf_", "dop_v1_", "shpat_", "dapi", "hvs.", "hvb.", "SG.", "eyJ",
-    "dwk_", "dwa_", "key-", "AGE-SECRET-KEY-", "-----BEGIN", "whsec_", "gAAAA",
+    "ghp_",
+    "gho_",
+    "ghu_",
+    "ghs_",
+    "ghr_",
+    "github_pat_",
+    "glpat-",
+    "sk-",
+    "sk_",
+    "rk_",
+    "pk_live_",
+    "xox",
+    "xapp-",
+    "AKIA",
+    "ASIA",
+    "AIza",
+    "ya29.",
+    "npm_",
+    "pypi-",
+    "hf_",
+    "dop_v1_",
+    "shpat_",
+    "dapi",
+    "hvs.",
+    "hvb.",
+    "SG.",
+    "eyJ",
+    "dwk_",
+    "dwa_",
+    "key-",
+    "AGE-SECRET-KEY-",
+    "-----BEGIN",
+    "whsec_",
+    "gAAAA",
 ];
 
 /// Words in a key that say that its value is a secret.
 const TELLING: [&str; 13] = [
-    "password", "passwd", "passphrase", "pwd", "token", "secret", "apikey", "api_key", "api-key", "private", "bearer",
-    "authorization", "cookie",
+    "password",
+    "passwd",
+    "passphrase",
+    "pwd",
+    "token",
+    "secret",
+    "apikey",
+    "api_key",
+    "api-key",
+    "private",
+    "bearer",
+    "authorization",
+    "cookie",
 ];
 
 /// Whether `text` looks like a secret rather than like a name, a path or an address.
@@ -97,7 +139,11 @@ pub(super) fn cover(source: &str, marked: &[Span]) -> String {
     }
     source
         .char_indices()
-        .map(|(at, c)| if covered.get(at) == Some(&true) && c != '\n' { "*".repeat(c.len_utf8()) } else { c.to_string() })
+        .map(
+            |(at, c)| {
+                if covered.get(at) == Some(&true) && c != '\n' { "*".repeat(c.len_utf8()) } else { c.to_string() }
+            },
+        )
         .collect()
 }
 
@@ -138,7 +184,7 @@ fn words(source: &str) -> impl Iterator<Item = (usize, &str)> {
     source.split_inclusive(separator).map(move |piece| {
         let at = start;
         start += piece.len();
-        (at, piece.trim_end_matches(separator))
+        (at, piece.trim_end_matches(|c| separator(c) || c == ':'))
     })
 }
 
@@ -197,7 +243,8 @@ mod tests {
 
     #[test]
     fn a_text_that_cannot_be_read_hides_environments_and_telling_keys() {
-        let source = "servers:\n  x:\n    env:\n      A: canary\n    era: auto\npassword: canary\ny: { env: { B: canary } }\n";
+        let source =
+            "servers:\n  x:\n    env:\n      A: canary\n    era: auto\npassword: canary\ny: { env: { B: canary } }\n";
         let covered = cover(source, &suspicious_lines(source));
         assert!(!covered.contains("canary"), "{covered}");
         assert!(covered.contains("era: auto"), "{covered}");

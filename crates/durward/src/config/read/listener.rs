@@ -76,7 +76,9 @@ fn proxies(root: &Node, settings: &Settings, faults: &mut Faults) {
     let everyone = root.get("trusted_proxies").map(Node::each).unwrap_or_default().iter();
     for node in everyone.filter(|node| node.text().is_some_and(|text| text.ends_with("/0"))) {
         faults.push(
-            Fault::at(&node.span, "anyone could claim any address").because("this range is everyone").fix("name the proxies"),
+            Fault::at(&node.span, "anyone could claim any address")
+                .because("this range is everyone")
+                .fix("name the proxies"),
         );
     }
     if let Some(node) = root.get("public_url")
@@ -96,7 +98,8 @@ fn proxies(root: &Node, settings: &Settings, faults: &mut Faults) {
 fn names(root: &Node, faults: &mut Faults) {
     for node in root.get("origins").map(Node::each).unwrap_or_default() {
         let Some(text) = node.text() else { continue };
-        let good = Url::parse(text).is_ok_and(|url| url.origin().is_tuple() && url.origin().ascii_serialization() == text);
+        let good =
+            Url::parse(text).is_ok_and(|url| url.origin().is_tuple() && url.origin().ascii_serialization() == text);
         if !good && !text.contains("${") {
             let what = format!("{} is not an origin", veil::quote(text));
             faults.push(
@@ -110,7 +113,9 @@ fn names(root: &Node, faults: &mut Faults) {
         let good = text.parse::<http::uri::Authority>().is_ok_and(|authority| !authority.as_str().contains('@'));
         if (!good || text.contains('*')) && !text.contains("${") {
             let what = format!("{} is not a host", veil::quote(text));
-            faults.push(Fault::at(&node.span, what).fix("write a name and, where clients send one, a port: `mcp.example.com`"));
+            faults.push(
+                Fault::at(&node.span, what).fix("write a name and, where clients send one, a port: `mcp.example.com`"),
+            );
         }
     }
 }

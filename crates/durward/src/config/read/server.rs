@@ -6,10 +6,14 @@ use super::{
         quantity,
         settings::{Bounds, Credential, EraChoice, Hidden, Place, Reach, Server, ToolRule},
         tree::{Entry, Node},
+        veil,
     },
     duration, names, one_of, parsed, switch, text, texts, url,
 };
-use std::{net::IpAddr, path::Path};
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    path::Path,
+};
 use url::{Host, Url};
 use vocab::Class;
 
@@ -17,6 +21,9 @@ use vocab::Class;
 const HTTP_ONLY: [&str; 3] = ["internal", "ca", "headers"];
 /// Keys that only a command has.
 const COMMAND_ONLY: [&str; 4] = ["env", "directory", "shared", "memory"];
+/// Where clouds keep the credentials of their machines.
+const METADATA: [IpAddr; 2] =
+    [IpAddr::V4(Ipv4Addr::new(169, 254, 169, 254)), IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254))];
 /// Client headers that are never handed on, whatever the file says.
 const NEVER_HANDED_ON: [&str; 2] = ["authorization", "x-api-key"];
 
@@ -61,10 +68,29 @@ pub(super) fn read(entry: &Entry, base: &Path, bounds: &Bounds, faults: &mut Fau
 fn reach(node: &Node, base: &Path, faults: &mut Faults) -> Option<Reach> {
     if let Some(url) = url(node, "url") {
         let internal = switch(node, "internal");
-        if let Some(at) = node.get("url").filter(|_| !internal) {
-            public(at, &url, faults);
+        if let Some(at) = node.get("url") {
+            if metadata(&url) {
+                faults.push(
+                    Fault::at(&at.span, "this is a cloud's metadata service")
+                        .because("it hands out credentials and is never reached")
+                        .fix("name the server's own address"),
+                );
+            } else if !internal {
+                public(at, &url, faults);
+            }
+            query(at, &url, faults);
         }
         return Some(Reach::Http { url, internal, ca: text(node, "ca").map(|ca| base.join(ca)) });
+    }
+    for argument in node.get("command").map(Node::each).unwrap_or_default() {
+        if argument.text().is_some_and(veil::looks_secret) {
+            faults.push(
+                Fault::at(&argument.span, "this argument looks like a secret")
+                    .because("everyone on the machine can read it")
+                    .fix("store it with `durward secret set NAME` and write `credential: { env: VARIABLE, secret: NAME }`")
+                    .warning(),
+            );
+        }
     }
     let mut words = texts(node, "command").into_iter();
     Some(Reach::Command {
@@ -83,6 +109,16 @@ fn reach(node: &Node, base: &Path, faults: &mut Faults) -> Option<Reach> {
     })
 }
 
+/// Reports a secret that stands in the address.
+fn query(node: &Node, url: &Url, faults: &mut Faults) {
+    if let Some((name, _)) = url.query_pairs().find(|(name, value)| veil::tells(name) || veil::looks_secret(value)) {
+        faults.veiled.push(node.span.clone());
+        faults.push(Fault::at(&node.span, "this address carries a secret").because("it would stand in logs").fix(
+            format!("write `credential: {{ query: {name}, secret: NAME }}` and store it: `durward secret set NAME`"),
+        ));
+    }
+}
+
 /// Reports an address that only a server marked `internal` may have.
 fn public(node: &Node, url: &Url, faults: &mut Faults) {
     let private = match url.host() {
@@ -94,7 +130,8 @@ fn public(node: &Node, url: &Url, faults: &mut Faults) {
     let fault = if private {
         Fault::at(&node.span, "this address is private").because("not reached unless marked")
     } else if url.scheme() == "http" {
-        Fault::at(&node.span, "plain HTTP would carry calls and credentials in the clear").because("`http` on a public network")
+        Fault::at(&node.span, "plain HTTP would carry calls and credentials in the clear")
+            .because("`http` on a public network")
     } else {
         return;
     };
@@ -103,6 +140,16 @@ fn public(node: &Node, url: &Url, faults: &mut Faults) {
     } else {
         "write `https://…`, or, if the server is on a network of your own, add `internal: true`"
     }));
+}
+
+/// Whether this is where clouds keep the credentials of their machines.
+fn metadata(url: &Url) -> bool {
+    let address = match url.host() {
+        Some(Host::Ipv4(address)) => IpAddr::V4(address),
+        Some(Host::Ipv6(address)) => IpAddr::V6(address).to_canonical(),
+        Some(Host::Domain(_)) | None => return false,
+    };
+    METADATA.contains(&address)
 }
 
 fn private(address: IpAddr) -> bool {
@@ -124,6 +171,7 @@ fn credentials(server: &Node, faults: &mut Faults) -> Vec<Credential> {
     let mut credentials: Vec<Credential> = Vec::new();
     for node in server.get("credential").map(Node::each).unwrap_or_default() {
         if node.text().is_some() {
+            faults.veiled.push(node.span.clone());
             continue;
         }
         let why = "a credential goes to one place";
@@ -132,7 +180,8 @@ fn credentials(server: &Node, faults: &mut Faults) -> Vec<Credential> {
         }
         if let Some(secret) = node.entry("secret").filter(|_| node.entry("bearer").is_some()) {
             faults.push(
-                Fault::at(&secret.span, "`bearer` names the secret already").fix("remove `secret`, or write `header:` for another header"),
+                Fault::at(&secret.span, "`bearer` names the secret already")
+                    .fix("remove `secret`, or write `header:` for another header"),
             );
         }
         if node.entry("bearer").is_none() && node.entry("secret").is_none() {
@@ -150,7 +199,10 @@ fn credentials(server: &Node, faults: &mut Faults) -> Vec<Credential> {
             let (what, fix) = if command {
                 ("a command takes secrets from its environment", "write `{ env: VARIABLE, secret: NAME }`")
             } else {
-                ("a server over HTTP has no environment", "write `{ bearer: NAME }` or `{ header: NAME, secret: NAME }`")
+                (
+                    "a server over HTTP has no environment",
+                    "write `{ bearer: NAME }` or `{ header: NAME, secret: NAME }`",
+                )
             };
             faults.push(Fault::at(&entry.span, what).fix(fix));
         }
@@ -170,9 +222,14 @@ fn credentials(server: &Node, faults: &mut Faults) -> Vec<Credential> {
             Place::Header(name) => Some(name.clone()),
             Place::Query(_) | Place::Env(_) => None,
         };
-        if credentials.iter().any(|other| other.place == place || header(&place).is_some_and(|h| header(&other.place) == Some(h))) {
+        if credentials
+            .iter()
+            .any(|other| other.place == place || header(&place).is_some_and(|h| header(&other.place) == Some(h)))
+        {
             faults.push(
-                Fault::at(&node.span, "two credentials go to the same place").because("this is the second").fix("keep one"),
+                Fault::at(&node.span, "two credentials go to the same place")
+                    .because("this is the second")
+                    .fix("keep one"),
             );
         }
         let plain_variable = match &place {
@@ -191,11 +248,14 @@ fn credentials(server: &Node, faults: &mut Faults) -> Vec<Credential> {
         }
     }
     for entry in server.get("env").map(Node::entries).unwrap_or_default() {
-        if entry.node.text().is_some_and(super::super::veil::looks_secret) {
+        if entry.node.text().is_some_and(veil::looks_secret) {
             faults.push(
                 Fault::at(&entry.node.span, format!("the value of `{}` looks like a secret", entry.key))
                     .because("secrets belong into the vault")
-                    .fix(format!("write `credential: {{ env: {}, secret: NAME }}` and store it: `durward secret set NAME`", entry.key)),
+                    .fix(format!(
+                        "write `credential: {{ env: {}, secret: NAME }}` and store it: `durward secret set NAME`",
+                        entry.key
+                    )),
             );
         }
     }
@@ -257,5 +317,7 @@ fn tools(node: &Node, faults: &mut Faults) -> Vec<ToolRule> {
 }
 
 fn class(text: &str) -> Option<Class> {
-    [Class::Read, Class::Write, Class::Destructive, Class::Unclassified].into_iter().find(|class| class.as_str() == text)
+    [Class::Read, Class::Write, Class::Destructive, Class::Unclassified]
+        .into_iter()
+        .find(|class| class.as_str() == text)
 }

@@ -1,0 +1,181 @@
+//! The command line: every command, its arguments and its help.
+//!
+//! Structure and words only. Reads no file, does nothing. No argument ever takes a secret: values come from stdin or
+//! a prompt.
+
+mod admin;
+mod agent;
+mod audit;
+mod policy;
+mod secret;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use admin::{AdminCommand, AdminKeyCommand, AdminRole};
+pub(crate) use agent::{AgentCommand, AgentKeyCommand};
+pub(crate) use audit::{AuditCommand, Filter, Outcome};
+pub(crate) use policy::{PolicyCommand, Question};
+pub(crate) use secret::SecretCommand;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::{path::PathBuf, process::ExitCode};
+
+/// What a command ends with. Printed in the help; scripts rely on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Exit {
+    /// Done.
+    Done = 0,
+    /// A check failed, a call would be refused, or something went wrong.
+    Failed = 1,
+    /// The command line is wrong.
+    Usage = 2,
+    /// The gateway cannot be reached, or another process holds the data directory.
+    Unreachable = 3,
+    /// The log does not verify.
+    Broken = 4,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        // The discriminants are the documented codes.
+        Self::from(exit as u8)
+    }
+}
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  done
+  1  failed: a check found errors, a call would be refused, or something went wrong
+  2  the command line is wrong
+  3  the gateway cannot be reached, or another process holds the data directory
+  4  the log does not verify";
+
+const EXAMPLES: &str = "\
+Examples:
+  durward demo                                 see it work, with everything built in
+  durward init && durward up                   write a configuration to start from, and start
+  durward agent key create ci --expires 90d    issue a key; it is shown once
+  durward policy explain --agent ci --tool files/delete_file
+  durward audit verify
+
+Exit codes:
+  0  done
+  1  failed: a check found errors, a call would be refused, or something went wrong
+  2  the command line is wrong
+  3  the gateway cannot be reached, or another process holds the data directory
+  4  the log does not verify";
+
+/// The one door between AI agents and the tools they use.
+///
+/// Every call is identified, limited, screened, authorized, given its credentials, forwarded, screened again, and
+/// written into a log that nobody can quietly change.
+#[derive(Debug, Parser)]
+#[command(name = "durward", version, after_help = EXAMPLES, propagate_version = true, max_term_width = 100)]
+pub(crate) struct Cli {
+    /// Options of every command.
+    #[command(flatten)]
+    pub(crate) shared: Shared,
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Options of every command.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Everywhere")]
+pub(crate) struct Shared {
+    /// The configuration; durward.yaml in this folder unless given.
+    #[arg(long, global = true, value_name = "FILE", env = "DURWARD_CONFIG")]
+    pub(crate) config: Option<PathBuf>,
+    /// The data directory; what the configuration says unless given.
+    #[arg(long, global = true, value_name = "DIR", env = "DURWARD_DATA")]
+    pub(crate) data: Option<PathBuf>,
+    /// How results are printed. Talk goes to stderr.
+    #[arg(long, global = true, value_enum, default_value_t)]
+    pub(crate) output: Output,
+}
+
+/// How results are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub(crate) enum Output {
+    /// For people.
+    #[default]
+    Table,
+    /// For programs: one JSON value, or one a line where results stream.
+    Json,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Play a short tour through a real gateway with demo servers, then stay up.
+    #[command(after_help = "Ends with 0 only if every step of the tour did what it says.")]
+    Demo {
+        /// End after the tour.
+        #[arg(long)]
+        once: bool,
+    },
+    /// Start the gateway.
+    #[command(after_help = "Without a configuration it starts empty and says what to do next.\n\
+        SIGHUP and changed files reload; SIGTERM lets calls in flight end first.")]
+    Up,
+    /// Write a configuration and a policy to start from.
+    #[command(after_help = "Overwrites nothing. Exit code 1 if a file is already there.")]
+    Init {
+        /// The folder to write into.
+        #[arg(default_value = ".")]
+        folder: PathBuf,
+    },
+    /// Say everything that is wrong with the configuration and its policies.
+    #[command(
+        after_help = "Starts nothing and changes nothing. Exit code 1 if there are errors; warnings alone leave it at 0."
+    )]
+    Check,
+    /// Show the configuration as it is understood, or its schema.
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Agents and their keys.
+    #[command(subcommand)]
+    Agent(AgentCommand),
+    /// Upstream servers.
+    #[command(subcommand)]
+    Server(ServerCommand),
+    /// Secrets in the vault.
+    #[command(subcommand)]
+    Secret(SecretCommand),
+    /// Policies: check, test, explain.
+    #[command(subcommand)]
+    Policy(PolicyCommand),
+    /// The log: read it, verify it, prove what is in it.
+    #[command(subcommand)]
+    Audit(AuditCommand),
+    /// Keys of the management API.
+    #[command(subcommand)]
+    Admin(AdminCommand),
+    /// Print a completion script.
+    #[command(after_help = "Example:\n  durward completions bash > /etc/bash_completion.d/durward")]
+    Completions {
+        /// The shell it is for.
+        shell: clap_complete::Shell,
+    },
+}
+
+/// `durward config`
+#[derive(Debug, Subcommand)]
+#[command(after_help = EXIT_CODES)]
+pub(crate) enum ConfigCommand {
+    /// Print the JSON Schema of the configuration.
+    #[command(after_help = "Example:\n  durward config schema > durward.schema.json\n\
+        and as the first line of durward.yaml:\n  # yaml-language-server: $schema=durward.schema.json")]
+    Schema,
+    /// Print the configuration as it is understood, defaults filled in. Plain variables of commands are hidden.
+    Show,
+}
+
+/// `durward server`
+#[derive(Debug, Subcommand)]
+#[command(after_help = EXIT_CODES)]
+pub(crate) enum ServerCommand {
+    /// List servers: how they are reached, their state, what keeps any of their tools from being called.
+    List,
+}
