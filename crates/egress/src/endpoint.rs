@@ -8,8 +8,9 @@ use crate::{
 use http::{HeaderValue, Uri};
 use rustls::{ClientConfig, pki_types::ServerName};
 use std::{
-    fmt,
+    fmt, io,
     net::IpAddr,
+    path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -19,7 +20,25 @@ use url::{Host, Url};
 
 /// Why a URL cannot be dialled.
 #[derive(Debug, thiserror::Error)]
-pub enum EndpointError {
+pub enum EndpointFault {
+    /// Not a URL.
+    #[error("`{text}` is not a URL such as https://example.com/mcp")]
+    Url {
+        /// The text, without what may be a credential.
+        text: String,
+        /// What is wrong with it.
+        #[source]
+        cause: url::ParseError,
+    },
+    /// The file of trusted certificates cannot be read.
+    #[error("cannot read the trusted certificates in {}", .path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        cause: io::Error,
+    },
     /// Neither `http` nor `https`.
     #[error("`{0}` is not a scheme that can be dialled; use https")]
     Scheme(String),
@@ -87,24 +106,37 @@ pub(crate) struct Secure {
 }
 
 impl Endpoint {
-    /// Parses a URL. `internal` opens private addresses and plain HTTP; `roots` replaces whom TLS trusts.
-    pub fn new(url: &Url, internal: bool, roots: Option<&Roots>) -> Result<Self, EndpointError> {
+    /// Parses a URL as it is configured, and reads the file of trusted certificates that replaces the system's.
+    pub fn parse(text: &str, internal: bool, ca: Option<&Path>) -> Result<Self, EndpointFault> {
+        let url = Url::parse(text).map_err(|cause| EndpointFault::Url { text: veil(text), cause })?;
+        let roots = match ca {
+            None => None,
+            Some(path) => {
+                let pem = std::fs::read(path).map_err(|cause| EndpointFault::File { path: path.to_owned(), cause })?;
+                Some(Roots::from_pem(&pem).map_err(EndpointFault::Roots)?)
+            }
+        };
+        Self::new(&url, internal, roots.as_ref())
+    }
+
+    /// Takes a URL. `internal` opens private addresses and plain HTTP; `roots` replaces whom TLS trusts.
+    pub fn new(url: &Url, internal: bool, roots: Option<&Roots>) -> Result<Self, EndpointFault> {
         static NEXT: AtomicU64 = AtomicU64::new(1);
-        let host = url.host().ok_or(EndpointError::Host)?;
+        let host = url.host().ok_or(EndpointFault::Host)?;
         let https = match url.scheme() {
             "https" => true,
             "http" => false,
-            other => return Err(EndpointError::Scheme(other.to_owned())),
+            other => return Err(EndpointFault::Scheme(other.to_owned())),
         };
         if !url.username().is_empty() || url.password().is_some() {
-            return Err(EndpointError::UserInfo);
+            return Err(EndpointFault::UserInfo);
         }
         if url.fragment().is_some() {
-            return Err(EndpointError::Fragment);
+            return Err(EndpointFault::Fragment);
         }
-        let port = url.port_or_known_default().filter(|port| *port != 0).ok_or(EndpointError::Port)?;
+        let port = url.port_or_known_default().filter(|port| *port != 0).ok_or(EndpointFault::Port)?;
         let address = match host {
-            Host::Domain("") => return Err(EndpointError::Host),
+            Host::Domain("") => return Err(EndpointFault::Host),
             Host::Domain(_) => Address::Name,
             Host::Ipv4(address) => Address::Literal(address.into()),
             Host::Ipv6(address) => Address::Literal(address.into()),
@@ -112,14 +144,14 @@ impl Endpoint {
         if let Address::Literal(address) = address
             && let Some(what) = address::judge(address).blocked(internal)
         {
-            return Err(EndpointError::Blocked { address, what, internal });
+            return Err(EndpointFault::Blocked { address, what, internal });
         }
         let host = host.to_string();
         if !https && !internal {
-            return Err(EndpointError::PlainHttp(host));
+            return Err(EndpointFault::PlainHttp(host));
         }
         let secure = if https {
-            let client = roots.map(Roots::client).transpose().map_err(EndpointError::Roots)?;
+            let client = roots.map(Roots::client).transpose().map_err(EndpointFault::Roots)?;
             Some(Secure { name: server_name(&address, &host)?, client })
         } else {
             None
@@ -136,8 +168,8 @@ impl Endpoint {
             secure,
             internal,
             host: host.into_boxed_str(),
-            authority: HeaderValue::try_from(authority).map_err(|_| EndpointError::Host)?,
-            uri: Uri::builder().path_and_query(target(url)).build().map_err(EndpointError::Path)?,
+            authority: HeaderValue::try_from(authority).map_err(|_| EndpointFault::Host)?,
+            uri: Uri::builder().path_and_query(target(url)).build().map_err(EndpointFault::Path)?,
         })
     }
 
@@ -175,6 +207,15 @@ impl fmt::Debug for Endpoint {
     }
 }
 
+/// What of an unreadable URL may be shown: nothing before `@`, nothing after `?`.
+fn veil(text: &str) -> String {
+    let shown = text.split(['?', '#']).next().unwrap_or_default();
+    match shown.rsplit_once('@') {
+        Some((_, host)) => format!("…@{host}"),
+        None => shown.to_owned(),
+    }
+}
+
 fn target(url: &Url) -> String {
     match url.query() {
         Some(query) => format!("{}?{query}", url.path()),
@@ -182,10 +223,10 @@ fn target(url: &Url) -> String {
     }
 }
 
-fn server_name(address: &Address, host: &str) -> Result<ServerName<'static>, EndpointError> {
+fn server_name(address: &Address, host: &str) -> Result<ServerName<'static>, EndpointFault> {
     match address {
         Address::Literal(address) => Ok(ServerName::IpAddress((*address).into())),
         // Certificates name no trailing dot.
-        Address::Name => ServerName::try_from(host.trim_end_matches('.').to_owned()).map_err(|_| EndpointError::Host),
+        Address::Name => ServerName::try_from(host.trim_end_matches('.').to_owned()).map_err(|_| EndpointFault::Host),
     }
 }

@@ -116,7 +116,7 @@ pub enum EgressFault {
     },
     /// The URL is not one that may be dialled.
     #[error("the URL cannot be used")]
-    Endpoint(#[from] crate::EndpointError),
+    Endpoint(#[from] crate::EndpointFault),
 }
 
 impl EgressFault {

@@ -18,7 +18,7 @@ mod tls;
 
 pub use body::Body;
 pub use connect::{Egress, Settings};
-pub use endpoint::{Endpoint, EndpointError};
+pub use endpoint::{Endpoint, EndpointFault};
 pub use fault::{EgressFault, Phase};
 pub use resolve::{FixedNames, Resolver};
 pub use tls::{Roots, TlsError};

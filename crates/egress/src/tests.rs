@@ -1,6 +1,6 @@
 //! Real sockets, scripted names: what is dialled, what is refused, what is reused.
 
-use crate::{Egress, EgressFault, Endpoint, EndpointError, FixedNames, Phase, Resolver, Roots, Settings};
+use crate::{Egress, EgressFault, Endpoint, EndpointFault, FixedNames, Phase, Resolver, Roots, Settings};
 use bytes::Bytes;
 use http::{HeaderValue, Request, StatusCode};
 use http_body_util::{BodyExt, Full};
@@ -146,14 +146,14 @@ fn no_spelling_of_a_private_address_passes() {
     for host in hosts.split_whitespace() {
         let url: Url = format!("https://{host}/").parse().unwrap();
         let refused = Endpoint::new(&url, false, None);
-        assert!(matches!(refused, Err(EndpointError::Blocked { internal: false, .. })), "{host} gave {refused:?}");
+        assert!(matches!(refused, Err(EndpointFault::Blocked { internal: false, .. })), "{host} gave {refused:?}");
     }
     for host in "169.254.169.254 2852039166 [::ffff:a9fe:a9fe] [64:ff9b::a9fe:a9fe] [2002:a9fe:a9fe::] [fd00:ec2::254]"
         .split_whitespace()
     {
         let url: Url = format!("https://{host}/").parse().unwrap();
         let refused = Endpoint::new(&url, true, None);
-        assert!(matches!(refused, Err(EndpointError::Blocked { internal: true, .. })), "{host} gave {refused:?}");
+        assert!(matches!(refused, Err(EndpointFault::Blocked { internal: true, .. })), "{host} gave {refused:?}");
     }
 }
 
@@ -167,6 +167,18 @@ fn what_a_url_must_not_carry_is_named() {
     assert!(refused("http://example.com/").contains("internal: true"));
     assert!(refused("ftp://example.com/").contains("`ftp`"));
     assert!(refused("https://127.0.0.1/").contains("a loopback address; mark the server `internal: true`"));
+}
+
+#[test]
+fn what_is_no_url_shows_no_credential() {
+    let refused = |text: &str| Endpoint::parse(text, false, None).unwrap_err().to_string();
+    assert_eq!(
+        refused("https://me:canary@host:x/?k=canary"),
+        "`…@host:x/` is not a URL such as https://example.com/mcp"
+    );
+    assert!(refused("example.com").contains("`example.com` is not a URL"));
+    let missing = Endpoint::parse("https://example.com", false, Some("/nowhere/ca.pem".as_ref())).unwrap_err();
+    assert_eq!(missing.to_string(), "cannot read the trusted certificates in /nowhere/ca.pem");
 }
 
 #[test]
@@ -382,7 +394,7 @@ async fn a_fetch_is_bounded() {
     let fault = egress.fetch(&url, true, 1, SOON).await.unwrap_err();
     assert!(matches!(fault, EgressFault::TooLarge { limit: 1, .. }), "{fault:?}");
     let fault = egress.fetch(&url, false, 2, SOON).await.unwrap_err();
-    assert!(matches!(fault, EgressFault::Endpoint(EndpointError::Blocked { .. })), "{fault:?}");
+    assert!(matches!(fault, EgressFault::Endpoint(EndpointFault::Blocked { .. })), "{fault:?}");
 }
 
 /// A certificate authority, and a server that it vouches for under one name.
