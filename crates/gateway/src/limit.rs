@@ -11,10 +11,6 @@ mod table;
 mod tests;
 
 use bucket::{Taken, Terms};
-use http::{
-    HeaderName, HeaderValue,
-    header::{InvalidHeaderValue, RETRY_AFTER},
-};
 use pattern::Pattern;
 use std::{fmt, net::IpAddr, sync::Arc, time::Duration};
 use table::{Key, Of, Table};
@@ -134,17 +130,13 @@ pub struct Limited {
 }
 
 impl Limited {
-    /// `RateLimit`, `RateLimit-Policy` (draft-ietf-httpapi-ratelimit-headers) and `Retry-After`.
-    pub fn headers(&self) -> Result<[(HeaderName, HeaderValue); 3], InvalidHeaderValue> {
-        let (rule, wait) = (&self.rule, seconds(self.retry_in));
-        let window = seconds(self.window);
-        let state = format!("\"{rule}\";r={};t={wait}", self.remaining);
-        let policy = format!("\"{rule}\";q={};w={window}", self.limit);
-        Ok([
-            (HeaderName::from_static("ratelimit"), HeaderValue::try_from(state)?),
-            (HeaderName::from_static("ratelimit-policy"), HeaderValue::try_from(policy)?),
-            (RETRY_AFTER, HeaderValue::from(wait)),
-        ])
+    /// Names and values of `RateLimit-Policy` and `RateLimit` (draft-ietf-httpapi-ratelimit-headers).
+    pub fn headers(&self) -> [(&'static str, String); 2] {
+        let (rule, wait, window) = (&self.rule, seconds(self.retry_in), seconds(self.window));
+        [
+            ("ratelimit-policy", format!("\"{rule}\";q={};w={window}", self.limit)),
+            ("ratelimit", format!("\"{rule}\";r={};t={wait}", self.remaining)),
+        ]
     }
 
     fn allowed(&self) -> String {

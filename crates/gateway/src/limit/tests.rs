@@ -213,11 +213,8 @@ fn a_refusal_tells_machines_when_to_come_back() {
     assert_eq!(limited.retry_in, Duration::from_millis(5500));
     assert_eq!((limited.remaining, limited.reset), (0, Duration::from_millis(59_500)));
     assert_eq!(limited.to_string(), "limits[0] allows 10 per minute, 10 at once; try again in 6 s");
-    let headers = limited.headers().unwrap().map(|(name, value)| format!("{name}: {}", value.to_str().unwrap()));
-    assert_eq!(
-        headers,
-        ["ratelimit: \"limits[0]\";r=0;t=6", "ratelimit-policy: \"limits[0]\";q=10;w=60", "retry-after: 6"]
-    );
+    let headers = limited.headers().map(|(name, value)| format!("{name}: {value}"));
+    assert_eq!(headers, ["ratelimit-policy: \"limits[0]\";q=10;w=60", "ratelimit: \"limits[0]\";r=0;t=6"]);
 }
 
 #[test]
