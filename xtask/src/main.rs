@@ -13,7 +13,10 @@ mod world;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 use step::Plan;
 
 #[derive(Parser)]
@@ -45,9 +48,9 @@ enum Chore {
     },
 }
 
-fn main() -> Result<()> {
+fn main() -> ExitCode {
     let root = root();
-    match Arguments::parse().chore {
+    let done = match Arguments::parse().chore {
         Chore::Test => test(&root),
         Chore::Quick => quick(&root),
         Chore::Tidy => tidy::run(&root),
@@ -55,6 +58,13 @@ fn main() -> Result<()> {
         Chore::Conformance(options) => conformance::run(&root, &options),
         Chore::Strangers(options) => strangers::run(&root, &options),
         Chore::Bench { rest } => bench(&root, &rest),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("\nerror: {error:#}");
+            ExitCode::FAILURE
+        }
     }
 }
 

@@ -55,6 +55,12 @@ impl Rows {
         (!failed.is_empty()).then(|| failed.join("; "))
     }
 
+    /// The rows that say good or bad, without those that only log.
+    pub(super) fn judged(&self) -> Self {
+        let judged = self.0.iter().filter(|(row, _)| row.2 != "INFO");
+        Self(judged.map(|(row, count)| (row.clone(), *count)).collect())
+    }
+
     /// Totals by status.
     pub(super) fn summary(&self) -> String {
         let mut totals = BTreeMap::<&str, usize>::new();

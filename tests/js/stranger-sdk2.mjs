@@ -1,0 +1,60 @@
+// The official TypeScript SDK, version 2, in both eras where the server has both.
+//
+//   node stranger-sdk2.mjs URL fixture|everything|files
+
+import { Client, StreamableHTTPClientTransport } from '@modelcontextprotocol/client';
+
+import { tell } from './stranger.mjs';
+
+const [url, what] = process.argv.slice(2);
+
+async function open(mode) {
+  const client = new Client(
+    { name: 'stranger-sdk2', version: '1.0.0' },
+    {
+      capabilities: { elicitation: { form: {} }, sampling: {}, roots: {} },
+      versionNegotiation: { mode },
+    },
+  );
+  client.setRequestHandler('elicitation/create', ({ params }) => ({
+    action: 'accept',
+    content: Object.fromEntries(Object.keys(params.requestedSchema.properties).map((name) => [name, 'Ada'])),
+  }));
+  client.setRequestHandler('sampling/createMessage', () => ({
+    model: 'none',
+    role: 'assistant',
+    content: { type: 'text', text: 'Yes, Ada' },
+  }));
+  client.setRequestHandler('roots/list', () => ({ roots: [] }));
+  const transport = new StreamableHTTPClientTransport(new URL(url));
+  await client.connect(transport);
+  const era = client.getProtocolEra();
+  return {
+    era,
+    tools: async () => (await client.listTools()).tools,
+    call: (name, given = {}, options) => client.callTool({ name, arguments: given }, options),
+    prompts: async () => (await client.listPrompts()).prompts,
+    prompt: (name, given) => client.getPrompt({ name, arguments: given }),
+    complete: (name, argument, value) =>
+      client.complete({ ref: { type: 'ref/prompt', name }, argument: { name: argument, value } }),
+    resources: async () => (await client.listResources()).resources,
+    templates: async () => (await client.listResourceTemplates()).resourceTemplates,
+    read: (uri) => client.readResource({ uri }),
+    toolsChange: async () => {
+      const changed = new Promise((resolve) =>
+        client.setNotificationHandler('notifications/tools/list_changed', resolve),
+      );
+      if (era === 'modern') await client.listen({ toolsListChanged: true });
+      // Wrapped, or whoever awaits this would wait for the change itself.
+      return { changed };
+    },
+    close: async () => {
+      if (era === 'legacy') await transport.terminateSession();
+      await client.close();
+    },
+  };
+}
+
+const openers = { legacy: () => open('legacy') };
+if (what === 'fixture') openers.modern = () => open({ pin: '2026-07-28' });
+await tell(openers, what);
