@@ -12,6 +12,7 @@ mod tree;
 pub(crate) mod diff;
 pub(crate) mod schema;
 pub(crate) mod settings;
+pub(crate) mod show;
 
 mod fault;
 mod key;

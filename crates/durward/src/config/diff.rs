@@ -2,7 +2,7 @@
 
 use super::{
     settings::{Reach, Settings},
-    veil,
+    show::{HIDDEN, show},
 };
 use serde_json::Value;
 use std::{collections::BTreeMap, fmt};
@@ -66,14 +66,10 @@ fn hidden(before: &Settings, after: &Settings) -> Vec<Change> {
     changes
 }
 
-const HIDDEN: &str = "[hidden]";
-
 /// Every value by its path.
 fn lines(settings: &Settings) -> BTreeMap<String, String> {
     let mut lines = BTreeMap::new();
-    if let Ok(value) = serde_json::to_value(settings) {
-        flatten("", &value, &mut lines);
-    }
+    flatten("", &show(settings), &mut lines);
     lines
 }
 
@@ -105,7 +101,6 @@ fn flatten(path: &str, value: &Value, lines: &mut BTreeMap<String, String>) {
 
 fn leaf(value: &Value) -> String {
     match value {
-        Value::String(text) if veil::looks_secret(text) => HIDDEN.to_owned(),
         Value::String(text) => text.clone(),
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => value.to_string(),
     }

@@ -45,7 +45,7 @@ pub(crate) fn find(named: Option<&Path>) -> Option<PathBuf> {
 /// What holds without a file, with `data` as the data directory.
 pub(crate) fn without_file(data: PathBuf) -> Result<Loaded, Report> {
     let faults = Faults::default();
-    finish(faults, Settings::empty(data), Vec::new(), Text::new("the built-in configuration", ""))
+    finish(faults, Settings::empty(data), &[], Text::new("the built-in configuration", ""))
 }
 
 /// Reads the file at `path`, and the policies it names.
@@ -89,21 +89,21 @@ pub(super) fn parse(shown: &str, source: &str, base: &Path) -> Result<Loaded, Re
     let mut settings = read(&root, base, &mut faults);
     files(&root, &settings, base, &mut faults);
     let sources = policies(&root, base, &mut settings, &mut faults);
-    finish(faults, settings, sources, Text::new(shown, source))
+    finish(faults, settings, &sources, Text::new(shown, source))
 }
 
 /// Compiles the policies and ends.
-fn finish(mut faults: Faults, settings: Settings, sources: Vec<Source>, text: Text) -> Result<Loaded, Report> {
-    let policies = match Policies::compile(&sources) {
+fn finish(mut faults: Faults, settings: Settings, sources: &[Source], text: Text) -> Result<Loaded, Report> {
+    let policies = match Policies::compile(sources) {
         Ok(policies) => {
             for warning in policies.warnings() {
-                faults.push(policy_warning(warning, &sources));
+                faults.push(policy_warning(warning, sources));
             }
             Some(policies)
         }
         Err(found) => {
             for fault in &found {
-                faults.push(policy_fault(fault, &sources));
+                faults.push(policy_fault(fault, sources));
             }
             None
         }
@@ -127,10 +127,10 @@ fn policies(root: &Node, base: &Path, settings: &mut Settings, faults: &mut Faul
         patterns.push(pattern.to_owned());
         match pattern::expand(base, pattern) {
             Ok(found) if found.is_empty() => {
+                let base = base.display();
                 faults.push(Fault::at(&node.span, "no policy matches this").because("no such file").fix(format!(
-                    "paths begin at the folder of this file, {}; `*.test.json` and `*.test.yaml` are test cases",
-                    base.display()
-                )))
+                    "paths begin at the folder of this file, {base}; `*.test.json` and `*.test.yaml` are test cases"
+                )));
             }
             Ok(found) => files.extend(found),
             Err(why) => faults.push(Fault::at(&node.span, "this is no pattern of files").because(why)),

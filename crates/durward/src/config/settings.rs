@@ -231,7 +231,7 @@ pub(crate) struct Issuer {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Jwks {
-    /// OpenID Connect discovery at the issuer's URL.
+    /// Discovery at the issuer's URL.
     Discovery,
     /// This URL.
     Url(#[serde(serialize_with = "text")] Url),
@@ -521,8 +521,8 @@ impl Default for Bounds {
             body: 4 << 20,
             answer: 16 << 20,
             depth: 64,
-            deadline: Duration::from_secs(60),
-            stream_idle: Duration::from_secs(300),
+            deadline: Duration::from_mins(1),
+            stream_idle: Duration::from_mins(5),
             sessions_per_principal: 64,
             children: 64,
         }
@@ -537,6 +537,7 @@ fn text<T: fmt::Display, S: Serializer>(value: &T, serializer: S) -> Result<S::O
     serializer.collect_str(value)
 }
 
+#[expect(clippy::ref_option, reason = "serde hands over a reference to the field")]
 fn optional_text<T: fmt::Display, S: Serializer>(value: &Option<T>, serializer: S) -> Result<S::Ok, S::Error> {
     match value {
         Some(value) => serializer.collect_str(value),

@@ -20,6 +20,10 @@ pub(super) fn check(node: &Node, shape: &Shape, path: &str, faults: &mut Faults)
         Shape::List(inner) => list(node, inner, path, faults),
         Shape::Some(inner) => match &node.value {
             Value::List(_) => list(node, inner, path, faults),
+            Value::Table(_) if !matches!(inner, Shape::Table(_)) => {
+                hide(node, faults);
+                faults.push(wrong_type(node, "a text or a list", path));
+            }
             Value::Null | Value::Scalar { .. } | Value::Table(_) => check(node, inner, path, faults),
         },
         Shape::Hidden => {
@@ -299,13 +303,12 @@ fn name(word: Word, text: &str) -> Result<(), String> {
                 Err("a variable's name has letters, digits and `_`, and does not begin with a digit".to_owned())
             }
         }
-        Word::Glob => glob(text),
         Word::Target if !text.contains('/') => Err(format!(
             "write `server/name` as a glob: `{}/*` for a server, `*/{}` for a tool",
             shown(text),
             shown(text)
         )),
-        Word::Target => glob(text),
+        Word::Glob | Word::Target => glob(text),
     }
 }
 
@@ -366,13 +369,11 @@ fn unknown(entry: &Entry, keys: &'static [Key], near: Option<&str>, path: &str) 
     if entry.key == "<<" {
         return fault.because("merging tables is not supported").fix("repeat the keys");
     }
-    match near {
-        Some(near) => fault.because(format!("did you mean `{near}`?")).fix(format!("write `{near}`")),
-        None => {
-            let names: Vec<_> = keys.iter().map(|key| key.name).collect();
-            fault.because("nothing reads this").fix(format!("known here are {}", quoted_list(&names)))
-        }
+    if let Some(near) = near {
+        return fault.because(format!("did you mean `{near}`?")).fix(format!("write `{near}`"));
     }
+    let names: Vec<_> = keys.iter().map(|key| key.name).collect();
+    fault.because("nothing reads this").fix(format!("known here are {}", quoted_list(&names)))
 }
 
 fn empty(entry: &Entry, key: &Key, faults: &mut Faults) {

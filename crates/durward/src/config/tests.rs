@@ -56,7 +56,7 @@ fn every_case_is_reported_as_written_down() {
         match fs::read_to_string(&expected) {
             Ok(text) if text == seen => {}
             Ok(text) => {
-                writeln!(wrong, "=== {}\n--- expected\n{text}\n--- seen\n{seen}", path.display()).expect("text")
+                writeln!(wrong, "=== {}\n--- expected\n{text}\n--- seen\n{seen}", path.display()).expect("text");
             }
             Err(_) => {
                 fs::write(&expected, &seen).expect("a writable folder");
@@ -220,7 +220,7 @@ fn aliases_of_aliases_stay_bounded() {
     let mut source = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
     for level in 1..12 {
         let below = format!("*a{}", level - 1);
-        writeln!(source, "a{level}: &a{level} [{}]", vec![below.as_str(); 10].join(", ")).expect("text");
+        writeln!(source, "a{level}: &a{level} [{}]", [below.as_str(); 10].join(", ")).expect("text");
     }
     let fault = tree::parse(&source).expect_err("it would be 10^12 nodes");
     assert_eq!(fault.what, "the file is too large");
@@ -234,6 +234,13 @@ fn any_text_is_read_or_refused() {
     for cut in (0..source.len()).step_by(7) {
         let Some(text) = source.get(..cut) else { continue };
         let _ = parse("durward.yaml", text, Path::new(CASES)).map_err(|report| report.render(true));
+    }
+    for at in (0..source.len()).step_by(11).filter(|at| source.is_char_boundary(*at)) {
+        for insert in ["{", "]", ":", "\n", "*", "&a ", "'", "\u{0}", "- ", "ä", "|\n", "? ", "!x "] {
+            let mut text = source.clone();
+            text.insert_str(at, insert);
+            let _ = parse("durward.yaml", &text, Path::new(CASES)).map_err(|report| report.render(true));
+        }
     }
     for text in [
         "\u{0}",

@@ -116,7 +116,7 @@ impl Node {
 /// Reads one document.
 pub(super) fn parse(source: &str) -> Result<Node, Syntax> {
     let limits: Options = options! { flow_nesting_limit: 32, block_nesting_limit: 32 };
-    let mut builder = Builder { end: source.len(), ..Builder::default() };
+    let mut builder = Builder::default();
     for next in Parser::new_from_str_with_options(source, limits) {
         let (event, span) = next.map_err(|fault| {
             let at = fault.marker().byte_offset().unwrap_or(source.len()).min(source.len());
@@ -145,7 +145,6 @@ struct Builder {
     root: Option<Node>,
     documents: usize,
     nodes: usize,
-    end: usize,
 }
 
 /// A list or table that has not ended yet.

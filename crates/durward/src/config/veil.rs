@@ -161,7 +161,7 @@ pub(super) fn suspicious_lines(source: &str) -> Vec<Span> {
         let mut from = 0;
         while let Some(colon) = line.get(from..).and_then(|rest| rest.find(':')).map(|found| from + found) {
             let key = line.get(from..colon).unwrap_or_default();
-            let key = key.rsplit(|c: char| matches!(c, ' ' | '{' | ',' | '\t')).next().unwrap_or_default();
+            let key = key.rsplit([' ', '{', ',', '\t']).next().unwrap_or_default();
             let key = key.trim_matches(|c| matches!(c, '"' | '\''));
             if inside.is_some() || tells(key) || key == "env" {
                 marked.push(start + colon + 1..start + line.trim_end().len().max(colon + 1));
@@ -234,7 +234,7 @@ mod tests {
     fn covering_keeps_every_place() {
         let source = "a: ghp_16C7e42F292c6912E7710c838347Ae178B4a # ä\nb: https://me:pass@example.com/x\nc: hunter2\n";
         let hunter = source.find("hunter2").expect("it is there");
-        let covered = cover(source, &[hunter..hunter + 7]);
+        let covered = cover(source, std::slice::from_ref(&(hunter..hunter + 7)));
         assert_eq!(
             covered,
             "a: **************************************** # ä\nb: https://*******@example.com/x\nc: *******\n"

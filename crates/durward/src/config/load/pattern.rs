@@ -28,7 +28,7 @@ pub(super) fn expand(base: &Path, pattern: &str) -> Result<Vec<PathBuf>, String>
 
 /// Whether a file holds test cases of policies rather than policies.
 pub(crate) fn is_test_case(path: &Path) -> bool {
-    path.file_stem().and_then(|stem| stem.to_str()).is_some_and(|stem| stem.ends_with(".test"))
+    path.file_stem().is_some_and(|stem| Path::new(stem).extension().is_some_and(|end| end == "test"))
 }
 
 /// What `part` of a pattern makes of the paths found so far.

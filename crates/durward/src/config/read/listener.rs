@@ -32,14 +32,16 @@ pub(super) fn read(root: &Node, settings: &mut Settings, faults: &mut Faults) {
 /// Reports a listener that others can reach and read.
 fn exposure(root: &Node, settings: &Settings, faults: &mut Faults) {
     let secure = settings.public_url.as_ref().is_some_and(|url| url.scheme() == "https");
-    if let Some(node) = root.get("listen") {
-        if !settings.listen.ip().is_loopback() && !secure && !settings.danger_plain_http {
-            faults.push(
+    if let Some(node) = root.get("listen")
+        && !settings.listen.ip().is_loopback()
+        && !secure
+        && !settings.danger_plain_http
+    {
+        faults.push(
                 Fault::at(&node.span, "keys and calls would cross the network in the clear")
                     .because("not loopback, and no `https` in `public_url`")
                     .fix("put a proxy with TLS in front and name its address in `public_url`, listen on 127.0.0.1, or, if you accept it, set `danger_plain_http: true`"),
-            );
-        }
+        );
     }
     if let Some(node) = root.get("danger_plain_http").filter(|_| settings.danger_plain_http) {
         let (what, why) = if settings.listen.ip().is_loopback() || secure {
