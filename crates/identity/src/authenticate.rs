@@ -8,8 +8,8 @@ use crate::{
     Principal, Registry, Settings, SettingsFault,
     cache::{TokenCache, Verified},
     claim::{ClaimPath, Unusable},
-    jwks::IssuerKeys,
-    key,
+    jwks::{IssuerKeys, Need},
+    key::{self, Shape},
     principal::{Bearer, Facts, Granted},
     registry::KeyRow,
     token::{self, Token, Validity},
@@ -108,7 +108,7 @@ struct Issuer {
 enum Stop {
     Fault(AuthFault),
     /// The keys of the issuer at this position are needed first.
-    Fetch(usize),
+    Fetch(usize, Need),
 }
 
 impl From<AuthFault> for Stop {
@@ -156,7 +156,7 @@ impl Identity {
     pub async fn warm(&self, now: Timestamp) -> Vec<IssuerName> {
         let mut missing = Vec::new();
         for issuer in &self.issuers {
-            self.jwks.refresh(&issuer.keys, now).await;
+            self.jwks.refresh(&issuer.keys, Need::Missing, now).await;
             if issuer.keys.current(now).is_none() {
                 missing.push(issuer.setting.url.clone());
             }
@@ -169,23 +169,23 @@ impl Identity {
         match self.judge(credential, now, true) {
             Ok(principal) => Some(Ok(principal)),
             Err(Stop::Fault(fault)) => Some(Err(fault)),
-            Err(Stop::Fetch(_)) => None,
+            Err(Stop::Fetch(..)) => None,
         }
     }
 
     /// Who sent this credential. Waits for the keys of an issuer if they are missing, unknown or old.
     pub async fn authenticate(&self, credential: Credential<'_>, now: Timestamp) -> Result<Principal, AuthFault> {
-        let position = match self.judge(credential, now, true) {
+        let (position, need) = match self.judge(credential, now, true) {
             Ok(principal) => return Ok(principal),
             Err(Stop::Fault(fault)) => return Err(fault),
-            Err(Stop::Fetch(position)) => position,
+            Err(Stop::Fetch(position, need)) => (position, need),
         };
         if let Some(issuer) = self.issuers.get(position) {
-            self.jwks.refresh(&issuer.keys, now).await;
+            self.jwks.refresh(&issuer.keys, need, now).await;
         }
         self.judge(credential, now, false).map_err(|stop| match stop {
             Stop::Fault(fault) => fault,
-            Stop::Fetch(_) => AuthFault::Issuer,
+            Stop::Fetch(..) => AuthFault::Issuer,
         })
     }
 
@@ -253,13 +253,18 @@ impl Identity {
         token::split(token).map(|(signed, _)| token::digest(signed))
     }
 
+    #[cfg(test)]
+    pub(crate) fn known_tokens(&self) -> usize {
+        self.tokens.len()
+    }
+
     fn judge(&self, credential: Credential<'_>, now: Timestamp, may_fetch: bool) -> Result<Principal, Stop> {
         match credential {
             Credential::None => Ok(self.nobody()?),
             Credential::ApiKey(text) => Ok(self.agent_key(text, now)?),
             Credential::Bearer(text) => match key::recognise(text) {
-                Some(_) => Ok(self.agent_key(text, now)?),
-                None => self.token(text, now, may_fetch),
+                Shape::Key { .. } | Shape::Broken => Ok(self.agent_key(text, now)?),
+                Shape::Other => self.token(text, now, may_fetch),
             },
         }
     }
@@ -294,16 +299,19 @@ impl Identity {
     /// SECURITY: the secret is compared before anything is said about the key, in constant time, and an unknown id
     /// costs the same as a wrong secret.
     fn key(&self, text: &str, wanted: KeyKind, now: Timestamp) -> Result<Arc<KeyRow>, AuthFault> {
-        let shape = key::recognise(text).ok_or(AuthFault::Malformed("it is no API key"))?;
-        let shape = shape.ok_or(AuthFault::Malformed("it begins like an API key but is none"))?;
-        let row = self.registry.key(shape.id);
+        let (id, kind) = match key::recognise(text) {
+            Shape::Key { id, kind } => (id, kind),
+            Shape::Broken => return Err(AuthFault::Malformed("it begins like an API key but is none")),
+            Shape::Other => return Err(AuthFault::Malformed("it is no API key")),
+        };
+        let row = self.registry.key(id);
         let stored = row.as_ref().map_or(Digest::from_bytes([0; 32]), |row| row.hash);
         let same = aws_lc_rs::constant_time::verify_slices_are_equal(
             Digest::of(text.as_bytes()).as_bytes(),
             stored.as_bytes(),
         );
         match (row, same) {
-            (Some(row), Ok(())) if shape.kind == wanted => {
+            (Some(row), Ok(())) if kind == wanted => {
                 in_force(&row, now)?;
                 Ok(row)
             }
@@ -327,7 +335,7 @@ impl Identity {
             && issuer.keys.current(now).is_some_and(|keys| keys.version == known.keys)
         {
             if may_fetch && issuer.keys.wants_refresh(now) {
-                return Err(Stop::Fetch(known.issuer));
+                return Err(Stop::Fetch(known.issuer, Need::Newer));
             }
             known.validity.check(now)?;
             return Ok(self.renew(&known.principal, now)?);
@@ -352,20 +360,17 @@ impl Identity {
             return Err(AuthFault::Algorithm.into());
         }
         if may_fetch && issuer.keys.wants_refresh(now) {
-            return Err(Stop::Fetch(position));
+            return Err(Stop::Fetch(position, Need::Newer));
         }
+        let fetch_or = |fault: AuthFault| {
+            if may_fetch && issuer.keys.may_come(now) { Stop::Fetch(position, Need::Missing) } else { fault.into() }
+        };
         let Some(keys) = issuer.keys.current(now) else {
-            return Err(match may_fetch && issuer.keys.may_ask(now) {
-                true => Stop::Fetch(position),
-                false => AuthFault::Unavailable(setting.url.clone()).into(),
-            });
+            return Err(fetch_or(AuthFault::Unavailable(setting.url.clone())));
         };
         let candidates = keys.candidates(token);
         if candidates.is_empty() {
-            return Err(match may_fetch && issuer.keys.may_ask(now) {
-                true => Stop::Fetch(position),
-                false => AuthFault::UnknownSigner(setting.url.clone()).into(),
-            });
+            return Err(fetch_or(AuthFault::UnknownSigner(setting.url.clone())));
         }
         let good = candidates.into_iter().any(|key| {
             let signed = token.signed.as_bytes();

@@ -1,15 +1,17 @@
-//! The signing keys of issuers: where they are found, how often they are asked for, which one fits a token.
+//! The signing keys of issuers: where they are found and how often they are asked for.
 //!
 //! An issuer is asked at most once per 30 seconds, whatever the tokens say. Keys stay usable for a day while the
-//! issuer cannot be reached. Only public keys are taken in: a shared secret in a key set is passed over.
+//! issuer cannot be reached.
 
-use crate::{Algorithm, JwksSource, settings::IssuerSetting, token::Token};
+use crate::{
+    JwksSource,
+    keyset::{KeySet, KeySetFault},
+    settings::IssuerSetting,
+};
 use arc_swap::{ArcSwap, ArcSwapOption};
 use egress::Egress;
 use http::StatusCode;
-use jsonwebtoken::{DecodingKey, jwk::Jwk};
 use serde::Deserialize;
-use serde_json::Value;
 use std::{
     collections::HashMap,
     io::Read,
@@ -21,22 +23,20 @@ use std::{
     time::Duration,
 };
 use url::Url;
-use vocab::{Digest, IssuerName, Timestamp};
+use vocab::{IssuerName, Timestamp};
 
 /// Least time between two requests for the same keys.
 const BETWEEN: Duration = Duration::from_secs(30);
 /// The same while there are no keys at all.
 const BETWEEN_WITHOUT_KEYS: Duration = Duration::from_secs(5);
 /// Keys older than this are asked for again, so that a withdrawn key does not live on.
-const FRESH: Duration = Duration::from_secs(10 * 60);
+const FRESH: Duration = Duration::from_mins(10);
 /// Keys older than this are not used.
-const USABLE: Duration = Duration::from_secs(24 * 60 * 60);
+const USABLE: Duration = Duration::from_hours(24);
 /// Of each request.
 const DEADLINE: Duration = Duration::from_secs(5);
 /// Largest metadata or key set that is read, in bytes.
 const LARGEST: usize = 256 * 1024;
-/// Most keys that are kept of one set.
-const MOST_KEYS: usize = 64;
 
 /// The key sets of all issuers. Outlives snapshots, so that a reload neither forgets keys nor asks more often.
 #[derive(Debug)]
@@ -81,14 +81,20 @@ impl JwksCache {
     }
 
     /// Asks for the keys unless somebody just did. A failure is logged and leaves the keys as they are.
-    pub(crate) async fn refresh(&self, keys: &IssuerKeys, now: Timestamp) {
-        let _turn = keys.turn.lock().await;
+    ///
+    /// Who needs them waits for a request that is under way; who could go on with old keys does not.
+    pub(crate) async fn refresh(&self, keys: &IssuerKeys, need: Need, now: Timestamp) {
+        let _turn = match (keys.turn.try_lock(), need) {
+            (Ok(turn), _) => turn,
+            (Err(_), Need::Newer) => return,
+            (Err(_), Need::Missing) => keys.turn.lock().await,
+        };
         if !keys.may_ask(now) {
             return;
         }
         keys.asked.store(now.as_micros(), Ordering::Release);
         let found = match self.read(&keys.place).await {
-            Ok(bytes) => KeySet::parse(&bytes),
+            Ok(bytes) => KeySet::parse(&bytes).map_err(JwksFault::Set),
             Err(fault) => Err(fault),
         };
         match found {
@@ -110,7 +116,7 @@ impl JwksCache {
         }
     }
 
-    /// Finds the address of the keys: OpenID Connect Discovery 1.0 §4, else RFC 8414 §3.
+    /// Finds the address of the keys: `OpenID` Connect Discovery 1.0 §4, else RFC 8414 §3.
     async fn discover(&self, place: &Place) -> Result<Url, JwksFault> {
         let issuer = Url::parse(place.issuer.as_str()).map_err(|_| JwksFault::Address)?;
         let path = issuer.path().trim_end_matches('/').to_owned();
@@ -150,6 +156,15 @@ impl JwksCache {
     }
 }
 
+/// Why the keys are asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Need {
+    /// The one that is needed is not there.
+    Missing,
+    /// They are old.
+    Newer,
+}
+
 #[derive(Deserialize)]
 struct Metadata {
     issuer: String,
@@ -180,10 +195,8 @@ enum JwksFault {
     Metadata(#[source] serde_json::Error),
     #[error("the metadata found there is of another issuer")]
     OtherIssuer,
-    #[error("the key set is not readable")]
-    Set(#[source] serde_json::Error),
-    #[error("the key set holds no public key that can verify a token")]
-    NoKey,
+    #[error("the key set is not usable")]
+    Set(#[from] KeySetFault),
 }
 
 /// An error with its causes, in one line.
@@ -210,7 +223,7 @@ pub(crate) struct IssuerKeys {
     asked: AtomicI64,
     /// Microseconds of the last success.
     fetched: AtomicI64,
-    /// Those who found no key queue here for the one request; nobody who finds his key ever takes it.
+    /// Held by the one request under way. Who found no key queues for it; who finds a key never waits for it.
     turn: tokio::sync::Mutex<()>,
 }
 
@@ -229,119 +242,40 @@ impl IssuerKeys {
         self.fetched.store(now.as_micros(), Ordering::Release);
         let before = self.set.load();
         match before.as_deref() {
-            Some(same) if same.digest == set.digest => return,
-            Some(other) => set.version = other.version + 1,
+            Some(same) if same.is_same(&set) => return,
+            Some(other) => set.follow(other),
             None => {}
         }
-        tracing::info!(issuer = %self.place.issuer, keys = set.keys.len(), "took over the issuer's keys");
+        tracing::info!(issuer = %self.place.issuer, keys = set.len(), "took over the issuer's keys");
         self.set.store(Some(Arc::new(set)));
     }
 
     /// The keys, if they are not too old to be used.
     pub(crate) fn current(&self, now: Timestamp) -> Option<Arc<KeySet>> {
-        if self.is_older(&self.fetched, USABLE, now) { None } else { self.set.load_full() }
+        if is_older(&self.fetched, USABLE, now) { None } else { self.set.load_full() }
     }
 
     /// Whether the keys are old and may be asked for.
     pub(crate) fn wants_refresh(&self, now: Timestamp) -> bool {
-        self.is_older(&self.fetched, FRESH, now) && self.may_ask(now)
+        is_older(&self.fetched, FRESH, now) && self.may_ask(now)
+    }
+
+    /// Whether waiting could bring a key that is not there: the issuer may be asked, or is being asked.
+    pub(crate) fn may_come(&self, now: Timestamp) -> bool {
+        self.may_ask(now) || self.turn.try_lock().is_err()
     }
 
     /// Whether the issuer may be asked again.
-    pub(crate) fn may_ask(&self, now: Timestamp) -> bool {
+    fn may_ask(&self, now: Timestamp) -> bool {
         let between = if self.set.load().is_some() { BETWEEN } else { BETWEEN_WITHOUT_KEYS };
-        self.is_older(&self.asked, between, now)
-    }
-
-    #[expect(clippy::unused_self, reason = "reads as a question to these keys")]
-    fn is_older(&self, since: &AtomicI64, age: Duration, now: Timestamp) -> bool {
-        match since.load(Ordering::Acquire) {
-            i64::MIN => true,
-            since => Timestamp::from_micros(since).plus(age) <= now,
-        }
+        is_older(&self.asked, between, now)
     }
 }
 
-/// The keys an issuer publishes.
-#[derive(Debug)]
-pub(crate) struct KeySet {
-    keys: Vec<PublicKey>,
-    digest: Digest,
-    /// Grows with each change, from 1.
-    pub(crate) version: u64,
-}
-
-#[derive(Debug)]
-struct PublicKey {
-    id: Option<String>,
-    algorithms: Vec<Algorithm>,
-    key: DecodingKey,
-}
-
-#[derive(Deserialize)]
-struct RawSet {
-    keys: Vec<Value>,
-}
-
-impl KeySet {
-    fn parse(bytes: &[u8]) -> Result<Self, JwksFault> {
-        let raw: RawSet = serde_json::from_slice(bytes).map_err(JwksFault::Set)?;
-        // One key that we cannot read must not cost the others.
-        let keys: Vec<PublicKey> = raw.keys.into_iter().filter_map(PublicKey::parse).take(MOST_KEYS).collect();
-        if keys.is_empty() {
-            return Err(JwksFault::NoKey);
-        }
-        Ok(Self { keys, digest: Digest::of(bytes), version: 1 })
-    }
-
-    /// The keys that may have signed `token`: those with its key id, or without one the only one that fits.
-    pub(crate) fn candidates(&self, token: &Token<'_>) -> Vec<&DecodingKey> {
-        let fitting = self.keys.iter().filter(|key| key.algorithms.contains(&token.algorithm));
-        match &token.key_id {
-            Some(id) => fitting.filter(|key| key.id.as_ref() == Some(id)).map(|key| &key.key).take(2).collect(),
-            None => {
-                let fitting: Vec<&DecodingKey> = fitting.map(|key| &key.key).collect();
-                if fitting.len() == 1 { fitting } else { Vec::new() }
-            }
-        }
-    }
-}
-
-impl PublicKey {
-    fn parse(value: Value) -> Option<Self> {
-        let text = |name: &str| value.get(name).and_then(Value::as_str);
-        if text("use").is_some_and(|usage| usage != "sig") {
-            return None;
-        }
-        if let Some(Value::Array(operations)) = value.get("key_ops")
-            && !operations.iter().any(|operation| operation == "verify")
-        {
-            return None;
-        }
-        // SECURITY: the kind of key decides which algorithms it serves; the token's header has no say in it.
-        let algorithms: &[Algorithm] = match (text("kty")?, text("crv")) {
-            ("RSA", None) => &[
-                Algorithm::Rs256,
-                Algorithm::Rs384,
-                Algorithm::Rs512,
-                Algorithm::Ps256,
-                Algorithm::Ps384,
-                Algorithm::Ps512,
-            ],
-            ("EC", Some("P-256")) => &[Algorithm::Es256],
-            ("EC", Some("P-384")) => &[Algorithm::Es384],
-            ("OKP", Some("Ed25519")) => &[Algorithm::EdDsa],
-            _ => return None,
-        };
-        let algorithms: Vec<Algorithm> = match text("alg") {
-            None => algorithms.to_vec(),
-            Some(only) => algorithms.iter().copied().filter(|algorithm| only.parse() == Ok(*algorithm)).collect(),
-        };
-        if algorithms.is_empty() {
-            return None;
-        }
-        let id = text("kid").map(str::to_owned);
-        let jwk: Jwk = serde_json::from_value(value).ok()?;
-        Some(Self { id, algorithms, key: DecodingKey::from_jwk(&jwk).ok()? })
+/// Whether what happened at `since` is `age` ago, or never happened.
+fn is_older(since: &AtomicI64, age: Duration, now: Timestamp) -> bool {
+    match since.load(Ordering::Acquire) {
+        i64::MIN => true,
+        since => Timestamp::from_micros(since).plus(age) <= now,
     }
 }

@@ -170,20 +170,29 @@ impl ApiKey {
     }
 }
 
-/// A credential that has the shape of a key.
-pub(crate) struct Shape<'a> {
-    pub(crate) id: &'a str,
-    pub(crate) kind: KeyKind,
+/// What a credential looks like.
+pub(crate) enum Shape<'a> {
+    /// A key of ours; whether it exists is another question.
+    Key { id: &'a str, kind: KeyKind },
+    /// It begins like one of ours but is none.
+    Broken,
+    /// Something else, a token perhaps.
+    Other,
 }
 
-/// Whether `text` claims to be one of our keys. `Some(None)`: it begins like one but is none.
-pub(crate) fn recognise(text: &str) -> Option<Option<Shape<'_>>> {
-    let kind = [KeyKind::Agent, KeyKind::Admin].into_iter().find(|kind| text.starts_with(kind.prefix()))?;
-    let shape = text.strip_prefix(kind.prefix()).and_then(|rest| rest.split_once('_')).and_then(|(id, secret)| {
-        let well_formed = is_id(id)
-            && secret.len() == SECRET_LENGTH
-            && secret.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
-        well_formed.then_some(Shape { id, kind })
-    });
-    Some(shape)
+/// Looks at a credential without judging it.
+pub(crate) fn recognise(text: &str) -> Shape<'_> {
+    let Some((kind, rest)) =
+        [KeyKind::Agent, KeyKind::Admin].into_iter().find_map(|kind| Some((kind, text.strip_prefix(kind.prefix())?)))
+    else {
+        return Shape::Other;
+    };
+    match rest.split_once('_') {
+        Some((id, secret)) if is_id(id) && is_secret(secret) => Shape::Key { id, kind },
+        _ => Shape::Broken,
+    }
+}
+
+fn is_secret(text: &str) -> bool {
+    text.len() == SECRET_LENGTH && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
 }

@@ -12,6 +12,7 @@ mod claim;
 mod fault;
 mod jwks;
 mod key;
+mod keyset;
 mod principal;
 mod registry;
 mod settings;

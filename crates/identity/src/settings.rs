@@ -138,7 +138,7 @@ impl Settings {
             if self.issuers.iter().take(position).any(|other| other.url == issuer.url) {
                 faults.push(SettingsFault::Duplicate(name()));
             }
-            if issuer.leeway > Duration::from_secs(600) {
+            if issuer.leeway > Duration::from_mins(10) {
                 faults.push(SettingsFault::Leeway(name()));
             }
             faults.extend(address_fault(issuer));

@@ -1,0 +1,116 @@
+//! One published key set: which keys in it are ours to use, and which one fits a token.
+//!
+//! Only public keys are taken in, each for the algorithms of its own kind: a shared secret in a set is passed over.
+
+use crate::{Algorithm, token::Token};
+use jsonwebtoken::{DecodingKey, jwk::Jwk};
+use serde::Deserialize;
+use serde_json::Value;
+use vocab::Digest;
+
+/// Most keys that are kept of one set.
+const MOST_KEYS: usize = 64;
+
+/// Why a key set cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum KeySetFault {
+    #[error("it is not readable")]
+    Unreadable(#[source] serde_json::Error),
+    #[error("it holds no public key that can verify a token")]
+    NoKey,
+}
+
+/// The keys an issuer publishes.
+#[derive(Debug)]
+pub(crate) struct KeySet {
+    keys: Vec<PublicKey>,
+    digest: Digest,
+    /// Grows with each change, from 1.
+    pub(crate) version: u64,
+}
+
+#[derive(Debug)]
+struct PublicKey {
+    id: Option<String>,
+    algorithms: Vec<Algorithm>,
+    key: DecodingKey,
+}
+
+#[derive(Deserialize)]
+struct RawSet {
+    keys: Vec<Value>,
+}
+
+impl KeySet {
+    pub(crate) fn parse(bytes: &[u8]) -> Result<Self, KeySetFault> {
+        let raw: RawSet = serde_json::from_slice(bytes).map_err(KeySetFault::Unreadable)?;
+        // One key that we cannot read must not cost the others.
+        let keys: Vec<PublicKey> = raw.keys.into_iter().filter_map(PublicKey::parse).take(MOST_KEYS).collect();
+        if keys.is_empty() {
+            return Err(KeySetFault::NoKey);
+        }
+        Ok(Self { keys, digest: Digest::of(bytes), version: 1 })
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.keys.len()
+    }
+
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        self.digest == other.digest
+    }
+
+    /// Makes this the successor of `before`.
+    pub(crate) fn follow(&mut self, before: &Self) {
+        self.version = before.version + 1;
+    }
+
+    /// The keys that may have signed `token`: those with its key id, or without one the only one that fits.
+    pub(crate) fn candidates(&self, token: &Token<'_>) -> Vec<&DecodingKey> {
+        let fitting = self.keys.iter().filter(|key| key.algorithms.contains(&token.algorithm));
+        if let Some(id) = &token.key_id {
+            return fitting.filter(|key| key.id.as_ref() == Some(id)).map(|key| &key.key).take(2).collect();
+        }
+        let fitting: Vec<&DecodingKey> = fitting.map(|key| &key.key).collect();
+        if fitting.len() == 1 { fitting } else { Vec::new() }
+    }
+}
+
+impl PublicKey {
+    fn parse(value: Value) -> Option<Self> {
+        let text = |name: &str| value.get(name).and_then(Value::as_str);
+        if text("use").is_some_and(|usage| usage != "sig") {
+            return None;
+        }
+        if let Some(Value::Array(operations)) = value.get("key_ops")
+            && !operations.iter().any(|operation| operation == "verify")
+        {
+            return None;
+        }
+        // SECURITY: the kind of key decides which algorithms it serves; the token's header has no say in it.
+        let algorithms: &[Algorithm] = match (text("kty")?, text("crv")) {
+            ("RSA", None) => &[
+                Algorithm::Rs256,
+                Algorithm::Rs384,
+                Algorithm::Rs512,
+                Algorithm::Ps256,
+                Algorithm::Ps384,
+                Algorithm::Ps512,
+            ],
+            ("EC", Some("P-256")) => &[Algorithm::Es256],
+            ("EC", Some("P-384")) => &[Algorithm::Es384],
+            ("OKP", Some("Ed25519")) => &[Algorithm::EdDsa],
+            _ => return None,
+        };
+        let algorithms: Vec<Algorithm> = match text("alg") {
+            None => algorithms.to_vec(),
+            Some(only) => algorithms.iter().copied().filter(|algorithm| only.parse() == Ok(*algorithm)).collect(),
+        };
+        if algorithms.is_empty() {
+            return None;
+        }
+        let id = text("kid").map(str::to_owned);
+        let jwk: Jwk = serde_json::from_value(value).ok()?;
+        Some(Self { id, algorithms, key: DecodingKey::from_jwk(&jwk).ok()? })
+    }
+}
