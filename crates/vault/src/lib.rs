@@ -19,6 +19,6 @@ mod tests;
 
 pub use fault::VaultFault;
 pub use master::{KeyFault, MasterKey};
-pub use signer::AuditSigner;
+pub use signer::{AuditSigner, Sign};
 pub use source::KeySource;
 pub use vault::{SecretInfo, Vault};

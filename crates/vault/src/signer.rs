@@ -8,12 +8,15 @@ use std::fmt;
 /// in use.
 pub(crate) const PUBLIC_FILE: &str = "log.pub";
 
+/// Signs a message.
+pub type Sign = Box<dyn Fn(&[u8]) -> [u8; 64] + Send + Sync>;
+
 /// Signs for the log (Ed25519).
 pub struct AuditSigner {
     /// The public key.
     pub public: [u8; 32],
     /// The signature of a message.
-    pub sign: Box<dyn Fn(&[u8]) -> [u8; 64] + Send + Sync>,
+    pub sign: Sign,
 }
 
 impl AuditSigner {

@@ -21,7 +21,7 @@ use zeroize::Zeroizing;
 /// A key file or a command's answer is not longer.
 const LONGEST: u64 = 4096;
 /// How long a key command may take: a person may have to touch a token.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Where the master key comes from, as the configuration says.
 #[derive(Debug, Clone)]

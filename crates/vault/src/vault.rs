@@ -108,9 +108,11 @@ impl Vault {
 
     /// Replaces the value of a secret that exists. Returns its version.
     pub fn rotate(&self, name: &SecretName, value: &Secret<String>, now: Timestamp) -> Result<u64, VaultFault> {
-        self.change(|document, master| match document.secrets.contains_key(name) {
-            true => document.put(master, name, value.expose(), now),
-            false => Err(VaultFault::Unknown(name.clone())),
+        self.change(|document, master| {
+            if !document.secrets.contains_key(name) {
+                return Err(VaultFault::Unknown(name.clone()));
+            }
+            document.put(master, name, value.expose(), now)
         })
     }
 
