@@ -105,7 +105,7 @@ async fn copy(connection: &mut SqliteConnection, to: &Path) -> Result<(), StoreF
     fs::File::open(to).and_then(|file| file.sync_all()).map_err(fault)
 }
 
-/// Creates the file for its owner alone, or checks that it is. SQLite gives its other files the same mode.
+/// Creates the file for its owner alone, or checks that it is. `SQLite` gives its other files the same mode.
 fn protect(path: &Path) -> Result<(), StoreFault> {
     let fault = |cause| StoreFault::File { path: path.to_owned(), cause };
     let file = OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path).map_err(fault)?;
