@@ -1,0 +1,315 @@
+//! Server processes: started from configuration only, one line per message on standard input and output.
+//!
+//! Each process leads a process group of its own, and the group ends with it: at its exit, when its handle is dropped,
+//! when the room closes, and when the runtime goes. A gateway that is itself killed can do nothing (a parent-death
+//! signal would need unsafe code); its processes then see the end of their input, on which servers exit. What leaves the
+//! group with `setsid` is out of reach. Knows no message ids and never restarts anything by itself.
+
+mod pipes;
+mod room;
+#[cfg(test)]
+mod tests;
+
+use super::pipe::Program;
+use bytes::Bytes;
+use rustix::process::{Pid, Signal, kill_process_group};
+use std::{
+    collections::BTreeMap,
+    io,
+    path::PathBuf,
+    process::{ExitStatus, Stdio},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+use tokio::{
+    process::Command,
+    sync::{mpsc, oneshot, watch},
+    task::JoinHandle,
+    time::timeout,
+};
+use vocab::{Secret, ServerName};
+
+pub use room::Room;
+
+/// Lines that wait on either side of a process.
+const BACKLOG: usize = 16;
+
+/// Why a process is not there.
+#[derive(Debug, thiserror::Error)]
+pub enum ChildFault {
+    /// No program.
+    #[error("the command is empty; name a program")]
+    Empty,
+    /// A variable that no environment can hold.
+    #[error("`{0}` cannot be the name of an environment variable")]
+    Variable(String),
+    /// A memory bound where none can be set.
+    #[error("`memory` cannot be bounded on this system; leave it out")]
+    Memory,
+    /// Too many run.
+    #[error("{0} server processes run already; end a session or raise the bound")]
+    Full(usize),
+    /// It crashed of late.
+    #[error("server `{server}` ended {crashes} times by itself; it is not started for another {retry_in:?}")]
+    Backoff {
+        /// The server.
+        server: ServerName,
+        /// How often in a row.
+        crashes: u32,
+        /// When it may be tried again.
+        retry_in: Duration,
+    },
+    /// The system did not start it.
+    #[error("cannot start `{program}`")]
+    Start {
+        /// The program.
+        program: String,
+        /// What the system said.
+        #[source]
+        cause: io::Error,
+    },
+    /// It has ended, or was told to.
+    #[error("the process has ended")]
+    Ended,
+}
+
+/// What is started. Prints nothing: its environment holds secrets.
+pub struct ChildSpec {
+    server: ServerName,
+    program: String,
+    arguments: Vec<String>,
+    env: BTreeMap<String, String>,
+    secrets: Vec<(String, Secret<String>)>,
+    dir: Option<PathBuf>,
+    memory: Option<u64>,
+    longest_line: usize,
+}
+
+impl ChildSpec {
+    /// Checks what is configured. `memory` bounds the address space of each process of the group; runtimes that
+    /// reserve much more than they use, as Node does, need several gigabytes. A longer line than `longest_line` is dropped.
+    pub fn new(
+        server: ServerName,
+        program: &Program,
+        secrets: Vec<(String, Secret<String>)>,
+        longest_line: usize,
+    ) -> Result<Self, ChildFault> {
+        let (name, arguments) = program.command.split_first().ok_or(ChildFault::Empty)?;
+        let mut names = program.env.keys().chain(secrets.iter().map(|(name, _)| name));
+        if let Some(bad) = names.find(|name| name.is_empty() || name.contains(['=', '\0'])) {
+            return Err(ChildFault::Variable(bad.clone()));
+        }
+        if program.memory.is_some() && !cfg!(target_os = "linux") {
+            return Err(ChildFault::Memory);
+        }
+        Ok(Self {
+            server,
+            program: name.clone(),
+            arguments: arguments.to_vec(),
+            env: program.env.clone(),
+            secrets,
+            dir: program.dir.clone(),
+            memory: program.memory,
+            longest_line,
+        })
+    }
+
+    /// The command, with nothing of our environment but what the room hands down.
+    fn command(&self, room: &Room) -> Command {
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "this is the room of server processes; the program is configured"
+        )]
+        let mut command = Command::new(&self.program);
+        command
+            .args(&self.arguments)
+            .env_clear()
+            .envs(room.environment())
+            .envs(&self.env)
+            .envs(self.secrets.iter().map(|(name, secret)| (name, secret.expose())))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .process_group(0)
+            .kill_on_drop(true);
+        if let Some(dir) = &self.dir {
+            command.current_dir(dir);
+        }
+        command
+    }
+}
+
+/// A running process. Dropping it stops the process: end of input, then `SIGTERM`, then `SIGKILL` to its group.
+#[derive(Debug)]
+pub struct Child {
+    input: mpsc::Sender<Bytes>,
+    ended: watch::Receiver<Option<Exit>>,
+    _stop: oneshot::Sender<()>,
+}
+
+/// How a process ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// It was told to.
+    Stopped,
+    /// By itself; none means that the system does not say how.
+    ByItself(Option<ExitStatus>),
+}
+
+impl Child {
+    /// Starts a process. Its lines arrive at the receiver until it has ended; dropping the receiver stops it, too.
+    /// Must run inside a tokio runtime, on which everything about this process then happens.
+    pub fn spawn(spec: ChildSpec, room: &Room) -> Result<(Self, mpsc::Receiver<Bytes>), ChildFault> {
+        let place = room.enter(&spec.server)?;
+        let start = |cause| ChildFault::Start { program: spec.program.clone(), cause };
+        let mut process = spec.command(room).spawn().map_err(start)?;
+        let missing = || start(io::Error::other("its pipes are missing"));
+        let pid = process.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?)).ok_or_else(missing)?;
+        let group = Group(pid);
+        bound_memory(pid, spec.memory).map_err(start)?;
+        let (stdin, stdout) = process.stdin.take().zip(process.stdout.take()).ok_or_else(missing)?;
+        let stderr = process.stderr.take().ok_or_else(missing)?;
+
+        let (input, to_write) = mpsc::channel(BACKLOG);
+        let (read, lines) = mpsc::channel(BACKLOG);
+        let (said, ended) = watch::channel(None);
+        let (stop, stopped) = oneshot::channel();
+        let spoke = Arc::new(AtomicBool::new(false));
+        let (server, heard) = (spec.server.clone(), Arc::clone(&spoke));
+        let deaf = read.clone();
+        let attended = Attended {
+            server: spec.server.clone(),
+            writer: tokio::spawn(pipes::write(stdin, to_write)),
+            readers: [
+                tokio::spawn(pipes::read(stdout, read, spec.longest_line, server, heard)),
+                tokio::spawn(pipes::complain(stderr, spec.server, spec.secrets)),
+            ],
+            place,
+            spoke,
+            group,
+            process,
+        };
+        tokio::spawn(async move {
+            let stop = async {
+                tokio::select! {
+                    _ = stopped => {}
+                    () = deaf.closed() => {}
+                }
+            };
+            let exit = attended.attend(stop).await;
+            drop(deaf);
+            said.send_replace(Some(exit));
+        });
+        Ok((Self { input, ended, _stop: stop }, lines))
+    }
+
+    /// Queues one line, without its line break. Waits while the process does not read; giving up the wait loses the line
+    /// whole, never half of it.
+    pub async fn send(&self, line: Bytes) -> Result<(), ChildFault> {
+        self.input.send(line).await.map_err(|_| ChildFault::Ended)
+    }
+
+    /// Waits until the process and its group have ended.
+    pub async fn exited(&self) -> Exit {
+        let mut ended = self.ended.clone();
+        ended.wait_for(Option::is_some).await.ok().and_then(|exit| *exit).unwrap_or(Exit::Stopped)
+    }
+}
+
+/// Everything that belongs to one process.
+struct Attended {
+    server: ServerName,
+    writer: JoinHandle<()>,
+    readers: [JoinHandle<()>; 2],
+    spoke: Arc<AtomicBool>,
+    // In this order: the group is signalled before its leader's number can be given to another process.
+    group: Group,
+    process: tokio::process::Child,
+    place: room::Place,
+}
+
+impl Attended {
+    /// Waits for the end, whoever brings it about, and leaves nothing behind.
+    async fn attend(mut self, stop: impl Future<Output = ()>) -> Exit {
+        let closing = self.place.closed();
+        let by_itself = tokio::select! {
+            status = self.process.wait() => Some(status.ok()),
+            () = stop => None,
+            () = closing => None,
+        };
+        let exit = match by_itself {
+            Some(status) => Exit::ByItself(status),
+            None => self.stop().await,
+        };
+        self.writer.abort();
+        self.group.signal(Signal::KILL);
+        // What it wrote before it ended still counts. Somebody who left the group may hold the pipe open for ever.
+        for reader in &mut self.readers {
+            if timeout(self.place.patience(), &mut *reader).await.is_err() {
+                reader.abort();
+            }
+        }
+        match exit {
+            Exit::Stopped => tracing::debug!(server = %self.server, "server process stopped"),
+            Exit::ByItself(status) => {
+                let status = status.map_or_else(|| "unknown status".to_owned(), |status| status.to_string());
+                tracing::warn!(server = %self.server, status, "server process ended by itself");
+                self.place.crashed(&self.server, self.spoke.load(Ordering::Acquire));
+            }
+        }
+        exit
+    }
+
+    /// End of input, then a request, then force.
+    async fn stop(&mut self) -> Exit {
+        self.writer.abort();
+        let patience = self.place.patience();
+        if timeout(patience, self.process.wait()).await.is_err() {
+            self.group.signal(Signal::TERM);
+            if timeout(patience, self.process.wait()).await.is_err() {
+                self.group.signal(Signal::KILL);
+                if let Err(fault) = self.process.wait().await {
+                    tracing::warn!(server = %self.server, %fault, "cannot wait for a server process");
+                }
+            }
+        }
+        Exit::Stopped
+    }
+}
+
+/// The process group of one child. Killed when dropped.
+struct Group(Pid);
+
+impl Group {
+    /// Signals everybody in the group. That nobody is left is what we want.
+    fn signal(&self, signal: Signal) {
+        if let Err(fault) = kill_process_group(self.0, signal) {
+            tracing::trace!(%fault, "no process left to signal");
+        }
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        self.signal(Signal::KILL);
+    }
+}
+
+/// Bounds the address space of a process and of what it starts from now on.
+#[cfg(target_os = "linux")]
+fn bound_memory(pid: Pid, bytes: Option<u64>) -> io::Result<()> {
+    use rustix::process::{Resource, Rlimit, prlimit};
+    if bytes.is_some() {
+        prlimit(Some(pid), Resource::As, Rlimit { current: bytes, maximum: bytes })?;
+    }
+    Ok(())
+}
+
+/// [`ChildSpec::new`] has refused a bound.
+#[cfg(not(target_os = "linux"))]
+fn bound_memory(_: Pid, _: Option<u64>) -> io::Result<()> {
+    Ok(())
+}

@@ -1,0 +1,234 @@
+//! The three pipes of a process: lines in, lines out, complaints into our log.
+
+use bytes::{Bytes, BytesMut};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufWriter},
+    sync::mpsc,
+    time::Instant,
+};
+use vocab::{Secret, ServerName};
+
+/// How much of one line of complaint is kept.
+const COMPLAINT: usize = 4096;
+/// How much complaint is kept per window.
+const COMPLAINTS: usize = 1 << 20;
+/// How long until it may complain again.
+const WINDOW: Duration = Duration::from_mins(10);
+/// Shorter pieces of a secret are no secret, and hiding them would garble every line.
+const SECRET: usize = 4;
+
+/// Writes lines until there are no more or the process does not take them.
+pub(super) async fn write(pipe: impl AsyncWrite + Unpin, mut lines: mpsc::Receiver<Bytes>) {
+    let mut pipe = BufWriter::new(pipe);
+    while let Some(line) = lines.recv().await {
+        let written = async {
+            pipe.write_all(&line).await?;
+            pipe.write_all(b"\n").await?;
+            pipe.flush().await
+        };
+        if let Err(fault) = written.await {
+            tracing::debug!(%fault, "a server process takes no more input");
+            return;
+        }
+    }
+}
+
+/// Reads lines until the end or until nobody wants them. One that is too long is dropped.
+pub(super) async fn read(
+    pipe: impl AsyncRead + Unpin,
+    lines: mpsc::Sender<Bytes>,
+    longest: usize,
+    server: ServerName,
+    spoke: Arc<AtomicBool>,
+) {
+    let mut reader = Lines::new(pipe, longest);
+    loop {
+        match reader.next().await {
+            Some(Line::Whole(line)) if line.trim_ascii().is_empty() => {}
+            Some(Line::Whole(line)) => {
+                spoke.store(true, Ordering::Release);
+                if lines.send(line).await.is_err() {
+                    return;
+                }
+            }
+            Some(Line::Cut(_)) => {
+                tracing::warn!(%server, longest, "the server wrote a line that is too long; it is dropped");
+            }
+            None => return,
+        }
+    }
+}
+
+/// Puts what a process writes to standard error into our log: bounded, and without its secrets.
+pub(super) async fn complain(pipe: impl AsyncRead + Unpin, server: ServerName, secrets: Vec<(String, Secret<String>)>) {
+    let secrets = pieces(&secrets);
+    let longest_secret = secrets.iter().map(|secret| secret.expose().len()).max().unwrap_or(0);
+    // SECURITY: what is cut off is cut off after hiding, so that no half of a secret is left at the end.
+    let mut reader = Lines::new(pipe, COMPLAINT + longest_secret);
+    let (mut left, mut until) = (COMPLAINTS, Instant::now() + WINDOW);
+    while let Some(line) = reader.next().await {
+        let (Line::Whole(line) | Line::Cut(line)) = line;
+        if Instant::now() >= until {
+            (left, until) = (COMPLAINTS, Instant::now() + WINDOW);
+        }
+        if left == 0 {
+            continue;
+        }
+        let text = hide(&line, &secrets);
+        // Printed with escapes: control characters of a server never reach a terminal.
+        tracing::info!(%server, stderr = ?text, "server process");
+        left = left.saturating_sub(text.len().max(64));
+        if left == 0 {
+            tracing::warn!(%server, "the server writes too much to standard error; the rest is dropped for a while");
+        }
+    }
+}
+
+/// What must not be printed: each secret, and each line of it.
+fn pieces(secrets: &[(String, Secret<String>)]) -> Vec<Secret<String>> {
+    let mut pieces: Vec<_> = secrets
+        .iter()
+        .flat_map(|(_, secret)| secret.expose().lines())
+        .map(str::trim)
+        .filter(|piece| piece.len() >= SECRET)
+        .map(|piece| Secret::new(piece.to_owned()))
+        .collect();
+    // A secret that contains another is hidden whole.
+    pieces.sort_by_key(|piece| std::cmp::Reverse(piece.expose().len()));
+    pieces
+}
+
+/// The line without secrets, not longer than allowed.
+fn hide(line: &[u8], secrets: &[Secret<String>]) -> String {
+    let mut text = String::from_utf8_lossy(line).into_owned();
+    for secret in secrets {
+        if text.contains(secret.expose().as_str()) {
+            text = text.replace(secret.expose().as_str(), "[redacted]");
+        }
+    }
+    if text.len() > COMPLAINT {
+        text.truncate(text.floor_char_boundary(COMPLAINT));
+        text.push('…');
+    }
+    text
+}
+
+/// One line, without its line break.
+#[derive(Debug, PartialEq, Eq)]
+enum Line {
+    Whole(Bytes),
+    /// The start of a line that is too long. The rest is gone.
+    Cut(Bytes),
+}
+
+/// Splits a pipe into lines of bounded length.
+struct Lines<R> {
+    pipe: R,
+    buffer: BytesMut,
+    /// How much of the buffer has no line break.
+    searched: usize,
+    longest: usize,
+    skipping: bool,
+    over: bool,
+}
+
+impl<R: AsyncRead + Unpin> Lines<R> {
+    fn new(pipe: R, longest: usize) -> Self {
+        Self { pipe, buffer: BytesMut::new(), searched: 0, longest, skipping: false, over: false }
+    }
+
+    /// The next line; `None` at the end. A last line without a line break counts.
+    async fn next(&mut self) -> Option<Line> {
+        loop {
+            if let Some(line) = self.split() {
+                return Some(line);
+            }
+            if self.over {
+                return None;
+            }
+            self.buffer.reserve(8 * 1024);
+            if matches!(self.pipe.read_buf(&mut self.buffer).await, Ok(0) | Err(_)) {
+                self.over = true;
+                let rest = self.buffer.split().freeze();
+                return (!self.skipping && !rest.is_empty()).then_some(Line::Whole(rest));
+            }
+        }
+    }
+
+    /// A line out of what has been read.
+    fn split(&mut self) -> Option<Line> {
+        loop {
+            let fresh = self.buffer.get(self.searched..).unwrap_or_default();
+            let Some(end) = fresh.iter().position(|byte| *byte == b'\n') else { break };
+            let mut line = self.buffer.split_to(self.searched + end + 1);
+            self.searched = 0;
+            if std::mem::take(&mut self.skipping) {
+                continue;
+            }
+            line.truncate(line.len() - 1);
+            if line.len() > self.longest {
+                line.truncate(self.longest);
+                return Some(Line::Cut(line.freeze()));
+            }
+            return Some(Line::Whole(line.freeze()));
+        }
+        if self.skipping {
+            self.buffer.clear();
+        } else if self.buffer.len() > self.longest {
+            self.skipping = true;
+            let start = self.buffer.split_to(self.longest).freeze();
+            self.buffer.clear();
+            self.searched = 0;
+            return Some(Line::Cut(start));
+        }
+        self.searched = self.buffer.len();
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn lines(text: &[u8], longest: usize) -> Vec<String> {
+        let mut reader = Lines::new(text, longest);
+        let mut lines = Vec::new();
+        while let Some(line) = reader.next().await {
+            lines.push(match line {
+                Line::Whole(line) => String::from_utf8(line.to_vec()).unwrap(),
+                Line::Cut(line) => format!("{}…", String::from_utf8_lossy(&line)),
+            });
+        }
+        lines
+    }
+
+    #[tokio::test]
+    async fn lines_are_whole_or_said_to_be_cut() {
+        assert_eq!(lines(b"one\n\ntwo\r\nthree", 5).await, ["one", "", "two\r", "three"]);
+        assert_eq!(lines(b"12345\n123456\nnext\n", 5).await, ["12345", "12345…", "next"]);
+        let long = [vec![b'x'; 100_000], b"\nnext\n".to_vec()].concat();
+        assert_eq!(lines(&long, 5).await, ["xxxxx…", "next"]);
+        let long = vec![b'x'; 100_000];
+        assert_eq!(lines(&long, 5).await, ["xxxxx…"]);
+        assert_eq!(lines(&long, 100_000).await[0].len(), 100_000);
+    }
+
+    #[test]
+    fn secrets_are_hidden_whole_also_at_the_cut() {
+        let secret = |text: &str| ("TOKEN".to_owned(), Secret::new(text.to_owned()));
+        let secrets = pieces(&[secret("canary"), secret("canary-long"), secret("line one\nline two"), secret("abc")]);
+        assert_eq!(hide(b"a canary-long b canary", &secrets), "a [redacted] b [redacted]");
+        assert_eq!(hide(b"x line two y", &secrets), "x [redacted] y");
+        assert_eq!(hide(b"abc", &secrets), "abc");
+        let line = [vec![b'x'; COMPLAINT - 3], b"canary-long".to_vec()].concat();
+        let shown = hide(&line, &secrets);
+        assert!(shown.ends_with("[re…") && !shown.contains("can"), "{shown}");
+    }
+}

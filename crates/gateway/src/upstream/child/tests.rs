@@ -1,0 +1,189 @@
+//! Real processes: what they get, what they say, and how they end.
+
+use super::{Child, ChildFault, ChildSpec, Exit, Room};
+use crate::upstream::pipe::Program;
+use bytes::Bytes;
+use std::{collections::BTreeMap, time::Duration};
+use tokio::{io::AsyncReadExt, net::unix::pipe, sync::mpsc};
+use vocab::{Secret, ServerName};
+
+fn room(most: usize) -> Room {
+    let path = ("PATH".into(), "/usr/local/bin:/usr/bin:/bin".into());
+    Room::new(most, vec![path]).patience(Duration::from_millis(100))
+}
+
+fn shell(script: &str) -> Program {
+    let command = ["sh", "-c", script].map(str::to_owned).to_vec();
+    Program { command, env: BTreeMap::new(), dir: None, shared: false, memory: None }
+}
+
+fn server() -> ServerName {
+    ServerName::new("files").unwrap()
+}
+
+fn spawn(program: &Program, room: &Room) -> Result<(Child, mpsc::Receiver<Bytes>), ChildFault> {
+    let secrets = vec![("TOKEN".to_owned(), Secret::new("canary".to_owned()))];
+    Child::spawn(ChildSpec::new(server(), program, secrets, 1000)?, room)
+}
+
+#[tokio::test]
+async fn lines_go_in_and_come_out() {
+    let room = room(1);
+    let (child, mut lines) = spawn(&shell("cat"), &room).unwrap();
+    for line in ["{\"id\":1}", "{\"id\":2}"] {
+        child.send(Bytes::from(line)).await.unwrap();
+        assert_eq!(lines.recv().await.unwrap(), line);
+    }
+}
+
+#[tokio::test]
+async fn a_line_that_is_too_long_is_dropped_and_the_next_one_is_not() {
+    let room = room(1);
+    let (child, mut lines) = spawn(&shell("cat"), &room).unwrap();
+    child.send(Bytes::from(vec![b'x'; 100_000])).await.unwrap();
+    child.send(Bytes::from("next")).await.unwrap();
+    assert_eq!(lines.recv().await.unwrap(), "next");
+}
+
+#[tokio::test]
+async fn the_environment_is_what_was_given() {
+    let room = room(1);
+    let mut program = shell("env | grep -v '^PWD=\\|^SHLVL=\\|^_=\\|^OLDPWD=' | sort");
+    program.env.insert("MODE".to_owned(), "dev".to_owned());
+    let (_child, mut lines) = spawn(&program, &room).unwrap();
+    let mut got = Vec::new();
+    while let Some(line) = lines.recv().await {
+        got.push(String::from_utf8(line.to_vec()).unwrap());
+    }
+    assert_eq!(got, ["MODE=dev", "PATH=/usr/local/bin:/usr/bin:/bin", "TOKEN=canary"]);
+}
+
+#[tokio::test]
+async fn the_last_words_of_a_process_are_heard() {
+    let room = room(1);
+    let (child, mut lines) = spawn(&shell("echo one; echo two; exit 3"), &room).unwrap();
+    assert_eq!(lines.recv().await.unwrap(), "one");
+    assert_eq!(lines.recv().await.unwrap(), "two");
+    assert_eq!(lines.recv().await, None);
+    let Exit::ByItself(Some(status)) = child.exited().await else { panic!("it ended by itself") };
+    assert_eq!(status.code(), Some(3));
+    assert!(matches!(child.send(Bytes::from("late")).await, Err(ChildFault::Ended)));
+}
+
+#[tokio::test]
+async fn a_dropped_handle_stops_even_a_stubborn_group() {
+    let fifo = std::env::temp_dir().join(format!("durward-child-{}", std::process::id()));
+    let script = format!(
+        "trap '' TERM; mkfifo {0}; echo ready; (trap '' TERM; echo up; sleep 1000) > {0} & wait; wait",
+        fifo.display()
+    );
+    let room = room(1);
+    let (child, mut lines) = spawn(&shell(&script), &room).unwrap();
+    assert_eq!(lines.recv().await.unwrap(), "ready");
+    // The grandchild holds this open as long as it lives.
+    let mut alive = pipe::OpenOptions::new().open_receiver(&fifo).unwrap();
+    alive.readable().await.unwrap();
+    let mut up = [0; 3];
+    alive.read_exact(&mut up).await.unwrap();
+    drop(child);
+    let mut nothing = Vec::new();
+    assert_eq!(alive.read_to_end(&mut nothing).await.unwrap(), 0);
+    std::fs::remove_file(&fifo).unwrap();
+    assert_eq!(lines.recv().await, None);
+    room.close().await;
+    assert_eq!(room.running(), 0);
+}
+
+#[tokio::test]
+async fn what_a_process_leaves_behind_ends_with_it() {
+    let room = room(1);
+    // The grandchild holds standard output open; only its end lets the reader see one.
+    let (child, mut lines) = spawn(&shell("sleep 1000 & echo bye"), &room).unwrap();
+    assert_eq!(lines.recv().await.unwrap(), "bye");
+    assert_eq!(lines.recv().await, None);
+    assert!(matches!(child.exited().await, Exit::ByItself(_)));
+}
+
+#[tokio::test]
+async fn dropping_the_receiver_stops_the_process() {
+    let room = room(1);
+    let (child, lines) = spawn(&shell("cat"), &room).unwrap();
+    drop(lines);
+    assert_eq!(child.exited().await, Exit::Stopped);
+}
+
+#[tokio::test]
+async fn a_closed_room_is_empty_and_stays_so() {
+    let room = room(3);
+    let running: Vec<_> = (0..3).map(|_| spawn(&shell("cat"), &room).unwrap()).collect();
+    assert!(matches!(spawn(&shell("cat"), &room), Err(ChildFault::Full(3))));
+    assert_eq!(room.running(), 3);
+    room.close().await;
+    for (child, _lines) in &running {
+        assert_eq!(child.exited().await, Exit::Stopped);
+    }
+    assert!(matches!(spawn(&shell("cat"), &room), Err(ChildFault::Ended)));
+}
+
+#[tokio::test]
+async fn a_place_is_free_again_after_the_end() {
+    let room = room(1);
+    for _ in 0..3 {
+        let (child, lines) = spawn(&shell("cat"), &room).unwrap();
+        drop(lines);
+        child.exited().await;
+    }
+}
+
+#[tokio::test]
+async fn a_process_that_ends_by_itself_is_not_started_at_once() {
+    let room = room(1);
+    let (child, _lines) = spawn(&shell("echo hello"), &room).unwrap();
+    child.exited().await;
+    let fault = spawn(&shell("cat"), &room).map(drop).unwrap_err();
+    assert!(matches!(fault, ChildFault::Backoff { crashes: 1, .. }), "{fault:?}");
+}
+
+#[tokio::test]
+async fn who_never_speaks_waits_ever_longer_and_who_worked_does_not() {
+    let room = room(1);
+    let place = room.enter(&server()).unwrap();
+    let wait = |spoke| {
+        place.crashed(&server(), spoke);
+        match room.enter(&server()) {
+            Err(ChildFault::Backoff { retry_in, .. }) => retry_in.as_millis(),
+            _ => panic!("started too soon"),
+        }
+    };
+    let waits: Vec<_> = (0..12).map(|_| wait(false)).collect();
+    assert!((51..=100).contains(&waits[0]) && (151..=200).contains(&waits[1]), "{waits:?}");
+    assert!((1551..=1600).contains(&waits[4]) && (29_951..=30_000).contains(&waits[11]), "{waits:?}");
+    assert!((51..=100).contains(&wait(true)));
+    assert!(room.enter(&ServerName::new("other").unwrap()).is_err_and(|fault| matches!(fault, ChildFault::Full(1))));
+}
+
+#[tokio::test]
+async fn memory_is_bounded() {
+    let room = room(1);
+    // The bound is set once the process exists; reading first makes sure that it is.
+    let mut program = shell("read line; ulimit -v");
+    program.memory = Some(512 << 20);
+    let (child, mut lines) = spawn(&program, &room).unwrap();
+    child.send(Bytes::from("go")).await.unwrap();
+    assert_eq!(lines.recv().await.unwrap(), "524288");
+}
+
+#[tokio::test]
+async fn what_cannot_start_is_named() {
+    let room = room(1);
+    let refused = |program: &Program| spawn(program, &room).map(drop).unwrap_err().to_string();
+    let mut program = shell("true");
+    program.command = vec!["/nowhere/server".to_owned()];
+    assert_eq!(refused(&program), "cannot start `/nowhere/server`");
+    program.command.clear();
+    assert_eq!(refused(&program), "the command is empty; name a program");
+    program = shell("true");
+    program.env.insert("A=B".to_owned(), String::new());
+    assert_eq!(refused(&program), "`A=B` cannot be the name of an environment variable");
+    assert_eq!(room.running(), 0);
+}
