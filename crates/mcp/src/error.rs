@@ -29,6 +29,10 @@ pub const METHOD_NOT_FOUND: i64 = -32601;
 pub const INVALID_PARAMS: i64 = -32602;
 /// Something broke (JSON-RPC 2.0 §5.1).
 pub const INTERNAL: i64 = -32603;
+/// The session is not known: begin a new one (legacy servers answer it with HTTP 404).
+pub const SESSION_NOT_FOUND: i64 = -32001;
+/// The resource is not known (legacy; the modern era uses [`INVALID_PARAMS`]).
+pub const RESOURCE_NOT_FOUND: i64 = -32002;
 /// A header is missing, malformed or differs from the body (2026-07-28, streamable-http, "Server Validation").
 pub const HEADER_MISMATCH: i64 = -32020;
 /// The client lacks a capability the request needs (2026-07-28, schema, `MissingRequiredClientCapabilityError`).

@@ -122,6 +122,11 @@ impl Message {
         self.member(self.parts.result)
     }
 
+    /// The error object and where it lies.
+    pub fn error_member(&self) -> Option<Member<'_>> {
+        self.member(self.parts.error)
+    }
+
     /// The raw error object.
     pub fn error(&self) -> Option<&[u8]> {
         self.parts.error.of(&self.text)

@@ -30,6 +30,11 @@ pub struct Event {
 }
 
 impl Event {
+    /// An event of our own around a message.
+    pub fn of(message: Bytes) -> Self {
+        Self { raw: encode(&message, None), data: Some(message), ..Self::default() }
+    }
+
     /// The JSON-RPC text it carries, if any.
     pub fn message(&self) -> Option<&Bytes> {
         self.data.as_ref().filter(|data| !data.is_empty())

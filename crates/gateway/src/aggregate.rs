@@ -1,0 +1,190 @@
+//! `/mcp`: every server of the caller's era that the caller may see, as one.
+//!
+//! Names carry their server (`server__tool`); resource URIs stay as they are and find their server by what it lists,
+//! in the order of server names. One server down costs its own entries, and the list says so.
+
+pub(crate) mod answer;
+pub(crate) mod listen;
+
+use crate::{
+    authenticate::Caller,
+    call::{Call, Operation},
+    inject::Injected,
+    pipeline::Line,
+    resolve::{self, Many, One, Target},
+    server::Server,
+    session::Session,
+    stop::{Stage, Stop},
+    upstream::Arrival,
+};
+use mcp::{Kind, Message, error};
+use std::{borrow::Cow, sync::Arc};
+use vocab::Action;
+
+/// What a call on `/mcp` is about.
+pub(crate) async fn resolve(
+    line: &Line,
+    caller: &Caller,
+    call: &Call,
+    session: Option<Arc<Session>>,
+) -> Result<Target, Stop> {
+    let members = members(line, caller, call).await?;
+    let many = |members, session| {
+        Target::Many(Many { members, session, method: Box::from(call.method()), unavailable: Vec::new() })
+    };
+    let Operation::Message(message) = &call.operation else { return Ok(many(members, session)) };
+    match message.kind() {
+        Kind::Response => {
+            let server = session.as_ref().zip(message.id()).and_then(|(session, id)| session.asker(id));
+            let server = server.and_then(|name| members.iter().find(|server| server.name == name).cloned());
+            let Some(server) = server else { return Err(resolve::no_such_question()) };
+            Ok(Target::One(Box::new(resolve::one_answering(&server, session, message)?)))
+        }
+        Kind::Notification if message.method() == "notifications/cancelled" => {
+            let named = message.param(&["requestId"]).map(|id| String::from_utf8_lossy(id.raw).into_owned());
+            let server = session.as_ref().zip(named).and_then(|(session, id)| session.server_of(&id));
+            match server.and_then(|name| members.iter().find(|server| server.name == name)) {
+                Some(server) => Ok(Target::One(Box::new(line.on_server(server, session, caller, call).await?))),
+                None => Ok(many(members, session)),
+            }
+        }
+        Kind::Request | Kind::Notification if mcp::method::is_open(message.method()) => Ok(many(members, session)),
+        Kind::Request | Kind::Notification => {
+            let one = on_one(line, caller, call, message, session, &members).await?;
+            Ok(Target::One(Box::new(one)))
+        }
+    }
+}
+
+/// The servers of the caller's era that it may see.
+async fn members(line: &Line, caller: &Caller, call: &Call) -> Result<Vec<Arc<Server>>, Stop> {
+    let reachable: Vec<_> = line.snapshot.reachable(&caller.subject).cloned().collect();
+    let mut members = Vec::with_capacity(reachable.len());
+    let mut misfit = None;
+    for server in reachable {
+        match line.fit(&server, call).await {
+            Ok(()) => members.push(server),
+            Err(stop) => misfit = Some(stop),
+        }
+    }
+    // Where every server speaks the other era, saying so lets the client change over.
+    match misfit {
+        Some(stop) if members.is_empty() => Err(stop),
+        Some(_) | None => Ok(members),
+    }
+}
+
+/// A named thing: finds its server, and what the name is there.
+async fn on_one(
+    line: &Line,
+    caller: &Caller,
+    call: &Call,
+    message: &Message,
+    session: Option<Arc<Session>>,
+    members: &[Arc<Server>],
+) -> Result<One, Stop> {
+    let action = resolve::client_action(message.method());
+    let shown = resolve::name_of(action, message)?;
+    let found = match action {
+        Action::ToolExecute | Action::PromptGet => by_name(line, members, action, &shown).await,
+        Action::CompletionComplete if message.param(&["ref", "name"]).is_some() => {
+            by_name(line, members, Action::PromptGet, &shown).await
+        }
+        Action::CompletionComplete | Action::ResourceRead | Action::ResourceSubscribe => {
+            by_uri(line, caller, members, &shown).await
+        }
+        Action::TaskManage | Action::MethodCall | Action::ServerSample | Action::ServerElicit | Action::ServerRoots => {
+            None
+        }
+    };
+    let Some((server, name)) = found else {
+        return Err(resolve::missing(action, &shown, call.era, "unknown"));
+    };
+    if let (Some(session), Some(id)) = (&session, message.id()) {
+        session.under_way(id, &server.name);
+    }
+    // A hidden thing answers under the name the caller used, as a missing one does.
+    let one = line.named(&server, session, caller, call, action, &name).await;
+    let mut one = one.map_err(|stop| {
+        if stop.stage == Stage::Resolve { resolve::missing(action, &shown, call.era, stop.reason) } else { stop }
+    })?;
+    if name != shown {
+        let member = message.subject_member().or_else(|| message.param(&["ref", "name"]));
+        if let Some(member) = member {
+            one.edits.push((member.span.clone(), mcp::quote(&name).into_bytes()));
+        }
+        one.name_header = Some(mcp::name_value(&name));
+    }
+    one.shown = Some(shown.into_boxed_str());
+    Ok(one)
+}
+
+/// `server__tool`: split where it is plain, looked up where it had to be shortened.
+async fn by_name(line: &Line, members: &[Arc<Server>], action: Action, shown: &str) -> Option<(Arc<Server>, String)> {
+    if let Some((server, name)) = mcp::name::split(shown)
+        && let Some(member) = members.iter().find(|member| member.name.as_str() == server)
+        && mcp::name::join(server, name) == shown
+    {
+        return Some((Arc::clone(member), name.to_owned()));
+    }
+    for member in members {
+        let Ok(catalog) = line.state.catalog(member, &line.snapshot).await else { continue };
+        let mut names: Box<dyn Iterator<Item = &str> + Send> = match action {
+            Action::ToolExecute => Box::new(catalog.tools.keys().map(AsRef::as_ref)),
+            _ => Box::new(catalog.prompts.iter().map(AsRef::as_ref)),
+        };
+        if let Some(name) = names.find(|name| mcp::name::join(member.name.as_str(), name) == shown) {
+            return Some((Arc::clone(member), name.to_owned()));
+        }
+    }
+    None
+}
+
+/// The first server that lists the URI and lets the caller see it.
+async fn by_uri(line: &Line, caller: &Caller, members: &[Arc<Server>], uri: &str) -> Option<(Arc<Server>, String)> {
+    for member in members {
+        let visible = line.snapshot.policies.visible(&caller.subject, Action::ResourceRead, &member.resource(uri));
+        if !visible {
+            continue;
+        }
+        let Ok(catalog) = line.state.catalog(member, &line.snapshot).await else { continue };
+        if catalog.has_resource(uri) {
+            return Some((Arc::clone(member), uri.to_owned()));
+        }
+    }
+    None
+}
+
+/// Answers for a set of servers.
+pub(crate) async fn forward(
+    line: &Line,
+    caller: &Caller,
+    many: &Many,
+    call: &Call,
+    injected: &[Injected],
+) -> Result<(Arrival, Option<Arc<Session>>), Stop> {
+    let hand = answer::Hand { line, caller, many, call, injected };
+    match &call.operation {
+        Operation::Listen => Ok((listen::legacy(&hand)?, None)),
+        Operation::End => Ok((hand.end().await, None)),
+        Operation::Unread => Err(unknown("unread")),
+        Operation::Message(message) => match (message.kind(), message.method()) {
+            (Kind::Request, "initialize") => hand.initialize(message).await,
+            (Kind::Request, "server/discover") => Ok((hand.discover(message).await, None)),
+            (Kind::Request, "ping") => Ok((hand.result(message, "{}"), None)),
+            (Kind::Request, "logging/setLevel") => Ok((hand.set_level(message).await, None)),
+            (Kind::Request, "subscriptions/listen") => Ok((listen::modern(&hand, message)?, None)),
+            (Kind::Request, method) => match mcp::method::list_kind(method) {
+                Some(kind) => Ok((hand.list(message, kind).await, None)),
+                None => Err(unknown(method)),
+            },
+            (Kind::Notification, method) => Ok((hand.notify(message, method).await, None)),
+            (Kind::Response, _) => Err(resolve::no_such_question()),
+        },
+    }
+}
+
+fn unknown(method: &str) -> Stop {
+    let shown: Cow<'_, str> = method.chars().take(64).collect();
+    Stop::refused(Stage::Forward, "unknown-method", error::METHOD_NOT_FOUND, format!("Unknown method: {shown}"))
+}

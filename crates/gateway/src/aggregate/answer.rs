@@ -1,0 +1,283 @@
+//! What the aggregate answers itself: introductions, lists, levels.
+
+use crate::{
+    authenticate::Caller,
+    call::Call,
+    catalog::Catalog,
+    forward::open_leg,
+    inject::Injected,
+    pipeline::Line,
+    release::list_action,
+    resolve::Many,
+    server::Server,
+    session::{Leg, Session},
+    stop::Stop,
+    upstream::{Arrival, UpstreamFault, exchange::Hop},
+};
+use bytes::Bytes;
+use futures_util::future::join_all;
+use http::{HeaderMap, HeaderValue, StatusCode, header::CONTENT_TYPE};
+use mcp::{Era, ListKind, Message, Revision};
+use serde_json::{Map, Value, json};
+use std::{collections::HashSet, sync::Arc, time::Duration};
+use vocab::ServerName;
+
+/// How long the introduction waits for servers that were never looked at.
+const GLANCE: Duration = Duration::from_secs(5);
+/// Instructions of one server, in characters, and of all together.
+const INSTRUCTIONS: (usize, usize) = (2_000, 8_000);
+
+/// One call on the aggregate.
+pub(crate) struct Hand<'a> {
+    pub(crate) line: &'a Line,
+    pub(crate) caller: &'a Caller,
+    pub(crate) many: &'a Many,
+    pub(crate) call: &'a Call,
+    /// In the order of the members.
+    pub(crate) injected: &'a [Injected],
+}
+
+impl<'a> Hand<'a> {
+    /// Servers with what reaches them.
+    pub(crate) fn hops(&self) -> impl Iterator<Item = Hop<'a>> + use<'a, '_> {
+        let limits = self.line.snapshot.answer_limits();
+        let state = &self.line.state;
+        self.many.members.iter().zip(self.injected).map(move |(server, injected)| Hop {
+            state,
+            server,
+            injected,
+            limits,
+        })
+    }
+
+    pub(crate) fn result(&self, request: &Message, result: &str) -> Arrival {
+        whole(mcp::error::result_text(request.id().unwrap_or("null"), result.as_bytes()))
+    }
+
+    /// The catalogs that can be had now.
+    async fn catalogs(&self) -> Vec<(&'a ServerName, Arc<Catalog>)> {
+        let line = self.line;
+        let looks = self.many.members.iter().map(|server| async move {
+            let look = tokio::time::timeout(GLANCE, line.state.catalog(server, &line.snapshot)).await;
+            look.ok().and_then(Result::ok).map(|catalog| (&server.name, catalog))
+        });
+        join_all(looks).await.into_iter().flatten().collect()
+    }
+
+    /// `initialize`: a session of ours; the servers' sessions are opened when they are needed.
+    pub(crate) async fn initialize(&self, request: &Message) -> Result<(Arrival, Option<Arc<Session>>), Stop> {
+        let asked = request.param(&["protocolVersion"]).and_then(|member| member.text());
+        let revision = asked
+            .and_then(|text| Revision::parse(&text))
+            .filter(|revision| revision.era() == Era::Legacy)
+            .unwrap_or(Revision::V2025_11_25);
+        let session =
+            self.line.open_session(self.caller, self.call, request, revision).map_err(|fault| fault.stop_here())?;
+        let catalogs = self.catalogs().await;
+        let mut result = json!({
+            "protocolVersion": revision.as_str(),
+            "capabilities": capabilities(&catalogs, Era::Legacy),
+            "serverInfo": { "name": "durward", "version": env!("CARGO_PKG_VERSION") },
+        });
+        add_instructions(&mut result, &catalogs);
+        Ok((self.result(request, &result.to_string()), Some(session)))
+    }
+
+    /// `server/discover`: what can truly be delivered to this caller.
+    pub(crate) async fn discover(&self, request: &Message) -> Arrival {
+        let catalogs = self.catalogs().await;
+        let versions: Vec<&str> = Revision::MODERN.iter().map(|revision| revision.as_str()).collect();
+        let mut result = json!({
+            "resultType": "complete",
+            "supportedVersions": versions,
+            "capabilities": capabilities(&catalogs, Era::Modern),
+            "ttlMs": 0,
+            "cacheScope": "private",
+            "_meta": { (mcp::key::SERVER_INFO): { "name": "durward", "version": env!("CARGO_PKG_VERSION") } },
+        });
+        add_instructions(&mut result, &catalogs);
+        self.result(request, &result.to_string())
+    }
+
+    /// One list of every server, all pages, narrowed to what the caller may see.
+    pub(crate) async fn list(&self, request: &Message, kind: ListKind) -> Arrival {
+        let meta = request.param(&["_meta"]).map(|member| String::from_utf8_lossy(member.raw).into_owned());
+        let meta = meta.as_deref();
+        let reading = self.hops().map(|hop| async move { (hop.server, self.pages(&hop, kind, meta).await) });
+        let mut elements: Vec<Bytes> = Vec::new();
+        let mut seen: HashSet<String> = HashSet::new();
+        let mut unavailable: Vec<Value> = self
+            .many
+            .unavailable
+            .iter()
+            .map(|(server, reason)| json!({ "server": server.as_str(), "reason": reason }))
+            .collect();
+        for (server, pages) in join_all(reading).await {
+            match pages.and_then(|pages| self.visible(server, kind, &pages, &mut seen)) {
+                Ok(entries) => elements.extend(entries),
+                Err(fault) => {
+                    let stop = fault.stop(&server.name);
+                    tracing::warn!(server = %server.name, %fault, "the server is missing from a list");
+                    unavailable.push(json!({ "server": server.name.as_str(), "reason": stop.message }));
+                }
+            }
+        }
+        let mut members: Vec<String> = Vec::new();
+        if self.call.era == Era::Modern {
+            members.push(r#""resultType":"complete","ttlMs":0,"cacheScope":"private""#.to_owned());
+        }
+        if !unavailable.is_empty() {
+            members.push(format!("\"_meta\":{}", json!({ "durward/unavailable": unavailable })));
+        }
+        let members = (!members.is_empty()).then(|| members.join(","));
+        whole(mcp::list::compose(request.id().unwrap_or("null"), kind, elements, None, members.as_deref()))
+    }
+
+    async fn pages(&self, hop: &Hop<'_>, kind: ListKind, meta: Option<&str>) -> Result<Vec<Message>, UpstreamFault> {
+        let leg = self.leg(hop).await?;
+        hop.pages(leg.as_deref(), kind, self.call.era, meta).await
+    }
+
+    /// How this call reaches a server: through the session's leg, or a process of the principal's.
+    pub(crate) async fn leg(&self, hop: &Hop<'_>) -> Result<Option<Arc<Leg>>, UpstreamFault> {
+        match &self.many.session {
+            Some(session) => match session.leg(hop.server) {
+                Some(leg) => Ok(Some(leg)),
+                None => open_leg(hop, session).await.map(Some),
+            },
+            None => self.line.state.modern_leg(hop, self.caller.principal.id()),
+        }
+    }
+
+    fn visible(
+        &self,
+        server: &Arc<Server>,
+        kind: ListKind,
+        pages: &[Message],
+        seen: &mut HashSet<String>,
+    ) -> Result<Vec<Bytes>, UpstreamFault> {
+        let mut kept = Vec::new();
+        for page in pages {
+            let entries = mcp::list::entries(page, kind).map_err(|fault| UpstreamFault::Protocol(fault.to_string()))?;
+            for entry in entries {
+                let resource = server.resource(&entry.name);
+                let policies = &self.line.snapshot.policies;
+                if !policies.visible(&self.caller.subject, list_action(kind), &resource) {
+                    continue;
+                }
+                let shown = match kind {
+                    ListKind::Tools | ListKind::Prompts => mcp::name::join(server.name.as_str(), &entry.name),
+                    ListKind::Resources | ListKind::Templates => entry.name.to_string(),
+                };
+                // The same URI on two servers: the first one is the one that will be read.
+                if seen.insert(shown.clone()) {
+                    kept.push(if shown == *entry.name {
+                        Bytes::copy_from_slice(entry.raw)
+                    } else {
+                        entry.renamed(&shown)
+                    });
+                }
+            }
+        }
+        Ok(kept)
+    }
+
+    /// The level holds for every server of the session, those opened later too.
+    pub(crate) async fn set_level(&self, request: &Message) -> Arrival {
+        if let Some(session) = &self.many.session {
+            session.set_log_level(request.bytes().clone());
+            self.to_legs(session, request).await;
+        }
+        self.result(request, "{}")
+    }
+
+    /// A notification of the client for whoever it may concern.
+    pub(crate) async fn notify(&self, message: &Message, method: &str) -> Arrival {
+        // The servers' sessions begin on their own; progress and cancellation belong to single requests.
+        if method == "notifications/roots/list_changed"
+            && let Some(session) = &self.many.session
+        {
+            self.to_legs(session, message).await;
+        }
+        Arrival::Bare { status: StatusCode::ACCEPTED, headers: HeaderMap::new() }
+    }
+
+    async fn to_legs(&self, session: &Arc<Session>, message: &Message) {
+        for hop in self.hops() {
+            let Some(leg) = session.leg(hop.server) else { continue };
+            let sent = match message.id() {
+                Some(_) => hop.ask(Some(&leg), message).await.map(drop),
+                None => hop.send(Some(&leg), message).await.map(drop),
+            };
+            if let Err(fault) = sent {
+                tracing::debug!(server = %hop.server.name, %fault, "a server did not take a message for all");
+            }
+        }
+    }
+
+    /// Ends the session here and, as far as they can be reached, on the servers.
+    pub(crate) async fn end(&self) -> Arrival {
+        if let Some(session) = &self.many.session {
+            let ends = self.hops().map(|hop| async move {
+                if let Some(leg) = session.leg(hop.server) {
+                    hop.end(&leg).await;
+                }
+            });
+            let _ = tokio::time::timeout(GLANCE, join_all(ends)).await;
+            self.line.state.sessions.close(session);
+        }
+        Arrival::Bare { status: StatusCode::OK, headers: HeaderMap::new() }
+    }
+}
+
+/// One JSON message as an arrival.
+pub(crate) fn whole(body: Bytes) -> Arrival {
+    let mut headers = HeaderMap::with_capacity(1);
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    Arrival::Whole { status: StatusCode::OK, headers, body }
+}
+
+/// What at least one server can do and the gateway carries.
+fn capabilities(catalogs: &[(&ServerName, Arc<Catalog>)], era: Era) -> Value {
+    let any = |name: &str| catalogs.iter().any(|(_, catalog)| catalog.capabilities.get(name).is_some());
+    let flag = |name: &str, flag: &str| {
+        catalogs.iter().any(|(_, catalog)| {
+            catalog.capabilities.get(name).and_then(|capability| capability.get(flag)) == Some(&Value::Bool(true))
+        })
+    };
+    let mut all = Map::new();
+    for name in ["tools", "prompts", "resources"] {
+        if any(name) {
+            let mut one = Map::new();
+            for option in ["listChanged", "subscribe"] {
+                if flag(name, option) {
+                    one.insert(option.to_owned(), Value::Bool(true));
+                }
+            }
+            all.insert(name.to_owned(), Value::Object(one));
+        }
+    }
+    if any("completions") {
+        all.insert("completions".to_owned(), json!({}));
+    }
+    if era == Era::Legacy && any("logging") {
+        all.insert("logging".to_owned(), json!({}));
+    }
+    Value::Object(all)
+}
+
+/// Instructions of the servers, each attributed and bounded: they are text of strangers.
+fn add_instructions(result: &mut Value, catalogs: &[(&ServerName, Arc<Catalog>)]) {
+    let mut text = String::new();
+    for (name, catalog) in catalogs {
+        let Some(instructions) = &catalog.instructions else { continue };
+        let part: String = instructions.chars().take(INSTRUCTIONS.0).collect();
+        if text.len() + part.len() > INSTRUCTIONS.1 {
+            break;
+        }
+        text.push_str(&format!("[server {name} says]\n{part}\n"));
+    }
+    if let (false, Value::Object(result)) = (text.is_empty(), result) {
+        result.insert("instructions".to_owned(), Value::String(text));
+    }
+}

@@ -1,0 +1,212 @@
+//! What servers say unasked, as one stream.
+
+use super::answer::Hand;
+use crate::{
+    forward,
+    pipeline::Line,
+    server::{Server, Transport},
+    session::{Leg, Session},
+    stop::{Stage, Stop},
+    upstream::{
+        Arrival, Source, UpstreamFault,
+        exchange::{self, Hop},
+        http::{self as wire, Outbound},
+    },
+};
+use http::{HeaderMap, Method};
+use mcp::{Kind, Message, error};
+use serde_json::{Map, Value, json};
+use std::{sync::Arc, time::Duration};
+use tokio::sync::mpsc;
+use vocab::{Action, ServerName};
+
+/// Events of servers that wait to be merged.
+const BACKLOG: usize = 256;
+/// How long to wait before a stream that broke off is opened again.
+const AGAIN: Duration = Duration::from_secs(2);
+
+/// The GET stream of an aggregate session: one stream from every leg.
+pub(crate) fn legacy(hand: &Hand<'_>) -> Result<Arrival, Stop> {
+    let Some(session) = &hand.many.session else {
+        return Err(Stop::failed(Stage::Forward, "session", error::INTERNAL, "no session to listen in"));
+    };
+    let arrival = forward::listen(session);
+    for server in &hand.many.members {
+        // A process tells the session by itself; a web server has to be asked for its stream.
+        if matches!(server.transport, Transport::Http(_)) {
+            tokio::spawn(follow(hand.line.clone(), Arc::clone(server), Arc::clone(session)));
+        }
+    }
+    Ok(arrival)
+}
+
+/// Follows the stream of one leg until the session ends or nobody listens.
+async fn follow(line: Line, server: Arc<Server>, session: Arc<Session>) {
+    let mut end = session.end();
+    let following = async {
+        while session.is_heard() {
+            let now = line.state.line();
+            match now.snapshot.servers.get(&server.name) {
+                Some(server) => match follow_once(&now, server, &session).await {
+                    Ok(true) => {}
+                    // It has no such stream.
+                    Ok(false) => return,
+                    Err(fault) => tracing::debug!(server = %server.name, %fault, "a stream of the aggregate broke off"),
+                },
+                None => return,
+            }
+            tokio::time::sleep(AGAIN).await;
+        }
+    };
+    tokio::select! {
+        () = following => {}
+        _ = end.wait_for(|ended| *ended) => {}
+    }
+}
+
+async fn follow_once(line: &Line, server: &Arc<Server>, session: &Arc<Session>) -> Result<bool, UpstreamFault> {
+    let injected =
+        crate::inject::credentials(&line.state, server).map_err(|fault| UpstreamFault::Down(fault.to_string()))?;
+    let limits = line.snapshot.answer_limits();
+    let hop = Hop { state: &line.state, server, injected: &injected, limits };
+    let leg: Arc<Leg> = match session.leg(server) {
+        Some(leg) => leg,
+        None => forward::open_leg(&hop, session).await?,
+    };
+    let mut headers = wire::own_stream();
+    exchange::address(&leg, &mut headers);
+    let outbound = Outbound { method: Method::GET, headers, body: bytes::Bytes::new() };
+    let (arrival, _) = wire::send(&line.state, server, &injected, outbound, limits.body).await?;
+    let Arrival::Stream { mut source, .. } = arrival else { return Ok(false) };
+    while let Some((_, event)) = source.next().await? {
+        if let Some(data) = event.message()
+            && !session.tell(&server.name, data.clone())
+        {
+            return Ok(true);
+        }
+    }
+    Ok(true)
+}
+
+/// `subscriptions/listen`: our own acknowledgement, then what every server says under it.
+pub(crate) fn modern(hand: &Hand<'_>, request: &Message) -> Result<Arrival, Stop> {
+    let Some(id) = request.id() else {
+        return Err(Stop::refused(
+            Stage::Forward,
+            "no-id",
+            error::INVALID_REQUEST,
+            "`subscriptions/listen` needs an id",
+        ));
+    };
+    let filter = request.param(&["notifications"]).and_then(|member| member.value().ok()).unwrap_or_else(|| json!({}));
+    let (sender, events) = mpsc::channel(BACKLOG);
+    let acknowledged = format!(
+        r#"{{"jsonrpc":"2.0","method":"notifications/subscriptions/acknowledged","params":{{"_meta":{{"{}":{id}}},"notifications":{}}}}}"#,
+        mcp::key::SUBSCRIPTION_ID,
+        honoured(hand, &filter),
+    );
+    // There is room: nothing was sent yet.
+    let _ = sender.try_send((None, crate::upstream::event(acknowledged.into())));
+    for server in &hand.many.members {
+        let line = hand.line.clone();
+        let caller = hand.caller.clone();
+        let (server, request, sender) = (Arc::clone(server), request.clone(), sender.clone());
+        tokio::spawn(async move {
+            let merging = merge(&line, &caller, &server, &request, &sender);
+            tokio::select! {
+                merged = merging => {
+                    if let Err(fault) = merged {
+                        tracing::debug!(server = %server.name, %fault, "a listening stream broke off");
+                    }
+                }
+                () = sender.closed() => {}
+            }
+        });
+    }
+    // The stream lasts as long as the client wants, also when no server has anything to say.
+    Ok(Arrival::Stream { headers: HeaderMap::new(), source: Source::Made { events, _open: sender } })
+}
+
+/// What of the filter can be carried.
+fn honoured(hand: &Hand<'_>, filter: &Value) -> Value {
+    let mut honoured = Map::new();
+    for (key, wanted) in filter.as_object().into_iter().flatten() {
+        match (key.as_str(), wanted) {
+            ("toolsListChanged" | "promptsListChanged" | "resourcesListChanged", Value::Bool(true)) => {
+                honoured.insert(key.clone(), Value::Bool(true));
+            }
+            ("resourceSubscriptions", Value::Array(uris)) => {
+                let open = |uri: &&Value| {
+                    uri.as_str().is_some_and(|uri| {
+                        hand.many.members.iter().any(|server| may_subscribe(hand.line, hand.caller, server, uri))
+                    })
+                };
+                honoured.insert(key.clone(), uris.iter().filter(open).cloned().collect());
+            }
+            _ => {}
+        }
+    }
+    Value::Object(honoured)
+}
+
+/// Whether policy lets the caller follow a resource.
+pub(crate) fn may_subscribe(line: &Line, caller: &crate::authenticate::Caller, server: &Server, uri: &str) -> bool {
+    let question = policy::Question {
+        subject: &caller.subject,
+        action: Action::ResourceSubscribe,
+        resource: &server.resource(uri),
+        arguments: &json!({ "uri": uri }),
+        digest: vocab::Digest::of(uri.as_bytes()),
+        findings: &[],
+        now: line.state.clock.now(),
+    };
+    line.snapshot.policies.authorize(&question).is_ok()
+}
+
+type Sender = mpsc::Sender<(Option<ServerName>, mcp::sse::Event)>;
+
+async fn merge(
+    line: &Line,
+    caller: &crate::authenticate::Caller,
+    server: &Arc<Server>,
+    request: &Message,
+    sender: &Sender,
+) -> Result<(), UpstreamFault> {
+    let injected =
+        crate::inject::credentials(&line.state, server).map_err(|fault| UpstreamFault::Down(fault.to_string()))?;
+    let limits = line.snapshot.answer_limits();
+    let hop = Hop { state: &line.state, server, injected: &injected, limits };
+    let leg = line.state.modern_leg(&hop, caller.principal.id())?;
+    let request = exchange::one(narrowed(line, caller, server, request), &limits)?;
+    let (arrival, _) = hop.send(leg.as_deref(), &request).await?;
+    let Arrival::Stream { mut source, .. } = arrival else { return Ok(()) };
+    while let Some((_, event)) = source.next().await? {
+        let Some(data) = event.message() else { continue };
+        let message = exchange::one(data.clone(), &limits)?;
+        // The acknowledgement and the end of one server are not those of the aggregate.
+        let ours = message.kind() == Kind::Response || message.method() == "notifications/subscriptions/acknowledged";
+        if !ours && sender.send((Some(server.name.clone()), event)).await.is_err() {
+            return Ok(());
+        }
+    }
+    Ok(())
+}
+
+/// The client's request with the resources that policy lets it follow on this server.
+pub(crate) fn narrowed(
+    line: &Line,
+    caller: &crate::authenticate::Caller,
+    server: &Server,
+    request: &Message,
+) -> bytes::Bytes {
+    let Some(member) = request.param(&["notifications", "resourceSubscriptions"]) else {
+        return request.bytes().clone();
+    };
+    let Ok(Value::Array(uris)) = member.value() else { return request.bytes().clone() };
+    let open = |uri: &&Value| uri.as_str().is_some_and(|uri| may_subscribe(line, caller, server, uri));
+    let kept: Vec<&Value> = uris.iter().filter(open).collect();
+    if kept.len() == uris.len() {
+        return request.bytes().clone();
+    }
+    mcp::splice(request.bytes(), &mut [(member.span.clone(), json!(kept).to_string().into_bytes())])
+}

@@ -1,0 +1,78 @@
+//! Asks policy. The decision itself is made in the `policy` crate.
+
+use crate::{
+    authenticate::Caller,
+    pipeline::Line,
+    resolve::{self, Target},
+    screen::Screened,
+    stop::{Stage, Stop},
+    trail::{Facts, Noted},
+};
+use mcp::error::REFUSED_POLICY;
+use policy::{Permit, Question, Refusal};
+use vocab::Action;
+
+impl Noted for Permit {
+    const STAGE: Stage = Stage::Authorize;
+
+    fn note(&self, facts: &mut Facts) {
+        facts.rules.extend(self.because().iter().cloned());
+        facts.policy = Some(*self.version());
+    }
+}
+
+impl Line {
+    /// Decides on the final arguments.
+    pub(crate) fn authorize(&self, caller: &Caller, target: &mut Target, call: &Screened) -> Result<Permit, Stop> {
+        let policies = &self.snapshot.policies;
+        let era = call.valid.call.era;
+        match target {
+            Target::Many(many) => {
+                let resources: Vec<_> = many.members.iter().map(|server| server.resource(&many.method)).collect();
+                policies
+                    .authorize_open(&caller.subject, &many.method, &resources)
+                    .map_err(|refusal| denied(refusal, None, era))
+            }
+            Target::One(one) => {
+                // The answer to a question travels under the permit for asking it.
+                if let Some(asked) = one.answers.take() {
+                    return Ok(asked.permit);
+                }
+                let Some(action) = one.action else {
+                    let method = one.resource.id.name.to_string();
+                    return policies
+                        .authorize_open(&caller.subject, &method, std::slice::from_ref(&one.resource))
+                        .map_err(|refusal| denied(refusal, None, era));
+                };
+                let question = Question {
+                    subject: &caller.subject,
+                    action,
+                    resource: &one.resource,
+                    arguments: &call.valid.arguments,
+                    digest: call.valid.digest,
+                    findings: &call.findings,
+                    now: self.state.clock.now(),
+                };
+                let shown = Some((action, one.shown.as_deref().unwrap_or(&one.resource.id.name)));
+                policies.authorize(&question).map_err(|refusal| denied(refusal, shown, era))
+            }
+        }
+    }
+}
+
+/// What a refusal looks like from outside: named if the caller may know of the thing, else as if there were none.
+fn denied(refusal: Refusal, shown: Option<(Action, &str)>, era: mcp::Era) -> Stop {
+    let text = refusal.to_string();
+    match shown {
+        // SECURITY: a hidden thing answers exactly like a missing one.
+        Some((action, name)) if refusal.hidden => {
+            resolve::missing(action, name, era, "hidden").rules(refusal.rules).detail(text)
+        }
+        Some(_) | None => {
+            let rules: Vec<String> = refusal.rules.iter().map(ToString::to_string).collect();
+            Stop::refused(Stage::Authorize, "denied", REFUSED_POLICY, format!("policy: {text}"))
+                .data("rules", rules)
+                .rules(refusal.rules)
+        }
+    }
+}

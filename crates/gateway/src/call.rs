@@ -1,0 +1,132 @@
+//! One call as it came in: who sent it is not known yet, what it says has been read.
+
+use http::{HeaderMap, HeaderValue};
+use mcp::{Era, Message};
+use std::{fmt, net::IpAddr};
+use vocab::{CallId, ServerName};
+
+/// Which door the call came through.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Route {
+    /// `/mcp`: everything the caller may see.
+    All,
+    /// `/mcp/{server}`: that server and nothing else.
+    One(ServerName),
+}
+
+/// What HTTP asks for.
+#[derive(Clone)]
+pub enum Operation {
+    /// POST with one message.
+    Message(Message),
+    /// GET: the stream of what servers say unasked (legacy).
+    Listen,
+    /// DELETE: the end of a session (legacy).
+    End,
+    /// A request that could not be read. It is refused and recorded, never served.
+    Unread,
+}
+
+/// A new call id: 128 random bits.
+pub fn new_id() -> CallId {
+    let mut bytes = [0_u8; 16];
+    if aws_lc_rs::rand::fill(&mut bytes).is_err() {
+        // The generator seeds itself from the system and cannot run dry; an id that can be guessed harms nobody's data.
+        tracing::error!("no random bytes for a call id");
+    }
+    CallId::from_bytes(bytes)
+}
+
+/// One call. Headers and body are as received.
+pub struct Call {
+    /// Our id of it.
+    pub id: CallId,
+    /// The call in whose course a server asked for this one.
+    pub parent: Option<CallId>,
+    /// The door.
+    pub route: Route,
+    /// What is asked.
+    pub operation: Operation,
+    /// The era its body is written in.
+    pub era: Era,
+    /// Request headers.
+    pub headers: HeaderMap,
+    /// Where it came from.
+    pub peer: IpAddr,
+}
+
+impl Call {
+    /// The method for records: the JSON-RPC method, or the HTTP one where there is no message.
+    pub fn method(&self) -> &str {
+        match &self.operation {
+            Operation::Message(message) => match message.kind() {
+                mcp::Kind::Request | mcp::Kind::Notification => message.method(),
+                mcp::Kind::Response => "response",
+            },
+            Operation::Listen => "GET",
+            Operation::End => "DELETE",
+            Operation::Unread => "unread",
+        }
+    }
+
+    /// The message, where there is one.
+    pub fn message(&self) -> Option<&Message> {
+        match &self.operation {
+            Operation::Message(message) => Some(message),
+            Operation::Listen | Operation::End | Operation::Unread => None,
+        }
+    }
+
+    /// The legacy session the caller names. Proves nothing yet. Modern calls have none, whatever their headers say.
+    pub fn session_handle(&self) -> Option<&HeaderValue> {
+        match self.era {
+            Era::Legacy => self.headers.get(&header::SESSION),
+            Era::Modern => None,
+        }
+    }
+
+    /// Whether an answer is expected.
+    pub fn wants_answer(&self) -> bool {
+        match &self.operation {
+            Operation::Message(message) => matches!(message.kind(), mcp::Kind::Request),
+            Operation::Listen | Operation::End | Operation::Unread => true,
+        }
+    }
+}
+
+impl fmt::Debug for Call {
+    // SECURITY: headers and bodies stay out of logs.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Call")
+            .field("id", &self.id)
+            .field("route", &self.route)
+            .field("method", &self.method())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Header names of MCP and ours.
+pub mod header {
+    use http::HeaderName;
+
+    /// Legacy session handle.
+    pub static SESSION: HeaderName = HeaderName::from_static("mcp-session-id");
+    /// Protocol revision of the hop.
+    pub static VERSION: HeaderName = HeaderName::from_static("mcp-protocol-version");
+    /// Mirror of the body's method (modern).
+    pub static METHOD: HeaderName = HeaderName::from_static("mcp-method");
+    /// Mirror of the body's subject (modern).
+    pub static NAME: HeaderName = HeaderName::from_static("mcp-name");
+    /// Resumption point of a legacy stream.
+    pub static LAST_EVENT: HeaderName = HeaderName::from_static("last-event-id");
+    /// The id of the call, on every answer and on every upstream request.
+    pub static CALL: HeaderName = HeaderName::from_static("durward-call-id");
+    /// W3C trace context.
+    pub static TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+    /// W3C trace context, vendor part.
+    pub static TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
+    /// Tells proxies in between not to collect a stream.
+    pub static ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
+    /// Prefix of mirrored arguments.
+    pub const PARAM_PREFIX: &str = "mcp-param-";
+}

@@ -1,0 +1,42 @@
+//! The only place that reads a clock.
+
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use vocab::Timestamp;
+
+/// Where time comes from. Tests hold their own.
+pub trait Clock: Send + Sync {
+    /// The time of day, for records and expiry.
+    fn now(&self) -> Timestamp;
+    /// Microseconds since some fixed point, never going back: for limits and durations.
+    fn ticks(&self) -> u64;
+}
+
+/// The clock of the machine.
+pub struct SystemClock {
+    started: Instant,
+}
+
+impl SystemClock {
+    /// A clock whose ticks start now.
+    pub fn new() -> Self {
+        Self { started: Instant::now() }
+    }
+}
+
+impl Default for SystemClock {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Clock for SystemClock {
+    #[expect(clippy::disallowed_methods, reason = "this is the room of the clock")]
+    fn now(&self) -> Timestamp {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Timestamp::from_micros(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
+    }
+
+    fn ticks(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX)
+    }
+}

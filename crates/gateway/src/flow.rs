@@ -1,0 +1,253 @@
+//! A streamed answer: each message is judged by the snapshot of its moment, then passed on as it came.
+//!
+//! The flow runs on a task of its own. A client that goes away means what its era says: in the legacy era the call
+//! goes on, in the modern era it is cancelled by letting go of the server's stream.
+
+use crate::{
+    ask::{Ask, Verdict},
+    catalog,
+    forward::Exchange,
+    pipeline::Line,
+    release,
+    server::Server,
+    state::State,
+    stop::Stop,
+    trail::Trail,
+    upstream::{self, Source, UpstreamFault},
+};
+use bytes::Bytes;
+use guard::Carry;
+use http::StatusCode;
+use mcp::{Era, Kind, Message, sse::Event};
+use std::{sync::Arc, time::Duration};
+use tokio::{sync::mpsc, time::Instant};
+use vocab::ServerName;
+
+/// Events that wait for a client.
+const BACKLOG: usize = 64;
+/// How long a stream may be silent before a comment keeps it alive.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+/// How often the right to listen is looked at again.
+const RECHECK: Duration = Duration::from_millis(500);
+/// How long a client that does not read holds a stream.
+const STALLED: Duration = Duration::from_secs(60);
+
+/// A stream on its way to the client.
+pub struct Flow {
+    source: Source,
+    exchange: Box<Exchange>,
+    carry: Carry,
+}
+
+/// Why a flow ended.
+enum End {
+    /// The server said all it had to say.
+    Complete,
+    /// The client is gone, and its era says that this cancels the call.
+    Cancelled,
+    /// Something stopped it.
+    Stopped(Box<Stop>),
+}
+
+impl Flow {
+    pub(crate) fn new(source: Source, exchange: Box<Exchange>) -> Self {
+        Self { source, exchange, carry: Carry::default() }
+    }
+
+    pub(crate) const fn exchange(&self) -> &Exchange {
+        &self.exchange
+    }
+
+    /// Lets the stream run on a task of its own. The trail closes when it ends.
+    pub(crate) fn start(self, state: Arc<State>, trail: Trail) -> mpsc::Receiver<Bytes> {
+        let (sender, receiver) = mpsc::channel(BACKLOG);
+        tokio::spawn(self.run(state, trail, sender));
+        receiver
+    }
+
+    async fn run(mut self, state: Arc<State>, mut trail: Trail, client: mpsc::Sender<Bytes>) {
+        let _streaming = self.exchange.target.session().map(crate::session::Session::streaming);
+        let end = self.pump(&state, &mut trail, &client).await;
+        if let End::Stopped(stop) = &end {
+            // The stream has begun: what is left to say is said as its last message.
+            let _ = client.send(self.last_word(stop, &trail)).await;
+        }
+        match end {
+            End::Complete => trail.close_answered(StatusCode::OK),
+            End::Stopped(stop) => trail.close_stopped(&stop),
+            // Unclosed: it records itself abandoned.
+            End::Cancelled => drop(trail),
+        }
+    }
+
+    async fn pump(&mut self, state: &Arc<State>, trail: &mut Trail, client: &mpsc::Sender<Bytes>) -> End {
+        let modern = self.exchange.call.era == Era::Modern;
+        let mut gone = false;
+        let mut recheck = tokio::time::interval(RECHECK);
+        recheck.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut ended = self.exchange.target.session().map(|session| session.end());
+        let idle = state.line().snapshot.settings.bounds.stream_idle;
+        let listens = self.listens();
+        let (mut heard, mut spoken) = (Instant::now(), Instant::now());
+        loop {
+            tokio::select! {
+                biased;
+                event = self.source.next() => {
+                    heard = Instant::now();
+                    spoken = heard;
+                    match event {
+                        Ok(None) => return self.complete(listens),
+                        Ok(Some((from, event))) => match self.pass(state, trail, from, event).await {
+                            Ok(None) => {}
+                            Ok(Some(bytes)) => {
+                                if !gone && tokio::time::timeout(STALLED, client.send(bytes)).await.is_err() {
+                                    gone = true;
+                                }
+                            }
+                            Err(stop) => return End::Stopped(Box::new(stop)),
+                        },
+                        Err(fault) => return self.broken(&fault),
+                    }
+                }
+                () = client.closed(), if !gone => {
+                    if modern || listens {
+                        return End::Cancelled;
+                    }
+                    gone = true;
+                }
+                _ = recheck.tick() => {
+                    if let Err(stop) = self.still_allowed(state) {
+                        return End::Stopped(Box::new(stop));
+                    }
+                    if !listens && heard.elapsed() > idle {
+                        return self.broken(&UpstreamFault::Timeout(idle));
+                    }
+                    if spoken.elapsed() > KEEP_ALIVE {
+                        spoken = Instant::now();
+                        let _ = client.try_send(Bytes::from_static(b": keep-alive\n\n"));
+                    }
+                }
+                true = over(&mut ended) => return End::Complete,
+            }
+        }
+    }
+
+    /// A stream that lasts as long as the client wants: GET, and `subscriptions/listen`.
+    fn listens(&self) -> bool {
+        self.exchange.call.message().is_none_or(|message| message.method() == "subscriptions/listen")
+    }
+
+    fn complete(&self, listens: bool) -> End {
+        let answered = self.exchange.answered;
+        if listens || answered || !self.exchange.call.wants_answer() {
+            End::Complete
+        } else {
+            self.broken(&UpstreamFault::Cut("the stream ended without a response".to_owned()))
+        }
+    }
+
+    fn broken(&self, fault: &UpstreamFault) -> End {
+        match self.exchange.target.one() {
+            Some(one) => End::Stopped(Box::new(fault.stop(&one.server.name))),
+            None => End::Complete,
+        }
+    }
+
+    /// One event, judged and passed on. `None` if it is not for the client.
+    async fn pass(
+        &mut self,
+        state: &Arc<State>,
+        trail: &mut Trail,
+        from: Option<ServerName>,
+        event: Event,
+    ) -> Result<Option<Bytes>, Stop> {
+        let Some(data) = event.message() else { return Ok(Some(event.raw)) };
+        let line = state.line();
+        let message =
+            upstream::exchange::one(data.clone(), &line.snapshot.answer_limits()).map_err(|fault| self.stop(&fault))?;
+        match message.kind() {
+            Kind::Request => self.question(&line, trail, from.as_ref(), &event, &message).await,
+            Kind::Response if !release::answers(&self.exchange, &message) && !self.is_replay() => {
+                Err(Stop::withheld("answer-id", mcp::error::INTERNAL, "the server answered another request"))
+            }
+            Kind::Response | Kind::Notification => {
+                if let Some(server) = self.server(&line, from.as_ref()) {
+                    catalog::notice(&line, server, &message);
+                }
+                let (text, said) = line.release_message(&message, &self.exchange, &mut self.carry)?;
+                said.note(trail.facts_mut());
+                if message.kind() == Kind::Response {
+                    self.exchange.answered = true;
+                    trail.committed(&said.text);
+                }
+                Ok(Some(rewritten(event, &message, text)))
+            }
+        }
+    }
+
+    /// A GET stream may replay responses of earlier requests (resumption).
+    fn is_replay(&self) -> bool {
+        self.exchange.call.message().is_none()
+    }
+
+    /// A question of the server is a call of its own.
+    async fn question(
+        &self,
+        line: &Line,
+        trail: &Trail,
+        from: Option<&ServerName>,
+        event: &Event,
+        message: &Message,
+    ) -> Result<Option<Bytes>, Stop> {
+        // A server that is not configured any more has nothing to ask.
+        let Some(server) = self.server(line, from) else { return Ok(None) };
+        let ask = Ask { exchange: &self.exchange, server, parent: trail.facts().call, message };
+        match line.ask(ask).await {
+            Verdict::Passed(text) => Ok(Some(rewritten(event.clone(), message, text))),
+            Verdict::Declined => Ok(None),
+        }
+    }
+
+    /// The server that speaks, as it is configured now.
+    fn server<'l>(&self, line: &'l Line, from: Option<&ServerName>) -> Option<&'l Arc<Server>> {
+        let name = from.or_else(|| self.exchange.target.one().map(|one| &one.server.name))?;
+        line.snapshot.servers.get(name)
+    }
+
+    fn still_allowed(&self, state: &Arc<State>) -> Result<(), Stop> {
+        let line = state.line();
+        line.still_allowed(&self.exchange)
+    }
+
+    fn stop(&self, fault: &UpstreamFault) -> Stop {
+        match self.exchange.target.one() {
+            Some(one) => fault.stop(&one.server.name),
+            None => Stop::withheld("upstream-protocol", mcp::error::UPSTREAM_DOWN, "a server's answer is not MCP"),
+        }
+    }
+
+    /// The error that ends a stream, as an event.
+    fn last_word(&self, stop: &Stop, trail: &Trail) -> Bytes {
+        let id = self.exchange.call.message().and_then(Message::id);
+        if id.is_none() || self.exchange.answered {
+            return Bytes::from_static(b": the stream ends\n\n");
+        }
+        let mut data = stop.data.clone();
+        data.insert("call".to_owned(), trail.facts().call.to_string().into());
+        let text = mcp::error_text(id, stop.code, &stop.message, Some(&data.into()));
+        mcp::sse::encode(&text, None)
+    }
+}
+
+/// The event with another message in it, or as it came if nothing changed.
+fn rewritten(event: Event, message: &Message, text: Bytes) -> Bytes {
+    if text == *message.bytes() { event.raw } else { mcp::sse::replace_data(&event, &text) }
+}
+
+/// Waits for the end of the session.
+async fn over(ended: &mut Option<tokio::sync::watch::Receiver<bool>>) -> bool {
+    match ended {
+        Some(ended) => ended.wait_for(|ended| *ended).await.is_ok(),
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,307 @@
+//! Sends a sealed call to its server, once. Never repeats what may have arrived.
+
+use crate::{
+    admit::Admitted,
+    aggregate,
+    authenticate::Caller,
+    call::{Call, Operation, header},
+    inject::{Injected, Sealed},
+    intend::Intent,
+    pipeline::Line,
+    resolve::{One, Target},
+    server::Transport,
+    session::{Leg, Session, Way},
+    stop::{Stage, Stop},
+    trail::{Facts, Noted},
+    upstream::{
+        Arrival, Source, UpstreamFault,
+        exchange::{self, Hop},
+        http::{self as wire, Outbound},
+        pipe::Pipe,
+    },
+};
+use ::http::{HeaderMap, HeaderValue, Method, StatusCode};
+use bytes::Bytes;
+use mcp::{Era, Kind, Message, Revision};
+use std::sync::Arc;
+use tokio::sync::mpsc;
+
+/// What a server said, before anybody may see it.
+#[must_use]
+pub struct Answer {
+    pub(crate) arrival: Arrival,
+    pub(crate) exchange: Exchange,
+}
+
+/// What is left of a call once it was sent: what is needed to judge what comes back.
+pub struct Exchange {
+    pub(crate) caller: Caller,
+    pub(crate) target: Target,
+    pub(crate) call: Call,
+    /// A session that this answer opens.
+    pub(crate) opened: Option<Arc<Session>>,
+    /// Room in limits and on the server, held until the answer is complete.
+    pub(crate) held: Admitted,
+    /// The response has come.
+    pub(crate) answered: bool,
+}
+
+impl Noted for Answer {
+    const STAGE: Stage = Stage::Forward;
+
+    fn note(&self, facts: &mut Facts) {
+        if let Some(opened) = &self.exchange.opened {
+            facts.session = Some(opened.digest);
+        }
+    }
+}
+
+impl Line {
+    /// Sends the call. What it takes proves that policy allowed it and that the log knows of it.
+    pub(crate) async fn forward(&self, sealed: Sealed, intent: Intent) -> Result<Answer, Stop> {
+        // The intent is used up: one word in the log, one call on the wire.
+        drop(intent);
+        let Sealed { decided, injected } = sealed;
+        let crate::pipeline::Decided { caller, target, call, slot: mut held, permit: _ } = decided;
+        held.spend();
+        let call = call.valid.call;
+        let (arrival, opened) = match &target {
+            Target::Many(many) => aggregate::forward(self, &caller, many, &call, &injected).await?,
+            Target::One(one) => {
+                let [injected] = injected.as_slice() else {
+                    return Err(Stop::failed(
+                        Stage::Forward,
+                        "credential",
+                        mcp::error::INTERNAL,
+                        "no credential was prepared",
+                    ));
+                };
+                let way = Passage { line: self, caller: &caller, one, call: &call, injected };
+                way.send().await.map_err(|fault| fault.stop(&one.server.name))?
+            }
+        };
+        if opened.is_some() && call.message().is_none() {
+            return Err(Stop::failed(Stage::Forward, "session", mcp::error::INTERNAL, "a session without a message"));
+        }
+        Ok(Answer { arrival, exchange: Exchange { caller, target, call, opened, held, answered: false } })
+    }
+}
+
+/// One call on its way to one server.
+struct Passage<'a> {
+    line: &'a Line,
+    caller: &'a Caller,
+    one: &'a One,
+    call: &'a Call,
+    injected: &'a Injected,
+}
+
+type Sent = (Arrival, Option<Arc<Session>>);
+
+impl Passage<'_> {
+    async fn send(&self) -> Result<Sent, UpstreamFault> {
+        match &self.one.server.transport {
+            Transport::Http(_) => self.over_http().await,
+            Transport::Stdio(program) => self.over_pipe(program.shared).await,
+        }
+    }
+
+    fn hop(&self) -> Hop<'_> {
+        Hop {
+            state: &self.line.state,
+            server: &self.one.server,
+            injected: self.injected,
+            limits: self.line.snapshot.answer_limits(),
+        }
+    }
+
+    /// The message as the server is to see it.
+    fn body(&self) -> Bytes {
+        match self.call.message() {
+            None => Bytes::new(),
+            Some(message) if self.one.edits.is_empty() => message.bytes().clone(),
+            Some(message) => mcp::splice(message.bytes(), &mut self.one.edits.clone()),
+        }
+    }
+
+    /// The session's leg to this server. One that leads to yesterday's target, or to none yet, is opened anew.
+    async fn leg(&self, session: &Arc<Session>) -> Result<Arc<Leg>, UpstreamFault> {
+        if let Some(leg) = session.leg(&self.one.server) {
+            return Ok(leg);
+        }
+        open_leg(&self.hop(), session).await
+    }
+
+    async fn over_http(&self) -> Result<Sent, UpstreamFault> {
+        let call = self.call;
+        let mut headers = wire::onward(call, &self.one.server.headers);
+        let leg = match &self.one.session {
+            Some(session) => Some(self.leg(session).await?),
+            None => None,
+        };
+        if let Some(leg) = &leg {
+            if let Way::Http(Some(handle)) = &leg.way {
+                headers.insert(header::SESSION.clone(), handle.clone());
+            }
+            if leg.own {
+                // The version of this hop is what was agreed on it, whatever the client's hop speaks.
+                headers.remove(&header::VERSION);
+                exchange::address(leg, &mut headers);
+            }
+        }
+        if let Some(name) = &self.one.name_header {
+            headers.insert(header::NAME.clone(), name.clone());
+        }
+        let method = match &call.operation {
+            Operation::Message(_) => Method::POST,
+            Operation::Listen => Method::GET,
+            Operation::End => Method::DELETE,
+            Operation::Unread => return Err(UpstreamFault::Protocol("an unread request".to_owned())),
+        };
+        let state = &self.line.state;
+        let outbound = Outbound { method, headers, body: self.body() };
+        let limit = self.line.snapshot.settings.bounds.answer;
+        let (arrival, raw) = wire::send(state, &self.one.server, self.injected, outbound, limit).await?;
+        self.after_http(&arrival);
+        let opened = match (call.message(), raw.get(&header::SESSION), &arrival) {
+            (Some(message), Some(handle), Arrival::Whole { .. } | Arrival::Stream { .. })
+                if message.method() == "initialize" && call.era == Era::Legacy =>
+            {
+                Some(self.open(message, Way::Http(Some(handle.clone())))?)
+            }
+            _ => None,
+        };
+        Ok((arrival, opened))
+    }
+
+    /// A session that is gone upstream is gone here; one that the client ended is ended here.
+    fn after_http(&self, arrival: &Arrival) {
+        let status = match arrival {
+            Arrival::Bare { status, .. } | Arrival::Whole { status, .. } => *status,
+            Arrival::Stream { .. } => StatusCode::OK,
+        };
+        let Some(session) = &self.one.session else { return };
+        let ended = matches!(self.call.operation, Operation::End) && status.is_success();
+        if ended || status == StatusCode::NOT_FOUND {
+            match session.route {
+                crate::call::Route::One(_) => drop(self.line.state.sessions.close(session)),
+                // In the aggregate only this leg is gone: the next message opens another.
+                crate::call::Route::All => drop(session.drop_leg(&self.one.server.name)),
+            }
+        }
+    }
+
+    async fn over_pipe(&self, shared: bool) -> Result<Sent, UpstreamFault> {
+        let state = &self.line.state;
+        match (&self.call.operation, &self.one.session, self.call.era) {
+            (Operation::Message(message), None, Era::Legacy) => {
+                // Only `initialize` comes without a session.
+                let pipe = if shared { state.shared_pipe(&self.hop())? } else { self.hop().start()? };
+                let arrival = exchange::over_pipe(&pipe, message).await?;
+                let answered = matches!(&arrival, Arrival::Whole { body, .. } if is_result(body, &self.hop().limits));
+                let opened = if answered { Some(self.open(message, Way::Pipe(Arc::clone(&pipe)))?) } else { None };
+                if let Some(session) = &opened {
+                    hear(&pipe, session);
+                }
+                Ok((arrival, opened))
+            }
+            (Operation::Message(message), None, Era::Modern) => {
+                let pipe = state.modern_pipe(&self.hop(), self.caller.principal.id(), shared)?;
+                Ok((exchange::over_pipe(&pipe, &self.edited(message)?).await?, None))
+            }
+            (Operation::Message(message), Some(session), _) => {
+                let leg = self.leg(session).await?;
+                let Way::Pipe(pipe) = &leg.way else { return Err(no_pipe()) };
+                Ok((exchange::over_pipe(pipe, &self.edited(message)?).await?, None))
+            }
+            (Operation::Listen, Some(session), _) => Ok((listen(session), None)),
+            (Operation::End, Some(session), _) => {
+                state.sessions.close(session);
+                Ok((Arrival::Bare { status: StatusCode::OK, headers: HeaderMap::new() }, None))
+            }
+            (Operation::Listen | Operation::End | Operation::Unread, _, _) => Err(no_pipe()),
+        }
+    }
+
+    fn edited(&self, message: &Message) -> Result<Message, UpstreamFault> {
+        if self.one.edits.is_empty() { Ok(message.clone()) } else { exchange::one(self.body(), &self.hop().limits) }
+    }
+
+    /// Opens a session of ours around the one that the client just began.
+    fn open(&self, introduction: &Message, way: Way) -> Result<Arc<Session>, UpstreamFault> {
+        let asked = introduction.param(&["protocolVersion"]).and_then(|member| member.text());
+        let revision = asked.and_then(|text| Revision::parse(&text)).unwrap_or(Revision::ASSUMED);
+        let session = self.line.open_session(self.caller, self.call, introduction, revision)?;
+        let leg = Leg { fingerprint: self.one.server.fingerprint, revision, way, own: false };
+        session.keep_leg(self.one.server.name.clone(), Arc::new(leg));
+        Ok(session)
+    }
+}
+
+impl Line {
+    /// Opens a session for the caller, within its bound.
+    pub(crate) fn open_session(
+        &self,
+        caller: &Caller,
+        call: &Call,
+        introduction: &Message,
+        revision: Revision,
+    ) -> Result<Arc<Session>, UpstreamFault> {
+        let most = self.snapshot.settings.bounds.sessions_per_principal;
+        let now = self.state.clock.ticks();
+        self.state
+            .sessions
+            .open(&caller.principal, call.route.clone(), introduction.clone(), revision, most, now)
+            .map_err(|fault| UpstreamFault::Sessions(fault.to_string()))
+    }
+}
+
+/// Opens a leg of a session: the client is introduced as it introduced itself.
+pub(crate) async fn open_leg(hop: &Hop<'_>, session: &Arc<Session>) -> Result<Arc<Leg>, UpstreamFault> {
+    let _one = session.opening.lock().await;
+    if let Some(leg) = session.leg(hop.server) {
+        return Ok(leg);
+    }
+    let (leg, _) = hop.open(&session.introduction).await?;
+    if let Way::Pipe(pipe) = &leg.way {
+        hear(pipe, session);
+    }
+    let leg = Arc::new(leg);
+    session.keep_leg(hop.server.name.clone(), Arc::clone(&leg));
+    let level = session.log_level();
+    if let Some(level) = level {
+        // A server without logging refuses; the client was told so when it set the level.
+        let _ = hop.ask(Some(&leg), &exchange::one(level, &hop.limits)?).await;
+    }
+    Ok(leg)
+}
+
+/// What a process says unasked goes to the session's listening stream.
+pub(crate) fn hear(pipe: &Arc<Pipe>, session: &Arc<Session>) {
+    let session = Arc::downgrade(session);
+    let server = pipe.server().clone();
+    pipe.hear(move |message| session.upgrade().is_some_and(|session| session.tell(&server, message)));
+}
+
+/// The listening stream of a session that is ours.
+pub(crate) fn listen(session: &Arc<Session>) -> Arrival {
+    let (sender, told) = mpsc::channel(256);
+    session.listen(sender);
+    Arrival::Stream { headers: HeaderMap::new(), source: Source::Told(told) }
+}
+
+fn is_result(body: &Bytes, limits: &mcp::Limits) -> bool {
+    exchange::one(body.clone(), limits)
+        .is_ok_and(|message| message.kind() == Kind::Response && message.result().is_some())
+}
+
+fn no_pipe() -> UpstreamFault {
+    UpstreamFault::Protocol("the session has no process".to_owned())
+}
+
+/// The header that names a session.
+pub(crate) fn session_header(session: &Session) -> (::http::HeaderName, HeaderValue) {
+    let mut value = session.handle().clone();
+    value.set_sensitive(true);
+    (header::SESSION.clone(), value)
+}

@@ -1,0 +1,94 @@
+//! The log's word before the deed: nothing leaves without it.
+
+use crate::{
+    pipeline::Line,
+    resolve::Target,
+    settle::Granted,
+    stop::{Stage, Stop},
+    trail::{Facts, Noted, Trail},
+};
+use audit::Leaf;
+use mcp::error::LOG_UNAVAILABLE;
+
+/// Proof that the log knows of a call: on disk where it may change state, in the queue's order where it only reads.
+#[must_use]
+pub struct Intent {
+    leaf: Option<u64>,
+}
+
+impl Noted for Intent {
+    const STAGE: Stage = Stage::Intend;
+
+    fn note(&self, _: &mut Facts) {}
+}
+
+impl Line {
+    /// Writes the intent of a call. Waits for the disk if the call may change state, or if the log is `strict`.
+    /// When the log cannot be written, calls stop.
+    pub(crate) async fn intend(&self, granted: &Granted, trail: &mut Trail) -> Result<Intent, Stop> {
+        let changes_state = match &granted.decided.target {
+            Target::One(one) => one.changes_state(),
+            Target::Many(_) => false,
+        };
+        let log = self.state.journal.log();
+        if !changes_state && !self.snapshot.settings.strict {
+            log.healthy().map_err(|fault| unavailable(&fault))?;
+            return Ok(Intent { leaf: None });
+        }
+        trail.commit_arguments();
+        let pending =
+            self.state.journal.append(Leaf::Intent(record(trail.facts()))).map_err(|fault| unavailable(&fault))?;
+        let waiting = tokio::time::timeout(self.snapshot.settings.bounds.deadline, pending.durable());
+        let leaf = match waiting.await {
+            Ok(Ok(leaf)) => leaf,
+            Ok(Err(fault)) => return Err(unavailable(&fault)),
+            Err(_) => {
+                return Err(Stop::failed(
+                    Stage::Intend,
+                    "log",
+                    LOG_UNAVAILABLE,
+                    "the audit log did not take the call in time, so nothing was done",
+                ));
+            }
+        };
+        trail.intended(leaf);
+        Ok(Intent { leaf: Some(leaf) })
+    }
+}
+
+impl Intent {
+    /// The leaf, where there is one.
+    pub const fn leaf(&self) -> Option<u64> {
+        self.leaf
+    }
+}
+
+fn record(facts: &Facts) -> audit::Intent {
+    audit::Intent {
+        action: facts.action,
+        agent: facts.principal.as_ref().map(|principal| principal.agent.clone()),
+        arguments: facts.arguments.clone(),
+        at: facts.at,
+        call: facts.call,
+        class: facts.class,
+        method: Some(facts.method.to_string()),
+        parent: facts.parent,
+        policy: facts.policy,
+        rules: facts.rules.clone(),
+        server: facts.server.clone(),
+        target: facts.target.as_deref().map(str::to_owned),
+        tenant: facts.tenant.clone(),
+        trace: facts.trace.as_deref().map(str::to_owned),
+        user: facts.principal.as_ref().and_then(|principal| principal.user.clone()),
+    }
+}
+
+fn unavailable(fault: &audit::LogFault) -> Stop {
+    Stop::failed(
+        Stage::Intend,
+        "log",
+        LOG_UNAVAILABLE,
+        "the audit log cannot be written, so nothing was done; calls go on when it can",
+    )
+    .detail(fault.to_string())
+}

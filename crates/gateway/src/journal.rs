@@ -1,0 +1,118 @@
+//! Between the line and the log: appends records, and tells observers what was recorded.
+//!
+//! Never decides, never waits unless asked to.
+
+use crate::{clock::Clock, trail::Facts};
+use audit::{CallRecord, Commitment, Leaf, Log, LogFault, Outcome, Pending, SystemRecord};
+use crossbeam_queue::ArrayQueue;
+use std::{
+    borrow::Cow,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+use vocab::Side;
+
+/// Closed calls that wait for an observer; more than this are counted and let go. The log has them all.
+const OBSERVED: usize = 16_384;
+
+/// A closed call, for metrics, spans and the log line.
+pub struct Closed {
+    /// What is known of it.
+    pub facts: Facts,
+    /// What became of it.
+    pub outcome: Outcome,
+}
+
+/// The log, as the line sees it.
+pub struct Journal {
+    log: Arc<Log>,
+    clock: Arc<dyn Clock>,
+    closed: ArrayQueue<Closed>,
+    unobserved: AtomicU64,
+    lost: AtomicU64,
+}
+
+impl Journal {
+    /// A journal over `log`.
+    pub fn new(log: Arc<Log>, clock: Arc<dyn Clock>) -> Self {
+        Self { log, clock, closed: ArrayQueue::new(OBSERVED), unobserved: AtomicU64::new(0), lost: AtomicU64::new(0) }
+    }
+
+    /// The clock the trails run on.
+    pub fn clock(&self) -> &dyn Clock {
+        &*self.clock
+    }
+
+    /// The log itself.
+    pub const fn log(&self) -> &Arc<Log> {
+        &self.log
+    }
+
+    /// Commits to a text of a call. `None` if no salt key can be had, which the next append makes a stop of.
+    pub fn commit(&self, facts: &Facts, side: Side, text: &[u8]) -> Option<Commitment> {
+        self.log
+            .salts()
+            .commit(&facts.call, facts.at, side, text)
+            .inspect_err(|fault| tracing::error!(%fault, "no commitment"))
+            .ok()
+    }
+
+    /// Queues a leaf and hands back what to wait on.
+    pub fn append(&self, leaf: Leaf) -> Result<Pending, LogFault> {
+        self.log.append(leaf)
+    }
+
+    /// Records the end of a call. Costs no wait and no system call.
+    pub fn close(&self, record: CallRecord, facts: &Facts, outcome: &Outcome) {
+        let stored = if record.agent.is_some() {
+            self.log.append_unwatched(Leaf::Call(record))
+        } else {
+            self.log.append_system(unauthenticated(record))
+        };
+        if let Err(fault) = stored {
+            // The intent is on disk; recovery closes it as unknown. Here is where that becomes visible at once.
+            self.lost.fetch_add(1, Ordering::Relaxed);
+            tracing::error!(call = %facts.call, %fault, "a record could not be written");
+        }
+        if self.closed.push(Closed { facts: facts.clone(), outcome: outcome.clone() }).is_err() {
+            self.unobserved.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Records something that happened to the gateway itself.
+    pub fn system(&self, event: &'static str, detail: Option<String>) {
+        let record = SystemRecord {
+            detail,
+            ..SystemRecord::new(Cow::Borrowed(event), self.log.tenant().clone(), self.clock.now())
+        };
+        if let Err(fault) = self.log.append_system(record) {
+            self.lost.fetch_add(1, Ordering::Relaxed);
+            tracing::error!(event, %fault, "a record could not be written");
+        }
+    }
+
+    /// The next closed call nobody has looked at yet.
+    pub fn next_closed(&self) -> Option<Closed> {
+        self.closed.pop()
+    }
+
+    /// Closed calls that no observer took in time, and records that could not be written.
+    pub fn losses(&self) -> (u64, u64) {
+        (self.unobserved.load(Ordering::Relaxed), self.lost.load(Ordering::Relaxed))
+    }
+}
+
+/// A request without a principal belongs to no tenant's tree.
+fn unauthenticated(record: CallRecord) -> SystemRecord {
+    SystemRecord {
+        call: Some(record.call),
+        detail: record.error,
+        http_status: record.http_status,
+        method: record.method,
+        outcome: Some(record.outcome),
+        peer: record.peer,
+        ..SystemRecord::new(Cow::Borrowed("unauthenticated"), record.tenant, record.at)
+    }
+}

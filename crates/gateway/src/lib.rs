@@ -1,0 +1,41 @@
+//! The data plane: sockets, the line, sessions, catalogs, servers.
+//!
+//! Start with [`pipeline`]: everything that happens to a call is on that page, top to bottom. Its stages are modules
+//! of their own, in the order of the line: `authenticate`, `resolve`, `admit`, `validate`, `screen`, `authorize`,
+//! `settle`, `intend`, `inject`, `forward`, `release`, `respond`.
+
+mod admit;
+mod aggregate;
+mod ask;
+mod authenticate;
+mod authorize;
+pub mod call;
+pub mod catalog;
+pub mod clock;
+mod flow;
+mod forward;
+mod inject;
+mod intend;
+pub mod journal;
+pub mod limit;
+mod metadata;
+pub mod pipeline;
+mod release;
+pub mod reply;
+mod resolve;
+mod respond;
+pub mod rim;
+mod screen;
+pub mod server;
+pub mod session;
+pub mod settings;
+mod settle;
+pub mod snapshot;
+pub mod state;
+pub mod stop;
+mod trace;
+pub mod trail;
+mod upstream;
+mod validate;
+
+pub use upstream::child::Room;

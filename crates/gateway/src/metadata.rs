@@ -1,0 +1,48 @@
+//! OAuth 2.0 protected resource metadata (RFC 9728): where a client that has no token may get one.
+
+use crate::{
+    call::{Call, Route},
+    settings::Settings,
+};
+use http::header::HOST;
+use serde_json::json;
+
+/// Where the well-known document of a resource begins.
+pub const WELL_KNOWN: &str = "/.well-known/oauth-protected-resource";
+
+/// The address of the metadata of the resource that a call dialled.
+pub(crate) fn address(settings: &Settings, call: &Call) -> String {
+    let host = call.headers.get(HOST).and_then(|host| host.to_str().ok());
+    format!("{}{WELL_KNOWN}{}", base(settings, host), path(&call.route))
+}
+
+/// The metadata of a resource.
+pub(crate) fn document(settings: &Settings, route: &Route, host: Option<&str>) -> String {
+    let mut document = json!({
+        // The resource is exactly what the client dialled, without a slash at the end.
+        "resource": format!("{}{}", base(settings, host), path(route)),
+        "authorization_servers": settings.issuers,
+        "bearer_methods_supported": ["header"],
+        "resource_name": "Durward",
+    });
+    if let (false, Some(object)) = (settings.scopes.is_empty(), document.as_object_mut()) {
+        object.insert("scopes_supported".to_owned(), json!(settings.scopes));
+    }
+    document.to_string()
+}
+
+fn base(settings: &Settings, host: Option<&str>) -> String {
+    match (&settings.public_url, host) {
+        (Some(url), _) => url.trim_end_matches('/').to_owned(),
+        // Host was checked against what is allowed before anything else.
+        (None, Some(host)) => format!("http://{host}"),
+        (None, None) => String::new(),
+    }
+}
+
+fn path(route: &Route) -> String {
+    match route {
+        Route::All => "/mcp".to_owned(),
+        Route::One(server) => format!("/mcp/{server}"),
+    }
+}

@@ -1,0 +1,207 @@
+//! What comes back, before the client sees it: lists narrowed to what the caller may see, secrets masked.
+//!
+//! What is stopped here has already happened: it is *withheld*, never *refused*.
+
+use crate::{
+    call::Operation,
+    catalog,
+    flow::Flow,
+    forward::{Answer, Exchange},
+    pipeline::Line,
+    resolve::{One, Target},
+    stop::{Stage, Stop},
+    trail::{Facts, Noted},
+    upstream::Arrival,
+};
+use bytes::Bytes;
+use guard::{Carry, Verdict};
+use http::{HeaderMap, StatusCode};
+use mcp::{Body, Kind, ListKind, Message, error};
+use vocab::{Action, Finding, Side};
+
+/// What the client may see.
+#[must_use]
+pub enum Released {
+    /// A status without a message.
+    Bare {
+        /// The status.
+        status: StatusCode,
+        /// Headers.
+        headers: HeaderMap,
+        /// What is left of the call.
+        exchange: Box<Exchange>,
+    },
+    /// One message.
+    Whole {
+        /// The status.
+        status: StatusCode,
+        /// Headers.
+        headers: HeaderMap,
+        /// The message.
+        body: Bytes,
+        /// What is known of it.
+        said: Said,
+        /// What is left of the call.
+        exchange: Box<Exchange>,
+    },
+    /// A stream, whose messages are released one by one as they come.
+    Stream {
+        /// Headers.
+        headers: HeaderMap,
+        /// The stream.
+        flow: Box<Flow>,
+    },
+}
+
+/// What a released message said, for the record.
+#[derive(Default)]
+pub struct Said {
+    /// What detectors found.
+    pub findings: Vec<Finding>,
+    /// The server says that the call failed.
+    pub failed: bool,
+    /// The text the record commits to.
+    pub text: Bytes,
+}
+
+impl Noted for Released {
+    const STAGE: Stage = Stage::Release;
+
+    fn note(&self, facts: &mut Facts) {
+        match self {
+            Self::Whole { said, .. } => said.note(facts),
+            Self::Bare { status, .. } => facts.failed = status.is_client_error() || status.is_server_error(),
+            Self::Stream { .. } => {}
+        }
+    }
+}
+
+impl Said {
+    /// Writes down what was said.
+    pub(crate) fn note(&self, facts: &mut Facts) {
+        facts.findings.extend(self.findings.iter().cloned());
+        facts.failed |= self.failed;
+    }
+}
+
+impl Line {
+    /// Releases an answer.
+    pub(crate) fn release(&self, answer: Answer) -> Result<Released, Stop> {
+        let Answer { arrival, exchange } = answer;
+        let exchange = Box::new(exchange);
+        match arrival {
+            Arrival::Bare { status, headers } => Ok(Released::Bare { status, headers, exchange }),
+            Arrival::Stream { headers, source } => {
+                Ok(Released::Stream { headers, flow: Box::new(Flow::new(source, exchange)) })
+            }
+            Arrival::Whole { status, headers, body } => {
+                let message = self.read(body)?;
+                if !answers(&exchange, &message) {
+                    return Err(Stop::withheld("answer-id", error::INTERNAL, "the server answered another request"));
+                }
+                let (body, said) = self.release_message(&message, &exchange, &mut Carry::default())?;
+                Ok(Released::Whole { status, headers, body, said, exchange })
+            }
+        }
+    }
+
+    fn read(&self, body: Bytes) -> Result<Message, Stop> {
+        match mcp::scan(body, &self.snapshot.answer_limits()) {
+            Ok(Body::Single(message)) => Ok(message),
+            Ok(Body::Batch(_)) => Err(not_mcp("a batch")),
+            Err(fault) => Err(not_mcp(&fault.to_string())),
+        }
+    }
+
+    /// Releases one message of a server: a response or a notification.
+    pub(crate) fn release_message(
+        &self,
+        message: &Message,
+        exchange: &Exchange,
+        carry: &mut Carry,
+    ) -> Result<(Bytes, Said), Stop> {
+        let narrowed = self.narrow(message, exchange)?;
+        let message = narrowed.as_ref().unwrap_or(message);
+        let failed = message.error().is_some()
+            || message.outcome_member(&["isError"]).is_some_and(|member| member.raw == b"true");
+        if self.snapshot.guards.is_off(Side::Result) {
+            let text = message.bytes().clone();
+            return Ok((text.clone(), Said { findings: Vec::new(), failed, text }));
+        }
+        let part = message.result_member().or_else(|| message.error_member()).or_else(|| message.params_member());
+        let Some(part) = part else {
+            let text = message.bytes().clone();
+            return Ok((text.clone(), Said { findings: Vec::new(), failed, text }));
+        };
+        let screening = self.snapshot.guards.release(part.raw, carry);
+        let text = match screening.verdict {
+            Verdict::Clean => message.bytes().clone(),
+            Verdict::Masked(masked) => mcp::splice(message.bytes(), &mut [(part.span.clone(), masked)]),
+            Verdict::Refused => {
+                return Err(Stop::withheld(
+                    "guard",
+                    error::WITHHELD,
+                    "the call was made, but its result contains what must not pass and cannot be masked",
+                ));
+            }
+        };
+        Ok((text.clone(), Said { findings: screening.findings, failed, text }))
+    }
+
+    /// Takes out of a list what the caller may not see. Everything else keeps its bytes.
+    fn narrow(&self, message: &Message, exchange: &Exchange) -> Result<Option<Message>, Stop> {
+        let (Target::One(one), Operation::Message(request)) = (&exchange.target, &exchange.call.operation) else {
+            return Ok(None);
+        };
+        let Some(kind) = mcp::method::list_kind(request.method()) else { return Ok(None) };
+        if message.kind() != Kind::Response || message.result().is_none() {
+            return Ok(None);
+        }
+        let mut hidden = 0_usize;
+        let mut total = 0_usize;
+        let narrowed = mcp::list::narrow(message, kind, |entry| {
+            total += 1;
+            let visible = self.sees(exchange, one, kind, &entry.name);
+            hidden += usize::from(!visible);
+            visible
+        })
+        .map_err(|fault| not_mcp(&fault.to_string()))?;
+        if hidden == 0 {
+            return Ok(None);
+        }
+        // SPEC: what depends on the caller must not be shared by caches (2026-07-28, "Caching").
+        let narrowed = self.read(narrowed)?;
+        self.read(catalog::private(&narrowed)).map(Some)
+    }
+
+    fn sees(&self, exchange: &Exchange, one: &One, kind: ListKind, name: &str) -> bool {
+        let resource = one.server.resource(name);
+        self.snapshot.policies.visible(&exchange.caller.subject, list_action(kind), &resource)
+    }
+}
+
+/// What entries of a list are for.
+pub(crate) const fn list_action(kind: ListKind) -> Action {
+    match kind {
+        ListKind::Tools => Action::ToolExecute,
+        ListKind::Prompts => Action::PromptGet,
+        ListKind::Resources | ListKind::Templates => Action::ResourceRead,
+    }
+}
+
+/// Whether a response belongs to the request of the exchange.
+pub(crate) fn answers(exchange: &Exchange, message: &Message) -> bool {
+    if message.kind() != Kind::Response {
+        return false;
+    }
+    match (exchange.call.message().and_then(Message::id), message.id()) {
+        (Some(asked), Some(answered)) => asked == answered || mcp::id_key(asked) == mcp::id_key(answered),
+        // An error about a message that could not be read has no id.
+        (_, None) => message.error().is_some(),
+        (None, Some(id)) => id == "null",
+    }
+}
+
+fn not_mcp(what: &str) -> Stop {
+    Stop::withheld("upstream-protocol", error::UPSTREAM_DOWN, "the server's answer is not MCP").detail(what.to_owned())
+}

@@ -1,0 +1,387 @@
+//! What is called: one thing on one server, or a set of servers.
+//!
+//! Names become identities here: from this stage on everybody speaks of (tenant, server, name). What the caller may
+//! not see is answered exactly like what does not exist.
+
+use crate::{
+    aggregate,
+    authenticate::Caller,
+    call::{Call, Operation, Route},
+    catalog::Tool,
+    pipeline::Line,
+    server::{Server, Transport},
+    session::{Asked, Session},
+    stop::{Stage, Stop},
+    trail::{Facts, Noted},
+};
+use http::{HeaderValue, StatusCode};
+use mcp::{Era, Kind, Message, Span, error};
+use std::sync::Arc;
+use vocab::{Action, Digest, ServerName};
+
+/// What a call is about.
+pub enum Target {
+    /// One thing on one server.
+    One(Box<One>),
+    /// What the gateway answers for a set of servers.
+    Many(Many),
+}
+
+/// One thing on one server.
+pub struct One {
+    pub(crate) server: Arc<Server>,
+    pub(crate) session: Option<Arc<Session>>,
+    /// None for what needs no rule: handshakes, lists, notifications, streams.
+    pub(crate) action: Option<Action>,
+    pub(crate) resource: policy::Resource,
+    pub(crate) tool: Option<Arc<Tool>>,
+    /// What the aggregate must change in the message: names that carry the server.
+    pub(crate) edits: Vec<(Span, Vec<u8>)>,
+    /// `Mcp-Name` after such a change.
+    pub(crate) name_header: Option<HeaderValue>,
+    /// The question this message answers.
+    pub(crate) answers: Option<Asked>,
+    /// The digest of that question: what the permit for it is bound to.
+    pub(crate) answers_digest: Option<Digest>,
+    /// The name that the caller used, where it is not the server's.
+    pub(crate) shown: Option<Box<str>>,
+}
+
+/// A set of servers, and the session that spans them.
+pub struct Many {
+    pub(crate) members: Vec<Arc<Server>>,
+    pub(crate) session: Option<Arc<Session>>,
+    pub(crate) method: Box<str>,
+    /// Servers left out, with the reason that the caller may know.
+    pub(crate) unavailable: Vec<(ServerName, String)>,
+}
+
+impl Target {
+    pub(crate) fn one(&self) -> Option<&One> {
+        match self {
+            Self::One(one) => Some(one),
+            Self::Many(_) => None,
+        }
+    }
+
+    pub(crate) fn session(&self) -> Option<&Arc<Session>> {
+        match self {
+            Self::One(one) => one.session.as_ref(),
+            Self::Many(many) => many.session.as_ref(),
+        }
+    }
+}
+
+impl One {
+    /// Whether the call may change something: what a tool does unless the operator says it reads, and what nobody knows.
+    pub(crate) fn changes_state(&self) -> bool {
+        match self.action {
+            Some(Action::ToolExecute) => self.resource.class.changes_state(),
+            Some(Action::MethodCall | Action::TaskManage) => true,
+            Some(
+                Action::ResourceRead
+                | Action::ResourceSubscribe
+                | Action::PromptGet
+                | Action::CompletionComplete
+                | Action::ServerSample
+                | Action::ServerElicit
+                | Action::ServerRoots,
+            )
+            | None => false,
+        }
+    }
+}
+
+impl Noted for Target {
+    const STAGE: Stage = Stage::Resolve;
+
+    fn note(&self, facts: &mut Facts) {
+        facts.session = self.session().map(|session| session.digest);
+        if let Self::One(one) = self {
+            facts.server = Some(one.server.name.clone());
+            facts.target = Some(Arc::clone(&one.resource.id.name));
+            facts.action = one.action;
+            if one.action == Some(Action::ToolExecute) {
+                facts.class = Some(one.resource.class);
+            }
+        }
+    }
+}
+
+impl Line {
+    /// Finds what a call is about, within what the caller may see.
+    pub(crate) async fn resolve(&self, caller: &Caller, call: &Call) -> Result<Target, Stop> {
+        let session = self.session(caller, call)?;
+        match &call.route {
+            Route::All => aggregate::resolve(self, caller, call, session).await,
+            Route::One(name) => {
+                let server = self
+                    .snapshot
+                    .servers
+                    .get(name)
+                    .filter(|server| self.snapshot.policies.reaches(&caller.subject, &server.resource("")))
+                    .ok_or_else(no_such_server)?;
+                self.fit(server, call).await?;
+                let one = self.on_server(server, session, caller, call).await?;
+                Ok(Target::One(Box::new(one)))
+            }
+        }
+    }
+
+    /// The session that the caller names, if it is the caller's.
+    fn session(&self, caller: &Caller, call: &Call) -> Result<Option<Arc<Session>>, Stop> {
+        if call.era == Era::Modern || call.message().is_some_and(|message| message.method() == "initialize") {
+            return Ok(None);
+        }
+        let Some(handle) = call.session_handle() else {
+            let needed = match &call.route {
+                Route::All => true,
+                Route::One(name) => self
+                    .snapshot
+                    .servers
+                    .get(name)
+                    .is_some_and(|server| matches!(server.transport, Transport::Stdio(_))),
+            };
+            return if needed { Err(no_session_named()) } else { Ok(None) };
+        };
+        let now = self.state.clock.ticks();
+        match self.state.sessions.find(handle, caller.principal.id(), &call.route, now) {
+            Some(session) => Ok(Some(session)),
+            None => Err(no_such_session()),
+        }
+    }
+
+    /// Refuses a server of the other era, naming both. Building a bridge between them is the next step of the project.
+    pub(crate) async fn fit(&self, server: &Arc<Server>, call: &Call) -> Result<(), Stop> {
+        // A process must be started in one era; a web server says itself what it does not speak.
+        if server.speaks(call.era).is_none() && matches!(server.transport, Transport::Stdio(_)) {
+            self.state.look_once(server, &self.snapshot).await;
+        }
+        if server.speaks(call.era) == Some(false) { Err(other_era(server, call)) } else { Ok(()) }
+    }
+
+    /// Reads what a message wants of one server.
+    pub(crate) async fn on_server(
+        &self,
+        server: &Arc<Server>,
+        session: Option<Arc<Session>>,
+        caller: &Caller,
+        call: &Call,
+    ) -> Result<One, Stop> {
+        let Operation::Message(message) = &call.operation else {
+            return Ok(One::open(server, session, call.method()));
+        };
+        match message.kind() {
+            Kind::Response => one_answering(server, session, message),
+            Kind::Request | Kind::Notification => {
+                let method = message.method();
+                if mcp::method::is_open(method) {
+                    return Ok(One::open(server, session, method));
+                }
+                let action = client_action(method);
+                let name = name_of(action, message)?;
+                self.named(server, session, caller, call, action, &name).await
+            }
+        }
+    }
+
+    /// A named thing on a server, if the caller may see it.
+    pub(crate) async fn named(
+        &self,
+        server: &Arc<Server>,
+        session: Option<Arc<Session>>,
+        caller: &Caller,
+        call: &Call,
+        action: Action,
+        name: &str,
+    ) -> Result<One, Stop> {
+        // Hidden and missing names take the same way, so that neither time nor traffic tells them apart.
+        let tool = match action {
+            Action::ToolExecute => {
+                self.state.tool(server, name, &self.snapshot).await.map_err(|fault| fault.stop(&server.name))?
+            }
+            _ => None,
+        };
+        let resource = server.resource(name);
+        let visible = self.snapshot.policies.visible(&caller.subject, action, &resource);
+        if !visible || (action == Action::ToolExecute && tool.is_none()) {
+            return Err(missing(action, name, call.era, if visible { "unknown" } else { "hidden" }));
+        }
+        Ok(One {
+            server: Arc::clone(server),
+            session,
+            action: Some(action),
+            resource,
+            tool,
+            edits: Vec::new(),
+            name_header: None,
+            answers: None,
+            answers_digest: None,
+            shown: None,
+        })
+    }
+}
+
+impl One {
+    fn open(server: &Arc<Server>, session: Option<Arc<Session>>, method: &str) -> Self {
+        Self {
+            server: Arc::clone(server),
+            session,
+            action: None,
+            resource: server.resource(method),
+            tool: None,
+            edits: Vec::new(),
+            name_header: None,
+            answers: None,
+            answers_digest: None,
+            shown: None,
+        }
+    }
+}
+
+/// A client's answer is matched to the question and never routed as a call.
+pub(crate) fn one_answering(
+    server: &Arc<Server>,
+    session: Option<Arc<Session>>,
+    message: &Message,
+) -> Result<One, Stop> {
+    let asked = session.as_ref().zip(message.id()).and_then(|(session, id)| session.answered(id));
+    let Some(asked) = asked.filter(|asked| asked.server == server.name) else {
+        return Err(no_such_question());
+    };
+    let edits = match message.id_member() {
+        Some(member) => vec![(member.span.clone(), asked.id.as_bytes().to_vec())],
+        None => Vec::new(),
+    };
+    let action = mcp::method::action(&asked.method).unwrap_or(Action::MethodCall);
+    Ok(One {
+        server: Arc::clone(server),
+        session,
+        action: Some(action),
+        resource: server.resource(&asked.method),
+        tool: None,
+        edits,
+        name_header: None,
+        answers_digest: Some(asked.digest),
+        answers: Some(asked),
+        shown: None,
+    })
+}
+
+/// What a client's method asks for. What only servers may ask is an unknown method here.
+pub(crate) fn client_action(method: &str) -> Action {
+    match mcp::method::action(method) {
+        Some(Action::ServerSample | Action::ServerElicit | Action::ServerRoots) | None => Action::MethodCall,
+        Some(action) => action,
+    }
+}
+
+/// The name that policy judges.
+pub(crate) fn name_of(action: Action, message: &Message) -> Result<String, Stop> {
+    let named = match action {
+        Action::ToolExecute | Action::PromptGet | Action::ResourceRead | Action::ResourceSubscribe => {
+            message.subject().map(std::borrow::Cow::into_owned)
+        }
+        Action::CompletionComplete => message
+            .param(&["ref", "name"])
+            .or_else(|| message.param(&["ref", "uri"]))
+            .and_then(|member| member.text().map(std::borrow::Cow::into_owned)),
+        Action::TaskManage | Action::MethodCall | Action::ServerSample | Action::ServerElicit | Action::ServerRoots => {
+            Some(message.method().to_owned())
+        }
+    };
+    named.ok_or_else(|| {
+        Stop::refused(
+            Stage::Resolve,
+            "no-name",
+            error::INVALID_PARAMS,
+            format!("`{}` must name what it acts on, as text", message.method()),
+        )
+    })
+}
+
+/// The digest that binds a permit to what was asked.
+pub(crate) fn digest_of(message: Option<&Message>) -> Digest {
+    let params = message.and_then(|message| message.params().or_else(|| message.result()));
+    Digest::of(params.unwrap_or_default())
+}
+
+/// The one answer for what does not exist and for what the caller may not see.
+pub(crate) fn missing(action: Action, name: &str, era: Era, reason: &'static str) -> Stop {
+    let shown: String = name.chars().take(128).collect();
+    let (code, what) = match action {
+        Action::ToolExecute => (error::INVALID_PARAMS, "tool"),
+        Action::PromptGet => (error::INVALID_PARAMS, "prompt"),
+        Action::ResourceRead | Action::ResourceSubscribe => match era {
+            Era::Legacy => (error::RESOURCE_NOT_FOUND, "resource"),
+            Era::Modern => (error::INVALID_PARAMS, "resource"),
+        },
+        Action::CompletionComplete => (error::INVALID_PARAMS, "reference"),
+        Action::TaskManage | Action::ServerSample | Action::ServerElicit | Action::ServerRoots | Action::MethodCall => {
+            (error::METHOD_NOT_FOUND, "method")
+        }
+    };
+    let stop = Stop::refused(Stage::Resolve, reason, code, format!("Unknown {what}: {shown}"));
+    // SPEC: 2026-07-28 answers an unknown method with 404.
+    if code == error::METHOD_NOT_FOUND && era == Era::Modern { stop.status(StatusCode::NOT_FOUND) } else { stop }
+}
+
+fn no_such_server() -> Stop {
+    Stop::refused(Stage::Resolve, "unknown-server", error::INVALID_REQUEST, "there is no such server here")
+        .status(StatusCode::NOT_FOUND)
+}
+
+fn no_such_session() -> Stop {
+    // SPEC: 404 makes the client begin a new session.
+    Stop::refused(Stage::Resolve, "unknown-session", error::SESSION_NOT_FOUND, "Session not found")
+        .status(StatusCode::NOT_FOUND)
+}
+
+fn no_session_named() -> Stop {
+    Stop::refused(
+        Stage::Resolve,
+        "no-session",
+        error::INVALID_REQUEST,
+        "the header `Mcp-Session-Id` is missing; begin with `initialize`",
+    )
+    .status(StatusCode::BAD_REQUEST)
+}
+
+pub(crate) fn no_such_question() -> Stop {
+    Stop::refused(
+        Stage::Resolve,
+        "unknown-question",
+        error::INVALID_REQUEST,
+        "no server waits for an answer with this id",
+    )
+    .status(StatusCode::BAD_REQUEST)
+}
+
+fn other_era(server: &Server, call: &Call) -> Stop {
+    let speaks = match call.era {
+        Era::Legacy => Era::Modern,
+        Era::Modern => Era::Legacy,
+    };
+    let supported: &[mcp::Revision] = match speaks {
+        Era::Legacy => &mcp::Revision::LEGACY,
+        Era::Modern => &mcp::Revision::MODERN,
+    };
+    let supported: Vec<&str> = supported.iter().map(|revision| revision.as_str()).collect();
+    let requested = call.message().and_then(|message| {
+        message.modern_version().or_else(|| message.param(&["protocolVersion"]).and_then(|member| member.text()))
+    });
+    Stop::refused(
+        Stage::Resolve,
+        "era",
+        error::UNSUPPORTED_VERSION,
+        format!(
+            "server `{}` speaks the {speaks} protocol ({}), this request the {} one",
+            server.name,
+            supported.join(", "),
+            call.era
+        ),
+    )
+    .status(StatusCode::BAD_REQUEST)
+    .data("supported", supported)
+    .data("requested", requested.map(std::borrow::Cow::into_owned).unwrap_or_default())
+}

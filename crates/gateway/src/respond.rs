@@ -1,0 +1,104 @@
+//! The end of the line: what the client reads, and the closing of the record.
+
+use crate::{
+    call::{Call, header},
+    flow::Flow,
+    forward::{self, Exchange},
+    pipeline::Line,
+    release::Released,
+    reply::{Reply, ReplyBody},
+    stop::Stop,
+    trail::Trail,
+};
+use bytes::Bytes;
+use http::{
+    HeaderMap, HeaderValue, Response, StatusCode,
+    header::{CACHE_CONTROL, CONTENT_TYPE},
+};
+use serde_json::Value;
+use vocab::CallId;
+
+static JSON: HeaderValue = HeaderValue::from_static("application/json");
+static STREAM: HeaderValue = HeaderValue::from_static("text/event-stream");
+static NO_CACHE: HeaderValue = HeaderValue::from_static("no-cache");
+static UNBUFFERED: HeaderValue = HeaderValue::from_static("no");
+
+/// What a refusal needs to know of the call that is gone by then.
+pub(crate) struct Asked {
+    id: Option<Box<str>>,
+    is_request: bool,
+}
+
+impl Asked {
+    pub(crate) fn of(call: &Call) -> Self {
+        let id = call.message().and_then(|message| message.id()).map(Box::from);
+        let is_request = call.message().is_some_and(|message| message.kind() == mcp::Kind::Request);
+        Self { id, is_request }
+    }
+}
+
+/// Answers a call and closes its record; a stream closes it when it ends.
+pub(crate) fn close(outcome: Result<Released, Stop>, mut trail: Trail, asked: &Asked, line: &Line) -> Reply {
+    let call = trail.facts().call;
+    match outcome {
+        Err(stop) => {
+            let reply = refusal(&stop, asked, call);
+            trail.close_stopped(&stop);
+            reply
+        }
+        Ok(Released::Bare { status, headers, exchange }) => {
+            trail.close_answered(status);
+            reply(status, headers, ReplyBody::empty(), call, Some(&exchange))
+        }
+        Ok(Released::Whole { status, mut headers, body, said, exchange }) => {
+            trail.committed(&said.text);
+            trail.close_answered(status);
+            headers.insert(CONTENT_TYPE, JSON.clone());
+            reply(status, headers, body.into(), call, Some(&exchange))
+        }
+        Ok(Released::Stream { mut headers, flow }) => {
+            headers.insert(CONTENT_TYPE, STREAM.clone());
+            headers.entry(CACHE_CONTROL).or_insert_with(|| NO_CACHE.clone());
+            headers.insert(header::ACCEL_BUFFERING.clone(), UNBUFFERED.clone());
+            let mut reply = reply(StatusCode::OK, headers, ReplyBody::empty(), call, Some(flow.exchange()));
+            *reply.body_mut() = ReplyBody::Stream(Flow::start(*flow, std::sync::Arc::clone(&line.state), trail));
+            reply
+        }
+    }
+}
+
+fn reply(status: StatusCode, headers: HeaderMap, body: ReplyBody, call: CallId, exchange: Option<&Exchange>) -> Reply {
+    let mut reply = Response::new(body);
+    *reply.status_mut() = status;
+    *reply.headers_mut() = headers;
+    mark(&mut reply, call);
+    if let Some(session) = exchange.and_then(|exchange| exchange.opened.as_ref()) {
+        let (name, value) = forward::session_header(session);
+        reply.headers_mut().insert(name, value);
+    }
+    reply
+}
+
+/// Each answer carries its call id.
+fn mark(reply: &mut Reply, call: CallId) {
+    if let Ok(value) = HeaderValue::from_str(&call.to_string()) {
+        reply.headers_mut().insert(header::CALL.clone(), value);
+    }
+}
+
+/// A stop as the client reads it.
+pub(crate) fn refusal(stop: &Stop, asked: &Asked, call: CallId) -> Reply {
+    let mut data = stop.data.clone();
+    data.insert("call".to_owned(), Value::String(call.to_string()));
+    let text: Bytes = mcp::error_text(asked.id.as_deref(), stop.code, &stop.message, Some(&Value::Object(data)));
+    // A request's refusal is an answer to it. Where there is nothing to answer, only HTTP can say no.
+    let status = if stop.status == StatusCode::OK && !asked.is_request { StatusCode::BAD_REQUEST } else { stop.status };
+    let mut reply = Response::new(ReplyBody::from(text));
+    *reply.status_mut() = status;
+    reply.headers_mut().insert(CONTENT_TYPE, JSON.clone());
+    for (name, value) in &stop.headers {
+        reply.headers_mut().insert(name.clone(), value.clone());
+    }
+    mark(&mut reply, call);
+    reply
+}

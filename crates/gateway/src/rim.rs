@@ -1,0 +1,6 @@
+//! The outermost part: sockets, HTTP, bounds of size and time. Knows nothing of policy.
+
+mod accept;
+mod receive;
+
+pub use accept::{Rim, RimFault};

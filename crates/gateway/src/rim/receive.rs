@@ -1,0 +1,376 @@
+//! From an HTTP request to calls on the line: paths, Host and Origin, bounded bodies, batches.
+
+use crate::{
+    call::{Call, Operation, Route, header, new_id},
+    metadata,
+    pipeline::Line,
+    reply::{Reply, ReplyBody},
+    respond::{self, Asked},
+    settings::Settings,
+    state::State,
+    stop::{Stage, Stop},
+    trail::Trail,
+};
+use bytes::{Bytes, BytesMut};
+use http::{
+    HeaderMap, HeaderValue, Method, Request, Response, StatusCode,
+    header::{ALLOW, CONTENT_TYPE, HOST, ORIGIN},
+};
+use http_body_util::BodyExt;
+use hyper::body::{Body, Incoming};
+use mcp::{Body as Text, Era, Kind, Message, Revision, error};
+use std::{
+    convert::Infallible,
+    net::IpAddr,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+use tokio::sync::mpsc;
+use vocab::ServerName;
+
+/// How long a client may take to send a body.
+const BODY: Duration = Duration::from_secs(30);
+/// Events of a batch that wait for the client.
+const BACKLOG: usize = 64;
+
+/// Counts a call under way, so that a stop can wait for it.
+struct UnderWay(Arc<State>);
+
+impl UnderWay {
+    fn begin(state: &Arc<State>) -> Self {
+        state.under_way.fetch_add(1, Ordering::AcqRel);
+        Self(Arc::clone(state))
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        if self.0.under_way.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.0.ended.notify_waiters();
+        }
+    }
+}
+
+/// Answers one HTTP request.
+pub(super) async fn answer(state: Arc<State>, request: Request<Incoming>, peer: IpAddr) -> Result<Reply, Infallible> {
+    let under_way = UnderWay::begin(&state);
+    let line = state.line();
+    let reply = route(&line, request, peer, under_way).await;
+    Ok(reply)
+}
+
+async fn route(line: &Line, request: Request<Incoming>, peer: IpAddr, under_way: UnderWay) -> Reply {
+    let settings = &line.snapshot.settings;
+    let peer = real_peer(settings, peer, request.headers());
+    if let Err(why) = local(settings, request.headers()) {
+        return bare(line, peer, request.headers(), why);
+    }
+    let path = request.uri().path();
+    if let Some(rest) = path.strip_prefix(metadata::WELL_KNOWN) {
+        return well_known(line, rest, request.headers());
+    }
+    let Some(route) = door(path) else {
+        return plain(StatusCode::NOT_FOUND, "not found; the doors are /mcp and /mcp/{server}\n");
+    };
+    if let Err(fault) = mcp::header::check_shape(request.headers()) {
+        let stop =
+            Stop::refused(Stage::Receive, "header", fault.code(), fault.to_string()).status(StatusCode::BAD_REQUEST);
+        return refuse(line, peer, request.headers(), route, stop);
+    }
+    let (head, body) = request.into_parts();
+    let operation = match head.method {
+        Method::POST => {
+            let body = match read(body, settings.bounds.body).await {
+                Ok(body) => body,
+                Err(stop) => return refuse(line, peer, &head.headers, route, stop),
+            };
+            return post(line, head.headers, body, route, peer, under_way).await;
+        }
+        Method::GET => Operation::Listen,
+        Method::DELETE => Operation::End,
+        _ => return not_allowed(),
+    };
+    let era = if modern_version(&head.headers) { Era::Modern } else { Era::Legacy };
+    if era == Era::Modern {
+        return not_allowed();
+    }
+    let call = Call { id: new_id(), parent: None, route, operation, era, headers: head.headers, peer };
+    run(line, call, under_way).await
+}
+
+/// Runs one call. In the legacy era a client that goes away does not end it.
+async fn run(line: &Line, call: Call, under_way: UnderWay) -> Reply {
+    match call.era {
+        Era::Modern => {
+            let reply = line.serve(call).await;
+            drop(under_way);
+            reply
+        }
+        Era::Legacy => {
+            let line = line.clone();
+            let task = tokio::spawn(async move {
+                let reply = line.serve(call).await;
+                drop(under_way);
+                reply
+            });
+            // The trail of a call that panics has recorded itself.
+            task.await.unwrap_or_else(|_| {
+                plain(StatusCode::INTERNAL_SERVER_ERROR, "the gateway failed; the log has the call\n")
+            })
+        }
+    }
+}
+
+async fn post(line: &Line, headers: HeaderMap, body: Bytes, route: Route, peer: IpAddr, under_way: UnderWay) -> Reply {
+    if !is_json(&headers) {
+        let stop =
+            Stop::refused(Stage::Receive, "content-type", error::INVALID_REQUEST, "the body must be application/json")
+                .status(StatusCode::UNSUPPORTED_MEDIA_TYPE);
+        return refuse(line, peer, &headers, route, stop);
+    }
+    match mcp::scan(body, &line.snapshot.request_limits()) {
+        Err(fault) => {
+            let stop =
+                Stop::refused(Stage::Receive, "body", fault.code(), fault.to_string()).status(StatusCode::BAD_REQUEST);
+            refuse(line, peer, &headers, route, stop)
+        }
+        Ok(Text::Single(message)) => {
+            if let Err(stop) = agree(&headers, &message) {
+                return refuse_message(line, peer, headers, route, message, stop);
+            }
+            let era = message.era();
+            let operation = Operation::Message(message);
+            run(line, Call { id: new_id(), parent: None, route, operation, era, headers, peer }, under_way).await
+        }
+        Ok(Text::Batch(messages)) => batch(line, headers, messages, route, peer, under_way).await,
+    }
+}
+
+/// Header and body say the same.
+fn agree(headers: &HeaderMap, message: &Message) -> Result<(), Stop> {
+    mcp::check(headers, message).map_err(|fault| {
+        let mut stop =
+            Stop::refused(Stage::Receive, "header", fault.code(), fault.to_string()).status(StatusCode::BAD_REQUEST);
+        if let Some(serde_json::Value::Object(data)) = fault.data() {
+            stop.data = data;
+        }
+        stop
+    })
+}
+
+/// A batch (2025-03-26): every message is a call of its own, the answers come on one stream in the order they are ready.
+async fn batch(
+    line: &Line,
+    headers: HeaderMap,
+    messages: Vec<Message>,
+    route: Route,
+    peer: IpAddr,
+    under_way: UnderWay,
+) -> Reply {
+    let revision = mcp::header::version(&headers).ok().flatten().map_or(Some(Revision::ASSUMED), Revision::parse);
+    let stop = if messages.iter().any(|message| message.era() == Era::Modern)
+        || !revision.is_some_and(Revision::has_batches)
+    {
+        Some("batches exist in revision 2025-03-26 only")
+    } else if messages.iter().any(|message| message.method() == "initialize") {
+        Some("`initialize` must not be part of a batch")
+    } else {
+        None
+    };
+    if let Some(why) = stop {
+        let stop = Stop::refused(Stage::Receive, "batch", error::INVALID_REQUEST, why).status(StatusCode::BAD_REQUEST);
+        return refuse(line, peer, &headers, route, stop);
+    }
+    let wants_answer = messages.iter().any(|message| message.kind() == Kind::Request);
+    let (sender, receiver) = mpsc::channel(BACKLOG);
+    let line = line.clone();
+    let work = async move {
+        let _under_way = under_way;
+        for message in messages {
+            let is_request = message.kind() == Kind::Request;
+            let operation = Operation::Message(message);
+            let call = Call {
+                id: new_id(),
+                parent: None,
+                route: route.clone(),
+                operation,
+                era: Era::Legacy,
+                headers: headers.clone(),
+                peer,
+            };
+            let reply = line.serve(call).await;
+            if is_request {
+                relay(reply, &sender).await;
+            }
+        }
+    };
+    if wants_answer {
+        tokio::spawn(work);
+        let mut reply = Response::new(ReplyBody::Stream(receiver));
+        reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+        reply.headers_mut().insert(header::ACCEL_BUFFERING.clone(), HeaderValue::from_static("no"));
+        reply
+    } else {
+        work.await;
+        let mut reply = Response::new(ReplyBody::empty());
+        *reply.status_mut() = StatusCode::ACCEPTED;
+        reply
+    }
+}
+
+/// One answer of a batch onto the common stream. A client that is gone does not end the calls.
+async fn relay(reply: Reply, sender: &mpsc::Sender<Bytes>) {
+    match reply.into_body() {
+        ReplyBody::Whole(Some(body)) => drop(sender.send(mcp::sse::encode(&body, None)).await),
+        ReplyBody::Whole(None) => {}
+        ReplyBody::Stream(mut events) => {
+            while let Some(event) = events.recv().await {
+                let _ = sender.send(event).await;
+            }
+        }
+    }
+}
+
+/// `/mcp` and `/mcp/{server}`; nothing else, in no other spelling.
+fn door(path: &str) -> Option<Route> {
+    let rest = path.strip_prefix("/mcp")?;
+    match rest.strip_prefix('/') {
+        None if rest.is_empty() => Some(Route::All),
+        Some(name) => ServerName::new(name).ok().map(Route::One),
+        None => None,
+    }
+}
+
+fn modern_version(headers: &HeaderMap) -> bool {
+    mcp::header::version(headers)
+        .ok()
+        .flatten()
+        .and_then(Revision::parse)
+        .is_some_and(|revision| revision.era() == Era::Modern)
+}
+
+fn is_json(headers: &HeaderMap) -> bool {
+    let kind = headers.get(CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
+    let kind = kind.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
+    kind.eq_ignore_ascii_case(b"application/json")
+}
+
+/// The peer, or whom a trusted proxy names. The last address that the proxy itself wrote is the one that counts.
+fn real_peer(settings: &Settings, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
+    if !settings.trusted_proxies.contains(&peer) {
+        return peer;
+    }
+    let named = headers.get_all("x-forwarded-for").iter().filter_map(|value| value.to_str().ok());
+    let mut addresses: Vec<IpAddr> =
+        named.flat_map(|value| value.split(',')).filter_map(|text| text.trim().parse().ok()).collect();
+    while let Some(address) = addresses.pop() {
+        if !settings.trusted_proxies.contains(&address) {
+            return address;
+        }
+    }
+    peer
+}
+
+/// SECURITY: a page in a browser must not reach a gateway on its user's machine (DNS rebinding).
+fn local(settings: &Settings, headers: &HeaderMap) -> Result<(), &'static str> {
+    let host = headers.get(HOST).and_then(|host| host.to_str().ok()).ok_or("the header `Host` is missing")?;
+    if headers.get_all(HOST).iter().count() > 1 || !settings.allows_host(host) {
+        return Err("this `Host` is not served here; list it under `hosts` or set `public_url`");
+    }
+    match headers.get(ORIGIN).map(|origin| origin.to_str()) {
+        None => Ok(()),
+        Some(Ok(origin)) if settings.allows_origin(origin) => Ok(()),
+        Some(_) => Err("this `Origin` is not allowed; list it under `origins`"),
+    }
+}
+
+/// Reads a body within bounds of size and time.
+async fn read(body: Incoming, limit: usize) -> Result<Bytes, Stop> {
+    let too_big = || {
+        Stop::refused(
+            Stage::Receive,
+            "too-big",
+            error::INVALID_REQUEST,
+            format!("the body is larger than {limit} bytes"),
+        )
+        .status(StatusCode::PAYLOAD_TOO_LARGE)
+    };
+    if body.size_hint().lower() > limit as u64 {
+        return Err(too_big());
+    }
+    let mut body = body;
+    let reading = async {
+        let mut first = Bytes::new();
+        let mut rest = BytesMut::new();
+        while let Some(frame) = body.frame().await {
+            let Ok(frame) = frame else {
+                return Err(Stop::failed(Stage::Receive, "cut", error::PARSE, "the body is incomplete")
+                    .status(StatusCode::BAD_REQUEST));
+            };
+            let Ok(data) = frame.into_data() else { continue };
+            if first.len() + rest.len() + data.len() > limit {
+                return Err(too_big());
+            }
+            if first.is_empty() && rest.is_empty() {
+                first = data;
+            } else {
+                if rest.is_empty() {
+                    rest.extend_from_slice(&std::mem::take(&mut first));
+                }
+                rest.extend_from_slice(&data);
+            }
+        }
+        Ok(if rest.is_empty() { first } else { rest.freeze() })
+    };
+    tokio::time::timeout(BODY, reading).await.unwrap_or_else(|_| {
+        Err(Stop::refused(Stage::Receive, "slow", error::INVALID_REQUEST, "the body did not arrive in time")
+            .status(StatusCode::REQUEST_TIMEOUT))
+    })
+}
+
+fn well_known(line: &Line, rest: &str, headers: &HeaderMap) -> Reply {
+    let settings = &line.snapshot.settings;
+    let route = if rest.is_empty() { Some(Route::All) } else { door(rest) };
+    let Some(route) = route.filter(|_| !settings.issuers.is_empty()) else {
+        return plain(StatusCode::NOT_FOUND, "no token issuer is configured\n");
+    };
+    let host = headers.get(HOST).and_then(|host| host.to_str().ok());
+    let mut reply = Response::new(ReplyBody::from(Bytes::from(metadata::document(settings, &route, host))));
+    reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    reply
+}
+
+/// A refusal of something that never became a call. It is recorded all the same.
+fn refuse(line: &Line, peer: IpAddr, headers: &HeaderMap, route: Route, stop: Stop) -> Reply {
+    let era = if modern_version(headers) { Era::Modern } else { Era::Legacy };
+    let call =
+        Call { id: new_id(), parent: None, route, operation: Operation::Unread, era, headers: HeaderMap::new(), peer };
+    let trail = Trail::open(&call, &line.state);
+    respond::close(Err(stop), trail, &Asked::of(&call), line)
+}
+
+fn refuse_message(line: &Line, peer: IpAddr, headers: HeaderMap, route: Route, message: Message, stop: Stop) -> Reply {
+    let era = message.era();
+    let call = Call { id: new_id(), parent: None, route, operation: Operation::Message(message), era, headers, peer };
+    let trail = Trail::open(&call, &line.state);
+    respond::close(Err(stop), trail, &Asked::of(&call), line)
+}
+
+/// A browser's request from elsewhere, refused before anything is read.
+fn bare(line: &Line, peer: IpAddr, headers: &HeaderMap, why: &'static str) -> Reply {
+    let stop = Stop::refused(Stage::Receive, "origin", error::INVALID_REQUEST, why).status(StatusCode::FORBIDDEN);
+    refuse(line, peer, headers, Route::All, stop)
+}
+
+fn not_allowed() -> Reply {
+    let mut reply = plain(StatusCode::METHOD_NOT_ALLOWED, "method not allowed\n");
+    reply.headers_mut().insert(ALLOW, HeaderValue::from_static("POST"));
+    reply
+}
+
+fn plain(status: StatusCode, text: &'static str) -> Reply {
+    let mut reply = Response::new(ReplyBody::from(Bytes::from_static(text.as_bytes())));
+    *reply.status_mut() = status;
+    reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    reply
+}

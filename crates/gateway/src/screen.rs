@@ -1,0 +1,78 @@
+//! Detectors over what the caller sends. A rewrite sends the call through validation again: policy and the server see
+//! the same final arguments.
+
+use crate::{
+    pipeline::Line,
+    resolve::Target,
+    stop::{Stage, Stop},
+    trail::{Facts, Noted},
+    validate::Valid,
+};
+use bytes::Bytes;
+use guard::Verdict;
+use mcp::{Body, Message, error};
+use vocab::{Finding, Side};
+
+/// A call whose text was looked at.
+#[must_use]
+pub struct Screened {
+    pub(crate) valid: Valid,
+    pub(crate) findings: Vec<Finding>,
+}
+
+impl Noted for Screened {
+    const STAGE: Stage = Stage::Screen;
+
+    fn note(&self, facts: &mut Facts) {
+        facts.findings.extend(self.findings.iter().cloned());
+    }
+}
+
+impl Line {
+    /// Looks at the parameters of a message, or at the result of a client's answer.
+    pub(crate) fn screen(&self, valid: Valid, target: &Target) -> Result<Screened, Stop> {
+        if self.snapshot.guards.is_off(Side::Arguments) {
+            return Ok(Screened { valid, findings: Vec::new() });
+        }
+        let Some(message) = valid.call.message() else { return Ok(Screened { valid, findings: Vec::new() }) };
+        let Some(part) = message.arguments().or_else(|| message.params_member()).or_else(|| message.result_member())
+        else {
+            return Ok(Screened { valid, findings: Vec::new() });
+        };
+        let screening = self.snapshot.guards.screen(part.raw);
+        match screening.verdict {
+            Verdict::Clean => Ok(Screened { valid, findings: screening.findings }),
+            Verdict::Refused => Err(refused(&screening.findings)),
+            Verdict::Masked(text) => {
+                let body = mcp::splice(message.bytes(), &mut [(part.span.clone(), text)]);
+                let message = self.reread(body)?;
+                let mut call = valid.call;
+                call.operation = crate::call::Operation::Message(message);
+                let valid = self.validate(call, target)?;
+                Ok(Screened { valid, findings: screening.findings })
+            }
+        }
+    }
+
+    fn reread(&self, body: Bytes) -> Result<Message, Stop> {
+        match mcp::scan(body, &self.snapshot.request_limits()) {
+            Ok(Body::Single(message)) => Ok(message),
+            Ok(Body::Batch(_)) | Err(_) => Err(Stop::failed(
+                Stage::Screen,
+                "mask",
+                error::INTERNAL,
+                "the arguments could not be masked without breaking them",
+            )),
+        }
+    }
+}
+
+fn refused(findings: &[Finding]) -> Stop {
+    let places: Vec<serde_json::Value> = findings
+        .iter()
+        .take(16)
+        .map(|finding| serde_json::json!({ "kind": &*finding.kind, "pointer": &*finding.pointer }))
+        .collect();
+    Stop::refused(Stage::Screen, "guard", error::REFUSED_GUARD, "the arguments contain what must not leave: a secret")
+        .data("findings", places)
+}

@@ -1,0 +1,268 @@
+//! One upstream as configured, and what is known of it at run time.
+
+use crate::{
+    catalog::Catalog,
+    settings::{CredentialSettings, EraSettings, ServerSettings, ToolSettings, TransportSettings},
+    upstream::pipe::Pipe,
+};
+use arc_swap::{ArcSwap, ArcSwapOption};
+use egress::{Endpoint, EndpointFault, Roots};
+use globset::{GlobBuilder, GlobMatcher};
+use http::HeaderName;
+use mcp::Era;
+use std::{
+    collections::hash_map::DefaultHasher,
+    hash::{Hash, Hasher},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+use url::Url;
+use vocab::{Class, EnvironmentName, ServerName, TargetId, TenantId};
+
+/// An upstream. Immutable; what changes at run time is in [`ServerState`], which a reload carries over.
+pub struct Server {
+    /// Its name.
+    pub name: ServerName,
+    /// Its tenant.
+    pub tenant: TenantId,
+    /// How it is reached.
+    pub transport: Transport,
+    /// Its environment.
+    pub environment: Option<EnvironmentName>,
+    /// What `inject` puts into its calls.
+    pub credentials: Vec<CredentialSettings>,
+    /// Client headers that travel on.
+    pub headers: Vec<HeaderName>,
+    /// Time until an answer begins.
+    pub deadline: Duration,
+    /// Calls in flight.
+    pub calls_in_flight: usize,
+    /// What the operator says it speaks.
+    pub era: Option<EraSettings>,
+    /// Changes when anything that decides whom we talk to changes: sessions opened before are opened anew.
+    pub fingerprint: u64,
+    /// What is known of it.
+    pub state: Arc<ServerState>,
+    tools: Vec<ToolClass>,
+    settings: ServerSettings,
+}
+
+/// How an upstream is reached.
+pub enum Transport {
+    /// Streamable HTTP.
+    Http(Endpoint),
+    /// A process.
+    Stdio(crate::upstream::pipe::Program),
+}
+
+struct ToolClass {
+    glob: GlobMatcher,
+    class: Class,
+    labels: Vec<String>,
+    skip_schema: bool,
+}
+
+/// Why a server cannot be used as configured.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerFault {
+    /// The URL is not usable.
+    #[error("server `{server}`: {cause}")]
+    Endpoint {
+        /// Which server.
+        server: ServerName,
+        /// Why.
+        #[source]
+        cause: egress::EndpointFault,
+    },
+    /// A tool glob is not a glob.
+    #[error("server `{server}`: tool pattern `{pattern}`: {cause}")]
+    Glob {
+        /// Which server.
+        server: ServerName,
+        /// The pattern.
+        pattern: String,
+        /// Why.
+        #[source]
+        cause: globset::Error,
+    },
+}
+
+impl Server {
+    /// Makes a server of its settings. `before` is the same server before a reload.
+    pub fn new(
+        name: &ServerName,
+        tenant: &TenantId,
+        settings: &ServerSettings,
+        deadline: Duration,
+        before: Option<&Arc<Self>>,
+    ) -> Result<Self, ServerFault> {
+        let transport = match &settings.transport {
+            TransportSettings::Http { url, internal, ca } => Transport::Http(
+                endpoint(url, *internal, ca.as_deref())
+                    .map_err(|cause| ServerFault::Endpoint { server: name.clone(), cause })?,
+            ),
+            TransportSettings::Stdio { command, env, dir, shared, memory } => {
+                Transport::Stdio(crate::upstream::pipe::Program {
+                    command: command.clone(),
+                    env: env.clone(),
+                    dir: dir.clone(),
+                    shared: *shared,
+                    memory: *memory,
+                })
+            }
+        };
+        let tools = settings.tools.iter().map(|tool| ToolClass::new(name, tool)).collect::<Result<_, _>>()?;
+        let fingerprint = fingerprint(settings);
+        // What was learned of a server holds only while we talk to the same one.
+        let state = match before {
+            Some(before) if before.fingerprint == fingerprint => Arc::clone(&before.state),
+            _ => Arc::new(ServerState::default()),
+        };
+        Ok(Self {
+            name: name.clone(),
+            tenant: tenant.clone(),
+            transport,
+            environment: settings.environment.clone(),
+            credentials: settings.credentials.clone(),
+            headers: settings.headers.clone(),
+            deadline: settings.deadline.unwrap_or(deadline),
+            calls_in_flight: settings.calls_in_flight,
+            era: settings.era,
+            fingerprint,
+            state,
+            tools,
+            settings: settings.clone(),
+        })
+    }
+
+    /// The settings it was made of.
+    pub fn settings(&self) -> &ServerSettings {
+        &self.settings
+    }
+
+    /// The server's part called `name`, as policy knows it.
+    pub fn resource(&self, name: &str) -> policy::Resource {
+        let (class, labels) = self.classify(name);
+        policy::Resource {
+            id: self.target(name),
+            environment: self.environment.clone(),
+            class,
+            labels: labels.to_vec(),
+        }
+    }
+
+    /// The identity of the part called `name`.
+    pub fn target(&self, name: &str) -> TargetId {
+        TargetId { tenant: self.tenant.clone(), server: self.name.clone(), name: Arc::from(name) }
+    }
+
+    /// The operator's classification of a tool. The server's own annotations count for nothing here.
+    pub fn classify(&self, tool: &str) -> (Class, &[String]) {
+        match self.tools.iter().find(|class| class.glob.is_match(tool)) {
+            Some(found) => (found.class, &found.labels),
+            None => (Class::Unclassified, &[]),
+        }
+    }
+
+    /// Whether the operator waived the schema of this tool.
+    pub fn skips_schema(&self, tool: &str) -> bool {
+        self.tools.iter().find(|class| class.glob.is_match(tool)).is_some_and(|class| class.skip_schema)
+    }
+
+    /// Whether it is known to speak `era`, known not to, or not known.
+    pub fn speaks(&self, era: Era) -> Option<bool> {
+        let verdict = match self.era {
+            Some(EraSettings::Legacy) => Verdict { legacy: Some(true), modern: Some(false) },
+            Some(EraSettings::Modern) => Verdict { legacy: Some(false), modern: Some(true) },
+            Some(EraSettings::Both) => Verdict { legacy: Some(true), modern: Some(true) },
+            None => **self.state.verdict.load(),
+        };
+        match era {
+            Era::Legacy => verdict.legacy,
+            Era::Modern => verdict.modern,
+        }
+    }
+}
+
+impl ToolClass {
+    fn new(server: &ServerName, settings: &ToolSettings) -> Result<Self, ServerFault> {
+        let glob = GlobBuilder::new(&settings.tools)
+            .literal_separator(false)
+            .build()
+            .map_err(|cause| ServerFault::Glob { server: server.clone(), pattern: settings.tools.clone(), cause })?;
+        Ok(Self {
+            glob: glob.compile_matcher(),
+            class: settings.class,
+            labels: settings.labels.clone(),
+            skip_schema: settings.danger_skip_schema,
+        })
+    }
+}
+
+fn endpoint(url: &str, internal: bool, ca: Option<&[u8]>) -> Result<Endpoint, EndpointFault> {
+    let url: Url = url.parse().map_err(|_| EndpointFault::Host)?;
+    let roots = ca.map(Roots::from_pem).transpose().map_err(EndpointFault::Roots)?;
+    Endpoint::new(&url, internal, roots.as_ref())
+}
+
+fn fingerprint(settings: &ServerSettings) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    match &settings.transport {
+        TransportSettings::Http { url, internal, ca } => (url, internal, ca).hash(&mut hasher),
+        TransportSettings::Stdio { command, env, dir, shared, memory } => {
+            (command, env, dir, shared, memory).hash(&mut hasher);
+            // A process got its credentials when it started.
+            settings.credentials.hash(&mut hasher);
+        }
+    }
+    hasher.finish()
+}
+
+/// What is known of a server at run time.
+#[derive(Default)]
+pub struct ServerState {
+    /// What it offers.
+    pub catalog: ArcSwapOption<Catalog>,
+    /// Which eras it speaks.
+    pub verdict: ArcSwap<Verdict>,
+    /// Why the last look at it failed.
+    pub fault: ArcSwapOption<String>,
+    /// One look at a time.
+    pub looking: tokio::sync::Mutex<()>,
+    /// Ticks of the last look caused by a miss: misses cannot be used to hammer a server.
+    pub missed_at: AtomicU64,
+    /// Calls in flight.
+    pub in_flight: AtomicUsize,
+    /// The one process of a shared stdio server.
+    pub shared: Mutex<Option<Arc<Pipe>>>,
+}
+
+/// Which eras a server was seen to speak.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Verdict {
+    /// Answers `initialize`.
+    pub legacy: Option<bool>,
+    /// Answers `server/discover`.
+    pub modern: Option<bool>,
+}
+
+/// One call in flight on a server; counted until dropped.
+pub struct InFlight(Arc<ServerState>);
+
+impl ServerState {
+    /// Counts one more call, unless there are `most` already.
+    pub fn enter(self: &Arc<Self>, most: usize) -> Option<InFlight> {
+        let before = self.in_flight.fetch_add(1, Ordering::AcqRel);
+        let entered = InFlight(Arc::clone(self));
+        if before >= most { None } else { Some(entered) }
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.in_flight.fetch_sub(1, Ordering::AcqRel);
+    }
+}

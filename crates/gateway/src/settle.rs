@@ -1,0 +1,27 @@
+//! The stage where people will be asked. Today policy that asks does not load, so what is decided is granted.
+
+use crate::{
+    pipeline::Decided,
+    stop::{Stage, Stop},
+    trail::{Facts, Noted},
+};
+
+/// A decided call that nobody has to be asked about any more.
+#[must_use]
+pub struct Granted {
+    pub(crate) decided: Decided,
+}
+
+impl Noted for Granted {
+    const STAGE: Stage = Stage::Settle;
+
+    fn note(&self, _: &mut Facts) {}
+}
+
+/// Grants what policy allows. `ask` is refused when policy is loaded, and an obligation nobody fulfils is refused here.
+pub fn settle(decided: Decided) -> Result<Granted, Stop> {
+    match decided.permit.obligations() {
+        [] => Ok(Granted { decided }),
+        [obligation, ..] => match *obligation {},
+    }
+}

@@ -1,0 +1,141 @@
+//! What outlives a reload: sessions, counters, the log, the vault, connections.
+
+use crate::{
+    clock::Clock,
+    forward::Exchange,
+    journal::Journal,
+    pipeline::Line,
+    server::Transport,
+    session::{Leg, Sessions, Way},
+    snapshot::Snapshot,
+    stop::{Stage, Stop},
+    upstream::{UpstreamFault, exchange::Hop, pipe::Pipe},
+};
+use arc_swap::ArcSwap;
+use egress::Egress;
+use mcp::Revision;
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicUsize},
+    },
+};
+use tokio::sync::{Notify, watch};
+use vault::Vault;
+use vocab::{PrincipalId, ServerName, TenantId};
+
+/// What outlives a reload.
+pub struct State {
+    /// The tenant.
+    pub tenant: TenantId,
+    /// What is configured now.
+    pub snapshot: ArcSwap<Snapshot>,
+    /// The clock.
+    pub clock: Arc<dyn Clock>,
+    /// The log.
+    pub journal: Arc<Journal>,
+    /// Credentials.
+    pub vault: Arc<Vault>,
+    /// Outbound connections.
+    pub egress: Arc<Egress>,
+    /// Legacy sessions.
+    pub sessions: Sessions,
+    /// Child processes.
+    pub children: crate::upstream::child::Room,
+    /// Changes with every swap of the snapshot: open streams look again at what they may carry.
+    pub swapped: watch::Sender<u64>,
+    /// No new calls are taken.
+    pub draining: AtomicBool,
+    /// Wakes whoever waits for the gateway to stop.
+    pub stopping: watch::Sender<bool>,
+    /// The drain is over: what still runs is cut.
+    pub cut: AtomicBool,
+    /// Processes of modern servers, by server and principal.
+    pub(crate) pipes: Mutex<HashMap<(ServerName, u64, PrincipalId), Arc<Pipe>>>,
+    /// Calls under way.
+    pub under_way: AtomicUsize,
+    /// Wakes the drain when a call ends.
+    pub ended: Notify,
+}
+
+impl State {
+    /// The line as it is configured at this moment.
+    pub fn line(self: &Arc<Self>) -> Line {
+        Line { snapshot: self.snapshot.load_full(), state: Arc::clone(self) }
+    }
+
+    /// Swaps what is configured. Calls in flight keep the snapshot they began with; streams look again.
+    pub fn swap(&self, snapshot: Snapshot) {
+        self.snapshot.store(Arc::new(snapshot));
+        self.swapped.send_modify(|generation| *generation += 1);
+    }
+}
+
+impl State {
+    /// The one process of a shared server.
+    pub(crate) fn shared_pipe(&self, hop: &Hop<'_>) -> Result<Arc<Pipe>, UpstreamFault> {
+        let mut shared = hop.server.state.shared.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*shared {
+            Some(pipe) if pipe.is_alive() => Ok(Arc::clone(pipe)),
+            _ => {
+                let pipe = hop.start()?;
+                *shared = Some(Arc::clone(&pipe));
+                Ok(pipe)
+            }
+        }
+    }
+
+    /// The process that serves a principal in the modern era: processes are never shared between principals unless
+    /// the operator says so.
+    pub(crate) fn modern_pipe(
+        &self,
+        hop: &Hop<'_>,
+        principal: &PrincipalId,
+        shared: bool,
+    ) -> Result<Arc<Pipe>, UpstreamFault> {
+        if shared {
+            return self.shared_pipe(hop);
+        }
+        let key = (hop.server.name.clone(), hop.server.fingerprint, principal.clone());
+        let mut pipes = self.pipes.lock().unwrap_or_else(PoisonError::into_inner);
+        pipes.retain(|_, pipe| pipe.is_alive());
+        if let Some(pipe) = pipes.get(&key) {
+            return Ok(Arc::clone(pipe));
+        }
+        let pipe = hop.start()?;
+        pipes.insert(key, Arc::clone(&pipe));
+        Ok(pipe)
+    }
+
+    /// How a modern call of the gateway's own reaches a server: a process, or nothing for HTTP.
+    pub(crate) fn modern_leg(&self, hop: &Hop<'_>, principal: &PrincipalId) -> Result<Option<Arc<Leg>>, UpstreamFault> {
+        let Transport::Stdio(program) = &hop.server.transport else { return Ok(None) };
+        let pipe = self.modern_pipe(hop, principal, program.shared)?;
+        let fingerprint = hop.server.fingerprint;
+        Ok(Some(Arc::new(Leg { fingerprint, revision: Revision::V2026_07_28, way: Way::Pipe(pipe), own: true })))
+    }
+}
+
+impl Line {
+    /// Whether the owner of an open stream may still have it: the credential holds, the agent is enabled, the server
+    /// is there and something on it can be seen.
+    pub(crate) fn still_allowed(&self, exchange: &Exchange) -> Result<(), Stop> {
+        let principal = &exchange.caller.principal;
+        principal.still_valid(&self.snapshot.identity, self.state.clock.now()).map_err(|fault| {
+            Stop::refused(Stage::Authenticate, "revoked", mcp::error::INVALID_REQUEST, fault.public_message())
+        })?;
+        let Some(one) = exchange.target.one() else { return Ok(()) };
+        let subject = &exchange.caller.subject;
+        let server = self.snapshot.servers.get(&one.server.name);
+        if server.is_some_and(|server| self.snapshot.policies.reaches(subject, &server.resource(""))) {
+            return Ok(());
+        }
+        Err(Stop::refused(
+            Stage::Authorize,
+            "denied",
+            mcp::error::REFUSED_POLICY,
+            "the right to this stream was withdrawn",
+        ))
+    }
+}

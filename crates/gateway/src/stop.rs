@@ -1,0 +1,158 @@
+//! Why a call did not go through, and what its sender may know of that.
+
+use http::{HeaderName, HeaderValue, StatusCode};
+use serde_json::{Map, Value};
+use vocab::RuleId;
+
+/// The stages of the line, in order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Stage {
+    /// HTTP and JSON-RPC are well-formed.
+    Receive,
+    /// Who calls.
+    Authenticate,
+    /// What is called.
+    Resolve,
+    /// Rate and concurrency.
+    Limit,
+    /// Arguments against the tool's schema.
+    Validate,
+    /// Detectors over the arguments.
+    Screen,
+    /// Policy.
+    Authorize,
+    /// A person's consent.
+    Settle,
+    /// The log's intent.
+    Intend,
+    /// Credentials.
+    Inject,
+    /// The upstream.
+    Forward,
+    /// Detectors over the answer.
+    Release,
+}
+
+impl Stage {
+    /// The stage's name in records, metrics and spans.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Receive => "receive",
+            Self::Authenticate => "authenticate",
+            Self::Resolve => "resolve",
+            Self::Limit => "limit",
+            Self::Validate => "validate",
+            Self::Screen => "screen",
+            Self::Authorize => "authorize",
+            Self::Settle => "settle",
+            Self::Intend => "intend",
+            Self::Inject => "inject",
+            Self::Forward => "forward",
+            Self::Release => "release",
+        }
+    }
+}
+
+/// What kind of no it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cause {
+    /// Our decision. Nothing was sent.
+    Refused,
+    /// Our failure, or the upstream's.
+    Failed,
+    /// It happened, but its outcome stays here.
+    Withheld,
+}
+
+/// A call that stopped.
+#[derive(Debug)]
+pub struct Stop {
+    /// Where.
+    pub stage: Stage,
+    /// What kind of no.
+    pub cause: Cause,
+    /// A short, bounded word for records and metrics: `no-key`, `rate`, `denied`.
+    pub reason: &'static str,
+    /// HTTP status.
+    pub status: StatusCode,
+    /// JSON-RPC error code.
+    pub code: i64,
+    /// What the caller reads. Never names anything the caller may not see.
+    pub message: String,
+    /// `error.data`, to which the call id is added.
+    pub data: Map<String, Value>,
+    /// Headers of the answer.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// The rules that decided.
+    pub rules: Vec<RuleId>,
+    /// What only the log may know.
+    pub detail: Option<String>,
+}
+
+impl Stop {
+    /// A decision against the call. Answered as a JSON-RPC error on HTTP 200: a 4xx would make clients doubt the
+    /// protocol, the session or the era instead of the call.
+    pub fn refused(stage: Stage, reason: &'static str, code: i64, message: impl Into<String>) -> Self {
+        Self::new(Cause::Refused, stage, reason, code, message.into())
+    }
+
+    /// A failure of ours or of the upstream's.
+    pub fn failed(stage: Stage, reason: &'static str, code: i64, message: impl Into<String>) -> Self {
+        Self::new(Cause::Failed, stage, reason, code, message.into())
+    }
+
+    /// An outcome that stays here.
+    pub fn withheld(reason: &'static str, code: i64, message: impl Into<String>) -> Self {
+        Self::new(Cause::Withheld, Stage::Release, reason, code, message.into())
+    }
+
+    fn new(cause: Cause, stage: Stage, reason: &'static str, code: i64, message: String) -> Self {
+        Self {
+            stage,
+            cause,
+            reason,
+            status: StatusCode::OK,
+            code,
+            message,
+            data: Map::new(),
+            headers: Vec::new(),
+            rules: Vec::new(),
+            detail: None,
+        }
+    }
+
+    /// With another HTTP status than 200.
+    #[must_use]
+    pub fn status(mut self, status: StatusCode) -> Self {
+        self.status = status;
+        self
+    }
+
+    /// With one more member of `error.data`.
+    #[must_use]
+    pub fn data(mut self, key: &str, value: impl Into<Value>) -> Self {
+        self.data.insert(key.to_owned(), value.into());
+        self
+    }
+
+    /// With a header on the answer.
+    #[must_use]
+    pub fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.headers.push((name, value));
+        self
+    }
+
+    /// With the rules that decided.
+    #[must_use]
+    pub fn rules(mut self, rules: Vec<RuleId>) -> Self {
+        self.rules = rules;
+        self
+    }
+
+    /// With what only the log may know.
+    #[must_use]
+    pub fn detail(mut self, detail: impl Into<String>) -> Self {
+        self.detail = Some(detail.into());
+        self
+    }
+}

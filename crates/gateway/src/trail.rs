@@ -1,0 +1,280 @@
+//! What is learned of a call on its way: the one source of its record, metrics, spans and log line.
+//!
+//! INVARIANT: a trail ends in exactly one closed record. One that is dropped unclosed, by panic or cancellation,
+//! records itself abandoned without waiting.
+
+use crate::{
+    call::Call,
+    journal::Journal,
+    state::State,
+    stop::{Cause, Stage, Stop},
+};
+use audit::{CallRecord, Commitment, Outcome};
+use bytes::Bytes;
+use mcp::Era;
+use std::{borrow::Cow, net::IpAddr, sync::Arc};
+use vocab::{
+    Action, CallId, Class, Digest, Finding, PrincipalId, RuleId, SecretName, ServerName, Side, TenantId, Timestamp,
+};
+
+/// What a stage leaves behind for the record.
+pub trait Noted {
+    /// The stage.
+    const STAGE: Stage;
+    /// Writes down what it proved.
+    fn note(&self, facts: &mut Facts);
+}
+
+/// The facts of one call.
+#[derive(Debug, Clone)]
+pub struct Facts {
+    /// The call.
+    pub call: CallId,
+    /// The call that caused it.
+    pub parent: Option<CallId>,
+    /// When it arrived.
+    pub at: Timestamp,
+    /// Its tenant.
+    pub tenant: TenantId,
+    /// Where it came from.
+    pub peer: IpAddr,
+    /// Its era.
+    pub era: Era,
+    /// Its method.
+    pub method: Box<str>,
+    /// Who called.
+    pub principal: Option<PrincipalId>,
+    /// With which credential: an id, never the credential.
+    pub identity: Option<String>,
+    /// What was called.
+    pub server: Option<ServerName>,
+    /// Its name there.
+    pub target: Option<Arc<str>>,
+    /// What was asked for.
+    pub action: Option<Action>,
+    /// How dangerous it is.
+    pub class: Option<Class>,
+    /// Digest of the session handle.
+    pub session: Option<Digest>,
+    /// The rules that decided.
+    pub rules: Vec<RuleId>,
+    /// The policy version.
+    pub policy: Option<Digest>,
+    /// What was sent.
+    pub arguments: Option<Commitment>,
+    /// What came back.
+    pub result: Option<Commitment>,
+    /// What detectors found.
+    pub findings: Vec<Finding>,
+    /// The secret that was injected, by name.
+    pub credential: Option<SecretName>,
+    /// The trace the caller belongs to.
+    pub trace: Option<Box<str>>,
+    /// Stages passed, with their share of the time in microseconds.
+    pub stages: Vec<Mark>,
+    /// Whether the upstream said that the call failed (`isError`, or an error answer).
+    pub failed: bool,
+    /// HTTP status of the answer.
+    pub status: u16,
+    /// All of the time, in microseconds.
+    pub duration_us: u64,
+}
+
+/// One stage passed.
+#[derive(Debug, Clone, Copy)]
+pub struct Mark {
+    /// Which.
+    pub stage: Stage,
+    /// How it went.
+    pub verdict: &'static str,
+    /// How long it took.
+    pub us: u32,
+}
+
+/// The way of one call so far.
+pub struct Trail {
+    facts: Facts,
+    started: u64,
+    marked: u64,
+    intent: Option<u64>,
+    /// What was asked, as received.
+    asked: Bytes,
+    journal: Arc<Journal>,
+    closed: bool,
+}
+
+impl Trail {
+    /// Opens the trail of a call.
+    pub fn open(call: &Call, state: &State) -> Self {
+        let started = state.clock.ticks();
+        Self {
+            facts: Facts {
+                call: call.id,
+                parent: call.parent,
+                at: state.clock.now(),
+                tenant: state.tenant.clone(),
+                peer: call.peer,
+                era: call.era,
+                method: Box::from(call.method()),
+                principal: None,
+                identity: None,
+                server: None,
+                target: None,
+                action: None,
+                class: None,
+                session: None,
+                rules: Vec::new(),
+                policy: None,
+                arguments: None,
+                result: None,
+                findings: Vec::new(),
+                credential: None,
+                trace: crate::trace::trace_id(&call.headers, call.message()),
+                stages: Vec::with_capacity(12),
+                failed: false,
+                status: 0,
+                duration_us: 0,
+            },
+            started,
+            marked: started,
+            intent: None,
+            asked: call.message().map(|message| message.bytes().clone()).unwrap_or_default(),
+            journal: Arc::clone(&state.journal),
+            closed: false,
+        }
+    }
+
+    /// Writes down what a stage said, and hands it on. All the observability inside the line.
+    pub fn note<T: Noted>(&mut self, result: Result<T, Stop>) -> Result<T, Stop> {
+        match &result {
+            Ok(evidence) => {
+                self.mark(T::STAGE, "ok");
+                evidence.note(&mut self.facts);
+            }
+            Err(stop) => {
+                self.mark(stop.stage, stop.reason);
+                self.facts.rules.extend(stop.rules.iter().cloned());
+            }
+        }
+        result
+    }
+
+    fn mark(&mut self, stage: Stage, verdict: &'static str) {
+        let now = self.journal.clock().ticks();
+        let us = u32::try_from(now.saturating_sub(self.marked)).unwrap_or(u32::MAX);
+        self.marked = now;
+        self.facts.stages.push(Mark { stage, verdict, us });
+    }
+
+    /// The facts so far.
+    pub const fn facts(&self) -> &Facts {
+        &self.facts
+    }
+
+    /// Commits to what was sent, once.
+    pub(crate) fn commit_arguments(&mut self) {
+        if self.facts.arguments.is_none() && !self.asked.is_empty() {
+            self.facts.arguments = self.journal.commit(&self.facts, Side::Arguments, &self.asked);
+        }
+    }
+
+    /// Commits to what came back.
+    pub(crate) fn committed(&mut self, text: &[u8]) {
+        if !text.is_empty() {
+            self.facts.result = self.journal.commit(&self.facts, Side::Result, text);
+        }
+    }
+
+    /// The facts so far, to add to.
+    pub const fn facts_mut(&mut self) -> &mut Facts {
+        &mut self.facts
+    }
+
+    /// The intent is on disk, as this leaf.
+    pub(crate) const fn intended(&mut self, leaf: u64) {
+        self.intent = Some(leaf);
+    }
+
+    /// Closes the trail with an answer that went out.
+    pub fn close_answered(self, status: http::StatusCode) {
+        let outcome = if self.facts.failed { Outcome::Failed } else { Outcome::Answered };
+        self.close(outcome, None, status);
+    }
+
+    /// Closes the trail with the stop that ended the call.
+    pub fn close_stopped(self, stop: &Stop) {
+        let reason = Cow::Borrowed(stop.reason);
+        let stage = Cow::Borrowed(stop.stage.as_str());
+        let outcome = match stop.cause {
+            Cause::Refused => Outcome::Refused { reason, stage },
+            Cause::Withheld => Outcome::Withheld { reason, stage },
+            Cause::Failed => Outcome::Faulted { reason, stage },
+        };
+        let error = match &stop.detail {
+            Some(detail) => format!("{}: {detail}", stop.message),
+            None => stop.message.clone(),
+        };
+        self.close(outcome, Some(error), stop.status);
+    }
+
+    fn close(mut self, outcome: Outcome, error: Option<String>, status: http::StatusCode) {
+        self.facts.status = status.as_u16();
+        self.record(outcome, error);
+    }
+
+    fn record(&mut self, outcome: Outcome, error: Option<String>) {
+        self.closed = true;
+        if self.facts.principal.is_some() {
+            self.commit_arguments();
+        }
+        self.facts.duration_us = self.journal.clock().ticks().saturating_sub(self.started);
+        let facts = &self.facts;
+        let record = CallRecord {
+            action: facts.action,
+            agent: facts.principal.as_ref().map(|principal| principal.agent.clone()),
+            arguments: facts.arguments.clone(),
+            class: facts.class,
+            credential: facts.credential.clone(),
+            duration_us: facts.duration_us,
+            era: Some(Cow::Borrowed(match facts.era {
+                Era::Legacy => "legacy",
+                Era::Modern => "modern",
+            })),
+            error,
+            findings: facts.findings.clone(),
+            http_status: (facts.status != 0).then_some(facts.status),
+            identity: facts.identity.clone().map(Cow::Owned),
+            intent: self.intent,
+            method: Some(facts.method.to_string()),
+            parent: facts.parent,
+            peer: Some(facts.peer.to_string()),
+            policy: facts.policy,
+            result: facts.result.clone(),
+            rules: facts.rules.clone(),
+            server: facts.server.clone(),
+            session: facts.session,
+            stages: facts
+                .stages
+                .iter()
+                .map(|mark| audit::Stage {
+                    name: mark.stage.as_str(),
+                    us: mark.us,
+                    verdict: Cow::Borrowed(mark.verdict),
+                })
+                .collect(),
+            target: facts.target.as_deref().map(str::to_owned),
+            trace: facts.trace.as_deref().map(str::to_owned),
+            user: facts.principal.as_ref().and_then(|principal| principal.user.clone()),
+            ..CallRecord::new(facts.call, facts.tenant.clone(), facts.at, outcome.clone())
+        };
+        self.journal.close(record, &self.facts, &outcome);
+    }
+}
+
+impl Drop for Trail {
+    fn drop(&mut self) {
+        if !self.closed {
+            self.record(Outcome::Abandoned, None);
+        }
+    }
+}

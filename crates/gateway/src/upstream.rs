@@ -1,0 +1,156 @@
+//! Talking to servers: one request out, one arrival back. Decides nothing about calls.
+
+pub mod child;
+pub(crate) mod exchange;
+pub(crate) mod http;
+pub mod pipe;
+
+use crate::{
+    session::Told,
+    stop::{Stage, Stop},
+};
+use ::http::{HeaderMap, StatusCode};
+use bytes::Bytes;
+use mcp::sse::Event;
+use std::time::Duration;
+use tokio::sync::mpsc;
+use vocab::ServerName;
+
+/// What came back for a request.
+pub(crate) enum Arrival {
+    /// A status without a message: 202 for notifications, 405 where there is no stream.
+    Bare {
+        /// The status.
+        status: StatusCode,
+        /// Headers that may travel on.
+        headers: HeaderMap,
+    },
+    /// One JSON body.
+    Whole {
+        /// The status.
+        status: StatusCode,
+        /// Headers that may travel on.
+        headers: HeaderMap,
+        /// The body.
+        body: Bytes,
+    },
+    /// A stream of events.
+    Stream {
+        /// Headers that may travel on.
+        headers: HeaderMap,
+        /// The events.
+        source: Source,
+    },
+}
+
+impl Arrival {
+    /// Headers that may travel on.
+    pub(crate) const fn headers(&self) -> &HeaderMap {
+        match self {
+            Self::Bare { headers, .. } | Self::Whole { headers, .. } | Self::Stream { headers, .. } => headers,
+        }
+    }
+}
+
+/// Where the events of a stream come from.
+pub(crate) enum Source {
+    /// An HTTP body.
+    Http(http::Events),
+    /// A process.
+    Pipe(pipe::Replies),
+    /// What servers tell a session unasked.
+    Told(mpsc::Receiver<Told>),
+    /// Events made here, from several servers.
+    Made {
+        /// The events, with the server they come from.
+        events: mpsc::Receiver<(Option<ServerName>, Event)>,
+        /// Keeps the stream open while nobody has anything to say.
+        _open: mpsc::Sender<(Option<ServerName>, Event)>,
+    },
+}
+
+impl Source {
+    /// The next event, and the server it comes from where that is not the one the call went to; `None` at the end.
+    pub(crate) async fn next(&mut self) -> Result<Option<(Option<ServerName>, Event)>, UpstreamFault> {
+        match self {
+            Self::Http(events) => Ok(events.next().await?.map(|event| (None, event))),
+            Self::Pipe(replies) => Ok(replies.next().await.map(|message| (None, event(message)))),
+            Self::Told(told) => Ok(told.recv().await.map(|(server, message)| (Some(server), event(message)))),
+            Self::Made { events, _open: _ } => Ok(events.recv().await),
+        }
+    }
+}
+
+/// A message as an event of ours.
+pub(crate) fn event(message: Bytes) -> Event {
+    Event::of(message)
+}
+
+/// Why a server gave no answer.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum UpstreamFault {
+    /// It cannot be reached.
+    #[error("{0}")]
+    Down(String),
+    /// It took too long.
+    #[error("no answer within {} s", .0.as_secs())]
+    Timeout(Duration),
+    /// It said too much.
+    #[error("the answer is larger than {0} bytes")]
+    TooBig(usize),
+    /// It stopped in the middle.
+    #[error("the connection ended before the answer was complete: {0}")]
+    Cut(String),
+    /// It does not accept the credential of the gateway.
+    #[error("the server answered HTTP {0} to the gateway's credential")]
+    Credential(u16),
+    /// What it said is not MCP.
+    #[error("{0}")]
+    Protocol(String),
+    /// Too many calls are in flight there.
+    #[error("{0} calls are in flight on it already")]
+    Busy(usize),
+    /// The caller has too many sessions.
+    #[error("{0}")]
+    Sessions(String),
+}
+
+impl UpstreamFault {
+    /// A short, bounded word for records and metrics.
+    pub(crate) const fn reason(&self) -> &'static str {
+        match self {
+            Self::Down(_) => "upstream-down",
+            Self::Timeout(_) => "upstream-timeout",
+            Self::TooBig(_) => "upstream-too-big",
+            Self::Cut(_) => "upstream-cut",
+            Self::Credential(_) => "upstream-credential",
+            Self::Protocol(_) => "upstream-protocol",
+            Self::Busy(_) => "upstream-busy",
+            Self::Sessions(_) => "sessions",
+        }
+    }
+
+    /// The stop it makes of a call that concerns no single server.
+    pub(crate) fn stop_here(&self) -> Stop {
+        let code = match self {
+            Self::Sessions(_) => mcp::error::REFUSED_LIMIT,
+            _ => mcp::error::INTERNAL,
+        };
+        Stop::failed(Stage::Forward, self.reason(), code, self.to_string())
+    }
+
+    /// The stop it makes of a call. Names the server, keeps addresses and causes for the log.
+    pub(crate) fn stop(&self, server: &ServerName) -> Stop {
+        let (code, what) = match self {
+            Self::Down(_) => (mcp::error::UPSTREAM_DOWN, "cannot be reached"),
+            Self::Timeout(_) => (mcp::error::UPSTREAM_TIMEOUT, "did not answer in time"),
+            Self::TooBig(_) => (mcp::error::UPSTREAM_DOWN, "answered more than the gateway takes"),
+            Self::Cut(_) => (mcp::error::UPSTREAM_DOWN, "broke off in the middle of its answer"),
+            Self::Credential(_) => (mcp::error::UPSTREAM_DOWN, "does not accept the gateway's credential"),
+            Self::Protocol(_) => (mcp::error::UPSTREAM_DOWN, "gave an answer that is not MCP"),
+            Self::Busy(_) => (mcp::error::REFUSED_LIMIT, "has too many calls in flight"),
+            Self::Sessions(_) => return self.stop_here(),
+        };
+        Stop::failed(Stage::Forward, self.reason(), code, format!("server `{server}` {what}")).detail(self.to_string())
+    }
+}

@@ -1,0 +1,259 @@
+//! Requests that the gateway makes itself on the way to an answer: introductions, lists, discovery.
+
+use super::{
+    Arrival, Source, UpstreamFault,
+    http::{self, Outbound},
+    pipe::Pipe,
+};
+use crate::{
+    call::header,
+    inject::Injected,
+    server::{Server, Transport},
+    session::{Leg, Way},
+    state::State,
+};
+use ::http::{HeaderValue, Method};
+use bytes::Bytes;
+use mcp::{Body, Era, Kind, Limits, Message, Revision};
+use std::sync::Arc;
+
+/// One server, as one call reaches it.
+pub(crate) struct Hop<'a> {
+    pub(crate) state: &'a State,
+    pub(crate) server: &'a Arc<Server>,
+    pub(crate) injected: &'a Injected,
+    pub(crate) limits: Limits,
+}
+
+impl Hop<'_> {
+    /// Sends a request and waits for its response; what comes before it is let go, questions are answered with a no.
+    pub(crate) async fn ask(&self, leg: Option<&Leg>, message: &Message) -> Result<Message, UpstreamFault> {
+        let deadline = self.server.deadline;
+        tokio::time::timeout(deadline, self.ask_in_time(leg, message))
+            .await
+            .map_err(|_| UpstreamFault::Timeout(deadline))?
+    }
+
+    async fn ask_in_time(&self, leg: Option<&Leg>, message: &Message) -> Result<Message, UpstreamFault> {
+        let (arrival, _) = self.send(leg, message).await?;
+        self.response(leg, arrival).await
+    }
+
+    /// Sends any message.
+    pub(crate) async fn send(
+        &self,
+        leg: Option<&Leg>,
+        message: &Message,
+    ) -> Result<(Arrival, ::http::HeaderMap), UpstreamFault> {
+        if let Some(Leg { way: Way::Pipe(pipe), .. }) = leg {
+            return Ok((over_pipe(pipe, message).await?, ::http::HeaderMap::new()));
+        }
+        let mut headers = http::own();
+        if let Some(leg) = leg {
+            address(leg, &mut headers);
+        }
+        if let Some(version) = message.modern_version() {
+            headers.insert(header::VERSION.clone(), HeaderValue::from_str(&version).map_err(bad_header)?);
+            headers.insert(header::METHOD.clone(), HeaderValue::from_str(message.method()).map_err(bad_header)?);
+        }
+        let outbound = Outbound { method: Method::POST, headers, body: message.bytes().clone() };
+        http::send(self.state, self.server, self.injected, outbound, self.limits.body).await
+    }
+
+    /// The response in what arrived.
+    async fn response(&self, leg: Option<&Leg>, arrival: Arrival) -> Result<Message, UpstreamFault> {
+        match arrival {
+            Arrival::Bare { status, .. } => Err(UpstreamFault::Protocol(format!("HTTP {status} without a message"))),
+            Arrival::Whole { body, .. } => one(body, &self.limits),
+            Arrival::Stream { mut source, .. } => {
+                while let Some((_, event)) = source.next().await? {
+                    let Some(data) = event.message() else { continue };
+                    let message = one(data.clone(), &self.limits)?;
+                    match message.kind() {
+                        Kind::Response => return Ok(message),
+                        Kind::Request => self.decline(leg, &message).await?,
+                        Kind::Notification => {}
+                    }
+                }
+                Err(UpstreamFault::Cut("no response in the stream".to_owned()))
+            }
+        }
+    }
+
+    async fn decline(&self, leg: Option<&Leg>, question: &Message) -> Result<(), UpstreamFault> {
+        let text = match question.method() {
+            "ping" => mcp::error::result_text(question.id().unwrap_or("null"), b"{}"),
+            _ => mcp::error_text(question.id(), mcp::error::METHOD_NOT_FOUND, "the gateway asks for itself", None),
+        };
+        self.send(leg, &one(text, &self.limits)?).await.map(drop)
+    }
+
+    /// Opens a legacy session: introduces the client as it introduced itself, and says that it is ready.
+    pub(crate) async fn open(&self, introduction: &Message) -> Result<(Leg, Message), UpstreamFault> {
+        let pipe = match &self.server.transport {
+            Transport::Http(_) => None,
+            Transport::Stdio(_) => Some(self.start()?),
+        };
+        let mut leg = Leg {
+            fingerprint: self.server.fingerprint,
+            revision: Revision::ASSUMED,
+            way: match &pipe {
+                Some(pipe) => Way::Pipe(Arc::clone(pipe)),
+                None => Way::Http(None),
+            },
+            own: true,
+        };
+        let deadline = self.server.deadline;
+        let opening = async {
+            let (arrival, headers) = match &pipe {
+                Some(_) => self.send(Some(&leg), introduction).await?,
+                None => self.send(None, introduction).await?,
+            };
+            let answer = self.response(Some(&leg), arrival).await?;
+            Ok::<_, UpstreamFault>((answer, headers))
+        };
+        let (answer, headers) =
+            tokio::time::timeout(deadline, opening).await.map_err(|_| UpstreamFault::Timeout(deadline))??;
+        let Some(version) = answer.outcome_member(&["protocolVersion"]).and_then(|member| member.text()) else {
+            return Err(UpstreamFault::Protocol("`initialize` was not answered with a protocol version".to_owned()));
+        };
+        leg.revision = Revision::parse(&version)
+            .filter(|revision| revision.era() == Era::Legacy)
+            .ok_or_else(|| UpstreamFault::Protocol(format!("the server agreed on protocol version {version:?}")))?;
+        if pipe.is_none() {
+            leg.way = Way::Http(headers.get(&header::SESSION).cloned());
+        }
+        let ready =
+            one(Bytes::from_static(br#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#), &self.limits)?;
+        self.send(Some(&leg), &ready).await?;
+        Ok((leg, answer))
+    }
+
+    /// Starts the server's process.
+    pub(crate) fn start(&self) -> Result<Arc<Pipe>, UpstreamFault> {
+        let Transport::Stdio(program) = &self.server.transport else {
+            return Err(UpstreamFault::Protocol("the server is no process".to_owned()));
+        };
+        let secrets = self.injected.env.iter().map(|(name, secret)| (name.clone(), secret.clone())).collect();
+        Pipe::start(&self.server.name, program, secrets, &self.state.children, self.limits)
+    }
+
+    /// Ends a legacy session.
+    pub(crate) async fn end(&self, leg: &Leg) {
+        if let Way::Http(Some(_)) = &leg.way {
+            let mut headers = http::own_stream();
+            address(leg, &mut headers);
+            let outbound = Outbound { method: Method::DELETE, headers, body: Bytes::new() };
+            // Many servers do not let clients end sessions; then they expire there.
+            let _ = http::send(self.state, self.server, self.injected, outbound, self.limits.body).await;
+        }
+    }
+
+    /// Every page of a list.
+    pub(crate) async fn pages(
+        &self,
+        leg: Option<&Leg>,
+        kind: mcp::ListKind,
+        era: Era,
+        meta: Option<&str>,
+    ) -> Result<Vec<Message>, UpstreamFault> {
+        let mut pages = Vec::new();
+        let mut cursor: Option<String> = None;
+        for number in 1..=PAGES {
+            let text = request(number, kind.method(), cursor.as_deref(), era, meta);
+            let page = self.ask(leg, &one(text, &self.limits)?).await?;
+            if let Some(code) = page.error_code() {
+                // A server that has none of a kind may say so this way.
+                if code == mcp::error::METHOD_NOT_FOUND {
+                    return Ok(pages);
+                }
+                return Err(UpstreamFault::Protocol(format!("`{}` was answered with error {code}", kind.method())));
+            }
+            let next = mcp::list::next_cursor(&page).map(std::borrow::Cow::into_owned);
+            pages.push(page);
+            match next {
+                None => return Ok(pages),
+                Some(next) if cursor.as_ref() == Some(&next) => {
+                    return Err(UpstreamFault::Protocol(format!("`{}` gives the same cursor again", kind.method())));
+                }
+                Some(next) => cursor = Some(next),
+            }
+        }
+        Err(UpstreamFault::Protocol(format!("`{}` has more than {PAGES} pages", kind.method())))
+    }
+}
+
+/// Pages of one list.
+const PAGES: usize = 1000;
+
+fn request(id: usize, method: &str, cursor: Option<&str>, era: Era, meta: Option<&str>) -> Bytes {
+    let cursor = cursor.map(|cursor| format!("\"cursor\":{}", mcp::quote(cursor)));
+    let meta = match era {
+        Era::Legacy => None,
+        Era::Modern => Some(format!("\"_meta\":{}", meta.unwrap_or(OWN_META))),
+    };
+    let params: Vec<String> = meta.into_iter().chain(cursor).collect();
+    Bytes::from(format!(
+        "{{\"jsonrpc\":\"2.0\",\"id\":{id},\"method\":\"{method}\",\"params\":{{{}}}}}",
+        params.join(",")
+    ))
+}
+
+/// How the gateway introduces itself where it asks for itself.
+pub(crate) const OWN_META: &str = concat!(
+    r#"{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{},"#,
+    r#""io.modelcontextprotocol/clientInfo":{"name":"durward","version":""#,
+    env!("CARGO_PKG_VERSION"),
+    r#""}}"#
+);
+
+/// The gateway's own `initialize`.
+pub(crate) const OWN_INTRODUCTION: &str = concat!(
+    r#"{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},"#,
+    r#""clientInfo":{"name":"durward","version":""#,
+    env!("CARGO_PKG_VERSION"),
+    r#""}}}"#
+);
+
+/// Reads one message.
+pub(crate) fn one(text: Bytes, limits: &Limits) -> Result<Message, UpstreamFault> {
+    match mcp::scan(text, limits) {
+        Ok(Body::Single(message)) => Ok(message),
+        Ok(Body::Batch(_)) => Err(UpstreamFault::Protocol("a batch where one message was due".to_owned())),
+        Err(fault) => Err(UpstreamFault::Protocol(fault.to_string())),
+    }
+}
+
+/// Session and version of a leg.
+pub(crate) fn address(leg: &Leg, headers: &mut ::http::HeaderMap) {
+    if let Way::Http(Some(handle)) = &leg.way {
+        headers.insert(header::SESSION.clone(), handle.clone());
+    }
+    // The header came with 2025-06-18.
+    if leg.revision >= Revision::V2025_06_18 {
+        headers.insert(header::VERSION.clone(), HeaderValue::from_static(leg.revision.as_str()));
+    }
+}
+
+/// One message over a pipe: a request gives its first reply, whole if that is the response.
+pub(crate) async fn over_pipe(pipe: &Arc<Pipe>, message: &Message) -> Result<Arrival, UpstreamFault> {
+    let headers = ::http::HeaderMap::new();
+    match message.kind() {
+        Kind::Notification | Kind::Response => {
+            pipe.tell(message).await?;
+            Ok(Arrival::Bare { status: ::http::StatusCode::ACCEPTED, headers })
+        }
+        Kind::Request => {
+            let mut replies = pipe.request(message).await?;
+            match replies.first().await {
+                None => Err(UpstreamFault::Cut("the process ended".to_owned())),
+                Some((body, true)) => Ok(Arrival::Whole { status: ::http::StatusCode::OK, headers, body }),
+                Some((_, false)) => Ok(Arrival::Stream { headers, source: Source::Pipe(replies) }),
+            }
+        }
+    }
+}
+
+fn bad_header(_: ::http::header::InvalidHeaderValue) -> UpstreamFault {
+    UpstreamFault::Protocol("a method or version that no header can carry".to_owned())
+}

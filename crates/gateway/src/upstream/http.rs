@@ -1,0 +1,210 @@
+//! Streamable HTTP towards a server: builds the request of one hop and reads what comes back.
+//!
+//! Nothing travels on unless it is on a list: headers of MCP, those the operator allows, the credential.
+
+use super::{Arrival, Source, UpstreamFault};
+use crate::{
+    call::{Call, header},
+    inject::Injected,
+    server::{Server, Transport},
+    state::State,
+};
+use bytes::{Bytes, BytesMut};
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode,
+    header::{ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, USER_AGENT},
+};
+use http_body_util::{BodyExt, Full};
+use mcp::sse::{Decoder, Event};
+use std::{collections::VecDeque, time::Duration};
+
+/// Headers of a server's answer that travel on to the client.
+static ONWARD: [HeaderName; 4] = [CONTENT_TYPE, CACHE_CONTROL, ALLOW, RETRY_AFTER];
+/// What a request of ours accepts.
+static BOTH: HeaderValue = HeaderValue::from_static("application/json, text/event-stream");
+static JSON: HeaderValue = HeaderValue::from_static("application/json");
+static STREAM: HeaderValue = HeaderValue::from_static("text/event-stream");
+static AGENT: HeaderValue = HeaderValue::from_static(concat!("durward/", env!("CARGO_PKG_VERSION")));
+
+/// One HTTP request to a server.
+pub(crate) struct Outbound {
+    /// The HTTP method.
+    pub(crate) method: Method,
+    /// Headers, without the credential.
+    pub(crate) headers: HeaderMap,
+    /// The body.
+    pub(crate) body: Bytes,
+}
+
+/// The headers of a hop that belong to MCP, taken from the client's request.
+pub(crate) fn onward(call: &Call, allowed: &[HeaderName]) -> HeaderMap {
+    let mut headers = HeaderMap::with_capacity(12);
+    for (name, value) in &call.headers {
+        let mcp = *name == header::VERSION
+            || *name == header::METHOD
+            || *name == header::NAME
+            || *name == header::LAST_EVENT
+            || *name == ACCEPT
+            || *name == CONTENT_TYPE
+            || *name == header::TRACESTATE
+            || name.as_str().starts_with(header::PARAM_PREFIX);
+        if mcp || allowed.contains(name) {
+            headers.append(name.clone(), value.clone());
+        }
+    }
+    if matches!(call.operation, crate::call::Operation::Listen | crate::call::Operation::End) {
+        headers.remove(CONTENT_TYPE);
+    }
+    mark(call, &mut headers);
+    headers
+}
+
+/// Call id and trace context.
+pub(crate) fn mark(call: &Call, headers: &mut HeaderMap) {
+    if let Ok(value) = HeaderValue::from_str(&call.id.to_string()) {
+        headers.insert(header::CALL.clone(), value);
+    }
+    if let Some(value) = crate::trace::outgoing(call.id, &call.headers, call.message()) {
+        headers.insert(header::TRACEPARENT.clone(), value);
+    }
+    headers.insert(USER_AGENT, AGENT.clone());
+}
+
+/// The headers of a request that the gateway makes itself.
+pub(crate) fn own() -> HeaderMap {
+    let mut headers = HeaderMap::with_capacity(8);
+    headers.insert(ACCEPT, BOTH.clone());
+    headers.insert(CONTENT_TYPE, JSON.clone());
+    headers.insert(USER_AGENT, AGENT.clone());
+    headers
+}
+
+/// The headers of a stream that the gateway opens itself.
+pub(crate) fn own_stream() -> HeaderMap {
+    let mut headers = HeaderMap::with_capacity(8);
+    headers.insert(ACCEPT, STREAM.clone());
+    headers.insert(USER_AGENT, AGENT.clone());
+    headers
+}
+
+/// Sends one request and reads the head of the answer; a JSON body is read whole, a stream is not.
+pub(crate) async fn send(
+    state: &State,
+    server: &Server,
+    injected: &Injected,
+    outbound: Outbound,
+    answer_limit: usize,
+) -> Result<(Arrival, HeaderMap), UpstreamFault> {
+    let Transport::Http(endpoint) = &server.transport else {
+        return Err(UpstreamFault::Protocol("the server is a process".to_owned()));
+    };
+    let mut request = Request::new(Full::new(outbound.body));
+    *request.method_mut() = outbound.method;
+    *request.uri_mut() = injected.uri(endpoint.uri())?;
+    *request.headers_mut() = outbound.headers;
+    for (name, value) in &injected.headers {
+        request.headers_mut().insert(name.clone(), value.clone());
+    }
+    let deadline = server.deadline;
+    let response = state.egress.send(endpoint, injected.pool, request, deadline).await.map_err(|fault| {
+        if fault.is_timeout() { UpstreamFault::Timeout(deadline) } else { UpstreamFault::Down(fault.to_string()) }
+    })?;
+    let (head, body) = response.into_parts();
+    if matches!(head.status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
+        // SECURITY: the challenge of the upstream concerns the gateway, never the client.
+        return Err(UpstreamFault::Credential(head.status.as_u16()));
+    }
+    let mut headers = HeaderMap::with_capacity(4);
+    for name in &ONWARD {
+        if let Some(value) = head.headers.get(name) {
+            headers.insert(name.clone(), value.clone());
+        }
+    }
+    let kind = head.headers.get(CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
+    let arrival = if head.status.is_success() && starts_with(kind, b"text/event-stream") {
+        Arrival::Stream { headers, source: Source::Http(Events::new(body, answer_limit)) }
+    } else if starts_with(kind, b"application/json") {
+        let body = collect(body, answer_limit, deadline).await?;
+        if body.is_empty() {
+            Arrival::Bare { status: head.status, headers }
+        } else {
+            Arrival::Whole { status: head.status, headers, body }
+        }
+    } else {
+        headers.remove(CONTENT_TYPE);
+        Arrival::Bare { status: head.status, headers }
+    };
+    Ok((arrival, head.headers))
+}
+
+fn starts_with(value: &[u8], kind: &[u8]) -> bool {
+    value.get(..kind.len()).is_some_and(|start| start.eq_ignore_ascii_case(kind))
+}
+
+async fn collect(mut body: egress::Body, limit: usize, deadline: Duration) -> Result<Bytes, UpstreamFault> {
+    let reading = async {
+        let mut first: Option<Bytes> = None;
+        let mut rest = BytesMut::new();
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|cause| UpstreamFault::Cut(cause.to_string()))?;
+            let Ok(data) = frame.into_data() else { continue };
+            if first.as_ref().map_or(0, Bytes::len) + rest.len() + data.len() > limit {
+                return Err(UpstreamFault::TooBig(limit));
+            }
+            match &first {
+                // Most answers are one frame: it travels on as it came.
+                None => first = Some(data),
+                Some(start) => {
+                    if rest.is_empty() {
+                        rest.extend_from_slice(start);
+                        first = Some(Bytes::new());
+                    }
+                    rest.extend_from_slice(&data);
+                }
+            }
+        }
+        Ok(if rest.is_empty() { first.unwrap_or_default() } else { rest.freeze() })
+    };
+    tokio::time::timeout(deadline, reading).await.map_err(|_| UpstreamFault::Timeout(deadline))?
+}
+
+/// The events of an HTTP body, as they arrive.
+pub(crate) struct Events {
+    body: egress::Body,
+    decoder: Decoder,
+    ready: VecDeque<Event>,
+    limit: usize,
+    ended: bool,
+}
+
+impl Events {
+    fn new(body: egress::Body, limit: usize) -> Self {
+        Self { body, decoder: Decoder::new(limit), ready: VecDeque::new(), limit, ended: false }
+    }
+
+    /// The next event.
+    pub(crate) async fn next(&mut self) -> Result<Option<Event>, UpstreamFault> {
+        loop {
+            if let Some(event) = self.ready.pop_front() {
+                return Ok(Some(event));
+            }
+            if self.ended {
+                return Ok(None);
+            }
+            let mut events = Vec::new();
+            match self.body.frame().await {
+                Some(Ok(frame)) => {
+                    if let Ok(chunk) = frame.into_data() {
+                        self.decoder.push(chunk, &mut events).map_err(|_| UpstreamFault::TooBig(self.limit))?;
+                    }
+                }
+                Some(Err(cause)) => return Err(UpstreamFault::Cut(cause.to_string())),
+                None => {
+                    self.ended = true;
+                    // What was not ended by a blank line is no event (WHATWG HTML §9.2.6).
+                }
+            }
+            self.ready.extend(events);
+        }
+    }
+}

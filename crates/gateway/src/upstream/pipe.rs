@@ -1,0 +1,329 @@
+//! A server on standard input and output: many requests share one pipe, each gets its own answer back.
+//!
+//! Ids are ours on the pipe and the client's off it, exact JSON type and all. Decides nothing about calls.
+
+use super::{
+    UpstreamFault,
+    child::{Child, ChildSpec, Room},
+};
+use bytes::Bytes;
+use mcp::{Body, Kind, Limits, Message};
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+use tokio::sync::mpsc;
+use vocab::{Secret, ServerName};
+
+/// Messages that may wait for a client, per request.
+const BACKLOG: usize = 256;
+/// How long a process may take to accept one line.
+const WRITE: Duration = Duration::from_secs(10);
+
+/// What is started.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Program {
+    /// Program and arguments; no shell.
+    pub command: Vec<String>,
+    /// Plain environment.
+    pub env: BTreeMap<String, String>,
+    /// Working directory.
+    pub dir: Option<PathBuf>,
+    /// One process for everybody.
+    pub shared: bool,
+    /// Address space, in bytes.
+    pub memory: Option<u64>,
+}
+
+/// A running server process with requests in flight.
+pub struct Pipe {
+    server: ServerName,
+    child: Child,
+    next: AtomicU64,
+    waiting: Mutex<BTreeMap<u64, Waiting>>,
+    unasked: Mutex<Unasked>,
+    alive: AtomicBool,
+}
+
+/// Takes what the server says unasked; `false` if nobody is there to hear it.
+type Unasked = Option<Arc<dyn Fn(Bytes) -> bool + Send + Sync>>;
+
+/// A request that waits for its answer.
+struct Waiting {
+    /// The id as the client wrote it.
+    id: Box<str>,
+    /// The progress token as the client wrote it.
+    token: Option<Box<str>>,
+    messages: mpsc::Sender<Said>,
+}
+
+/// One message for a request under way.
+struct Said {
+    text: Bytes,
+    /// It is the response: nothing follows.
+    last: bool,
+}
+
+impl Waiting {
+    /// Hands over a message. A client that is gone has dropped its end, and one that reads too slowly loses what it
+    /// did not read rather than holding up everybody else on the pipe.
+    fn say(&self, text: Bytes, last: bool) -> bool {
+        self.messages.try_send(Said { text, last }).is_ok()
+    }
+}
+
+impl Pipe {
+    /// Starts the process and reads what it says until it ends.
+    pub fn start(
+        server: &ServerName,
+        program: &Program,
+        secrets: Vec<(String, Secret<String>)>,
+        room: &Room,
+        limits: Limits,
+    ) -> Result<Arc<Self>, UpstreamFault> {
+        let spec = ChildSpec::new(server.clone(), program, secrets, limits.body)
+            .map_err(|fault| UpstreamFault::Down(fault.to_string()))?;
+        let (child, lines) = Child::spawn(spec, room).map_err(|fault| UpstreamFault::Down(fault.to_string()))?;
+        let pipe = Arc::new(Self {
+            server: server.clone(),
+            child,
+            next: AtomicU64::new(1),
+            waiting: Mutex::default(),
+            unasked: Mutex::default(),
+            alive: AtomicBool::new(true),
+        });
+        tokio::spawn(read(Arc::downgrade(&pipe), lines, limits, server.clone()));
+        Ok(pipe)
+    }
+
+    /// Whose process it is.
+    pub const fn server(&self) -> &ServerName {
+        &self.server
+    }
+
+    /// Whether the process still runs.
+    pub fn is_alive(&self) -> bool {
+        self.alive.load(Ordering::Acquire)
+    }
+
+    /// Sets who hears what the server says unasked.
+    pub fn hear(&self, listener: impl Fn(Bytes) -> bool + Send + Sync + 'static) {
+        *lock(&self.unasked) = Some(Arc::new(listener));
+    }
+
+    /// Sends a request. What comes back carries the client's id and token again.
+    pub async fn request(self: &Arc<Self>, message: &Message) -> Result<Replies, UpstreamFault> {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let ours = number.to_string();
+        let mut edits = Vec::with_capacity(2);
+        let Some(id) = message.id_member() else {
+            return Err(UpstreamFault::Protocol("a request without an id".to_owned()));
+        };
+        edits.push((id.span.clone(), ours.clone().into_bytes()));
+        let token = message.progress_token_member().map(|member| {
+            edits.push((member.span.clone(), ours.into_bytes()));
+            Box::from(String::from_utf8_lossy(member.raw))
+        });
+        let line = mcp::splice(message.bytes(), &mut edits);
+        let (sender, messages) = mpsc::channel(BACKLOG);
+        let waiting = Waiting { id: Box::from(message.id().unwrap_or_default()), token, messages: sender };
+        lock(&self.waiting).insert(number, waiting);
+        let replies = Replies { pipe: Arc::clone(self), number, messages, first: None, over: false };
+        self.write(line).await?;
+        Ok(replies)
+    }
+
+    /// Sends a notification or a response.
+    pub async fn tell(&self, message: &Message) -> Result<(), UpstreamFault> {
+        // A cancellation names the request by the client's id; on the pipe it has ours.
+        if message.method() == "notifications/cancelled"
+            && let Some(named) = message.param(&["requestId"])
+        {
+            let key = mcp::id_key(&String::from_utf8_lossy(named.raw));
+            let number =
+                lock(&self.waiting).iter().find(|(_, waiting)| mcp::id_key(&waiting.id) == key).map(|(n, _)| *n);
+            let Some(number) = number else { return Ok(()) };
+            let line = mcp::splice(message.bytes(), &mut [(named.span.clone(), number.to_string().into_bytes())]);
+            return self.write(line).await;
+        }
+        self.write(message.bytes().clone()).await
+    }
+
+    /// Writes one line as it is.
+    pub async fn write(&self, line: Bytes) -> Result<(), UpstreamFault> {
+        if !self.is_alive() {
+            return Err(UpstreamFault::Down("the process has ended".to_owned()));
+        }
+        // On the pipe a line break ends the message; in JSON it can only be white space.
+        let line = if line.iter().any(|byte| matches!(byte, b'\n' | b'\r')) {
+            line.iter().map(|byte| if matches!(byte, b'\n' | b'\r') { b' ' } else { *byte }).collect::<Vec<_>>().into()
+        } else {
+            line
+        };
+        match tokio::time::timeout(WRITE, self.child.send(line)).await {
+            Ok(sent) => sent.map_err(|fault| UpstreamFault::Down(fault.to_string())),
+            Err(_) => Err(UpstreamFault::Timeout(WRITE)),
+        }
+    }
+
+    /// Hands one message of the server to whoever it concerns. A request that nobody can hear is answered at once.
+    fn deliver(&self, message: &Message) -> Option<Bytes> {
+        match message.kind() {
+            Kind::Response => self.deliver_response(message),
+            Kind::Notification | Kind::Request => {
+                if let Some(undelivered) = self.deliver_other(message)
+                    && message.kind() == Kind::Request
+                {
+                    return Some(mcp::error_text(
+                        undelivered.id(),
+                        mcp::error::METHOD_NOT_FOUND,
+                        "nobody is listening who could answer",
+                        None,
+                    ));
+                }
+                None
+            }
+        }
+    }
+
+    fn deliver_response(&self, message: &Message) -> Option<Bytes> {
+        let number: u64 = message.id()?.parse().ok()?;
+        let waiting = lock(&self.waiting).remove(&number)?;
+        let mut edits = vec![(message.id_member()?.span.clone(), waiting.id.as_bytes().to_vec())];
+        if let Some(stream) = message.outcome_member(&["_meta", mcp::key::SUBSCRIPTION_ID]) {
+            edits.push((stream.span.clone(), waiting.id.as_bytes().to_vec()));
+        }
+        waiting.say(mcp::splice(message.bytes(), &mut edits), true);
+        None
+    }
+
+    /// Progress goes to the request it belongs to; everything else to the newest request under way, or to the listener.
+    fn deliver_other<'m>(&self, message: &'m Message) -> Option<&'m Message> {
+        if message.method() == "notifications/progress"
+            && let Some(token) = message.param(&["progressToken"])
+            && let Some(number) = number(token.raw)
+        {
+            let table = lock(&self.waiting);
+            let Some(waiting) = table.get(&number) else { return None };
+            let original = waiting.token.as_ref()?;
+            waiting.say(mcp::splice(message.bytes(), &mut [(token.span.clone(), original.as_bytes().to_vec())]), false);
+            return None;
+        }
+        if let Some(stream) = message.param(&["_meta", mcp::key::SUBSCRIPTION_ID])
+            && let Some(number) = number(stream.raw)
+        {
+            let table = lock(&self.waiting);
+            let waiting = table.get(&number)?;
+            waiting
+                .say(mcp::splice(message.bytes(), &mut [(stream.span.clone(), waiting.id.as_bytes().to_vec())]), false);
+            return None;
+        }
+        let belongs_to_a_request = message.kind() == Kind::Request || message.method() == "notifications/message";
+        if belongs_to_a_request {
+            let table = lock(&self.waiting);
+            if let Some((_, waiting)) = table.last_key_value()
+                && waiting.say(message.bytes().clone(), false)
+            {
+                return None;
+            }
+        }
+        let listener = lock(&self.unasked).clone();
+        match listener {
+            Some(listener) if listener(message.bytes().clone()) => None,
+            _ => Some(message),
+        }
+    }
+}
+
+/// Reads the process until it ends; then everyone who waits learns it.
+async fn read(pipe: std::sync::Weak<Pipe>, mut lines: mpsc::Receiver<Bytes>, limits: Limits, server: ServerName) {
+    while let Some(line) = lines.recv().await {
+        let Some(pipe) = pipe.upgrade() else { return };
+        let messages = match mcp::scan(line, &limits) {
+            Ok(Body::Single(message)) => vec![message],
+            Ok(Body::Batch(messages)) => messages,
+            Err(fault) => {
+                tracing::warn!(%server, %fault, "the server wrote a line that is no MCP message; it is ignored");
+                continue;
+            }
+        };
+        for message in &messages {
+            if let Some(answer) = pipe.deliver(message)
+                && let Err(fault) = pipe.write(answer).await
+            {
+                tracing::warn!(%server, %fault, "the server does not read");
+            }
+        }
+    }
+    if let Some(pipe) = pipe.upgrade() {
+        pipe.alive.store(false, Ordering::Release);
+        lock(&pipe.waiting).clear();
+    }
+}
+
+/// The number that a raw JSON value is.
+fn number(raw: &[u8]) -> Option<u64> {
+    std::str::from_utf8(raw).ok()?.parse().ok()
+}
+
+/// What comes back for one request: notifications, then the response. Dropping it early cancels the request.
+pub struct Replies {
+    pipe: Arc<Pipe>,
+    number: u64,
+    messages: mpsc::Receiver<Said>,
+    first: Option<Bytes>,
+    over: bool,
+}
+
+impl Replies {
+    /// Waits for the first message and says whether it is the response. It is not taken unless it is.
+    pub async fn first(&mut self) -> Option<(Bytes, bool)> {
+        let said = self.messages.recv().await?;
+        if said.last {
+            self.over = true;
+        } else {
+            self.first = Some(said.text.clone());
+        }
+        Some((said.text, said.last))
+    }
+
+    /// The next message; `None` once the response was given or the process ended.
+    pub async fn next(&mut self) -> Option<Bytes> {
+        if let Some(first) = self.first.take() {
+            return Some(first);
+        }
+        if self.over {
+            return None;
+        }
+        let said = self.messages.recv().await;
+        self.over = said.as_ref().is_none_or(|said| said.last);
+        said.map(|said| said.text)
+    }
+}
+
+impl Drop for Replies {
+    fn drop(&mut self) {
+        if lock(&self.pipe.waiting).remove(&self.number).is_none() {
+            return;
+        }
+        let pipe = Arc::clone(&self.pipe);
+        let text = format!(
+            "{{\"jsonrpc\":\"2.0\",\"method\":\"notifications/cancelled\",\"params\":{{\"requestId\":{}}}}}",
+            self.number
+        );
+        tokio::spawn(async move {
+            if let Err(fault) = pipe.write(Bytes::from(text)).await {
+                tracing::debug!(%fault, "a cancellation could not be sent");
+            }
+        });
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,104 @@
+//! Arguments against the tool's schema, and header mirrors of arguments against the arguments.
+
+use crate::{
+    call::Call,
+    catalog::Fitness,
+    pipeline::Line,
+    resolve::Target,
+    stop::{Stage, Stop},
+    trail::{Facts, Noted},
+};
+use http::StatusCode;
+use mcp::error;
+use serde_json::Value;
+use vocab::Digest;
+
+/// Faults of one call that are told.
+const FAULTS: usize = 16;
+
+/// A call whose arguments are what the tool takes.
+#[must_use]
+pub struct Valid {
+    pub(crate) call: Call,
+    /// The arguments as policy will see them; `Null` where there are none.
+    pub(crate) arguments: Value,
+    /// The digest of the very bytes.
+    pub(crate) digest: Digest,
+}
+
+impl Noted for Valid {
+    const STAGE: Stage = Stage::Validate;
+
+    fn note(&self, _: &mut Facts) {}
+}
+
+impl Line {
+    /// Checks the arguments of a call.
+    pub(crate) fn validate(&self, call: Call, target: &Target) -> Result<Valid, Stop> {
+        let digest = crate::resolve::digest_of(call.message());
+        let Some(one) = target.one().filter(|one| one.action.is_some() && one.answers.is_none()) else {
+            return Ok(Valid { call, arguments: Value::Null, digest });
+        };
+        let arguments = arguments(&call, one.tool.is_some())?;
+        if let Some(tool) = &one.tool {
+            match (&tool.fitness, one.server.skips_schema(&one.resource.id.name)) {
+                (_, true) | (Fitness::Free, false) => {}
+                (Fitness::Unfit(why), false) => {
+                    return Err(Stop::refused(
+                        Stage::Validate,
+                        "schema-unusable",
+                        error::DEFINITION_UNUSABLE,
+                        format!("the server's schema of this tool cannot be used, so its calls are refused: {why}"),
+                    ));
+                }
+                (Fitness::Fit(schema), false) => check(schema, &arguments)?,
+            }
+            if call.era == mcp::Era::Modern {
+                mcp::param::check(&call.headers, &tool.bindings, &arguments).map_err(|fault| {
+                    Stop::refused(Stage::Validate, "header", fault.code(), fault.to_string())
+                        .status(StatusCode::BAD_REQUEST)
+                })?;
+            }
+        }
+        Ok(Valid { call, arguments, digest })
+    }
+}
+
+/// The arguments of a tool call, or all parameters of anything else.
+fn arguments(call: &Call, is_tool: bool) -> Result<Value, Stop> {
+    let Some(message) = call.message() else { return Ok(Value::Null) };
+    let value = if is_tool {
+        match message.arguments() {
+            Some(member) => member.value(),
+            None => return Ok(Value::Object(serde_json::Map::new())),
+        }
+    } else {
+        match message.params_member() {
+            Some(member) => member.value(),
+            None => return Ok(Value::Null),
+        }
+    };
+    value.map_err(|fault| Stop::refused(Stage::Validate, "arguments", error::INVALID_PARAMS, fault.to_string()))
+}
+
+fn check(schema: &jsonschema::Validator, arguments: &Value) -> Result<(), Stop> {
+    if schema.is_valid(arguments) {
+        return Ok(());
+    }
+    let mut places = Vec::new();
+    let mut texts = Vec::new();
+    for fault in schema.iter_errors(arguments).take(FAULTS) {
+        let pointer = fault.instance_path().to_string();
+        // SECURITY: the masked form names types and constraints, never the caller's values.
+        let text = fault.masked().to_string();
+        texts.push(format!("{}: {text}", if pointer.is_empty() { "(arguments)" } else { &pointer }));
+        places.push(serde_json::json!({ "pointer": pointer, "problem": text }));
+    }
+    Err(Stop::refused(
+        Stage::Validate,
+        "arguments",
+        error::INVALID_PARAMS,
+        format!("the arguments do not fit the tool's schema: {}", texts.join("; ")),
+    )
+    .data("faults", places))
+}
