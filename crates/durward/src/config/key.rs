@@ -178,8 +178,12 @@ const ISSUER: &[Key] = &[
     key("groups", Shape::Claim, "The claim that lists groups."),
     key("scopes", Shape::Claim, "The claim that lists scopes. Default: claim:scope."),
     key("jwks", Shape::Table(JWKS), "Where its keys are. Default: OpenID Connect discovery at `url`."),
-    key("algorithms", Shape::List(&Shape::Choice(ALGORITHMS)), "Accepted algorithms. Default: RS256, ES256, EdDSA."),
-    key("type", Shape::Text, "The `typ` its tokens must carry: at+jwt."),
+    key(
+        "algorithms",
+        Shape::List(&Shape::Choice(ALGORITHMS)),
+        "Accepted algorithms. Default: RS256, PS256, ES256, ES384, EdDSA.",
+    ),
+    key("type", Shape::Some(&Shape::Text), "Accepted `typ` headers of its tokens. Default: at+jwt, JWT."),
     key("leeway", Shape::Duration, "Tolerated difference of clocks, at most 5m. Default: 30s."),
     key("internal", Shape::Switch, "Its keys may come from a private address and over plain HTTP. Default: false."),
 ];
@@ -229,6 +233,8 @@ const BOUNDS: &[Key] = &[
     key("deadline", Shape::Duration, "The longest until an answer begins. Default: 60s."),
     key("stream_idle", Shape::Duration, "The longest silence of a stream. Default: 5m."),
     key("sessions_per_principal", Shape::Count(1, 1_000_000), "Sessions of one principal. Default: 64."),
+    key("session_idle", Shape::Duration, "The longest a session is kept without a message. Default: 30m."),
+    key("connections", Shape::Count(1, 10_000_000), "Open client connections. Default: 16384."),
     key("children", Shape::Count(1, 100_000), "Child processes at one time. Default: 64."),
 ];
 

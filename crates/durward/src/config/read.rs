@@ -150,6 +150,8 @@ fn bounds(node: Option<&Node>) -> Bounds {
         deadline: duration(node, "deadline").unwrap_or(stated.deadline),
         stream_idle: duration(node, "stream_idle").unwrap_or(stated.stream_idle),
         sessions_per_principal: parsed(node, "sessions_per_principal").unwrap_or(stated.sessions_per_principal),
+        session_idle: duration(node, "session_idle").unwrap_or(stated.session_idle),
+        connections: parsed(node, "connections").unwrap_or(stated.connections),
         children: parsed(node, "children").unwrap_or(stated.children),
     }
 }

@@ -3,6 +3,7 @@
 //! Pure data: no secret is in here, only names of secrets. Relative paths are already joined with the folder of the
 //! configuration file.
 
+use identity::{Algorithm, ClaimPath};
 use serde::{Serialize, Serializer};
 use std::{
     collections::BTreeMap,
@@ -202,24 +203,25 @@ pub(crate) struct Issuer {
     /// Where its keys are.
     pub(crate) jwks: Jwks,
     /// Accepted signature algorithms; never empty.
+    #[serde(serialize_with = "texts")]
     pub(crate) algorithms: Vec<Algorithm>,
-    /// The claim that names the agent, as a path: `azp`, `realm_access.roles`.
-    pub(crate) agent: String,
+    /// The claim that names the agent.
+    #[serde(serialize_with = "text")]
+    pub(crate) agent: ClaimPath,
     /// The claim that names the user.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) user: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "optional_text")]
+    pub(crate) user: Option<ClaimPath>,
     /// The claim that lists roles.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) roles: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "optional_text")]
+    pub(crate) roles: Option<ClaimPath>,
     /// The claim that lists groups.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) groups: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "optional_text")]
+    pub(crate) groups: Option<ClaimPath>,
     /// The claim that lists scopes.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) scopes: Option<String>,
-    /// The `typ` its tokens must carry; none: any that is not an ID token's.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) token_type: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "optional_text")]
+    pub(crate) scopes: Option<ClaimPath>,
+    /// Accepted `typ` headers; a token without one counts as `JWT`. Never empty.
+    pub(crate) token_types: Vec<String>,
     /// Tolerated difference of clocks.
     #[serde(serialize_with = "duration")]
     pub(crate) leeway: Duration,
@@ -237,29 +239,6 @@ pub(crate) enum Jwks {
     Url(#[serde(serialize_with = "text")] Url),
     /// This file.
     File(PathBuf),
-}
-
-/// A signature algorithm of tokens. Symmetric ones and `none` do not exist here.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub(crate) enum Algorithm {
-    #[serde(rename = "RS256")]
-    Rs256,
-    #[serde(rename = "RS384")]
-    Rs384,
-    #[serde(rename = "RS512")]
-    Rs512,
-    #[serde(rename = "PS256")]
-    Ps256,
-    #[serde(rename = "PS384")]
-    Ps384,
-    #[serde(rename = "PS512")]
-    Ps512,
-    #[serde(rename = "ES256")]
-    Es256,
-    #[serde(rename = "ES384")]
-    Es384,
-    #[serde(rename = "EdDSA")]
-    EdDsa,
 }
 
 /// Where the policies are.
@@ -384,6 +363,11 @@ pub(crate) struct Bounds {
     pub(crate) stream_idle: Duration,
     /// Sessions of one principal.
     pub(crate) sessions_per_principal: usize,
+    /// The longest a session of the older revisions is kept without a message.
+    #[serde(serialize_with = "duration")]
+    pub(crate) session_idle: Duration,
+    /// Open client connections.
+    pub(crate) connections: usize,
     /// Child processes at one time.
     pub(crate) children: usize,
 }
@@ -524,6 +508,8 @@ impl Default for Bounds {
             deadline: Duration::from_mins(1),
             stream_idle: Duration::from_mins(5),
             sessions_per_principal: 64,
+            session_idle: Duration::from_mins(30),
+            connections: 16_384,
             children: 64,
         }
     }
@@ -535,6 +521,10 @@ fn duration<S: Serializer>(value: &Duration, serializer: S) -> Result<S::Ok, S::
 
 fn text<T: fmt::Display, S: Serializer>(value: &T, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(value)
+}
+
+fn texts<T: fmt::Display, S: Serializer>(values: &[T], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(values.iter().map(ToString::to_string))
 }
 
 #[expect(clippy::ref_option, reason = "serde hands over a reference to the field")]

@@ -9,6 +9,7 @@ use super::{
     tree::{Entry, Node, Value},
     veil,
 };
+use identity::ClaimPath;
 use url::Url;
 use vocab::{AgentId, EnvironmentName, NameError, RoleName, SecretName, ServerName};
 
@@ -236,9 +237,9 @@ fn scalar(node: &Node, shape: &Shape, path: &str, faults: &mut Faults) {
                 }
             }
         }
-        Shape::Claim => match claim(text) {
-            Some(_) => return,
-            None => (
+        Shape::Claim => match text.parse::<ClaimPath>() {
+            Ok(_) => return,
+            Err(_) => (
                 format!("`{path}` names no claim"),
                 Some("write `claim:` and the name or path of a claim: `claim:sub`, `claim:realm_access.roles`".into()),
             ),
@@ -251,12 +252,6 @@ fn scalar(node: &Node, shape: &Shape, path: &str, faults: &mut Faults) {
         Some(fix) => fault.fix(fix),
         None => fault,
     });
-}
-
-/// The path inside `claim:path`.
-pub(super) fn claim(text: &str) -> Option<&str> {
-    let path = text.strip_prefix("claim:")?.trim();
-    (!path.is_empty() && path.split('.').all(|part| !part.is_empty())).then_some(path)
 }
 
 /// An address over HTTP, without a password and without a fragment.

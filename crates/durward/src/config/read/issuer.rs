@@ -3,12 +3,12 @@
 use super::{
     super::{
         fault::{Fault, Faults},
-        settings::{Algorithm, Issuer, Jwks},
-        shape,
+        settings::{Issuer, Jwks},
         tree::Node,
     },
-    duration, one_of, switch, text, texts, url,
+    duration, names, one_of, parsed, switch, text, texts, url,
 };
+use identity::{Algorithm, ClaimPath};
 use std::{path::Path, time::Duration};
 use url::Url;
 
@@ -59,19 +59,19 @@ pub(super) fn read(root: &Node, base: &Path, public_url: Option<&Url>, faults: &
                     .fix("merge them; `audience` takes a list"),
             );
         }
-        let path = |key| text(node, key).and_then(shape::claim).map(str::to_owned);
-        let (false, Some(agent)) = (audiences.is_empty(), path("agent")) else { continue };
+        let claim = |key| parsed::<ClaimPath>(node, key);
+        let (false, Some(agent)) = (audiences.is_empty(), claim("agent")) else { continue };
         issuers.push(Issuer {
             url: written.to_owned(),
             audiences,
             jwks,
             algorithms: algorithms(node),
             agent,
-            user: path("user"),
-            roles: path("roles"),
-            groups: path("groups"),
-            scopes: path("scopes").or_else(|| Some("scope".to_owned())),
-            token_type: text(node, "type").map(str::to_owned),
+            user: claim("user"),
+            roles: claim("roles"),
+            groups: claim("groups"),
+            scopes: claim("scopes").or_else(|| "claim:scope".parse().ok()),
+            token_types: token_types(node),
             leeway: duration(node, "leeway").unwrap_or(Duration::from_secs(30)),
             internal,
         });
@@ -109,20 +109,11 @@ fn jwks(node: &Node, base: &Path, faults: &mut Faults) -> Jwks {
 }
 
 fn algorithms(node: &Node) -> Vec<Algorithm> {
-    let known = |text: &str| {
-        Some(match text {
-            "RS256" => Algorithm::Rs256,
-            "RS384" => Algorithm::Rs384,
-            "RS512" => Algorithm::Rs512,
-            "PS256" => Algorithm::Ps256,
-            "PS384" => Algorithm::Ps384,
-            "PS512" => Algorithm::Ps512,
-            "ES256" => Algorithm::Es256,
-            "ES384" => Algorithm::Es384,
-            "EdDSA" => Algorithm::EdDsa,
-            _ => return None,
-        })
-    };
-    let given: Vec<_> = texts(node, "algorithms").iter().filter_map(|text| known(text)).collect();
-    if given.is_empty() { vec![Algorithm::Rs256, Algorithm::Es256, Algorithm::EdDsa] } else { given }
+    let given = names(node, "algorithms");
+    if given.is_empty() { Algorithm::DEFAULT.to_vec() } else { given }
+}
+
+fn token_types(node: &Node) -> Vec<String> {
+    let given = texts(node, "type");
+    if given.is_empty() { vec!["at+jwt".to_owned(), "JWT".to_owned()] } else { given }
 }
