@@ -11,7 +11,7 @@ mod secret;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use admin::{AdminCommand, AdminKeyCommand, AdminRole};
+pub(crate) use admin::{AdminCommand, AdminKeyCommand};
 pub(crate) use agent::{AgentCommand, AgentKeyCommand};
 pub(crate) use audit::{AuditCommand, Filter, Outcome};
 pub(crate) use policy::{PolicyCommand, Question};

@@ -2,7 +2,8 @@
 
 use super::EXIT_CODES;
 use crate::config::Lifetime;
-use clap::{Subcommand, ValueEnum};
+use clap::Subcommand;
+use identity::{AdminRole, KeyId};
 
 /// `durward admin`
 #[derive(Debug, Subcommand)]
@@ -20,8 +21,8 @@ pub(crate) enum AdminKeyCommand {
     /// Issue a key. It is shown once: only its hash is stored.
     #[command(after_help = "Example:\n  durward admin key create --role viewer --expires 30d --label dashboards")]
     Create {
-        /// What it may do.
-        #[arg(long, value_enum)]
+        /// What it may do: viewer reads; operator disables, enables and revokes too; owner does everything.
+        #[arg(long)]
         role: AdminRole,
         /// How long it is valid: 12h, 90d. For ever unless given.
         #[arg(long, value_name = "TIME")]
@@ -35,17 +36,6 @@ pub(crate) enum AdminKeyCommand {
     /// End a key.
     Revoke {
         /// Its id, from `durward admin key list`.
-        id: String,
+        id: KeyId,
     },
-}
-
-/// What a key of the management API may do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum AdminRole {
-    /// Read.
-    Viewer,
-    /// Read, and disable, enable and revoke.
-    Operator,
-    /// Everything, keys and secrets included.
-    Owner,
 }

@@ -3,6 +3,7 @@
 use super::EXIT_CODES;
 use crate::config::Lifetime;
 use clap::Subcommand;
+use identity::KeyId;
 use vocab::AgentId;
 
 /// `durward agent`
@@ -53,6 +54,6 @@ pub(crate) enum AgentKeyCommand {
     /// End a key, from the next message on.
     Revoke {
         /// Its id, from `durward agent key list`.
-        id: String,
+        id: KeyId,
     },
 }
