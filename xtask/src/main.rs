@@ -87,7 +87,6 @@ fn test(root: &Path) -> Result<()> {
     plan.run("strangers", |root| strangers::run(root, &strangers::Options::default()))?;
     plan.cargo("demo", &["run", "--quiet", "--package", "durward", "--", "demo", "--once"])?;
     plan.cargo("fuzz smoke", &["run", "--quiet", "--package", "fuzz", "--bin", "smoke", "--", "--seconds", "10"])?;
-    plan.cargo("measuring tool works", &["run", "--quiet", "--package", "bench", "--", "check"])?;
     plan.cargo("documentation examples", &["test", "--workspace", "--doc", "--quiet"])?;
     plan.tests()
 }

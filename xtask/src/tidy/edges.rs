@@ -32,7 +32,7 @@ const EDGES: [(&str, &[&str]); 16] = [
         &["vocab", "mcp", "policy", "guard", "audit", "vault", "egress", "identity", "store", "gateway", "durward"],
     ),
     ("xtask", &[]),
-    ("bench", &[]),
+    ("bench", &["testkit"]),
 ];
 
 /// Only tests may see these.

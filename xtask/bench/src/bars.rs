@@ -1,0 +1,104 @@
+//! The bars: what the project promises about its own cost, as ratios inside one run.
+
+/// What was measured of one target in one scenario; NaN where it was not.
+#[derive(Debug, Clone)]
+pub(crate) struct Fact {
+    pub(crate) target: &'static str,
+    pub(crate) scenario: String,
+    /// CPU per call over that of the bare proxy
+    pub(crate) cpu_ratio: f64,
+    /// Added p50 over what the bare proxy adds
+    pub(crate) added_ratio: f64,
+    /// Throughput over that of the bare proxy
+    pub(crate) rate_ratio: f64,
+    /// Microseconds to the first byte of a body, more than direct
+    pub(crate) first_event: f64,
+    /// MiB resident
+    pub(crate) resident: f64,
+}
+
+impl Fact {
+    /// A target that has served nothing yet.
+    pub(crate) fn idle(target: &'static str, resident: f64) -> Self {
+        let none = f64::NAN;
+        let scenario = "idle".to_owned();
+        Self { target, scenario, cpu_ratio: none, added_ratio: none, rate_ratio: none, first_event: none, resident }
+    }
+}
+
+/// A promise: of whom, where, how much.
+struct Bar {
+    target: &'static str,
+    scenario: &'static str,
+    what: &'static str,
+    value: fn(&Fact) -> f64,
+    limit: f64,
+    /// Whether more is better.
+    at_least: bool,
+}
+
+const fn at_most(
+    target: &'static str,
+    scenario: &'static str,
+    what: &'static str,
+    value: fn(&Fact) -> f64,
+    limit: f64,
+) -> Bar {
+    Bar { target, scenario, what, value, limit, at_least: false }
+}
+
+const BARS: [Bar; 7] = [
+    at_most("durward bare", "serial", "CPU per call, x bare proxy", |fact| fact.cpu_ratio, 1.6),
+    at_most("durward all", "serial", "CPU per call, x bare proxy", |fact| fact.cpu_ratio, 2.2),
+    at_most("durward all", "serial", "added p50, x bare proxy", |fact| fact.added_ratio, 2.5),
+    Bar {
+        target: "durward all",
+        scenario: "32 ",
+        what: "throughput, x bare proxy",
+        value: |fact| fact.rate_ratio,
+        limit: 0.45,
+        at_least: true,
+    },
+    at_most("durward all", "first event", "first event, us later than direct", |fact| fact.first_event, 1_000.0),
+    at_most("durward", "idle", "resident MiB", |fact| fact.resident, 25.0),
+    at_most("durward", "list of 1000", "CPU per list, x bare proxy", |fact| fact.cpu_ratio, 3.0),
+];
+
+/// Prints every bar with what was measured, and says how many are missed.
+pub(crate) fn print(facts: &[Fact]) -> usize {
+    println!("\nbars");
+    let mut missed = 0;
+    for bar in &BARS {
+        for fact in facts.iter().filter(|fact| applies(bar, fact)) {
+            let value = (bar.value)(fact);
+            let is_met = if bar.at_least { value >= bar.limit } else { value <= bar.limit };
+            missed += usize::from(!is_met);
+            let (verdict, sign) = (if is_met { "met   " } else { "MISSED" }, if bar.at_least { ">=" } else { "<=" });
+            let (limit, what) = (bar.limit, bar.what);
+            println!("  {verdict} {:14} {:24} {what}: {value:.2} ({sign} {limit})", fact.target, fact.scenario);
+        }
+    }
+    missed
+}
+
+fn applies(bar: &Bar, fact: &Fact) -> bool {
+    // The strict log waits for the disk: it is reported, and no bar is set for it.
+    fact.target.starts_with(bar.target) && fact.target != "durward strict" && fact.scenario.starts_with(bar.scenario)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Fact, print};
+
+    #[test]
+    fn a_bar_is_missed_on_its_wrong_side_only() {
+        let fact = |rate_ratio: f64, cpu_ratio: f64| {
+            let scenario = "32 json".to_owned();
+            Fact { scenario, cpu_ratio, rate_ratio, ..Fact::idle("durward all", f64::NAN) }
+        };
+        assert_eq!(print(&[fact(0.5, 9.0)]), 0);
+        assert_eq!(print(&[fact(0.4, 1.0)]), 1);
+        assert_eq!(print(&[Fact::idle("durward bare", 24.0), Fact::idle("durward all", 26.0)]), 1);
+        assert_eq!(print(&[fact(f64::NAN, 1.0)]), 1, "what was not measured is not met");
+    }
+}

@@ -1,0 +1,62 @@
+//! Measures what Durward costs: against the server alone, and against the least that any proxy must do.
+//!
+//! `compare` is the command to run; `upstream` and `proxy` are what it starts. Loopback only.
+
+mod answer;
+mod bars;
+mod compare;
+mod load;
+mod machine;
+mod message;
+mod proxy;
+mod setup;
+mod upstream;
+mod wire;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+use std::{future::Future, net::SocketAddr};
+
+// The gateway uses it, so the bare proxy must: the difference between them is not to be the allocator.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+#[derive(Parser)]
+#[command(name = "bench", about = "What Durward costs")]
+struct Arguments {
+    #[command(subcommand)]
+    part: Part,
+}
+
+#[derive(Subcommand)]
+enum Part {
+    /// Runs every target in turn, round after round, and prints what each costs
+    Compare(compare::Options),
+    /// A minimal MCP server of both eras
+    Upstream {
+        #[arg(long)]
+        listen: SocketAddr,
+        /// How many tools it lists
+        #[arg(long, default_value_t = 50)]
+        tools: usize,
+    },
+    /// The least that a proxy must do: end HTTP, find method and tool, pass on
+    Proxy {
+        #[arg(long)]
+        listen: SocketAddr,
+        #[arg(long)]
+        upstream: SocketAddr,
+    },
+}
+
+fn main() -> Result<()> {
+    match Arguments::parse().part {
+        Part::Compare(options) => compare::run(&options),
+        Part::Upstream { listen, tools } => on_one_thread(upstream::serve(listen, tools)),
+        Part::Proxy { listen, upstream } => on_one_thread(proxy::serve(listen, upstream)),
+    }
+}
+
+fn on_one_thread<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(work)
+}

@@ -1,0 +1,242 @@
+//! The processes of a measurement and the configuration of each gateway. Ends what it started.
+
+use crate::message::Era;
+use anyhow::{Context, Result, bail};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::json;
+use std::{
+    fs::{self, File},
+    net::{SocketAddr, TcpListener, TcpStream},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+use testkit::{Kind, SigningKey};
+
+const AUDIENCE: &str = "http://127.0.0.1/mcp";
+const ISSUER: &str = "https://issuer.example";
+
+/// One thing to measure.
+pub(crate) struct Target {
+    pub(crate) name: &'static str,
+    pub(crate) address: SocketAddr,
+    pub(crate) token: Option<String>,
+    /// Whether its paths name servers, or are those of the upstream.
+    pub(crate) is_gateway: bool,
+    process: Process,
+}
+
+impl Target {
+    pub(crate) fn pid(&self) -> u32 {
+        self.process.child.id()
+    }
+
+    /// Where this target has the answers in JSON, in events, and the long list.
+    pub(crate) fn path(&self, way: Way) -> &'static str {
+        match (way, self.is_gateway) {
+            (Way::Json | Way::Long, false) => "/mcp",
+            (Way::Events, false) => "/events",
+            (Way::Json, true) => "/mcp/json",
+            (Way::Events, true) => "/mcp/events",
+            (Way::Long, true) => "/mcp/long",
+        }
+    }
+}
+
+/// Which of the upstream's faces.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Way {
+    Json,
+    Events,
+    /// A second upstream with a thousand tools
+    Long,
+}
+
+/// Everything that runs while measuring.
+pub(crate) struct Stage {
+    pub(crate) targets: Vec<Target>,
+    /// The direct and the bare target of the long list.
+    pub(crate) long: Vec<Target>,
+    pub(crate) upstreams: Vec<Process>,
+}
+
+/// A process that ends with this.
+pub(crate) struct Process {
+    child: Child,
+}
+
+impl Process {
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        if let Some(pid) = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw) {
+            let _gone = kill_process(pid, Signal::KILL);
+        }
+        drop(self.child.wait());
+    }
+}
+
+/// How a gateway is configured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Controls {
+    /// Anonymous, one rule, log on
+    Bare,
+    /// JWT, a hundred rules, limits, schema, secret screening, log on, every tool a read
+    All,
+    /// The same with every call on disk before it leaves
+    Strict,
+}
+
+pub(crate) fn start(folder: &Path, gateway: Option<&Path>, strict: bool) -> Result<Stage> {
+    fs::create_dir_all(folder)?;
+    let (behind, long_behind) = (free()?, free()?);
+    let upstreams = vec![upstream(folder, "upstream", behind, 50)?, upstream(folder, "long", long_behind, 1_000)?];
+    let mut targets =
+        vec![plain(folder, "direct", free()?, None)?, plain(folder, "bare proxy", free()?, Some(behind))?];
+    let long = vec![
+        {
+            let listen = free()?;
+            target("direct", listen, upstream(folder, "long-direct", listen, 1_000)?)
+        },
+        plain(folder, "long proxy", free()?, Some(long_behind))?,
+    ];
+    if let Some(binary) = gateway {
+        let mut kinds = vec![("durward bare", Controls::Bare), ("durward all", Controls::All)];
+        if strict {
+            kinds.push(("durward strict", Controls::Strict));
+        }
+        for (name, controls) in kinds {
+            targets.push(durward(folder, binary, name, controls, behind, long_behind)?);
+        }
+    }
+    Ok(Stage { targets, long, upstreams })
+}
+
+fn target(name: &'static str, address: SocketAddr, process: Process) -> Target {
+    Target { name, address, token: None, is_gateway: false, process }
+}
+
+fn upstream(folder: &Path, name: &str, listen: SocketAddr, tools: usize) -> Result<Process> {
+    let arguments = ["upstream", "--listen", &listen.to_string(), "--tools", &tools.to_string()];
+    spawn(program(&own()?).args(arguments), folder, name, listen)
+}
+
+fn plain(folder: &Path, name: &'static str, listen: SocketAddr, behind: Option<SocketAddr>) -> Result<Target> {
+    let process = match behind {
+        None => upstream(folder, name, listen, 50)?,
+        Some(behind) => {
+            let arguments = ["proxy", "--listen", &listen.to_string(), "--upstream", &behind.to_string()];
+            spawn(program(&own()?).args(arguments), folder, name, listen)?
+        }
+    };
+    Ok(target(name, listen, process))
+}
+
+fn durward(
+    folder: &Path,
+    binary: &Path,
+    name: &'static str,
+    controls: Controls,
+    behind: SocketAddr,
+    long_behind: SocketAddr,
+) -> Result<Target> {
+    let own = folder.join(name.replace(' ', "-"));
+    if own.exists() {
+        fs::remove_dir_all(&own)?;
+    }
+    fs::create_dir_all(&own)?;
+    let (listen, admin) = (free()?, free()?);
+    let key = SigningKey::generate(Kind::Rsa, "bench");
+    fs::write(own.join("jwks.json"), json!({"keys": [key.jwk()]}).to_string())?;
+    fs::write(own.join("policy.json"), policy(controls))?;
+    let config = config(controls, listen, admin, behind, long_behind);
+    fs::write(own.join("durward.yaml"), config)?;
+    let mut command = program(binary);
+    command.args(["up", "--config", "durward.yaml", "--data", "data"]).current_dir(&own);
+    let process = spawn(&mut command, folder, name, admin)?;
+    wait(listen, name)?;
+    let token = (controls != Controls::Bare).then(|| token(&key)).transpose()?;
+    Ok(Target { name, address: listen, token, is_gateway: true, process })
+}
+
+fn config(controls: Controls, listen: SocketAddr, admin: SocketAddr, json: SocketAddr, long: SocketAddr) -> String {
+    let class = if controls == Controls::Bare { "" } else { ", tools: { \"*\": { class: read } }" };
+    let shared = format!(
+        "listen: {listen}\nadmin: {{ listen: \"{admin}\" }}\nworkers: 1\npolicies: [policy.json]\nagents: {{ bench: {{}} }}\n\
+         servers:\n  json: {{ url: \"http://{json}/mcp\", internal: true, calls_in_flight: 4096{class} }}\n  \
+         events: {{ url: \"http://{json}/events\", internal: true, calls_in_flight: 4096{class} }}\n  \
+         long: {{ url: \"http://{long}/mcp\", internal: true, calls_in_flight: 4096{class} }}\n"
+    );
+    let own = match controls {
+        Controls::Bare => "danger_allow_anonymous: bench\n".to_owned(),
+        Controls::All | Controls::Strict => format!(
+            "issuers:\n  - {{ url: \"{ISSUER}\", audience: \"{AUDIENCE}\", jwks: {{ file: jwks.json }}, agent: \"claim:azp\", user: \"claim:sub\" }}\n\
+             limits:\n  - {{ for: {{ agent: \"*\" }}, rate: 1000000/s }}\n  - {{ for: {{ tool: \"*/*\" }}, rate: 1000000/s }}\n\
+             detect: {{ secrets: {{ results: mask, arguments: refuse }} }}\nlog: {{ durability: {} }}\n",
+            if controls == Controls::Strict { "strict" } else { "by-risk" }
+        ),
+    };
+    // Limits on sessions are not what is measured.
+    format!("{shared}{own}bounds: {{ sessions_per_principal: 100000 }}\n")
+}
+
+/// A rule for the bench, among as many others as the target should carry.
+fn policy(controls: Controls) -> String {
+    let mut rules = vec![json!({"action": "*", "target": "*/*", "effect": "allow"})];
+    if controls != Controls::Bare {
+        rules.extend((1..100).map(|index| {
+            let effect = if index % 10 == 0 { "deny" } else { "allow" };
+            json!({"action": "tool.execute", "target": format!("server-{index}/tool_{index}_*"), "effect": effect})
+        }));
+    }
+    json!({"policy": "bench", "rules": rules}).to_string()
+}
+
+#[expect(clippy::disallowed_methods, reason = "a token is issued now")]
+fn token(key: &SigningKey) -> Result<String> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
+    Ok(key.token(&json!({
+        "iss": ISSUER, "aud": AUDIENCE, "azp": "bench", "sub": "ada", "iat": now, "nbf": now - 5, "exp": now + 86_400,
+    })))
+}
+
+fn own() -> Result<PathBuf> {
+    std::env::current_exe().context("where this program is")
+}
+
+#[expect(clippy::disallowed_methods, reason = "a measurement starts what it measures")]
+fn program(path: &Path) -> Command {
+    Command::new(path)
+}
+
+fn spawn(command: &mut Command, folder: &Path, name: &str, listen: SocketAddr) -> Result<Process> {
+    let log = File::create(folder.join(format!("{}.log", name.replace(' ', "-"))))?;
+    command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+    let child = command.spawn().with_context(|| format!("{name} does not start"))?;
+    let process = Process { child };
+    wait(listen, name).with_context(|| format!("see {}", folder.display()))?;
+    Ok(process)
+}
+
+#[expect(clippy::disallowed_methods, reason = "a measurement asks its own children whether they listen")]
+fn wait(address: SocketAddr, name: &str) -> Result<()> {
+    let begun = Instant::now();
+    while TcpStream::connect(address).is_err() {
+        if begun.elapsed() > Duration::from_secs(20) {
+            bail!("{name} does not listen on {address}");
+        }
+        std::thread::park_timeout(Duration::from_millis(20));
+    }
+    Ok(())
+}
+
+fn free() -> Result<SocketAddr> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
+}
+
+/// Eras in the order in which they are measured.
+pub(crate) const ERAS: [Era; 2] = [Era::Legacy, Era::Modern];
