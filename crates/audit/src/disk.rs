@@ -16,7 +16,7 @@ pub(crate) struct Disk {
     pub(crate) full: std::sync::Arc<std::sync::atomic::AtomicBool>,
 }
 
-#[cfg_attr(not(test), expect(clippy::unused_self, reason = "only a disk of a test has a state"))]
+#[expect(clippy::unused_self, reason = "only a disk of a test has a state")]
 impl Disk {
     /// A file to write into at any place, empty unless `keep`.
     pub(crate) fn open(&self, path: &Path, keep: bool) -> io::Result<File> {

@@ -28,7 +28,8 @@ pub(crate) struct Growth {
     unwritten: VecDeque<(PathBuf, Vec<u8>)>,
     /// The partial tiles that the newest checkpoint stands on.
     partials: Vec<PathBuf>,
-    signed: u64,
+    newest: Option<Checkpoint>,
+    /// How long the history is, and the size of the tree in its last note.
     history: u64,
     history_size: u64,
     history_at: Option<Instant>,
@@ -38,7 +39,8 @@ impl Growth {
     /// The tree of `base` leaves, a multiple of [`WIDTH`], read from its full tiles.
     pub(crate) fn at(store: Store, origin: String, base: u64) -> io::Result<Self> {
         let edge = Edge::of(base, store.edge(base)?);
-        let (_, history) = store.history()?;
+        let history = store.history()?;
+        let history_size = history.notes.last().and_then(|note| Checkpoint::size_of(note)).unwrap_or_default();
         Ok(Self {
             store,
             origin,
@@ -46,9 +48,9 @@ impl Growth {
             entries: Vec::new(),
             unwritten: VecDeque::new(),
             partials: Vec::new(),
-            signed: 0,
-            history,
-            history_size: 0,
+            newest: None,
+            history: history.whole,
+            history_size,
             history_at: None,
         })
     }
@@ -71,9 +73,9 @@ impl Growth {
     }
 
     /// Takes over from the checkpoint that a former process signed.
-    pub(crate) fn follow(&mut self, checkpoint: &Checkpoint) {
-        self.signed = checkpoint.size();
+    pub(crate) fn follow(&mut self, checkpoint: Checkpoint) {
         self.partials = tile::partials(checkpoint.size());
+        self.newest = Some(checkpoint);
     }
 
     /// The leaves from [`Self::base`] on, with their hashes.
@@ -111,13 +113,12 @@ impl Growth {
     }
 
     /// Whether the newest checkpoint is older than the tree.
-    pub(crate) const fn unsigned(&self) -> bool {
-        self.size() != self.signed
+    pub(crate) fn unsigned(&self) -> bool {
+        self.size() != self.newest.as_ref().map_or(0, Checkpoint::size)
     }
 
-    /// Writes what a checkpoint of this size stands on, signs it, and puts it in place. `last` also keeps it in the
-    /// history, however young the newest one there is.
-    pub(crate) fn checkpoint(&mut self, signer: &Signer, last: bool) -> io::Result<Checkpoint> {
+    /// Writes what a checkpoint of this size stands on, signs it, and puts it in place.
+    pub(crate) fn checkpoint(&mut self, signer: &Signer) -> io::Result<Checkpoint> {
         self.write_full()?;
         let size = self.size();
         if !self.entries.is_empty() {
@@ -132,8 +133,11 @@ impl Growth {
         let checkpoint = Checkpoint::sign(&self.origin, size, &self.root(), signer);
         self.store.disk.create_dir(&self.store.dir)?;
         self.store.disk.replace(&self.store.dir.join("checkpoint"), checkpoint.note().as_bytes(), true)?;
-        self.signed = size;
-        self.remember(&checkpoint, last)?;
+        let filled = size / WIDTH != self.history_size / WIDTH;
+        if filled || self.history_at.is_none_or(|at| at.elapsed() >= HISTORY_EVERY) {
+            self.remember(&checkpoint)?;
+        }
+        self.newest = Some(checkpoint.clone());
         for old in std::mem::replace(&mut self.partials, tile::partials(size)) {
             if !self.partials.contains(&old) {
                 self.remove(&old);
@@ -142,14 +146,22 @@ impl Growth {
         Ok(checkpoint)
     }
 
+    /// Keeps the newest checkpoint in the history, however young the one before is: the log is closing.
+    pub(crate) fn close(&mut self) -> io::Result<()> {
+        match self.newest.clone() {
+            Some(newest) => self.remember(&newest),
+            None => Ok(()),
+        }
+    }
+
     /// Keeps a checkpoint in the history, from which a verifier learns between which two a change lies.
-    fn remember(&mut self, checkpoint: &Checkpoint, last: bool) -> io::Result<()> {
-        let filled = checkpoint.size() / WIDTH != self.history_size / WIDTH;
-        let old = self.history_at.is_none_or(|at| at.elapsed() >= HISTORY_EVERY);
-        if !(last || filled || old) || checkpoint.size() == self.history_size {
+    fn remember(&mut self, checkpoint: &Checkpoint) -> io::Result<()> {
+        if checkpoint.size() == self.history_size {
             return Ok(());
         }
         let file = self.store.disk.open(&self.store.dir.join("history"), true)?;
+        // A crash may have torn the last note.
+        file.set_len(self.history)?;
         self.store.disk.write_at(&file, checkpoint.note().as_bytes(), self.history)?;
         self.history += checkpoint.note().len() as u64;
         self.history_size = checkpoint.size();

@@ -124,7 +124,8 @@ impl Journal {
         for (place, path) in paths.iter().enumerate() {
             match Segment::read(path)? {
                 Some(segment) => read.push(segment),
-                None if place + 1 == paths.len() => fs::remove_file(path)?,
+                // The first group of a segment never reached the disk; what it carried is in the one before.
+                None if place + 1 == paths.len() && (!read.is_empty() || blank(path)?) => fs::remove_file(path)?,
                 None => return Err(JournalFault::Damaged(format!("{} has no header", path.display()))),
             }
         }
@@ -233,6 +234,12 @@ fn create(dir: &Path, disk: &Disk, number: u64, bases: [u64; TREES], carried: &[
     disk.sync(&file)?;
     disk.sync_dir(dir)?;
     Ok(file)
+}
+
+/// Whether a segment was only being made when time ended.
+fn blank(path: &Path) -> io::Result<bool> {
+    let bytes = fs::read(path)?;
+    Ok(bytes.len() < HEADER || bytes.iter().all(|byte| *byte == 0))
 }
 
 fn number(path: &Path) -> Option<u64> {

@@ -5,6 +5,8 @@
 
 mod commit;
 mod disk;
+#[cfg(test)]
+mod fixture;
 mod grow;
 mod journal;
 mod log;

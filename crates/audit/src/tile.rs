@@ -206,8 +206,8 @@ impl Store {
         optional(fs::read_to_string(self.dir.join("checkpoint")))
     }
 
-    /// Earlier checkpoints, oldest first, and how many bytes of the file are whole ones.
-    pub(crate) fn history(&self) -> io::Result<(Vec<String>, u64)> {
+    /// Earlier checkpoints.
+    pub(crate) fn history(&self) -> io::Result<History> {
         let text = optional(fs::read_to_string(self.dir.join("history")))?.unwrap_or_default();
         let mut notes = Vec::new();
         let (mut note, mut whole) = (String::new(), 0_u64);
@@ -218,7 +218,8 @@ impl Store {
                 notes.push(std::mem::take(&mut note));
             }
         }
-        Ok((notes, whole))
+        // A write that a crash cut short has no end of line.
+        Ok(History { notes, whole, damaged: note.ends_with('\n') })
     }
 
     /// Writes a tile unless it is there already, byte for byte.
@@ -239,6 +240,16 @@ impl Store {
             result => result,
         }
     }
+}
+
+/// Earlier checkpoints of a tree.
+pub(crate) struct History {
+    /// The notes, oldest first.
+    pub(crate) notes: Vec<String>,
+    /// How many bytes of the file they are.
+    pub(crate) whole: u64,
+    /// Whether something else follows them than what a crash leaves.
+    pub(crate) damaged: bool,
 }
 
 /// The entries of a bundle: big-endian 16-bit lengths, each with so many bytes.

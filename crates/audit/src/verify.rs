@@ -155,7 +155,11 @@ impl Check {
         let fail = |what, explanation: String| Broken { tree: tree.to_string(), index: 0, what, explanation };
         let unreadable = |cause: io::Error| fail(What::Unreadable, cause.to_string());
         // The history first: it never runs ahead of a checkpoint that is read later.
-        let (history, _) = store.history().map_err(unreadable)?;
+        let history = store.history().map_err(unreadable)?;
+        if history.damaged {
+            return Err(fail(What::BadSignature, "the earlier checkpoints were edited".into()));
+        }
+        let history = history.notes;
         let note = store.checkpoint().map_err(unreadable)?;
         let mut marks = BTreeMap::new();
         let Some(note) = note else {
@@ -475,7 +479,11 @@ impl Calls {
                         format!("the call cites record {cited}, but its intent is {opened}"),
                     ));
                 }
-                (None, Some(cited)) if cited < index && self.intents.has(cited) => {
+                (None, Some(cited)) if self.open.values().any(|opened| *opened == cited) => {
+                    let explanation = format!("the call cites record {cited}, the intent of another call");
+                    return Err((What::MissingIntent, explanation));
+                }
+                (None, Some(cited)) if self.intents.has(cited) => {
                     return Err((What::CitedTwice, format!("the intent at record {cited} was closed before")));
                 }
                 (None, Some(cited)) => {
@@ -517,9 +525,6 @@ fn check_journal(dir: &Path, checks: &mut [Check]) -> Result<(), Broken> {
         Err(cause) if cause.kind() == io::ErrorKind::NotFound => Vec::new(),
         Err(cause) => return Err(broken(dir, 0, What::Unreadable, cause.to_string())),
     };
-    if paths.is_empty() && checks.iter().any(|check| check.signed > 0) {
-        return Err(broken(dir, 0, What::Copy, "the journal is missing".into()));
-    }
     let system = checks.len() - 1;
     let mut first = true;
     for path in paths {
@@ -550,6 +555,9 @@ fn check_journal(dir: &Path, checks: &mut [Check]) -> Result<(), Broken> {
                 }
             }
         }
+    }
+    if first && let Some(check) = checks.iter().find(|check| check.signed > 0) {
+        return Err(check.broken(0, What::Copy, "the journal is missing or has lost its header"));
     }
     for check in checks {
         if let Some(next) = check.journal_next.filter(|next| *next < check.signed) {

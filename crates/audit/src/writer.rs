@@ -281,12 +281,15 @@ impl Writer {
     fn checkpoint(&mut self, last: bool) -> io::Result<()> {
         for (place, tree) in self.trees.iter_mut().enumerate() {
             if tree.unsigned() {
-                let checkpoint = Arc::new(tree.checkpoint(&self.signer, last)?);
+                let checkpoint = Arc::new(tree.checkpoint(&self.signer)?);
                 let mut newest = self.shared.checkpoints.lock().unwrap_or_else(PoisonError::into_inner);
                 if let Some(newest) = newest.get_mut(place) {
                     *newest = Some(checkpoint);
                 }
                 self.checkpoint_at = Some(Instant::now());
+            }
+            if last {
+                tree.close()?;
             }
         }
         Ok(())
@@ -449,7 +452,7 @@ impl Recovery {
     fn finish(mut self) -> Result<(Growth, Option<Checkpoint>), OpenFault> {
         match self.checkpoint {
             Some((checkpoint, true)) => {
-                self.tree.follow(&checkpoint);
+                self.tree.follow(checkpoint.clone());
                 Ok((self.tree, Some(checkpoint)))
             }
             Some((checkpoint, false)) => Err(OpenFault::Damaged(format!(

@@ -1,1 +1,295 @@
+use super::*;
+use crate::{
+    fixture::{Place, at, call_id, closed, filled, intent, tenant},
+    note::tests::signer,
+    read::Reader,
+    record::SystemRecord,
+    verify::verify,
+};
+use std::{collections::HashSet, fs, future::Future, pin::pin, task};
 
+fn verified(place: &Place) -> crate::Verified {
+    verify(place.path(), &signer(1).public, None).unwrap()
+}
+
+fn reader(place: &Place) -> Reader {
+    Reader::open(place.path(), &Tree::Tenant(tenant())).unwrap()
+}
+
+/// The outcomes of all records of the tenant, by call; panics if a call was closed twice.
+fn outcomes(place: &Place) -> Vec<(String, String)> {
+    let reader = reader(place);
+    let mut seen = HashSet::new();
+    let mut outcomes = Vec::new();
+    for index in 0..reader.size() {
+        let entry = reader.get(index).unwrap().unwrap();
+        let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
+        let (kind, call) = (text(&entry.value["kind"]), text(&entry.value["record"]["call"]));
+        assert!(seen.insert((kind.clone(), call.clone())), "{kind} {call} is there twice");
+        outcomes.push((call, if kind == "intent" { kind } else { text(&entry.value["record"]["outcome"]["is"]) }));
+    }
+    outcomes
+}
+
+fn last_segment(place: &Place) -> PathBuf {
+    crate::journal::segments(&place.file("journal")).unwrap().pop().unwrap()
+}
+
+#[tokio::test]
+async fn durable_gives_the_index_and_close_signs_everything() {
+    let place = Place::new();
+    let log = place.open();
+    for n in 0..5 {
+        assert_eq!(log.append(closed(n)).unwrap().durable().await.unwrap(), n);
+    }
+    drop(log.append(closed(5)).unwrap());
+    log.close().unwrap();
+    assert_eq!(verified(&place).records(), 6);
+    let log = place.open();
+    assert_eq!((log.stats().size, log.stats().recovered), (6, 0));
+    assert_eq!(log.append(closed(6)).unwrap().durable().await.unwrap(), 6);
+}
+
+#[tokio::test]
+async fn many_appenders_share_commits_and_lose_nothing() {
+    let place = Place::new();
+    let log = Arc::new(place.open());
+    let threads: Vec<_> = (0..4_u64)
+        .map(|thread| {
+            let log = Arc::clone(&log);
+            std::thread::spawn(move || {
+                for n in 0..1000 {
+                    log.append_unwatched(closed(thread * 1000 + n)).unwrap();
+                }
+            })
+        })
+        .collect();
+    for thread in threads {
+        thread.join().unwrap();
+    }
+    log.flush().await.unwrap();
+    assert_eq!(outcomes(&place).len(), 4000);
+    assert!(log.stats().commits < 1000, "{:?}", log.stats());
+    assert_eq!(log.stats().queued, 0);
+}
+
+#[test]
+fn a_second_writer_is_refused() {
+    let place = Place::new();
+    let first = place.open();
+    assert!(matches!(place.try_open(), Err(OpenFault::Locked { .. })));
+    first.close().unwrap();
+    place.open().close().unwrap();
+}
+
+#[tokio::test]
+async fn a_tail_torn_at_any_byte_is_cut_off_and_nothing_else() {
+    let place = filled(3).await;
+    let before = fs::metadata(last_segment(&place)).unwrap().len();
+    let log = place.open();
+    log.append_unwatched(closed(3)).unwrap();
+    log.flush().await.unwrap();
+    // As after a crash: the checkpoint does not know of the record yet.
+    let crashed = place.copy();
+    drop(log);
+    for file in ["tenant/default/checkpoint", "tenant/default/history"] {
+        let old = filled(3).await;
+        fs::copy(old.file(file), crashed.file(file)).unwrap();
+    }
+    let whole = fs::metadata(last_segment(&crashed)).unwrap().len();
+    assert!(whole > before);
+    for length in before..=whole {
+        let torn = crashed.copy();
+        File::options().write(true).open(last_segment(&torn)).unwrap().set_len(length).unwrap();
+        let log = torn.open();
+        let kept = if length == whole { 4 } else { 3 };
+        assert_eq!(log.stats().size, kept, "cut to {length} of {before}..{whole}");
+        assert_eq!(log.append(closed(9)).unwrap().durable().await.unwrap(), kept);
+        log.close().unwrap();
+        assert_eq!(verified(&torn).records(), kept + 1);
+    }
+}
+
+#[tokio::test]
+async fn a_loss_of_what_was_signed_does_not_open() {
+    let place = filled(5).await;
+    let segment = last_segment(&place);
+    let length = fs::metadata(&segment).unwrap().len();
+    File::options().write(true).open(&segment).unwrap().set_len(length - 1).unwrap();
+    assert!(matches!(place.try_open(), Err(OpenFault::Damaged(_))));
+    fs::remove_file(&segment).unwrap();
+    assert!(matches!(place.try_open(), Err(OpenFault::Damaged(_))));
+}
+
+#[tokio::test]
+async fn intents_that_a_crash_left_open_are_closed_as_unknown_once() {
+    let place = Place::new();
+    let log = place.open();
+    for n in 1..=3 {
+        log.append(intent(n)).unwrap().durable().await.unwrap();
+    }
+    log.append_unwatched(closed(2)).unwrap();
+    log.flush().await.unwrap();
+    let crashed = place.copy();
+    drop(log);
+
+    assert_eq!(crashed.open().stats().recovered, 2);
+    let reopened = crashed.open();
+    assert_eq!(reopened.stats().recovered, 0);
+    reopened.close().unwrap();
+    let outcomes = outcomes(&crashed);
+    let unknown: Vec<_> = outcomes.iter().filter(|(_, is)| is == "unknown").map(|(call, _)| call.clone()).collect();
+    assert_eq!(unknown, [call_id(1).to_string(), call_id(3).to_string()]);
+    assert!(verified(&crashed).trees[0].open.is_empty());
+}
+
+#[tokio::test]
+async fn a_copy_taken_while_the_log_is_open_recovers() {
+    let mut place = Place::new();
+    place.segment_bytes = 20_000;
+    let log = place.open();
+    for round in 0..12_u64 {
+        let mut durable = 0;
+        for n in 0..70 {
+            let pending =
+                log.append(if n % 7 == 0 { intent(round * 100 + n) } else { closed(round * 100 + n) }).unwrap();
+            if n % 10 == 0 {
+                durable = pending.durable().await.unwrap() + 1;
+            }
+        }
+        // Files are copied one after the other, which no crash does: let the writer rest meanwhile.
+        log.flush().await.unwrap();
+        let copy = place.copy();
+        let recovered = copy.open();
+        assert!(recovered.stats().size >= durable);
+        recovered.close().unwrap();
+        assert!(verified(&copy).trees[0].open.is_empty());
+        outcomes(&copy);
+    }
+    assert!(crate::journal::segments(&place.file("journal")).unwrap().len() == 1, "old segments are removed");
+    assert_ne!(last_segment(&place).file_name().unwrap(), "00000000000000000000", "segments were begun");
+    drop(log);
+    verified(&place);
+}
+
+#[tokio::test]
+async fn an_intent_older_than_the_journal_is_still_closed() {
+    let mut place = Place::new();
+    place.segment_bytes = 10_000;
+    let log = place.open();
+    log.append(intent(1_000_000)).unwrap().durable().await.unwrap();
+    for n in 0..600 {
+        log.append_unwatched(closed(n)).unwrap();
+    }
+    log.flush().await.unwrap();
+    log.append(closed(601)).unwrap().durable().await.unwrap();
+    log.close().unwrap();
+    let log = place.open();
+    assert_eq!(log.stats().recovered, 1);
+    log.close().unwrap();
+    assert_eq!(outcomes(&place).last().unwrap(), &(call_id(1_000_000).to_string(), "unknown".to_owned()));
+    verified(&place);
+}
+
+#[tokio::test]
+async fn damaged_tiles_are_made_again_from_the_journal() {
+    let place = filled(300).await;
+    for tile in ["tile/0/000", "tile/entries/000", "tile/0/001.p/44", "tile/entries/001.p/44"] {
+        fs::write(place.file("tenant/default").join(tile), b"").unwrap();
+    }
+    place.open().close().unwrap();
+    let log = place.open();
+    log.append(closed(300)).unwrap().durable().await.unwrap();
+    log.close().unwrap();
+    assert_eq!(verified(&place).records(), 301);
+}
+
+#[tokio::test]
+async fn a_full_disk_stops_calls_keeps_everything_and_heals() {
+    let place = Place::new();
+    let log = place.open();
+    log.append(intent(1)).unwrap().durable().await.unwrap();
+
+    place.disk.full.store(true, Ordering::SeqCst);
+    let mut waiting = pin!(log.append(closed(1)).unwrap().durable());
+    let noop = &mut task::Context::from_waker(task::Waker::noop());
+    assert!(waiting.as_mut().poll(noop).is_pending());
+    while log.healthy().is_ok() {
+        tokio::task::yield_now().await;
+    }
+    let fault = log.healthy().unwrap_err();
+    assert!(fault.to_string().contains("No space left on device"), "{fault}");
+    assert_eq!(log.append(intent(2)).unwrap_err(), fault, "no call may begin");
+    log.append_unwatched(closed(3)).expect("what has happened is still taken");
+    assert!(waiting.as_mut().poll(noop).is_pending(), "nothing is durable that is not on disk");
+
+    place.disk.full.store(false, Ordering::SeqCst);
+    assert_eq!(waiting.await.unwrap(), 1);
+    log.flush().await.unwrap();
+    log.healthy().unwrap();
+    assert_eq!(outcomes(&place).len(), 3);
+    log.close().unwrap();
+    verified(&place);
+}
+
+#[tokio::test]
+async fn a_log_that_cannot_be_written_at_the_end_says_so() {
+    let place = Place::new();
+    let log = place.open();
+    log.append(closed(1)).unwrap().durable().await.unwrap();
+    log.flush().await.unwrap();
+    place.disk.full.store(true, Ordering::SeqCst);
+    log.append_unwatched(closed(2)).unwrap();
+    assert!(matches!(log.close(), Err(LogFault::Disk(_))));
+    place.disk.full.store(false, Ordering::SeqCst);
+    assert_eq!(place.open().stats().size, 1);
+}
+
+#[tokio::test]
+async fn the_queue_is_bounded_and_keeps_room_for_what_has_happened() {
+    let mut place = Place::new();
+    place.queue = 4;
+    let log = place.open();
+    place.disk.full.store(true, Ordering::SeqCst);
+    log.append_unwatched(closed(0)).unwrap();
+    while log.healthy().is_ok() {
+        tokio::task::yield_now().await;
+    }
+    let taken = (1..20).take_while(|n| log.append_unwatched(closed(*n)).is_ok()).count();
+    assert_eq!(taken, 7, "twice the bound, with the one that waits already");
+    assert_eq!(log.append_unwatched(closed(99)), Err(LogFault::Full(8)));
+    place.disk.full.store(false, Ordering::SeqCst);
+    log.flush().await.unwrap();
+    assert_eq!(outcomes(&place).len(), 8);
+}
+
+#[tokio::test]
+async fn a_flood_without_a_principal_becomes_one_counted_record() {
+    let place = Place::new();
+    let log = place.open();
+    for n in 0..10_000 {
+        log.append_system(SystemRecord::new("unauthenticated".into(), tenant(), at(n))).unwrap();
+    }
+    let surplus = log.stats().surplus;
+    log.close().unwrap();
+    let reader = Reader::open(place.path(), &Tree::System).unwrap();
+    let mut counted = 0;
+    for index in 0..reader.size() {
+        counted += reader.get(index).unwrap().unwrap().value["record"]["count"].as_u64().unwrap_or(1);
+    }
+    assert_eq!(counted, 10_000, "the count of records equals the count of requests");
+    assert!(surplus > 9_000 && reader.size() < 200, "{surplus} {}", reader.size());
+    assert_eq!(verified(&place).trees[1].kinds[3], reader.size());
+}
+
+#[test]
+fn names_that_are_no_directory_are_refused() {
+    let place = Place::new();
+    for name in [".", ".."] {
+        let options =
+            Options::new(place.path().to_owned(), "example.com/log".into(), TenantId::new(name).unwrap(), at(0));
+        assert!(matches!(Log::open(options, signer(1)), Err(OpenFault::Name(_))));
+    }
+    let options = Options::new(place.path().to_owned(), "a b".into(), tenant(), at(0));
+    assert!(matches!(Log::open(options, signer(1)), Err(OpenFault::Name(_))));
+}

@@ -1,1 +1,88 @@
+use super::*;
+use crate::{
+    fixture::{self, Place, call, call_id, closed, filled, intent},
+    record::{Leaf, Outcome},
+};
+use vocab::AgentId;
 
+fn reader(place: &Place) -> Reader {
+    Reader::open(place.path(), &Tree::Tenant(fixture::tenant())).unwrap()
+}
+
+fn query(filter: Filter, order: Order, limit: usize) -> Query {
+    Query { filter, order, from: None, limit, scan: u64::MAX }
+}
+
+fn walk(reader: &Reader, mut query: Query) -> Vec<u64> {
+    let mut seen = Vec::new();
+    loop {
+        let page = reader.page(&query).unwrap();
+        assert!(page.entries.len() <= query.limit);
+        seen.extend(page.entries.iter().map(|entry| entry.index));
+        match page.next {
+            Some(next) => query.from = Some(next),
+            None => return seen,
+        }
+    }
+}
+
+#[tokio::test]
+async fn pages_cover_everything_once_in_both_directions() {
+    let place = filled(600).await;
+    let reader = reader(&place);
+    let forward = walk(&reader, query(Filter::default(), Order::Oldest, 37));
+    assert_eq!(forward, (0..600).collect::<Vec<_>>());
+    let mut backward = walk(&reader, query(Filter::default(), Order::Newest, 37));
+    backward.reverse();
+    assert_eq!(backward, forward);
+    let bounded = Query { scan: 10, ..query(Filter::default(), Order::Oldest, 37) };
+    let page = reader.page(&bounded).unwrap();
+    assert_eq!((page.entries.len(), page.next), (10, Some(10)));
+}
+
+#[tokio::test]
+async fn filters_find_what_they_say() {
+    let place = Place::new();
+    let log = place.open();
+    for n in 0..20 {
+        let mut record = call(n);
+        if n % 5 == 0 {
+            record.agent = Some(AgentId::new("other").unwrap());
+            record.outcome = Outcome::Refused { reason: "denied".into(), stage: "authorize".into() };
+            record.trace = Some(format!("trace-{n}"));
+        }
+        log.append_unwatched(Leaf::Call(record)).unwrap();
+    }
+    log.flush().await.unwrap();
+    let reader = reader(&place);
+    let some = |text: &str| Some(text.to_owned());
+    let check = |filter: Filter, wanted: &[u64]| {
+        assert_eq!(walk(&reader, query(filter.clone(), Order::Oldest, 2)), wanted, "{filter:?}");
+    };
+    check(Filter { agent: some("other"), ..Filter::default() }, &[0, 5, 10, 15]);
+    check(Filter { outcome: some("refused"), target: some("read"), ..Filter::default() }, &[0, 5, 10, 15]);
+    check(Filter { trace: some("trace-5"), server: some("files"), ..Filter::default() }, &[5]);
+    check(Filter { call: Some(call_id(7)), ..Filter::default() }, &[7]);
+    check(Filter { since: Some(fixture::at(3)), until: Some(fixture::at(6)), ..Filter::default() }, &[3, 4, 5]);
+    check(Filter { user: some("nobody"), ..Filter::default() }, &[]);
+    check(Filter { kind: some("admin"), ..Filter::default() }, &[]);
+}
+
+#[tokio::test]
+async fn a_call_is_found_with_its_intent() {
+    let place = Place::new();
+    let log = place.open();
+    let opened = log.append(intent(1)).unwrap().durable().await.unwrap();
+    log.append_unwatched(closed(2)).unwrap();
+    let mut closing = call(1);
+    closing.intent = Some(opened);
+    log.append_unwatched(Leaf::Call(closing)).unwrap();
+    log.flush().await.unwrap();
+    let reader = reader(&place);
+    let found: Vec<_> = reader.find(&call_id(1)).unwrap().into_iter().map(|entry| entry.index).collect();
+    assert_eq!(found, [0, 2]);
+    assert_eq!(reader.find(&call_id(2)).unwrap().len(), 1);
+    assert_eq!(reader.find(&call_id(3)).unwrap(), []);
+    assert_eq!(reader.get(3).unwrap(), None);
+    assert_eq!(reader.get(2).unwrap().unwrap().value["record"]["intent"], 0);
+}

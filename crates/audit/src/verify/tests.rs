@@ -1,1 +1,267 @@
+use super::*;
+use crate::{
+    fixture::{Place, call, closed, filled, intent},
+    note::tests::signer,
+    record::Leaf,
+    tile::{self, Kind},
+};
 
+const TREE: &str = "tenant/default";
+
+fn check(place: &Place) -> Result<Verified, Broken> {
+    verify(place.path(), &signer(1).public, None)
+}
+
+fn found(place: &Place) -> (u64, What) {
+    let broken = check(place).unwrap_err();
+    (broken.index, broken.what)
+}
+
+fn bundle(place: &Place, n: u64, size: u64) -> PathBuf {
+    place.file(TREE).join(tile::path(Kind::Entries, n, (size - n * WIDTH).min(WIDTH)))
+}
+
+/// Changes the records of a bundle, as someone would who knows the format.
+fn tamper(place: &Place, n: u64, size: u64, change: impl FnOnce(&mut Vec<Vec<u8>>)) {
+    let path = bundle(place, n, size);
+    let bytes = fs::read(&path).unwrap();
+    let mut entries: Vec<Vec<u8>> = tile::entries_of(&bytes).map(|entry| entry.unwrap().to_vec()).collect();
+    change(&mut entries);
+    let bytes: Vec<u8> = entries
+        .iter()
+        .flat_map(|entry| [&u16::try_from(entry.len()).unwrap().to_be_bytes()[..], entry].concat())
+        .collect();
+    fs::write(path, bytes).unwrap();
+}
+
+/// Makes the hash tiles of level 0 and 1 anew from the records, as someone would who has read the specification.
+fn retile(place: &Place, size: u64) {
+    let mut edge = Edge::default();
+    let root = place.file(TREE);
+    let write = |level, n, hashes: &[Hash]| {
+        fs::write(root.join(tile::path(Kind::Hashes(level), n, hashes.len() as u64)), hashes.as_flattened()).unwrap();
+    };
+    for n in 0..size.div_ceil(WIDTH) {
+        let bytes = fs::read(bundle(place, n, size)).unwrap();
+        for entry in tile::entries_of(&bytes) {
+            edge.push(tree::leaf_hash(entry.unwrap()), write);
+        }
+    }
+    for (level, hashes) in edge.levels().filter(|(_, hashes)| !hashes.is_empty()) {
+        write(level, size >> (8 * (level + 1)), hashes);
+    }
+}
+
+fn edit(entry: &mut [u8]) {
+    let place = entry.windows(4).position(|part| part == b"read").unwrap();
+    entry[place..place + 4].copy_from_slice(b"kill");
+}
+
+#[tokio::test]
+async fn an_untouched_log_holds() {
+    let place = filled(600).await;
+    let verified = check(&place).unwrap();
+    assert_eq!(verified.records(), 600);
+    let tenant = &verified.trees[0];
+    assert_eq!((tenant.size, tenant.unsigned, tenant.kinds), (600, 0, [0, 600, 0, 0]));
+    assert_eq!(verify(place.path(), &signer(2).public, None).unwrap_err().what, What::BadSignature);
+}
+
+#[tokio::test]
+async fn an_edit_is_named() {
+    for (n, at) in [(0, 0), (0, 255), (1, 3), (2, 87)] {
+        let place = filled(600).await;
+        tamper(&place, n, 600, |entries| edit(&mut entries[at]));
+        assert_eq!(found(&place), (n * WIDTH + at as u64, What::Edited));
+    }
+}
+
+#[tokio::test]
+async fn any_flipped_bit_of_any_file_is_found() {
+    let place = filled(20).await;
+    let mut files = Vec::new();
+    let mut dirs = vec![place.path().to_owned()];
+    while let Some(dir) = dirs.pop() {
+        for entry in fs::read_dir(dir).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() { dirs.push(path) } else { files.push(path) }
+        }
+    }
+    files.retain(|path| fs::metadata(path).unwrap().len() > 0);
+    assert!(files.len() >= 5, "checkpoint, history, entries, hashes, journal: {files:?}");
+    for path in files {
+        let good = fs::read(&path).unwrap();
+        for at in (0..good.len()).step_by(7) {
+            let mut bad = good.clone();
+            bad[at] ^= 0x10;
+            fs::write(&path, &bad).unwrap();
+            assert!(check(&place).is_err(), "byte {at} of {}", path.display());
+        }
+        fs::write(&path, good).unwrap();
+    }
+    check(&place).unwrap();
+}
+
+#[tokio::test]
+async fn a_deletion_is_named() {
+    let place = filled(600).await;
+    tamper(&place, 1, 600, |entries| drop(entries.remove(44)));
+    assert_eq!(found(&place), (300, What::Deleted));
+
+    let place = filled(600).await;
+    tamper(&place, 0, 600, |entries| drop(entries.pop()));
+    assert_eq!(found(&place), (255, What::Deleted));
+
+    let place = filled(600).await;
+    fs::remove_file(bundle(&place, 1, 600)).unwrap();
+    assert_eq!(found(&place), (256, What::Deleted));
+}
+
+#[tokio::test]
+async fn an_insertion_is_named() {
+    let place = filled(600).await;
+    tamper(&place, 0, 600, |entries| {
+        let mut forged = entries[10].clone();
+        edit(&mut forged);
+        entries.insert(10, forged);
+    });
+    assert_eq!(found(&place), (10, What::Inserted));
+
+    let place = filled(600).await;
+    tamper(&place, 0, 600, |entries| entries.insert(10, entries[3].clone()));
+    assert_eq!(found(&place), (10, What::Inserted));
+
+    let place = filled(600).await;
+    tamper(&place, 2, 600, |entries| entries.push(entries[0].clone()));
+    assert_eq!(found(&place), (600, What::Inserted));
+}
+
+#[tokio::test]
+async fn a_reordering_is_named() {
+    let place = filled(600).await;
+    tamper(&place, 1, 600, |entries| entries.swap(7, 8));
+    assert_eq!(found(&place), (263, What::Reordered));
+}
+
+#[tokio::test]
+async fn a_truncation_is_named() {
+    let place = filled(600).await;
+    tamper(&place, 2, 600, |entries| entries.truncate(5));
+    assert_eq!(found(&place), (517, What::Truncated));
+
+    let place = filled(600).await;
+    fs::remove_file(bundle(&place, 2, 600)).unwrap();
+    assert_eq!(found(&place), (512, What::Truncated));
+
+    let place = filled(600).await;
+    fs::remove_file(place.file(TREE).join("checkpoint")).unwrap();
+    assert_eq!(found(&place).1, What::BadSignature);
+}
+
+#[tokio::test]
+async fn tiles_made_anew_do_not_hide_an_edit() {
+    // The log is closed after 300 records and again after 600: the history says between which two checkpoints.
+    let place = filled(300).await;
+    let log = place.open();
+    for n in 300..600 {
+        log.append_unwatched(closed(n)).unwrap();
+    }
+    log.close().unwrap();
+    tamper(&place, 1, 600, |entries| edit(&mut entries[144]));
+    retile(&place, 600);
+    let broken = check(&place).unwrap_err();
+    // The writer may have signed in between as well, which only narrows it down.
+    assert!(broken.what == What::Edited && (300..=400).contains(&broken.index), "{broken}");
+    assert!(broken.explanation.contains("a record from here to"), "{broken}");
+}
+
+#[tokio::test]
+async fn an_edited_tile_is_told_from_an_edited_record() {
+    let place = filled(600).await;
+    let path = place.file(TREE).join(tile::path(Kind::Hashes(0), 1, WIDTH));
+    let mut bytes = fs::read(&path).unwrap();
+    bytes[32 * 9] ^= 1;
+    fs::write(&path, bytes).unwrap();
+    assert_eq!(found(&place), (265, What::Copy));
+
+    let place = filled(600).await;
+    let path = place.file(TREE).join(tile::path(Kind::Hashes(1), 0, 2));
+    let mut bytes = fs::read(&path).unwrap();
+    bytes[32] ^= 1;
+    fs::write(&path, bytes).unwrap();
+    assert_eq!(found(&place), (256, What::Copy));
+}
+
+#[tokio::test]
+async fn a_rollback_shows_against_a_checkpoint_kept_elsewhere() {
+    let place = filled(10).await;
+    let old = place.copy();
+    let log = place.open();
+    log.append_unwatched(closed(10)).unwrap();
+    log.flush().await.unwrap();
+    let kept = log.checkpoint().unwrap();
+    log.close().unwrap();
+
+    check(&old).unwrap();
+    let broken = verify(old.path(), &signer(1).public, Some(&kept)).unwrap_err();
+    assert_eq!((broken.index, broken.what), (10, What::Truncated));
+    assert!(verify(place.path(), &signer(1).public, Some(&kept)).is_ok());
+    let empty = Place::new();
+    drop(empty.open());
+    assert_eq!(verify(empty.path(), &signer(1).public, Some(&kept)).unwrap_err().what, What::Truncated);
+
+    // A log that went another way from the same beginning.
+    let log = old.open();
+    for n in 50..55 {
+        log.append_unwatched(closed(n)).unwrap();
+    }
+    log.close().unwrap();
+    let broken = verify(old.path(), &signer(1).public, Some(&kept)).unwrap_err();
+    assert_eq!((broken.index, broken.what), (10, What::Edited));
+}
+
+#[tokio::test]
+async fn calls_and_intents_must_match() {
+    let cites = |n, cited| {
+        let mut record = call(n);
+        record.intent = Some(cited);
+        Leaf::Call(record)
+    };
+    for (leaves, wanted) in [
+        (vec![intent(1), cites(1, 0)], Ok(0)),
+        (vec![intent(1), intent(2), cites(2, 1)], Ok(1)),
+        (vec![intent(1), closed(1), cites(1, 0)], Err((2, What::CitedTwice))),
+        (vec![intent(1), cites(2, 0)], Err((1, What::MissingIntent))),
+        (vec![closed(5), cites(1, 0)], Err((1, What::MissingIntent))),
+        (vec![cites(1, 9)], Err((0, What::MissingIntent))),
+        (vec![intent(1), intent(2), cites(2, 0)], Err((2, What::MissingIntent))),
+    ] {
+        let place = Place::new();
+        let log = place.open();
+        let printed = format!("{leaves:?}");
+        for leaf in leaves {
+            log.append_unwatched(leaf).unwrap();
+        }
+        log.close().unwrap();
+        let got = check(&place).map(|v| v.trees[0].open.len()).map_err(|broken| (broken.index, broken.what));
+        assert_eq!(got, wanted, "{printed}");
+    }
+}
+
+#[tokio::test]
+async fn records_that_are_not_signed_yet_are_read_from_the_journal() {
+    let place = filled(300).await;
+    let before = place.copy();
+    let log = place.open();
+    for n in 300..310 {
+        log.append_unwatched(closed(n)).unwrap();
+    }
+    log.flush().await.unwrap();
+    // As after a crash: the checkpoint does not know of the records yet.
+    let crashed = place.copy();
+    for file in ["checkpoint", "history"] {
+        fs::copy(before.file(TREE).join(file), crashed.file(TREE).join(file)).unwrap();
+    }
+    let tenant = &check(&crashed).unwrap().trees[0];
+    assert_eq!((tenant.size, tenant.unsigned), (300, 10));
+}
