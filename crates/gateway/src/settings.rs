@@ -1,7 +1,12 @@
 //! What the binary hands in: plain data, already checked. The gateway reads no file and no environment.
 
 use http::HeaderName;
-use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    time::Duration,
+};
 use vocab::{Class, EnvironmentName, SecretName, ServerName, TenantId};
 
 /// Everything one snapshot is built from, besides policies, agents and limits, which have crates of their own.
@@ -16,7 +21,7 @@ pub struct Settings {
     /// Origins that may stand in `Origin`, besides the public URL's.
     pub origins: Vec<String>,
     /// Proxies whose `X-Forwarded-For` names the peer.
-    pub trusted_proxies: Vec<std::net::IpAddr>,
+    pub trusted_proxies: Vec<ipnet::IpNet>,
     /// The upstreams.
     pub servers: BTreeMap<ServerName, ServerSettings>,
     /// Every intent waits for the disk, reads too.
@@ -168,6 +173,11 @@ pub struct ToolSettings {
 }
 
 impl Settings {
+    /// Whether this address is a proxy whose word counts.
+    pub fn trusts(&self, address: IpAddr) -> bool {
+        self.trusted_proxies.iter().any(|network| network.contains(&address.to_canonical()))
+    }
+
     /// Whether `Host` may say this: the loopback names, the public URL's host, and what is listed.
     pub fn allows_host(&self, host: &str) -> bool {
         let name = without_port(host);

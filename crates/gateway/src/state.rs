@@ -43,10 +43,6 @@ pub struct State {
     pub sessions: Sessions,
     /// Child processes.
     pub children: crate::upstream::child::Room,
-    /// Changes with every swap of the snapshot: open streams look again at what they may carry.
-    pub swapped: watch::Sender<u64>,
-    /// No new calls are taken.
-    pub draining: AtomicBool,
     /// Wakes whoever waits for the gateway to stop.
     pub stopping: watch::Sender<bool>,
     /// The drain is over: what still runs is cut.
@@ -59,7 +55,42 @@ pub struct State {
     pub ended: Notify,
 }
 
+/// What the binary hands in.
+pub struct Parts {
+    /// What is configured.
+    pub snapshot: Snapshot,
+    /// The clock.
+    pub clock: Arc<dyn Clock>,
+    /// The log.
+    pub log: Arc<audit::Log>,
+    /// Credentials.
+    pub vault: Arc<Vault>,
+    /// Outbound connections.
+    pub egress: Arc<Egress>,
+    /// Where server processes run.
+    pub children: crate::upstream::child::Room,
+}
+
 impl State {
+    /// A gateway that has not served anything yet.
+    pub fn new(parts: Parts) -> Self {
+        Self {
+            tenant: parts.snapshot.settings.tenant.clone(),
+            snapshot: ArcSwap::from_pointee(parts.snapshot),
+            journal: Arc::new(Journal::new(parts.log, Arc::clone(&parts.clock))),
+            clock: parts.clock,
+            vault: parts.vault,
+            egress: parts.egress,
+            sessions: Sessions::new(),
+            children: parts.children,
+            stopping: watch::channel(false).0,
+            cut: AtomicBool::new(false),
+            pipes: Mutex::default(),
+            under_way: AtomicUsize::new(0),
+            ended: Notify::new(),
+        }
+    }
+
     /// The line as it is configured at this moment.
     pub fn line(self: &Arc<Self>) -> Line {
         Line { snapshot: self.snapshot.load_full(), state: Arc::clone(self) }
@@ -68,7 +99,6 @@ impl State {
     /// Swaps what is configured. Calls in flight keep the snapshot they began with; streams look again.
     pub fn swap(&self, snapshot: Snapshot) {
         self.snapshot.store(Arc::new(snapshot));
-        self.swapped.send_modify(|generation| *generation += 1);
     }
 }
 
@@ -137,5 +167,18 @@ impl Line {
             mcp::error::REFUSED_POLICY,
             "the right to this stream was withdrawn",
         ))
+    }
+}
+
+impl Line {
+    /// The configured servers.
+    pub fn servers(&self) -> impl Iterator<Item = &Arc<crate::server::Server>> {
+        self.snapshot.servers.values()
+    }
+
+    /// Looks at a server now. What is learned, or why nothing was, is kept with the server.
+    pub async fn look(&self, server: &Arc<crate::server::Server>) {
+        let before = server.state.catalog.load().as_ref().map_or(0, |catalog| catalog.looked_at);
+        let _ = self.state.look(server, &self.snapshot, before).await;
     }
 }

@@ -257,14 +257,14 @@ fn is_json(headers: &HeaderMap) -> bool {
 
 /// The peer, or whom a trusted proxy names. The last address that the proxy itself wrote is the one that counts.
 fn real_peer(settings: &Settings, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
-    if !settings.trusted_proxies.contains(&peer) {
+    if !settings.trusts(peer) {
         return peer;
     }
     let named = headers.get_all("x-forwarded-for").iter().filter_map(|value| value.to_str().ok());
     let mut addresses: Vec<IpAddr> =
         named.flat_map(|value| value.split(',')).filter_map(|text| text.trim().parse().ok()).collect();
     while let Some(address) = addresses.pop() {
-        if !settings.trusted_proxies.contains(&address) {
+        if !settings.trusts(address) {
             return address;
         }
     }

@@ -1,0 +1,149 @@
+//! The data directory: what is kept there, and who may write it.
+//!
+//! One process at a time holds it. Commands that find it held speak to the holder instead.
+
+use crate::config::settings::{KeySource, Settings};
+use anyhow::{Context, Result, bail};
+use audit::{Log, Options, Signer};
+use identity::{KeyHolder, KeyId, Registry};
+use std::{
+    fs::{self, File},
+    io::Write,
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+use store::{KeyUse, Store};
+use vault::Vault;
+use vocab::{Secret, TenantId, Timestamp};
+
+/// Somebody else holds the directory.
+#[derive(Debug, thiserror::Error)]
+#[error("another process holds {}", .0.display())]
+pub(crate) struct Held(PathBuf);
+
+/// The directory, locked by this process.
+pub(crate) struct Directory {
+    pub(crate) path: PathBuf,
+    pub(crate) tenant: TenantId,
+    pub(crate) vault: Arc<Vault>,
+    pub(crate) store: Store,
+    pub(crate) registry: Arc<Registry>,
+    _lock: File,
+}
+
+impl Directory {
+    /// Opens the directory, making it and its keys if it is new.
+    pub(crate) async fn open(settings: &Settings, now: Timestamp) -> Result<Self> {
+        let path = settings.data.clone();
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&path)
+            .with_context(|| format!("cannot make the data directory {}", path.display()))?;
+        let lock = lock(&path)?;
+        // The store knows the format of the whole directory: it comes first, so that a newer one is left alone.
+        let store = Store::open(&path).await.with_context(|| format!("cannot open the store in {}", path.display()))?;
+        let tenant = TenantId::default_tenant();
+        let key = key_source(settings)?.load(&path).context("the master key cannot be had")?;
+        let vault = Vault::open(&path, key, tenant.clone(), now).context("the vault cannot be opened")?;
+        let registry = Arc::new(Registry::default());
+        let directory = Self { path, tenant, vault: Arc::new(vault), store, registry, _lock: lock };
+        directory.load_registry(now).await?;
+        Ok(directory)
+    }
+
+    /// Fills the registry from the store.
+    pub(crate) async fn load_registry(&self, now: Timestamp) -> Result<()> {
+        let keys = self.store.keys().await?.into_iter().map(key_row).collect::<Result<Vec<_>>>()?;
+        let disabled = self.store.agents().await?.into_iter().filter(|row| row.disabled.is_some()).map(|row| row.agent);
+        let revoked = self.store.revoked_tokens(now).await?.into_iter().map(|token| (token.hash, token.until));
+        self.registry.replace(keys, disabled, revoked);
+        Ok(())
+    }
+
+    /// Opens the log for writing.
+    pub(crate) fn log(&self, now: Timestamp) -> Result<Log> {
+        let signer = self.vault.audit_signer()?;
+        let public = signer.public;
+        let name = origin(&self.tenant);
+        write_public(&self.path, &audit::verifier_key(&name, &public))?;
+        let options = Options::new(log_path(&self.path), name.clone(), self.tenant.clone(), now);
+        Log::open(options, Signer { name, public, sign: signer.sign }).context("the log cannot be opened")
+    }
+}
+
+/// The row of a key, as identity knows it.
+pub(crate) fn key_row(row: store::KeyRow) -> Result<identity::KeyRow> {
+    let holder = match row.opens {
+        KeyUse::Agent(agent) => KeyHolder::Agent(agent),
+        KeyUse::Admin(role) => KeyHolder::Admin(role.parse()?),
+    };
+    let id: KeyId = row.id.parse()?;
+    Ok(identity::KeyRow { id, hash: row.hash, holder, expires: row.expires, revoked: row.revoked.is_some() })
+}
+
+/// The origin line of the log's checkpoints.
+pub(crate) fn origin(tenant: &TenantId) -> String {
+    format!("durward/{tenant}")
+}
+
+/// Where the log is.
+pub(crate) fn log_path(data: &Path) -> PathBuf {
+    data.join("log")
+}
+
+/// Where the log's public key is.
+pub(crate) fn public_key_path(data: &Path) -> PathBuf {
+    data.join("log.pub")
+}
+
+/// Where the running gateway takes commands.
+pub(crate) fn socket_path(data: &Path) -> PathBuf {
+    data.join("control.sock")
+}
+
+fn write_public(data: &Path, key: &str) -> Result<()> {
+    let path = public_key_path(data);
+    let text = format!("{key}\n");
+    match fs::read_to_string(&path) {
+        Ok(known) if known == text => Ok(()),
+        Ok(_) => bail!("{} is not the key of this log: restore the data directory from a backup", path.display()),
+        Err(_) => fs::write(&path, text).with_context(|| format!("cannot write {}", path.display())),
+    }
+}
+
+fn lock(data: &Path) -> Result<File> {
+    let path = data.join("lock");
+    let mut file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .mode(0o600)
+        .open(&path)
+        .with_context(|| format!("cannot open {}", path.display()))?;
+    if rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive).is_err() {
+        return Err(Held(data.to_owned()).into());
+    }
+    // For people who wonder who holds it; the lock itself is the kernel's.
+    file.set_len(0)?;
+    writeln!(file, "{}", std::process::id())?;
+    Ok(file)
+}
+
+fn key_source(settings: &Settings) -> Result<vault::KeySource> {
+    Ok(match &settings.vault.key {
+        KeySource::Data => vault::KeySource::File(settings.data.join("master.key")),
+        KeySource::File(path) => vault::KeySource::File(path.clone()),
+        KeySource::Env(name) => vault::KeySource::Value(Secret::new(from_environment(name)?)),
+        KeySource::Command(words) => vault::KeySource::Command(words.clone()),
+    })
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the binary reads the environment; the name comes from the configuration"
+)]
+fn from_environment(name: &str) -> Result<String> {
+    std::env::var(name).with_context(|| format!("`vault: {{ key: {{ env: {name} }} }}`: the variable is not set"))
+}

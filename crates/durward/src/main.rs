@@ -1,0 +1,49 @@
+//! Durward: the one door between AI agents and the tools they use.
+//!
+//! The only `main`, the only reader of configuration, environment and arguments. What is built when the gateway
+//! starts stands in [`running`], what happens to a call in `gateway::pipeline`.
+
+mod assemble;
+mod check;
+mod cli;
+mod config;
+mod directory;
+mod running;
+mod up;
+
+use clap::Parser;
+use cli::{Cli, Command, Exit};
+use std::process::ExitCode;
+use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt, util::SubscriberInitExt};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    // Whatever uses TLS after this uses the same provider.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    talk();
+    match run(&cli) {
+        Ok(exit) => exit.into(),
+        Err(fault) => {
+            eprintln!("durward: {fault:#}");
+            Exit::Failed.into()
+        }
+    }
+}
+
+/// Talk goes to stderr, as much as `DURWARD_LOG` asks for.
+fn talk() {
+    let filter = EnvFilter::try_from_env("DURWARD_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::registry().with(filter).with(fmt::layer().with_writer(std::io::stderr)).init();
+}
+
+fn run(cli: &Cli) -> anyhow::Result<Exit> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    match &cli.command {
+        Command::Up => runtime.block_on(up::run(&cli.shared)),
+        Command::Check => Ok(check::run(cli.shared.config.as_deref(), cli.shared.output)?),
+        _ => anyhow::bail!("not wired yet"),
+    }
+}

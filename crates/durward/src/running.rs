@@ -1,0 +1,160 @@
+//! A running gateway: what is built, in the order it is built, and how it stops.
+
+use crate::{
+    assemble,
+    config::{self, Loaded, Report, Settings},
+    directory::Directory,
+};
+use anyhow::{Context, Result};
+use egress::Egress;
+use gateway::{
+    Room,
+    clock::{Clock, SystemClock},
+    rim::Rim,
+    state::{Parts, State},
+};
+use identity::JwksCache;
+use std::{
+    net::SocketAddr,
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError, atomic::Ordering},
+    time::Duration,
+};
+
+/// How long calls in flight may take to end when the gateway stops.
+const DRAIN: Duration = Duration::from_secs(20);
+
+/// A running gateway.
+pub(crate) struct Running {
+    pub(crate) state: Arc<State>,
+    pub(crate) directory: Arc<Directory>,
+    pub(crate) address: SocketAddr,
+    jwks: Arc<JwksCache>,
+    rim: Rim,
+    file: Option<PathBuf>,
+    settings: Mutex<Settings>,
+}
+
+impl Running {
+    /// Builds and starts the gateway: directory, log, connections, snapshot, listeners.
+    pub(crate) async fn start(loaded: Loaded, file: Option<PathBuf>) -> Result<Self> {
+        let Loaded { settings, policies, report: _ } = loaded;
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+        let now = clock.now();
+        let directory = Arc::new(Directory::open(&settings, now).await?);
+        let log = Arc::new(directory.log(now)?);
+        let egress = Arc::new(Egress::new(egress::Settings::default()).context("TLS cannot be set up")?);
+        let jwks = Arc::new(JwksCache::new(Arc::clone(&egress)));
+        let tenant = directory.tenant.clone();
+        let snapshot = assemble::snapshot(&settings, policies, &tenant, &directory.registry, &jwks, None)?;
+        let state = Arc::new(State::new(Parts {
+            snapshot,
+            clock,
+            log,
+            vault: Arc::clone(&directory.vault),
+            egress,
+            children: Room::new(settings.bounds.children, child_environment()),
+        }));
+        state.journal.system("started", Some(format!("version {}", env!("CARGO_PKG_VERSION"))));
+        let rim = Rim::start(&state, &assemble::listening(&settings))?;
+        let address = rim.address();
+        tokio::spawn(look_around(Arc::clone(&state)));
+        Ok(Self { state, directory, address, jwks, rim, file, settings: Mutex::new(settings) })
+    }
+
+    /// The settings in force.
+    pub(crate) fn settings(&self) -> Settings {
+        self.settings.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Reads the configuration again. A bad one changes nothing; calls in flight keep what they began with.
+    pub(crate) fn reload(&self) -> Result<Vec<String>, Reload> {
+        let before = self.settings();
+        let loaded = match &self.file {
+            Some(file) => config::load(file),
+            None => config::without_file(before.data.clone()),
+        }
+        .map_err(Reload::Faults)?;
+        let Loaded { mut settings, policies, report: _ } = loaded;
+        // The directory is the one that is open.
+        settings.data.clone_from(&before.data);
+        let current = self.state.snapshot.load_full();
+        let (registry, tenant) = (&self.directory.registry, &self.state.tenant);
+        let snapshot = assemble::snapshot(&settings, policies, tenant, registry, &self.jwks, Some(&current))
+            .map_err(Reload::Other)?;
+        let mut changes: Vec<String> =
+            config::diff::between(&before, &settings).iter().map(ToString::to_string).collect();
+        if snapshot.policies.version() != current.policies.version() {
+            changes.push(format!("policies: {} → {}", current.policies.version(), snapshot.policies.version()));
+        }
+        self.state.swap(snapshot);
+        *self.settings.lock().unwrap_or_else(PoisonError::into_inner) = settings;
+        self.state.journal.system("reloaded", Some(changes.join("\n")));
+        tokio::spawn(look_around(Arc::clone(&self.state)));
+        Ok(changes)
+    }
+
+    /// Folders whose files make up the configuration.
+    pub(crate) fn watched_folders(&self) -> Vec<PathBuf> {
+        let settings = self.settings();
+        let files = self.file.iter().chain(&settings.policies.files);
+        let folders = files.filter_map(|file| file.parent()).map(|folder| match folder.as_os_str().is_empty() {
+            true => PathBuf::from("."),
+            false => folder.to_owned(),
+        });
+        let mut folders: Vec<PathBuf> = folders.collect();
+        folders.sort();
+        folders.dedup();
+        folders
+    }
+
+    /// Stops: takes nothing new, lets calls in flight end, stops processes, closes the log.
+    pub(crate) async fn stop(self) -> Result<()> {
+        self.state.stopping.send_replace(true);
+        let drained = tokio::time::timeout(DRAIN, async {
+            while self.state.under_way.load(Ordering::Acquire) > 0 {
+                let _ = tokio::time::timeout(Duration::from_millis(100), self.state.ended.notified()).await;
+            }
+        });
+        if drained.await.is_err() {
+            let left = self.state.under_way.load(Ordering::Acquire);
+            tracing::warn!(left, "calls were still under way when the time to end was over");
+        }
+        self.state.cut.store(true, Ordering::Release);
+        for session in self.state.sessions.every(|_| true) {
+            self.state.sessions.close(&session);
+        }
+        let rim = self.rim;
+        tokio::task::spawn_blocking(move || rim.join()).await?;
+        self.state.children.close().await;
+        self.state.journal.system("stopped", None);
+        self.state.journal.log().flush().await.context("the log could not be written to the end")?;
+        Ok(())
+    }
+}
+
+/// Why a reload changed nothing.
+pub(crate) enum Reload {
+    /// The configuration has faults.
+    Faults(Report),
+    /// It cannot be put to work.
+    Other(anyhow::Error),
+}
+
+/// A look at every server, so that `server list` and the first call know them.
+async fn look_around(state: Arc<State>) {
+    let line = state.line();
+    for server in line.servers() {
+        let (state, server) = (Arc::clone(&state), Arc::clone(server));
+        tokio::spawn(async move { state.line().look(&server).await });
+    }
+}
+
+/// What server processes inherit: where programs are, and whose they are. Nothing else.
+#[expect(clippy::disallowed_methods, reason = "the binary reads the environment")]
+fn child_environment() -> Vec<(std::ffi::OsString, std::ffi::OsString)> {
+    ["PATH", "HOME", "LANG", "TMPDIR"]
+        .into_iter()
+        .filter_map(|name| std::env::var_os(name).map(|value| (name.into(), value)))
+        .collect()
+}

@@ -1,0 +1,130 @@
+//! `durward up`: starts the gateway and says what to do next.
+
+use crate::{
+    cli::{Exit, Shared},
+    config,
+    directory::Held,
+    running::{Reload, Running},
+};
+use anyhow::{Context, Result};
+use notify::{RecursiveMode, Watcher};
+use std::{path::PathBuf, sync::Arc, time::Duration};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::mpsc,
+};
+
+/// Where things are kept unless somebody says otherwise.
+const DATA: &str = "durward-data";
+/// Editors write files in several steps: a reload waits until they are done.
+const SETTLE: Duration = Duration::from_millis(200);
+
+/// Runs the gateway until it is told to stop.
+pub(crate) async fn run(shared: &Shared) -> Result<Exit> {
+    let file = config::find(shared.config.as_deref());
+    let loaded = match &file {
+        Some(file) => config::load(file),
+        None => config::without_file(shared.data.clone().unwrap_or_else(|| PathBuf::from(DATA))),
+    };
+    let mut loaded = match loaded {
+        Ok(loaded) => loaded,
+        Err(report) => {
+            eprint!("{report}");
+            return Ok(Exit::Failed);
+        }
+    };
+    eprint!("{}", loaded.report);
+    if let Some(data) = &shared.data {
+        loaded.settings.data.clone_from(data);
+    }
+    let anonymous = loaded.settings.danger_allow_anonymous.clone();
+    let running = match Running::start(loaded, file.clone()).await {
+        Ok(running) => Arc::new(running),
+        Err(fault) if fault.is::<Held>() => {
+            eprintln!("durward: {fault}; stop it, or give this one another --data");
+            return Ok(Exit::Unreachable);
+        }
+        Err(fault) => return Err(fault),
+    };
+    greet(&running, file.as_deref());
+    if let Some(agent) = anonymous {
+        tracing::warn!(%agent, "danger_allow_anonymous: whoever reaches this address calls as this agent");
+    }
+    until_told(&running).await?;
+    eprintln!("durward: stopping; calls in flight may end first");
+    let running = Arc::into_inner(running).context("the gateway is still in use")?;
+    running.stop().await?;
+    Ok(Exit::Done)
+}
+
+fn greet(running: &Running, file: Option<&std::path::Path>) {
+    let settings = running.settings();
+    eprintln!("durward {} is ready", env!("CARGO_PKG_VERSION"));
+    eprintln!("  agents connect to  http://{}/mcp  (or /mcp/SERVER)", running.address);
+    eprintln!("  data directory     {}", settings.data.display());
+    match file {
+        Some(file) => eprintln!("  configuration      {}", file.display()),
+        None => eprintln!(
+            "  configuration      none yet: `durward init` writes one to start from, then start again\n\
+             \x20                    until then there are no servers, no agents, and every call is refused"
+        ),
+    }
+    if file.is_some() && settings.agents.is_empty() {
+        eprintln!("  next               name an agent under `agents:`, then `durward agent key create NAME`");
+    }
+}
+
+/// Waits for SIGTERM or SIGINT; reloads on SIGHUP and when a file changes.
+async fn until_told(running: &Arc<Running>) -> Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hangup = signal(SignalKind::hangup())?;
+    let (changed, mut changes) = mpsc::channel(1);
+    let _watcher = watch(running, &changed);
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => return Ok(()),
+            _ = interrupt.recv() => return Ok(()),
+            _ = hangup.recv() => reload(running),
+            Some(()) = changes.recv() => {
+                tokio::time::sleep(SETTLE).await;
+                while changes.try_recv().is_ok() {}
+                reload(running);
+            }
+        }
+    }
+}
+
+/// Watches the folders of the configuration and of the policies. Where that cannot be done, SIGHUP still works.
+fn watch(running: &Running, changed: &mpsc::Sender<()>) -> Option<notify::RecommendedWatcher> {
+    let changed = changed.clone();
+    let told = move |event: notify::Result<notify::Event>| {
+        if event.is_ok_and(|event| !event.kind.is_access()) {
+            let _ = changed.try_send(());
+        }
+    };
+    let mut watcher = notify::recommended_watcher(told).ok()?;
+    for folder in running.watched_folders() {
+        if let Err(fault) = watcher.watch(&folder, RecursiveMode::NonRecursive) {
+            tracing::warn!(folder = %folder.display(), %fault, "changes here are not noticed; send SIGHUP instead");
+        }
+    }
+    Some(watcher)
+}
+
+fn reload(running: &Running) {
+    match running.reload() {
+        Ok(changes) if changes.is_empty() => {}
+        Ok(changes) => {
+            eprintln!("durward: reloaded");
+            for change in changes {
+                eprintln!("  {change}");
+            }
+        }
+        Err(Reload::Faults(report)) => {
+            eprint!("{report}");
+            eprintln!("durward: not reloaded; what was in force before goes on");
+        }
+        Err(Reload::Other(fault)) => eprintln!("durward: not reloaded ({fault:#}); what was in force before goes on"),
+    }
+}
