@@ -181,7 +181,8 @@ fn clients(root: &Path, folder: &Path) -> Result<usize> {
                 bail!("{version}: the client itself fails {failed}");
             }
             let governed = suite.client("through", scenario, &through)?;
-            differing += report(version, &format!("client {scenario}"), &alone.judged().differences(&governed.judged()));
+            differing +=
+                report(version, &format!("client {scenario}"), &alone.judged().differences(&governed.judged()));
         }
     }
     Ok(differing)
