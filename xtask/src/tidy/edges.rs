@@ -39,7 +39,7 @@ const EDGES: [(&str, &[&str]); 16] = [
 const ONLY_FOR_TESTS: [&str; 1] = ["testkit"];
 
 /// Only these may see anyhow outside their tests.
-const MAY_USE_ANYHOW: [&str; 3] = ["durward", "xtask", "bench"];
+const MAY_USE_ANYHOW: [&str; 4] = ["durward", "fuzz", "xtask", "bench"];
 
 pub(super) fn check(root: &Path, findings: &mut Findings) -> Result<()> {
     let mut cargo = process::cargo(root);
