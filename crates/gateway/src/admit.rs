@@ -2,10 +2,11 @@
 
 use crate::{
     authenticate::Caller,
+    call::{Call, Operation},
     limit::{Held, Limited, Slot},
     pipeline::Line,
     resolve::Target,
-    server::InFlight,
+    server::{InFlight, Server},
     stop::{Stage, Stop},
     trail::{Facts, Noted},
 };
@@ -35,15 +36,12 @@ impl Noted for Admitted {
 
 impl Line {
     /// Takes one call's worth from every limit that applies to caller and target.
-    pub(crate) fn admit(&self, caller: &Caller, target: &Target) -> Result<Admitted, Stop> {
+    pub(crate) fn admit(&self, caller: &Caller, call: &Call, target: &Target) -> Result<Admitted, Stop> {
         let Some(one) = target.one() else {
             return Ok(Admitted { slot: None, held: None, in_flight: None });
         };
-        let server = &one.server;
-        let in_flight = server
-            .state
-            .enter(server.calls_in_flight)
-            .ok_or_else(|| crate::upstream::UpstreamFault::Busy(server.calls_in_flight).stop(&server.name))?;
+        // A stream that waits for what a server may say is no call in flight: connections bound those.
+        let in_flight = if waits(call) { None } else { Some(enter(&one.server)?) };
         // Open methods and notifications count against the caller's attempts, not against a tool.
         let slot = match one.action {
             None => None,
@@ -54,8 +52,38 @@ impl Line {
                     .map_err(|limited| self::limited(Stage::Limit, &limited))?,
             ),
         };
-        Ok(Admitted { slot, held: None, in_flight: Some(in_flight) })
+        Ok(Admitted { slot, held: None, in_flight })
     }
+
+    /// Counts an authenticated request, whatever will become of it.
+    pub(crate) fn attempt(&self, caller: &Caller) -> Result<(), Stop> {
+        self.snapshot
+            .limits
+            .attempt(caller.principal.id(), self.state.clock.ticks())
+            .map_err(|limited| self::limited(Stage::Limit, &limited))
+    }
+}
+
+/// Whether a call lasts as long as the client wants to listen.
+fn waits(call: &Call) -> bool {
+    match &call.operation {
+        Operation::Listen => true,
+        Operation::Message(message) => message.method() == "subscriptions/listen",
+        Operation::End | Operation::Unread => false,
+    }
+}
+
+fn enter(server: &Server) -> Result<InFlight, Stop> {
+    server.state.enter(server.calls_in_flight).ok_or_else(|| {
+        Stop::refused(
+            Stage::Limit,
+            "busy",
+            REFUSED_LIMIT,
+            format!("server `{}` has too many calls in flight; try again in 1 s", server.name),
+        )
+        .data("retryAfter", 1)
+        .header(RETRY_AFTER, HeaderValue::from(1))
+    })
 }
 
 /// The refusal that a limit makes, with the time to wait in the error and in the headers of the IETF draft

@@ -106,7 +106,8 @@ async fn on_one(
     // A hidden thing answers under the name the caller used, as a missing one does.
     let one = line.named(&server, session, caller, call, action, &name).await;
     let mut one = one.map_err(|stop| {
-        if stop.stage == Stage::Resolve { resolve::missing(action, &shown, call.era, stop.reason) } else { stop }
+        let gone = matches!(stop.reason, "hidden" | "unknown");
+        if gone { resolve::missing(action, &shown, call.era, stop.reason).about(stop.about) } else { stop }
     })?;
     if name != shown {
         let member = message.subject_member().or_else(|| message.param(&["ref", "name"]));

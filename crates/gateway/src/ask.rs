@@ -84,7 +84,11 @@ impl Line {
         let permit = if mcp::method::is_open(method) {
             self.snapshot.policies.authorize_open(&caller.subject, method, std::slice::from_ref(&resource))
         } else {
-            let arguments = ask.message.params_member().and_then(|params| params.value().ok()).unwrap_or(Value::Null);
+            // What cannot be read is not judged as if it were nothing.
+            let arguments = ask.message.params_member().map(|params| params.value()).transpose().map_err(|fault| {
+                Stop::refused(Stage::Validate, "arguments", error::INVALID_PARAMS, fault.to_string())
+            })?;
+            let arguments = arguments.unwrap_or(Value::Null);
             self.snapshot.policies.authorize(&Question {
                 subject: &caller.subject,
                 action,

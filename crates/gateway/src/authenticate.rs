@@ -35,22 +35,20 @@ impl Noted for Caller {
 impl Line {
     /// Proves who calls. Costs of failure are bounded per source address before any signature is looked at.
     pub(crate) async fn authenticate(&self, call: &Call) -> Result<Caller, Stop> {
-        let now = self.state.clock.ticks();
-        if let Err(limited) = self.snapshot.limits.failed_authentication(call.peer, now) {
-            return Err(crate::admit::limited(Stage::Authenticate, &limited).status(StatusCode::TOO_MANY_REQUESTS));
+        let ticks = self.state.clock.ticks();
+        let limited = self.snapshot.limits.failed_authentication(call.peer, ticks).err();
+        let refused = |fault: &AuthFault| match &limited {
+            // Nothing is said about what was tried.
+            Some(limited) => crate::admit::limited(Stage::Authenticate, limited).status(StatusCode::TOO_MANY_REQUESTS),
+            None => self.unauthenticated(call, fault),
+        };
+        let credential = Credential::of(&call.headers).map_err(|fault| refused(&fault))?;
+        // A key costs one digest and cannot be guessed: whoever shares an address with a guesser keeps calling.
+        if limited.is_some() && credential.is_token() {
+            return Err(refused(&AuthFault::Missing));
         }
-        let credential = match Credential::of(&call.headers) {
-            Ok(credential) => credential,
-            Err(fault) => return Err(self.unauthenticated(call, &fault)),
-        };
-        let principal = match self.snapshot.identity.authenticate(credential, self.state.clock.now()).await {
-            Ok(principal) => principal,
-            Err(fault) => return Err(self.unauthenticated(call, &fault)),
-        };
-        self.snapshot
-            .limits
-            .attempt(principal.id(), now)
-            .map_err(|limited| crate::admit::limited(Stage::Authenticate, &limited))?;
+        let principal = self.snapshot.identity.authenticate(credential, self.state.clock.now()).await;
+        let principal = principal.map_err(|fault| refused(&fault))?;
         let subject = snapshot::subject(&principal);
         Ok(Caller { principal, subject })
     }

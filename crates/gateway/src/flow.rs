@@ -97,15 +97,28 @@ impl Flow {
                     spoken = heard;
                     match event {
                         Ok(None) => return self.complete(listens),
-                        Ok(Some((from, event))) => match self.pass(state, trail, from, event).await {
-                            Ok(None) => {}
-                            Ok(Some(bytes)) => {
-                                if !gone && tokio::time::timeout(STALLED, client.send(bytes)).await.is_err() {
-                                    gone = true;
-                                }
+                        Ok(Some((from, event))) => {
+                            // A server that never pauses must not keep the other branches from their turn.
+                            if let Err(stop) = self.still_allowed(state) {
+                                return End::Stopped(Box::new(stop));
                             }
-                            Err(stop) => return End::Stopped(Box::new(stop)),
-                        },
+                            if ended.as_ref().is_some_and(|ended| *ended.borrow()) {
+                                return End::Complete;
+                            }
+                            match self.pass(state, trail, from, event).await {
+                                Ok(None) => {}
+                                Ok(Some(bytes)) => {
+                                    let sent = tokio::time::timeout(STALLED, client.send(bytes));
+                                    if !gone && !matches!(sent.await, Ok(Ok(()))) {
+                                        if modern || listens {
+                                            return End::Cancelled;
+                                        }
+                                        gone = true;
+                                    }
+                                }
+                                Err(stop) => return End::Stopped(Box::new(stop)),
+                            }
+                        }
                         Err(fault) => return self.broken(&fault),
                     }
                 }
@@ -214,9 +227,9 @@ impl Flow {
         line.snapshot.servers.get(name)
     }
 
-    fn still_allowed(&self, state: &Arc<State>) -> Result<(), Stop> {
+    fn still_allowed(&mut self, state: &Arc<State>) -> Result<(), Stop> {
         let line = state.line();
-        line.still_allowed(&self.exchange)
+        line.still_allowed(&mut self.exchange)
     }
 
     fn stop(&self, fault: &UpstreamFault) -> Stop {

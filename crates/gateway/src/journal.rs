@@ -2,7 +2,7 @@
 //!
 //! Never decides, never waits unless asked to.
 
-use crate::{clock::Clock, trail::Facts};
+use crate::{clock::Clock, stop::Stage, trail::Facts};
 use audit::{CallRecord, Commitment, Leaf, Log, LogFault, Outcome, Pending, SystemRecord};
 use crossbeam_queue::ArrayQueue;
 use std::{
@@ -29,7 +29,7 @@ pub struct Closed {
 pub struct Journal {
     log: Arc<Log>,
     clock: Arc<dyn Clock>,
-    closed: ArrayQueue<Closed>,
+    closed: ArrayQueue<Box<Closed>>,
     unobserved: AtomicU64,
     lost: AtomicU64,
 }
@@ -65,7 +65,7 @@ impl Journal {
     }
 
     /// Records the end of a call. Costs no wait and no system call.
-    pub fn close(&self, record: CallRecord, facts: &Facts, outcome: &Outcome) {
+    pub fn close(&self, record: CallRecord, closed: Closed) {
         let stored = if record.agent.is_some() {
             self.log.append_unwatched(Leaf::Call(record))
         } else {
@@ -74,9 +74,9 @@ impl Journal {
         if let Err(fault) = stored {
             // The intent is on disk; recovery closes it as unknown. Here is where that becomes visible at once.
             self.lost.fetch_add(1, Ordering::Relaxed);
-            tracing::error!(call = %facts.call, %fault, "a record could not be written");
+            tracing::error!(call = %closed.facts.call, %fault, "a record could not be written");
         }
-        if self.closed.push(Closed { facts: facts.clone(), outcome: outcome.clone() }).is_err() {
+        if self.closed.push(Box::new(closed)).is_err() {
             self.unobserved.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -95,7 +95,7 @@ impl Journal {
 
     /// The next closed call nobody has looked at yet.
     pub fn next_closed(&self) -> Option<Closed> {
-        self.closed.pop()
+        self.closed.pop().map(|closed| *closed)
     }
 
     /// Closed calls that no observer took in time, and records that could not be written.
@@ -104,8 +104,14 @@ impl Journal {
     }
 }
 
-/// A request without a principal belongs to no tenant's tree.
+/// A request without a principal belongs to no tenant's tree. One that could not be read was never asked for one.
 fn unauthenticated(record: CallRecord) -> SystemRecord {
+    let event = match &record.outcome {
+        Outcome::Refused { stage, .. } | Outcome::Faulted { stage, .. } if *stage == Stage::Receive.as_str() => {
+            "unread"
+        }
+        _ => "unauthenticated",
+    };
     SystemRecord {
         call: Some(record.call),
         detail: record.error,
@@ -113,6 +119,6 @@ fn unauthenticated(record: CallRecord) -> SystemRecord {
         method: record.method,
         outcome: Some(record.outcome),
         peer: record.peer,
-        ..SystemRecord::new(Cow::Borrowed("unauthenticated"), record.tenant, record.at)
+        ..SystemRecord::new(Cow::Borrowed(event), record.tenant, record.at)
     }
 }

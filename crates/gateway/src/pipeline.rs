@@ -58,7 +58,7 @@ impl Line {
     /// Everything that can say no. Has no effect that anyone outside could see.
     pub async fn decide(&self, caller: Caller, call: Call, trail: &mut Trail) -> Result<Decided, Stop> {
         let mut target = trail.note(self.resolve(&caller, &call).await)?;
-        let slot = trail.note(self.admit(&caller, &target))?;
+        let slot = trail.note(self.admit(&caller, &call, &target))?;
         let call = trail.note(self.validate(call, &target))?;
         // Screening comes before policy: rules may ask what it found, and judge what it left.
         let call = trail.note(self.screen(call, &target))?;

@@ -11,7 +11,7 @@ use crate::{
     pipeline::Line,
     server::{Server, Transport},
     session::{Asked, Session},
-    stop::{Stage, Stop},
+    stop::{About, Stage, Stop},
     trail::{Facts, Noted},
 };
 use http::{HeaderValue, StatusCode};
@@ -111,16 +111,21 @@ impl Noted for Target {
 impl Line {
     /// Finds what a call is about, within what the caller may see.
     pub(crate) async fn resolve(&self, caller: &Caller, call: &Call) -> Result<Target, Stop> {
-        let session = self.session(caller, call)?;
+        self.attempt(caller)?;
         match &call.route {
-            Route::All => aggregate::resolve(self, caller, call, session).await,
+            Route::All => {
+                let session = self.session(caller, call, true)?;
+                aggregate::resolve(self, caller, call, session).await
+            }
             Route::One(name) => {
+                // SECURITY: first of all, so that nothing else can tell a hidden server from none.
                 let server = self
                     .snapshot
                     .servers
                     .get(name)
                     .filter(|server| self.snapshot.policies.reaches(&caller.subject, &server.resource("")))
                     .ok_or_else(no_such_server)?;
+                let session = self.session(caller, call, matches!(server.transport, Transport::Stdio(_)))?;
                 self.fit(server, call).await?;
                 let one = self.on_server(server, session, caller, call).await?;
                 Ok(Target::One(Box::new(one)))
@@ -129,19 +134,11 @@ impl Line {
     }
 
     /// The session that the caller names, if it is the caller's.
-    fn session(&self, caller: &Caller, call: &Call) -> Result<Option<Arc<Session>>, Stop> {
+    fn session(&self, caller: &Caller, call: &Call, needed: bool) -> Result<Option<Arc<Session>>, Stop> {
         if call.era == Era::Modern || call.message().is_some_and(|message| message.method() == "initialize") {
             return Ok(None);
         }
         let Some(handle) = call.session_handle() else {
-            let needed = match &call.route {
-                Route::All => true,
-                Route::One(name) => self
-                    .snapshot
-                    .servers
-                    .get(name)
-                    .is_some_and(|server| matches!(server.transport, Transport::Stdio(_))),
-            };
             return if needed { Err(no_session_named()) } else { Ok(None) };
         };
         let now = self.state.clock.ticks();
@@ -195,18 +192,22 @@ impl Line {
         action: Action,
         name: &str,
     ) -> Result<One, Stop> {
-        // Hidden and missing names take the same way, so that neither time nor traffic tells them apart.
+        let resource = server.resource(name);
+        let about =
+            || Some(About { server: server.name.clone(), name: Arc::clone(&resource.id.name), action: Some(action) });
+        // SECURITY: names that the caller may not see never reach the catalog: neither time nor traffic tells those
+        // that exist from those that do not.
+        if !self.snapshot.policies.visible(&caller.subject, action, &resource) {
+            return Err(missing(action, name, call.era, "hidden").about(about()));
+        }
         let tool = match action {
             Action::ToolExecute => {
-                self.state.tool(server, name, &self.snapshot).await.map_err(|fault| fault.stop(&server.name))?
+                let found = self.state.tool(server, name, &self.snapshot).await;
+                let found = found.map_err(|fault| fault.stop(&server.name).at(Stage::Resolve).about(about()))?;
+                Some(found.ok_or_else(|| missing(action, name, call.era, "unknown").about(about()))?)
             }
             _ => None,
         };
-        let resource = server.resource(name);
-        let visible = self.snapshot.policies.visible(&caller.subject, action, &resource);
-        if !visible || (action == Action::ToolExecute && tool.is_none()) {
-            return Err(missing(action, name, call.era, if visible { "unknown" } else { "hidden" }));
-        }
         Ok(One {
             server: Arc::clone(server),
             session,

@@ -10,6 +10,7 @@ use crate::{
 };
 use bytes::Bytes;
 use guard::Verdict;
+use http::HeaderMap;
 use mcp::{Body, Message, error};
 use vocab::{Finding, Side};
 
@@ -35,8 +36,8 @@ impl Line {
             return Ok(Screened { valid, findings: Vec::new() });
         }
         let Some(message) = valid.call.message() else { return Ok(Screened { valid, findings: Vec::new() }) };
-        let Some(part) = message.arguments().or_else(|| message.params_member()).or_else(|| message.result_member())
-        else {
+        let part = message.arguments().or_else(|| message.params_member());
+        let Some(part) = part.or_else(|| message.result_member()).or_else(|| message.error_member()) else {
             return Ok(Screened { valid, findings: Vec::new() });
         };
         let screening = self.snapshot.guards.screen(part.raw);
@@ -47,6 +48,7 @@ impl Line {
                 let body = mcp::splice(message.bytes(), &mut [(part.span.clone(), text)]);
                 let message = self.reread(body)?;
                 let mut call = valid.call;
+                mirror(&mut call.headers, target, &message);
                 call.operation = crate::call::Operation::Message(message);
                 let valid = self.validate(call, target)?;
                 Ok(Screened { valid, findings: screening.findings })
@@ -63,6 +65,18 @@ impl Line {
                 error::INTERNAL,
                 "the arguments could not be masked without breaking them",
             )),
+        }
+    }
+}
+
+/// What headers mirror of the arguments follows the rewrite: the secret must not travel beside its mask.
+fn mirror(headers: &mut HeaderMap, target: &Target, message: &Message) {
+    let Some(tool) = target.one().and_then(|one| one.tool.as_ref()) else { return };
+    let arguments = message.arguments().and_then(|member| member.value().ok());
+    for (name, value) in arguments.iter().flat_map(|arguments| mcp::param::headers(&tool.bindings, arguments)) {
+        // One that the client left out stays out: the check after this says so.
+        if let Some(mirrored) = headers.get_mut(&name) {
+            *mirrored = value;
         }
     }
 }

@@ -1,13 +1,14 @@
 //! What outlives a reload: sessions, counters, the log, the vault, connections.
 
 use crate::{
+    authenticate::Caller,
     clock::Clock,
     forward::Exchange,
     journal::Journal,
     pipeline::Line,
     server::Transport,
     session::{Leg, Sessions, Way},
-    snapshot::Snapshot,
+    snapshot::{self, Snapshot},
     stop::{Stage, Stop},
     upstream::{UpstreamFault, exchange::Hop, pipe::Pipe},
 };
@@ -150,11 +151,15 @@ impl State {
 impl Line {
     /// Whether the owner of an open stream may still have it: the credential holds, the agent is enabled, the server
     /// is there and something on it can be seen.
-    pub(crate) fn still_allowed(&self, exchange: &Exchange) -> Result<(), Stop> {
-        let principal = &exchange.caller.principal;
-        principal.still_valid(&self.snapshot.identity, self.state.clock.now()).map_err(|fault| {
+    pub(crate) fn still_allowed(&self, exchange: &mut Exchange) -> Result<(), Stop> {
+        let known = &exchange.caller.principal;
+        let principal = self.snapshot.identity.renew(known, self.state.clock.now()).map_err(|fault| {
             Stop::refused(Stage::Authenticate, "revoked", mcp::error::INVALID_REQUEST, fault.public_message())
         })?;
+        if principal.generation() != known.generation() {
+            // Roles, groups and environments may be others now.
+            exchange.caller = Caller { subject: snapshot::subject(&principal), principal };
+        }
         let Some(one) = exchange.target.one() else { return Ok(()) };
         let subject = &exchange.caller.subject;
         let server = self.snapshot.servers.get(&one.server.name);

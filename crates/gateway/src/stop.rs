@@ -2,7 +2,8 @@
 
 use http::{HeaderName, HeaderValue, StatusCode};
 use serde_json::{Map, Value};
-use vocab::RuleId;
+use std::sync::Arc;
+use vocab::{Action, RuleId, ServerName};
 
 /// The stages of the line, in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -87,6 +88,19 @@ pub struct Stop {
     pub rules: Vec<RuleId>,
     /// What only the log may know.
     pub detail: Option<String>,
+    /// What the call was about, for the log, where the stop came before that was settled.
+    pub about: Option<About>,
+}
+
+/// What a call would have been about.
+#[derive(Debug, Clone)]
+pub struct About {
+    /// The server.
+    pub server: ServerName,
+    /// The name there.
+    pub name: Arc<str>,
+    /// What was asked for.
+    pub action: Option<Action>,
 }
 
 impl Stop {
@@ -118,6 +132,7 @@ impl Stop {
             headers: Vec::new(),
             rules: Vec::new(),
             detail: None,
+            about: None,
         }
     }
 
@@ -146,6 +161,20 @@ impl Stop {
     #[must_use]
     pub fn rules(mut self, rules: Vec<RuleId>) -> Self {
         self.rules = rules;
+        self
+    }
+
+    /// As the stop of another stage: what is used in two places is told where it happened.
+    #[must_use]
+    pub const fn at(mut self, stage: Stage) -> Self {
+        self.stage = stage;
+        self
+    }
+
+    /// With what the call was about.
+    #[must_use]
+    pub fn about(mut self, about: Option<About>) -> Self {
+        self.about = about;
         self
     }
 

@@ -5,7 +5,7 @@
 
 use crate::{
     call::Call,
-    journal::Journal,
+    journal::{Closed, Journal},
     state::State,
     stop::{Cause, Stage, Stop},
 };
@@ -80,6 +80,39 @@ pub struct Facts {
     pub duration_us: u64,
 }
 
+impl Facts {
+    /// Nothing is known but which call it is.
+    fn new(call: CallId, tenant: TenantId, peer: IpAddr) -> Self {
+        Self {
+            call,
+            parent: None,
+            at: Timestamp::from_micros(0),
+            tenant,
+            peer,
+            era: Era::Legacy,
+            method: Box::default(),
+            principal: None,
+            identity: None,
+            server: None,
+            target: None,
+            action: None,
+            class: None,
+            session: None,
+            rules: Vec::new(),
+            policy: None,
+            arguments: None,
+            result: None,
+            findings: Vec::new(),
+            credential: None,
+            trace: None,
+            stages: Vec::new(),
+            failed: false,
+            status: 0,
+            duration_us: 0,
+        }
+    }
+}
+
 /// One stage passed.
 #[derive(Debug, Clone, Copy)]
 pub struct Mark {
@@ -109,31 +142,13 @@ impl Trail {
         let started = state.clock.ticks();
         Self {
             facts: Facts {
-                call: call.id,
                 parent: call.parent,
                 at: state.clock.now(),
-                tenant: state.tenant.clone(),
-                peer: call.peer,
                 era: call.era,
                 method: Box::from(call.method()),
-                principal: None,
-                identity: None,
-                server: None,
-                target: None,
-                action: None,
-                class: None,
-                session: None,
-                rules: Vec::new(),
-                policy: None,
-                arguments: None,
-                result: None,
-                findings: Vec::new(),
-                credential: None,
                 trace: crate::trace::trace_id(&call.headers, call.message()),
                 stages: Vec::with_capacity(12),
-                failed: false,
-                status: 0,
-                duration_us: 0,
+                ..Facts::new(call.id, state.tenant.clone(), call.peer)
             },
             started,
             marked: started,
@@ -154,6 +169,11 @@ impl Trail {
             Err(stop) => {
                 self.mark(stop.stage, stop.reason);
                 self.facts.rules.extend(stop.rules.iter().cloned());
+                if let Some(about) = &stop.about {
+                    self.facts.server = Some(about.server.clone());
+                    self.facts.target = Some(Arc::clone(&about.name));
+                    self.facts.action = about.action;
+                }
             }
         }
         result
@@ -219,15 +239,16 @@ impl Trail {
 
     fn close(mut self, outcome: Outcome, error: Option<String>, status: http::StatusCode) {
         self.facts.status = status.as_u16();
-        self.record(outcome, error);
+        let ended = self.journal.clock().ticks();
+        self.record(outcome, error, ended);
     }
 
-    fn record(&mut self, outcome: Outcome, error: Option<String>) {
+    fn record(&mut self, outcome: Outcome, error: Option<String>, ended: u64) {
         self.closed = true;
         if self.facts.principal.is_some() {
             self.commit_arguments();
         }
-        self.facts.duration_us = self.journal.clock().ticks().saturating_sub(self.started);
+        self.facts.duration_us = ended.saturating_sub(self.started);
         let facts = &self.facts;
         let record = CallRecord {
             action: facts.action,
@@ -267,14 +288,19 @@ impl Trail {
             user: facts.principal.as_ref().and_then(|principal| principal.user.clone()),
             ..CallRecord::new(facts.call, facts.tenant.clone(), facts.at, outcome.clone())
         };
-        self.journal.close(record, &self.facts, &outcome);
+        // The observers get what is left of the trail itself: nothing is copied for them.
+        let spent = Facts::new(facts.call, facts.tenant.clone(), facts.peer);
+        let facts = std::mem::replace(&mut self.facts, spent);
+        self.journal.close(record, Closed { facts, outcome });
     }
 }
 
 impl Drop for Trail {
     fn drop(&mut self) {
         if !self.closed {
-            self.record(Outcome::Abandoned, None);
+            // Whatever panics may be the clock: a second panic in here would end the process.
+            let ended = if std::thread::panicking() { self.marked } else { self.journal.clock().ticks() };
+            self.record(Outcome::Abandoned, None, ended);
         }
     }
 }

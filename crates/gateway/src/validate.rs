@@ -78,7 +78,15 @@ fn arguments(call: &Call, is_tool: bool) -> Result<Value, Stop> {
             None => return Ok(Value::Null),
         }
     };
-    value.map_err(|fault| Stop::refused(Stage::Validate, "arguments", error::INVALID_PARAMS, fault.to_string()))
+    match value {
+        Ok(value) if is_tool && !value.is_object() => {
+            let fault = serde_json::json!({ "pointer": "", "problem": "not an object" });
+            Err(Stop::refused(Stage::Validate, "arguments", error::INVALID_PARAMS, "`arguments` must be an object")
+                .data("faults", vec![fault]))
+        }
+        Ok(value) => Ok(value),
+        Err(fault) => Err(Stop::refused(Stage::Validate, "arguments", error::INVALID_PARAMS, fault.to_string())),
+    }
 }
 
 fn check(schema: &jsonschema::Validator, arguments: &Value) -> Result<(), Stop> {

@@ -62,6 +62,16 @@ impl<'a> Credential<'a> {
     }
 }
 
+impl Credential<'_> {
+    /// Whether a signature must be checked to judge it. Anything else costs one digest at most.
+    pub fn is_token(self) -> bool {
+        match self {
+            Self::None | Self::ApiKey(_) => false,
+            Self::Bearer(text) => matches!(key::recognise(text), Shape::Other),
+        }
+    }
+}
+
 impl fmt::Debug for Credential<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

@@ -117,10 +117,10 @@ async fn accept(state: Arc<State>, socket: StdListener, open: Arc<AtomicUsize>, 
                         tracing::warn!(%peer, most, "a connection was closed: too many are open");
                         continue;
                     }
-                    let (state, open) = (Arc::clone(&state), Arc::clone(&open));
+                    let (state, open) = (Arc::clone(&state), Open(Arc::clone(&open)));
                     tokio::spawn(async move {
+                        let _open = open;
                         connection(state, stream, peer).await;
-                        open.fetch_sub(1, Ordering::AcqRel);
                     });
                 }
                 Err(fault) => {
@@ -135,6 +135,15 @@ async fn accept(state: Arc<State>, socket: StdListener, open: Arc<AtomicUsize>, 
     // Calls under way end by themselves or at the deadline of the drain.
     while state.under_way.load(Ordering::Acquire) > 0 && !state.cut.load(Ordering::Acquire) {
         let _ = tokio::time::timeout(EXHAUSTED, state.ended.notified()).await;
+    }
+}
+
+/// Counts an open connection until it is dropped, by whatever ends it.
+struct Open(Arc<AtomicUsize>);
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
     }
 }
 

@@ -88,13 +88,12 @@ async fn route(line: &Line, request: Request<Incoming>, peer: IpAddr, under_way:
         }
         Method::GET => Operation::Listen,
         Method::DELETE => Operation::End,
-        _ => return not_allowed(),
+        _ => return refuse(line, peer, &head.headers, route, not_allowed("GET, POST, DELETE")),
     };
-    let era = if modern_version(&head.headers) { Era::Modern } else { Era::Legacy };
-    if era == Era::Modern {
-        return not_allowed();
+    if modern_version(&head.headers) {
+        return refuse(line, peer, &head.headers, route, not_allowed("POST"));
     }
-    let call = Call { id: new_id(), parent: None, route, operation, era, headers: head.headers, peer };
+    let call = Call { id: new_id(), parent: None, route, operation, era: Era::Legacy, headers: head.headers, peer };
     run(line, call, under_way).await
 }
 
@@ -362,10 +361,10 @@ fn bare(line: &Line, peer: IpAddr, headers: &HeaderMap, why: &'static str) -> Re
     refuse(line, peer, headers, Route::All, stop)
 }
 
-fn not_allowed() -> Reply {
-    let mut reply = plain(StatusCode::METHOD_NOT_ALLOWED, "method not allowed\n");
-    reply.headers_mut().insert(ALLOW, HeaderValue::from_static("POST"));
-    reply
+fn not_allowed(allowed: &'static str) -> Stop {
+    Stop::refused(Stage::Receive, "method", error::INVALID_REQUEST, "this HTTP method is not allowed here")
+        .status(StatusCode::METHOD_NOT_ALLOWED)
+        .header(ALLOW, HeaderValue::from_static(allowed))
 }
 
 fn plain(status: StatusCode, text: &'static str) -> Reply {

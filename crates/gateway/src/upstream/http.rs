@@ -39,15 +39,17 @@ pub(crate) struct Outbound {
 /// The headers of a hop that belong to MCP, taken from the client's request.
 pub(crate) fn onward(call: &Call, allowed: &[HeaderName]) -> HeaderMap {
     let mut headers = HeaderMap::with_capacity(12);
+    // SECURITY: only in the modern era are the mirrors of the body checked against it; unchecked ones stay here.
+    let modern = call.era == mcp::Era::Modern;
     for (name, value) in &call.headers {
-        let mcp = *name == header::VERSION
-            || *name == header::METHOD
-            || *name == header::NAME
+        let mirror =
+            *name == header::METHOD || *name == header::NAME || name.as_str().starts_with(header::PARAM_PREFIX);
+        let mcp = (modern && mirror)
+            || *name == header::VERSION
             || *name == header::LAST_EVENT
             || *name == ACCEPT
             || *name == CONTENT_TYPE
-            || *name == header::TRACESTATE
-            || name.as_str().starts_with(header::PARAM_PREFIX);
+            || *name == header::TRACESTATE;
         if mcp || allowed.contains(name) {
             headers.append(name.clone(), value.clone());
         }
