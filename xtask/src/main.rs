@@ -34,6 +34,8 @@ enum Chore {
     Quick,
     /// The rules of the source that no compiler checks
     Tidy,
+    /// Writes the reference of the configuration into docs/configuration.md
+    Docs,
     /// Installs what the proofs need: Debian packages, npm and Python peers, cargo-deny
     Install,
     /// The official conformance suite, direct and through the gateway, row by row
@@ -54,6 +56,7 @@ fn main() -> ExitCode {
         Chore::Test => test(&root),
         Chore::Quick => quick(&root),
         Chore::Tidy => tidy::run(&root),
+        Chore::Docs => docs(&root),
         Chore::Install => install::run(&root),
         Chore::Conformance(options) => conformance::run(&root, &options),
         Chore::Strangers(options) => strangers::run(&root, &options),
@@ -96,6 +99,12 @@ fn quick(root: &Path) -> Result<()> {
     plan.cargo("formatting", &["fmt", "--all", "--check"])?;
     plan.cargo("lints", &["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])?;
     plan.tests()
+}
+
+/// The test that checks the reference writes it when it is told to.
+fn docs(root: &Path) -> Result<()> {
+    let test = ["test", "--quiet", "--package", "durward", "--bins", "the_reference_names_every_key"];
+    process::succeed(process::cargo(root).args(test).env("DURWARD_WRITE_DOCS", "1"))
 }
 
 /// Both programs are built for release first: a debug gateway says nothing about speed.

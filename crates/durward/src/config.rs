@@ -20,6 +20,8 @@ mod quantity;
 mod veil;
 
 #[cfg(test)]
+mod reference;
+#[cfg(test)]
 mod tests;
 
 pub(crate) use fault::{Fault, Report};
