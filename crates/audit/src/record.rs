@@ -151,8 +151,8 @@ pub struct CallRecord {
     /// A digest of the session's handle, never the handle.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub session: Option<Digest>,
-    /// What each stage of the line said.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    /// How long each stage of the line took, in microseconds.
+    #[serde(skip_serializing_if = "Vec::is_empty", serialize_with = "by_name")]
     pub stages: Vec<Stage>,
     /// The tool, prompt, resource or method, as the server knows it.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -259,15 +259,21 @@ pub enum Outcome {
     Unknown,
 }
 
-/// What one stage of the line said, and how long it took.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+/// How long one stage of the line took. What the last one said is the outcome.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stage {
     /// The stage.
     pub name: &'static str,
     /// Microseconds.
     pub us: u32,
-    /// `ok`, or why not.
-    pub verdict: Cow<'static, str>,
+}
+
+/// Stages as one object, name to microseconds, in the order that canonical JSON wants.
+fn by_name<S: Serializer>(stages: &[Stage], serializer: S) -> Result<S::Ok, S::Error> {
+    let mut sorted = stages.to_vec();
+    sorted.sort_unstable_by_key(|stage| stage.name);
+    sorted.dedup_by_key(|stage| stage.name);
+    serializer.collect_map(sorted.iter().map(|stage| (stage.name, stage.us)))
 }
 
 /// That a text was this text, without saying what it was. See [`crate::Salts`].
@@ -422,9 +428,6 @@ impl Leaf {
                             *text = to.of(text).into();
                         }
                     }
-                }
-                for stage in &mut record.stages {
-                    to.shared(&mut stage.verdict);
                 }
                 to.outcome(&mut record.outcome);
                 record.rules.truncate(to.items);

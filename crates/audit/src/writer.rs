@@ -34,6 +34,9 @@ const SURPLUS: Duration = Duration::from_secs(1);
 /// Bytes in a group after which the rest waits for the next.
 const GROUP: usize = 8 << 20;
 
+/// Waiting leaves that do not wait for the tick.
+const CROWDED: usize = 4096;
+
 /// Everything the writer owns.
 pub(crate) struct Writer {
     shared: Arc<Shared>,
@@ -167,13 +170,13 @@ impl Writer {
                 // Whoever asked may have stopped waiting.
                 let _unheard = flushed.send(());
             }
-            if self.shared.jobs.is_empty() {
-                if closing {
-                    return Ok(());
-                }
-                if !self.shared.urgent.load(Ordering::Acquire) {
-                    thread::park_timeout(self.tick);
-                }
+            if closing && self.shared.jobs.is_empty() {
+                return Ok(());
+            }
+            // One group per tick, however many leaves come: a sync costs the same for one and for a thousand.
+            let crowded = self.shared.jobs.len() >= CROWDED;
+            if !closing && !crowded && !self.shared.urgent.load(Ordering::Acquire) {
+                thread::park_timeout(self.tick);
             }
         }
     }

@@ -68,12 +68,18 @@ pub struct Facts {
     pub findings: Vec<Finding>,
     /// The secret that was injected, by name.
     pub credential: Option<SecretName>,
-    /// The trace the caller belongs to.
-    pub trace: Option<Box<str>>,
+    /// The span of the caller in which it was made.
+    pub trace: Option<crate::trace::Parent>,
+    /// The protocol revision it names.
+    pub revision: Option<mcp::Revision>,
     /// Stages passed, with their share of the time in microseconds.
     pub stages: Vec<Mark>,
     /// Whether the upstream said that the call failed (`isError`, or an error answer).
     pub failed: bool,
+    /// JSON-RPC error code of the answer.
+    pub code: Option<i64>,
+    /// The answer is a stream.
+    pub streamed: bool,
     /// HTTP status of the answer.
     pub status: u16,
     /// All of the time, in microseconds.
@@ -105,8 +111,11 @@ impl Facts {
             findings: Vec::new(),
             credential: None,
             trace: None,
+            revision: None,
             stages: Vec::new(),
             failed: false,
+            code: None,
+            streamed: false,
             status: 0,
             duration_us: 0,
         }
@@ -146,7 +155,8 @@ impl Trail {
                 at: state.clock.now(),
                 era: call.era,
                 method: Box::from(call.method()),
-                trace: crate::trace::trace_id(&call.headers, call.message()),
+                trace: crate::trace::Parent::of(&call.headers, call.message()),
+                revision: call.revision(),
                 stages: Vec::with_capacity(12),
                 ..Facts::new(call.id, state.tenant.clone(), call.peer)
             },
@@ -222,7 +232,8 @@ impl Trail {
     }
 
     /// Closes the trail with the stop that ended the call.
-    pub fn close_stopped(self, stop: &Stop) {
+    pub fn close_stopped(mut self, stop: &Stop) {
+        self.facts.code = Some(stop.code);
         let reason = Cow::Borrowed(stop.reason);
         let stage = Cow::Borrowed(stop.stage.as_str());
         let outcome = match stop.cause {
@@ -280,11 +291,10 @@ impl Trail {
                 .map(|mark| audit::Stage {
                     name: mark.stage.as_str(),
                     us: mark.us,
-                    verdict: Cow::Borrowed(mark.verdict),
                 })
                 .collect(),
             target: facts.target.as_deref().map(str::to_owned),
-            trace: facts.trace.as_deref().map(str::to_owned),
+            trace: facts.trace.as_ref().map(ToString::to_string),
             user: facts.principal.as_ref().and_then(|principal| principal.user.clone()),
             ..CallRecord::new(facts.call, facts.tenant.clone(), facts.at, outcome.clone())
         };
