@@ -67,6 +67,7 @@ fn plane_settings(settings: &Settings, tenant: &TenantId) -> Result<plane::Setti
             .collect::<Result<_, _>>()
             .context("trusted_proxies")?,
         servers,
+        traces: settings.telemetry.otlp.is_some(),
         strict: match settings.log.durability {
             Durability::ByRisk => false,
             Durability::Strict => true,

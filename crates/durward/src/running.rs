@@ -10,6 +10,7 @@ use egress::Egress;
 use gateway::{
     Room,
     clock::{Clock, SystemClock},
+    observe::Observer,
     rim::Rim,
     state::{Parts, State},
 };
@@ -29,6 +30,7 @@ pub(crate) struct Running {
     pub(crate) state: Arc<State>,
     pub(crate) directory: Arc<Directory>,
     pub(crate) address: SocketAddr,
+    pub(crate) observer: Arc<Observer>,
     jwks: Arc<JwksCache>,
     rim: Rim,
     file: Option<PathBuf>,
@@ -56,10 +58,11 @@ impl Running {
             children: Room::new(settings.bounds.children, child_environment()),
         }));
         state.journal.system("started", Some(format!("version {}", env!("CARGO_PKG_VERSION"))));
+        let observer = Observer::start(Arc::clone(&state));
         let rim = Rim::start(&state, &assemble::listening(&settings))?;
         let address = rim.address();
         tokio::spawn(look_around(Arc::clone(&state)));
-        Ok(Self { state, directory, address, jwks, rim, file, settings: Mutex::new(settings) })
+        Ok(Self { state, directory, address, observer, jwks, rim, file, settings: Mutex::new(settings) })
     }
 
     /// The settings in force.
@@ -127,6 +130,7 @@ impl Running {
         let rim = self.rim;
         tokio::task::spawn_blocking(move || rim.join()).await?;
         self.state.children.close().await;
+        self.observer.stop().await;
         self.state.journal.system("stopped", None);
         self.state.journal.log().flush().await.context("the log could not be written to the end")?;
         Ok(())

@@ -77,6 +77,20 @@ impl Call {
         }
     }
 
+    /// The protocol revision that the call names: in its body, else in its header.
+    pub fn revision(&self) -> Option<mcp::Revision> {
+        let message = self.message();
+        let body = message.and_then(|message| match self.era {
+            Era::Modern => message.modern_version(),
+            Era::Legacy if message.method() == "initialize" => message.param(&["protocolVersion"])?.text(),
+            Era::Legacy => None,
+        });
+        match body {
+            Some(text) => mcp::Revision::parse(&text),
+            None => mcp::header::version(&self.headers).ok().flatten().and_then(mcp::Revision::parse),
+        }
+    }
+
     /// The legacy session the caller names. Proves nothing yet. Modern calls have none, whatever their headers say.
     pub fn session_handle(&self) -> Option<&HeaderValue> {
         match self.era {

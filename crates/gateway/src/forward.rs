@@ -134,7 +134,7 @@ impl Passage<'_> {
 
     async fn over_http(&self) -> Result<Sent, UpstreamFault> {
         let call = self.call;
-        let mut headers = wire::onward(call, &self.one.server.headers);
+        let mut headers = wire::onward(call, &self.one.server.headers, self.line.snapshot.settings.traces);
         let leg = match &self.one.session {
             Some(session) => Some(self.leg(session).await?),
             None => None,

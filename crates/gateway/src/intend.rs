@@ -78,7 +78,7 @@ fn record(facts: &Facts) -> audit::Intent {
         server: facts.server.clone(),
         target: facts.target.as_deref().map(str::to_owned),
         tenant: facts.tenant.clone(),
-        trace: facts.trace.as_deref().map(str::to_owned),
+        trace: facts.trace.as_ref().map(ToString::to_string),
         user: facts.principal.as_ref().and_then(|principal| principal.user.clone()),
     }
 }

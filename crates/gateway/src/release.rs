@@ -60,6 +60,8 @@ pub struct Said {
     pub findings: Vec<Finding>,
     /// The server says that the call failed.
     pub failed: bool,
+    /// The code of its error.
+    pub code: Option<i64>,
     /// The text the record commits to.
     pub text: Bytes,
 }
@@ -71,7 +73,7 @@ impl Noted for Released {
         match self {
             Self::Whole { said, .. } => said.note(facts),
             Self::Bare { status, .. } => facts.failed = status.is_client_error() || status.is_server_error(),
-            Self::Stream { .. } => {}
+            Self::Stream { .. } => facts.streamed = true,
         }
     }
 }
@@ -81,6 +83,7 @@ impl Said {
     pub(crate) fn note(&self, facts: &mut Facts) {
         facts.findings.extend(self.findings.iter().cloned());
         facts.failed |= self.failed;
+        facts.code = facts.code.or(self.code);
     }
 }
 
@@ -122,16 +125,17 @@ impl Line {
     ) -> Result<(Bytes, Said), Stop> {
         let narrowed = self.narrow(message, exchange)?;
         let message = narrowed.as_ref().unwrap_or(message);
+        let code = message.error_code();
         let failed = message.error().is_some()
             || message.outcome_member(&["isError"]).is_some_and(|member| member.raw == b"true");
         if self.snapshot.guards.is_off(Side::Result) {
             let text = message.bytes().clone();
-            return Ok((text.clone(), Said { findings: Vec::new(), failed, text }));
+            return Ok((text.clone(), Said { findings: Vec::new(), failed, code, text }));
         }
         let part = message.result_member().or_else(|| message.error_member()).or_else(|| message.params_member());
         let Some(part) = part else {
             let text = message.bytes().clone();
-            return Ok((text.clone(), Said { findings: Vec::new(), failed, text }));
+            return Ok((text.clone(), Said { findings: Vec::new(), failed, code, text }));
         };
         let screening = self.snapshot.guards.release(part.raw, carry);
         let text = match screening.verdict {
@@ -145,7 +149,7 @@ impl Line {
                 ));
             }
         };
-        Ok((text.clone(), Said { findings: screening.findings, failed, text }))
+        Ok((text.clone(), Said { findings: screening.findings, failed, code, text }))
     }
 
     /// Takes out of a list what the caller may not see. Everything else keeps its bytes.

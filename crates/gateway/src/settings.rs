@@ -32,6 +32,8 @@ pub struct Settings {
     pub issuers: Vec<String>,
     /// Scopes named in the protected-resource metadata.
     pub scopes: Vec<String>,
+    /// Spans are exported: requests to servers name ours.
+    pub traces: bool,
 }
 
 /// Where the data plane listens and how wide it is. Changing these needs a restart.

@@ -37,7 +37,7 @@ pub(crate) struct Outbound {
 }
 
 /// The headers of a hop that belong to MCP, taken from the client's request.
-pub(crate) fn onward(call: &Call, allowed: &[HeaderName]) -> HeaderMap {
+pub(crate) fn onward(call: &Call, allowed: &[HeaderName], traces: bool) -> HeaderMap {
     let mut headers = HeaderMap::with_capacity(12);
     // SECURITY: only in the modern era are the mirrors of the body checked against it; unchecked ones stay here.
     let modern = call.era == mcp::Era::Modern;
@@ -48,8 +48,7 @@ pub(crate) fn onward(call: &Call, allowed: &[HeaderName]) -> HeaderMap {
             || *name == header::VERSION
             || *name == header::LAST_EVENT
             || *name == ACCEPT
-            || *name == CONTENT_TYPE
-            || *name == header::TRACESTATE;
+            || *name == CONTENT_TYPE;
         if mcp || allowed.contains(name) {
             headers.append(name.clone(), value.clone());
         }
@@ -57,18 +56,16 @@ pub(crate) fn onward(call: &Call, allowed: &[HeaderName]) -> HeaderMap {
     if matches!(call.operation, crate::call::Operation::Listen | crate::call::Operation::End) {
         headers.remove(CONTENT_TYPE);
     }
-    mark(call, &mut headers);
+    mark(call, traces, &mut headers);
     headers
 }
 
 /// Call id and trace context.
-pub(crate) fn mark(call: &Call, headers: &mut HeaderMap) {
+pub(crate) fn mark(call: &Call, traces: bool, headers: &mut HeaderMap) {
     if let Ok(value) = HeaderValue::from_str(&call.id.to_string()) {
         headers.insert(header::CALL.clone(), value);
     }
-    if let Some(value) = crate::trace::outgoing(call.id, &call.headers, call.message()) {
-        headers.insert(header::TRACEPARENT.clone(), value);
-    }
+    crate::trace::propagate(call, traces, headers);
     headers.insert(USER_AGENT, AGENT.clone());
 }
 
