@@ -229,7 +229,7 @@ const OTLP: &[Key] = &[must("endpoint", Shape::Url, "The collector's base addres
 const BOUNDS: &[Key] = &[
     key("body", Shape::Size(1 << 10, 1 << 30), "One request body. Default: 4MiB."),
     key("answer", Shape::Size(1 << 10, 1 << 30), "One answer, or one event of a stream. Default: 16MiB."),
-    key("depth", Shape::Count(4, 512), "Depth of JSON. Default: 64."),
+    key("depth", Shape::Count(4, 128), "Depth of JSON. Default: 64."),
     key("deadline", Shape::Duration, "The longest until an answer begins. Default: 60s."),
     key("stream_idle", Shape::Duration, "The longest silence of a stream. Default: 5m."),
     key("sessions_per_principal", Shape::Count(1, 1_000_000), "Sessions of one principal. Default: 64."),
