@@ -83,7 +83,7 @@ async fn on_one(
     session: Option<Arc<Session>>,
     members: &[Arc<Server>],
 ) -> Result<One, Stop> {
-    let action = resolve::client_action(message.method());
+    let action = resolve::client_action(message);
     let shown = resolve::name_of(action, message)?;
     let found = match action {
         Action::ToolExecute | Action::PromptGet => by_name(line, members, action, &shown).await,
@@ -100,9 +100,6 @@ async fn on_one(
     let Some((server, name)) = found else {
         return Err(resolve::missing(action, &shown, call.era, "unknown"));
     };
-    if let (Some(session), Some(id)) = (&session, message.id()) {
-        session.under_way(id, &server.name);
-    }
     // A hidden thing answers under the name the caller used, as a missing one does.
     let one = line.named(&server, session, caller, call, action, &name).await;
     let mut one = one.map_err(|stop| {

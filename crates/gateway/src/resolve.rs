@@ -142,7 +142,7 @@ impl Line {
             return if needed { Err(no_session_named()) } else { Ok(None) };
         };
         let now = self.state.clock.ticks();
-        match self.state.sessions.find(handle, caller.principal.id(), &call.route, now) {
+        match self.state.sessions.find(handle, &caller.principal, &call.route, now) {
             Some(session) => Ok(Some(session)),
             None => Err(no_such_session()),
         }
@@ -175,7 +175,7 @@ impl Line {
                 if mcp::method::is_open(method) {
                     return Ok(One::open(server, session, method));
                 }
-                let action = client_action(method);
+                let action = client_action(message);
                 let name = name_of(action, message)?;
                 self.named(server, session, caller, call, action, &name).await
             }
@@ -270,9 +270,11 @@ pub(crate) fn one_answering(
 }
 
 /// What a client's method asks for. What only servers may ask is an unknown method here.
-pub(crate) fn client_action(method: &str) -> Action {
-    match mcp::method::action(method) {
+pub(crate) fn client_action(message: &Message) -> Action {
+    match mcp::method::action(message.method()) {
         Some(Action::ServerSample | Action::ServerElicit | Action::ServerRoots) | None => Action::MethodCall,
+        // SPEC: the modern era follows resources in `subscriptions/listen`; there these methods do not exist.
+        Some(Action::ResourceSubscribe) if message.era() == Era::Modern => Action::MethodCall,
         Some(action) => action,
     }
 }

@@ -77,7 +77,12 @@ impl HeaderFault {
     pub fn data(&self) -> Option<serde_json::Value> {
         match self {
             Self::Unsupported { requested } => {
-                let supported = Revision::ALL.iter().rev().map(|revision| revision.as_str());
+                // A request that claims an era is told what of that era is spoken; whether the server behind speaks the
+                // other one is not known here.
+                let modern = requested.as_str() > Revision::V2025_11_25.as_str();
+                let era = if modern { Era::Modern } else { Era::Legacy };
+                let all = Revision::ALL.iter().rev().filter(|revision| revision.era() == era);
+                let supported = all.map(|revision| revision.as_str());
                 Some(serde_json::json!({ "supported": supported.collect::<Vec<_>>(), "requested": requested }))
             }
             Self::Duplicate(_)
