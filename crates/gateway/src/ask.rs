@@ -120,12 +120,10 @@ impl Line {
                 (shown.into_boxed_str(), text)
             }
         };
-        let asked = Asked { server: ask.server.name.clone(), id: asked_id, method: Box::from(method), permit, digest };
-        if session.ask(&shown, asked) {
-            Ok(text)
-        } else {
-            Err(Stop::refused(Stage::Limit, "questions", error::REFUSED_LIMIT, "too many questions wait for an answer"))
-        }
+        let server = ask.server.name.clone();
+        let asked = Asked { server, shown: shown.clone(), id: asked_id, method: Box::from(method), permit, digest };
+        session.ask(&shown, asked);
+        Ok(text)
     }
 
     /// Tells the server no.

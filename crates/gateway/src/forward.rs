@@ -4,27 +4,30 @@ use crate::{
     admit::Admitted,
     aggregate,
     authenticate::Caller,
-    call::{Call, Operation, header},
+    call::{Call, Operation, Route, header},
     inject::{Injected, Sealed},
     intend::Intent,
     pipeline::Line,
     resolve::{One, Target},
     server::Transport,
-    session::{Leg, Session, Way},
+    session::{Errand, Leg, Session, Way},
     stop::{Stage, Stop},
     trail::{Facts, Noted},
     upstream::{
         Arrival, Source, UpstreamFault,
-        exchange::{self, Hop},
+        exchange::{self, Hop, Wait},
         http::{self as wire, Outbound},
-        pipe::Pipe,
+        pipe::{Heard, Pipe},
     },
 };
-use ::http::{HeaderMap, HeaderValue, Method, StatusCode};
+use ::http::{HeaderMap, HeaderValue, Method, StatusCode, header::ACCEPT};
 use bytes::Bytes;
 use mcp::{Era, Kind, Message, Revision};
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 use tokio::sync::mpsc;
+
+/// How long a process is waited for before its answer becomes a stream that can be kept alive.
+const SILENCE: Duration = Duration::from_secs(5);
 
 /// What a server said, before anybody may see it.
 #[must_use]
@@ -44,6 +47,8 @@ pub struct Exchange {
     pub(crate) held: Admitted,
     /// The response has come.
     pub(crate) answered: bool,
+    /// Where the request went, for whoever wants to cancel it.
+    pub(crate) _errand: Option<Errand>,
 }
 
 impl Noted for Answer {
@@ -65,6 +70,7 @@ impl Line {
         let crate::pipeline::Decided { caller, target, call, slot: mut held, permit: _ } = decided;
         held.spend();
         let call = call.valid.call;
+        let errand = target.one().and_then(|one| errand(one, &call));
         let (arrival, opened) = match &target {
             Target::Many(many) => aggregate::forward(self, &caller, many, &call, &injected).await?,
             Target::One(one) => {
@@ -83,8 +89,14 @@ impl Line {
         if opened.is_some() && call.message().is_none() {
             return Err(Stop::failed(Stage::Forward, "session", mcp::error::INTERNAL, "a session without a message"));
         }
-        Ok(Answer { arrival, exchange: Exchange { caller, target, call, opened, held, answered: false } })
+        Ok(Answer { arrival, exchange: Exchange { caller, target, call, opened, held, answered: false, _errand: errand } })
     }
+}
+
+/// Remembers where a request of the aggregate goes.
+fn errand(one: &One, call: &Call) -> Option<Errand> {
+    let message = call.message().filter(|message| message.kind() == Kind::Request)?;
+    one.session.as_ref().zip(message.id()).map(|(session, id)| session.errand(id, &one.server.name))
 }
 
 /// One call on its way to one server.
@@ -119,6 +131,10 @@ impl Passage<'_> {
     fn body(&self) -> Bytes {
         match self.call.message() {
             None => Bytes::new(),
+            // What the caller may not follow is not asked for.
+            Some(message) if message.method() == "subscriptions/listen" => {
+                aggregate::listen::narrowed(self.line, self.caller, &self.one.server, message)
+            }
             Some(message) if self.one.edits.is_empty() => message.bytes().clone(),
             Some(message) => mcp::splice(message.bytes(), &mut self.one.edits.clone()),
         }
@@ -126,20 +142,49 @@ impl Passage<'_> {
 
     /// The session's leg to this server. One that leads to yesterday's target, or to none yet, is opened anew.
     async fn leg(&self, session: &Arc<Session>) -> Result<Arc<Leg>, UpstreamFault> {
-        if let Some(leg) = session.leg(&self.one.server) {
-            return Ok(leg);
+        match self.hop().leg_of(session) {
+            Some(leg) => Ok(leg),
+            None => open_leg(&self.hop(), session).await,
         }
-        open_leg(&self.hop(), session).await
     }
 
     async fn over_http(&self) -> Result<Sent, UpstreamFault> {
         let call = self.call;
-        let mut headers = wire::onward(call, &self.one.server.headers, self.line.snapshot.settings.traces);
+        if let (Operation::End, Some(session)) = (&call.operation, &self.one.session)
+            && self.hop().leg_of(session).is_none()
+        {
+            // The server has nothing to end.
+            self.line.state.sessions.close(session);
+            return Ok((Arrival::Bare { status: StatusCode::OK, headers: HeaderMap::new() }, None));
+        }
+        let introduces = call.era == Era::Legacy && call.message().is_some_and(|it| it.method() == "initialize");
+        if introduces {
+            self.line.room_for_session(self.caller)?;
+        }
         let leg = match &self.one.session {
             Some(session) => Some(self.leg(session).await?),
             None => None,
         };
-        if let Some(leg) = &leg {
+        let (arrival, raw) = self.dispatch(leg.as_deref()).await?;
+        let arrival = match (&self.one.session, call.era) {
+            (Some(session), Era::Legacy) if session.route == Route::All => self.again(session, leg, arrival).await?,
+            _ => arrival,
+        };
+        self.after_http(&arrival);
+        let opened = match (call.message(), raw.get(&header::SESSION), &arrival) {
+            (Some(message), Some(handle), Arrival::Whole { .. } | Arrival::Stream { .. }) if introduces => {
+                Some(self.open(message, Way::Http(Some(handle.clone())))?)
+            }
+            _ => None,
+        };
+        Ok((arrival, opened))
+    }
+
+    /// Sends the call over a leg, or over none.
+    async fn dispatch(&self, leg: Option<&Leg>) -> Result<(Arrival, HeaderMap), UpstreamFault> {
+        let call = self.call;
+        let mut headers = wire::onward(call, &self.one.server.headers, self.line.snapshot.settings.traces);
+        if let Some(leg) = leg {
             if let Way::Http(Some(handle)) = &leg.way {
                 headers.insert(header::SESSION.clone(), handle.clone());
             }
@@ -158,36 +203,61 @@ impl Passage<'_> {
             Operation::End => Method::DELETE,
             Operation::Unread => return Err(UpstreamFault::Protocol("an unread request".to_owned())),
         };
-        let state = &self.line.state;
         let outbound = Outbound { method, headers, body: self.body() };
         let limit = self.line.snapshot.settings.bounds.answer;
-        let (arrival, raw) = wire::send(state, &self.one.server, self.injected, outbound, limit).await?;
-        self.after_http(&arrival);
-        let opened = match (call.message(), raw.get(&header::SESSION), &arrival) {
-            (Some(message), Some(handle), Arrival::Whole { .. } | Arrival::Stream { .. })
-                if message.method() == "initialize" && call.era == Era::Legacy =>
-            {
-                Some(self.open(message, Way::Http(Some(handle.clone())))?)
-            }
-            _ => None,
+        wire::send(&self.line.state, &self.one.server, self.injected, outbound, limit).await
+    }
+
+    /// In the aggregate a server's session is ours alone: the client never hears that it was lost. Statuses of that hop
+    /// stay here too, for on the client's hop they would speak of the client's session.
+    async fn again(
+        &self,
+        session: &Arc<Session>,
+        leg: Option<Arc<Leg>>,
+        arrival: Arrival,
+    ) -> Result<Arrival, UpstreamFault> {
+        let status = arrival.status();
+        if status.is_success() {
+            return Ok(arrival);
+        }
+        // Servers answer unknown sessions with 404, as they must, or with 400.
+        session.drop_leg(&self.one.server.name);
+        let arrival = if exchange::is_lost(leg.as_deref(), status) {
+            // SPEC: the request was not taken; the client of such a session begins a new one and asks again.
+            let leg = self.leg(session).await?;
+            self.dispatch(Some(&leg)).await?.0
+        } else {
+            arrival
         };
-        Ok((arrival, opened))
+        match arrival {
+            Arrival::Whole { status, headers, body } if !status.is_success() => {
+                let asked = self.call.message().and_then(Message::id).map(mcp::id_key);
+                let message = exchange::one(body, &self.hop().limits)?;
+                if message.error().is_some() && asked.is_some() && message.id().map(mcp::id_key) == asked {
+                    Ok(Arrival::Whole { status: StatusCode::OK, headers, body: message.bytes().clone() })
+                } else {
+                    Err(UpstreamFault::Protocol(format!("HTTP {status}")))
+                }
+            }
+            Arrival::Bare { status, .. } if !status.is_success() => {
+                Err(UpstreamFault::Protocol(format!("HTTP {status}")))
+            }
+            arrival => Ok(arrival),
+        }
     }
 
     /// A session that is gone upstream is gone here; one that the client ended is ended here.
     fn after_http(&self, arrival: &Arrival) {
-        let status = match arrival {
-            Arrival::Bare { status, .. } | Arrival::Whole { status, .. } => *status,
-            Arrival::Stream { .. } => StatusCode::OK,
-        };
+        let status = arrival.status();
         let Some(session) = &self.one.session else { return };
-        let ended = matches!(self.call.operation, Operation::End) && status.is_success();
-        if ended || status == StatusCode::NOT_FOUND {
-            match session.route {
-                crate::call::Route::One(_) => drop(self.line.state.sessions.close(session)),
-                // In the aggregate only this leg is gone: the next message opens another.
-                crate::call::Route::All => drop(session.drop_leg(&self.one.server.name)),
-            }
+        let over = match self.call.operation {
+            Operation::End => status.is_success() || status == StatusCode::NOT_FOUND,
+            Operation::Message(_) => status == StatusCode::NOT_FOUND,
+            // A server without this stream may say so with 404, too: the next message tells.
+            Operation::Listen | Operation::Unread => false,
+        };
+        if over && matches!(session.route, Route::One(_)) {
+            self.line.state.sessions.close(session);
         }
     }
 
@@ -196,8 +266,10 @@ impl Passage<'_> {
         match (&self.call.operation, &self.one.session, self.call.era) {
             (Operation::Message(message), None, Era::Legacy) => {
                 // Only `initialize` comes without a session.
+                self.line.room_for_session(self.caller)?;
                 let pipe = if shared { state.shared_pipe(&self.hop())? } else { self.hop().start()? };
-                let arrival = exchange::over_pipe(&pipe, message).await?;
+                let wait = Wait::Fail(self.one.server.deadline);
+                let arrival = exchange::over_pipe(&pipe, message, None, wait).await?;
                 let answered = matches!(&arrival, Arrival::Whole { body, .. } if is_result(body, &self.hop().limits));
                 let opened = if answered { Some(self.open(message, Way::Pipe(Arc::clone(&pipe)))?) } else { None };
                 if let Some(session) = &opened {
@@ -207,12 +279,13 @@ impl Passage<'_> {
             }
             (Operation::Message(message), None, Era::Modern) => {
                 let pipe = state.modern_pipe(&self.hop(), self.caller.principal.id(), shared)?;
-                Ok((exchange::over_pipe(&pipe, &self.edited(message)?).await?, None))
+                Ok((exchange::over_pipe(&pipe, &self.edited(message)?, None, self.wait()).await?, None))
             }
             (Operation::Message(message), Some(session), _) => {
                 let leg = self.leg(session).await?;
                 let Way::Pipe(pipe) = &leg.way else { return Err(no_pipe()) };
-                Ok((exchange::over_pipe(pipe, &self.edited(message)?).await?, None))
+                let message = self.edited(message)?;
+                Ok((exchange::over_pipe(pipe, &message, Some(session.digest), self.wait()).await?, None))
             }
             (Operation::Listen, Some(session), _) => Ok((listen(session), None)),
             (Operation::End, Some(session), _) => {
@@ -223,8 +296,20 @@ impl Passage<'_> {
         }
     }
 
+    /// A process says nothing until it answers. Where that takes long and the client reads streams, it gets one.
+    fn wait(&self) -> Wait {
+        let deadline = self.one.server.deadline;
+        let accepted = self.call.headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
+        let streams = accepted.flat_map(|value| value.split(',')).any(|kind| {
+            let kind = kind.split(';').next().unwrap_or_default().trim();
+            kind.eq_ignore_ascii_case("text/event-stream") || kind == "*/*"
+        });
+        if streams && deadline > SILENCE { Wait::Stream(SILENCE) } else { Wait::Fail(deadline) }
+    }
+
     fn edited(&self, message: &Message) -> Result<Message, UpstreamFault> {
-        if self.one.edits.is_empty() { Ok(message.clone()) } else { exchange::one(self.body(), &self.hop().limits) }
+        let same = self.one.edits.is_empty() && message.method() != "subscriptions/listen";
+        if same { Ok(message.clone()) } else { exchange::one(self.body(), &self.hop().limits) }
     }
 
     /// Opens a session of ours around the one that the client just began.
@@ -239,6 +324,13 @@ impl Passage<'_> {
 }
 
 impl Line {
+    /// Looks whether the caller may have another session, before a server hears of it.
+    fn room_for_session(&self, caller: &Caller) -> Result<(), UpstreamFault> {
+        let most = self.snapshot.settings.bounds.sessions_per_principal;
+        let room = self.state.sessions.room(caller.principal.id(), most);
+        room.map_err(|fault| UpstreamFault::Sessions(fault.to_string()))
+    }
+
     /// Opens a session for the caller, within its bound.
     pub(crate) fn open_session(
         &self,
@@ -259,7 +351,7 @@ impl Line {
 /// Opens a leg of a session: the client is introduced as it introduced itself.
 pub(crate) async fn open_leg(hop: &Hop<'_>, session: &Arc<Session>) -> Result<Arc<Leg>, UpstreamFault> {
     let _one = session.opening.lock().await;
-    if let Some(leg) = session.leg(hop.server) {
+    if let Some(leg) = hop.leg_of(session) {
         return Ok(leg);
     }
     let (leg, _) = hop.open(&session.introduction).await?;
@@ -280,7 +372,12 @@ pub(crate) async fn open_leg(hop: &Hop<'_>, session: &Arc<Session>) -> Result<Ar
 pub(crate) fn hear(pipe: &Arc<Pipe>, session: &Arc<Session>) {
     let session = Arc::downgrade(session);
     let server = pipe.server().clone();
-    pipe.hear(move |message| session.upgrade().is_some_and(|session| session.tell(&server, message)));
+    pipe.hear(move |message| match session.upgrade() {
+        Some(session) if session.is_over() => Heard::Gone,
+        Some(session) if session.tell(&server, message) => Heard::Taken,
+        Some(_) => Heard::Missed,
+        None => Heard::Gone,
+    });
 }
 
 /// The listening stream of a session that is ours.

@@ -6,11 +6,11 @@
 use crate::{call::Route, upstream::pipe::Pipe};
 use bytes::Bytes;
 use http::HeaderValue;
-use identity::Principal;
+use identity::{CredentialId, Principal};
 use mcp::Message;
 use policy::Permit;
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, RwLock,
         atomic::{AtomicU64, AtomicUsize, Ordering},
@@ -33,6 +33,8 @@ pub struct Session {
     pub digest: Digest,
     /// Whose it is.
     pub owner: PrincipalId,
+    /// The credential of the last message. A session does not outlive its key.
+    holder: Mutex<Principal>,
     /// The door it was opened through.
     pub route: Route,
     /// The client's `initialize`, to introduce it to servers later.
@@ -43,7 +45,7 @@ pub struct Session {
     legs: Mutex<HashMap<ServerName, Arc<Leg>>>,
     /// Opening a leg takes time; one at a time.
     pub opening: tokio::sync::Mutex<()>,
-    asked: Mutex<HashMap<String, Asked>>,
+    asked: Mutex<Questions>,
     under_way: Mutex<HashMap<String, ServerName>>,
     listener: Mutex<Option<mpsc::Sender<Told>>>,
     log_level: Mutex<Option<Bytes>>,
@@ -76,10 +78,19 @@ pub enum Way {
     Pipe(Arc<Pipe>),
 }
 
+/// Questions without an answer, and the order in which they came.
+#[derive(Default)]
+struct Questions {
+    waiting: HashMap<String, Asked>,
+    order: VecDeque<String>,
+}
+
 /// A question of a server that the client has not answered yet.
 pub struct Asked {
     /// Who asked.
     pub server: ServerName,
+    /// The id that the client knows.
+    pub shown: Box<str>,
     /// The id under which it asked, as it wrote it.
     pub id: Box<str>,
     /// What it asked.
@@ -122,19 +133,34 @@ impl Session {
         lock(&self.legs).iter().map(|(name, leg)| (name.clone(), Arc::clone(leg))).collect()
     }
 
-    /// Remembers a question. `false` if too many wait already.
-    pub fn ask(&self, client_id: &str, asked: Asked) -> bool {
-        let mut table = lock(&self.asked);
-        if table.len() >= ASKED {
-            return false;
+    /// Remembers a question. Where too many wait, the oldest is forgotten: many are never answered.
+    pub fn ask(&self, client_id: &str, asked: Asked) {
+        let mut questions = lock(&self.asked);
+        let Questions { waiting, order } = &mut *questions;
+        let key = mcp::id_key(client_id);
+        waiting.insert(key.clone(), asked);
+        order.push_back(key);
+        while order.len() > ASKED {
+            let Some(oldest) = order.pop_front() else { break };
+            waiting.remove(&oldest);
         }
-        table.insert(mcp::id_key(client_id), asked);
-        true
     }
 
     /// The question that the client answers with this id. It can be answered once.
     pub fn answered(&self, client_id: &str) -> Option<Asked> {
-        lock(&self.asked).remove(&mcp::id_key(client_id))
+        let mut questions = lock(&self.asked);
+        let key = mcp::id_key(client_id);
+        let found = questions.waiting.remove(&key)?;
+        questions.order.retain(|known| *known != key);
+        Some(found)
+    }
+
+    /// The id under which `server` is asked, given the id that the client knows; for notifications about questions.
+    pub fn shown_question(&self, server: &ServerName, id: &str) -> Option<String> {
+        let key = mcp::id_key(id);
+        let questions = lock(&self.asked);
+        let found = questions.waiting.values().find(|asked| asked.server == *server && mcp::id_key(&asked.id) == key)?;
+        Some(found.shown.to_string())
     }
 
     /// An id for a question, unique in this session whatever the servers choose.
@@ -142,19 +168,16 @@ impl Session {
         self.next_question.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// Remembers which server a request went to, so that its cancellation finds the way.
-    pub fn under_way(&self, client_id: &str, server: &ServerName) {
-        lock(&self.under_way).insert(mcp::id_key(client_id), server.clone());
+    /// Remembers which server a request went to, so that its cancellation finds the way, until the errand is dropped.
+    pub fn errand(self: &Arc<Self>, client_id: &str, server: &ServerName) -> Errand {
+        let id = mcp::id_key(client_id);
+        lock(&self.under_way).insert(id.clone(), server.clone());
+        Errand { session: Arc::clone(self), id }
     }
 
     /// Where the request with this id went.
     pub fn server_of(&self, client_id: &str) -> Option<ServerName> {
         lock(&self.under_way).get(&mcp::id_key(client_id)).cloned()
-    }
-
-    /// The request is over.
-    pub fn over(&self, client_id: &str) {
-        lock(&self.under_way).remove(&mcp::id_key(client_id));
     }
 
     /// Makes `sender` the stream for what servers say unasked. A newer stream replaces an older one.
@@ -192,7 +215,7 @@ impl Session {
 
     /// Who asked the question that the client answers with this id.
     pub fn asker(&self, client_id: &str) -> Option<ServerName> {
-        lock(&self.asked).get(&mcp::id_key(client_id)).map(|asked| asked.server.clone())
+        lock(&self.asked).waiting.get(&mcp::id_key(client_id)).map(|asked| asked.server.clone())
     }
 
     /// Becomes `true` when the session ends.
@@ -200,10 +223,51 @@ impl Session {
         self.ended.subscribe()
     }
 
+    /// Whether it has ended.
+    pub fn is_over(&self) -> bool {
+        *self.ended.borrow()
+    }
+
     /// A stream of this session is open, until the guard is dropped.
     pub fn streaming(self: &Arc<Self>) -> Streaming {
         self.streams.fetch_add(1, Ordering::AcqRel);
         Streaming(Arc::clone(self))
+    }
+
+    /// Whether the caller may use it. A key's session is that key's alone; tokens are renewed, so theirs follow the
+    /// principal.
+    fn belongs_to(&self, caller: &Principal) -> bool {
+        if self.owner != *caller.id() {
+            return false;
+        }
+        let mut holder = lock(&self.holder);
+        let same = holder.credential_id() == caller.credential_id();
+        let renewed = matches!(
+            (holder.credential_id(), caller.credential_id()),
+            (CredentialId::Token(_), CredentialId::Token(_)) | (CredentialId::Anonymous, CredentialId::Anonymous)
+        );
+        if renewed && !same {
+            *holder = caller.clone();
+        }
+        same || renewed
+    }
+
+    /// The credential of its last message.
+    pub fn holder(&self) -> Principal {
+        lock(&self.holder).clone()
+    }
+
+    /// Forgets the legs that `stale` holds for, and hands them back.
+    pub fn drop_legs(&self, stale: impl Fn(&ServerName, &Leg) -> bool) -> Vec<(ServerName, Arc<Leg>)> {
+        let mut dropped = Vec::new();
+        lock(&self.legs).retain(|name, leg| {
+            let gone = stale(name, leg);
+            if gone {
+                dropped.push((name.clone(), Arc::clone(leg)));
+            }
+            !gone
+        });
+        dropped
     }
 
     fn is_idle(&self, now: u64, after: Duration) -> bool {
@@ -219,6 +283,18 @@ pub struct Streaming(Arc<Session>);
 impl Drop for Streaming {
     fn drop(&mut self) {
         self.0.streams.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// A request of the aggregate on its way; forgotten when dropped.
+pub struct Errand {
+    session: Arc<Session>,
+    id: String,
+}
+
+impl Drop for Errand {
+    fn drop(&mut self) {
+        lock(&self.session.under_way).remove(&self.id);
     }
 }
 
@@ -248,6 +324,14 @@ impl Sessions {
         Self { shards: (0..SHARDS).map(|_| RwLock::default()).collect(), per_owner: Mutex::default() }
     }
 
+    /// Whether the principal may open another one.
+    pub fn room(&self, owner: &PrincipalId, most: usize) -> Result<(), SessionFault> {
+        match lock(&self.per_owner).get(owner) {
+            Some(count) if *count >= most => Err(SessionFault::TooMany { most }),
+            Some(_) | None => Ok(()),
+        }
+    }
+
     /// Opens a session.
     pub fn open(
         &self,
@@ -275,6 +359,7 @@ impl Sessions {
             handle,
             digest,
             owner: principal.id().clone(),
+            holder: Mutex::new(principal.clone()),
             route,
             introduction,
             revision,
@@ -296,11 +381,11 @@ impl Sessions {
     }
 
     /// The session with this handle, if it is the caller's and belongs to this door. A foreign one does not exist.
-    pub fn find(&self, handle: &HeaderValue, owner: &PrincipalId, route: &Route, now: u64) -> Option<Arc<Session>> {
+    pub fn find(&self, handle: &HeaderValue, caller: &Principal, route: &Route, now: u64) -> Option<Arc<Session>> {
         let digest = Digest::of(handle.as_bytes());
         let session = self.shard(&digest)?.read().unwrap_or_else(PoisonError::into_inner).get(&digest).cloned()?;
         // SECURITY: the handle is no proof of identity.
-        if session.owner != *owner || session.route != *route {
+        if session.route != *route || !session.belongs_to(caller) {
             return None;
         }
         session.touched.store(now, Ordering::Relaxed);

@@ -108,7 +108,7 @@ impl State {
     pub(crate) fn shared_pipe(&self, hop: &Hop<'_>) -> Result<Arc<Pipe>, UpstreamFault> {
         let mut shared = hop.server.state.shared.lock().unwrap_or_else(PoisonError::into_inner);
         match &*shared {
-            Some(pipe) if pipe.is_alive() => Ok(Arc::clone(pipe)),
+            Some(pipe) if hop.fits(pipe) => Ok(Arc::clone(pipe)),
             _ => {
                 let pipe = hop.start()?;
                 *shared = Some(Arc::clone(&pipe));
@@ -131,7 +131,7 @@ impl State {
         let key = (hop.server.name.clone(), hop.server.fingerprint, principal.clone());
         let mut pipes = self.pipes.lock().unwrap_or_else(PoisonError::into_inner);
         pipes.retain(|_, pipe| pipe.is_alive());
-        if let Some(pipe) = pipes.get(&key) {
+        if let Some(pipe) = pipes.get(&key).filter(|pipe| hop.fits(pipe)) {
             return Ok(Arc::clone(pipe));
         }
         let pipe = hop.start()?;

@@ -44,6 +44,14 @@ pub(crate) enum Arrival {
 }
 
 impl Arrival {
+    /// The HTTP status; streams begin with 200.
+    pub(crate) const fn status(&self) -> StatusCode {
+        match self {
+            Self::Bare { status, .. } | Self::Whole { status, .. } => *status,
+            Self::Stream { .. } => StatusCode::OK,
+        }
+    }
+
     /// Headers that may travel on.
     pub(crate) const fn headers(&self) -> &HeaderMap {
         match self {
@@ -104,12 +112,12 @@ pub(crate) enum UpstreamFault {
     /// It does not accept the credential of the gateway.
     #[error("the server answered HTTP {0} to the gateway's credential")]
     Credential(u16),
+    /// It has forgotten the session.
+    #[error("the server has forgotten the session")]
+    Lost,
     /// What it said is not MCP.
     #[error("{0}")]
     Protocol(String),
-    /// Too many calls are in flight there.
-    #[error("{0} calls are in flight on it already")]
-    Busy(usize),
     /// The caller has too many sessions.
     #[error("{0}")]
     Sessions(String),
@@ -124,19 +132,21 @@ impl UpstreamFault {
             Self::TooBig(_) => "upstream-too-big",
             Self::Cut(_) => "upstream-cut",
             Self::Credential(_) => "upstream-credential",
+            Self::Lost => "upstream-session",
             Self::Protocol(_) => "upstream-protocol",
-            Self::Busy(_) => "upstream-busy",
             Self::Sessions(_) => "sessions",
         }
     }
 
     /// The stop it makes of a call that concerns no single server.
     pub(crate) fn stop_here(&self) -> Stop {
-        let code = match self {
-            Self::Sessions(_) => mcp::error::REFUSED_LIMIT,
-            _ => mcp::error::INTERNAL,
-        };
-        Stop::failed(Stage::Forward, self.reason(), code, self.to_string())
+        match self {
+            Self::Sessions(_) => {
+                Stop::refused(Stage::Limit, self.reason(), mcp::error::REFUSED_LIMIT, self.to_string())
+            }
+            _ => Stop::failed(Stage::Forward, self.reason(), mcp::error::INTERNAL, "a server failed")
+                .detail(self.to_string()),
+        }
     }
 
     /// The stop it makes of a call. Names the server, keeps addresses and causes for the log.
@@ -147,8 +157,8 @@ impl UpstreamFault {
             Self::TooBig(_) => (mcp::error::UPSTREAM_DOWN, "answered more than the gateway takes"),
             Self::Cut(_) => (mcp::error::UPSTREAM_DOWN, "broke off in the middle of its answer"),
             Self::Credential(_) => (mcp::error::UPSTREAM_DOWN, "does not accept the gateway's credential"),
+            Self::Lost => (mcp::error::UPSTREAM_DOWN, "has forgotten the session"),
             Self::Protocol(_) => (mcp::error::UPSTREAM_DOWN, "gave an answer that is not MCP"),
-            Self::Busy(_) => (mcp::error::REFUSED_LIMIT, "has too many calls in flight"),
             Self::Sessions(_) => return self.stop_here(),
         };
         Stop::failed(Stage::Forward, self.reason(), code, format!("server `{server}` {what}")).detail(self.to_string())

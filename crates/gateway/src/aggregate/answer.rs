@@ -24,6 +24,8 @@ use vocab::ServerName;
 
 /// How long the introduction waits for servers that were never looked at.
 const GLANCE: Duration = Duration::from_secs(5);
+/// How long a list waits for one server.
+const LIST: Duration = Duration::from_secs(15);
 /// Instructions of one server, in characters, and of all together.
 const INSTRUCTIONS: (usize, usize) = (2_000, 8_000);
 
@@ -133,15 +135,27 @@ impl<'a> Hand<'a> {
         whole(mcp::list::compose(request.id().unwrap_or("null"), kind, elements, None, members.as_deref()))
     }
 
+    /// Every page of one server, in bounded time: one that hangs must not hold up the others.
     async fn pages(&self, hop: &Hop<'_>, kind: ListKind, meta: Option<&str>) -> Result<Vec<Message>, UpstreamFault> {
-        let leg = self.leg(hop).await?;
-        hop.pages(leg.as_deref(), kind, self.call.era, meta).await
+        let reading = async {
+            let leg = self.leg(hop).await?;
+            match (hop.pages(leg.as_deref(), kind, self.call.era, meta).await, &self.many.session) {
+                (Err(UpstreamFault::Lost), Some(session)) => {
+                    session.drop_leg(&hop.server.name);
+                    let leg = self.leg(hop).await?;
+                    hop.pages(leg.as_deref(), kind, self.call.era, meta).await
+                }
+                (pages, _) => pages,
+            }
+        };
+        let deadline = LIST.min(hop.server.deadline);
+        tokio::time::timeout(deadline, reading).await.map_err(|_| UpstreamFault::Timeout(deadline))?
     }
 
     /// How this call reaches a server: through the session's leg, or a process of the principal's.
     pub(crate) async fn leg(&self, hop: &Hop<'_>) -> Result<Option<Arc<Leg>>, UpstreamFault> {
         match &self.many.session {
-            Some(session) => match session.leg(hop.server) {
+            Some(session) => match hop.leg_of(session) {
                 Some(leg) => Ok(Some(leg)),
                 None => open_leg(hop, session).await.map(Some),
             },

@@ -69,7 +69,7 @@ async fn follow_once(line: &Line, server: &Arc<Server>, session: &Arc<Session>) 
         crate::inject::credentials(&line.state, server).map_err(|fault| UpstreamFault::Down(fault.to_string()))?;
     let limits = line.snapshot.answer_limits();
     let hop = Hop { state: &line.state, server, injected: &injected, limits };
-    let leg: Arc<Leg> = match session.leg(server) {
+    let leg: Arc<Leg> = match hop.leg_of(session) {
         Some(leg) => leg,
         None => forward::open_leg(&hop, session).await?,
     };

@@ -3,19 +3,23 @@
 use super::{
     Arrival, Source, UpstreamFault,
     http::{self, Outbound},
-    pipe::Pipe,
+    pipe::{Asker, Pipe},
 };
 use crate::{
     call::header,
     inject::Injected,
     server::{Server, Transport},
-    session::{Leg, Way},
+    session::{Leg, Session, Way},
     state::State,
 };
-use ::http::{HeaderValue, Method};
+use ::http::{HeaderValue, Method, StatusCode};
 use bytes::Bytes;
 use mcp::{Body, Era, Kind, Limits, Message, Revision};
-use std::sync::Arc;
+use std::{
+    hash::{DefaultHasher, Hash, Hasher},
+    sync::Arc,
+    time::Duration,
+};
 
 /// One server, as one call reaches it.
 pub(crate) struct Hop<'a> {
@@ -46,7 +50,8 @@ impl Hop<'_> {
         message: &Message,
     ) -> Result<(Arrival, ::http::HeaderMap), UpstreamFault> {
         if let Some(Leg { way: Way::Pipe(pipe), .. }) = leg {
-            return Ok((over_pipe(pipe, message).await?, ::http::HeaderMap::new()));
+            // `ask` has the deadline.
+            return Ok((over_pipe(pipe, message, None, Wait::Long).await?, ::http::HeaderMap::new()));
         }
         let mut headers = http::own();
         if let Some(leg) = leg {
@@ -63,6 +68,10 @@ impl Hop<'_> {
     /// The response in what arrived.
     async fn response(&self, leg: Option<&Leg>, arrival: Arrival) -> Result<Message, UpstreamFault> {
         match arrival {
+            // SPEC: 404 to a request that names a session says that the session is gone.
+            Arrival::Bare { status, .. } | Arrival::Whole { status, .. } if is_lost(leg, status) => {
+                Err(UpstreamFault::Lost)
+            }
             Arrival::Bare { status, .. } => Err(UpstreamFault::Protocol(format!("HTTP {status} without a message"))),
             Arrival::Whole { body, .. } => one(body, &self.limits),
             Arrival::Stream { mut source, .. } => {
@@ -135,7 +144,30 @@ impl Hop<'_> {
             return Err(UpstreamFault::Protocol("the server is no process".to_owned()));
         };
         let secrets = self.injected.env.iter().map(|(name, secret)| (name.clone(), secret.clone())).collect();
-        Pipe::start(&self.server.name, program, secrets, &self.state.children, self.limits)
+        Pipe::start(&self.server.name, program, secrets, self.dressed(), &self.state.children, self.limits)
+    }
+
+    /// Whether a process runs and has the credentials that it would be started with now.
+    pub(crate) fn fits(&self, pipe: &Pipe) -> bool {
+        pipe.is_alive() && pipe.dressed() == self.dressed()
+    }
+
+    /// Tells sets of credentials for processes apart. Stays in memory.
+    fn dressed(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        for (name, secret) in &self.injected.env {
+            (name, secret.expose()).hash(&mut hasher);
+        }
+        hasher.finish()
+    }
+
+    /// The session's leg to this server, unless it leads to yesterday's target or credential.
+    pub(crate) fn leg_of(&self, session: &Session) -> Option<Arc<Leg>> {
+        let leg = session.leg(self.server)?;
+        match &leg.way {
+            Way::Pipe(pipe) if !self.fits(pipe) => None,
+            Way::Pipe(_) | Way::Http(_) => Some(leg),
+        }
     }
 
     /// Ends a legacy session.
@@ -235,22 +267,49 @@ pub(crate) fn address(leg: &Leg, headers: &mut ::http::HeaderMap) {
     }
 }
 
+/// Whether the server has forgotten the session of this leg.
+pub(crate) fn is_lost(leg: Option<&Leg>, status: StatusCode) -> bool {
+    status == StatusCode::NOT_FOUND && matches!(leg, Some(Leg { way: Way::Http(Some(_)), .. }))
+}
+
+/// How long a process may take to begin its answer.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Wait {
+    /// As long as the caller of this function waits.
+    Long,
+    /// So long; then the request fails.
+    Fail(Duration),
+    /// So long; then an answer of unknown length begins, which can be kept alive.
+    Stream(Duration),
+}
+
 /// One message over a pipe: a request gives its first reply, whole if that is the response.
-pub(crate) async fn over_pipe(pipe: &Arc<Pipe>, message: &Message) -> Result<Arrival, UpstreamFault> {
+pub(crate) async fn over_pipe(
+    pipe: &Arc<Pipe>,
+    message: &Message,
+    asker: Asker,
+    wait: Wait,
+) -> Result<Arrival, UpstreamFault> {
     let headers = ::http::HeaderMap::new();
-    match message.kind() {
-        Kind::Notification | Kind::Response => {
-            pipe.tell(message).await?;
-            Ok(Arrival::Bare { status: ::http::StatusCode::ACCEPTED, headers })
-        }
-        Kind::Request => {
-            let mut replies = pipe.request(message).await?;
-            match replies.first().await {
-                None => Err(UpstreamFault::Cut("the process ended".to_owned())),
-                Some((body, true)) => Ok(Arrival::Whole { status: ::http::StatusCode::OK, headers, body }),
-                Some((_, false)) => Ok(Arrival::Stream { headers, source: Source::Pipe(replies) }),
-            }
-        }
+    if message.kind() != Kind::Request {
+        pipe.tell(message, asker).await?;
+        return Ok(Arrival::Bare { status: StatusCode::ACCEPTED, headers });
+    }
+    let mut replies = pipe.request(message, asker).await?;
+    let first = match wait {
+        Wait::Long => replies.first().await,
+        Wait::Fail(deadline) => tokio::time::timeout(deadline, replies.first())
+            .await
+            .map_err(|_| UpstreamFault::Timeout(deadline))?,
+        Wait::Stream(patience) => match tokio::time::timeout(patience, replies.first()).await {
+            Ok(first) => first,
+            Err(_) => return Ok(Arrival::Stream { headers, source: Source::Pipe(replies) }),
+        },
+    };
+    match first {
+        None => Err(UpstreamFault::Cut("the process ended".to_owned())),
+        Some((body, true)) => Ok(Arrival::Whole { status: StatusCode::OK, headers, body }),
+        Some((_, false)) => Ok(Arrival::Stream { headers, source: Source::Pipe(replies) }),
     }
 }
 

@@ -17,8 +17,8 @@ use std::{
     },
     time::Duration,
 };
-use tokio::sync::mpsc;
-use vocab::{Secret, ServerName};
+use tokio::{sync::mpsc, time::Instant};
+use vocab::{Digest, Secret, ServerName};
 
 /// Messages that may wait for a client, per request.
 const BACKLOG: usize = 256;
@@ -44,17 +44,38 @@ pub struct Program {
 pub struct Pipe {
     server: ServerName,
     child: Child,
+    /// Several sessions share it.
+    shared: bool,
+    /// Which credentials it was started with.
+    dressed: u64,
     next: AtomicU64,
     waiting: Mutex<BTreeMap<u64, Waiting>>,
-    unasked: Mutex<Unasked>,
+    listeners: Mutex<Vec<Arc<Listener>>>,
+    used: Mutex<Instant>,
     alive: AtomicBool,
 }
 
-/// Takes what the server says unasked; `false` if nobody is there to hear it.
-type Unasked = Option<Arc<dyn Fn(Bytes) -> bool + Send + Sync>>;
+/// Takes what the server says unasked.
+type Listener = dyn Fn(Bytes) -> Heard + Send + Sync;
+
+/// What became of something said unasked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Heard {
+    /// Somebody listens.
+    Taken,
+    /// Nobody listens now.
+    Missed,
+    /// Nobody will ever listen.
+    Gone,
+}
+
+/// Whose message it is: the digest of a session's handle, or nobody's in particular.
+pub type Asker = Option<Digest>;
 
 /// A request that waits for its answer.
 struct Waiting {
+    /// Whose it is.
+    asker: Asker,
     /// The id as the client wrote it.
     id: Box<str>,
     /// The progress token as the client wrote it.
@@ -71,9 +92,9 @@ struct Said {
 
 impl Waiting {
     /// Hands over a message. A client that is gone has dropped its end, and one that reads too slowly loses what it
-    /// did not read rather than holding up everybody else on the pipe.
+    /// did not read rather than holding up everybody else on the pipe. For the response there is always room.
     fn say(&self, text: Bytes, last: bool) -> bool {
-        self.messages.try_send(Said { text, last }).is_ok()
+        (last || self.messages.capacity() > 1) && self.messages.try_send(Said { text, last }).is_ok()
     }
 }
 
@@ -83,6 +104,7 @@ impl Pipe {
         server: &ServerName,
         program: &Program,
         secrets: Vec<(String, Secret<String>)>,
+        dressed: u64,
         room: &Room,
         limits: Limits,
     ) -> Result<Arc<Self>, UpstreamFault> {
@@ -92,9 +114,12 @@ impl Pipe {
         let pipe = Arc::new(Self {
             server: server.clone(),
             child,
+            shared: program.shared,
+            dressed,
             next: AtomicU64::new(1),
             waiting: Mutex::default(),
-            unasked: Mutex::default(),
+            listeners: Mutex::default(),
+            used: Mutex::new(Instant::now()),
             alive: AtomicBool::new(true),
         });
         tokio::spawn(read(Arc::downgrade(&pipe), lines, limits, server.clone()));
@@ -111,13 +136,24 @@ impl Pipe {
         self.alive.load(Ordering::Acquire)
     }
 
-    /// Sets who hears what the server says unasked.
-    pub fn hear(&self, listener: impl Fn(Bytes) -> bool + Send + Sync + 'static) {
-        *lock(&self.unasked) = Some(Arc::new(listener));
+    /// Which credentials it was started with.
+    pub const fn dressed(&self) -> u64 {
+        self.dressed
+    }
+
+    /// Whether nobody has asked it anything for longer than `after`.
+    pub fn is_idle(&self, after: Duration) -> bool {
+        lock(&self.waiting).is_empty() && lock(&self.used).elapsed() > after
+    }
+
+    /// Adds somebody who hears what the server says unasked.
+    pub fn hear(&self, listener: impl Fn(Bytes) -> Heard + Send + Sync + 'static) {
+        lock(&self.listeners).push(Arc::new(listener));
     }
 
     /// Sends a request. What comes back carries the client's id and token again.
-    pub async fn request(self: &Arc<Self>, message: &Message) -> Result<Replies, UpstreamFault> {
+    pub async fn request(self: &Arc<Self>, message: &Message, asker: Asker) -> Result<Replies, UpstreamFault> {
+        *lock(&self.used) = Instant::now();
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let ours = number.to_string();
         let mut edits = Vec::with_capacity(2);
@@ -131,7 +167,7 @@ impl Pipe {
         });
         let line = mcp::splice(message.bytes(), &mut edits);
         let (sender, messages) = mpsc::channel(BACKLOG);
-        let waiting = Waiting { id: Box::from(message.id().unwrap_or_default()), token, messages: sender };
+        let waiting = Waiting { asker, id: Box::from(message.id().unwrap_or_default()), token, messages: sender };
         lock(&self.waiting).insert(number, waiting);
         let replies = Replies { pipe: Arc::clone(self), number, messages, first: None, over: false };
         self.write(line).await?;
@@ -139,14 +175,15 @@ impl Pipe {
     }
 
     /// Sends a notification or a response.
-    pub async fn tell(&self, message: &Message) -> Result<(), UpstreamFault> {
+    pub async fn tell(&self, message: &Message, asker: Asker) -> Result<(), UpstreamFault> {
         // A cancellation names the request by the client's id; on the pipe it has ours.
+        // SECURITY: on a shared process others have requests with the same id.
         if message.method() == "notifications/cancelled"
             && let Some(named) = message.param(&["requestId"])
         {
             let key = mcp::id_key(&String::from_utf8_lossy(named.raw));
-            let number =
-                lock(&self.waiting).iter().find(|(_, waiting)| mcp::id_key(&waiting.id) == key).map(|(n, _)| *n);
+            let meant = |waiting: &Waiting| waiting.asker == asker && mcp::id_key(&waiting.id) == key;
+            let number = lock(&self.waiting).iter().find(|(_, waiting)| meant(waiting)).map(|(number, _)| *number);
             let Some(number) = number else { return Ok(()) };
             let line = mcp::splice(message.bytes(), &mut [(named.span.clone(), number.to_string().into_bytes())]);
             return self.write(line).await;
@@ -223,20 +260,40 @@ impl Pipe {
                 .say(mcp::splice(message.bytes(), &mut [(stream.span.clone(), waiting.id.as_bytes().to_vec())]), false);
             return None;
         }
-        let belongs_to_a_request = message.kind() == Kind::Request || message.method() == "notifications/message";
-        if belongs_to_a_request {
-            let table = lock(&self.waiting);
-            if let Some((_, waiting)) = table.last_key_value()
-                && waiting.say(message.bytes().clone(), false)
-            {
-                return None;
+        let for_one = message.kind() == Kind::Request || message.method() == "notifications/message";
+        if for_one { self.deliver_to_one(message) } else { self.deliver_to_all(message) }
+    }
+
+    /// What concerns one client: the newest request under way is the likeliest cause.
+    fn deliver_to_one<'m>(&self, message: &'m Message) -> Option<&'m Message> {
+        let table = lock(&self.waiting);
+        // SECURITY: where several share the process nobody can tell whom it concerns, so none of them hears it.
+        if self.shared && table.len() > 1 {
+            return Some(message);
+        }
+        if let Some((_, waiting)) = table.last_key_value()
+            && waiting.say(message.bytes().clone(), false)
+        {
+            return None;
+        }
+        drop(table);
+        if self.shared && lock(&self.listeners).len() > 1 {
+            return Some(message);
+        }
+        self.deliver_to_all(message)
+    }
+
+    fn deliver_to_all<'m>(&self, message: &'m Message) -> Option<&'m Message> {
+        let mut taken = false;
+        lock(&self.listeners).retain(|listener| match listener(message.bytes().clone()) {
+            Heard::Taken => {
+                taken = true;
+                true
             }
-        }
-        let listener = lock(&self.unasked).clone();
-        match listener {
-            Some(listener) if listener(message.bytes().clone()) => None,
-            _ => Some(message),
-        }
+            Heard::Missed => true,
+            Heard::Gone => false,
+        });
+        if taken { None } else { Some(message) }
     }
 }
 
