@@ -3,7 +3,6 @@
 //! What is stopped here has already happened: it is *withheld*, never *refused*.
 
 use crate::{
-    call::Operation,
     catalog,
     flow::Flow,
     forward::{Answer, Exchange},
@@ -98,14 +97,40 @@ impl Line {
                 Ok(Released::Stream { headers, flow: Box::new(Flow::new(source, exchange)) })
             }
             Arrival::Whole { status, headers, body } => {
-                let message = self.read(body)?;
-                if !answers(&exchange, &message) {
+                let message = match self.read(body.clone()) {
+                    Ok(message) => message,
+                    Err(_) if !status.is_success() => return self.release_error(status, headers, &body, exchange),
+                    Err(stop) => return Err(stop),
+                };
+                // An error of HTTP need not name the request: servers that doubt session or headers have not read it.
+                if status.is_success() && !answers(&exchange, &message) {
                     return Err(Stop::withheld("answer-id", error::INTERNAL, "the server answered another request"));
                 }
                 let (body, said) = self.release_message(&message, &exchange, &mut Carry::default())?;
                 Ok(Released::Whole { status, headers, body, said, exchange })
             }
         }
+    }
+
+    /// Releases what comes with an HTTP error and is JSON, but no message: its status means something to the client.
+    fn release_error(
+        &self,
+        status: StatusCode,
+        headers: HeaderMap,
+        body: &Bytes,
+        exchange: Box<Exchange>,
+    ) -> Result<Released, Stop> {
+        if mcp::value(body).is_err() {
+            return Ok(Released::Bare { status, headers: HeaderMap::new(), exchange });
+        }
+        let screening = self.snapshot.guards.release(body, &mut Carry::default());
+        let body = match screening.verdict {
+            Verdict::Clean => body.clone(),
+            Verdict::Masked(masked) => masked.into(),
+            Verdict::Refused => return Ok(Released::Bare { status, headers: HeaderMap::new(), exchange }),
+        };
+        let said = Said { findings: screening.findings, failed: true, code: None, text: body.clone() };
+        Ok(Released::Whole { status, headers, body, said, exchange })
     }
 
     fn read(&self, body: Bytes) -> Result<Message, Stop> {
@@ -154,23 +179,44 @@ impl Line {
 
     /// Takes out of a list what the caller may not see. Everything else keeps its bytes.
     fn narrow(&self, message: &Message, exchange: &Exchange) -> Result<Option<Message>, Stop> {
-        let (Target::One(one), Operation::Message(request)) = (&exchange.target, &exchange.call.operation) else {
-            return Ok(None);
-        };
-        let Some(kind) = mcp::method::list_kind(request.method()) else { return Ok(None) };
+        let Target::One(one) = &exchange.target else { return Ok(None) };
         if message.kind() != Kind::Response || message.result().is_none() {
             return Ok(None);
         }
-        let mut hidden = 0_usize;
-        let mut total = 0_usize;
+        match exchange.call.message() {
+            Some(request) => match mcp::method::list_kind(request.method()) {
+                Some(kind) => self.narrow_kind(message, exchange, one, kind),
+                None => Ok(None),
+            },
+            // SECURITY: a resumed stream gives answers again, and nobody knows to what: whatever looks like a list is one.
+            None => {
+                let mut narrowed: Option<Message> = None;
+                for kind in ListKind::ALL {
+                    let message = narrowed.as_ref().unwrap_or(message);
+                    if mcp::list::entries(message, kind).is_ok() {
+                        narrowed = self.narrow_kind(message, exchange, one, kind)?.or(narrowed);
+                    }
+                }
+                Ok(narrowed)
+            }
+        }
+    }
+
+    fn narrow_kind(
+        &self,
+        message: &Message,
+        exchange: &Exchange,
+        one: &One,
+        kind: ListKind,
+    ) -> Result<Option<Message>, Stop> {
+        let mut hidden = false;
         let narrowed = mcp::list::narrow(message, kind, |entry| {
-            total += 1;
             let visible = self.sees(exchange, one, kind, &entry.name);
-            hidden += usize::from(!visible);
+            hidden |= !visible;
             visible
         })
         .map_err(|fault| not_mcp(&fault.to_string()))?;
-        if hidden == 0 {
+        if !hidden {
             return Ok(None);
         }
         // SPEC: what depends on the caller must not be shared by caches (2026-07-28, "Caching").
@@ -199,10 +245,10 @@ pub(crate) fn answers(exchange: &Exchange, message: &Message) -> bool {
         return false;
     }
     match (exchange.call.message().and_then(Message::id), message.id()) {
+        // An error about a message that could not be read has no id, or `null` (JSON-RPC 2.0 §5).
+        (_, None | Some("null")) => message.error().is_some(),
         (Some(asked), Some(answered)) => asked == answered || mcp::id_key(asked) == mcp::id_key(answered),
-        // An error about a message that could not be read has no id.
-        (_, None) => message.error().is_some(),
-        (None, Some(id)) => id == "null",
+        (None, Some(_)) => false,
     }
 }
 
