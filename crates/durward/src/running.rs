@@ -4,6 +4,7 @@ use crate::{
     assemble,
     config::{self, Loaded, Report, Settings},
     directory::Directory,
+    telemetry::Telemetry,
 };
 use anyhow::{Context, Result};
 use egress::Egress;
@@ -25,12 +26,18 @@ use std::{
 /// How long calls in flight may take to end when the gateway stops.
 const DRAIN: Duration = Duration::from_secs(20);
 
+/// How long servers may take to hear that sessions are over.
+const FAREWELL: Duration = Duration::from_secs(2);
+/// How often it is looked for what is over.
+const SWEEP: Duration = Duration::from_secs(30);
+
 /// A running gateway.
 pub(crate) struct Running {
     pub(crate) state: Arc<State>,
     pub(crate) directory: Arc<Directory>,
     pub(crate) address: SocketAddr,
     pub(crate) observer: Arc<Observer>,
+    telemetry: Mutex<Option<Telemetry>>,
     jwks: Arc<JwksCache>,
     rim: Rim,
     file: Option<PathBuf>,
@@ -59,10 +66,12 @@ impl Running {
         }));
         state.journal.system("started", Some(format!("version {}", env!("CARGO_PKG_VERSION"))));
         let observer = Observer::start(Arc::clone(&state));
+        let telemetry = Mutex::new(export(&settings, &observer, &state)?);
         let rim = Rim::start(&state, &assemble::listening(&settings))?;
         let address = rim.address();
         tokio::spawn(look_around(Arc::clone(&state)));
-        Ok(Self { state, directory, address, observer, jwks, rim, file, settings: Mutex::new(settings) })
+        tokio::spawn(sweep(Arc::clone(&state)));
+        Ok(Self { state, directory, address, observer, telemetry, jwks, rim, file, settings: Mutex::new(settings) })
     }
 
     /// The settings in force.
@@ -90,6 +99,11 @@ impl Running {
         if snapshot.policies.version() != current.policies.version() {
             changes.push(format!("policies: {} → {}", current.policies.version(), snapshot.policies.version()));
         }
+        if before.telemetry != settings.telemetry {
+            let telemetry = export(&settings, &self.observer, &self.state).map_err(Reload::Other)?;
+            // The one it replaces sends what it has and ends.
+            *self.telemetry.lock().unwrap_or_else(PoisonError::into_inner) = telemetry;
+        }
         self.state.swap(snapshot);
         *self.settings.lock().unwrap_or_else(PoisonError::into_inner) = settings;
         self.state.journal.system("reloaded", Some(changes.join("\n")));
@@ -114,26 +128,46 @@ impl Running {
     /// Stops: takes nothing new, lets calls in flight end, stops processes, closes the log.
     pub(crate) async fn stop(self) -> Result<()> {
         self.state.stopping.send_replace(true);
-        let drained = tokio::time::timeout(DRAIN, async {
-            while self.state.under_way.load(Ordering::Acquire) > 0 {
-                let _ = tokio::time::timeout(Duration::from_millis(100), self.state.ended.notified()).await;
-            }
-        });
-        if drained.await.is_err() {
+        if !self.drained(DRAIN).await {
             let left = self.state.under_way.load(Ordering::Acquire);
             tracing::warn!(left, "calls were still under way when the time to end was over");
         }
+        self.state.end_sessions(|_| true);
+        // Servers that do not answer let their sessions expire.
+        self.drained(FAREWELL).await;
+        self.state.children.close().await;
         self.state.cut.store(true, Ordering::Release);
-        for session in self.state.sessions.every(|_| true) {
-            self.state.sessions.close(&session);
-        }
         let rim = self.rim;
         tokio::task::spawn_blocking(move || rim.join()).await?;
-        self.state.children.close().await;
         self.observer.stop().await;
+        let telemetry = self.telemetry.into_inner().unwrap_or_else(PoisonError::into_inner);
+        if let Some(telemetry) = telemetry {
+            telemetry.finish().await;
+        }
         self.state.journal.system("stopped", None);
         self.state.journal.log().flush().await.context("the log could not be written to the end")?;
         Ok(())
+    }
+}
+
+/// Starts or ends the export of spans and metrics, as configured.
+fn export(settings: &Settings, observer: &Arc<Observer>, state: &Arc<State>) -> Result<Option<Telemetry>> {
+    let Some(otlp) = &settings.telemetry.otlp else {
+        observer.export(None);
+        return Ok(None);
+    };
+    Telemetry::start(otlp, observer, state).map(Some)
+}
+
+impl Running {
+    /// Waits until nothing is under way, or for so long.
+    async fn drained(&self, time: Duration) -> bool {
+        let waiting = async {
+            while self.state.under_way.load(Ordering::Acquire) > 0 {
+                let _ = tokio::time::timeout(Duration::from_millis(100), self.state.ended.notified()).await;
+            }
+        };
+        tokio::time::timeout(time, waiting).await.is_ok()
     }
 }
 
@@ -151,6 +185,15 @@ async fn look_around(state: Arc<State>) {
     for server in line.servers() {
         let (state, server) = (Arc::clone(&state), Arc::clone(server));
         tokio::spawn(async move { state.line().look(&server).await });
+    }
+}
+
+/// Ends what is over: idle sessions and processes, sessions whose key is gone, legs to yesterday's targets.
+async fn sweep(state: Arc<State>) {
+    let mut turns = tokio::time::interval(SWEEP);
+    loop {
+        turns.tick().await;
+        state.sweep();
     }
 }
 

@@ -5,13 +5,15 @@
 
 use crate::{
     ask::{Ask, Verdict},
+    call::Route,
     catalog,
     forward::Exchange,
     pipeline::Line,
     release,
+    rim::UnderWay,
     server::Server,
     state::State,
-    stop::Stop,
+    stop::{Cause, Stop},
     trail::Trail,
     upstream::{self, Source, UpstreamFault},
 };
@@ -21,10 +23,10 @@ use http::StatusCode;
 use mcp::{Era, Kind, Message, sse::Event};
 use std::{sync::Arc, time::Duration};
 use tokio::{sync::mpsc, time::Instant};
-use vocab::ServerName;
+use vocab::{Action, ServerName};
 
-/// Events that wait for a client.
-const BACKLOG: usize = 64;
+/// Events that wait for a client. Few: each may be as large as an answer.
+const BACKLOG: usize = 16;
 /// How long a stream may be silent before a comment keeps it alive.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// How often the right to listen is looked at again.
@@ -37,6 +39,8 @@ pub struct Flow {
     source: Source,
     exchange: Box<Exchange>,
     carry: Carry,
+    /// The client was given a place from which it can go on elsewhere.
+    resumable: bool,
 }
 
 /// Why a flow ended.
@@ -51,7 +55,7 @@ enum End {
 
 impl Flow {
     pub(crate) fn new(source: Source, exchange: Box<Exchange>) -> Self {
-        Self { source, exchange, carry: Carry::default() }
+        Self { source, exchange, carry: Carry::default(), resumable: false }
     }
 
     pub(crate) const fn exchange(&self) -> &Exchange {
@@ -61,7 +65,12 @@ impl Flow {
     /// Lets the stream run on a task of its own. The trail closes when it ends.
     pub(crate) fn start(self, state: Arc<State>, trail: Trail) -> mpsc::Receiver<Bytes> {
         let (sender, receiver) = mpsc::channel(BACKLOG);
-        tokio::spawn(self.run(state, trail, sender));
+        // A stop of the gateway waits for answers, not for those who listen.
+        let under_way = if self.listens() { None } else { Some(UnderWay::begin(&state)) };
+        tokio::spawn(async move {
+            self.run(state, trail, sender).await;
+            drop(under_way);
+        });
         receiver
     }
 
@@ -86,6 +95,7 @@ impl Flow {
         let mut recheck = tokio::time::interval(RECHECK);
         recheck.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut ended = self.exchange.target.session().map(|session| session.end());
+        let mut stopping = Some(state.stopping.subscribe());
         let idle = state.line().snapshot.settings.bounds.stream_idle;
         let listens = self.listens();
         let (mut heard, mut spoken) = (Instant::now(), Instant::now());
@@ -103,7 +113,7 @@ impl Flow {
                                 return End::Stopped(Box::new(stop));
                             }
                             if ended.as_ref().is_some_and(|ended| *ended.borrow()) {
-                                return End::Complete;
+                                return left(listens);
                             }
                             match self.pass(state, trail, from, event).await {
                                 Ok(None) => {}
@@ -111,7 +121,7 @@ impl Flow {
                                     let sent = tokio::time::timeout(STALLED, client.send(bytes));
                                     if !gone && !matches!(sent.await, Ok(Ok(()))) {
                                         if modern || listens {
-                                            return End::Cancelled;
+                                            return left(listens);
                                         }
                                         gone = true;
                                     }
@@ -124,7 +134,7 @@ impl Flow {
                 }
                 () = client.closed(), if !gone => {
                     if modern || listens {
-                        return End::Cancelled;
+                        return left(listens);
                     }
                     gone = true;
                 }
@@ -140,7 +150,8 @@ impl Flow {
                         let _ = client.try_send(Bytes::from_static(b": keep-alive\n\n"));
                     }
                 }
-                true = over(&mut ended) => return End::Complete,
+                true = over(&mut ended) => return left(listens),
+                true = over(&mut stopping), if listens => return End::Complete,
             }
         }
     }
@@ -152,7 +163,8 @@ impl Flow {
 
     fn complete(&self, listens: bool) -> End {
         let answered = self.exchange.answered;
-        if listens || answered || !self.exchange.call.wants_answer() {
+        // SPEC: a server may close a stream it gave an id for; the client asks for the rest with `Last-Event-ID`.
+        if listens || answered || self.resumable || !self.exchange.call.wants_answer() {
             End::Complete
         } else {
             self.broken(&UpstreamFault::Cut("the stream ended without a response".to_owned()))
@@ -174,6 +186,7 @@ impl Flow {
         from: Option<ServerName>,
         event: Event,
     ) -> Result<Option<Bytes>, Stop> {
+        self.resumable |= event.id.is_some() && self.exchange.call.era == Era::Legacy;
         let Some(data) = event.message() else { return Ok(Some(event.raw)) };
         let line = state.line();
         let message =
@@ -186,6 +199,9 @@ impl Flow {
             Kind::Response | Kind::Notification => {
                 if let Some(server) = self.server(&line, from.as_ref()) {
                     catalog::notice(&line, server, &message);
+                    if !self.concerns(&line, server, &message) {
+                        return Ok(None);
+                    }
                 }
                 let (text, said) = line.release_message(&message, &self.exchange, &mut self.carry)?;
                 said.note(trail.facts_mut());
@@ -193,9 +209,38 @@ impl Flow {
                     self.exchange.answered = true;
                     trail.committed(&said.text);
                 }
+                let text = self.renamed(from.as_ref(), &message, text)?;
                 Ok(Some(rewritten(event, &message, text)))
             }
         }
+    }
+
+    /// Whether the caller may hear of it: news of a resource that it cannot see are none of its business.
+    fn concerns(&self, line: &Line, server: &Server, message: &Message) -> bool {
+        if message.method() != "notifications/resources/updated" {
+            return true;
+        }
+        let uri = message.param(&["uri"]).and_then(|uri| uri.text().map(std::borrow::Cow::into_owned));
+        let subject = &self.exchange.caller.subject;
+        uri.is_some_and(|uri| line.snapshot.policies.visible(subject, Action::ResourceRead, &server.resource(&uri)))
+    }
+
+    /// A server that takes back a question names it by its own id; in the aggregate the client knows another.
+    fn renamed(&self, from: Option<&ServerName>, message: &Message, text: Bytes) -> Result<Bytes, Stop> {
+        if self.exchange.call.route != Route::All || message.method() != "notifications/cancelled" {
+            return Ok(text);
+        }
+        let server = from.or_else(|| self.exchange.target.one().map(|one| &one.server.name));
+        let session = self.exchange.target.session();
+        let again = upstream::exchange::one(text, &mcp::Limits::default()).map_err(|fault| self.stop(&fault))?;
+        let shown = again.param(&["requestId"]).zip(server.zip(session)).and_then(|(id, (server, session))| {
+            let shown = session.shown_question(server, &String::from_utf8_lossy(id.raw))?;
+            Some((id.span, shown.into_bytes()))
+        });
+        Ok(match shown {
+            Some(edit) => mcp::splice(again.bytes(), &mut [edit]),
+            None => again.bytes().clone(),
+        })
     }
 
     /// A GET stream may replay responses of earlier requests (resumption).
@@ -242,7 +287,7 @@ impl Flow {
     /// The error that ends a stream, as an event.
     fn last_word(&self, stop: &Stop, trail: &Trail) -> Bytes {
         let id = self.exchange.call.message().and_then(Message::id);
-        if id.is_none() || self.exchange.answered {
+        if id.is_none() || self.exchange.answered || (self.resumable && stop.cause == Cause::Failed) {
             return Bytes::from_static(b": the stream ends\n\n");
         }
         let mut data = stop.data.clone();
@@ -257,7 +302,12 @@ fn rewritten(event: Event, message: &Message, text: Bytes) -> Bytes {
     if text == *message.bytes() { event.raw } else { mcp::sse::replace_data(&event, &text) }
 }
 
-/// Waits for the end of the session.
+/// The client let go: of a stream that is its normal end, of an answer it is not.
+const fn left(listens: bool) -> End {
+    if listens { End::Complete } else { End::Cancelled }
+}
+
+/// Waits for the end of the session, or of the gateway.
 async fn over(ended: &mut Option<tokio::sync::watch::Receiver<bool>>) -> bool {
     match ended {
         Some(ended) => ended.wait_for(|ended| *ended).await.is_ok(),

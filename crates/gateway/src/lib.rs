@@ -34,6 +34,7 @@ mod settle;
 pub mod snapshot;
 pub mod state;
 pub mod stop;
+mod sweep;
 pub mod trace;
 pub mod trail;
 mod upstream;

@@ -4,3 +4,4 @@ mod accept;
 mod receive;
 
 pub use accept::{Rim, RimFault};
+pub(crate) use receive::UnderWay;

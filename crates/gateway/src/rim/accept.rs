@@ -52,13 +52,13 @@ pub enum RimFault {
 impl Rim {
     /// Binds one socket per worker and starts them.
     pub fn start(state: &Arc<State>, listening: &Listening) -> Result<Self, RimFault> {
-        let bind = |address| bind(address).map_err(|cause| RimFault::Bind { address, cause });
-        let first = bind(listening.address)?;
+        let bind = |address, place| bind(address, place).map_err(|cause| RimFault::Bind { address, cause });
+        let first = bind(listening.address, Place::Ours)?;
         // Port 0 took a free port; the other workers share it.
         let address = first.local_addr().map_err(|cause| RimFault::Bind { address: listening.address, cause })?;
         let mut sockets = vec![first];
         for _ in 1..listening.workers {
-            sockets.push(bind(address)?);
+            sockets.push(bind(address, Place::Shared)?);
         }
         let open = Arc::new(AtomicUsize::new(0));
         let mut workers = Vec::with_capacity(sockets.len());
@@ -92,12 +92,24 @@ impl Rim {
     }
 }
 
-fn bind(address: SocketAddr) -> io::Result<StdListener> {
+/// How an address is taken.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// Nobody else may have it.
+    Ours,
+    /// Beside our own first socket.
+    Shared,
+}
+
+fn bind(address: SocketAddr, place: Place) -> io::Result<StdListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
-    socket.set_reuse_port(true)?;
     socket.set_nonblocking(true)?;
+    // A socket that may share its port would also share it with another gateway, which would get half of the calls:
+    // the first one takes the port alone, and opens it to the other workers afterwards.
+    socket.set_reuse_port(place == Place::Shared)?;
     socket.bind(&address.into())?;
+    socket.set_reuse_port(true)?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
 }
@@ -132,8 +144,8 @@ async fn accept(state: Arc<State>, socket: StdListener, open: Arc<AtomicUsize>, 
         }
     }
     drop(listener);
-    // Calls under way end by themselves or at the deadline of the drain.
-    while state.under_way.load(Ordering::Acquire) > 0 && !state.cut.load(Ordering::Acquire) {
+    // Calls under way end by themselves or at the deadline of the drain; processes end on the runtime they began on.
+    while !state.cut.load(Ordering::Acquire) {
         let _ = tokio::time::timeout(EXHAUSTED, state.ended.notified()).await;
     }
 }
@@ -176,4 +188,19 @@ async fn connection(state: Arc<State>, stream: TcpStream, peer: SocketAddr) {
 async fn stopped(stopping: &mut tokio::sync::watch::Receiver<bool>) {
     // A sender that is gone has stopped too.
     let _ = stopping.wait_for(|stopping| *stopping).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Place, bind};
+    use std::io::ErrorKind;
+
+    #[test]
+    fn workers_share_a_port_that_no_other_gateway_can_take() {
+        let first = bind("127.0.0.1:0".parse().unwrap(), Place::Ours).unwrap();
+        let address = first.local_addr().unwrap();
+        let second = bind(address, Place::Shared).unwrap();
+        assert_eq!(second.local_addr().unwrap(), address);
+        assert_eq!(bind(address, Place::Ours).unwrap_err().kind(), ErrorKind::AddrInUse);
+    }
 }

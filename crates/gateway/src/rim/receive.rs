@@ -34,10 +34,10 @@ const BODY: Duration = Duration::from_secs(30);
 const BACKLOG: usize = 64;
 
 /// Counts a call under way, so that a stop can wait for it.
-struct UnderWay(Arc<State>);
+pub(crate) struct UnderWay(Arc<State>);
 
 impl UnderWay {
-    fn begin(state: &Arc<State>) -> Self {
+    pub(crate) fn begin(state: &Arc<State>) -> Self {
         state.under_way.fetch_add(1, Ordering::AcqRel);
         Self(Arc::clone(state))
     }
@@ -210,7 +210,8 @@ async fn batch(
         reply.headers_mut().insert(header::ACCEL_BUFFERING.clone(), HeaderValue::from_static("no"));
         reply
     } else {
-        work.await;
+        // The client may leave; the messages arrive all the same.
+        let _ = tokio::spawn(work).await;
         let mut reply = Response::new(ReplyBody::empty());
         *reply.status_mut() = StatusCode::ACCEPTED;
         reply

@@ -170,15 +170,15 @@ async fn collect(mut body: egress::Body, limit: usize, deadline: Duration) -> Re
 /// The events of an HTTP body, as they arrive.
 pub(crate) struct Events {
     body: egress::Body,
-    decoder: Decoder,
+    /// None once the body has ended.
+    decoder: Option<Decoder>,
     ready: VecDeque<Event>,
     limit: usize,
-    ended: bool,
 }
 
 impl Events {
     fn new(body: egress::Body, limit: usize) -> Self {
-        Self { body, decoder: Decoder::new(limit), ready: VecDeque::new(), limit, ended: false }
+        Self { body, decoder: Some(Decoder::new(limit)), ready: VecDeque::new(), limit }
     }
 
     /// The next event.
@@ -187,21 +187,17 @@ impl Events {
             if let Some(event) = self.ready.pop_front() {
                 return Ok(Some(event));
             }
-            if self.ended {
-                return Ok(None);
-            }
+            let Some(decoder) = &mut self.decoder else { return Ok(None) };
             let mut events = Vec::new();
             match self.body.frame().await {
                 Some(Ok(frame)) => {
                     if let Ok(chunk) = frame.into_data() {
-                        self.decoder.push(chunk, &mut events).map_err(|_| UpstreamFault::TooBig(self.limit))?;
+                        decoder.push(chunk, &mut events).map_err(|_| UpstreamFault::TooBig(self.limit))?;
                     }
                 }
                 Some(Err(cause)) => return Err(UpstreamFault::Cut(cause.to_string())),
-                None => {
-                    self.ended = true;
-                    // What was not ended by a blank line is no event (WHATWG HTML §9.2.6).
-                }
+                // What was not ended by a blank line is no event (WHATWG HTML §9.2.6).
+                None => events.extend(self.decoder.take().and_then(|decoder| decoder.finish().0)),
             }
             self.ready.extend(events);
         }

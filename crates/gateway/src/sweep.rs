@@ -1,0 +1,82 @@
+//! Ends what is over: idle sessions and processes, sessions whose key is gone, legs to yesterday's targets.
+//!
+//! Refuses nothing by itself: a message in time finds its session, one too late finds none.
+
+use crate::{
+    rim::UnderWay,
+    session::{Leg, Session, Way},
+    snapshot::Snapshot,
+    state::State,
+    upstream::exchange::Hop,
+};
+use identity::{AuthFault, CredentialId};
+use std::sync::{Arc, PoisonError};
+use vocab::ServerName;
+
+impl State {
+    /// Looks for what is over, and ends it. To be called every now and then.
+    pub fn sweep(self: &Arc<Self>) {
+        let snapshot = self.snapshot.load_full();
+        let idle = self.sessions.idle(self.clock.ticks(), snapshot.settings.bounds.session_idle);
+        for session in &idle {
+            self.end_session(session);
+        }
+        self.end_sessions(|session| self.is_forfeit(session, &snapshot));
+        let stale = |name: &ServerName, leg: &Leg| {
+            snapshot.servers.get(name).is_none_or(|server| server.fingerprint != leg.fingerprint)
+        };
+        for session in self.sessions.every(|_| true) {
+            // A server that is not configured any more, or elsewhere, is told nothing.
+            drop(session.drop_legs(stale));
+        }
+        let mut pipes = self.pipes.lock().unwrap_or_else(PoisonError::into_inner);
+        pipes.retain(|(name, fingerprint, _), pipe| {
+            let current = snapshot.servers.get(name).is_some_and(|server| server.fingerprint == *fingerprint);
+            current && pipe.is_alive() && !pipe.is_idle(snapshot.settings.bounds.session_idle)
+        });
+    }
+
+    /// Ends every session that `wanted` holds for, here and on the servers, and says how many.
+    pub fn end_sessions(self: &Arc<Self>, wanted: impl Fn(&Session) -> bool) -> usize {
+        let sessions = self.sessions.every(wanted);
+        for session in &sessions {
+            self.end_session(session);
+        }
+        sessions.len()
+    }
+
+    fn end_session(self: &Arc<Self>, session: &Arc<Session>) {
+        let legs = session.legs();
+        if !self.sessions.close(session) {
+            return;
+        }
+        if legs.iter().any(|(_, leg)| matches!(leg.way, Way::Http(Some(_)))) {
+            let under_way = UnderWay::begin(self);
+            tokio::spawn(end_legs(Arc::clone(self), legs, under_way));
+        }
+    }
+
+    /// Whether the credential that opened a session no longer counts. A token that ran out may be renewed.
+    fn is_forfeit(&self, session: &Session, snapshot: &Snapshot) -> bool {
+        let holder = session.holder();
+        match holder.still_valid(&snapshot.identity, self.clock.now()) {
+            Ok(()) => false,
+            Err(AuthFault::Expired) => !matches!(holder.credential_id(), CredentialId::Token(_)),
+            Err(_) => true,
+        }
+    }
+}
+
+/// Tells servers that their sessions are over. Those that cannot be reached let them expire.
+async fn end_legs(state: Arc<State>, legs: Vec<(ServerName, Arc<Leg>)>, _under_way: UnderWay) {
+    let line = state.line();
+    for (name, leg) in legs {
+        let Some(server) = line.snapshot.servers.get(&name).filter(|server| server.fingerprint == leg.fingerprint)
+        else {
+            continue;
+        };
+        let Ok(injected) = crate::inject::credentials(&state, server) else { continue };
+        let limits = line.snapshot.answer_limits();
+        Hop { state: &state, server, injected: &injected, limits }.end(&leg).await;
+    }
+}
