@@ -109,12 +109,19 @@ pub(crate) enum Output {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Play a short tour through a real gateway with demo servers, then stay up.
-    #[command(after_help = "Ends with 0 only if every step of the tour did what it says.")]
+    #[command(
+        after_help = "It lives in ./durward-demo, made anew each time, or in the folder that --data names; with\n\
+        --once in a folder that goes when it ends. Nothing is written anywhere else.\n\
+        Ends with 0 only if every step of the tour did what it says."
+    )]
     Demo {
         /// End after the tour.
         #[arg(long)]
         once: bool,
     },
+    /// The demo's server on standard input and output; the demo's gateway starts it.
+    #[command(hide = true)]
+    DemoServer,
     /// Start the gateway.
     #[command(after_help = "Without a configuration it starts empty and says what to do next.\n\
         SIGHUP and changed files reload; SIGTERM lets calls in flight end first.")]

@@ -7,6 +7,7 @@ mod assemble;
 mod check;
 mod cli;
 mod config;
+mod demo;
 mod directory;
 mod running;
 mod up;
@@ -23,7 +24,7 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     // Whatever uses TLS after this uses the same provider.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    talk();
+    talk(&cli.command);
     match run(&cli) {
         Ok(exit) => exit.into(),
         Err(fault) => {
@@ -33,9 +34,10 @@ fn main() -> ExitCode {
     }
 }
 
-/// Talk goes to stderr, as much as `DURWARD_LOG` asks for.
-fn talk() {
-    let filter = EnvFilter::try_from_env("DURWARD_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+/// Talk goes to stderr, as much as `DURWARD_LOG` asks for. The tour speaks for itself.
+fn talk(command: &Command) {
+    let usual = if matches!(command, Command::Demo { .. }) { "warn,durward::call=off" } else { "info" };
+    let filter = EnvFilter::try_from_env("DURWARD_LOG").unwrap_or_else(|_| EnvFilter::new(usual));
     tracing_subscriber::registry().with(filter).with(fmt::layer().with_writer(std::io::stderr)).init();
 }
 
@@ -43,6 +45,8 @@ fn run(cli: &Cli) -> anyhow::Result<Exit> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     match &cli.command {
         Command::Up => runtime.block_on(up::run(&cli.shared)),
+        Command::Demo { once } => demo::run(runtime, &cli.shared, *once),
+        Command::DemoServer => demo::serve().map(|()| Exit::Done),
         Command::Check => Ok(check::run(cli.shared.config.as_deref(), cli.shared.output)?),
         _ => anyhow::bail!("not wired yet"),
     }

@@ -75,7 +75,7 @@ fn greet(running: &Running, file: Option<&std::path::Path>) {
 }
 
 /// Waits for SIGTERM or SIGINT; reloads on SIGHUP and when a file changes.
-async fn until_told(running: &Arc<Running>) -> Result<()> {
+pub(crate) async fn until_told(running: &Arc<Running>) -> Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hangup = signal(SignalKind::hangup())?;
