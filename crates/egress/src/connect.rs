@@ -99,7 +99,7 @@ impl Egress {
                 Err(Failed { fault, .. }) => return Err(fault),
             }
         }
-        let lease = Lease::new(self.open(endpoint, until, deadline).await?, key);
+        let lease = Lease::new(Box::pin(self.open(endpoint, until, deadline)).await?, key);
         exchange(endpoint, lease, request, until, deadline).await.map_err(|failed| failed.fault)
     }
 

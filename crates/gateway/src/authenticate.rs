@@ -47,7 +47,11 @@ impl Line {
         if limited.is_some() && credential.is_token() {
             return Err(refused(&AuthFault::Missing));
         }
-        let principal = self.snapshot.identity.authenticate(credential, self.state.clock.now()).await;
+        let now = self.state.clock.now();
+        let principal = match self.snapshot.identity.try_authenticate(credential, now) {
+            Some(known) => known,
+            None => Box::pin(self.snapshot.identity.authenticate(credential, now)).await,
+        };
         let principal = principal.map_err(|fault| refused(&fault))?;
         let subject = snapshot::subject(&principal);
         Ok(Caller { principal, subject })

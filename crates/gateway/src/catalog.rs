@@ -136,7 +136,7 @@ impl State {
         {
             return Ok(None);
         }
-        let catalog = self.look(server, snapshot, catalog.looked_at).await?;
+        let catalog = Box::pin(self.look(server, snapshot, catalog.looked_at)).await?;
         Ok(catalog.tools.get(name).map(Arc::clone))
     }
 
@@ -149,8 +149,8 @@ impl State {
         match server.state.catalog.load_full() {
             Some(catalog) if self.clock.ticks().saturating_sub(catalog.looked_at) < micros(FRESH) => Ok(catalog),
             // What is stale serves until it is known better.
-            Some(catalog) => Ok(self.look(server, snapshot, catalog.looked_at).await.unwrap_or(catalog)),
-            None => self.look(server, snapshot, 0).await,
+            Some(catalog) => Ok(Box::pin(self.look(server, snapshot, catalog.looked_at)).await.unwrap_or(catalog)),
+            None => Box::pin(self.look(server, snapshot, 0)).await,
         }
     }
 

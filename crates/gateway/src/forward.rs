@@ -71,8 +71,9 @@ impl Line {
         held.spend();
         let call = call.valid.call;
         let errand = target.one().and_then(|one| errand(one, &call));
+        // Rare ways are boxed, here and elsewhere on the line: their state would be copied along with every call.
         let (arrival, opened) = match &target {
-            Target::Many(many) => aggregate::forward(self, &caller, many, &call, &injected).await?,
+            Target::Many(many) => Box::pin(aggregate::forward(self, &caller, many, &call, &injected)).await?,
             Target::One(one) => {
                 let [injected] = injected.as_slice() else {
                     return Err(Stop::failed(
@@ -89,7 +90,10 @@ impl Line {
         if opened.is_some() && call.message().is_none() {
             return Err(Stop::failed(Stage::Forward, "session", mcp::error::INTERNAL, "a session without a message"));
         }
-        Ok(Answer { arrival, exchange: Exchange { caller, target, call, opened, held, answered: false, _errand: errand } })
+        Ok(Answer {
+            arrival,
+            exchange: Exchange { caller, target, call, opened, held, answered: false, _errand: errand },
+        })
     }
 }
 
@@ -114,7 +118,7 @@ impl Passage<'_> {
     async fn send(&self) -> Result<Sent, UpstreamFault> {
         match &self.one.server.transport {
             Transport::Http(_) => self.over_http().await,
-            Transport::Stdio(program) => self.over_pipe(program.shared).await,
+            Transport::Stdio(program) => Box::pin(self.over_pipe(program.shared)).await,
         }
     }
 
@@ -144,7 +148,7 @@ impl Passage<'_> {
     async fn leg(&self, session: &Arc<Session>) -> Result<Arc<Leg>, UpstreamFault> {
         match self.hop().leg_of(session) {
             Some(leg) => Ok(leg),
-            None => open_leg(&self.hop(), session).await,
+            None => Box::pin(open_leg(&self.hop(), session)).await,
         }
     }
 

@@ -115,7 +115,7 @@ impl Line {
         match &call.route {
             Route::All => {
                 let session = self.session(caller, call, true)?;
-                aggregate::resolve(self, caller, call, session).await
+                Box::pin(aggregate::resolve(self, caller, call, session)).await
             }
             Route::One(name) => {
                 // SECURITY: first of all, so that nothing else can tell a hidden server from none.
@@ -152,7 +152,7 @@ impl Line {
     pub(crate) async fn fit(&self, server: &Arc<Server>, call: &Call) -> Result<(), Stop> {
         // A process must be started in one era; a web server says itself what it does not speak.
         if server.speaks(call.era).is_none() && matches!(server.transport, Transport::Stdio(_)) {
-            self.state.look_once(server, &self.snapshot).await;
+            Box::pin(self.state.look_once(server, &self.snapshot)).await;
         }
         if server.speaks(call.era) == Some(false) { Err(other_era(server, call)) } else { Ok(()) }
     }

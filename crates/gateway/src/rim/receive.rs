@@ -141,7 +141,7 @@ async fn post(line: &Line, headers: HeaderMap, body: Bytes, route: Route, peer: 
             let operation = Operation::Message(message);
             run(line, Call { id: new_id(), parent: None, route, operation, era, headers, peer }, under_way).await
         }
-        Ok(Text::Batch(messages)) => batch(line, headers, messages, route, peer, under_way).await,
+        Ok(Text::Batch(messages)) => Box::pin(batch(line, headers, messages, route, peer, under_way)).await,
     }
 }
 
