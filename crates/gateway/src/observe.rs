@@ -27,6 +27,7 @@ use tokio::{
     task::JoinHandle,
     time::MissedTickBehavior,
 };
+use vocab::Timestamp;
 
 /// How often closed calls are looked at.
 const EVERY: Duration = Duration::from_millis(50);
@@ -36,6 +37,7 @@ const AT_ONCE: usize = 256;
 /// Looks at closed calls.
 pub struct Observer {
     state: Arc<State>,
+    began: Timestamp,
     metrics: Mutex<Metrics>,
     /// Whoever exports spans gets the closed calls after they were counted.
     export: Mutex<Option<mpsc::Sender<Closed>>>,
@@ -48,6 +50,7 @@ impl Observer {
     /// Starts looking at the closed calls of `state`. Needs a tokio runtime; only one observer sees each call.
     pub fn start(state: Arc<State>) -> Arc<Self> {
         let observer = Arc::new(Self {
+            began: state.clock.now(),
             state,
             metrics: Mutex::default(),
             export: Mutex::default(),
@@ -58,6 +61,11 @@ impl Observer {
         let task = tokio::spawn(Arc::clone(&observer).run());
         *lock(&observer.task) = Some(task);
         observer
+    }
+
+    /// Since when it counts.
+    pub const fn began(&self) -> Timestamp {
+        self.began
     }
 
     /// Hands closed calls on from now, or no longer. Where the receiver does not keep up, they are dropped and counted.

@@ -88,7 +88,7 @@ pub struct Facts {
 
 impl Facts {
     /// Nothing is known but which call it is.
-    fn new(call: CallId, tenant: TenantId, peer: IpAddr) -> Self {
+    pub(crate) fn new(call: CallId, tenant: TenantId, peer: IpAddr) -> Self {
         Self {
             call,
             parent: None,
@@ -285,14 +285,7 @@ impl Trail {
             rules: facts.rules.clone(),
             server: facts.server.clone(),
             session: facts.session,
-            stages: facts
-                .stages
-                .iter()
-                .map(|mark| audit::Stage {
-                    name: mark.stage.as_str(),
-                    us: mark.us,
-                })
-                .collect(),
+            stages: facts.stages.iter().map(|mark| audit::Stage { name: mark.stage.as_str(), us: mark.us }).collect(),
             target: facts.target.as_deref().map(str::to_owned),
             trace: facts.trace.as_ref().map(ToString::to_string),
             user: facts.principal.as_ref().and_then(|principal| principal.user.clone()),

@@ -16,9 +16,9 @@ pub(crate) fn write(closed: &Closed) {
     }
     let Closed { facts, outcome } = closed;
     let (stage, reason) = match outcome {
-        Outcome::Refused { reason, stage } | Outcome::Withheld { reason, stage } | Outcome::Faulted { reason, stage } => {
-            (Some(&**stage), Some(&**reason))
-        }
+        Outcome::Refused { reason, stage }
+        | Outcome::Withheld { reason, stage }
+        | Outcome::Faulted { reason, stage } => (Some(&**stage), Some(&**reason)),
         Outcome::Answered | Outcome::Failed | Outcome::Abandoned | Outcome::Unknown => (None, None),
     };
     let principal = facts.principal.as_ref();

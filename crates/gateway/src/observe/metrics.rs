@@ -95,8 +95,9 @@ impl Metrics {
         if !tool.is_empty() {
             self.tool_called.count(&[server, tool, verdict]);
         }
-        if let Outcome::Refused { reason, stage } | Outcome::Withheld { reason, stage } | Outcome::Faulted { reason, stage } =
-            outcome
+        if let Outcome::Refused { reason, stage }
+        | Outcome::Withheld { reason, stage }
+        | Outcome::Faulted { reason, stage } = outcome
         {
             self.stopped.count(&[verdict, stage, reason]);
         }
@@ -145,10 +146,8 @@ impl Metrics {
         }
     }
 
-    /// What was counted, and what can be read off now.
-    pub(crate) fn families(&mut self, state: &State) -> Vec<Family> {
-        let snapshot = state.snapshot.load();
-        self.reached.retain(|server, _| snapshot.servers.contains_key(server));
+    /// What was counted so far.
+    pub(crate) fn counted(&self) -> Vec<Family> {
         let counted = [
             &self.operation,
             &self.upstream,
@@ -161,7 +160,14 @@ impl Metrics {
             &self.stage,
             &self.added,
         ];
-        let mut families: Vec<Family> = counted.into_iter().map(Counted::family).collect();
+        counted.into_iter().map(Counted::family).collect()
+    }
+
+    /// What was counted, and what can be read off now.
+    pub(crate) fn families(&mut self, state: &State) -> Vec<Family> {
+        let snapshot = state.snapshot.load();
+        self.reached.retain(|server, _| snapshot.servers.contains_key(server));
+        let mut families = self.counted();
         families.extend([
             Family::read(&all::UNDER_WAY, [([], state.under_way.load(Ordering::Relaxed) as u64)]),
             Family::read(&all::SESSIONS, [([], state.sessions.count() as u64)]),
@@ -233,7 +239,7 @@ fn seconds(us: u64) -> f64 {
 }
 
 /// The method, as a label: methods of MCP by name, what anybody may invent as one.
-fn method(facts: &Facts) -> &str {
+pub fn method(facts: &Facts) -> &str {
     let method = &*facts.method;
     let known = matches!(method, "GET" | "DELETE" | "response" | "unread")
         || mcp::method::action(method).is_some()
