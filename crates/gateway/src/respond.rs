@@ -7,7 +7,7 @@ use crate::{
     pipeline::Line,
     release::Released,
     reply::{Reply, ReplyBody},
-    stop::Stop,
+    stop::{Cause, Stop},
     trail::Trail,
 };
 use bytes::Bytes;
@@ -92,7 +92,11 @@ pub(crate) fn refusal(stop: &Stop, asked: &Asked, call: CallId) -> Reply {
     data.insert("call".to_owned(), Value::String(call.to_string()));
     let text: Bytes = mcp::error_text(asked.id.as_deref(), stop.code, &stop.message, Some(&Value::Object(data)));
     // A request's refusal is an answer to it. Where there is nothing to answer, only HTTP can say no.
-    let status = if stop.status == StatusCode::OK && !asked.is_request { StatusCode::BAD_REQUEST } else { stop.status };
+    let status = match (stop.status, stop.cause) {
+        (StatusCode::OK, Cause::Refused) if !asked.is_request => StatusCode::BAD_REQUEST,
+        (StatusCode::OK, Cause::Failed | Cause::Withheld) if !asked.is_request => StatusCode::BAD_GATEWAY,
+        (status, _) => status,
+    };
     let mut reply = Response::new(ReplyBody::from(text));
     *reply.status_mut() = status;
     reply.headers_mut().insert(CONTENT_TYPE, JSON.clone());
