@@ -10,8 +10,8 @@ use gateway::{
 use guard::{Guards, Mode, Setting};
 use identity::{AgentSetting, Identity, IssuerSetting, JwksCache, JwksSource, Registry};
 use policy::Policies;
-use std::{sync::Arc, thread};
-use vocab::{Class, IssuerName, TenantId};
+use std::{collections::BTreeMap, sync::Arc, thread};
+use vocab::{AgentId, Class, IssuerName, TenantId};
 
 /// Builds a snapshot. `before` is the one it replaces.
 pub(crate) fn snapshot(
@@ -51,7 +51,7 @@ pub(crate) fn listening(settings: &Settings) -> plane::Listening {
 
 fn plane_settings(settings: &Settings, tenant: &TenantId) -> Result<plane::Settings> {
     let bounds = &settings.bounds;
-    let mut servers = std::collections::BTreeMap::new();
+    let mut servers = BTreeMap::new();
     for (name, server) in &settings.servers {
         servers.insert(name.clone(), server_settings(server).with_context(|| format!("server `{name}`"))?);
     }
@@ -146,15 +146,6 @@ fn server_settings(server: &Server) -> Result<ServerSettings> {
 
 /// What identity is built from; also what `check` looks at.
 pub(crate) fn identity_settings(settings: &Settings, tenant: &TenantId) -> Result<identity::Settings> {
-    let agents = settings.agents.iter().map(|(name, agent)| {
-        let setting = AgentSetting {
-            roles: agent.roles.clone(),
-            environments: agent.environments.clone(),
-            groups: agent.groups.iter().map(|group| Arc::from(group.as_str())).collect(),
-            disabled: agent.disabled,
-        };
-        (name.clone(), setting)
-    });
     let issuers = settings.issuers.iter().map(|issuer| {
         Ok(IssuerSetting {
             url: IssuerName::new(&issuer.url)?,
@@ -177,10 +168,24 @@ pub(crate) fn identity_settings(settings: &Settings, tenant: &TenantId) -> Resul
     });
     Ok(identity::Settings {
         tenant: tenant.clone(),
-        agents: agents.collect(),
+        agents: agents(settings),
         issuers: issuers.collect::<Result<_>>()?,
         anonymous: settings.danger_allow_anonymous.clone(),
     })
+}
+
+/// The registered agents.
+pub(crate) fn agents(settings: &Settings) -> BTreeMap<AgentId, AgentSetting> {
+    let agents = settings.agents.iter().map(|(name, agent)| {
+        let setting = AgentSetting {
+            roles: agent.roles.clone(),
+            environments: agent.environments.clone(),
+            groups: agent.groups.iter().map(|group| Arc::from(group.as_str())).collect(),
+            disabled: agent.disabled,
+        };
+        (name.clone(), setting)
+    });
+    agents.collect()
 }
 
 fn limit_settings(settings: &Settings) -> LimitSettings {

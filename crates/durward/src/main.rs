@@ -6,15 +6,18 @@
 mod assemble;
 mod check;
 mod cli;
+mod command;
 mod config;
+mod control;
 mod demo;
 mod directory;
 mod running;
+mod telemetry;
 mod up;
 
 use clap::Parser;
 use cli::{Cli, Command, Exit};
-use std::process::ExitCode;
+use std::{io::IsTerminal, process::ExitCode};
 use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt, util::SubscriberInitExt};
 
 #[global_allocator]
@@ -27,18 +30,22 @@ fn main() -> ExitCode {
     talk(&cli.command);
     match run(&cli) {
         Ok(exit) => exit.into(),
-        Err(fault) => {
-            eprintln!("durward: {fault:#}");
-            Exit::Failed.into()
-        }
+        Err(fault) => command::failed(&fault).into(),
     }
 }
 
 /// Talk goes to stderr, as much as `DURWARD_LOG` asks for. The tour speaks for itself.
 fn talk(command: &Command) {
-    let usual = if matches!(command, Command::Demo { .. }) { "warn,durward::call=off" } else { "info" };
+    let usual = match command {
+        Command::Up => "info",
+        Command::Demo { .. } => "warn,durward::call=off",
+        _ => "warn",
+    };
     let filter = EnvFilter::try_from_env("DURWARD_LOG").unwrap_or_else(|_| EnvFilter::new(usual));
-    tracing_subscriber::registry().with(filter).with(fmt::layer().with_writer(std::io::stderr)).init();
+    // A stderr that nobody reads any more must not stop anything.
+    let layer =
+        fmt::layer().with_ansi(std::io::stderr().is_terminal()).with_writer(std::io::stderr).log_internal_errors(false);
+    tracing_subscriber::registry().with(filter).with(layer).init();
 }
 
 fn run(cli: &Cli) -> anyhow::Result<Exit> {
@@ -48,6 +55,6 @@ fn run(cli: &Cli) -> anyhow::Result<Exit> {
         Command::Demo { once } => demo::run(runtime, &cli.shared, *once),
         Command::DemoServer => demo::serve().map(|()| Exit::Done),
         Command::Check => Ok(check::run(cli.shared.config.as_deref(), cli.shared.output)?),
-        _ => anyhow::bail!("not wired yet"),
+        _ => runtime.block_on(command::run(cli)),
     }
 }

@@ -3,14 +3,17 @@
 use crate::{
     assemble,
     config::{self, Loaded, Report, Settings},
+    control::{self, Control},
     directory::Directory,
     telemetry::Telemetry,
 };
-use anyhow::{Context, Result};
+use admin::Plane;
+use anyhow::{Context, Result, anyhow};
 use egress::Egress;
 use gateway::{
     Room,
     clock::{Clock, SystemClock},
+    limit::{Allowance, LimitSettings, Limits, Rate},
     observe::Observer,
     rim::Rim,
     state::{Parts, State},
@@ -37,9 +40,18 @@ pub(crate) struct Running {
     pub(crate) directory: Arc<Directory>,
     pub(crate) address: SocketAddr,
     pub(crate) observer: Arc<Observer>,
+    configured: Arc<Configured>,
+    control: Control,
+    rim: Rim,
+}
+
+/// What is configured now, and how it is read again.
+struct Configured {
+    state: Arc<State>,
+    directory: Arc<Directory>,
+    observer: Arc<Observer>,
     telemetry: Mutex<Option<Telemetry>>,
     jwks: Arc<JwksCache>,
-    rim: Rim,
     file: Option<PathBuf>,
     settings: Mutex<Settings>,
 }
@@ -69,18 +81,89 @@ impl Running {
         let telemetry = Mutex::new(export(&settings, &observer, &state)?);
         let rim = Rim::start(&state, &assemble::listening(&settings))?;
         let address = rim.address();
+        let manage = settings.admin.listen;
+        let configured = Arc::new(Configured {
+            state: Arc::clone(&state),
+            directory: Arc::clone(&directory),
+            observer: Arc::clone(&observer),
+            telemetry,
+            jwks,
+            file,
+            settings: Mutex::new(settings),
+        });
+        let control = configured.manage(manage).await?;
         tokio::spawn(look_around(Arc::clone(&state)));
         tokio::spawn(sweep(Arc::clone(&state)));
-        Ok(Self { state, directory, address, observer, telemetry, jwks, rim, file, settings: Mutex::new(settings) })
+        Ok(Self { state, directory, address, observer, configured, control, rim })
+    }
+
+    /// Where management, health and metrics are.
+    pub(crate) const fn management(&self) -> SocketAddr {
+        self.control.address
     }
 
     /// The settings in force.
     pub(crate) fn settings(&self) -> Settings {
-        self.settings.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.configured.settings()
     }
 
     /// Reads the configuration again. A bad one changes nothing; calls in flight keep what they began with.
     pub(crate) fn reload(&self) -> Result<Vec<String>, Reload> {
+        self.configured.reload()
+    }
+
+    /// Folders whose files make up the configuration.
+    pub(crate) fn watched_folders(&self) -> Vec<PathBuf> {
+        self.configured.watched_folders()
+    }
+
+    /// Stops: takes nothing new, lets calls in flight end, stops processes, closes the log.
+    pub(crate) async fn stop(self) -> Result<()> {
+        self.state.stopping.send_replace(true);
+        if !self.drained(DRAIN).await {
+            let left = self.state.under_way.load(Ordering::Acquire);
+            tracing::warn!(left, "calls were still under way when the time to end was over");
+        }
+        self.state.end_sessions(|_| true);
+        // Servers that do not answer let their sessions expire.
+        self.drained(FAREWELL).await;
+        self.state.children.close().await;
+        self.state.cut.store(true, Ordering::Release);
+        let rim = self.rim;
+        tokio::task::spawn_blocking(move || rim.join()).await?;
+        self.observer.stop().await;
+        self.control.stop().await;
+        let telemetry = self.configured.telemetry.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(telemetry) = telemetry {
+            telemetry.finish().await;
+        }
+        self.state.journal.system("stopped", None);
+        self.state.journal.log().flush().await.context("the log could not be written to the end")?;
+        Ok(())
+    }
+}
+
+impl Configured {
+    fn settings(&self) -> Settings {
+        self.settings.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Starts the management of a gateway with these settings.
+    async fn manage(self: &Arc<Self>, listen: SocketAddr) -> Result<Control> {
+        let (again, named, measured) = (Arc::clone(self), Arc::clone(self), Arc::clone(&self.observer));
+        let plane = Plane {
+            state: Arc::clone(&self.state),
+            reload: Box::new(move || again.reload().map_err(|fault| fault.to_string())),
+            metrics: Box::new(move || measured.metrics_text()),
+            limits: management_limits()?,
+        };
+        let agents = Box::new(move || assemble::agents(&named.settings()));
+        let (log, clock) = (Arc::clone(self.state.journal.log()), Arc::clone(&self.state.clock));
+        let desk = control::desk(&self.directory, log, clock, agents, Some(plane))?;
+        Control::start(desk, listen, &self.directory).await
+    }
+
+    fn reload(&self) -> Result<Vec<String>, Reload> {
         let before = self.settings();
         let loaded = match &self.file {
             Some(file) => config::load(file),
@@ -105,14 +188,15 @@ impl Running {
             *self.telemetry.lock().unwrap_or_else(PoisonError::into_inner) = telemetry;
         }
         self.state.swap(snapshot);
+        // What the change put an end to ends now.
+        self.state.sweep();
         *self.settings.lock().unwrap_or_else(PoisonError::into_inner) = settings;
         self.state.journal.system("reloaded", Some(changes.join("\n")));
         tokio::spawn(look_around(Arc::clone(&self.state)));
         Ok(changes)
     }
 
-    /// Folders whose files make up the configuration.
-    pub(crate) fn watched_folders(&self) -> Vec<PathBuf> {
+    fn watched_folders(&self) -> Vec<PathBuf> {
         let settings = self.settings();
         let files = self.file.iter().chain(&settings.policies.files);
         let folders = files.filter_map(|file| file.parent()).map(|folder| match folder.as_os_str().is_empty() {
@@ -123,30 +207,6 @@ impl Running {
         folders.sort();
         folders.dedup();
         folders
-    }
-
-    /// Stops: takes nothing new, lets calls in flight end, stops processes, closes the log.
-    pub(crate) async fn stop(self) -> Result<()> {
-        self.state.stopping.send_replace(true);
-        if !self.drained(DRAIN).await {
-            let left = self.state.under_way.load(Ordering::Acquire);
-            tracing::warn!(left, "calls were still under way when the time to end was over");
-        }
-        self.state.end_sessions(|_| true);
-        // Servers that do not answer let their sessions expire.
-        self.drained(FAREWELL).await;
-        self.state.children.close().await;
-        self.state.cut.store(true, Ordering::Release);
-        let rim = self.rim;
-        tokio::task::spawn_blocking(move || rim.join()).await?;
-        self.observer.stop().await;
-        let telemetry = self.telemetry.into_inner().unwrap_or_else(PoisonError::into_inner);
-        if let Some(telemetry) = telemetry {
-            telemetry.finish().await;
-        }
-        self.state.journal.system("stopped", None);
-        self.state.journal.log().flush().await.context("the log could not be written to the end")?;
-        Ok(())
     }
 }
 
@@ -177,6 +237,25 @@ pub(crate) enum Reload {
     Faults(Report),
     /// It cannot be put to work.
     Other(anyhow::Error),
+}
+
+impl std::fmt::Display for Reload {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Faults(report) => write!(f, "the configuration has faults:\n{report}"),
+            Self::Other(fault) => write!(f, "{fault:#}"),
+        }
+    }
+}
+
+/// How often a management key may ask, and an address may fail to prove one.
+fn management_limits() -> Result<Limits> {
+    let settings = LimitSettings {
+        rules: Vec::new(),
+        attempts: Allowance { rate: Rate { count: 20, per: Duration::from_secs(1) }, burst: 100 },
+        failures: Allowance { rate: Rate { count: 10, per: Duration::from_mins(1) }, burst: 10 },
+    };
+    Limits::new(&settings, None).map_err(|faults| anyhow!("management limits: {faults:?}"))
 }
 
 /// A look at every server, so that `server list` and the first call know them.

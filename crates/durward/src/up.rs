@@ -15,7 +15,7 @@ use tokio::{
 };
 
 /// Where things are kept unless somebody says otherwise.
-const DATA: &str = "durward-data";
+pub(crate) const DATA: &str = "durward-data";
 /// Editors write files in several steps: a reload waits until they are done.
 const SETTLE: Duration = Duration::from_millis(200);
 
@@ -61,6 +61,7 @@ fn greet(running: &Running, file: Option<&std::path::Path>) {
     let settings = running.settings();
     eprintln!("durward {} is ready", env!("CARGO_PKG_VERSION"));
     eprintln!("  agents connect to  http://{}/mcp  (or /mcp/SERVER)", running.address);
+    eprintln!("  management         http://{}  (health, metrics, API)", running.management());
     eprintln!("  data directory     {}", settings.data.display());
     match file {
         Some(file) => eprintln!("  configuration      {}", file.display()),

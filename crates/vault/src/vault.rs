@@ -89,6 +89,14 @@ impl Vault {
         self.state.load().generation
     }
 
+    /// Whether the master key is in a file of ours: then a new one can be made there, and must not come from elsewhere.
+    pub fn keeps_its_key(&self) -> bool {
+        match &self.state.load().home {
+            Home::File(_) => true,
+            Home::Elsewhere | Home::Generated => false,
+        }
+    }
+
     /// Every secret, by name. Never a value.
     pub fn list(&self) -> Vec<SecretInfo> {
         let state = self.state.load();

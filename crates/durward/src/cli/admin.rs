@@ -21,7 +21,8 @@ pub(crate) enum AdminKeyCommand {
     /// Issue a key. It is shown once: only its hash is stored.
     #[command(after_help = "Example:\n  durward admin key create --role viewer --expires 30d --label dashboards")]
     Create {
-        /// What it may do: viewer reads; operator disables, enables and revokes too; owner does everything.
+        /// What it may do: viewer reads; operator disables, enables and revokes agents and their keys too, reloads and
+        /// verifies; owner does everything.
         #[arg(long)]
         role: AdminRole,
         /// How long it is valid: 12h, 90d. For ever unless given.

@@ -4,7 +4,7 @@ use super::EXIT_CODES;
 use crate::config::Lifetime;
 use clap::Subcommand;
 use identity::KeyId;
-use vocab::AgentId;
+use vocab::{AgentId, Digest};
 
 /// `durward agent`
 #[derive(Debug, Subcommand)]
@@ -30,6 +30,16 @@ pub(crate) enum AgentCommand {
     /// Keys of agents.
     #[command(subcommand)]
     Key(AgentKeyCommand),
+    /// Refuse one token of an issuer from its next message on.
+    #[command(after_help = "Records name a token by its digest, in `identity`.\n\n\
+        Example:\n  durward agent revoke-token sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08")]
+    RevokeToken {
+        /// Its digest.
+        token: Digest,
+        /// How long it would still be valid: 12h. 30 days unless given.
+        #[arg(long, value_name = "TIME")]
+        expires: Option<Lifetime>,
+    },
 }
 
 /// `durward agent key`

@@ -18,6 +18,9 @@ pub(crate) enum AuditCommand {
         /// Go on with records as they come.
         #[arg(long, short)]
         follow: bool,
+        /// What happened to the gateway itself, and requests that nobody is known to have sent.
+        #[arg(long)]
+        system: bool,
     },
     /// Print the records that fit.
     #[command(
@@ -30,6 +33,9 @@ pub(crate) enum AuditCommand {
         /// The most to print.
         #[arg(long, default_value_t = 100)]
         limit: usize,
+        /// What happened to the gateway itself, and requests that nobody is known to have sent.
+        #[arg(long)]
+        system: bool,
     },
     /// Print everything that is recorded about one call.
     Show {

@@ -22,9 +22,11 @@ pub(crate) enum PolicyCommand {
         /// Files of test cases; those beside the policies of the configuration unless given.
         files: Vec<PathBuf>,
     },
-    /// Say what is decided for a call, and which rules decide it. Works without a gateway; calls nothing.
+    /// Say what is decided for a call, and which rules decide it. Calls nothing.
     #[command(
-        after_help = "Exit code 1 if the call would be refused. Limits, schemas and detectors are not asked.\n\n\
+        after_help = "Exit code 1 if the call would be refused. The policies are those of the files, without a gateway;\n\
+        with --running those that the running gateway has, and the tool's schema is asked too.\n\
+        Limits and detectors are not asked.\n\n\
         Example:\n  durward policy explain --agent ci --tool files/write_file --arguments '{\"path\":\"/etc/passwd\"}'"
     )]
     Explain(Question),
@@ -69,6 +71,9 @@ pub(crate) struct Question {
     /// The time of the call, as 2026-11-21T09:00:00Z; now unless given.
     #[arg(long, value_name = "TIME")]
     pub(crate) at: Option<vocab::Timestamp>,
+    /// Ask the running gateway instead of reading the files.
+    #[arg(long)]
+    pub(crate) running: bool,
 }
 
 fn target(text: &str) -> Result<String, &'static str> {

@@ -1,0 +1,158 @@
+//! What a route answers, and what it tells the record.
+
+use axum::{
+    body::Body,
+    response::{IntoResponse, Response},
+};
+use http::{
+    HeaderName, HeaderValue, StatusCode,
+    header::{CACHE_CONTROL, CONTENT_TYPE},
+};
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+/// The header that carries the id under which an action is recorded.
+pub const CALL: HeaderName = HeaderName::from_static("durward-call-id");
+
+/// What the record says beside who and when. SECURITY: never a secret.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Memo {
+    /// What it was done to.
+    pub(crate) target: Option<String>,
+    /// What changed.
+    pub(crate) detail: Option<String>,
+    /// Why it was not done, as a short word.
+    pub(crate) reason: Option<&'static str>,
+}
+
+/// Something was done.
+#[derive(Debug)]
+pub(crate) struct Done {
+    body: Content,
+    memo: Memo,
+}
+
+#[derive(Debug)]
+enum Content {
+    Json(Value),
+    Text(&'static str, String),
+}
+
+impl Done {
+    /// Answers a JSON value.
+    pub(crate) fn json(value: Value) -> Self {
+        Self { body: Content::Json(value), memo: Memo::default() }
+    }
+
+    /// Answers a text.
+    pub(crate) fn text(text: String) -> Self {
+        Self { body: Content::Text("text/plain; charset=utf-8", text), memo: Memo::default() }
+    }
+
+    /// Answers a text of another type.
+    pub(crate) fn typed(kind: &'static str, text: String) -> Self {
+        Self { body: Content::Text(kind, text), memo: Memo::default() }
+    }
+
+    /// It was done to this.
+    pub(crate) fn to(mut self, target: impl ToString) -> Self {
+        self.memo.target = Some(target.to_string());
+        self
+    }
+
+    /// This changed.
+    pub(crate) fn detail(mut self, detail: impl Into<String>) -> Self {
+        self.memo.detail = Some(detail.into());
+        self
+    }
+}
+
+/// Something was not done, and why.
+#[derive(Debug)]
+pub(crate) struct Fault {
+    status: StatusCode,
+    reason: &'static str,
+    message: String,
+    target: Option<String>,
+}
+
+impl Fault {
+    pub(crate) fn new(status: StatusCode, reason: &'static str, message: impl Into<String>) -> Self {
+        Self { status, reason, message: message.into(), target: None }
+    }
+
+    /// The request is not one.
+    pub(crate) fn bad(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "bad-request", message)
+    }
+
+    /// There is no such thing.
+    pub(crate) fn missing(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "missing", message)
+    }
+
+    /// It does not fit what is there.
+    pub(crate) fn conflict(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::CONFLICT, "conflict", message)
+    }
+
+    /// Our failure: the cause goes to the log of the program, and the answer says as much as is safe.
+    pub(crate) fn ours(what: &'static str, cause: &dyn std::error::Error) -> Self {
+        let mut chain = cause.to_string();
+        let mut next = cause.source();
+        while let Some(cause) = next {
+            chain.push_str(&format!(": {cause}"));
+            next = cause.source();
+        }
+        tracing::error!(fault = %chain, "{what}");
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "fault", format!("{what}: {chain}"))
+    }
+
+    /// It would have been done to this.
+    pub(crate) fn to(mut self, target: impl ToString) -> Self {
+        self.target = Some(target.to_string());
+        self
+    }
+}
+
+/// Reads a body. SECURITY: the cause of a fault is not told, it may quote a secret.
+pub(crate) fn read<T: DeserializeOwned>(body: &[u8], expected: &'static str) -> Result<T, Fault> {
+    let body = if body.trim_ascii().is_empty() { b"{}" } else { body };
+    serde_json::from_slice(body).map_err(|cause| {
+        let (line, column) = (cause.line(), cause.column());
+        Fault::bad(format!("the body does not fit at line {line}, column {column}: send {expected}"))
+    })
+}
+
+/// Reads a name out of a path.
+pub(crate) fn name<T: std::str::FromStr<Err: std::fmt::Display>>(text: &str) -> Result<T, Fault> {
+    text.parse().map_err(|fault: T::Err| Fault::bad(fault.to_string()))
+}
+
+impl IntoResponse for Done {
+    fn into_response(self) -> Response {
+        let (kind, text) = match self.body {
+            Content::Json(value) => ("application/json", value.to_string()),
+            Content::Text(kind, text) => (kind, text),
+        };
+        respond(StatusCode::OK, kind, text, self.memo)
+    }
+}
+
+impl IntoResponse for Fault {
+    fn into_response(self) -> Response {
+        let memo = Memo { target: self.target, detail: Some(self.message.clone()), reason: Some(self.reason) };
+        let body = json!({ "error": { "reason": self.reason, "message": self.message } });
+        respond(self.status, "application/json", body.to_string(), memo)
+    }
+}
+
+fn respond(status: StatusCode, kind: &'static str, text: String, memo: Memo) -> Response {
+    let mut response = Response::new(Body::from(text));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    // Keys are shown once, and never from a cache.
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response.extensions_mut().insert(memo);
+    response
+}

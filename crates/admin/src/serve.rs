@@ -1,0 +1,115 @@
+//! The two listeners: TCP, where a key is asked for, and the socket that only its owner opens.
+//!
+//! Bounds what a peer can hold: connections, time for a head, time for an answer.
+
+use crate::Door;
+use axum::Router;
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    service::TowerToHyperService,
+};
+use std::{sync::Arc, time::Duration};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpListener, UnixListener},
+    sync::{Semaphore, watch},
+};
+
+/// Connections at one time, of each listener.
+const CONNECTIONS: usize = 128;
+/// How long a client may take to send the head of a request; an idle connection ends after as long.
+const HEAD: Duration = Duration::from_secs(15);
+/// The head of a request, in bytes.
+const HEAD_BYTES: usize = 32 << 10;
+/// The longest a connection lives: longer than any action takes.
+const LIFE: Duration = Duration::from_mins(10);
+/// How long to wait when the system has no more descriptors.
+const EXHAUSTED: Duration = Duration::from_millis(50);
+
+/// Serves the router to the network until told to stop.
+pub async fn serve_network(listener: TcpListener, router: Router, mut stopping: watch::Receiver<bool>) {
+    let room = Arc::new(Semaphore::new(CONNECTIONS));
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            _ = stopping.wait_for(|stopping| *stopping) => return,
+        };
+        match accepted {
+            Ok((stream, peer)) => {
+                // One who finds no room is let go: those who are in finish.
+                let Ok(place) = Arc::clone(&room).try_acquire_owned() else { continue };
+                let (router, stopping) = (router.clone(), stopping.clone());
+                tokio::spawn(async move {
+                    connection(stream, router, Door::Network { peer }, stopping).await;
+                    drop(place);
+                });
+            }
+            Err(fault) => exhausted(&fault).await,
+        }
+    }
+}
+
+/// Serves the router to whoever may open the socket until told to stop.
+pub async fn serve_socket(listener: UnixListener, router: Router, mut stopping: watch::Receiver<bool>) {
+    let room = Arc::new(Semaphore::new(CONNECTIONS));
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            _ = stopping.wait_for(|stopping| *stopping) => return,
+        };
+        match accepted {
+            Ok((stream, _)) => {
+                let Ok(place) = Arc::clone(&room).try_acquire_owned() else { continue };
+                let Ok(peer) = stream.peer_cred() else { continue };
+                let (router, stopping) = (router.clone(), stopping.clone());
+                tokio::spawn(async move {
+                    connection(stream, router, Door::Local { uid: peer.uid() }, stopping).await;
+                    drop(place);
+                });
+            }
+            Err(fault) => exhausted(&fault).await,
+        }
+    }
+}
+
+async fn connection<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+    stream: S,
+    router: Router,
+    door: Door,
+    mut stopping: watch::Receiver<bool>,
+) {
+    let router = TowerToHyperService::new(router);
+    let service = service_fn(move |mut request: hyper::Request<Incoming>| {
+        request.extensions_mut().insert(door);
+        hyper::service::Service::call(&router, request)
+    });
+    let serving = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD)
+        .max_buf_size(HEAD_BYTES)
+        .serve_connection(TokioIo::new(stream), service);
+    tokio::pin!(serving);
+    let told = async {
+        // A sender that is gone has stopped too.
+        let _ = stopping.wait_for(|stopping| *stopping).await;
+    };
+    tokio::select! {
+        served = serving.as_mut() => {
+            if let Err(fault) = served {
+                tracing::trace!(?door, %fault, "a connection ended early");
+            }
+            return;
+        }
+        () = told => {}
+        () = tokio::time::sleep(LIFE) => {}
+    }
+    // The answer under way is finished.
+    serving.as_mut().graceful_shutdown();
+    let _ = tokio::time::timeout(HEAD, serving).await;
+}
+
+async fn exhausted(fault: &std::io::Error) {
+    tracing::warn!(%fault, "a management connection cannot be accepted");
+    tokio::time::sleep(EXHAUSTED).await;
+}

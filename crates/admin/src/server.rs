@@ -1,0 +1,90 @@
+//! Upstream servers: what is known of each.
+
+use crate::{
+    answer::{Done, Fault},
+    desk::Desk,
+    status::no_gateway,
+};
+use axum::extract::State;
+use gateway::{
+    catalog::{Catalog, Fitness},
+    clock::Clock,
+    server::Server,
+    settings::TransportSettings,
+};
+use mcp::Era;
+use serde_json::{Value, json};
+use std::sync::{Arc, atomic::Ordering};
+
+pub(crate) async fn list(State(desk): State<Arc<Desk>>) -> Result<Done, Fault> {
+    let plane = desk.plane.as_ref().ok_or_else(no_gateway)?;
+    let snapshot = plane.state.snapshot.load_full();
+    let servers: Vec<Value> = snapshot.servers.values().map(|server| describe(server, &*desk.clock)).collect();
+    Ok(Done::json(json!({ "servers": servers })))
+}
+
+fn describe(server: &Server, clock: &dyn Clock) -> Value {
+    let catalog = server.state.catalog.load_full();
+    let fault = server.state.fault.load_full();
+    let state = match (&catalog, &fault) {
+        (_, Some(_)) => "down",
+        (Some(_), None) => "up",
+        (None, None) => "not looked at yet",
+    };
+    let (transport, address) = transport(&server.settings().transport);
+    let age = |catalog: &Catalog| clock.ticks().saturating_sub(catalog.looked_at) / 1_000_000;
+    json!({
+        "server": server.name,
+        "transport": transport,
+        "address": address,
+        "environment": server.environment,
+        "state": state,
+        "fault": fault,
+        "eras": { "legacy": server.speaks(Era::Legacy), "modern": server.speaks(Era::Modern) },
+        "in_flight": server.state.in_flight.load(Ordering::Acquire),
+        "calls_in_flight": server.calls_in_flight,
+        "looked_at_seconds_ago": catalog.as_deref().map(age),
+        "catalog": catalog.as_ref().map(|catalog| json!({
+            "tools": catalog.tools.len(),
+            "prompts": catalog.prompts.len(),
+            "resources": catalog.resources.len(),
+            "templates": catalog.templates.len(),
+        })),
+        "unusable": catalog.as_ref().map_or_else(Vec::new, |catalog| unusable(server, catalog)),
+    })
+}
+
+/// How it is reached, and where; never a query, which may hold what nobody should read.
+fn transport(settings: &TransportSettings) -> (&'static str, String) {
+    match settings {
+        TransportSettings::Http { url, .. } => {
+            let plain = url.split(['?', '#']).next().unwrap_or_default();
+            let plain = match plain.split_once("://") {
+                Some((scheme, rest)) => {
+                    let (authority, path) =
+                        rest.split_once('/').map_or((rest, ""), |(authority, path)| (authority, path));
+                    let host = authority.rsplit('@').next().unwrap_or_default();
+                    format!("{scheme}://{host}/{path}")
+                }
+                None => String::new(),
+            };
+            ("http", plain)
+        }
+        TransportSettings::Stdio { command, .. } => ("stdio", command.first().cloned().unwrap_or_default()),
+    }
+}
+
+/// Tools whose calls are refused, and why.
+fn unusable(server: &Server, catalog: &Catalog) -> Vec<Value> {
+    let mut unusable: Vec<(&str, &str)> = catalog
+        .tools
+        .iter()
+        .filter(|(name, _)| !server.skips_schema(name))
+        .filter_map(|(name, tool)| match &tool.fitness {
+            Fitness::Unfit(why) => Some((&**name, why.as_str())),
+            Fitness::Free | Fitness::Fit(_) => None,
+        })
+        .collect();
+    unusable.sort_unstable();
+    unusable.into_iter().map(|(tool, why)| json!({ "tool": tool, "why": why })).collect()
+}

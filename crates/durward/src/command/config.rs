@@ -1,0 +1,34 @@
+//! `durward config` and `durward completions`
+
+use super::{office, print};
+use crate::{
+    cli::{Cli, ConfigCommand, Exit, Shared},
+    config,
+};
+use anyhow::{Result, bail};
+use clap::CommandFactory as _;
+
+pub(crate) fn run(shared: &Shared, command: &ConfigCommand) -> Result<Exit> {
+    let shown = match command {
+        ConfigCommand::Schema => config::schema::schema(),
+        ConfigCommand::Show => {
+            let Some(file) = config::find(shared.config.as_deref()) else {
+                bail!("there is no {}; `durward init` writes one to start from", config::USUAL_FILE);
+            };
+            let mut loaded = office::loaded(config::load(&file))?;
+            if let Some(data) = &shared.data {
+                loaded.settings.data.clone_from(data);
+            }
+            config::show::show(&loaded.settings)
+        }
+    };
+    print::json(&shown)?;
+    Ok(Exit::Done)
+}
+
+pub(crate) fn completions(shell: clap_complete::Shell) -> Result<Exit> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "durward", &mut script);
+    print::data(&String::from_utf8(script)?)?;
+    Ok(Exit::Done)
+}

@@ -1,0 +1,224 @@
+//! Whom a command that manages an installation speaks to: the running gateway over its socket, or, when none runs, the
+//! same routes over the data directory, under its lock.
+
+use crate::{
+    assemble,
+    cli::Shared,
+    config::{self, Loaded},
+    control,
+    directory::{self, Directory, Held},
+    up::DATA,
+};
+use anyhow::{Context, Result, bail};
+use audit::Log;
+
+use gateway::clock::{Clock, SystemClock};
+use http::{Method, Request, Response, StatusCode, header};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::{Body, Bytes};
+use hyper_util::{rt::TokioIo, service::TowerToHyperService};
+use serde_json::Value;
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+use tokio::net::UnixStream;
+
+/// The longest a command waits for the gateway.
+const PATIENCE: Duration = Duration::from_mins(3);
+/// The largest answer.
+const ANSWER: usize = 64 << 20;
+
+/// The gateway cannot be reached, or somebody else holds the directory.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct Unreachable(String);
+
+impl Unreachable {
+    pub(crate) fn new(why: &str) -> Self {
+        Self(why.to_owned())
+    }
+}
+
+/// What is wrong was said already.
+#[derive(Debug, thiserror::Error)]
+#[error("the configuration has faults")]
+pub(crate) struct Reported;
+
+/// Where an installation keeps its things, and what its configuration says if it was read.
+pub(crate) struct Site {
+    pub(crate) data: PathBuf,
+    file: Option<PathBuf>,
+}
+
+impl Site {
+    /// The data directory: the one that is named, that of the configuration, or the usual one.
+    pub(crate) fn find(shared: &Shared) -> Result<Self> {
+        let file = config::find(shared.config.as_deref());
+        let data = match (&shared.data, &file) {
+            // A broken configuration must not keep anybody from a gateway that runs.
+            (Some(data), _) => data.clone(),
+            (None, Some(file)) => loaded(config::load(file))?.settings.data,
+            (None, None) => PathBuf::from(DATA),
+        };
+        Ok(Self { data, file })
+    }
+
+    /// The configuration, with this data directory.
+    pub(crate) fn load(&self) -> Result<Loaded> {
+        let mut loaded = match &self.file {
+            Some(file) => loaded(config::load(file)),
+            None => loaded(config::without_file(self.data.clone())),
+        }?;
+        loaded.settings.data.clone_from(&self.data);
+        Ok(loaded)
+    }
+}
+
+/// Says what is wrong with a configuration.
+pub(crate) fn loaded(result: Result<Loaded, config::Report>) -> Result<Loaded> {
+    result.map_err(|report| {
+        super::print::say(report.to_string().trim_end());
+        Reported.into()
+    })
+}
+
+/// Who answers.
+pub(crate) enum Office {
+    /// The running gateway.
+    Running(PathBuf),
+    /// Nobody: the directory is held by this process.
+    Here(Box<Here>),
+}
+
+/// The directory, held while a command works on it.
+pub(crate) struct Here {
+    router: admin::Router,
+    log: Arc<Log>,
+    _directory: Directory,
+}
+
+impl Office {
+    /// Whether a gateway answers.
+    pub(crate) async fn is_running(site: &Site) -> bool {
+        is_answered(&directory::socket_path(&site.data)).await
+    }
+
+    /// Finds out who answers. `makes`: the command may make a directory that does not exist yet.
+    pub(crate) async fn open(site: &Site, makes: bool) -> Result<Self> {
+        let socket = directory::socket_path(&site.data);
+        if is_answered(&socket).await {
+            return Ok(Self::Running(socket));
+        }
+        if !makes && !site.data.exists() {
+            bail!("there is no data directory {}; `durward up` makes it", site.data.display());
+        }
+        let loaded = site.load()?;
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+        let now = clock.now();
+        let directory = match Directory::open(&loaded.settings, now).await {
+            Ok(directory) => directory,
+            Err(fault) if fault.is::<Held>() => {
+                let socket = socket.display();
+                return Err(Unreachable(format!("{fault}, and does not answer at {socket}")).into());
+            }
+            Err(fault) => return Err(fault),
+        };
+        let log = Arc::new(directory.log(now)?);
+        let settings = loaded.settings;
+        let agents = Box::new(move || assemble::agents(&settings));
+        let desk = control::desk(&directory, Arc::clone(&log), clock, agents, None)?;
+        let router = admin::router(&Arc::new(desk));
+        Ok(Self::Here(Box::new(Here { router, log, _directory: directory })))
+    }
+
+    /// Asks.
+    pub(crate) async fn ask(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Answer> {
+        let body = Full::new(Bytes::from(body.map(Value::to_string).unwrap_or_default()));
+        let request = Request::builder().method(method).uri(path).header(header::HOST, "localhost").body(body)?;
+        let answered = match self {
+            Self::Running(socket) => tokio::time::timeout(PATIENCE, over(socket, request))
+                .await
+                .map_err(|_| Unreachable("the gateway does not answer".to_owned()))?,
+            Self::Here(here) => here.ask(request).await,
+        }?;
+        answered.granted()
+    }
+
+    /// Lets go of the directory, with everything in the log.
+    pub(crate) async fn close(self) -> Result<()> {
+        match self {
+            Self::Running(_) => Ok(()),
+            Self::Here(here) => here.log.flush().await.context("the log could not be written to the end"),
+        }
+    }
+}
+
+impl Here {
+    async fn ask(&self, mut request: Request<Full<Bytes>>) -> Result<Answer> {
+        let uid = rustix::process::getuid().as_raw();
+        request.extensions_mut().insert(admin::Door::Local { uid });
+        let service = TowerToHyperService::new(self.router.clone());
+        let response = hyper::service::Service::call(&service, request).await?;
+        Answer::read(response).await
+    }
+}
+
+/// What came back.
+pub(crate) struct Answer {
+    status: StatusCode,
+    call: Option<String>,
+    text: String,
+}
+
+impl Answer {
+    async fn read<B>(response: Response<B>) -> Result<Self>
+    where
+        B: Body<Data = Bytes>,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let status = response.status();
+        let call = response.headers().get(admin::CALL).and_then(|call| call.to_str().ok()).map(str::to_owned);
+        let body = Limited::new(response.into_body(), ANSWER).collect().await.map_err(anyhow::Error::from_boxed)?;
+        let text = String::from_utf8(body.to_bytes().into())?;
+        Ok(Self { status, call, text })
+    }
+
+    fn granted(self) -> Result<Self> {
+        if self.status.is_success() {
+            return Ok(self);
+        }
+        let body: Value = serde_json::from_str(&self.text).unwrap_or_default();
+        let message = body.pointer("/error/message").and_then(Value::as_str).map(str::to_owned);
+        let message = message.unwrap_or_else(|| format!("the gateway answered {}", self.status));
+        match self.call {
+            Some(call) if self.status.is_server_error() => bail!("{message} (recorded as {call})"),
+            Some(_) | None => bail!("{message}"),
+        }
+    }
+
+    /// The answer as JSON.
+    pub(crate) fn value(&self) -> Result<Value> {
+        serde_json::from_str(&self.text).context("the gateway answered what is not JSON")
+    }
+}
+
+async fn is_answered(socket: &Path) -> bool {
+    UnixStream::connect(socket).await.is_ok()
+}
+
+async fn over(socket: &Path, request: Request<Full<Bytes>>) -> Result<Answer> {
+    let lost = |cause: &dyn std::fmt::Display| Unreachable(format!("the gateway went away: {cause}"));
+    let stream: io::Result<UnixStream> = UnixStream::connect(socket).await;
+    let stream = stream.map_err(|cause| lost(&cause))?;
+    let (mut sender, connection) =
+        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|cause| lost(&cause))?;
+    let serving = tokio::spawn(connection);
+    let response = sender.send_request(request).await.map_err(|cause| lost(&cause))?;
+    let answer = Answer::read(response).await;
+    drop(sender);
+    serving.abort();
+    answer
+}

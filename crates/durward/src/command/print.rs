@@ -1,0 +1,86 @@
+//! Data on stdout, talk on stderr. Never panics when whoever reads has gone.
+
+use crate::cli::Output;
+use anyhow::Result;
+use comfy_table::{ContentArrangement, Table, presets};
+use serde_json::Value;
+use std::io::{self, Write};
+
+/// Talks.
+pub(crate) fn say(text: &str) {
+    // Nobody listens any more: then there is nobody to tell either.
+    let _ = writeln!(io::stderr(), "{text}");
+}
+
+/// Prints data.
+pub(crate) fn data(text: &str) -> Result<()> {
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    if !text.ends_with('\n') {
+        out.write_all(b"\n")?;
+    }
+    Ok(out.flush()?)
+}
+
+/// Prints one JSON value.
+pub(crate) fn json(value: &Value) -> Result<()> {
+    data(&serde_json::to_string_pretty(value)?)
+}
+
+/// Prints a list: as JSON, or as a table of the columns that `row` makes of each member.
+pub(crate) fn list<const N: usize>(
+    output: Output,
+    value: &Value,
+    member: &str,
+    header: [&str; N],
+    row: impl Fn(&Value) -> [String; N],
+) -> Result<()> {
+    let items = value.get(member).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    match output {
+        Output::Json => json(value),
+        Output::Table if items.is_empty() => {
+            say(&format!("no {}", member.replace('_', " ")));
+            Ok(())
+        }
+        Output::Table => {
+            let mut table = Table::new();
+            table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
+            table.set_header(header.map(str::to_uppercase));
+            for item in items {
+                table.add_row(row(item));
+            }
+            data(&bare(&table))
+        }
+    }
+}
+
+/// The table without the space that its frame would take.
+fn bare(table: &Table) -> String {
+    let lines: Vec<String> = table.lines().map(|line| line.trim_end().to_owned()).collect();
+    let margin = lines.iter().map(|line| line.len() - line.trim_start().len()).min().unwrap_or(0);
+    lines.iter().map(|line| line.get(margin..).unwrap_or_default()).collect::<Vec<_>>().join("\n")
+}
+
+/// The text of a member; a dash where there is none.
+pub(crate) fn text(value: &Value, member: &str) -> String {
+    match value.get(member) {
+        None | Some(Value::Null) => "-".to_owned(),
+        Some(Value::String(text)) => text.clone(),
+        Some(Value::Array(items)) if items.is_empty() => "-".to_owned(),
+        Some(Value::Array(items)) => items
+            .iter()
+            .map(|item| item.as_str().map_or_else(|| item.to_string(), str::to_owned))
+            .collect::<Vec<_>>()
+            .join(","),
+        Some(other) => other.to_string(),
+    }
+}
+
+/// A time, to the second.
+pub(crate) fn time(value: &Value, member: &str) -> String {
+    let text = text(value, member);
+    match text.split_once('.') {
+        Some((seconds, _)) => format!("{seconds}Z"),
+        None => text,
+    }
+}

@@ -1,0 +1,89 @@
+//! `durward server`
+
+use super::{
+    office::{Office, Site},
+    print,
+};
+use crate::{
+    cli::{Exit, Output, ServerCommand, Shared},
+    config::settings::Reach,
+    directory,
+};
+use anyhow::Result;
+use http::Method;
+use serde_json::{Value, json};
+
+pub(crate) async fn run(shared: &Shared, command: &ServerCommand) -> Result<Exit> {
+    let ServerCommand::List = command;
+    let site = Site::find(shared)?;
+    let socket = directory::socket_path(&site.data);
+    let servers = if Office::is_running(&site).await {
+        Office::Running(socket).ask(Method::GET, "/api/servers", None).await?.value()?
+    } else {
+        print::say("the gateway is not running: this is what the configuration says");
+        configured(&site)?
+    };
+    let header = ["server", "transport", "environment", "state", "eras", "in_flight", "tools", "unusable"];
+    print::list(shared.output, &servers, "servers", header, row)?;
+    if shared.output == Output::Table {
+        for server in servers.get("servers").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default() {
+            details(server)?;
+        }
+    }
+    Ok(Exit::Done)
+}
+
+fn row(server: &Value) -> [String; 8] {
+    let [name, transport, environment, state, in_flight] =
+        ["server", "transport", "environment", "state", "in_flight"].map(|member| print::text(server, member));
+    let era = |era: &str| match server.pointer(&format!("/eras/{era}")).and_then(Value::as_bool) {
+        Some(true) => Some(era.to_owned()),
+        Some(false) => None,
+        None => Some(format!("{era}?")),
+    };
+    let eras: Vec<String> = ["legacy", "modern"].into_iter().filter_map(era).collect();
+    let unusable = server.get("unusable").and_then(Value::as_array).map_or(0, Vec::len);
+    let tools = server.get("catalog").map_or_else(|| "-".to_owned(), |catalog| print::text(catalog, "tools"));
+    [name, transport, environment, state, eras.join(","), in_flight, tools, unusable.to_string()]
+}
+
+/// Why a server is down, and which of its tools cannot be called.
+fn details(server: &Value) -> Result<()> {
+    let name = print::text(server, "server");
+    if let Some(fault) = server.get("fault").and_then(Value::as_str) {
+        print::data(&format!("\n{name}: {fault}"))?;
+    }
+    for tool in server.get("unusable").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default() {
+        let (tool, why) = (print::text(tool, "tool"), print::text(tool, "why"));
+        print::data(&format!("\n{name}/{tool}: its calls are refused, its schema cannot be used: {why}"))?;
+    }
+    Ok(())
+}
+
+/// The servers as they are configured.
+fn configured(site: &Site) -> Result<Value> {
+    let settings = site.load()?.settings;
+    let servers: Vec<Value> = settings
+        .servers
+        .iter()
+        .map(|(name, server)| {
+            let (transport, address) = match &server.reach {
+                Reach::Http { url, .. } => {
+                    let mut plain = url.clone();
+                    plain.set_query(None);
+                    ("http", plain.to_string())
+                }
+                Reach::Command { program, .. } => ("stdio", program.clone()),
+            };
+            json!({
+                "server": name,
+                "transport": transport,
+                "address": address,
+                "environment": server.environment,
+                "state": "not running",
+                "calls_in_flight": server.calls_in_flight,
+            })
+        })
+        .collect();
+    Ok(json!({ "servers": servers }))
+}

@@ -1,0 +1,97 @@
+//! The running gateway's management: its listener on the network, its socket in the data directory.
+
+use crate::directory::{self, Directory};
+use admin::{Desk, Plane};
+use anyhow::{Context, Result};
+use gateway::clock::Clock;
+use identity::AgentSetting;
+use std::{collections::BTreeMap, fs, io, net::SocketAddr, os::unix::fs::PermissionsExt, path::PathBuf, sync::Arc};
+use tokio::{
+    net::{TcpListener, UnixListener},
+    sync::watch,
+    task::JoinHandle,
+};
+use vocab::AgentId;
+
+/// Both listeners, while they listen.
+pub(crate) struct Control {
+    /// Where the network listener listens.
+    pub(crate) address: SocketAddr,
+    socket: PathBuf,
+    stopping: watch::Sender<bool>,
+    listeners: Vec<JoinHandle<()>>,
+}
+
+impl Control {
+    /// Begins to listen.
+    pub(crate) async fn start(desk: Desk, listen: SocketAddr, directory: &Directory) -> Result<Self> {
+        let network = TcpListener::bind(listen)
+            .await
+            .with_context(|| format!("management cannot listen on {listen} (`admin: {{ listen: … }}`)"))?;
+        let address = network.local_addr()?;
+        let socket = directory::socket_path(&directory.path);
+        let local = bind(&socket)?;
+        let router = admin::router(&Arc::new(desk));
+        let (stopping, told) = watch::channel(false);
+        let listeners = vec![
+            tokio::spawn(admin::serve_network(network, router.clone(), told.clone())),
+            tokio::spawn(admin::serve_socket(local, router, told)),
+        ];
+        Ok(Self { address, socket, stopping, listeners })
+    }
+
+    /// Ends both listeners. Requests under way are finished.
+    pub(crate) async fn stop(self) {
+        self.stopping.send_replace(true);
+        for listener in self.listeners {
+            if let Err(fault) = listener.await {
+                tracing::error!(%fault, "a management listener ended by a panic");
+            }
+        }
+        if let Err(fault) = fs::remove_file(&self.socket) {
+            tracing::warn!(socket = %self.socket.display(), %fault, "the socket stays behind");
+        }
+    }
+}
+
+/// Binds the socket. The directory is locked: what lies there was left behind.
+fn bind(socket: &PathBuf) -> Result<UnixListener> {
+    let shown = socket.display();
+    match fs::remove_file(socket) {
+        Err(fault) if fault.kind() != io::ErrorKind::NotFound => {
+            return Err(fault).with_context(|| format!("cannot remove the old {shown}"));
+        }
+        Ok(()) | Err(_) => {}
+    }
+    let listener = UnixListener::bind(socket).with_context(|| {
+        format!("commands cannot be taken at {shown}; a shorter path of the data directory may help")
+    })?;
+    // The directory is its owner's alone; so is the socket.
+    fs::set_permissions(socket, fs::Permissions::from_mode(0o600))
+        .with_context(|| format!("cannot protect {shown}"))?;
+    Ok(listener)
+}
+
+/// The desk over an open directory; with a plane while the gateway runs.
+pub(crate) fn desk(
+    directory: &Directory,
+    log: Arc<audit::Log>,
+    clock: Arc<dyn Clock>,
+    agents: Box<dyn Fn() -> BTreeMap<AgentId, AgentSetting> + Send + Sync>,
+    plane: Option<Plane>,
+) -> Result<Desk> {
+    let public = directory.vault.audit_signer()?.public;
+    Ok(Desk {
+        tenant: directory.tenant.clone(),
+        store: directory.store.clone(),
+        vault: Arc::clone(&directory.vault),
+        registry: Arc::clone(&directory.registry),
+        log,
+        log_dir: directory::log_path(&directory.path),
+        log_key: audit::verifier_key(&directory::origin(&directory.tenant), &public),
+        log_public: public,
+        clock,
+        agents,
+        plane,
+    })
+}
