@@ -7,6 +7,9 @@ use super::{
 use serde_json::Value;
 use std::{collections::BTreeMap, fmt};
 
+/// What a running gateway cannot change: sockets, threads, the directory and its key, rooms of a fixed size.
+const AT_START: [&str; 7] = ["listen", "admin", "data", "workers", "vault", "bounds.connections", "bounds.children"];
+
 /// One difference.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Change {
@@ -21,6 +24,9 @@ pub(crate) struct Change {
 impl fmt::Display for Change {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let path = &self.path;
+        if self.waits() {
+            f.write_str("at the next start: ")?;
+        }
         match (&self.before, &self.after) {
             (Some(before), Some(after)) if before == after => write!(f, "~ {path}: changed, not shown"),
             (Some(before), Some(after)) => write!(f, "~ {path}: {before} → {after}"),
@@ -28,6 +34,14 @@ impl fmt::Display for Change {
             (None, Some(after)) => write!(f, "+ {path}: {after}"),
             (None, None) => write!(f, "  {path}"),
         }
+    }
+}
+
+impl Change {
+    /// Whether it takes effect at the next start only.
+    fn waits(&self) -> bool {
+        let of = |key: &&str| self.path.strip_prefix(*key).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
+        AT_START.iter().any(of)
     }
 }
 

@@ -178,7 +178,8 @@ fn the_master_key_may_come_from_a_file_or_a_command() {
     ] {
         let loaded = parse("durward.yaml", source, Path::new("conf")).expect("a good configuration");
         let changes = diff::between(&Settings::empty("conf/durward-data".into()), &loaded.settings);
-        assert!(changes.iter().any(|change| change.to_string() == format!("+ {expected}")), "{changes:?}");
+        let expected = format!("at the next start: + {expected}");
+        assert!(changes.iter().any(|change| change.to_string() == expected), "{changes:?}");
     }
 }
 
@@ -201,12 +202,14 @@ fn a_difference_names_what_changed_and_hides_what_is_hidden() {
     let load = |text: &str| parse("durward.yaml", text, Path::new(".")).expect("a good configuration").settings;
     let before = load("servers: { a: { command: run, env: { A: hunter2 } }, b: { url: https://b.example.com/mcp } }");
     let after = load(
-        "servers: { a: { command: run, env: { A: hunter3 } }, c: { url: https://c.example.com/mcp, era: both } }\nbounds: { depth: 32 }",
+        "servers: { a: { command: run, env: { A: hunter3 } }, c: { url: https://c.example.com/mcp, era: both } }\nbounds: { depth: 32, children: 4 }\nadmin: { listen: 127.0.0.1:7431 }",
     );
 
     let lines: Vec<_> = diff::between(&before, &after).iter().map(ToString::to_string).collect();
 
     assert!(lines.contains(&"~ bounds.depth: 64 → 32".to_owned()), "{lines:#?}");
+    assert!(lines.contains(&"at the next start: ~ bounds.children: 64 → 4".to_owned()), "{lines:#?}");
+    assert!(lines.iter().any(|line| line.starts_with("at the next start: ~ admin.listen")), "{lines:#?}");
     assert!(lines.contains(&"~ servers.a.env.A: changed, not shown".to_owned()), "{lines:#?}");
     assert!(lines.contains(&"- servers.b.url: https://b.example.com/mcp".to_owned()), "{lines:#?}");
     assert!(lines.contains(&"+ servers.c.era: both".to_owned()), "{lines:#?}");
