@@ -9,6 +9,7 @@ pub(crate) mod listen;
 use crate::{
     authenticate::Caller,
     call::{Call, Operation},
+    catalog::Catalog,
     inject::Injected,
     pipeline::Line,
     resolve::{self, Many, One, Target},
@@ -18,8 +19,11 @@ use crate::{
     upstream::Arrival,
 };
 use mcp::{Kind, Message, error};
-use std::{borrow::Cow, sync::Arc};
+use std::{borrow::Cow, sync::Arc, time::Duration};
 use vocab::Action;
+
+/// How long servers that were never looked at are waited for.
+const GLANCE: Duration = Duration::from_secs(5);
 
 /// What a call on `/mcp` is about.
 pub(crate) async fn resolve(
@@ -104,7 +108,7 @@ async fn on_one(
     let one = line.named(&server, session, caller, call, action, &name).await;
     let mut one = one.map_err(|stop| {
         let gone = matches!(stop.reason, "hidden" | "unknown");
-        if gone { resolve::missing(action, &shown, call.era, stop.reason).about(stop.about) } else { stop }
+        if gone { resolve::missing(action, &shown, call.era, stop.reason).rules(stop.rules).about(stop.about) } else { stop }
     })?;
     if name != shown {
         let member = message.subject_member().or_else(|| message.param(&["ref", "name"]));
@@ -126,7 +130,7 @@ async fn by_name(line: &Line, members: &[Arc<Server>], action: Action, shown: &s
         return Some((Arc::clone(member), name.to_owned()));
     }
     for member in members {
-        let Ok(catalog) = line.state.catalog(member, &line.snapshot).await else { continue };
+        let Some(catalog) = glance(line, member).await else { continue };
         let mut names: Box<dyn Iterator<Item = &str> + Send> = match action {
             Action::ToolExecute => Box::new(catalog.tools.keys().map(AsRef::as_ref)),
             _ => Box::new(catalog.prompts.iter().map(AsRef::as_ref)),
@@ -145,12 +149,17 @@ async fn by_uri(line: &Line, caller: &Caller, members: &[Arc<Server>], uri: &str
         if !visible {
             continue;
         }
-        let Ok(catalog) = line.state.catalog(member, &line.snapshot).await else { continue };
+        let Some(catalog) = glance(line, member).await else { continue };
         if catalog.has_resource(uri) {
             return Some((Arc::clone(member), uri.to_owned()));
         }
     }
     None
+}
+
+/// What a server offers, as far as that is known soon: one that hangs must not hold up what others have.
+pub(crate) async fn glance(line: &Line, server: &Arc<Server>) -> Option<Arc<Catalog>> {
+    tokio::time::timeout(GLANCE, line.state.catalog(server, &line.snapshot)).await.ok()?.ok()
 }
 
 /// Answers for a set of servers.

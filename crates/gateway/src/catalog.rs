@@ -26,6 +26,8 @@ use vocab::Digest;
 const FRESH: Duration = Duration::from_secs(300);
 /// How long after a look caused by a missing name the next one may be.
 const MISSES: Duration = Duration::from_secs(2);
+/// How long after a look that failed the next one may be.
+const FAILED: Duration = Duration::from_secs(1);
 /// How long a process may take to answer in an era it may not know.
 const PROBE: Duration = Duration::from_secs(5);
 
@@ -167,6 +169,13 @@ impl State {
         {
             return Ok(catalog);
         }
+        // Those who waited for a look that failed have their answer.
+        let failed_at = server.state.failed_at.load(Ordering::Acquire);
+        if let Some(fault) = server.state.fault.load_full()
+            && self.clock.ticks().saturating_sub(failed_at) < micros(FAILED)
+        {
+            return Err(UpstreamFault::Down(fault.to_string()));
+        }
         match self.look_now(server, snapshot).await {
             Ok(catalog) => {
                 let catalog = Arc::new(catalog);
@@ -178,6 +187,7 @@ impl State {
             }
             Err(fault) => {
                 tracing::warn!(server = %server.name, %fault, "the server cannot be looked at");
+                server.state.failed_at.store(self.clock.ticks(), Ordering::Release);
                 if server.state.fault.swap(Some(Arc::new(fault.to_string()))).is_none() {
                     self.journal.system("upstream-down", Some(format!("{}: {fault}", server.name)));
                 }

@@ -230,6 +230,8 @@ pub struct ServerState {
     pub verdict: ArcSwap<Verdict>,
     /// Why the last look at it failed.
     pub fault: ArcSwapOption<String>,
+    /// Ticks of that look: a server that is down is not looked at by every call.
+    pub failed_at: AtomicU64,
     /// One look at a time.
     pub looking: tokio::sync::Mutex<()>,
     /// Ticks of the last look caused by a miss: misses cannot be used to hammer a server.

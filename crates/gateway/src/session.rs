@@ -10,7 +10,7 @@ use identity::{CredentialId, Principal};
 use mcp::Message;
 use policy::Permit;
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{HashMap, HashSet, VecDeque},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, RwLock,
         atomic::{AtomicU64, AtomicUsize, Ordering},
@@ -48,6 +48,7 @@ pub struct Session {
     asked: Mutex<Questions>,
     under_way: Mutex<HashMap<String, ServerName>>,
     listener: Mutex<Option<mpsc::Sender<Told>>>,
+    followed: Mutex<HashSet<ServerName>>,
     log_level: Mutex<Option<Bytes>>,
     next_question: AtomicU64,
     touched: AtomicU64,
@@ -159,7 +160,8 @@ impl Session {
     pub fn shown_question(&self, server: &ServerName, id: &str) -> Option<String> {
         let key = mcp::id_key(id);
         let questions = lock(&self.asked);
-        let found = questions.waiting.values().find(|asked| asked.server == *server && mcp::id_key(&asked.id) == key)?;
+        let found =
+            questions.waiting.values().find(|asked| asked.server == *server && mcp::id_key(&asked.id) == key)?;
         Some(found.shown.to_string())
     }
 
@@ -196,6 +198,12 @@ impl Session {
             }
             Some(Err(mpsc::error::TrySendError::Full(_))) | None => false,
         }
+    }
+
+    /// Follows what a server says unasked, unless somebody does already: nothing is to be told twice.
+    pub fn follow(self: &Arc<Self>, server: &ServerName) -> Option<Following> {
+        let first = lock(&self.followed).insert(server.clone());
+        first.then(|| Following { session: Arc::clone(self), server: server.clone() })
     }
 
     /// Whether anybody listens.
@@ -298,6 +306,18 @@ impl Drop for Errand {
     }
 }
 
+/// Somebody follows a server for a session, until this is dropped.
+pub struct Following {
+    session: Arc<Session>,
+    server: ServerName,
+}
+
+impl Drop for Following {
+    fn drop(&mut self) {
+        lock(&self.session.followed).remove(&self.server);
+    }
+}
+
 /// All sessions.
 pub struct Sessions {
     shards: Vec<RwLock<HashMap<Digest, Arc<Session>>>>,
@@ -368,6 +388,7 @@ impl Sessions {
             asked: Mutex::default(),
             under_way: Mutex::default(),
             listener: Mutex::default(),
+            followed: Mutex::default(),
             log_level: Mutex::default(),
             next_question: AtomicU64::new(1),
             touched: AtomicU64::new(now),

@@ -22,8 +22,8 @@ use serde_json::{Map, Value, json};
 use std::{collections::HashSet, sync::Arc, time::Duration};
 use vocab::ServerName;
 
-/// How long the introduction waits for servers that were never looked at.
-const GLANCE: Duration = Duration::from_secs(5);
+/// How long servers may take to hear that a session is over.
+const FAREWELL: Duration = Duration::from_secs(5);
 /// How long a list waits for one server.
 const LIST: Duration = Duration::from_secs(15);
 /// Instructions of one server, in characters, and of all together.
@@ -60,8 +60,7 @@ impl<'a> Hand<'a> {
     async fn catalogs(&self) -> Vec<(&'a ServerName, Arc<Catalog>)> {
         let line = self.line;
         let looks = self.many.members.iter().map(|server| async move {
-            let look = tokio::time::timeout(GLANCE, line.state.catalog(server, &line.snapshot)).await;
-            look.ok().and_then(Result::ok).map(|catalog| (&server.name, catalog))
+            super::glance(line, server).await.map(|catalog| (&server.name, catalog))
         });
         join_all(looks).await.into_iter().flatten().collect()
     }
@@ -237,7 +236,7 @@ impl<'a> Hand<'a> {
                     hop.end(&leg).await;
                 }
             });
-            let _ = tokio::time::timeout(GLANCE, join_all(ends)).await;
+            let _ = tokio::time::timeout(FAREWELL, join_all(ends)).await;
             self.line.state.sessions.close(session);
         }
         Arrival::Bare { status: StatusCode::OK, headers: HeaderMap::new() }

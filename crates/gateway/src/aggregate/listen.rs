@@ -45,15 +45,14 @@ async fn follow(line: Line, server: Arc<Server>, session: Arc<Session>) {
     let mut end = session.end();
     let following = async {
         while session.is_heard() {
+            let Some(_following) = session.follow(&server.name) else { return };
             let now = line.state.line();
-            match now.snapshot.servers.get(&server.name) {
-                Some(server) => match follow_once(&now, server, &session).await {
-                    Ok(true) => {}
-                    // It has no such stream.
-                    Ok(false) => return,
-                    Err(fault) => tracing::debug!(server = %server.name, %fault, "a stream of the aggregate broke off"),
-                },
-                None => return,
+            let Some(server) = now.snapshot.servers.get(&server.name) else { return };
+            match follow_once(&now, server, &session).await {
+                Ok(true) => {}
+                // It has no such stream.
+                Ok(false) => return,
+                Err(fault) => tracing::debug!(server = %server.name, %fault, "a stream of the aggregate broke off"),
             }
             tokio::time::sleep(AGAIN).await;
         }
@@ -112,13 +111,8 @@ pub(crate) fn modern(hand: &Hand<'_>, request: &Message) -> Result<Arrival, Stop
         let caller = hand.caller.clone();
         let (server, request, sender) = (Arc::clone(server), request.clone(), sender.clone());
         tokio::spawn(async move {
-            let merging = merge(&line, &caller, &server, &request, &sender);
             tokio::select! {
-                merged = merging => {
-                    if let Err(fault) = merged {
-                        tracing::debug!(server = %server.name, %fault, "a listening stream broke off");
-                    }
-                }
+                () = keep_merging(&line, &caller, &server.name, &request, &sender) => {}
                 () = sender.closed() => {}
             }
         });
@@ -165,13 +159,34 @@ pub(crate) fn may_subscribe(line: &Line, caller: &crate::authenticate::Caller, s
 
 type Sender = mpsc::Sender<(Option<ServerName>, mcp::sse::Event)>;
 
+/// Listens to one server, again and again where it breaks off.
+async fn keep_merging(
+    line: &Line,
+    caller: &crate::authenticate::Caller,
+    server: &ServerName,
+    request: &Message,
+    sender: &Sender,
+) {
+    loop {
+        let now = line.state.line();
+        let Some(server) = now.snapshot.servers.get(server) else { return };
+        match merge(&now, caller, server, request, sender).await {
+            Ok(true) => {}
+            Ok(false) => return,
+            Err(fault) => tracing::debug!(server = %server.name, %fault, "a listening stream broke off"),
+        }
+        tokio::time::sleep(AGAIN).await;
+    }
+}
+
+/// Listens to one server until it ends its stream; `false` if it has none.
 async fn merge(
     line: &Line,
     caller: &crate::authenticate::Caller,
     server: &Arc<Server>,
     request: &Message,
     sender: &Sender,
-) -> Result<(), UpstreamFault> {
+) -> Result<bool, UpstreamFault> {
     let injected =
         crate::inject::credentials(&line.state, server).map_err(|fault| UpstreamFault::Down(fault.to_string()))?;
     let limits = line.snapshot.answer_limits();
@@ -179,17 +194,17 @@ async fn merge(
     let leg = line.state.modern_leg(&hop, caller.principal.id())?;
     let request = exchange::one(narrowed(line, caller, server, request), &limits)?;
     let (arrival, _) = hop.send(leg.as_deref(), &request).await?;
-    let Arrival::Stream { mut source, .. } = arrival else { return Ok(()) };
+    let Arrival::Stream { mut source, .. } = arrival else { return Ok(false) };
     while let Some((_, event)) = source.next().await? {
         let Some(data) = event.message() else { continue };
         let message = exchange::one(data.clone(), &limits)?;
         // The acknowledgement and the end of one server are not those of the aggregate.
         let ours = message.kind() == Kind::Response || message.method() == "notifications/subscriptions/acknowledged";
         if !ours && sender.send((Some(server.name.clone()), event)).await.is_err() {
-            return Ok(());
+            return Ok(false);
         }
     }
-    Ok(())
+    Ok(true)
 }
 
 /// The client's request with the resources that policy lets it follow on this server.

@@ -298,9 +298,9 @@ pub(crate) async fn over_pipe(
     let mut replies = pipe.request(message, asker).await?;
     let first = match wait {
         Wait::Long => replies.first().await,
-        Wait::Fail(deadline) => tokio::time::timeout(deadline, replies.first())
-            .await
-            .map_err(|_| UpstreamFault::Timeout(deadline))?,
+        Wait::Fail(deadline) => {
+            tokio::time::timeout(deadline, replies.first()).await.map_err(|_| UpstreamFault::Timeout(deadline))?
+        }
         Wait::Stream(patience) => match tokio::time::timeout(patience, replies.first()).await {
             Ok(first) => first,
             Err(_) => return Ok(Arrival::Stream { headers, source: Source::Pipe(replies) }),
