@@ -65,9 +65,10 @@ pub(crate) fn run(runtime: Runtime, shared: &Shared, once: bool) -> Result<Exit>
 async fn play(screen: &Screen, folder: &Folder, once: bool) -> Result<bool> {
     let token = random()?;
     let web = Web::start(token.clone())?;
+    let program = std::env::current_exe().context("this program does not know where it is")?;
     // From the look for a free address until it is taken.
-    let turn = folder::turn();
-    folder.write(web.address)?;
+    let turn = folder::turn(&program);
+    folder.write(web.address, &program)?;
     let key = furnish(&load(folder)?.settings, &token).await?;
     let running = Running::start(load(folder)?, Some(folder.configuration())).await?;
     drop(turn);
@@ -79,8 +80,9 @@ async fn play(screen: &Screen, folder: &Folder, once: bool) -> Result<bool> {
     let did = tour.play().await;
     let running = Arc::new(running);
     if !once {
+        let signals = up::Signals::catch()?;
         settle_in(screen, &running, folder, &url, &key);
-        up::until_told(&running).await?;
+        up::until_told(&running, signals).await?;
         eprintln!("durward: stopping; calls in flight may end first");
     }
     Arc::into_inner(running).context("the gateway is still in use")?.stop().await?;

@@ -3,7 +3,7 @@
 use rustix::process::{Pid, Signal, kill_process};
 use std::{
     fs,
-    io::{BufRead, BufReader},
+    io::{self, BufRead, BufReader},
     path::Path,
     process::{Child, Command, Stdio},
 };
@@ -14,20 +14,26 @@ fn durward(folder: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_durward"));
     command.args(arguments).current_dir(folder).env_remove("DURWARD_DATA").env_remove("CLICOLOR_FORCE");
     command.env("TMPDIR", folder.join("tmp")).stdin(Stdio::null());
-    fs::create_dir_all(folder.join("tmp")).unwrap();
     command
 }
 
+/// A folder for the program to run in, with one in it for what passes.
+fn home() -> io::Result<tempfile::TempDir> {
+    let home = tempfile::tempdir()?;
+    fs::create_dir(home.path().join("tmp"))?;
+    Ok(home)
+}
+
 fn names(folder: &Path) -> Vec<String> {
-    let mut names: Vec<String> =
-        fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut names: Vec<String> = entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
     names.sort();
     names
 }
 
 #[test]
 fn the_tour_does_what_it_says_and_leaves_nothing_behind() {
-    let home = tempfile::tempdir().unwrap();
+    let home = home().unwrap();
     let output = durward(home.path(), &["demo", "--once"]).output().unwrap();
     let (said, talk) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
     assert_eq!(output.status.code(), Some(0), "{said}\n{talk}");
@@ -66,7 +72,7 @@ impl Drop for Staying {
 
 #[tokio::test]
 async fn a_demo_that_stays_serves_whoever_connects_and_stops_when_told() {
-    let home = tempfile::tempdir().unwrap();
+    let home = home().unwrap();
     let mut command = durward(home.path(), &["demo"]);
     let mut demo = Staying(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap());
     let lines = BufReader::new(demo.0.stdout.take().unwrap()).lines().map(Result::unwrap);
@@ -113,7 +119,7 @@ async fn a_demo_that_stays_serves_whoever_connects_and_stops_when_told() {
 
 #[test]
 fn a_folder_that_no_demo_made_is_left_alone() {
-    let home = tempfile::tempdir().unwrap();
+    let home = home().unwrap();
     let mine = home.path().join("mine");
     fs::create_dir(&mine).unwrap();
     fs::write(mine.join("durward.yaml"), "data: data\n").unwrap();

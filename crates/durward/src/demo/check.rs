@@ -63,7 +63,7 @@ pub(super) fn denied(answer: &Answer, asked: &str, rule: &str, forwarded: usize)
     let rules = data.get("rules").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
     ensure!(rules.iter().any(|named| named == rule), "the answer names no rule `{rule}`: {}", answer.message);
     ensure!(forwarded == 0, "the server was asked all the same");
-    Ok(vec![format!("{asked} → {message}"), "the server was not asked".to_owned()])
+    Ok(vec![format!("{asked}, which does not reach the server"), format!("→ {message}")])
 }
 
 /// The first `burst` calls were answered, the last one was told when to come again.
@@ -78,10 +78,7 @@ pub(super) fn limited(answers: &[Answer], asked: &str, burst: usize, forwarded: 
     let header = last.headers.get("retry-after").and_then(|value| value.to_str().ok()?.parse().ok());
     ensure!(wait > 0 && header == Some(wait), "no time to wait, or two of them: {wait}, {header:?}");
     ensure!(forwarded == burst, "the server was asked {forwarded} times");
-    Ok(vec![
-        format!("{asked} → {message}"),
-        format!("the {burst} calls before went through; this one did not reach the server"),
-    ])
+    Ok(vec![format!("{asked}, after {burst} that went through"), format!("→ {message}")])
 }
 
 /// What the file holds came without its secrets.
@@ -92,7 +89,7 @@ pub(super) fn masked(answer: &Answer, asked: &str, seen: bool) -> Shown {
         ensure!(text.contains(kind), "no {kind} in {text:?}");
     }
     ensure!(!seen, "the secrets reached the agent");
-    Ok(vec![format!("{asked} →"), text.trim_end().replace('\n', "  ")])
+    Ok(vec![asked.to_owned(), format!("→ {}", text.trim_end().replace('\n', "  "))])
 }
 
 /// The server got the credential, and the agent never saw it.
@@ -138,7 +135,7 @@ pub(super) fn found_out(found: Result<Verified, Broken>, changed: u64, what: &st
         broken.index == changed && broken.what == What::Edited,
         "record {changed} was edited, the verifier says: {broken}"
     );
-    Ok(vec![format!("{what} → {broken}")])
+    Ok(vec![what.to_owned(), format!("→ {broken}")])
 }
 
 #[cfg(test)]

@@ -70,9 +70,9 @@ impl Folder {
         self.path.join("log-changed")
     }
 
-    /// Writes configuration and policy, with addresses that are free now. `web` is where the server over HTTP listens.
-    pub(super) fn write(&self, web: SocketAddr) -> Result<()> {
-        let program = std::env::current_exe().context("this program does not know where it is")?;
+    /// Writes configuration and policy, with addresses that are free now. `web` is where the server over HTTP listens,
+    /// `program` what the one on stdio is started from.
+    pub(super) fn write(&self, web: SocketAddr, program: &Path) -> Result<()> {
         let program = program.to_str().context("the path of this program is no text")?;
         let [listen, admin] = USUAL.map(free);
         let text = configuration(listen?, admin?, web, program);
@@ -119,8 +119,8 @@ fn clear(path: &Path) -> Result<()> {
 
 /// Lets one demo after the other look for free addresses, so that two that begin at once do not find the same. The lock
 /// is on the program itself: nothing is written for it. Where there is none to be had, one of the two says so and ends.
-pub(super) fn turn() -> Option<File> {
-    let program = File::open(std::env::current_exe().ok()?).ok()?;
+pub(super) fn turn(program: &Path) -> Option<File> {
+    let program = File::open(program).ok()?;
     rustix::fs::flock(&program, rustix::fs::FlockOperation::LockExclusive).ok()?;
     Some(program)
 }
@@ -173,11 +173,15 @@ mod tests {
     use super::*;
     use crate::config;
 
+    fn write(folder: &Folder) {
+        folder.write("127.0.0.1:9".parse().unwrap(), Path::new("/usr/bin/durward")).unwrap();
+    }
+
     #[test]
     fn the_configuration_is_one_that_anybody_could_have_written() {
         let home = tempfile::tempdir().unwrap();
         let folder = Folder::at(&home.path().join("demo")).unwrap();
-        folder.write("127.0.0.1:9".parse().unwrap()).unwrap();
+        write(&folder);
         let loaded = config::load(&folder.configuration()).unwrap_or_else(|report| panic!("{report}"));
         assert_eq!(loaded.report.to_string(), "", "not even a warning");
         assert_eq!(loaded.settings.servers.len(), 2);
@@ -189,7 +193,7 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let path = home.path().join("demo");
         let folder = Folder::at(&path).unwrap();
-        folder.write("127.0.0.1:9".parse().unwrap()).unwrap();
+        write(&folder);
         fs::write(path.join("old"), "").unwrap();
         assert!(Folder::at(&path).is_ok());
         assert!(!path.join("old").exists());
@@ -204,7 +208,7 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let path = home.path().join("demo");
         let folder = Folder::at(&path).unwrap();
-        folder.write("127.0.0.1:9".parse().unwrap()).unwrap();
+        write(&folder);
         fs::create_dir(path.join("data")).unwrap();
         let lock = File::create(path.join("data/lock")).unwrap();
         rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive).unwrap();

@@ -22,7 +22,8 @@ fn names<const N: usize>(names: [&str; N]) -> Vec<String> {
 }
 
 fn tools<const N: usize>(names: [&str; N]) -> Answer {
-    answer(json!({"result": {"tools": names.map(|name| json!({"name": name}))}}))
+    let tools: Vec<Value> = names.iter().map(|name| json!({"name": name})).collect();
+    answer(json!({"result": {"tools": tools}}))
 }
 
 #[test]
