@@ -4,6 +4,7 @@
 
 mod conformance;
 mod install;
+mod picture;
 mod ports;
 mod process;
 mod step;
@@ -42,6 +43,8 @@ enum Chore {
     Conformance(conformance::Options),
     /// Unmodified clients and servers of others, through the gateway
     Strangers(strangers::Options),
+    /// Draws the tour as it prints, for the README
+    Picture(picture::Options),
     /// Measures the gateway against direct and against a bare proxy
     Bench {
         /// What to hand to the measuring program; `--help` lists it
@@ -60,6 +63,7 @@ fn main() -> ExitCode {
         Chore::Install => install::run(&root),
         Chore::Conformance(options) => conformance::run(&root, &options),
         Chore::Strangers(options) => strangers::run(&root, &options),
+        Chore::Picture(options) => picture::run(&root, &options),
         Chore::Bench { rest } => bench(&root, &rest),
     };
     match done {
