@@ -17,7 +17,9 @@ use crate::{
 use http::{HeaderValue, StatusCode};
 use mcp::{Era, Kind, Message, Span, error};
 use std::sync::Arc;
-use vocab::{Action, Digest, ServerName};
+use policy::Question;
+use serde_json::Value;
+use vocab::{Action, Digest, RuleId, ServerName};
 
 /// What a call is about.
 pub enum Target {
@@ -198,7 +200,7 @@ impl Line {
         // SECURITY: names that the caller may not see never reach the catalog: neither time nor traffic tells those
         // that exist from those that do not.
         if !self.snapshot.policies.visible(&caller.subject, action, &resource) {
-            return Err(missing(action, name, call.era, "hidden").about(about()));
+            return Err(missing(action, name, call.era, "hidden").rules(self.hiding(caller, action, &resource)).about(about()));
         }
         let tool = match action {
             Action::ToolExecute => {
@@ -237,6 +239,22 @@ impl One {
             answers_digest: None,
             shown: None,
         }
+    }
+}
+
+impl Line {
+    /// The rules that hide a thing, for the log alone.
+    fn hiding(&self, caller: &Caller, action: Action, resource: &policy::Resource) -> Vec<RuleId> {
+        let question = Question {
+            subject: &caller.subject,
+            action,
+            resource,
+            arguments: &Value::Null,
+            digest: Digest::of(&[]),
+            findings: &[],
+            now: self.state.clock.now(),
+        };
+        self.snapshot.policies.authorize(&question).err().map(|refusal| refusal.rules).unwrap_or_default()
     }
 }
 

@@ -1,0 +1,277 @@
+//! The data plane without the binary around it: a clock we hold, parts that can be made to panic, rights that change
+//! at a word.
+#![allow(dead_code, clippy::expect_used, clippy::unwrap_used, reason = "each test file uses its share")]
+
+use audit::{Filter, Log, Options, Order, Query, Reader, Signer, Tree};
+use egress::Egress;
+use gateway::{
+    Room,
+    clock::Clock,
+    limit::{LimitSettings, Limits},
+    rim::Rim,
+    settings::{
+        Bounds, EraSettings, Listening, ServerSettings, Settings, ToolSettings, TransportSettings,
+    },
+    snapshot::Snapshot,
+    state::{Parts, State},
+};
+use guard::Guards;
+use identity::{AgentSetting, ApiKey, Identity, JwksCache, KeyHolder, KeyId, KeyKind, KeyRow, Registry};
+use policy::{Policies, Source};
+use serde_json::{Value, json};
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+use tempfile::TempDir;
+use testkit::{Agent, Ask, Upstream, meta, soon};
+use vault::{KeySource, Vault};
+use vocab::{AgentId, ServerName, TenantId, Timestamp};
+
+/// A clock that stands until it is moved, and that can be told to panic when it is read next, or later.
+pub struct Held {
+    micros: AtomicI64,
+    fuse: AtomicU64,
+}
+
+impl Held {
+    fn new() -> Self {
+        Self { micros: AtomicI64::new(1_795_248_000_000_000), fuse: AtomicU64::new(0) }
+    }
+
+    pub fn advance(&self, by: Duration) {
+        self.micros.fetch_add(i64::try_from(by.as_micros()).unwrap(), Ordering::SeqCst);
+    }
+
+    /// Panics at the reading with this number from now, once.
+    pub fn fail_at(&self, reading: u64) {
+        self.fuse.store(reading, Ordering::SeqCst);
+    }
+
+    /// Whether the panic is still to come. Disarms it.
+    pub fn disarm(&self) -> bool {
+        self.fuse.swap(0, Ordering::SeqCst) > 0
+    }
+
+    fn read(&self) -> i64 {
+        let burnt = self.fuse.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |fuse| fuse.checked_sub(1));
+        assert!(burnt != Ok(1), "the clock breaks, as the test wants");
+        self.micros.load(Ordering::SeqCst)
+    }
+}
+
+impl Clock for Held {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_micros(self.read())
+    }
+
+    fn ticks(&self) -> u64 {
+        u64::try_from(self.read()).unwrap()
+    }
+}
+
+/// What a gateway is made of, as far as tests differ.
+pub struct Plan {
+    pub servers: Vec<(&'static str, String)>,
+    pub tools: Vec<ToolSettings>,
+    pub policy: Value,
+    pub limits: LimitSettings,
+    pub guards: Guards,
+    pub strict: bool,
+    pub agents: Vec<(&'static str, AgentSetting)>,
+    pub issuers: Vec<identity::IssuerSetting>,
+    pub anonymous: Option<&'static str>,
+}
+
+impl Plan {
+    /// One server, everything allowed, nothing limited, nothing looked for.
+    pub fn of(upstream: &Upstream) -> Self {
+        Self {
+            servers: vec![("files", upstream.url())],
+            tools: Vec::new(),
+            policy: json!({"policy": "test", "rules": [{"id": "all", "action": "*", "target": "*/*", "effect": "allow"}]}),
+            limits: LimitSettings::default(),
+            guards: Guards::none(),
+            strict: false,
+            agents: vec![("alice", AgentSetting::default()), ("bob", AgentSetting::default())],
+            issuers: Vec::new(),
+            anonymous: None,
+        }
+    }
+}
+
+/// A running data plane.
+pub struct Inside {
+    pub state: Arc<State>,
+    pub clock: Arc<Held>,
+    pub registry: Arc<Registry>,
+    pub jwks: Arc<JwksCache>,
+    pub alice: String,
+    pub alice_key: KeyId,
+    pub bob: String,
+    folder: TempDir,
+    address: std::net::SocketAddr,
+    _rim: Rim,
+}
+
+impl Inside {
+    pub async fn start(plan: Plan) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let clock = Arc::new(Held::new());
+        let now = clock.now();
+        let tenant = TenantId::default_tenant();
+        let key = KeySource::File(folder.path().join("master.key")).load(folder.path()).expect("a master key");
+        let vault = Arc::new(Vault::open(folder.path(), key, tenant.clone(), now).expect("a vault"));
+        let signer = vault.audit_signer().expect("a signer");
+        let name = "durward/test".to_owned();
+        let options = Options::new(folder.path().join("log"), name.clone(), tenant.clone(), now);
+        let log = Log::open(options, Signer { name, public: signer.public, sign: signer.sign }).expect("a log");
+        let egress = Arc::new(Egress::new(egress::Settings::default()).expect("a connector"));
+        let jwks = Arc::new(JwksCache::new(Arc::clone(&egress)));
+        let registry = Arc::new(Registry::default());
+        let (alice, alice_key) = issue(&registry, "alice", None);
+        let (bob, _) = issue(&registry, "bob", None);
+        let snapshot = snapshot(plan, &registry, &jwks, None);
+        let state = Arc::new(State::new(Parts {
+            snapshot,
+            clock: Arc::clone(&clock) as Arc<dyn Clock>,
+            log: Arc::new(log),
+            vault,
+            egress,
+            children: Room::new(4, Vec::new()),
+        }));
+        let listening =
+            Listening { address: "127.0.0.1:0".parse().unwrap(), workers: 2, connections: 1024 };
+        let rim = Rim::start(&state, &listening).expect("it listens");
+        let address = rim.address();
+        Self { state, clock, registry, jwks, alice, alice_key, bob, folder, address, _rim: rim }
+    }
+
+    /// Puts another plan in force, as a reload does.
+    pub fn swap(&self, plan: Plan) {
+        let before = self.state.snapshot.load_full();
+        self.state.swap(snapshot(plan, &self.registry, &self.jwks, Some(&before)));
+    }
+
+    pub fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+
+    pub fn modern(&self, path: &str, token: &str) -> Agent {
+        Agent::modern(&self.url(path), Some(token))
+    }
+
+    pub async fn legacy(&self, path: &str, token: &str) -> Agent {
+        Agent::legacy(&self.url(path), Some(token)).await
+    }
+
+    /// A modern call of a tool of `files`, ready to be sent.
+    pub fn call(&self, token: &str, tool: &str, arguments: &Value) -> Ask {
+        let agent = self.modern("/mcp/files", token);
+        let params = json!({"name": tool, "arguments": arguments, "_meta": meta()});
+        agent.ask("tools/call", &json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}))
+    }
+
+    /// A new key for an agent.
+    pub fn key(&self, agent: &str, expires: Option<Timestamp>) -> (String, KeyId) {
+        issue(&self.registry, agent, expires)
+    }
+
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// Every record of a tree, with its kind, once everything said so far is on disk.
+    pub async fn leaves(&self, tree: &Tree) -> Vec<(String, Value)> {
+        soon(self.state.journal.log().flush()).await.expect("the log is written");
+        let reader = Reader::open(&self.folder.path().join("log"), tree).expect("the log can be read");
+        let query =
+            Query { filter: Filter::default(), order: Order::Oldest, from: None, limit: usize::MAX, scan: u64::MAX };
+        let of = |entry: audit::Entry| {
+            Some((entry.value.get("kind")?.as_str()?.to_owned(), entry.value.get("record")?.clone()))
+        };
+        reader.page(&query).unwrap_or_default().entries.into_iter().filter_map(of).collect()
+    }
+
+    /// The closed records of calls of authenticated callers, oldest first.
+    pub async fn records(&self) -> Vec<Value> {
+        let leaves = self.leaves(&Tree::Tenant(TenantId::default_tenant())).await;
+        leaves.into_iter().filter(|(kind, _)| kind == "call").map(|(_, record)| record).collect()
+    }
+
+    /// The intents.
+    pub async fn intents(&self) -> Vec<Value> {
+        let leaves = self.leaves(&Tree::Tenant(TenantId::default_tenant())).await;
+        leaves.into_iter().filter(|(kind, _)| kind == "intent").map(|(_, record)| record).collect()
+    }
+
+    /// What the system tree says of requests.
+    pub async fn strangers(&self) -> Vec<Value> {
+        let leaves = self.leaves(&Tree::System).await;
+        leaves.into_iter().map(|(_, record)| record).filter(|record| record["call"].is_string()).collect()
+    }
+}
+
+impl Drop for Inside {
+    fn drop(&mut self) {
+        self.state.stopping.send_replace(true);
+        self.state.cut.store(true, Ordering::Release);
+    }
+}
+
+fn issue(registry: &Registry, agent: &str, expires: Option<Timestamp>) -> (String, KeyId) {
+    let key = ApiKey::generate(KeyKind::Agent).expect("a key");
+    registry.insert_key(KeyRow {
+        id: key.id().clone(),
+        hash: key.hash(),
+        holder: KeyHolder::Agent(AgentId::new(agent).unwrap()),
+        expires,
+        revoked: false,
+    });
+    (key.text().expose().clone(), key.id().clone())
+}
+
+fn snapshot(plan: Plan, registry: &Arc<Registry>, jwks: &Arc<JwksCache>, before: Option<&Snapshot>) -> Snapshot {
+    let tenant = TenantId::default_tenant();
+    let servers = plan.servers.into_iter().map(|(name, url)| {
+        let settings = ServerSettings {
+            transport: TransportSettings::Http { url, internal: true, ca: None },
+            environment: None,
+            credentials: Vec::new(),
+            headers: Vec::new(),
+            tools: plan.tools.clone(),
+            deadline: None,
+            calls_in_flight: 256,
+            era: Some(EraSettings::Both),
+        };
+        (ServerName::new(name).unwrap(), settings)
+    });
+    let settings = Settings {
+        tenant: tenant.clone(),
+        public_url: None,
+        hosts: Vec::new(),
+        origins: Vec::new(),
+        trusted_proxies: Vec::new(),
+        servers: servers.collect::<BTreeMap<_, _>>(),
+        strict: plan.strict,
+        bounds: Bounds { sessions_per_principal: 4096, ..Bounds::default() },
+        issuers: plan.issuers.iter().map(|issuer| issuer.url.to_string()).collect(),
+        scopes: Vec::new(),
+        traces: false,
+    };
+    let agents = plan.agents.into_iter().map(|(name, setting)| (AgentId::new(name).unwrap(), setting)).collect();
+    let anonymous = plan.anonymous.map(|name| AgentId::new(name).unwrap());
+    let identity = identity::Settings { tenant, agents, issuers: plan.issuers, anonymous };
+    let identity = Identity::new(identity, Arc::clone(registry), Arc::clone(jwks)).expect("identity");
+    let source = Source { name: "test.json".to_owned(), text: plan.policy.to_string() };
+    let policies = Policies::compile(&[source]).expect("a policy");
+    let limits = Limits::new(&plan.limits, before.map(|before| &*before.limits)).expect("limits");
+    match Snapshot::build(settings, identity, policies, Arc::new(limits), plan.guards, before) {
+        Ok(snapshot) => snapshot,
+        Err(faults) => panic!("no snapshot: {faults:?}"),
+    }
+}

@@ -1,0 +1,388 @@
+//! Who may still call, from one message to the next; how often; and that lists and calls agree.
+
+mod inside;
+
+use gateway::limit::{Allowance, LimitSetting, LimitSettings, Rate};
+use identity::{AgentSetting, ClaimPath, IssuerSetting, JwksSource};
+use inside::{Inside, Plan};
+use proptest::prelude::*;
+use serde_json::{Value, json};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use testkit::{Agent, Answer, Issuer, Kind, SigningKey, Upstream, compact, soon};
+use vocab::{AgentId, IssuerName};
+
+fn per_minute(burst: u32) -> LimitSettings {
+    let rate = Rate { count: 10, per: Duration::from_mins(1) };
+    let rule = LimitSetting {
+        agent: Some("*".to_owned()),
+        tool: Some("files/*".to_owned()),
+        server: None,
+        tenant: None,
+        allowance: Allowance { rate, burst },
+        concurrency: None,
+    };
+    LimitSettings { rules: vec![rule], ..LimitSettings::default() }
+}
+
+async fn status(inside: &Inside, token: &str) -> u16 {
+    inside.call(token, "echo", &json!({})).send().await.status.as_u16()
+}
+
+async fn admitted(inside: &Inside, token: &str, clients: usize) -> usize {
+    let calls = (0..clients).map(|_| {
+        let ask = inside.call(token, "echo", &json!({}));
+        tokio::spawn(async move { ask.send().await.json().await["error"].is_null() })
+    });
+    let calls: Vec<_> = calls.collect();
+    let mut count = 0;
+    for call in calls {
+        count += usize::from(call.await.unwrap());
+    }
+    count
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sixty_four_clients_share_a_burst_of_ten_and_then_one_each_six_seconds() {
+    let upstream = Upstream::start().await;
+    let inside = Inside::start(Plan { limits: per_minute(10), ..Plan::of(&upstream) }).await;
+    assert_eq!(admitted(&inside, &inside.alice, 64).await, 10);
+    assert_eq!(upstream.seen("tools/call").len(), 10);
+    inside.clock.advance(Duration::from_millis(5_990));
+    assert_eq!(admitted(&inside, &inside.alice, 8).await, 0);
+    inside.clock.advance(Duration::from_millis(10));
+    assert_eq!(admitted(&inside, &inside.alice, 8).await, 1);
+    inside.clock.advance(Duration::from_secs(30));
+    assert_eq!(admitted(&inside, &inside.alice, 16).await, 5);
+    // Another agent has a bucket of its own.
+    assert_eq!(admitted(&inside, &inside.bob, 16).await, 10);
+    // A reload forgives nobody.
+    inside.swap(Plan { limits: per_minute(10), ..Plan::of(&upstream) });
+    assert_eq!(admitted(&inside, &inside.bob, 4).await, 0);
+}
+
+#[tokio::test]
+async fn what_is_refused_later_gives_back_what_it_took() {
+    let upstream = Upstream::start().await;
+    let rules = json!([
+        {"id": "all", "action": "*", "target": "*/*", "effect": "allow"},
+        {"id": "no", "action": "tool.execute", "target": "files/echo", "effect": "deny", "when": "has(args.no)"},
+    ]);
+    let policy = json!({"policy": "test", "rules": rules});
+    let inside = Inside::start(Plan { limits: per_minute(2), policy, ..Plan::of(&upstream) }).await;
+    for _ in 0..5 {
+        let denied = inside.call(&inside.alice, "echo", &json!({"no": 1})).send().await.json().await;
+        assert_eq!(denied["error"]["code"], -31001, "{denied}");
+    }
+    assert_eq!(admitted(&inside, &inside.alice, 4).await, 2);
+    let limited = inside.call(&inside.alice, "echo", &json!({})).send().await;
+    assert_eq!(limited.header("retry-after"), Some("6"));
+    assert!(limited.header("ratelimit").unwrap().contains("r=0"), "{limited:?}");
+    assert!(limited.header("ratelimit-policy").unwrap().contains("q=2"), "{limited:?}");
+}
+
+#[tokio::test]
+async fn keys_expire_are_revoked_and_agents_switched_off_on_the_next_message() {
+    let upstream = Upstream::start().await;
+    let inside = Inside::start(Plan::of(&upstream)).await;
+    let (short, _) = inside.key("alice", Some(inside.now().plus(Duration::from_secs(60))));
+    assert_eq!(status(&inside, &short).await, 200);
+    inside.clock.advance(Duration::from_secs(60));
+    assert_eq!(status(&inside, &short).await, 401);
+
+    let (key, id) = inside.key("alice", None);
+    let agent = inside.legacy("/mcp/files", &key).await;
+    assert!(inside.registry.revoke_key(&id));
+    let reply = agent.request("ping", json!({})).await;
+    assert_eq!(reply.status, 401);
+    // Revoked, expired and unknown look alike from outside.
+    let unknown = inside.call("dwk_aaaaaaaa_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA", "echo", &json!({}));
+    let (unknown, revoked) = (unknown.send().await, inside.call(&key, "echo", &json!({})).send().await);
+    assert_eq!(unknown.header("www-authenticate"), revoked.header("www-authenticate"));
+    let shape = |mut answer: Value| {
+        answer["error"]["data"]["call"] = Value::Null;
+        answer
+    };
+    assert_eq!(shape(unknown.json().await), shape(revoked.json().await));
+
+    assert_eq!(status(&inside, &inside.alice).await, 200);
+    inside.registry.disable_agent(&AgentId::new("alice").unwrap());
+    assert_eq!(status(&inside, &inside.alice).await, 403);
+    assert_eq!(status(&inside, &inside.bob).await, 200);
+    inside.registry.enable_agent(&AgentId::new("alice").unwrap());
+    assert_eq!(status(&inside, &inside.alice).await, 200);
+
+    // A key of an agent that nobody registered.
+    let (stray, _) = inside.key("mallory", None);
+    assert_eq!(status(&inside, &stray).await, 403);
+    let strangers = inside.strangers().await;
+    let said: Vec<&str> = strangers.iter().filter_map(|record| record["detail"].as_str()).collect();
+    assert!(said.iter().any(|text| text.contains("mallory") && text.contains("not registered")), "{said:?}");
+}
+
+#[tokio::test]
+async fn open_streams_end_within_a_second_of_revocation_even_endless_ones() {
+    let upstream = Upstream::start().await;
+    let inside = Inside::start(Plan::of(&upstream)).await;
+    let (key, id) = inside.key("alice", None);
+    let agent = inside.legacy("/mcp/files", &key).await;
+    let (quiet, feed) = Answer::events();
+    upstream.next("GET", quiet);
+    let mut listening = agent.listen().await;
+    assert_eq!(listening.status, 200);
+    let progress = json!({"jsonrpc": "2.0", "method": "notifications/progress", "params": {"progressToken": 1, "progress": 1}});
+    upstream.next("tools/call", Answer::endless(format!("data: {progress}\n\n")));
+    let mut endless = agent.request("tools/call", json!({"name": "echo", "arguments": {}})).await;
+    assert!(soon(endless.chunk()).await.is_some());
+
+    let revoked = tokio::time::Instant::now();
+    inside.registry.revoke_key(&id);
+    soon(async { while listening.chunk().await.is_some() {} }).await;
+    soon(async { while endless.chunk().await.is_some() {} }).await;
+    soon(feed.closed()).await;
+    assert!(revoked.elapsed() < Duration::from_millis(1500), "{:?}", revoked.elapsed());
+    let records = inside.records().await;
+    let revoked = records.iter().filter(|record| record["outcome"]["reason"] == "revoked").count();
+    assert_eq!(revoked, 2, "{records:#?}");
+}
+
+#[tokio::test]
+async fn a_stream_has_the_rights_of_its_moment() {
+    let upstream = Upstream::start().await;
+    let rules = |roles: Value| {
+        json!({"policy": "test", "rules": [{"id": "r", "action": "*", "target": "files/*", "effect": "allow", "roles": roles}]})
+    };
+    let role = |name: &str| AgentSetting { roles: vec![vocab::RoleName::new(name).unwrap()], ..AgentSetting::default() };
+    let plan = |of_alice: &str| Plan {
+        policy: rules(json!(["staff"])),
+        agents: vec![("alice", role(of_alice)), ("bob", role("staff"))],
+        ..Plan::of(&upstream)
+    };
+    let inside = Inside::start(plan("staff")).await;
+    let agent = inside.legacy("/mcp/files", &inside.alice).await;
+    let (answer, feed) = Answer::events();
+    upstream.next("GET", answer);
+    let mut listening = agent.listen().await;
+    let note = json!({"jsonrpc": "2.0", "method": "notifications/resources/updated", "params": {"uri": "a://b"}});
+    feed.message(&note).await;
+    assert!(soon(listening.event()).await.is_some());
+    // The policy is the same; the agent has lost its role.
+    inside.swap(plan("guest"));
+    soon(async { while listening.chunk().await.is_some() {} }).await;
+    assert_eq!(agent.request("ping", json!({})).await.status, 404);
+}
+
+#[tokio::test]
+async fn guessing_is_bounded_per_address_and_harms_no_neighbour() {
+    let upstream = Upstream::start().await;
+    let inside = Inside::start(Plan::of(&upstream)).await;
+    let mut seen = BTreeSet::new();
+    for _ in 0..30 {
+        seen.insert(status(&inside, "dwk_aaaaaaaa_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA").await);
+    }
+    assert_eq!(seen, BTreeSet::from([401, 429]));
+    let limited = inside.call("not.a.token", "echo", &json!({})).send().await;
+    assert_eq!(limited.status, 429);
+    assert!(limited.header("retry-after").is_some());
+    // Whoever holds a key calls from the same address as before.
+    assert_eq!(status(&inside, &inside.alice).await, 200);
+    inside.clock.advance(Duration::from_mins(1));
+    assert_eq!(status(&inside, "not.a.token").await, 401);
+}
+
+async fn with_issuer(issuer: &Issuer, upstream: &Upstream) -> Inside {
+    let mut setting = IssuerSetting::new(
+        IssuerName::new(&issuer.url()).unwrap(),
+        vec!["here".to_owned()],
+        "claim:azp".parse::<ClaimPath>().unwrap(),
+    );
+    setting.internal = true;
+    setting.jwks = JwksSource::Url(issuer.jwks_url().parse().unwrap());
+    Inside::start(Plan { issuers: vec![setting], ..Plan::of(upstream) }).await
+}
+
+#[tokio::test]
+async fn tokens_are_taken_only_as_they_were_meant() {
+    let upstream = Upstream::start().await;
+    let mut issuer = Issuer::start(Kind::Rsa).await;
+    let inside = with_issuer(&issuer, &upstream).await;
+    let now = inside.now().as_micros() / 1_000_000;
+    let good = json!({"iss": issuer.url(), "aud": "here", "azp": "alice", "sub": "ann", "exp": now + 600, "nbf": now - 1});
+    let with = |name: &str, value: Value| {
+        let mut claims = good.clone();
+        claims[name] = value;
+        claims
+    };
+    assert_eq!(status(&inside, &issuer.token(good.clone())).await, 200);
+
+    let header = |alg: &str| json!({"alg": alg, "typ": "JWT", "kid": issuer.key().id()});
+    let confused = |alg: &str| {
+        compact(&header(alg), &good, |text| {
+            let key = aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, &issuer.key().public_bytes());
+            aws_lc_rs::hmac::sign(&key, text).as_ref().to_vec()
+        })
+    };
+    let other = SigningKey::generate(Kind::Rsa, issuer.key().id());
+    let unknown = SigningKey::generate(Kind::Rsa, "nobody-knows");
+    let attacks = [
+        ("unsigned", compact(&header("none"), &good, |_| Vec::new())),
+        ("unsigned, claiming RS256", compact(&header("RS256"), &good, |_| Vec::new())),
+        ("public key as HMAC key", confused("HS256")),
+        ("the same, claiming RS256", confused("RS256")),
+        ("another key under the same id", other.token(&good)),
+        ("a key nobody knows", unknown.token(&good)),
+        ("another audience", issuer.token(with("aud", json!("there")))),
+        ("no audience", issuer.token(with("aud", Value::Null))),
+        ("another issuer", issuer.token(with("iss", json!("https://evil.example")))),
+        ("expired", issuer.token(with("exp", json!(now - 600)))),
+        ("without expiry", issuer.token(with("exp", Value::Null))),
+        ("not yet", issuer.token(with("nbf", json!(now + 600)))),
+        ("an id token", compact(&json!({"alg": "RS256", "typ": "id+jwt", "kid": issuer.key().id()}), &good, |text| issuer.key().sign(text))),
+    ];
+    for (what, token) in attacks {
+        // Each from an address that has not failed yet.
+        inside.clock.advance(Duration::from_secs(5));
+        assert_eq!(status(&inside, &token).await, 401, "{what}");
+    }
+    assert_eq!(upstream.seen("tools/call").len(), 1, "only the honest one arrived");
+
+    // Unregistered, and registered but another one.
+    assert_eq!(status(&inside, &issuer.token(with("azp", json!("mallory")))).await, 403);
+    // Rotation: the new key is found, the withdrawn one refused once its set has been fetched again.
+    let before = issuer.token(good.clone());
+    issuer.rotate(Kind::P256, "key-2", false);
+    inside.clock.advance(Duration::from_secs(31));
+    assert_eq!(status(&inside, &issuer.token(good.clone())).await, 200);
+    assert_eq!(status(&inside, &before).await, 401);
+    // Revocation of one token.
+    let token = issuer.token(good.clone());
+    assert_eq!(status(&inside, &token).await, 200);
+    let digest = identity::Identity::token_digest(&token).unwrap();
+    inside.registry.revoke_token(digest, inside.now().plus(Duration::from_secs(600)), inside.now());
+    assert_eq!(status(&inside, &token).await, 401);
+}
+
+#[tokio::test]
+async fn metadata_is_named_only_where_a_sign_in_can_succeed() {
+    let upstream = Upstream::start().await;
+    let issuer = Issuer::start(Kind::Ed25519).await;
+    let (keys, tokens) = (Inside::start(Plan::of(&upstream)).await, with_issuer(&issuer, &upstream).await);
+    for (inside, named) in [(&keys, false), (&tokens, true)] {
+        let agent = Agent::modern(&inside.url("/mcp/files"), None);
+        let reply = agent.request("ping", json!({})).await;
+        assert_eq!(reply.status, 401);
+        let challenge = reply.header("www-authenticate").unwrap().to_owned();
+        assert!(challenge.starts_with("Bearer"), "{challenge}");
+        assert_eq!(challenge.contains("resource_metadata="), named, "{challenge}");
+        let document = testkit::Ask::get(&inside.url("/.well-known/oauth-protected-resource/mcp/files")).send().await;
+        if named {
+            let address = challenge.split('"').find(|part| part.starts_with("http")).unwrap().to_owned();
+            assert_eq!(address, inside.url("/.well-known/oauth-protected-resource/mcp/files"));
+            let document = document.json().await;
+            assert_eq!(document["resource"], inside.url("/mcp/files"));
+            assert_eq!(document["authorization_servers"], json!([issuer.url()]));
+        } else {
+            assert_eq!(document.status, 404);
+        }
+    }
+}
+
+#[tokio::test]
+async fn policy_judges_what_the_server_will_see() {
+    const SECRET: &str = "ghp_A7dK2mQ9xR4tV8wZ1cF6hJ3nP5sY0u2Kq9Lb";
+    let upstream = Upstream::at(
+        "127.0.0.1:0".parse().unwrap(),
+        vec![json!({"name": "echo", "inputSchema": {"type": "object", "properties": {"token": {"type": "string", "x-mcp-header": "Token"}}}})],
+    )
+    .await;
+    let rules = json!([
+        {"id": "masked", "action": "*", "target": "files/*", "effect": "allow"},
+        {"id": "raw", "action": "tool.execute", "target": "files/echo", "effect": "deny", "when": "has(args.token) && args.token.startsWith(\"ghp_\")"},
+        {"id": "found", "action": "tool.execute", "target": "files/echo", "effect": "deny",
+         "when": "has(args.strictly) && findings.exists(f, f.detector == \"secrets\")"},
+    ]);
+    let guards = guard::Guards::new(guard::Setting { results: guard::Mode::Off, arguments: guard::Mode::Mask });
+    let plan = Plan { policy: json!({"policy": "test", "rules": rules}), guards, ..Plan::of(&upstream) };
+    let inside = Inside::start(plan).await;
+    let ask = |arguments: &Value| inside.call(&inside.alice, "echo", arguments).header("mcp-param-token", SECRET);
+    let answer = ask(&json!({"token": SECRET})).send().await.json().await;
+    assert_eq!(answer["error"], Value::Null, "{answer}");
+    let sent = upstream.seen("tools/call").remove(0);
+    let token = sent.json().pointer("/params/arguments/token").and_then(Value::as_str).unwrap().to_owned();
+    assert!(token.starts_with("[redacted:"), "{token}");
+    assert_eq!(sent.header("mcp-param-token"), Some(token.as_str()), "the mirror follows the rewrite");
+    assert!(!format!("{:?}", sent.headers).contains(SECRET));
+    let denied = ask(&json!({"token": SECRET, "strictly": true})).send().await.json().await;
+    assert_eq!(denied["error"]["data"]["rules"], json!(["found"]), "{denied}");
+    assert_eq!(upstream.seen("tools/call").len(), 1);
+}
+
+/// Tools, and patterns that meet them in every way.
+const TOOLS: [&str; 6] = ["read", "read_all", "write", "erase", "é/ü", "a__b"];
+const TARGETS: [&str; 9] = ["files/*", "files/read*", "files/write", "files/e*", "*/erase", "*/*", "other/*", "files/a__b", "files/é*"];
+
+fn rule() -> impl Strategy<Value = Value> {
+    let target = prop::sample::select(TARGETS.to_vec());
+    let effect = prop::sample::select(vec!["allow", "allow", "deny"]);
+    let agents = prop::option::of(prop::sample::select(vec!["alice", "bob", "a*"]));
+    let when = prop::option::of(prop::sample::select(vec!["has(args.n)", "!has(args.n)", "1 == 2", "1 == 1"]));
+    let action = prop::sample::select(vec!["tool.execute", "*", "prompt.get"]);
+    (target, effect, agents, when, action).prop_map(|(target, effect, agents, when, action)| {
+        let mut rule = json!({"action": action, "target": target, "effect": effect});
+        if let Some(agents) = agents {
+            rule["agents"] = json!([agents]);
+        }
+        if let Some(when) = when {
+            rule["when"] = json!(when);
+        }
+        rule
+    })
+}
+
+#[test]
+fn what_is_listed_is_what_can_be_called_whatever_the_policy() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let (upstream, inside) = runtime.block_on(async {
+        let upstream = Upstream::with_tools(TOOLS).await;
+        let inside = Inside::start(Plan::of(&upstream)).await;
+        (Arc::new(upstream), Arc::new(inside))
+    });
+    let config = ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() };
+    proptest!(config, |(rules in prop::collection::vec(rule(), 0..6))| {
+        let policy = json!({"policy": "test", "rules": rules});
+        runtime.block_on(agree(&upstream, &inside, policy));
+    });
+}
+
+/// The lists of both doors and every call, for both agents.
+async fn agree(upstream: &Upstream, inside: &Inside, policy: Value) {
+    inside.swap(Plan { policy: policy.clone(), ..Plan::of(upstream) });
+    for token in [&inside.alice, &inside.bob] {
+        let one: BTreeSet<String> = inside.modern("/mcp/files", token).tools().await.into_iter().collect();
+        let all = inside.modern("/mcp", token).tools().await;
+        let all: BTreeSet<String> =
+            all.iter().map(|name| name.strip_prefix("files__").expect("the server's name").to_owned()).collect();
+        let mut callable = BTreeSet::new();
+        for tool in TOOLS {
+            let mut answers = Vec::new();
+            for arguments in [json!({}), json!({"n": 1})] {
+                let before = upstream.seen("tools/call").len();
+                let params = json!({"name": tool, "arguments": arguments});
+                let body = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params});
+                let ask = testkit::Ask::post(&inside.url("/mcp/files"), body.to_string()).bearer(token);
+                let answer = ask.send().await.json().await;
+                let arrived = upstream.seen("tools/call").len() - before;
+                assert_eq!(answer["error"].is_null(), arrived == 1, "{policy} {tool} {answer}");
+                answers.push(answer["error"].is_null());
+                let unknown = answer["error"]["message"] == format!("Unknown tool: {tool}")
+                    || answer["error"]["message"] == "there is no such server here";
+                assert_eq!(unknown, !one.contains(tool), "{policy} {tool} {answer}");
+            }
+            if answers.contains(&true) {
+                callable.insert(tool.to_owned());
+            }
+        }
+        // What can be called under some arguments is listed, and nothing that no call could reach.
+        assert!(callable.is_subset(&one), "{policy}: {callable:?} {one:?}");
+        assert_eq!(one.len(), all.len(), "{policy}: {one:?} {all:?}");
+    }
+}
