@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 use notify::{RecursiveMode, Watcher};
 use std::{path::PathBuf, sync::Arc, time::Duration};
 use tokio::{
-    signal::unix::{SignalKind, signal},
+    signal::unix::{Signal, SignalKind, signal},
     sync::mpsc,
 };
 
@@ -38,6 +38,7 @@ pub(crate) async fn run(shared: &Shared) -> Result<Exit> {
         loaded.settings.data.clone_from(data);
     }
     let anonymous = loaded.settings.danger_allow_anonymous.clone();
+    let signals = Signals::catch()?;
     let running = match Running::start(loaded, file.clone()).await {
         Ok(running) => Arc::new(running),
         Err(fault) if fault.is::<Held>() => {
@@ -50,11 +51,30 @@ pub(crate) async fn run(shared: &Shared) -> Result<Exit> {
     if let Some(agent) = anonymous {
         tracing::warn!(%agent, "danger_allow_anonymous: whoever reaches this address calls as this agent");
     }
-    until_told(&running).await?;
+    until_told(&running, signals).await?;
     eprintln!("durward: stopping; calls in flight may end first");
     let running = Arc::into_inner(running).context("the gateway is still in use")?;
     running.stop().await?;
     Ok(Exit::Done)
+}
+
+/// What tells a gateway to stop or to look again.
+pub(crate) struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    /// Catches them from now on. To be called before anybody learns that the gateway is there: whoever sends SIGHUP
+    /// then must not end it.
+    pub(crate) fn catch() -> Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
 }
 
 fn greet(running: &Running, file: Option<&std::path::Path>) {
@@ -76,10 +96,8 @@ fn greet(running: &Running, file: Option<&std::path::Path>) {
 }
 
 /// Waits for SIGTERM or SIGINT; reloads on SIGHUP and when a file changes.
-pub(crate) async fn until_told(running: &Arc<Running>) -> Result<()> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut hangup = signal(SignalKind::hangup())?;
+pub(crate) async fn until_told(running: &Arc<Running>, signals: Signals) -> Result<()> {
+    let Signals { mut terminate, mut interrupt, mut hangup } = signals;
     let (changed, mut changes) = mpsc::channel(1);
     let _watcher = watch(running, &changed);
     loop {
