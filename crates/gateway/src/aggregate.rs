@@ -18,8 +18,8 @@ use crate::{
     stop::{Stage, Stop},
     upstream::Arrival,
 };
-use mcp::{Kind, Message, error};
-use std::{borrow::Cow, sync::Arc, time::Duration};
+use mcp::{Era, Kind, Message};
+use std::{sync::Arc, time::Duration};
 use vocab::Action;
 
 /// How long servers that were never looked at are waited for.
@@ -174,8 +174,12 @@ pub(crate) async fn forward(
     match &call.operation {
         Operation::Listen => Ok((listen::legacy(&hand)?, None)),
         Operation::End => Ok((hand.end().await, None)),
-        Operation::Unread => Err(unknown("unread")),
+        Operation::Unread => Err(unknown("unread", call.era)),
         Operation::Message(message) => match (message.kind(), message.method()) {
+            // SPEC: 2026-07-28 has neither sessions nor what belongs to them.
+            (Kind::Request, method @ ("initialize" | "ping" | "logging/setLevel")) if call.era == Era::Modern => {
+                Err(unknown(method, call.era))
+            }
             (Kind::Request, "initialize") => hand.initialize(message).await,
             (Kind::Request, "server/discover") => Ok((hand.discover(message).await, None)),
             (Kind::Request, "ping") => Ok((hand.result(message, "{}"), None)),
@@ -183,7 +187,7 @@ pub(crate) async fn forward(
             (Kind::Request, "subscriptions/listen") => Ok((listen::modern(&hand, message)?, None)),
             (Kind::Request, method) => match mcp::method::list_kind(method) {
                 Some(kind) => Ok((hand.list(message, kind).await, None)),
-                None => Err(unknown(method)),
+                None => Err(unknown(method, call.era)),
             },
             (Kind::Notification, method) => Ok((hand.notify(message, method).await, None)),
             (Kind::Response, _) => Err(resolve::no_such_question()),
@@ -191,7 +195,6 @@ pub(crate) async fn forward(
     }
 }
 
-fn unknown(method: &str) -> Stop {
-    let shown: Cow<'_, str> = method.chars().take(64).collect();
-    Stop::refused(Stage::Forward, "unknown-method", error::METHOD_NOT_FOUND, format!("Unknown method: {shown}"))
+fn unknown(method: &str, era: Era) -> Stop {
+    resolve::missing(Action::MethodCall, method, era, "unknown-method").at(Stage::Forward)
 }

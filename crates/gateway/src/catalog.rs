@@ -245,7 +245,7 @@ impl State {
 impl Hop<'_> {
     /// Asks in the modern era. `None` if the server does not speak it.
     async fn discover(&self) -> Result<Option<(Option<Leg>, Message)>, UpstreamFault> {
-        let text = format!(r#"{{"jsonrpc":"2.0","id":0,"method":"server/discover","params":{{"_meta":{OWN_META}}}}}"#);
+        let text = format!(r#"{{"jsonrpc":"2.0","id":0,"method":"server/discover","params":{{"_meta":{}}}}}"#, *OWN_META);
         let question = one(Bytes::from(text), &self.limits)?;
         // A process is asked beside the one that serves: old ones exit on what comes before `initialize`.
         let leg = match &self.server.transport {
@@ -257,7 +257,7 @@ impl Hop<'_> {
                 own: true,
             }),
         };
-        let asked = tokio::time::timeout(PROBE, self.ask(leg.as_ref(), &question)).await;
+        let asked = tokio::time::timeout(PROBE, self.ask_again(leg.as_ref(), &question)).await;
         let answer = match (asked, &leg) {
             (Ok(Ok(answer)), _) => answer,
             // SPEC: silence means legacy on a pipe, and an outage on HTTP.
@@ -266,14 +266,21 @@ impl Hop<'_> {
             (Ok(Err(fault)), None) => return Err(fault),
             (Err(_), None) => return Err(UpstreamFault::Timeout(PROBE)),
         };
-        let speaks = answer.outcome_member(&["supportedVersions"]).and_then(|member| member.value().ok()).is_some_and(
-            |versions| {
-                versions.as_array().is_some_and(|versions| {
-                    versions.iter().filter_map(Value::as_str).any(|version| version == Revision::V2026_07_28.as_str())
-                })
-            },
-        );
+        let speaks = answer
+            .outcome_member(&["supportedVersions"])
+            .and_then(|member| member.value().ok())
+            .is_some_and(|versions| has_modern(&versions));
         Ok(speaks.then_some((leg, answer)))
+    }
+
+    /// Asks, and asks once more where the server refuses the version and names it as one that it speaks.
+    async fn ask_again(&self, leg: Option<&Leg>, question: &Message) -> Result<Message, UpstreamFault> {
+        let answer = self.ask(leg, question).await?;
+        let named = answer.error_code() == Some(mcp::error::UNSUPPORTED_VERSION)
+            && answer.error_member().and_then(|error| error.value().ok()).is_some_and(|error| {
+                has_modern(error.get("data").and_then(|data| data.get("supported")).unwrap_or(&Value::Null))
+            });
+        if named { self.ask(leg, question).await } else { Ok(answer) }
     }
 
     /// Asks in the legacy era. `None` if the server does not speak it.
@@ -323,6 +330,13 @@ impl Hop<'_> {
         }
         Ok(Catalog { tools, prompts, resources, templates, capabilities, instructions, looked_at: now.max(1) })
     }
+}
+
+/// Whether a list of versions holds the one that the gateway asks in.
+fn has_modern(versions: &Value) -> bool {
+    versions
+        .as_array()
+        .is_some_and(|versions| versions.iter().any(|version| version == Revision::V2026_07_28.as_str()))
 }
 
 /// A server says that a list changed: the next who needs it looks again.

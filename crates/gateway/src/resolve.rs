@@ -343,6 +343,8 @@ pub(crate) fn missing(action: Action, name: &str, era: Era, reason: &'static str
         }
     };
     let stop = Stop::refused(Stage::Resolve, reason, code, format!("Unknown {what}: {shown}"));
+    // SPEC: SEP-2164 wants the URI in the data.
+    let stop = if what == "resource" { stop.data("uri", name) } else { stop };
     // SPEC: 2026-07-28 answers an unknown method with 404.
     if code == error::METHOD_NOT_FOUND && era == Era::Modern { stop.status(StatusCode::NOT_FOUND) } else { stop }
 }

@@ -17,7 +17,7 @@ use bytes::Bytes;
 use mcp::{Body, Era, Kind, Limits, Message, Revision};
 use std::{
     hash::{DefaultHasher, Hash, Hasher},
-    sync::Arc,
+    sync::{Arc, LazyLock},
     time::Duration,
 };
 
@@ -222,7 +222,7 @@ fn request(id: usize, method: &str, cursor: Option<&str>, era: Era, meta: Option
     let cursor = cursor.map(|cursor| format!("\"cursor\":{}", mcp::quote(cursor)));
     let meta = match era {
         Era::Legacy => None,
-        Era::Modern => Some(format!("\"_meta\":{}", meta.unwrap_or(OWN_META))),
+        Era::Modern => Some(format!("\"_meta\":{}", meta.unwrap_or(&OWN_META))),
     };
     let params: Vec<String> = meta.into_iter().chain(cursor).collect();
     Bytes::from(format!(
@@ -231,21 +231,35 @@ fn request(id: usize, method: &str, cursor: Option<&str>, era: Era, meta: Option
     ))
 }
 
-/// How the gateway introduces itself where it asks for itself.
-pub(crate) const OWN_META: &str = concat!(
-    r#"{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{},"#,
-    r#""io.modelcontextprotocol/clientInfo":{"name":"durward","version":""#,
-    env!("CARGO_PKG_VERSION"),
-    r#""}}"#
+/// What the gateway says it can where it asks for itself: everything that a client behind it may be able to. Servers
+/// offer some of their things only to clients that can be asked back; the catalog must know those too.
+const OWN_CAPABILITIES: &str = concat!(
+    r#"{"elicitation":{"form":{},"url":{}},"sampling":{"context":{},"tools":{}},"roots":{"listChanged":true},"#,
+    r#""tasks":{"list":{},"cancel":{},"requests":{"sampling":{"createMessage":{}},"elicitation":{"create":{}}}},"#,
+    r#""extensions":{"io.modelcontextprotocol/tasks":{},"#,
+    r#""io.modelcontextprotocol/ui":{"mimeTypes":["text/html;profile=mcp-app"]}}}"#
 );
 
+/// How the gateway introduces itself where it asks for itself.
+pub(crate) static OWN_META: LazyLock<String> = LazyLock::new(|| {
+    format!(
+        r#"{{"{}":"{}","{}":{OWN_CAPABILITIES},"{}":{{"name":"durward","version":"{}"}}}}"#,
+        mcp::key::PROTOCOL_VERSION,
+        Revision::V2026_07_28.as_str(),
+        mcp::key::CLIENT_CAPABILITIES,
+        mcp::key::CLIENT_INFO,
+        env!("CARGO_PKG_VERSION")
+    )
+});
+
 /// The gateway's own `initialize`.
-pub(crate) const OWN_INTRODUCTION: &str = concat!(
-    r#"{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},"#,
-    r#""clientInfo":{"name":"durward","version":""#,
-    env!("CARGO_PKG_VERSION"),
-    r#""}}}"#
-);
+pub(crate) static OWN_INTRODUCTION: LazyLock<String> = LazyLock::new(|| {
+    format!(
+        r#"{{"jsonrpc":"2.0","id":0,"method":"initialize","params":{{"protocolVersion":"{}","capabilities":{OWN_CAPABILITIES},"clientInfo":{{"name":"durward","version":"{}"}}}}}}"#,
+        Revision::V2025_11_25.as_str(),
+        env!("CARGO_PKG_VERSION")
+    )
+});
 
 /// Reads one message.
 pub(crate) fn one(text: Bytes, limits: &Limits) -> Result<Message, UpstreamFault> {
