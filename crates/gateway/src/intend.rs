@@ -7,8 +7,12 @@ use crate::{
     stop::{Stage, Stop},
     trail::{Facts, Noted, Trail},
 };
-use audit::Leaf;
+use audit::{Leaf, LogFault};
 use mcp::error::LOG_UNAVAILABLE;
+use std::time::Duration;
+
+/// How long to leave a full queue alone before looking again.
+const FULL: Duration = Duration::from_millis(5);
 
 /// Proof that the log knows of a call: on disk where it may change state, in the queue's order where it only reads.
 #[must_use]
@@ -30,9 +34,8 @@ impl Line {
             Target::One(one) => one.changes_state(),
             Target::Many(_) => false,
         };
-        let log = self.state.journal.log();
+        self.room_in_log().await?;
         if !changes_state && !self.snapshot.settings.strict {
-            log.healthy().map_err(|fault| unavailable(&fault))?;
             return Ok(Intent { leaf: None });
         }
         trail.commit_arguments();
@@ -43,16 +46,32 @@ impl Line {
             Ok(Ok(leaf)) => leaf,
             Ok(Err(fault)) => return Err(unavailable(&fault)),
             Err(_) => {
-                return Err(Stop::failed(
-                    Stage::Intend,
-                    "log",
-                    LOG_UNAVAILABLE,
-                    "the audit log did not take the call in time, so nothing was done",
-                ));
+                return Err(too_slow());
             }
         };
         trail.intended(leaf);
         Ok(Intent { leaf: Some(leaf) })
+    }
+}
+
+impl Line {
+    /// Waits while a slow disk works off what is queued. A disk that fails is not waited for.
+    async fn room_in_log(&self) -> Result<(), Stop> {
+        let log = self.state.journal.log();
+        let deadline = self.snapshot.settings.bounds.deadline;
+        let waiting = async {
+            loop {
+                match log.healthy() {
+                    Err(LogFault::Full(_)) => tokio::time::sleep(FULL).await,
+                    Err(fault) => return Err(unavailable(&fault)),
+                    Ok(()) => return Ok(()),
+                }
+            }
+        };
+        match log.healthy() {
+            Ok(()) => Ok(()),
+            Err(_) => Box::pin(tokio::time::timeout(deadline, waiting)).await.unwrap_or_else(|_| Err(too_slow())),
+        }
     }
 }
 
@@ -81,6 +100,15 @@ fn record(facts: &Facts) -> audit::Intent {
         trace: facts.trace.as_ref().map(ToString::to_string),
         user: facts.principal.as_ref().and_then(|principal| principal.user.clone()),
     }
+}
+
+fn too_slow() -> Stop {
+    Stop::failed(
+        Stage::Intend,
+        "log",
+        LOG_UNAVAILABLE,
+        "the audit log did not take the call in time, so nothing was done",
+    )
 }
 
 fn unavailable(fault: &audit::LogFault) -> Stop {

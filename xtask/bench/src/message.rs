@@ -78,10 +78,10 @@ impl Question {
     }
 
     /// Fails unless `answer` is the right one to the request with this number.
-    pub(crate) fn verify(self, number: u64, era: Era, answer: &[u8]) -> Result<()> {
-        let answer: Answer<'_> = serde_json::from_slice(answer)?;
+    pub(crate) fn verify(self, number: u64, era: Era, text: &[u8]) -> Result<()> {
+        let answer: Answer<'_> = serde_json::from_slice(text)?;
         ensure!(answer.id.is_some_and(|id| id.get().parse() == Ok(number)), "the answer has another id");
-        let Some(result) = answer.result else { bail!("no result") };
+        let Some(result) = answer.result else { bail!("no result: {}", String::from_utf8_lossy(text)) };
         let is_complete = result.result_type.as_deref() == Some("complete");
         ensure!(era == Era::Legacy || is_complete, "no resultType");
         ensure!(!result.is_error, "an error result");
