@@ -21,7 +21,7 @@ use gateway::{
 use identity::JwksCache;
 use std::{
     net::SocketAddr,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError, atomic::Ordering},
     time::Duration,
 };
@@ -112,6 +112,11 @@ impl Running {
         self.configured.reload()
     }
 
+    /// The file of the configuration.
+    pub(crate) fn file(&self) -> Option<&Path> {
+        self.configured.file.as_deref()
+    }
+
     /// Folders whose files make up the configuration.
     pub(crate) fn watched_folders(&self) -> Vec<PathBuf> {
         self.configured.watched_folders()
@@ -191,8 +196,10 @@ impl Configured {
         // What the change put an end to ends now.
         self.state.sweep();
         *self.settings.lock().unwrap_or_else(PoisonError::into_inner) = settings;
-        self.state.journal.system("reloaded", Some(changes.join("\n")));
-        tokio::spawn(look_around(Arc::clone(&self.state)));
+        if !changes.is_empty() {
+            self.state.journal.system("reloaded", Some(changes.join("\n")));
+            tokio::spawn(look_around(Arc::clone(&self.state)));
+        }
         Ok(changes)
     }
 

@@ -8,7 +8,12 @@ use crate::{
 };
 use anyhow::{Context, Result};
 use notify::{RecursiveMode, Watcher};
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    ffi::OsStr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::mpsc,
@@ -29,11 +34,13 @@ pub(crate) async fn run(shared: &Shared) -> Result<Exit> {
     let mut loaded = match loaded {
         Ok(loaded) => loaded,
         Err(report) => {
-            eprint!("{report}");
+            eprintln!("{report}");
             return Ok(Exit::Failed);
         }
     };
-    eprint!("{}", loaded.report);
+    if loaded.report.warnings() > 0 {
+        eprintln!("{}", loaded.report);
+    }
     if let Some(data) = &shared.data {
         loaded.settings.data.clone_from(data);
     }
@@ -117,8 +124,11 @@ pub(crate) async fn until_told(running: &Arc<Running>, signals: Signals) -> Resu
 /// Watches the folders of the configuration and of the policies. Where that cannot be done, SIGHUP still works.
 fn watch(running: &Running, changed: &mpsc::Sender<()>) -> Option<notify::RecommendedWatcher> {
     let changed = changed.clone();
+    let own = running.file().and_then(Path::file_name).map(ToOwned::to_owned);
     let told = move |event: notify::Result<notify::Event>| {
-        if event.is_ok_and(|event| !event.kind.is_access()) {
+        if event
+            .is_ok_and(|event| !event.kind.is_access() && event.paths.iter().any(|path| is_read(path, own.as_deref())))
+        {
             let _ = changed.try_send(());
         }
     };
@@ -131,6 +141,15 @@ fn watch(running: &Running, changed: &mpsc::Sender<()>) -> Option<notify::Recomm
     Some(watcher)
 }
 
+/// Whether a file of this name may be one that is read. What we say ourselves may go into a file beside it: a gateway
+/// that read its configuration again for that would never come to rest.
+fn is_read(path: &Path, own: Option<&OsStr>) -> bool {
+    let policy = path.extension().is_some_and(|end| end == "json" || end == "yaml" || end == "yml");
+    // A mounted volume is swapped by a link of such a name.
+    let link = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b".."));
+    policy || link || own.is_some_and(|own| path.file_name() == Some(own))
+}
+
 fn reload(running: &Running) {
     match running.reload() {
         Ok(changes) if changes.is_empty() => {}
@@ -141,7 +160,7 @@ fn reload(running: &Running) {
             }
         }
         Err(Reload::Faults(report)) => {
-            eprint!("{report}");
+            eprintln!("{report}");
             eprintln!("durward: not reloaded; what was in force before goes on");
         }
         Err(Reload::Other(fault)) => eprintln!("durward: not reloaded ({fault:#}); what was in force before goes on"),
