@@ -10,7 +10,7 @@ use opentelemetry_proto::tonic::{
 };
 use prost::Message;
 use serde_json::json;
-use testkit::{Answer, Upstream};
+use testkit::{Answer, Ask, Upstream};
 use world::{World, http};
 
 const CANARY: &str = "canary-3f9a1c77d2";
@@ -220,6 +220,32 @@ async fn spans_say_what_happened_and_nothing_else() {
         assert!(!exported.has(hidden), "the collector was told {hidden}");
         assert!(!said.contains(hidden), "stderr was told {hidden}");
     }
+}
+
+#[tokio::test]
+async fn metrics_can_be_scraped_without_a_key() {
+    let upstream = Upstream::start().await;
+    let world = World::with(&format!("servers:\n{}", http("files", &upstream)), RULES).await;
+    let agent = world.legacy("/mcp/files").await;
+    agent.call("echo", json!({"text": CANARY})).await;
+    agent.call("echo", json!({"path": "/"})).await;
+    world.says("reason=\"denied\"").await;
+    let management = world.says("management").await;
+    let (_, rest) = management.split_once("http://").unwrap();
+    let scraped = Ask::get(&format!("http://{}/metrics", rest.split_whitespace().next().unwrap())).send().await;
+    assert!(scraped.header("content-type").unwrap().starts_with("application/openmetrics-text"));
+    let text = scraped.text().await;
+    for line in [
+        "durward_tool_calls_total{server=\"files\",tool=\"echo\",outcome=\"answered\"} 1\n",
+        "durward_stops_total{outcome=\"refused\",stage=\"authorize\",reason=\"denied\"} 1\n",
+        "durward_server_up{server=\"files\"} 1\n",
+        "durward_sessions 1\n",
+        "durward_log_healthy 1\n",
+    ] {
+        assert!(text.contains(line), "{line} is not in\n{text}");
+    }
+    assert!(text.ends_with("# EOF\n"));
+    assert!(!text.contains(CANARY) && !text.contains(agent.session().unwrap()) && !text.contains(&world.alice));
 }
 
 #[tokio::test]

@@ -10,6 +10,7 @@ use crate::{
     server::Server,
     session::{Asked, Session},
     stop::{Stage, Stop},
+    trace::Parent,
     trail::Trail,
     upstream::exchange::{self, Hop},
 };
@@ -76,6 +77,7 @@ impl Line {
         facts.server = Some(ask.server.name.clone());
         facts.target = Some(Arc::clone(&resource.id.name));
         facts.action = Some(action);
+        facts.trace.get_or_insert_with(|| Parent::caused(ask.parent, &ask.exchange.call));
         let session = session(ask.exchange)?;
         facts.session = Some(session.digest);
         let (text, said) = self.release_message(ask.message, ask.exchange, &mut Carry::default())?;

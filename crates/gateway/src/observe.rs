@@ -78,7 +78,7 @@ impl Observer {
         self.unexported.load(Ordering::Relaxed)
     }
 
-    /// All metrics, as OpenMetrics text of the media type [`text::MEDIA_TYPE`].
+    /// All metrics, as `OpenMetrics` text of the media type [`text::MEDIA_TYPE`].
     pub fn metrics_text(&self) -> String {
         text::render(&self.families())
     }

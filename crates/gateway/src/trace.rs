@@ -51,6 +51,15 @@ impl Parent {
         Self::parse(text, (!states.is_empty()).then(|| Cow::Owned(states.join(","))))
     }
 
+    /// The span of ours in whose course a server asks something: the one under which it was called.
+    pub(crate) fn caused(id: CallId, call: &Call) -> Self {
+        let span = forwarded(id);
+        match Self::of(&call.headers, call.message()) {
+            Some(parent) => Self { span, ..parent },
+            None => Self { trace: trace_of(id, None), span, sampled: true, state: None },
+        }
+    }
+
     /// A `traceparent` of version 00, or what a later one has in common with it.
     fn parse(text: &str, state: Option<Cow<'_, str>>) -> Option<Self> {
         let mut parts = text.split('-');
@@ -95,14 +104,12 @@ pub fn trace_of(call: CallId, parent: Option<&Parent>) -> [u8; 16] {
 
 /// The span under which a call is served.
 pub fn served(call: CallId) -> SpanId {
-    let [a, b, c, d, e, f, g, h, ..] = *call.as_bytes();
-    [a, b, c, d, e, f, g, h]
+    call.as_bytes().first_chunk().copied().unwrap_or_default()
 }
 
 /// The span under which the server of a call is called.
 pub fn forwarded(call: CallId) -> SpanId {
-    let [.., a, b, c, d, e, f, g, h] = *call.as_bytes();
-    [a, b, c, d, e, f, g, h]
+    call.as_bytes().last_chunk().copied().unwrap_or_default()
 }
 
 /// Puts trace context on the request to a server. Where spans are exported it names ours; where they are not, the
@@ -204,6 +211,19 @@ mod tests {
         assert_eq!(tracestate.unwrap(), "a=1,b=2");
         assert_eq!(forwarded(call.id), [8, 9, 10, 11, 12, 13, 14, 15]);
         assert_eq!(served(call.id), [0, 1, 2, 3, 4, 5, 6, 7]);
+    }
+
+    #[test]
+    fn what_a_server_asks_belongs_to_the_call_that_caused_it() {
+        let traced = call(&[("traceparent", THEIRS)], None);
+        let asked = Parent::caused(traced.id, &traced);
+        assert_eq!(
+            (asked.to_string().as_str(), asked.span),
+            ("4bf92f3577b34da6a3ce929d0e0e4736", forwarded(traced.id))
+        );
+        let untraced = call(&[], None);
+        let asked = Parent::caused(untraced.id, &untraced);
+        assert_eq!((asked.trace, asked.span), (trace_of(untraced.id, None), forwarded(untraced.id)));
     }
 
     #[test]

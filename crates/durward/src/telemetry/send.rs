@@ -60,8 +60,7 @@ impl Collector {
             (Err(fault), false) => {
                 tracing::warn!(fault, "the telemetry collector takes no spans or metrics; calls are not affected");
             }
-            (Ok(()), false) => return,
-            (Err(_), true) => return,
+            (Ok(()), false) | (Err(_), true) => return,
         }
         self.failing = !self.failing;
     }

@@ -1,4 +1,4 @@
-//! Metrics as OpenMetrics 1.0 text.
+//! Metrics as `OpenMetrics` 1.0 text.
 
 use super::meter::{Family, Instrument, Kind, Series, Value};
 use std::fmt::{Result, Write};
