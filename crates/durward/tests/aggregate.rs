@@ -29,7 +29,8 @@ async fn one_server_down_costs_its_own_entries() {
     let (_a, _b, world) = three().await;
     for agent in [world.legacy("/mcp").await, world.modern("/mcp")] {
         let answer = agent.request("tools/list", json!({})).await.json().await;
-        let names: Vec<&str> = answer["result"]["tools"].as_array().unwrap().iter().map(|tool| tool["name"].as_str().unwrap()).collect();
+        let names: Vec<&str> =
+            answer["result"]["tools"].as_array().unwrap().iter().map(|tool| tool["name"].as_str().unwrap()).collect();
         assert_eq!(names, ["a__read", "a__erase", "b__read"], "{answer}");
         let missing = &answer["result"]["_meta"]["durward/unavailable"];
         assert_eq!(missing[0]["server"], "c", "{answer}");
@@ -59,7 +60,9 @@ async fn every_page_is_read() {
         Answer::result(&request.id(), &result)
     });
     // A server that turns in circles is left out rather than followed for ever.
-    b.always("tools/list", |request| Answer::result(&request.id(), &json!({"tools": [tool("x")], "nextCursor": "same"})));
+    b.always("tools/list", |request| {
+        Answer::result(&request.id(), &json!({"tools": [tool("x")], "nextCursor": "same"}))
+    });
     let world = World::start(&format!("{}{}", http("a", &a), http("b", &b))).await;
     for agent in [world.legacy("/mcp").await, world.modern("/mcp")] {
         assert_eq!(agent.tools().await, ["a__one", "a__two", "a__three", "a__four"]);
@@ -82,7 +85,12 @@ async fn names_are_short_and_lead_back() {
     for agent in [world.legacy("/mcp").await, world.modern("/mcp")] {
         let names = agent.tools().await;
         assert_eq!(names.len(), 7, "{names:?}");
-        assert!(names.iter().all(|name| name.len() <= 64 && name.chars().all(|c| c.is_ascii_alphanumeric() || "_-.".contains(c))), "{names:?}");
+        assert!(
+            names
+                .iter()
+                .all(|name| name.len() <= 64 && name.chars().all(|c| c.is_ascii_alphanumeric() || "_-.".contains(c))),
+            "{names:?}"
+        );
         let mut once = names.clone();
         once.sort();
         once.dedup();
@@ -93,7 +101,8 @@ async fn names_are_short_and_lead_back() {
             let call = if modern { with_meta(call) } else { call };
             let answer = agent.ask("tools/call", &call).send().await.json().await;
             assert!(answer.get("result").is_some(), "{shown}: {answer}");
-            let upstream = if a.seen("tools/list").is_empty() || ![long, odd, "plain"].contains(&real) { &others } else { &a };
+            let upstream =
+                if a.seen("tools/list").is_empty() || ![long, odd, "plain"].contains(&real) { &others } else { &a };
             let seen = relayed(upstream, "tools/call").pop().unwrap();
             assert_eq!(seen.json()["params"]["name"], real);
             assert_eq!(seen.json()["params"]["arguments"], call["params"]["arguments"]);
@@ -122,21 +131,33 @@ async fn resources_and_prompts_find_their_server() {
     b.always("resources/templates/list", |request| {
         Answer::result(&request.id(), &json!({"resourceTemplates": [{"uriTemplate": "db://{table}/{row}", "name": "t"}], "ttlMs": 0, "cacheScope": "public"}))
     });
-    b.always("prompts/list", |request| Answer::result(&request.id(), &json!({"prompts": [{"name": "greet", "title": "G"}], "ttlMs": 0, "cacheScope": "public"})));
+    b.always("prompts/list", |request| {
+        Answer::result(
+            &request.id(),
+            &json!({"prompts": [{"name": "greet", "title": "G"}], "ttlMs": 0, "cacheScope": "public"}),
+        )
+    });
     for upstream in [&a, &b] {
         let name = if std::ptr::eq(upstream, &a) { "a" } else { "b" };
         for method in ["resources/read", "prompts/get", "completion/complete", "resources/subscribe"] {
-            upstream.always(method, move |request| Answer::result(&request.id(), &json!({"from": name, "saw": request.json()["params"]})));
+            upstream.always(method, move |request| {
+                Answer::result(&request.id(), &json!({"from": name, "saw": request.json()["params"]}))
+            });
         }
     }
     let world = World::start(&format!("{}{}", http("a", &a), http("b", &b))).await;
     for agent in [world.legacy("/mcp").await, world.modern("/mcp")] {
         let list = agent.request("resources/list", json!({})).await.json().await;
-        let uris: Vec<&Value> = list["result"]["resources"].as_array().unwrap().iter().map(|entry| &entry["uri"]).collect();
+        let uris: Vec<&Value> =
+            list["result"]["resources"].as_array().unwrap().iter().map(|entry| &entry["uri"]).collect();
         assert_eq!(uris, ["ui://widget/1", "file:///both", "x:only b"]);
         for (uri, from) in [("ui://widget/1", "a"), ("file:///both", "a"), ("x:only b", "b"), ("db://users/7", "b")] {
             let answer = agent.request("resources/read", json!({"uri": uri})).await.json().await;
-            assert_eq!((&answer["result"]["from"], &answer["result"]["saw"]["uri"]), (&json!(from), &json!(uri)), "{answer}");
+            assert_eq!(
+                (&answer["result"]["from"], &answer["result"]["saw"]["uri"]),
+                (&json!(from), &json!(uri)),
+                "{answer}"
+            );
         }
         let missing = agent.request("resources/read", json!({"uri": "file:///nowhere"})).await.json().await;
         assert_eq!(missing["error"]["code"], if agent.session().is_some() { -32002 } else { -32602 });
@@ -146,7 +167,10 @@ async fn resources_and_prompts_find_their_server() {
         assert_eq!((&answer["result"]["from"], &answer["result"]["saw"]["name"]), (&json!("b"), &json!("greet")));
         for (reference, seen) in [
             (json!({"type": "ref/prompt", "name": "b__greet"}), json!({"type": "ref/prompt", "name": "greet"})),
-            (json!({"type": "ref/resource", "uri": "db://{table}/{row}"}), json!({"type": "ref/resource", "uri": "db://{table}/{row}"})),
+            (
+                json!({"type": "ref/resource", "uri": "db://{table}/{row}"}),
+                json!({"type": "ref/resource", "uri": "db://{table}/{row}"}),
+            ),
         ] {
             let asked = json!({"ref": reference, "argument": {"name": "x", "value": "y"}});
             let answer = agent.request("completion/complete", asked).await.json().await;
@@ -215,8 +239,14 @@ async fn modern_listeners_hear_all_servers_under_their_own_id() {
     for (feed, upstream) in [(&feed_a, &a), (&feed_b, &b)] {
         let asked = upstream.arrived("subscriptions/listen", 1).await;
         let meta = json!({"io.modelcontextprotocol/subscriptionId": asked.id()});
-        feed.message(&json!({"jsonrpc": "2.0", "method": "notifications/subscriptions/acknowledged", "params": {"_meta": meta}})).await;
-        feed.message(&json!({"jsonrpc": "2.0", "method": "notifications/tools/list_changed", "params": {"_meta": meta}})).await;
+        feed.message(
+            &json!({"jsonrpc": "2.0", "method": "notifications/subscriptions/acknowledged", "params": {"_meta": meta}}),
+        )
+        .await;
+        feed.message(
+            &json!({"jsonrpc": "2.0", "method": "notifications/tools/list_changed", "params": {"_meta": meta}}),
+        )
+        .await;
         let event = soon(stream.event()).await.unwrap().json();
         assert_eq!(event["method"], "notifications/tools/list_changed", "one acknowledgement is enough");
         assert_eq!(event["params"]["_meta"]["io.modelcontextprotocol/subscriptionId"], id);
@@ -231,7 +261,10 @@ async fn a_session_forgotten_by_one_server_is_opened_anew() {
     let (a, _b, world) = three().await;
     let agent = world.legacy("/mcp").await;
     assert!(agent.call("a__read", json!({})).await.get("result").is_some());
-    let forgotten = || Answer::json(r#"{"jsonrpc":"2.0","id":null,"error":{"code":-32001,"message":"Session not found"}}"#).with_status(StatusCode::NOT_FOUND);
+    let forgotten = || {
+        Answer::json(r#"{"jsonrpc":"2.0","id":null,"error":{"code":-32001,"message":"Session not found"}}"#)
+            .with_status(StatusCode::NOT_FOUND)
+    };
     a.next("tools/call", forgotten());
     assert!(agent.call("a__read", json!({"again": 1})).await.get("result").is_some(), "the client never hears of it");
     let calls = relayed(&a, "tools/call");
@@ -299,7 +332,10 @@ async fn an_introduction_says_what_can_be_delivered() {
     let answer = reply.json().await;
     assert_eq!(answer["id"], "h");
     assert_eq!(answer["result"]["protocolVersion"], "2025-06-18");
-    assert_eq!(answer["result"]["capabilities"], json!({"tools": {"listChanged": true}, "prompts": {}, "resources": {"subscribe": true}}));
+    assert_eq!(
+        answer["result"]["capabilities"],
+        json!({"tools": {"listChanged": true}, "prompts": {}, "resources": {"subscribe": true}})
+    );
     let answer = world.modern("/mcp").request("server/discover", json!({})).await.json().await;
     assert_eq!(answer["result"]["supportedVersions"], json!(["2026-07-28"]));
     assert_eq!(answer["result"]["cacheScope"], "private");
@@ -338,7 +374,9 @@ async fn the_end_of_a_session_reaches_every_server() {
     let sessions: Vec<_> = [&a, &b].map(|upstream| upstream.seen("notifications/initialized").pop().unwrap()).into();
     assert_eq!(agent.leave().await.status, 200);
     for (upstream, ready) in [&a, &b].into_iter().zip(&sessions) {
-        let ended = |end: &Received| end.header("mcp-session-id").is_some() && end.header("mcp-session-id") == ready.header("mcp-session-id");
+        let ended = |end: &Received| {
+            end.header("mcp-session-id").is_some() && end.header("mcp-session-id") == ready.header("mcp-session-id")
+        };
         world.until(|| upstream.seen("DELETE").iter().any(ended)).await;
     }
     assert_eq!(agent.request("ping", json!({})).await.status, 404);

@@ -242,8 +242,7 @@ async fn each_hop_has_its_own_headers() {
     let ask = ask.header("origin", "http://localhost:1").header("mcp-method", "lies");
     assert_eq!(ask.send().await.status, 200);
     let seen = relayed(&upstream, "tools/call").remove(0);
-    for name in ["authorization", "cookie", "x-forwarded-proto", "x-forwarded-for", "origin", "mcp-method"]
-    {
+    for name in ["authorization", "cookie", "x-forwarded-proto", "x-forwarded-for", "origin", "mcp-method"] {
         assert_eq!(seen.header(name), None, "{name}");
     }
     assert_eq!(seen.header("mcp-protocol-version"), Some("2025-11-25"));

@@ -1,7 +1,13 @@
 //! The real binary with a configuration, a policy and two agents' keys; scripted servers stand around it.
 //!
 //! Nothing here sleeps for luck: what must happen is waited for, and fails loudly when it does not.
-#![allow(dead_code, clippy::expect_used, clippy::unwrap_used, reason = "each test file uses its share; a world that cannot be made fails the test")]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    clippy::expect_used,
+    clippy::unwrap_used,
+    reason = "each test file uses its share; a world that cannot be made fails the test"
+)]
 
 use audit::{Filter, Order, Query, Reader, Tree};
 use identity::{ApiKey, KeyKind};
@@ -25,7 +31,8 @@ use tokio::{
 use vocab::{AgentId, TenantId, Timestamp};
 
 /// Everything is allowed to everybody.
-pub const ALL: &str = r#"{"policy": "test", "rules": [{"id": "all", "action": "*", "target": "*/*", "effect": "allow"}]}"#;
+pub const ALL: &str =
+    r#"{"policy": "test", "rules": [{"id": "all", "action": "*", "target": "*/*", "effect": "allow"}]}"#;
 
 /// A running gateway.
 pub struct World {
@@ -118,18 +125,19 @@ impl World {
 
     /// Replaces the configuration and waits until it is in force.
     pub async fn reload(&self, body: &str) {
+        let before = self.said().len();
         fs::write(self.folder.path().join("durward.yaml"), complete(body)).expect("a configuration");
-        self.reloaded().await;
+        self.reloaded(before).await;
     }
 
     /// Replaces the policy and waits until it is in force.
     pub async fn judge(&self, policy: &str) {
+        let before = self.said().len();
         fs::write(self.folder.path().join("policy.json"), policy).expect("a policy");
-        self.reloaded().await;
+        self.reloaded(before).await;
     }
 
-    async fn reloaded(&self) {
-        let before = self.said().len();
+    async fn reloaded(&self, before: usize) {
         self.signal(Signal::HUP);
         wait(&self.said, &mut self.lines.clone(), before, "durward: reloaded").await;
     }
@@ -173,8 +181,16 @@ impl World {
     /// Stops it in order and waits for its end.
     pub async fn stop(mut self) -> (ExitStatus, TempDir) {
         self.signal(Signal::TERM);
-        let status = tokio::time::timeout(Duration::from_secs(30), self.process.wait()).await.expect("it ends").unwrap();
+        let status =
+            tokio::time::timeout(Duration::from_secs(30), self.process.wait()).await.expect("it ends").unwrap();
         (status, self.folder)
+    }
+
+    /// Ends it at once, whatever it does, and gives back its folder.
+    pub async fn kill(mut self, signal: Signal) -> TempDir {
+        self.signal(signal);
+        self.process.wait().await.expect("it ends");
+        self.folder
     }
 
     /// Its data directory.
