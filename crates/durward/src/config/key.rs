@@ -111,8 +111,16 @@ pub(super) const ROOT: Shape = Shape::Table(&[
     key("bounds", Shape::Table(BOUNDS), "Bounds of everything that could grow."),
     key("vault", Shape::Table(VAULT), "Secrets at rest."),
     key("trusted_proxies", Shape::List(&Shape::Network), "Proxies whose forwarding headers are believed."),
-    key("origins", Shape::List(&Shape::Text), "Origins that browsers may call from, beside the gateway's own."),
-    key("hosts", Shape::List(&Shape::Text), "Host names that are served, beside those of `listen` and `public_url`."),
+    key(
+        "origins",
+        Shape::List(&Shape::Text),
+        "Origins that browsers may call from, beside loopback ones and that of `public_url`.",
+    ),
+    key(
+        "hosts",
+        Shape::List(&Shape::Text),
+        "Host names that are served, beside loopback names and that of `public_url`.",
+    ),
     key(
         "danger_allow_anonymous",
         Shape::Word(Word::Agent),
