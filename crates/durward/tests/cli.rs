@@ -1,0 +1,380 @@
+//! The commands, through the real binary: what they print, where, and with which exit code; with a gateway and without.
+#![expect(clippy::disallowed_methods, reason = "these tests start the binary")]
+
+use serde_json::Value;
+use std::{
+    fs,
+    io::{BufRead, BufReader, Read, Write},
+    path::Path,
+    process::{Child, Command, Output, Stdio},
+};
+use tempfile::TempDir;
+
+const CONFIG: &str = "listen: 127.0.0.1:0\nadmin: { listen: 127.0.0.1:0 }\ndata: data\nworkers: 1\n\
+    policies: [policies/*.json]\nagents: { ci: { roles: [developer] }, off: { disabled: true } }\n\
+    servers:\n  files: { url: \"http://127.0.0.1:9/mcp?key=canary\", internal: true, tools: { \"read_*\": { class: read } } }\n";
+const POLICY: &str = r#"{"policy": "p", "rules": [
+    {"id": "reads", "action": "tool.execute", "target": "*/*", "effect": "allow", "roles": ["developer"], "classes": ["read"]},
+    {"id": "no-secrets", "action": "tool.execute", "target": "*/*", "effect": "deny", "when": "has(args.path) && args.path == '/etc/shadow'"}
+]}"#;
+
+/// A folder with a configuration.
+struct Site(TempDir);
+
+/// A gateway that is stopped with the test.
+struct Gateway(Child);
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+struct Said {
+    code: i32,
+    out: String,
+    err: String,
+}
+
+impl Said {
+    fn of(output: Output) -> Self {
+        let text = |bytes| String::from_utf8(bytes).expect("text");
+        Self { code: output.status.code().expect("a code"), out: text(output.stdout), err: text(output.stderr) }
+    }
+
+    #[track_caller]
+    fn with(self, code: i32) -> Self {
+        assert_eq!(self.code, code, "stdout: {}\nstderr: {}", self.out, self.err);
+        self
+    }
+
+    fn json(&self) -> Value {
+        serde_json::from_str(&self.out).expect("JSON on stdout")
+    }
+}
+
+impl Site {
+    fn new() -> Self {
+        let site = Self::empty();
+        fs::write(site.path().join("durward.yaml"), CONFIG).expect("a file");
+        fs::create_dir(site.path().join("policies")).expect("a folder");
+        fs::write(site.path().join("policies/p.json"), POLICY).expect("a file");
+        site
+    }
+
+    fn empty() -> Self {
+        Self(tempfile::tempdir().expect("a folder"))
+    }
+
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    fn command(&self, line: &str) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_durward"));
+        command
+            .current_dir(self.path())
+            .args(line.split_whitespace())
+            .env_remove("DURWARD_DATA")
+            .env_remove("DURWARD_CONFIG");
+        command
+    }
+
+    fn run(&self, line: &str) -> Said {
+        self.told(line, "")
+    }
+
+    fn told(&self, line: &str, stdin: &str) -> Said {
+        let mut command = self.command(line);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("it starts");
+        // A command that takes nothing may be gone already.
+        let _ = child.stdin.take().expect("a stdin").write_all(stdin.as_bytes());
+        Said::of(child.wait_with_output().expect("it ends"))
+    }
+
+    fn up(&self) -> Gateway {
+        let mut child = self.command("up").stderr(Stdio::piped()).spawn().expect("it starts");
+        let mut stderr = BufReader::new(child.stderr.take().expect("its stderr"));
+        let mut said = String::new();
+        while !said.contains("data directory") {
+            assert!(stderr.read_line(&mut said).expect("text") > 0, "it did not start: {said}");
+        }
+        // Whatever it says later is read too, so that it never waits for us.
+        std::thread::spawn(move || stderr.read_to_end(&mut Vec::new()));
+        Gateway(child)
+    }
+
+    /// Both ways: the same commands on a directory nobody holds, and through a gateway that runs.
+    fn both() -> [(Self, Option<Gateway>); 2] {
+        let (alone, running) = (Self::new(), Self::new());
+        // Listing needs a directory that was made.
+        alone.run("agent key create off").with(0);
+        let gateway = running.up();
+        running.run("agent key create off").with(0);
+        [(alone, None), (running, Some(gateway))]
+    }
+}
+
+#[test]
+fn agents_are_listed_disabled_and_enabled() {
+    for (site, _gateway) in Site::both() {
+        let listed = site.run("agent list").with(0);
+        assert!(listed.out.starts_with("AGENT"), "{}", listed.out);
+        site.run("agent disable ci --reason leaked").with(0);
+        let agents = site.run("agent list --output json").with(0).json();
+        let (ci, off) = (&agents["agents"][0], &agents["agents"][1]);
+        assert_eq!((ci["state"].as_str(), ci["reason"].as_str()), (Some("disabled"), Some("leaked")));
+        assert_eq!(off["state"], "disabled in the configuration");
+        let enabled = site.run("agent enable ci").with(0);
+        assert!(enabled.out.is_empty() && enabled.err.contains("enabled"), "{}", enabled.err);
+        let unknown = site.run("agent disable nobody").with(1);
+        assert!(unknown.err.contains("there is no agent `nobody`") && unknown.out.is_empty(), "{}", unknown.err);
+        let found = site.run("audit search --output json").with(0);
+        for action in ["agent.disable", "agent.enable", "agent.key.create"] {
+            assert!(found.out.contains(action), "{action} left no record: {}", found.out);
+        }
+    }
+}
+
+#[test]
+fn keys_are_shown_once_and_revoked() {
+    for (site, _gateway) in Site::both() {
+        let made = site.run("agent key create ci --expires 90d --label build").with(0);
+        assert!(made.out.starts_with("dwk_") && made.out.trim().lines().count() == 1, "{}", made.out);
+        assert!(!made.err.contains(made.out.trim()), "the key is on stdout only");
+        let id = made.out.split('_').nth(1).expect("an id");
+        let listed = site.run("agent key list").with(0);
+        assert!(listed.out.contains(id) && !listed.out.contains(made.out.trim()), "{}", listed.out);
+        site.run(&format!("agent key revoke {id}")).with(0);
+        assert!(site.run("agent key list").with(0).out.contains("revoked"));
+        site.run("agent key revoke aaaaaaaa").with(1);
+        site.run("agent key create nobody").with(1);
+        site.run("agent key create").with(2);
+        let digest = format!("sha256:{}", "0".repeat(64));
+        assert!(site.run(&format!("agent revoke-token {digest} --expires 1h")).with(0).err.contains("refused until"));
+        let admin = site.run("admin key create --role viewer --output json").with(0).json();
+        assert!(admin["key"].as_str().expect("a key").starts_with("dwa_"));
+        assert!(site.run("admin key list").with(0).out.contains("viewer"));
+        site.run(&format!("admin key revoke {}", admin["id"].as_str().expect("an id"))).with(0);
+        site.run(&format!("agent key revoke {}", admin["id"].as_str().expect("an id"))).with(1);
+    }
+}
+
+#[test]
+fn secrets_come_from_stdin_and_stay_inside() {
+    const CANARY: &str = "canary-5182";
+    for (site, _gateway) in Site::both() {
+        let mut said = Vec::new();
+        said.push(site.told("secret set token", &format!("{CANARY}\n")).with(0));
+        said.push(site.told("secret rotate token", CANARY).with(0));
+        said.push(site.told("secret rotate nothing", CANARY).with(1));
+        said.push(site.told("secret set empty", "").with(1));
+        said.push(site.run("secret list").with(0));
+        assert!(said[4].out.starts_with("NAME") && said[4].out.contains("token"), "{}", said[4].out);
+        said.push(site.run("secret rotate-master").with(0));
+        said.push(site.run("secret rm token").with(0));
+        said.push(site.run("secret rm token").with(1));
+        said.push(site.run(&format!("secret set a {CANARY}")).with(2));
+        fs::write(site.path().join("tokens"), "a not-a-token\n").expect("a file");
+        said.push(site.told("secret import-fernet tokens", "bad key").with(1));
+        said.push(site.run("audit search --output json").with(0));
+        assert!(said.pop().expect("records").out.contains("secret.rotate-master"));
+        // The command line that was wrong is quoted back; nothing else is.
+        for said in said.iter().filter(|said| said.code != 2) {
+            assert!(!said.out.contains(CANARY) && !said.err.contains(CANARY), "{} {}", said.out, said.err);
+        }
+    }
+}
+
+#[test]
+fn servers_are_listed_with_what_keeps_them_from_being_used() {
+    for (site, gateway) in Site::both() {
+        let servers = site.run("server list --output json").with(0);
+        assert!(!servers.out.contains("canary"), "a query may hold a secret: {}", servers.out);
+        let servers = servers.json();
+        let server = &servers["servers"][0];
+        assert_eq!((server["server"].as_str(), server["transport"].as_str()), (Some("files"), Some("http")));
+        let state = server["state"].as_str().expect("a state");
+        assert_eq!(state == "not running", gateway.is_none(), "{state}");
+        assert!(site.run("server list").with(0).out.contains("files"));
+    }
+}
+
+#[test]
+fn policies_are_checked_tested_and_explained_without_a_gateway() {
+    let site = Site::new();
+    assert!(site.run("policy check").with(0).out.contains("2 rules"));
+    fs::write(site.path().join("bad.json"), r#"{"policy": "b", "rules": [{"efect": "allow"}]}"#).expect("a file");
+    let bad = site.run("policy check bad.json").with(1);
+    assert!(bad.out.contains("bad.json:1") && bad.out.contains("efect"), "{}", bad.out);
+    let report = site.run("policy check bad.json --output json").with(1).json();
+    assert!(!report["errors"].as_array().expect("errors").is_empty());
+
+    assert!(site.run("policy test").with(1).err.contains("no test cases"));
+    let case = |expect| {
+        format!(
+            r#"{{"cases": [{{"agent": "ci", "roles": ["developer"], "target": "files/read_it", "class": "read", "expect": "{expect}"}}]}}"#
+        )
+    };
+    fs::write(site.path().join("policies/p.test.json"), case("allow")).expect("a file");
+    assert!(site.run("policy test").with(0).out.contains("1 cases, 0 failed"));
+    fs::write(site.path().join("other.test.json"), case("deny")).expect("a file");
+    assert!(site.run("policy test other.test.json").with(1).out.contains("FAIL  1: expected deny; got allow"));
+
+    let allowed = site.run("policy explain --agent ci --tool files/read_it").with(0);
+    assert!(allowed.out.contains("allowed by rule `reads`"), "{}", allowed.out);
+    let denied =
+        site.told("policy explain --agent ci --tool files/read_it --arguments -", r#"{"path": "/etc/shadow"}"#).with(1);
+    assert!(denied.out.contains("denied by rule `no-secrets`"), "{}", denied.out);
+    let hidden = site.run("policy explain --agent ci --tool files/write_it").with(1);
+    assert!(hidden.out.contains("hidden"), "{}", hidden.out);
+    let unknown = site.run("policy explain --agent nobody --role developer --tool files/read_it --output json").with(1);
+    assert_eq!(unknown.json()["obstacles"][0], "agent `nobody` is not in the configuration");
+    site.run("policy explain --agent ci --tool files/read_it --arguments {").with(1);
+    site.run("policy explain --agent ci --tool files/read_it --running").with(3);
+}
+
+#[test]
+fn the_running_gateway_explains_what_it_has() {
+    let site = Site::new();
+    let _gateway = site.up();
+    assert_eq!(
+        site.run("policy explain --agent ci --tool files/read_it --running --output json").with(0).json()["policy"]["decision"],
+        "allow"
+    );
+    site.run("agent disable ci").with(0);
+    let disabled = site.run("policy explain --agent ci --tool files/read_it --running").with(1);
+    assert!(disabled.out.contains("agent `ci` is disabled"), "{}", disabled.out);
+}
+
+#[test]
+fn the_log_is_read_proven_and_verified() {
+    for (site, _gateway) in Site::both() {
+        site.run("agent disable ci").with(0);
+        let tail = site.run("audit tail -n 1").with(0);
+        let call = tail.out.split_whitespace().nth(1).expect("a call").to_owned();
+        assert_eq!(call.len(), 32, "{}", tail.out);
+        // What was just done may not be signed yet; showing it waits for that.
+        assert!(site.run(&format!("audit show {call}")).with(0).out.contains("agent."));
+        assert!(site.run(&format!("audit prove {call}")).with(0).out.starts_with("c2sp.org/tlog-proof@v1\n"));
+        site.run(&format!("audit show {}", "0".repeat(32))).with(1);
+        let key = site.run("audit key").with(0);
+        fs::write(site.path().join("key"), &key.out).expect("a file");
+        let checkpoint = site.run("audit checkpoint").with(0);
+        fs::write(site.path().join("checkpoint"), &checkpoint.out).expect("a file");
+        assert!(site.run("audit verify --checkpoint checkpoint").with(0).out.contains("the log holds"));
+        assert!(site.run("audit search --agent nobody").with(0).out.is_empty());
+        let log = site.path().join("data/log");
+        let elsewhere = Site::empty();
+        fs::copy(site.path().join("key"), elsewhere.path().join("key")).expect("a copy");
+        let verify = format!("audit verify --log {} --key key --output json", log.display());
+        assert_eq!(elsewhere.run(&verify).with(0).json()["holds"], true);
+        fs::write(elsewhere.path().join("key"), "no key").expect("a file");
+        elsewhere.run(&verify).with(1);
+    }
+}
+
+#[test]
+fn a_changed_log_has_its_own_exit_code() {
+    let site = Site::new();
+    site.run("agent key create ci").with(0);
+    site.run("agent disable ci").with(0);
+    assert_eq!(change(&site.path().join("data/log")), 1);
+    let broken = site.run("audit verify").with(4);
+    assert!(broken.out.contains("the log does not hold: record "), "{}", broken.out);
+    assert_eq!(site.run("audit verify --output json").with(4).json()["holds"], false);
+}
+
+/// Changes one letter of a record in the tenant's tree; says in how many files.
+fn change(log: &Path) -> usize {
+    let mut changed = 0;
+    for entry in fs::read_dir(log).expect("a folder") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            changed += change(&path);
+        } else if path.components().any(|part| part.as_os_str() == "entries") {
+            let mut bytes = fs::read(&path).expect("a file");
+            if let Some(at) = bytes.windows(13).position(|window| window == b"agent.disable") {
+                bytes[at] = b'A';
+                fs::write(&path, bytes).expect("a file");
+                changed += 1;
+            }
+        }
+    }
+    changed
+}
+
+#[test]
+fn init_writes_what_check_accepts_and_overwrites_nothing() {
+    let site = Site::empty();
+    let written = site.run("init").with(0);
+    assert_eq!(written.out.lines().count(), 3, "{}", written.out);
+    let checked = site.run("check").with(0);
+    assert!(!checked.out.contains("warning"), "{}", checked.out);
+    assert!(site.run("policy test").with(0).out.contains(" 0 failed"));
+    fs::write(site.path().join("durward.yaml"), "mine").expect("a file");
+    fs::remove_dir_all(site.path().join("policies")).expect("a folder");
+    let refused = site.run("init").with(1);
+    assert!(refused.err.contains("already there"), "{}", refused.err);
+    assert_eq!(fs::read_to_string(site.path().join("durward.yaml")).expect("a file"), "mine");
+    assert!(!site.path().join("policies").exists(), "all or nothing");
+}
+
+#[test]
+fn configuration_schema_and_completions_are_data() {
+    let site = Site::new();
+    assert!(site.run("config schema").with(0).json()["properties"]["servers"].is_object());
+    assert_eq!(site.run("config show").with(0).json()["workers"], 1);
+    for shell in ["bash", "zsh", "fish"] {
+        assert!(site.run(&format!("completions {shell}")).with(0).out.contains("durward"));
+    }
+    fs::write(site.path().join("durward.yaml"), "listne: 1\n").expect("a file");
+    let bad = site.run("config show").with(1);
+    assert!(bad.err.contains("listen") && bad.out.is_empty(), "{}", bad.err);
+    site.run("agent list").with(1);
+}
+
+#[test]
+fn a_directory_that_nobody_can_be_asked_about_is_unreachable() {
+    let site = Site::new();
+    assert!(site.run("agent list").with(1).err.contains("there is no data directory"));
+    assert!(!site.path().join("data").exists(), "looking makes nothing");
+    let _gateway = site.up();
+    fs::remove_file(site.path().join("data/control.sock")).expect("a socket");
+    let held = site.run("agent list").with(3);
+    assert!(held.err.contains("another process holds"), "{}", held.err);
+    site.run("up").with(3);
+}
+
+#[test]
+fn a_gateway_answers_although_its_configuration_was_broken_since() {
+    let site = Site::new();
+    let _gateway = site.up();
+    fs::write(site.path().join("durward.yaml"), "listne: 1\n").expect("a file");
+    site.run("agent disable ci --data data").with(0);
+}
+
+#[test]
+fn whoever_stops_reading_ends_the_command_quietly() {
+    let site = Site::new();
+    let mut child =
+        site.command("completions bash").stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
+    drop(child.stdout.take());
+    let said = Said::of(child.wait_with_output().expect("it ends")).with(0);
+    assert!(said.err.is_empty(), "{}", said.err);
+}
+
+#[test]
+fn the_socket_and_the_directory_are_their_owners_alone() {
+    use std::os::unix::fs::PermissionsExt;
+    let site = Site::new();
+    let gateway = site.up();
+    let mode = |path: &str| fs::metadata(site.path().join(path)).expect("it is there").permissions().mode() & 0o777;
+    assert_eq!((mode("data"), mode("data/control.sock")), (0o700, 0o600));
+    drop(gateway);
+    // One that was killed leaves its socket; the next takes its place.
+    let _gateway = site.up();
+    site.run("agent list").with(0);
+}
