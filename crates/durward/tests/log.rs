@@ -1,0 +1,153 @@
+//! The log knows of everything: as many records as requests, and the word before the deed.
+
+mod rig;
+mod world;
+
+use audit::Tree;
+use rig::{call_of, closed, leaves, relayed};
+use serde_json::{Value, json};
+use std::collections::BTreeSet;
+use testkit::{Agent, Answer, Ask, Upstream};
+use vocab::TenantId;
+use world::{ALL, World, http};
+
+fn tenant(world: &World) -> Vec<(String, Value)> {
+    leaves(&world.data().join("log"), &Tree::Tenant(TenantId::default_tenant()))
+}
+
+fn intent_of(world: &World, call: &str) -> bool {
+    tenant(world).iter().any(|(kind, record)| kind == "intent" && record["call"] == call)
+}
+
+#[tokio::test]
+async fn there_are_as_many_records_as_requests_of_every_kind() {
+    let upstream = Upstream::start().await;
+    let world = World::start(&http("files", &upstream)).await;
+    let mut calls = Vec::new();
+    let url = world.url("/mcp/files");
+    for path in ["/mcp/files", "/mcp"] {
+        let agent = world.legacy(path).await;
+        for (method, params) in [
+            ("ping", json!({})),
+            ("tools/list", json!({})),
+            ("prompts/list", json!({})),
+            ("resources/list", json!({})),
+            ("resources/templates/list", json!({})),
+            ("tools/call", json!({"name": "echo", "arguments": {}})),
+            ("tools/call", json!({"name": "files__echo", "arguments": {}})),
+            ("tools/call", json!({"name": "none", "arguments": {}})),
+            ("prompts/get", json!({"name": "none"})),
+            ("resources/read", json!({"uri": "a://b"})),
+            ("vendor/unknown", json!({})),
+            ("logging/setLevel", json!({"level": "info"})),
+        ] {
+            calls.push(call_of(&agent.request(method, params).await));
+        }
+        calls.push(call_of(&agent.notify("notifications/roots/list_changed", json!({})).await));
+        calls.push(call_of(&agent.notify("notifications/unheard-of", json!({})).await));
+        upstream.next("GET", Answer::status(http::StatusCode::METHOD_NOT_ALLOWED));
+        let listening = agent.listen().await;
+        calls.push(call_of(&listening));
+        drop(listening);
+        calls.push(call_of(&agent.leave().await));
+        // The session is gone.
+        calls.push(call_of(&agent.request("ping", json!({})).await));
+    }
+    let modern = world.modern("/mcp/files");
+    for method in ["server/discover", "tools/list", "ping", "vendor/unknown"] {
+        calls.push(call_of(&modern.request(method, json!({})).await));
+    }
+    // What never becomes a call is recorded too.
+    for ask in [
+        Ask::post(&url, "{".to_owned()).bearer(&world.alice),
+        Ask::post(&url, "[]".to_owned()).bearer(&world.alice),
+        Ask::post(&url, r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#.to_owned()),
+        Ask::post(&url, r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#.to_owned()).bearer("dwk_no"),
+        Ask::get(&url).header("accept", "text/event-stream"),
+        Ask::new(http::Method::DELETE, &url),
+        Ask::new(http::Method::PUT, &url),
+        Ask::get(&url).header("mcp-protocol-version", testkit::MODERN),
+        Ask::get(&world.url("/mcp/none")).bearer(&world.alice),
+    ] {
+        calls.push(call_of(&ask.send().await));
+    }
+    assert_eq!(calls.iter().collect::<BTreeSet<_>>().len(), calls.len(), "each request has an id of its own");
+    for call in &calls {
+        world.record(call).await;
+    }
+    // Members of a batch are calls of their own, each with its record.
+    let member = |id: u64| json!({"jsonrpc": "2.0", "id": id, "method": "ping"});
+    let before = world.records(0).await.len();
+    let batch = json!([member(1), member(2), {"jsonrpc": "2.0", "method": "notifications/initialized"}]);
+    let ask = world.post("/mcp/files", &batch.to_string()).header("mcp-protocol-version", "2025-03-26");
+    let text = ask.send().await.text().await;
+    assert_eq!(text.matches("data:").count(), 2, "{text}");
+    assert_eq!(world.records(before + 3).await.len(), before + 3);
+
+    let data = world.data();
+    let (status, folder) = world.stop().await;
+    assert!(status.success());
+    for call in &calls {
+        assert_eq!(closed(&data.join("log"), call).len(), 1, "{call}");
+    }
+    drop(folder);
+}
+
+#[tokio::test]
+async fn the_intent_of_what_may_change_state_is_on_disk_before_the_call_arrives() {
+    let upstream = Upstream::with_tools(["look", "change"]).await;
+    let body = format!(
+        "servers:\n  files: {{ url: \"{}\", internal: true, tools: {{ look: {{ class: read }} }} }}\n",
+        upstream.url()
+    );
+    for (log, strict) in [("", false), ("log: { durability: strict }\n", true)] {
+        let world = World::with(&format!("{body}{log}"), ALL).await;
+        for (tool, intended) in [("change", true), ("look", strict)] {
+            let before = relayed(&upstream, "tools/call").len();
+            let (answer, feed) = Answer::events();
+            upstream.next("tools/call", answer);
+            let ask = world.calling("/mcp/files", Some(&world.alice), tool, &json!({}));
+            let reply = tokio::spawn(ask.send());
+            world.until(|| relayed(&upstream, "tools/call").len() > before).await;
+            // The call has arrived and is not answered: what the disk holds now is all that a crash would leave.
+            let arrived = relayed(&upstream, "tools/call").pop().unwrap();
+            let call = arrived.header("durward-call-id").unwrap().to_owned();
+            let journal = journal(&world);
+            assert_eq!(journal.contains(&format!("\"call\":\"{call}\"")), intended, "{tool} strict={strict}");
+            feed.message(&json!({"jsonrpc": "2.0", "id": 1, "result": {"content": []}})).await;
+            drop(feed);
+            reply.await.unwrap().text().await;
+            assert_eq!(world.record(&call).await["intent"].is_u64(), intended);
+            assert_eq!(intent_of(&world, &call), intended);
+        }
+    }
+}
+
+/// The text of the journal as it is on disk.
+fn journal(world: &World) -> String {
+    let mut text = String::new();
+    for entry in std::fs::read_dir(world.data().join("log/journal")).unwrap().flatten() {
+        text.push_str(&String::from_utf8_lossy(&std::fs::read(entry.path()).unwrap()));
+    }
+    text
+}
+
+#[tokio::test]
+async fn a_record_says_who_what_when_and_why() {
+    let upstream = Upstream::start().await;
+    let world = World::start(&http("files", &upstream)).await;
+    let agent: Agent = world.legacy("/mcp/files").await;
+    let reply = agent.request("tools/call", json!({"name": "echo", "arguments": {"a": 1}})).await;
+    let call = call_of(&reply);
+    let body = reply.bytes().await;
+    let record = world.record(&call).await;
+    assert_eq!(
+        [&record["agent"], &record["server"], &record["target"], &record["action"], &record["method"]],
+        ["alice", "files", "echo", "tool.execute", "tools/call"]
+    );
+    assert_eq!([&record["rules"], &record["era"], &record["peer"]], [&json!(["all"]), &json!("legacy"), &json!("127.0.0.1")]);
+    assert_eq!(record["result"]["bytes"], body.len());
+    assert!(record["identity"].as_str().unwrap().starts_with("key:"));
+    assert!(!record.to_string().contains(agent.session().unwrap()), "a session's handle is a credential");
+    assert!(record["policy"].is_string() && record["duration_us"].is_u64() && record["at"].is_i64());
+}
