@@ -32,10 +32,10 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// How often the right to listen is looked at again.
 const RECHECK: Duration = Duration::from_millis(500);
 /// How long a client that does not read holds a stream.
-const STALLED: Duration = Duration::from_secs(60);
+const STALLED: Duration = Duration::from_mins(1);
 
 /// A stream on its way to the client.
-pub struct Flow {
+pub(crate) struct Flow {
     source: Source,
     exchange: Box<Exchange>,
     carry: Carry,
@@ -192,7 +192,7 @@ impl Flow {
         let message =
             upstream::exchange::one(data.clone(), &line.snapshot.answer_limits()).map_err(|fault| self.stop(&fault))?;
         match message.kind() {
-            Kind::Request => self.question(&line, trail, from.as_ref(), &event, &message).await,
+            Kind::Request => Box::pin(self.question(&line, trail, from.as_ref(), &event, &message)).await,
             Kind::Response if !release::answers(&self.exchange, &message) && !self.is_replay() => {
                 Err(Stop::withheld("answer-id", mcp::error::INTERNAL, "the server answered another request"))
             }
@@ -210,7 +210,7 @@ impl Flow {
                     trail.committed(&said.text);
                 }
                 let text = self.renamed(from.as_ref(), &message, text)?;
-                Ok(Some(rewritten(event, &message, text)))
+                Ok(Some(rewritten(&event, &message, &text)))
             }
         }
     }
@@ -261,7 +261,7 @@ impl Flow {
         let Some(server) = self.server(line, from) else { return Ok(None) };
         let ask = Ask { exchange: &self.exchange, server, parent: trail.facts().call, message };
         match line.ask(ask).await {
-            Verdict::Passed(text) => Ok(Some(rewritten(event.clone(), message, text))),
+            Verdict::Passed(text) => Ok(Some(rewritten(event, message, &text))),
             Verdict::Declined => Ok(None),
         }
     }
@@ -298,8 +298,8 @@ impl Flow {
 }
 
 /// The event with another message in it, or as it came if nothing changed.
-fn rewritten(event: Event, message: &Message, text: Bytes) -> Bytes {
-    if text == *message.bytes() { event.raw } else { mcp::sse::replace_data(&event, &text) }
+fn rewritten(event: &Event, message: &Message, text: &Bytes) -> Bytes {
+    if text == message.bytes() { event.raw.clone() } else { mcp::sse::replace_data(event, text) }
 }
 
 /// The client let go: of a stream that is its normal end, of an answer it is not.

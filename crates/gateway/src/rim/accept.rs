@@ -163,7 +163,8 @@ async fn connection(state: Arc<State>, stream: TcpStream, peer: SocketAddr) {
     // Small answers must not wait for the next one.
     let _ = stream.set_nodelay(true);
     let mut stopping = state.stopping.subscribe();
-    let service = service_fn(move |request| receive::answer(Arc::clone(&state), request, peer.ip()));
+    // Boxed: a connection that waits for its next request keeps no room for the whole line.
+    let service = service_fn(move |request| Box::pin(receive::answer(Arc::clone(&state), request, peer.ip())));
     let serving = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD)
