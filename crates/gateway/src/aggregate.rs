@@ -108,7 +108,11 @@ async fn on_one(
     let one = line.named(&server, session, caller, call, action, &name).await;
     let mut one = one.map_err(|stop| {
         let gone = matches!(stop.reason, "hidden" | "unknown");
-        if gone { resolve::missing(action, &shown, call.era, stop.reason).rules(stop.rules).about(stop.about) } else { stop }
+        if gone {
+            resolve::missing(action, &shown, call.era, stop.reason).rules(stop.rules.clone()).about(stop.about.clone())
+        } else {
+            stop
+        }
     })?;
     if name != shown {
         let member = message.subject_member().or_else(|| message.param(&["ref", "name"]));
@@ -182,7 +186,7 @@ pub(crate) async fn forward(
             }
             (Kind::Request, "initialize") => hand.initialize(message).await,
             (Kind::Request, "server/discover") => Ok((hand.discover(message).await, None)),
-            (Kind::Request, "ping") => Ok((hand.result(message, "{}"), None)),
+            (Kind::Request, "ping") => Ok((answer::result_of(message, "{}"), None)),
             (Kind::Request, "logging/setLevel") => Ok((hand.set_level(message).await, None)),
             (Kind::Request, "subscriptions/listen") => Ok((listen::modern(&hand, message)?, None)),
             (Kind::Request, method) => match mcp::method::list_kind(method) {

@@ -23,7 +23,7 @@ use std::{
 use vocab::Digest;
 
 /// How long a look holds.
-const FRESH: Duration = Duration::from_secs(300);
+const FRESH: Duration = Duration::from_mins(5);
 /// How long after a look caused by a missing name the next one may be.
 const MISSES: Duration = Duration::from_secs(2);
 /// How long after a look that failed the next one may be.
@@ -245,7 +245,8 @@ impl State {
 impl Hop<'_> {
     /// Asks in the modern era. `None` if the server does not speak it.
     async fn discover(&self) -> Result<Option<(Option<Leg>, Message)>, UpstreamFault> {
-        let text = format!(r#"{{"jsonrpc":"2.0","id":0,"method":"server/discover","params":{{"_meta":{}}}}}"#, *OWN_META);
+        let text =
+            format!(r#"{{"jsonrpc":"2.0","id":0,"method":"server/discover","params":{{"_meta":{}}}}}"#, *OWN_META);
         let question = one(Bytes::from(text), &self.limits)?;
         // A process is asked beside the one that serves: old ones exit on what comes before `initialize`.
         let leg = match &self.server.transport {
@@ -261,8 +262,7 @@ impl Hop<'_> {
         let answer = match (asked, &leg) {
             (Ok(Ok(answer)), _) => answer,
             // SPEC: silence means legacy on a pipe, and an outage on HTTP.
-            (Ok(Err(_)) | Err(_), Some(_)) => return Ok(None),
-            (Ok(Err(UpstreamFault::Protocol(_))), None) => return Ok(None),
+            (Ok(Err(_)) | Err(_), Some(_)) | (Ok(Err(UpstreamFault::Protocol(_))), None) => return Ok(None),
             (Ok(Err(fault)), None) => return Err(fault),
             (Err(_), None) => return Err(UpstreamFault::Timeout(PROBE)),
         };
@@ -334,9 +334,7 @@ impl Hop<'_> {
 
 /// Whether a list of versions holds the one that the gateway asks in.
 fn has_modern(versions: &Value) -> bool {
-    versions
-        .as_array()
-        .is_some_and(|versions| versions.iter().any(|version| version == Revision::V2026_07_28.as_str()))
+    versions.as_array().is_some_and(|versions| versions.iter().any(|version| version == Revision::V2026_07_28.as_str()))
 }
 
 /// A server says that a list changed: the next who needs it looks again.

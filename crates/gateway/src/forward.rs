@@ -31,20 +31,20 @@ const SILENCE: Duration = Duration::from_secs(5);
 
 /// What a server said, before anybody may see it.
 #[must_use]
-pub struct Answer {
+pub(crate) struct Answer {
     pub(crate) arrival: Arrival,
     pub(crate) exchange: Exchange,
 }
 
 /// What is left of a call once it was sent: what is needed to judge what comes back.
-pub struct Exchange {
+pub(crate) struct Exchange {
     pub(crate) caller: Caller,
     pub(crate) target: Target,
     pub(crate) call: Call,
     /// A session that this answer opens.
     pub(crate) opened: Option<Arc<Session>>,
     /// Room in limits and on the server, held until the answer is complete.
-    pub(crate) held: Admitted,
+    pub(crate) _held: Admitted,
     /// The response has come.
     pub(crate) answered: bool,
     /// Where the request went, for whoever wants to cancel it.
@@ -92,7 +92,7 @@ impl Line {
         }
         Ok(Answer {
             arrival,
-            exchange: Exchange { caller, target, call, opened, held, answered: false, _errand: errand },
+            exchange: Exchange { caller, target, call, opened, _held: held, answered: false, _errand: errand },
         })
     }
 }
@@ -345,9 +345,12 @@ impl Line {
     ) -> Result<Arc<Session>, UpstreamFault> {
         let most = self.snapshot.settings.bounds.sessions_per_principal;
         let now = self.state.clock.ticks();
+        // A copy of its own: the message is part of a larger buffer, which would stay as long as the session.
+        let introduction =
+            exchange::one(Bytes::copy_from_slice(introduction.bytes()), &self.snapshot.request_limits())?;
         self.state
             .sessions
-            .open(&caller.principal, call.route.clone(), introduction.clone(), revision, most, now)
+            .open(&caller.principal, call.route.clone(), introduction, revision, most, now)
             .map_err(|fault| UpstreamFault::Sessions(fault.to_string()))
     }
 }
@@ -363,6 +366,14 @@ pub(crate) async fn open_leg(hop: &Hop<'_>, session: &Arc<Session>) -> Result<Ar
         hear(pipe, session);
     }
     let leg = Arc::new(leg);
+    // What a server asks in the course of a call may come on its listening stream, and is lost where there is none: a
+    // leg is not used before its stream is open.
+    if matches!(leg.way, Way::Http(_))
+        && session.is_heard()
+        && let Ok(Ok(stream)) = tokio::time::timeout(SILENCE, aggregate::listen::stream_of(hop, &leg)).await
+    {
+        session.keep_stream(&hop.server.name, stream);
+    }
     session.keep_leg(hop.server.name.clone(), Arc::clone(&leg));
     let level = session.log_level();
     if let Some(level) = level {

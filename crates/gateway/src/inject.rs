@@ -92,7 +92,9 @@ impl Line {
                             injected.push(credentials);
                             members.push(server);
                         }
-                        Err(fault) => many.unavailable.push((server.name.clone(), missing(&server, &fault).message)),
+                        Err(fault) => {
+                            many.unavailable.push((server.name.clone(), missing(&server, &fault).message.clone()))
+                        }
                     }
                 }
                 many.members = members;

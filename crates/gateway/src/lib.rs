@@ -40,4 +40,4 @@ pub mod trail;
 mod upstream;
 mod validate;
 
-pub use upstream::child::Room;
+pub use upstream::{child::Room, pipe::Program};

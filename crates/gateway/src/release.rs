@@ -20,7 +20,7 @@ use vocab::{Action, Finding, Side};
 
 /// What the client may see.
 #[must_use]
-pub enum Released {
+pub(crate) enum Released {
     /// A status without a message.
     Bare {
         /// The status.
@@ -54,7 +54,7 @@ pub enum Released {
 
 /// What a released message said, for the record.
 #[derive(Default)]
-pub struct Said {
+pub(crate) struct Said {
     /// What detectors found.
     pub findings: Vec<Finding>,
     /// The server says that the call failed.
@@ -99,7 +99,7 @@ impl Line {
             Arrival::Whole { status, headers, body } => {
                 let message = match self.read(body.clone()) {
                     Ok(message) => message,
-                    Err(_) if !status.is_success() => return self.release_error(status, headers, &body, exchange),
+                    Err(_) if !status.is_success() => return Ok(self.release_error(status, headers, &body, exchange)),
                     Err(stop) => return Err(stop),
                 };
                 // An error of HTTP need not name the request: servers that doubt session or headers have not read it.
@@ -113,24 +113,19 @@ impl Line {
     }
 
     /// Releases what comes with an HTTP error and is JSON, but no message: its status means something to the client.
-    fn release_error(
-        &self,
-        status: StatusCode,
-        headers: HeaderMap,
-        body: &Bytes,
-        exchange: Box<Exchange>,
-    ) -> Result<Released, Stop> {
+    fn release_error(&self, status: StatusCode, headers: HeaderMap, body: &Bytes, exchange: Box<Exchange>) -> Released {
+        let bare = |exchange| Released::Bare { status, headers: HeaderMap::new(), exchange };
         if mcp::value(body).is_err() {
-            return Ok(Released::Bare { status, headers: HeaderMap::new(), exchange });
+            return bare(exchange);
         }
         let screening = self.snapshot.guards.release(body, &mut Carry::default());
         let body = match screening.verdict {
             Verdict::Clean => body.clone(),
             Verdict::Masked(masked) => masked.into(),
-            Verdict::Refused => return Ok(Released::Bare { status, headers: HeaderMap::new(), exchange }),
+            Verdict::Refused => return bare(exchange),
         };
         let said = Said { findings: screening.findings, failed: true, code: None, text: body.clone() };
-        Ok(Released::Whole { status, headers, body, said, exchange })
+        Released::Whole { status, headers, body, said, exchange }
     }
 
     fn read(&self, body: Bytes) -> Result<Message, Stop> {
@@ -183,23 +178,19 @@ impl Line {
         if message.kind() != Kind::Response || message.result().is_none() {
             return Ok(None);
         }
-        match exchange.call.message() {
-            Some(request) => match mcp::method::list_kind(request.method()) {
-                Some(kind) => self.narrow_kind(message, exchange, one, kind),
-                None => Ok(None),
-            },
-            // SECURITY: a resumed stream gives answers again, and nobody knows to what: whatever looks like a list is one.
-            None => {
-                let mut narrowed: Option<Message> = None;
-                for kind in ListKind::ALL {
-                    let message = narrowed.as_ref().unwrap_or(message);
-                    if mcp::list::entries(message, kind).is_ok() {
-                        narrowed = self.narrow_kind(message, exchange, one, kind)?.or(narrowed);
-                    }
-                }
-                Ok(narrowed)
+        if let Some(request) = exchange.call.message() {
+            let kind = mcp::method::list_kind(request.method());
+            return kind.map_or(Ok(None), |kind| self.narrow_kind(message, exchange, one, kind));
+        }
+        // SECURITY: a resumed stream gives answers again, and nobody knows to what: whatever looks like a list is one.
+        let mut narrowed: Option<Message> = None;
+        for kind in ListKind::ALL {
+            let message = narrowed.as_ref().unwrap_or(message);
+            if mcp::list::entries(message, kind).is_ok() {
+                narrowed = self.narrow_kind(message, exchange, one, kind)?.or(narrowed);
             }
         }
+        Ok(narrowed)
     }
 
     fn narrow_kind(

@@ -75,7 +75,7 @@ pub enum ServerFault {
         server: ServerName,
         /// Why.
         #[source]
-        cause: egress::EndpointFault,
+        cause: EndpointFault,
     },
     /// A tool glob is not a glob.
     #[error("server `{server}`: tool pattern `{pattern}`: {cause}")]
@@ -239,7 +239,7 @@ pub struct ServerState {
     /// Calls in flight.
     pub in_flight: AtomicUsize,
     /// The one process of a shared stdio server.
-    pub shared: Mutex<Option<Arc<Pipe>>>,
+    pub(crate) shared: Mutex<Option<Arc<Pipe>>>,
 }
 
 /// Which eras a server was seen to speak.

@@ -3,7 +3,10 @@
 //! A session remembers how the client introduced itself, which upstream sessions ("legs") were opened for it, and what
 //! servers have asked. It holds no rights: each message is judged anew.
 
-use crate::{call::Route, upstream::pipe::Pipe};
+use crate::{
+    call::Route,
+    upstream::{Source, pipe::Pipe},
+};
 use bytes::Bytes;
 use http::HeaderValue;
 use identity::{CredentialId, Principal};
@@ -49,6 +52,7 @@ pub struct Session {
     under_way: Mutex<HashMap<String, ServerName>>,
     listener: Mutex<Option<mpsc::Sender<Told>>>,
     followed: Mutex<HashSet<ServerName>>,
+    streams_ahead: Mutex<HashMap<ServerName, Option<Source>>>,
     log_level: Mutex<Option<Bytes>>,
     next_question: AtomicU64,
     touched: AtomicU64,
@@ -57,22 +61,22 @@ pub struct Session {
 }
 
 /// A session of ours on one upstream.
-pub struct Leg {
+pub(crate) struct Leg {
     /// The target it was opened to. A reload that changes the target makes it stale.
-    pub fingerprint: u64,
+    pub(crate) fingerprint: u64,
     /// The revision of the hop.
-    pub revision: mcp::Revision,
+    pub(crate) revision: mcp::Revision,
     /// How to reach it.
-    pub way: Way,
+    pub(crate) way: Way,
     /// Whether the gateway opened it, and must therefore forward what the client sent before.
-    pub own: bool,
+    pub(crate) own: bool,
 }
 
 /// What a server said unasked, and which one.
 pub type Told = (ServerName, Bytes);
 
 /// How a leg is reached.
-pub enum Way {
+pub(crate) enum Way {
     /// Streamable HTTP with the upstream's session handle, where it has sessions.
     Http(Option<HeaderValue>),
     /// A process.
@@ -109,7 +113,7 @@ impl Session {
     }
 
     /// The leg to `server`, unless it leads to another target than the one configured now.
-    pub fn leg(&self, server: &crate::server::Server) -> Option<Arc<Leg>> {
+    pub(crate) fn leg(&self, server: &crate::server::Server) -> Option<Arc<Leg>> {
         let legs = lock(&self.legs);
         let leg = legs.get(&server.name)?;
         let alive = match &leg.way {
@@ -120,17 +124,17 @@ impl Session {
     }
 
     /// Keeps a leg. The one it replaces is handed back.
-    pub fn keep_leg(&self, server: ServerName, leg: Arc<Leg>) -> Option<Arc<Leg>> {
+    pub(crate) fn keep_leg(&self, server: ServerName, leg: Arc<Leg>) -> Option<Arc<Leg>> {
         lock(&self.legs).insert(server, leg)
     }
 
     /// Forgets a leg.
-    pub fn drop_leg(&self, server: &ServerName) -> Option<Arc<Leg>> {
+    pub(crate) fn drop_leg(&self, server: &ServerName) -> Option<Arc<Leg>> {
         lock(&self.legs).remove(server)
     }
 
     /// Every leg.
-    pub fn legs(&self) -> Vec<(ServerName, Arc<Leg>)> {
+    pub(crate) fn legs(&self) -> Vec<(ServerName, Arc<Leg>)> {
         lock(&self.legs).iter().map(|(name, leg)| (name.clone(), Arc::clone(leg))).collect()
     }
 
@@ -206,6 +210,16 @@ impl Session {
         first.then(|| Following { session: Arc::clone(self), server: server.clone() })
     }
 
+    /// Keeps the listening stream of a leg for whoever will follow it; `None` if the server has none.
+    pub(crate) fn keep_stream(&self, server: &ServerName, stream: Option<Source>) {
+        lock(&self.streams_ahead).insert(server.clone(), stream);
+    }
+
+    /// The stream kept by [`Session::keep_stream`], once.
+    pub(crate) fn take_stream(&self, server: &ServerName) -> Option<Option<Source>> {
+        lock(&self.streams_ahead).remove(server)
+    }
+
     /// Whether anybody listens.
     pub fn is_heard(&self) -> bool {
         lock(&self.listener).as_ref().is_some_and(|sender| !sender.is_closed())
@@ -266,7 +280,7 @@ impl Session {
     }
 
     /// Forgets the legs that `stale` holds for, and hands them back.
-    pub fn drop_legs(&self, stale: impl Fn(&ServerName, &Leg) -> bool) -> Vec<(ServerName, Arc<Leg>)> {
+    pub(crate) fn drop_legs(&self, stale: impl Fn(&ServerName, &Leg) -> bool) -> Vec<(ServerName, Arc<Leg>)> {
         let mut dropped = Vec::new();
         lock(&self.legs).retain(|name, leg| {
             let gone = stale(name, leg);
@@ -389,6 +403,7 @@ impl Sessions {
             under_way: Mutex::default(),
             listener: Mutex::default(),
             followed: Mutex::default(),
+            streams_ahead: Mutex::default(),
             log_level: Mutex::default(),
             next_question: AtomicU64::new(1),
             touched: AtomicU64::new(now),

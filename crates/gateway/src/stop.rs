@@ -2,7 +2,10 @@
 
 use http::{HeaderName, HeaderValue, StatusCode};
 use serde_json::{Map, Value};
-use std::sync::Arc;
+use std::{
+    ops::{Deref, DerefMut},
+    sync::Arc,
+};
 use vocab::{Action, RuleId, ServerName};
 
 /// The stages of the line, in order.
@@ -65,9 +68,27 @@ pub enum Cause {
     Withheld,
 }
 
-/// A call that stopped.
+/// A call that stopped. Boxed: stages that pass pay nothing for what a refusal says.
 #[derive(Debug)]
-pub struct Stop {
+pub struct Stop(Box<Why>);
+
+impl Deref for Stop {
+    type Target = Why;
+
+    fn deref(&self) -> &Why {
+        &self.0
+    }
+}
+
+impl DerefMut for Stop {
+    fn deref_mut(&mut self) -> &mut Why {
+        &mut self.0
+    }
+}
+
+/// Why a call stopped.
+#[derive(Debug)]
+pub struct Why {
     /// Where.
     pub stage: Stage,
     /// What kind of no.
@@ -121,7 +142,7 @@ impl Stop {
     }
 
     fn new(cause: Cause, stage: Stage, reason: &'static str, code: i64, message: String) -> Self {
-        Self {
+        Self(Box::new(Why {
             stage,
             cause,
             reason,
@@ -133,7 +154,7 @@ impl Stop {
             rules: Vec::new(),
             detail: None,
             about: None,
-        }
+        }))
     }
 
     /// With another HTTP status than 200.
@@ -166,7 +187,7 @@ impl Stop {
 
     /// As the stop of another stage: what is used in two places is told where it happened.
     #[must_use]
-    pub const fn at(mut self, stage: Stage) -> Self {
+    pub fn at(mut self, stage: Stage) -> Self {
         self.stage = stage;
         self
     }

@@ -1,9 +1,9 @@
 //! Talking to servers: one request out, one arrival back. Decides nothing about calls.
 
-pub mod child;
+pub(crate) mod child;
 pub(crate) mod exchange;
 pub(crate) mod http;
-pub mod pipe;
+pub(crate) mod pipe;
 
 use crate::{
     session::Told,
@@ -49,13 +49,6 @@ impl Arrival {
         match self {
             Self::Bare { status, .. } | Self::Whole { status, .. } => *status,
             Self::Stream { .. } => StatusCode::OK,
-        }
-    }
-
-    /// Headers that may travel on.
-    pub(crate) const fn headers(&self) -> &HeaderMap {
-        match self {
-            Self::Bare { headers, .. } | Self::Whole { headers, .. } | Self::Stream { headers, .. } => headers,
         }
     }
 }

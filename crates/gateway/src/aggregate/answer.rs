@@ -19,7 +19,7 @@ use futures_util::future::join_all;
 use http::{HeaderMap, HeaderValue, StatusCode, header::CONTENT_TYPE};
 use mcp::{Era, ListKind, Message, Revision};
 use serde_json::{Map, Value, json};
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{collections::HashSet, fmt::Write, sync::Arc, time::Duration};
 use vocab::ServerName;
 
 /// How long servers may take to hear that a session is over.
@@ -52,16 +52,14 @@ impl<'a> Hand<'a> {
         })
     }
 
-    pub(crate) fn result(&self, request: &Message, result: &str) -> Arrival {
-        whole(mcp::error::result_text(request.id().unwrap_or("null"), result.as_bytes()))
-    }
-
     /// The catalogs that can be had now.
     async fn catalogs(&self) -> Vec<(&'a ServerName, Arc<Catalog>)> {
         let line = self.line;
-        let looks = self.many.members.iter().map(|server| async move {
-            super::glance(line, server).await.map(|catalog| (&server.name, catalog))
-        });
+        let looks = self
+            .many
+            .members
+            .iter()
+            .map(|server| async move { super::glance(line, server).await.map(|catalog| (&server.name, catalog)) });
         join_all(looks).await.into_iter().flatten().collect()
     }
 
@@ -81,7 +79,7 @@ impl<'a> Hand<'a> {
             "serverInfo": { "name": "durward", "version": env!("CARGO_PKG_VERSION") },
         });
         add_instructions(&mut result, &catalogs);
-        Ok((self.result(request, &result.to_string()), Some(session)))
+        Ok((result_of(request, &result.to_string()), Some(session)))
     }
 
     /// `server/discover`: what can truly be delivered to this caller.
@@ -97,7 +95,7 @@ impl<'a> Hand<'a> {
             "_meta": { (mcp::key::SERVER_INFO): { "name": "durward", "version": env!("CARGO_PKG_VERSION") } },
         });
         add_instructions(&mut result, &catalogs);
-        self.result(request, &result.to_string())
+        result_of(request, &result.to_string())
     }
 
     /// One list of every server, all pages, narrowed to what the caller may see.
@@ -201,7 +199,7 @@ impl<'a> Hand<'a> {
             session.set_log_level(request.bytes().clone());
             self.to_legs(session, request).await;
         }
-        self.result(request, "{}")
+        result_of(request, "{}")
     }
 
     /// A notification of the client for whoever it may concern.
@@ -241,6 +239,11 @@ impl<'a> Hand<'a> {
         }
         Arrival::Bare { status: StatusCode::OK, headers: HeaderMap::new() }
     }
+}
+
+/// A result of ours as an arrival.
+pub(crate) fn result_of(request: &Message, result: &str) -> Arrival {
+    whole(mcp::error::result_text(request.id().unwrap_or("null"), result.as_bytes()))
 }
 
 /// One JSON message as an arrival.
@@ -288,7 +291,8 @@ fn add_instructions(result: &mut Value, catalogs: &[(&ServerName, Arc<Catalog>)]
         if text.len() + part.len() > INSTRUCTIONS.1 {
             break;
         }
-        text.push_str(&format!("[server {name} says]\n{part}\n"));
+        // Writing into a text cannot fail.
+        let _ = writeln!(text, "[server {name} says]\n{part}");
     }
     if let (false, Value::Object(result)) = (text.is_empty(), result) {
         result.insert("instructions".to_owned(), Value::String(text));

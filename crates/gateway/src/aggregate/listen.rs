@@ -72,11 +72,11 @@ async fn follow_once(line: &Line, server: &Arc<Server>, session: &Arc<Session>) 
         Some(leg) => leg,
         None => forward::open_leg(&hop, session).await?,
     };
-    let mut headers = wire::own_stream();
-    exchange::address(&leg, &mut headers);
-    let outbound = Outbound { method: Method::GET, headers, body: bytes::Bytes::new() };
-    let (arrival, _) = wire::send(&line.state, server, &injected, outbound, limits.body).await?;
-    let Arrival::Stream { mut source, .. } = arrival else { return Ok(false) };
+    let stream = match session.take_stream(&server.name) {
+        Some(stream) => stream,
+        None => stream_of(&hop, &leg).await?,
+    };
+    let Some(mut source) = stream else { return Ok(false) };
     while let Some((_, event)) = source.next().await? {
         if let Some(data) = event.message()
             && !session.tell(&server.name, data.clone())
@@ -85,6 +85,18 @@ async fn follow_once(line: &Line, server: &Arc<Server>, session: &Arc<Session>) 
         }
     }
     Ok(true)
+}
+
+/// The listening stream of a leg, if its server has one.
+pub(crate) async fn stream_of(hop: &Hop<'_>, leg: &Leg) -> Result<Option<Source>, UpstreamFault> {
+    let mut headers = wire::own_stream();
+    exchange::address(leg, &mut headers);
+    let outbound = Outbound { method: Method::GET, headers, body: bytes::Bytes::new() };
+    let (arrival, _) = wire::send(hop.state, hop.server, hop.injected, outbound, hop.limits.body).await?;
+    Ok(match arrival {
+        Arrival::Stream { source, .. } => Some(source),
+        Arrival::Bare { .. } | Arrival::Whole { .. } => None,
+    })
 }
 
 /// `subscriptions/listen`: our own acknowledgement, then what every server says under it.

@@ -39,7 +39,7 @@ const BACKLOG: usize = 16;
 
 /// Why a process is not there.
 #[derive(Debug, thiserror::Error)]
-pub enum ChildFault {
+pub(crate) enum ChildFault {
     /// No program.
     #[error("the command is empty; name a program")]
     Empty,
@@ -77,7 +77,7 @@ pub enum ChildFault {
 }
 
 /// What is started. Prints nothing: its environment holds secrets.
-pub struct ChildSpec {
+pub(crate) struct ChildSpec {
     server: ServerName,
     program: String,
     arguments: Vec<String>,
@@ -91,7 +91,7 @@ pub struct ChildSpec {
 impl ChildSpec {
     /// Checks what is configured. `memory` bounds the address space of each process of the group; runtimes that
     /// reserve much more than they use, as Node does, need several gigabytes. A longer line than `longest_line` is dropped.
-    pub fn new(
+    pub(crate) fn new(
         server: ServerName,
         program: &Program,
         secrets: Vec<(String, Secret<String>)>,
@@ -144,7 +144,7 @@ impl ChildSpec {
 
 /// A running process. Dropping it stops the process: end of input, then `SIGTERM`, then `SIGKILL` to its group.
 #[derive(Debug)]
-pub struct Child {
+pub(crate) struct Child {
     input: mpsc::Sender<Bytes>,
     ended: watch::Receiver<Option<Exit>>,
     _stop: oneshot::Sender<()>,
@@ -152,7 +152,7 @@ pub struct Child {
 
 /// How a process ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Exit {
+pub(crate) enum Exit {
     /// It was told to.
     Stopped,
     /// By itself; none means that the system does not say how.
@@ -162,7 +162,7 @@ pub enum Exit {
 impl Child {
     /// Starts a process. Its lines arrive at the receiver until it has ended; dropping the receiver stops it, too.
     /// Must run inside a tokio runtime, on which everything about this process then happens.
-    pub fn spawn(spec: ChildSpec, room: &Room) -> Result<(Self, mpsc::Receiver<Bytes>), ChildFault> {
+    pub(crate) fn spawn(spec: ChildSpec, room: &Room) -> Result<(Self, mpsc::Receiver<Bytes>), ChildFault> {
         let place = room.enter(&spec.server)?;
         let start = |cause| ChildFault::Start { program: spec.program.clone(), cause };
         let mut process = spec.command(room).spawn().map_err(start)?;
@@ -208,12 +208,12 @@ impl Child {
 
     /// Queues one line, without its line break. Waits while the process does not read; giving up the wait loses the line
     /// whole, never half of it.
-    pub async fn send(&self, line: Bytes) -> Result<(), ChildFault> {
+    pub(crate) async fn send(&self, line: Bytes) -> Result<(), ChildFault> {
         self.input.send(line).await.map_err(|_| ChildFault::Ended)
     }
 
     /// Waits until the process and its group have ended.
-    pub async fn exited(&self) -> Exit {
+    pub(crate) async fn exited(&self) -> Exit {
         let mut ended = self.ended.clone();
         ended.wait_for(Option::is_some).await.ok().and_then(|exit| *exit).unwrap_or(Exit::Stopped)
     }

@@ -321,7 +321,7 @@ pub(crate) async fn over_pipe(
         },
     };
     match first {
-        None => Err(UpstreamFault::Cut("the process ended".to_owned())),
+        None => Err(UpstreamFault::Cut(pipe.ending().await)),
         Some((body, true)) => Ok(Arrival::Whole { status: StatusCode::OK, headers, body }),
         Some((_, false)) => Ok(Arrival::Stream { headers, source: Source::Pipe(replies) }),
     }

@@ -4,7 +4,7 @@
 
 use super::{
     UpstreamFault,
-    child::{Child, ChildSpec, Room},
+    child::{Child, ChildSpec, Exit, Room},
 };
 use bytes::Bytes;
 use mcp::{Body, Kind, Limits, Message};
@@ -25,6 +25,9 @@ const BACKLOG: usize = 256;
 /// How long a process may take to accept one line.
 const WRITE: Duration = Duration::from_secs(10);
 
+/// How long it may take until it is known how a process ended.
+const ENDING: Duration = Duration::from_secs(1);
+
 /// What is started.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Program {
@@ -41,7 +44,7 @@ pub struct Program {
 }
 
 /// A running server process with requests in flight.
-pub struct Pipe {
+pub(crate) struct Pipe {
     server: ServerName,
     child: Child,
     /// Several sessions share it.
@@ -60,7 +63,7 @@ type Listener = dyn Fn(Bytes) -> Heard + Send + Sync;
 
 /// What became of something said unasked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Heard {
+pub(crate) enum Heard {
     /// Somebody listens.
     Taken,
     /// Nobody listens now.
@@ -70,7 +73,7 @@ pub enum Heard {
 }
 
 /// Whose message it is: the digest of a session's handle, or nobody's in particular.
-pub type Asker = Option<Digest>;
+pub(crate) type Asker = Option<Digest>;
 
 /// A request that waits for its answer.
 struct Waiting {
@@ -100,7 +103,7 @@ impl Waiting {
 
 impl Pipe {
     /// Starts the process and reads what it says until it ends.
-    pub fn start(
+    pub(crate) fn start(
         server: &ServerName,
         program: &Program,
         secrets: Vec<(String, Secret<String>)>,
@@ -127,32 +130,42 @@ impl Pipe {
     }
 
     /// Whose process it is.
-    pub const fn server(&self) -> &ServerName {
+    pub(crate) const fn server(&self) -> &ServerName {
         &self.server
     }
 
     /// Whether the process still runs.
-    pub fn is_alive(&self) -> bool {
+    pub(crate) fn is_alive(&self) -> bool {
         self.alive.load(Ordering::Acquire)
     }
 
+    /// How it came to say nothing more, for the log.
+    pub(crate) async fn ending(&self) -> String {
+        match tokio::time::timeout(ENDING, self.child.exited()).await {
+            Ok(Exit::ByItself(Some(status))) => format!("the process ended by itself: {status}"),
+            Ok(Exit::ByItself(None)) => "the process ended by itself".to_owned(),
+            Ok(Exit::Stopped) => "the process was stopped".to_owned(),
+            Err(_) => "the process closed its output".to_owned(),
+        }
+    }
+
     /// Which credentials it was started with.
-    pub const fn dressed(&self) -> u64 {
+    pub(crate) const fn dressed(&self) -> u64 {
         self.dressed
     }
 
     /// Whether nobody has asked it anything for longer than `after`.
-    pub fn is_idle(&self, after: Duration) -> bool {
+    pub(crate) fn is_idle(&self, after: Duration) -> bool {
         lock(&self.waiting).is_empty() && lock(&self.used).elapsed() > after
     }
 
     /// Adds somebody who hears what the server says unasked.
-    pub fn hear(&self, listener: impl Fn(Bytes) -> Heard + Send + Sync + 'static) {
+    pub(crate) fn hear(&self, listener: impl Fn(Bytes) -> Heard + Send + Sync + 'static) {
         lock(&self.listeners).push(Arc::new(listener));
     }
 
     /// Sends a request. What comes back carries the client's id and token again.
-    pub async fn request(self: &Arc<Self>, message: &Message, asker: Asker) -> Result<Replies, UpstreamFault> {
+    pub(crate) async fn request(self: &Arc<Self>, message: &Message, asker: Asker) -> Result<Replies, UpstreamFault> {
         *lock(&self.used) = Instant::now();
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let ours = number.to_string();
@@ -175,7 +188,7 @@ impl Pipe {
     }
 
     /// Sends a notification or a response.
-    pub async fn tell(&self, message: &Message, asker: Asker) -> Result<(), UpstreamFault> {
+    pub(crate) async fn tell(&self, message: &Message, asker: Asker) -> Result<(), UpstreamFault> {
         // A cancellation names the request by the client's id; on the pipe it has ours.
         // SECURITY: on a shared process others have requests with the same id.
         if message.method() == "notifications/cancelled"
@@ -192,7 +205,7 @@ impl Pipe {
     }
 
     /// Writes one line as it is.
-    pub async fn write(&self, line: Bytes) -> Result<(), UpstreamFault> {
+    pub(crate) async fn write(&self, line: Bytes) -> Result<(), UpstreamFault> {
         if !self.is_alive() {
             return Err(UpstreamFault::Down("the process has ended".to_owned()));
         }
@@ -246,7 +259,7 @@ impl Pipe {
             && let Some(number) = number(token.raw)
         {
             let table = lock(&self.waiting);
-            let Some(waiting) = table.get(&number) else { return None };
+            let waiting = table.get(&number)?;
             let original = waiting.token.as_ref()?;
             waiting.say(mcp::splice(message.bytes(), &mut [(token.span.clone(), original.as_bytes().to_vec())]), false);
             return None;
@@ -329,7 +342,7 @@ fn number(raw: &[u8]) -> Option<u64> {
 }
 
 /// What comes back for one request: notifications, then the response. Dropping it early cancels the request.
-pub struct Replies {
+pub(crate) struct Replies {
     pipe: Arc<Pipe>,
     number: u64,
     messages: mpsc::Receiver<Said>,
@@ -339,7 +352,7 @@ pub struct Replies {
 
 impl Replies {
     /// Waits for the first message and says whether it is the response. It is not taken unless it is.
-    pub async fn first(&mut self) -> Option<(Bytes, bool)> {
+    pub(crate) async fn first(&mut self) -> Option<(Bytes, bool)> {
         let said = self.messages.recv().await?;
         if said.last {
             self.over = true;
@@ -350,7 +363,7 @@ impl Replies {
     }
 
     /// The next message; `None` once the response was given or the process ended.
-    pub async fn next(&mut self) -> Option<Bytes> {
+    pub(crate) async fn next(&mut self) -> Option<Bytes> {
         if let Some(first) = self.first.take() {
             return Some(first);
         }
