@@ -32,6 +32,29 @@ impl Policies {
         possible
     }
 
+    /// Whether everything on the server is visible for this action, without a look at single names. `false` is no
+    /// answer: then each name has to be asked for.
+    pub fn sees_all(&self, subject: &Subject, action: Action, server: &Resource) -> bool {
+        if boundary(subject, server).is_err() {
+            return false;
+        }
+        let mut all = false;
+        for at in self.index.on_server(server.id.server.as_str()) {
+            let Some(rule) = self.rules.get(at) else { continue };
+            if !rule.fits_subject(subject, action) || !rule.has_environment(server) {
+                continue;
+            }
+            // A condition, a class or a label may hide single things, and so may any deny.
+            let plain = rule.condition.is_none() && rule.spec.classes.is_empty() && rule.spec.labels.is_empty();
+            match rule.spec.effect {
+                Effect::Deny => return false,
+                Effect::Allow if rule.condition.is_some() => return false,
+                Effect::Allow => all |= plain && targets_on(rule, server).any(|(_, target)| target.name == "*"),
+            }
+        }
+        all
+    }
+
     /// Whether an allow could match something on that server. Its name, class and labels are not looked at.
     pub fn reaches(&self, subject: &Subject, server: &Resource) -> bool {
         if boundary(subject, server).is_err() {

@@ -153,8 +153,19 @@ proptest! {
         // A server is asked for without what is particular to one of its tools.
         let server = Resource { environment: resource.environment.clone(), ..super::resource(&format!("{}/", resource.id.server)) };
         prop_assert!(policies.reaches(&subject, &server) || !visible);
+        prop_assert!(visible || !policies.sees_all(&subject, action, &server));
         let open = policies.authorize_open(&subject, "initialize", std::slice::from_ref(&server)).is_ok();
         prop_assert!(open || !policies.reaches(&subject, &server) || rules.iter().any(|rule| rule["effect"] == "deny"));
+    }
+
+    #[test]
+    fn one_plain_allow_shows_all_of_a_server(resource in called(), action in action()) {
+        let subject = subject("x", &[]);
+        let server = super::resource(&format!("{}/", resource.id.server));
+        let plain = json!({"action": "*", "target": "*/*", "effect": "allow"});
+        prop_assert!(load(std::slice::from_ref(&plain)).sees_all(&subject, action, &server));
+        let closed = json!({"action": "*", "target": format!("{}/other", resource.id.server), "effect": "deny"});
+        prop_assert!(!load(&[plain, closed]).sees_all(&subject, action, &server));
     }
 
     #[test]
