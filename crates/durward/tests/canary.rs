@@ -48,7 +48,8 @@ async fn no_canary_is_found_where_it_does_not_belong() {
         call("/mcp/down", "echo"),
         call("/mcp/nowhere", "echo"),
         Ask::post(&world.url("/mcp/files"), format!("{{\"{ARGUMENT}\"")).bearer(&world.alice),
-        Ask::post(&world.url("/mcp/files"), format!("{{\"jsonrpc\":\"2.0\",\"{ARGUMENT}\":1,\"{ARGUMENT}\":2}}")).bearer(&world.alice),
+        Ask::post(&world.url("/mcp/files"), format!("{{\"jsonrpc\":\"2.0\",\"{ARGUMENT}\":1,\"{ARGUMENT}\":2}}"))
+            .bearer(&world.alice),
         Ask::post(&world.url("/mcp/files"), "{}".to_owned()).bearer(TOKEN),
         call("/mcp/files", "echo").bearer(TOKEN),
         call("/mcp/files", "echo").header("x-api-key", &world.bob),
@@ -70,7 +71,10 @@ async fn no_canary_is_found_where_it_does_not_belong() {
         assert!(request.path.contains(&format!("key={QUERY}")), "{}", request.path);
         // Nothing of the caller's own travels on.
         let headers = format!("{:?}", request.headers);
-        assert!(!headers.contains(CLIENT) && !headers.contains(&world.alice) && !headers.contains("cookie"), "{headers}");
+        assert!(
+            !headers.contains(CLIENT) && !headers.contains(&world.alice) && !headers.contains("cookie"),
+            "{headers}"
+        );
     }
 
     let (alice, bob, folder) = (world.alice.clone(), world.bob.clone(), world.folder().to_owned());

@@ -32,21 +32,23 @@ async fn twenty_kills_under_load_lose_and_repeat_nothing() {
     for round in 0..ROUNDS {
         let world = World::launch(folder, alice.clone(), bob.clone()).await;
         let done = Arc::new(AtomicUsize::new(0));
-        let clients: Vec<_> = (0..CLIENTS).map(|_| {
-            let (answered, done) = (Arc::clone(&answered), Arc::clone(&done));
-            let ask = world.calling("/mcp/files", Some(&world.alice), "echo", &json!({"round": round}));
-            tokio::spawn(async move {
-                // Until the gateway is gone.
-                while let Ok(Ok(reply)) = tokio::spawn(ask.clone().try_send()).await {
-                    let call = reply.header("durward-call-id").unwrap_or_default().to_owned();
-                    let whole = reply.json().await;
-                    if whole.get("result").is_some() {
-                        answered.lock().unwrap().insert(call);
-                        done.fetch_add(1, Ordering::SeqCst);
+        let clients: Vec<_> = (0..CLIENTS)
+            .map(|_| {
+                let (answered, done) = (Arc::clone(&answered), Arc::clone(&done));
+                let ask = world.calling("/mcp/files", Some(&world.alice), "echo", &json!({"round": round}));
+                tokio::spawn(async move {
+                    // Until the gateway is gone.
+                    while let Ok(Ok(reply)) = tokio::spawn(ask.clone().try_send()).await {
+                        let call = reply.header("durward-call-id").unwrap_or_default().to_owned();
+                        let whole = reply.json().await;
+                        if whole.get("result").is_some() {
+                            answered.lock().unwrap().insert(call);
+                            done.fetch_add(1, Ordering::SeqCst);
+                        }
                     }
-                }
+                })
             })
-        }).collect();
+            .collect();
         // A different moment each round: after so many answers, in the middle of the next.
         let enough = 3 + (round * 37) % 101;
         world.until(|| done.load(Ordering::SeqCst) >= enough).await;

@@ -145,7 +145,10 @@ async fn a_record_says_who_what_when_and_why() {
         [&record["agent"], &record["server"], &record["target"], &record["action"], &record["method"]],
         ["alice", "files", "echo", "tool.execute", "tools/call"]
     );
-    assert_eq!([&record["rules"], &record["era"], &record["peer"]], [&json!(["all"]), &json!("legacy"), &json!("127.0.0.1")]);
+    assert_eq!(
+        [&record["rules"], &record["era"], &record["peer"]],
+        [&json!(["all"]), &json!("legacy"), &json!("127.0.0.1")]
+    );
     assert_eq!(record["result"]["bytes"], body.len());
     assert!(record["identity"].as_str().unwrap().starts_with("key:"));
     assert!(!record.to_string().contains(agent.session().unwrap()), "a session's handle is a credential");

@@ -129,7 +129,8 @@ async fn open_streams_end_within_a_second_of_revocation_even_endless_ones() {
     upstream.next("GET", quiet);
     let mut listening = agent.listen().await;
     assert_eq!(listening.status, 200);
-    let progress = json!({"jsonrpc": "2.0", "method": "notifications/progress", "params": {"progressToken": 1, "progress": 1}});
+    let progress =
+        json!({"jsonrpc": "2.0", "method": "notifications/progress", "params": {"progressToken": 1, "progress": 1}});
     upstream.next("tools/call", Answer::endless(format!("data: {progress}\n\n")));
     let mut endless = agent.request("tools/call", json!({"name": "echo", "arguments": {}})).await;
     assert!(soon(endless.chunk()).await.is_some());
@@ -148,10 +149,9 @@ async fn open_streams_end_within_a_second_of_revocation_even_endless_ones() {
 #[tokio::test]
 async fn a_stream_has_the_rights_of_its_moment() {
     let upstream = Upstream::start().await;
-    let rules = |roles: Value| {
-        json!({"policy": "test", "rules": [{"id": "r", "action": "*", "target": "files/*", "effect": "allow", "roles": roles}]})
-    };
-    let role = |name: &str| AgentSetting { roles: vec![vocab::RoleName::new(name).unwrap()], ..AgentSetting::default() };
+    let rules = |roles: Value| json!({"policy": "test", "rules": [{"id": "r", "action": "*", "target": "files/*", "effect": "allow", "roles": roles}]});
+    let role =
+        |name: &str| AgentSetting { roles: vec![vocab::RoleName::new(name).unwrap()], ..AgentSetting::default() };
     let plan = |of_alice: &str| Plan {
         policy: rules(json!(["staff"])),
         agents: vec![("alice", role(of_alice)), ("bob", role("staff"))],
@@ -206,7 +206,8 @@ async fn tokens_are_taken_only_as_they_were_meant() {
     let mut issuer = Issuer::start(Kind::Rsa).await;
     let inside = with_issuer(&issuer, &upstream).await;
     let now = inside.now().as_micros() / 1_000_000;
-    let good = json!({"iss": issuer.url(), "aud": "here", "azp": "alice", "sub": "ann", "exp": now + 600, "nbf": now - 1});
+    let good =
+        json!({"iss": issuer.url(), "aud": "here", "azp": "alice", "sub": "ann", "exp": now + 600, "nbf": now - 1});
     let with = |name: &str, value: Value| {
         let mut claims = good.clone();
         claims[name] = value;
@@ -236,7 +237,12 @@ async fn tokens_are_taken_only_as_they_were_meant() {
         ("expired", issuer.token(with("exp", json!(now - 600)))),
         ("without expiry", issuer.token(with("exp", Value::Null))),
         ("not yet", issuer.token(with("nbf", json!(now + 600)))),
-        ("an id token", compact(&json!({"alg": "RS256", "typ": "id+jwt", "kid": issuer.key().id()}), &good, |text| issuer.key().sign(text))),
+        (
+            "an id token",
+            compact(&json!({"alg": "RS256", "typ": "id+jwt", "kid": issuer.key().id()}), &good, |text| {
+                issuer.key().sign(text)
+            }),
+        ),
     ];
     for (what, token) in attacks {
         // Each from an address that has not failed yet.
@@ -318,7 +324,8 @@ async fn policy_judges_what_the_server_will_see() {
 
 /// Tools, and patterns that meet them in every way.
 const TOOLS: [&str; 6] = ["read", "read_all", "write", "erase", "é/ü", "a__b"];
-const TARGETS: [&str; 9] = ["files/*", "files/read*", "files/write", "files/e*", "*/erase", "*/*", "other/*", "files/a__b", "files/é*"];
+const TARGETS: [&str; 9] =
+    ["files/*", "files/read*", "files/write", "files/e*", "*/erase", "*/*", "other/*", "files/a__b", "files/é*"];
 
 fn rule() -> impl Strategy<Value = Value> {
     let target = prop::sample::select(TARGETS.to_vec());

@@ -9,9 +9,7 @@ use gateway::{
     clock::Clock,
     limit::{LimitSettings, Limits},
     rim::Rim,
-    settings::{
-        Bounds, EraSettings, Listening, ServerSettings, Settings, ToolSettings, TransportSettings,
-    },
+    settings::{Bounds, EraSettings, Listening, ServerSettings, Settings, ToolSettings, TransportSettings},
     snapshot::Snapshot,
     state::{Parts, State},
 };
@@ -144,8 +142,7 @@ impl Inside {
             egress,
             children: Room::new(4, Vec::new()),
         }));
-        let listening =
-            Listening { address: "127.0.0.1:0".parse().unwrap(), workers: 2, connections: 1024 };
+        let listening = Listening { address: "127.0.0.1:0".parse().unwrap(), workers: 2, connections: 1024 };
         let rim = Rim::start(&state, &listening).expect("it listens");
         let address = rim.address();
         Self { state, clock, registry, jwks, alice, alice_key, bob, folder, address, _rim: rim }

@@ -1,0 +1,186 @@
+//! Who calls, through the binary: what the line itself is asked in `gateway/tests/rights.rs`.
+
+mod rig;
+mod world;
+
+use rig::call_of;
+use serde_json::json;
+use testkit::{Agent, Answer, Ask, Upstream, soon};
+use world::{ALL, World, http};
+
+const PING: &str = r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#;
+
+#[tokio::test]
+async fn every_leg_of_both_doors_wants_a_credential() {
+    let upstream = Upstream::start().await;
+    let world = World::start(&http("files", &upstream)).await;
+    let before = upstream.received();
+    let session = world.legacy("/mcp/files").await.session().unwrap().to_owned();
+    for path in ["/mcp", "/mcp/files", "/mcp/none"] {
+        let url = world.url(path);
+        let legs = [
+            Ask::post(&url, PING.to_owned()),
+            Ask::get(&url).header("accept", "text/event-stream"),
+            Ask::new(http::Method::DELETE, &url),
+        ];
+        for leg in legs {
+            for leg in [leg.clone(), leg.clone().header("mcp-session-id", &session), leg.clone().bearer("dwk_wrong")] {
+                let reply = leg.send().await;
+                // So many failures of one address are soon told nothing at all.
+                if reply.status != 429 {
+                    assert_eq!(reply.status, 401, "{path}");
+                    assert_eq!(reply.header("www-authenticate").map(|text| text.contains("metadata")), Some(false));
+                }
+            }
+            // Two credentials are refused, not chosen from.
+            let two = leg.clone().bearer(&world.alice).header("x-api-key", &world.bob).send().await;
+            assert!(matches!(two.status.as_u16(), 401 | 429), "{}", two.status);
+            let twice =
+                leg.bearer(&world.alice).header("authorization", &format!("Bearer {}", world.alice)).send().await;
+            assert!(matches!(twice.status.as_u16(), 401 | 429), "{}", twice.status);
+        }
+    }
+    // Only the handshake of the one session above arrived.
+    for method in ["ping", "GET", "DELETE"] {
+        assert!(rig::relayed(&upstream, method).is_empty(), "{method}");
+    }
+    assert!(upstream.received() > before);
+    // A key in the other header is as good.
+    let reply = Ask::post(&world.url("/mcp/files"), PING.to_owned()).header("x-api-key", &world.alice).send().await;
+    assert_eq!(reply.status, 200);
+}
+
+#[tokio::test]
+async fn a_session_is_nobody_elses() {
+    let upstream = Upstream::start().await;
+    let world = World::start(&http("files", &upstream)).await;
+    for path in ["/mcp/files", "/mcp"] {
+        let session = world.legacy(path).await.session().unwrap().to_owned();
+        let before = upstream.received();
+        let url = world.url(path);
+        for leg in [
+            Ask::post(&url, PING.to_owned()),
+            Ask::get(&url).header("accept", "text/event-stream"),
+            Ask::new(http::Method::DELETE, &url),
+        ] {
+            for foreign in [session.as_str(), "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"] {
+                let reply = leg.clone().bearer(&world.bob).header("mcp-session-id", foreign).send().await;
+                assert_eq!(reply.status, 404, "{path}");
+            }
+        }
+        assert_eq!(upstream.received(), before);
+        let own = Ask::post(&url, PING.to_owned()).bearer(&world.alice).header("mcp-session-id", &session).send().await;
+        assert_eq!(own.status, 200);
+    }
+}
+
+#[tokio::test]
+async fn an_agent_switched_off_in_the_file_is_off_with_its_streams() {
+    let upstream = Upstream::start().await;
+    let servers = format!("servers:\n{}", http("files", &upstream));
+    let world = World::with(&format!("agents: {{ alice: {{}}, bob: {{}} }}\n{servers}"), ALL).await;
+    let agent = world.legacy("/mcp/files").await;
+    let (answer, feed) = Answer::events();
+    upstream.next("GET", answer);
+    let mut listening = agent.listen().await;
+    world.reload(&format!("agents: {{ alice: {{ disabled: true }}, bob: {{}} }}\n{servers}")).await;
+    soon(async { while listening.chunk().await.is_some() {} }).await;
+    soon(feed.closed()).await;
+    let reply = agent.request("ping", json!({})).await;
+    assert_eq!(reply.status, 403);
+    let call = call_of(&reply);
+    assert!(world.record(&call).await["detail"].as_str().unwrap().contains("disabled"));
+    let bob = Agent::legacy(&world.url("/mcp/files"), Some(&world.bob)).await;
+    assert_eq!(bob.request("ping", json!({})).await.status, 200);
+}
+
+#[tokio::test]
+async fn anonymous_is_loud_and_has_no_more_than_its_agent() {
+    let upstream = Upstream::start().await;
+    let servers = format!("servers:\n{}", http("files", &upstream));
+    let world = World::with(&format!("danger_allow_anonymous: bob\n{servers}"), ALL).await;
+    world.says("danger_allow_anonymous").await;
+    let reply = Agent::modern(&world.url("/mcp/files"), None).request("ping", json!({})).await;
+    assert_eq!(reply.status, 200);
+    let record = world.record(&call_of(&reply)).await;
+    assert_eq!([&record["agent"], &record["identity"]], ["bob", "anonymous"]);
+    // A wrong credential is wrong all the same.
+    let wrong = Agent::modern(&world.url("/mcp/files"), Some("dwk_wrong")).request("ping", json!({})).await;
+    assert_eq!(wrong.status, 401);
+}
+
+#[tokio::test]
+async fn hidden_and_missing_look_alike_to_the_byte() {
+    let upstream = Upstream::with_tools(["shown", "hidden"]).await;
+    let script = std::path::Path::new("/bin/cat");
+    let servers = format!(
+        "servers:\n{}{}  secret: {{ command: [\"{}\"] }}\n",
+        http("files", &upstream),
+        http("other", &upstream),
+        script.display()
+    );
+    let rules = json!([{"id": "one", "action": "*", "target": "files/shown*", "effect": "allow"}]);
+    let world = World::with(&servers, &rig::policy(&rules)).await;
+    let legacy = world.legacy("/mcp/files").await;
+    let session = legacy.session().unwrap().to_owned();
+    let mut compared = 0;
+    let shape = |text: String, name: &str, call: &str| text.replace(call, "CALL").replace(name, "NAME");
+    for (path, method, member, hidden, missing) in [
+        ("/mcp/files", "tools/call", "name", "hidden", "nobody"),
+        ("/mcp/files", "prompts/get", "name", "hidden", "nobody"),
+        ("/mcp/files", "resources/read", "uri", "hidden", "nobody"),
+        ("/mcp/files", "vendor/hidden", "x", "hidden", "hidden"),
+    ] {
+        let mut answers = Vec::new();
+        for name in [hidden, missing] {
+            let body = json!({"jsonrpc": "2.0", "id": 1, "method": method, "params": {member: name}}).to_string();
+            let reply = world.post(path, &body).header("mcp-session-id", &session).send().await;
+            let (call, status) = (call_of(&reply), reply.status);
+            let mut names: Vec<_> = reply.headers.keys().map(ToString::to_string).collect();
+            names.sort();
+            answers.push((status, names, shape(reply.text().await, name, &call)));
+        }
+        assert_eq!(answers[0], answers[1], "{path} {method}");
+        compared += 1;
+    }
+    // Servers: hidden ones of either kind, and none.
+    let mut answers = Vec::new();
+    for server in ["other", "secret", "nothing"] {
+        for handle in [None, Some(session.as_str())] {
+            let mut ask = world.post(&format!("/mcp/{server}"), PING);
+            if let Some(handle) = handle {
+                ask = ask.header("mcp-session-id", handle);
+            }
+            let reply = ask.send().await;
+            let (call, status) = (call_of(&reply), reply.status);
+            answers.push((status, shape(reply.text().await, server, &call)));
+        }
+    }
+    assert!(answers.iter().all(|answer| *answer == answers[0]), "{answers:#?}");
+    assert_eq!(compared, 4);
+    assert_eq!(world.modern("/mcp").tools().await, ["files__shown"]);
+}
+
+#[tokio::test]
+async fn nothing_to_see_has_a_reason() {
+    let upstream = Upstream::start().await;
+    let servers = format!(
+        "agents: {{ alice: {{}}, bob: {{}} }}\nservers:\n{}  down: {{ url: \"http://127.0.0.1:9/mcp\", internal: true, era: both }}\n",
+        http("files", &upstream)
+    );
+    let rules = json!([
+        {"id": "a", "action": "*", "target": "down/*", "effect": "allow", "agents": ["alice"]},
+    ]);
+    let world = World::with(&servers, &rig::policy(&rules)).await;
+    let params = json!({"_meta": testkit::meta()});
+    let ask = |token: &str| {
+        Agent::modern(&world.url("/mcp"), Some(token))
+            .ask("tools/list", &json!({"jsonrpc": "2.0", "id": 1, "method": "tools/list", "params": params}))
+    };
+    let down = ask(&world.alice).send().await.json().await;
+    assert_eq!(down["result"]["tools"], json!([]), "{down}");
+    assert_eq!(down["result"]["_meta"]["durward/unavailable"][0]["server"], "down", "{down}");
+    let nothing = ask(&world.bob).send().await.json().await;
+    assert!(nothing["error"]["message"].is_string(), "no right is not an empty list: {nothing}");
+    assert!(!nothing.to_string().contains("files") && !nothing.to_string().contains("down"), "{nothing}");
+}
