@@ -55,7 +55,7 @@ impl Done {
     }
 
     /// It was done to this.
-    pub(crate) fn to(mut self, target: impl ToString) -> Self {
+    pub(crate) fn to(mut self, target: &impl ToString) -> Self {
         self.memo.target = Some(target.to_string());
         self
     }
@@ -101,7 +101,8 @@ impl Fault {
         let mut chain = cause.to_string();
         let mut next = cause.source();
         while let Some(cause) = next {
-            chain.push_str(&format!(": {cause}"));
+            chain.push_str(": ");
+            chain.push_str(&cause.to_string());
             next = cause.source();
         }
         tracing::error!(fault = %chain, "{what}");
@@ -109,7 +110,7 @@ impl Fault {
     }
 
     /// It would have been done to this.
-    pub(crate) fn to(mut self, target: impl ToString) -> Self {
+    pub(crate) fn to(mut self, target: &impl ToString) -> Self {
         self.target = Some(target.to_string());
         self
     }

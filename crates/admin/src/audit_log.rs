@@ -93,12 +93,12 @@ pub(crate) async fn show(State(desk): State<Arc<Desk>>, Path(call): Path<String>
         if own.is_empty() { Reader::open(&desk.log_dir, &Tree::System)?.find(&call) } else { Ok(own) }
     })
     .await
-    .map_err(|fault| fault.to(call))?;
+    .map_err(|fault| fault.to(&call))?;
     if found.is_empty() {
-        return Err(Fault::missing(format!("no record of call {call} is signed yet")).to(call));
+        return Err(Fault::missing(format!("no record of call {call} is signed yet")).to(&call));
     }
     let records: Vec<Value> = found.into_iter().map(|entry| entry.value).collect();
-    Ok(Done::json(json!({ "records": records })).to(call))
+    Ok(Done::json(json!({ "records": records })).to(&call))
 }
 
 pub(crate) async fn prove(State(desk): State<Arc<Desk>>, Path(call): Path<String>) -> Result<Done, Fault> {
@@ -112,10 +112,10 @@ pub(crate) async fn prove(State(desk): State<Arc<Desk>>, Path(call): Path<String
         }
     })
     .await
-    .map_err(|fault| fault.to(call))?;
+    .map_err(|fault| fault.to(&call))?;
     match proven {
-        Some(proof) => Ok(Done::text(proof).to(call)),
-        None => Err(Fault::missing(format!("no record of call {call} is signed yet")).to(call)),
+        Some(proof) => Ok(Done::text(proof).to(&call)),
+        None => Err(Fault::missing(format!("no record of call {call} is signed yet")).to(&call)),
     }
 }
 

@@ -133,13 +133,12 @@ pub fn explain(
         environments: registered.environments,
     };
     let known = snapshot.servers.get(&server);
-    let mut resource = match known {
-        Some(server) => server.resource(name),
-        None => {
-            obstacles.push(format!("server `{server}` is not in the configuration"));
-            let id = TargetId { tenant: tenant.clone(), server, name: Arc::from(name) };
-            Resource { id, environment: None, class: Class::Unclassified, labels: Vec::new() }
-        }
+    let mut resource = if let Some(server) = known {
+        server.resource(name)
+    } else {
+        obstacles.push(format!("server `{server}` is not in the configuration"));
+        let id = TargetId { tenant: tenant.clone(), server, name: Arc::from(name) };
+        Resource { id, environment: None, class: Class::Unclassified, labels: Vec::new() }
     };
     resource.environment = asked.environment.clone().or(resource.environment);
     resource.class = asked.class.unwrap_or(resource.class);

@@ -132,9 +132,8 @@ impl Gate {
     fn addressed(&self, headers: &HeaderMap) -> Result<(), Fault> {
         let forbidden = |message: &str| Fault::new(StatusCode::FORBIDDEN, "origin", message);
         let mut hosts = headers.get_all(HOST).iter();
-        let host = match (hosts.next().map(HeaderValue::to_str), hosts.next()) {
-            (Some(Ok(host)), None) => host,
-            _ => return Err(Fault::bad("send one Host header")),
+        let (Some(Ok(host)), None) = (hosts.next().map(HeaderValue::to_str), hosts.next()) else {
+            return Err(Fault::bad("send one Host header"));
         };
         let bare = host.rsplit_once(':').filter(|(_, port)| port.bytes().all(|b| b.is_ascii_digit()));
         let bare = bare.map_or(host, |(name, _)| name);

@@ -91,15 +91,15 @@ pub(crate) async fn revoke_token(State(desk): State<Arc<Desk>>, body: Bytes) -> 
     desk.store
         .revoke_token(RevokedToken { hash: token, until }, now)
         .await
-        .map_err(|cause| Fault::ours("the token was not revoked", &cause).to(token))?;
+        .map_err(|cause| Fault::ours("the token was not revoked", &cause).to(&token))?;
     desk.store
         .forget_expired_tokens(now)
         .await
-        .map_err(|cause| Fault::ours("expired tokens were not forgotten", &cause).to(token))?;
+        .map_err(|cause| Fault::ours("expired tokens were not forgotten", &cause).to(&token))?;
     desk.registry.revoke_token(token, until, now);
     desk.end_sessions(|holder| *holder.credential_id() == CredentialId::Token(token));
     let detail = format!("refused until {until}");
-    Ok(Done::json(json!({ "token": token, "until": until.to_string() })).to(token).detail(detail))
+    Ok(Done::json(json!({ "token": token, "until": until.to_string() })).to(&token).detail(detail))
 }
 
 async fn list(desk: &Desk, wanted: impl Fn(&KeyRow) -> bool) -> Result<Done, Fault> {

@@ -98,7 +98,7 @@ impl World {
             traces: false,
             scopes: Vec::new(),
         };
-        let limits = Limits::new(&LimitSettings::default(), None).map(Arc::new).unwrap_or_else(|_| panic!("limits"));
+        let limits = Limits::new(&LimitSettings::default(), None).map_or_else(|_| panic!("limits"), Arc::new);
         let guards = Guards::new(Setting { results: Mode::Mask, arguments: Mode::Report });
         let snapshot = Snapshot::build(
             settings,
@@ -378,7 +378,7 @@ async fn secrets_go_in_and_never_come_out() {
     ] {
         let reply = world.ask(method, path, Some(&owner), &body.to_string()).await;
         said.push_str(&reply.text);
-        said.push_str(&format!("{:?}", reply.headers));
+        said = format!("{said}{:?}", reply.headers);
     }
     assert!(said.contains("\"version\":2"), "it was stored: {said}");
     assert!(!said.contains(CANARY), "{said}");

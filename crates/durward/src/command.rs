@@ -10,7 +10,7 @@ mod config;
 mod init;
 pub(crate) mod office;
 mod policy;
-mod print;
+pub(crate) mod print;
 mod prompt;
 mod secret;
 mod server;

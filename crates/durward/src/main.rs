@@ -24,7 +24,14 @@ use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt, util::SubscriberI
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(asked) => {
+            // Help and version come this way too. Whoever does not read them needs no word about it.
+            let _ = asked.print();
+            return if asked.use_stderr() { Exit::Usage } else { Exit::Done }.into();
+        }
+    };
     // Whatever uses TLS after this uses the same provider.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     talk(&cli.command);

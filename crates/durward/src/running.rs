@@ -92,7 +92,7 @@ impl Running {
             settings: Mutex::new(settings),
         });
         let control = configured.manage(manage).await?;
-        tokio::spawn(look_around(Arc::clone(&state)));
+        look_around(&state);
         tokio::spawn(sweep(Arc::clone(&state)));
         Ok(Self { state, directory, address, observer, configured, control, rim })
     }
@@ -198,7 +198,7 @@ impl Configured {
         *self.settings.lock().unwrap_or_else(PoisonError::into_inner) = settings;
         if !changes.is_empty() {
             self.state.journal.system("reloaded", Some(changes.join("\n")));
-            tokio::spawn(look_around(Arc::clone(&self.state)));
+            look_around(&self.state);
         }
         Ok(changes)
     }
@@ -206,9 +206,9 @@ impl Configured {
     fn watched_folders(&self) -> Vec<PathBuf> {
         let settings = self.settings();
         let files = self.file.iter().chain(&settings.policies.files);
-        let folders = files.filter_map(|file| file.parent()).map(|folder| match folder.as_os_str().is_empty() {
-            true => PathBuf::from("."),
-            false => folder.to_owned(),
+        let folders = files.filter_map(|file| file.parent()).map(|folder| {
+            let here = folder.as_os_str().is_empty();
+            if here { PathBuf::from(".") } else { folder.to_owned() }
         });
         let mut folders: Vec<PathBuf> = folders.collect();
         folders.sort();
@@ -266,10 +266,10 @@ fn management_limits() -> Result<Limits> {
 }
 
 /// A look at every server, so that `server list` and the first call know them.
-async fn look_around(state: Arc<State>) {
+fn look_around(state: &Arc<State>) {
     let line = state.line();
     for server in line.servers() {
-        let (state, server) = (Arc::clone(&state), Arc::clone(server));
+        let (state, server) = (Arc::clone(state), Arc::clone(server));
         tokio::spawn(async move { state.line().look(&server).await });
     }
 }

