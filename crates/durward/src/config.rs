@@ -24,7 +24,7 @@ mod reference;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use fault::{Fault, Report};
+pub(crate) use fault::Report;
 pub(crate) use load::{Loaded, USUAL_FILE, find, load, without_file};
 pub(crate) use quantity::Lifetime;
 pub(crate) use settings::Settings;

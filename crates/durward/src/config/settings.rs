@@ -454,23 +454,6 @@ impl Serialize for Network {
     }
 }
 
-impl Network {
-    /// Whether `address` is in this range. An IPv4 address written as IPv6 counts as the IPv4 address.
-    pub(crate) fn contains(&self, address: IpAddr) -> bool {
-        match (self.address, address.to_canonical()) {
-            (IpAddr::V4(base), IpAddr::V4(other)) => {
-                let mask = u32::MAX.checked_shl(32 - u32::from(self.prefix.min(32))).unwrap_or(0);
-                (base.to_bits() ^ other.to_bits()) & mask == 0
-            }
-            (IpAddr::V6(base), IpAddr::V6(other)) => {
-                let mask = u128::MAX.checked_shl(128 - u32::from(self.prefix.min(128))).unwrap_or(0);
-                (base.to_bits() ^ other.to_bits()) & mask == 0
-            }
-            (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => false,
-        }
-    }
-}
-
 impl Settings {
     /// What holds without a configuration file, with `data` as the data directory.
     pub(crate) fn empty(data: PathBuf) -> Self {
