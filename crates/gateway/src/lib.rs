@@ -11,6 +11,7 @@ mod authenticate;
 mod authorize;
 pub mod call;
 pub mod catalog;
+mod clean;
 pub mod clock;
 mod flow;
 mod forward;

@@ -8,6 +8,7 @@ use crate::{
     forward::{Answer, Exchange},
     pipeline::Line,
     resolve::{One, Target},
+    server::Server,
     stop::{Stage, Stop},
     trail::{Facts, Noted},
     upstream::Arrival,
@@ -16,7 +17,7 @@ use bytes::Bytes;
 use guard::{Carry, Verdict};
 use http::{HeaderMap, StatusCode};
 use mcp::{Body, Kind, ListKind, Message, error};
-use vocab::{Action, Finding, Side};
+use vocab::{Action, Digest, Finding, Side};
 
 /// What the client may see.
 #[must_use]
@@ -157,7 +158,19 @@ impl Line {
             let text = message.bytes().clone();
             return Ok((text.clone(), Said { findings: Vec::new(), failed, code, text }));
         };
+        let list = list_of(exchange, message).map(|server| (server, Digest::of(part.raw)));
+        if let Some((server, digest)) = &list
+            && server.clean.knows(digest)
+        {
+            let text = message.bytes().clone();
+            return Ok((text.clone(), Said { findings: Vec::new(), failed, code, text }));
+        }
         let screening = self.snapshot.guards.release(part.raw, carry);
+        if let (Some((server, digest)), true, Verdict::Clean) =
+            (list, screening.findings.is_empty(), &screening.verdict)
+        {
+            server.clean.keep(digest);
+        }
         let text = match screening.verdict {
             Verdict::Clean => message.bytes().clone(),
             Verdict::Masked(masked) => mcp::splice(message.bytes(), &mut [(part.span.clone(), masked)]),
@@ -200,6 +213,10 @@ impl Line {
         one: &One,
         kind: ListKind,
     ) -> Result<Option<Message>, Stop> {
+        // Most callers see all of a server: then a thousand names need not be asked for one by one.
+        if self.snapshot.policies.sees_all(&exchange.caller.subject, list_action(kind), one.server.root()) {
+            return Ok(None);
+        }
         let mut hidden = false;
         let narrowed = mcp::list::narrow(message, kind, |entry| {
             let visible = self.sees(exchange, one, kind, &entry.name);
@@ -219,6 +236,12 @@ impl Line {
         let resource = one.server.resource(name);
         self.snapshot.policies.visible(&exchange.caller.subject, list_action(kind), &resource)
     }
+}
+
+/// The server whose list a message is.
+fn list_of<'e>(exchange: &'e Exchange, message: &Message) -> Option<&'e Server> {
+    let one = exchange.target.one().filter(|_| message.kind() == Kind::Response)?;
+    mcp::method::list_kind(exchange.call.message()?.method()).map(|_| &*one.server)
 }
 
 /// What entries of a list are for.

@@ -16,9 +16,9 @@ use crate::{
 };
 use http::{HeaderValue, StatusCode};
 use mcp::{Era, Kind, Message, Span, error};
-use std::sync::Arc;
 use policy::Question;
 use serde_json::Value;
+use std::sync::Arc;
 use vocab::{Action, Digest, RuleId, ServerName};
 
 /// What a call is about.
@@ -125,7 +125,7 @@ impl Line {
                     .snapshot
                     .servers
                     .get(name)
-                    .filter(|server| self.snapshot.policies.reaches(&caller.subject, &server.resource("")))
+                    .filter(|server| self.snapshot.policies.reaches(&caller.subject, server.root()))
                     .ok_or_else(no_such_server)?;
                 let session = self.session(caller, call, matches!(server.transport, Transport::Stdio(_)))?;
                 self.fit(server, call).await?;
@@ -200,7 +200,9 @@ impl Line {
         // SECURITY: names that the caller may not see never reach the catalog: neither time nor traffic tells those
         // that exist from those that do not.
         if !self.snapshot.policies.visible(&caller.subject, action, &resource) {
-            return Err(missing(action, name, call.era, "hidden").rules(self.hiding(caller, action, &resource)).about(about()));
+            return Err(missing(action, name, call.era, "hidden")
+                .rules(self.hiding(caller, action, &resource))
+                .about(about()));
         }
         let tool = match action {
             Action::ToolExecute => {

@@ -2,6 +2,7 @@
 
 use crate::{
     catalog::Catalog,
+    clean::Clean,
     settings::{CredentialSettings, EraSettings, ServerSettings, ToolSettings, TransportSettings},
     upstream::pipe::Pipe,
 };
@@ -46,6 +47,9 @@ pub struct Server {
     pub fingerprint: u64,
     /// What is known of it.
     pub state: Arc<ServerState>,
+    /// Its lists that detectors found clean.
+    pub(crate) clean: Clean,
+    root: policy::Resource,
     tools: Vec<ToolClass>,
     settings: ServerSettings,
 }
@@ -133,9 +137,21 @@ impl Server {
             era: settings.era,
             fingerprint,
             state,
+            clean: Clean::default(),
+            root: policy::Resource {
+                id: TargetId { tenant: tenant.clone(), server: name.clone(), name: Arc::from("") },
+                environment: settings.environment.clone(),
+                class: Class::Unclassified,
+                labels: Vec::new(),
+            },
             tools,
             settings: settings.clone(),
         })
+    }
+
+    /// The server itself, as policy knows it: none of its parts.
+    pub const fn root(&self) -> &policy::Resource {
+        &self.root
     }
 
     /// The settings it was made of.

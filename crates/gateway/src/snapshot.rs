@@ -61,7 +61,7 @@ impl Snapshot {
 
     /// The servers that `subject` may see anything of.
     pub fn reachable<'a>(&'a self, subject: &'a Subject) -> impl Iterator<Item = &'a Arc<Server>> {
-        self.servers.values().filter(|server| self.policies.reaches(subject, &server.resource("")))
+        self.servers.values().filter(|server| self.policies.reaches(subject, server.root()))
     }
 }
 

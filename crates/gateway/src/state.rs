@@ -163,7 +163,7 @@ impl Line {
         let Some(one) = exchange.target.one() else { return Ok(()) };
         let subject = &exchange.caller.subject;
         let server = self.snapshot.servers.get(&one.server.name);
-        if server.is_some_and(|server| self.snapshot.policies.reaches(subject, &server.resource(""))) {
+        if server.is_some_and(|server| self.snapshot.policies.reaches(subject, server.root())) {
             return Ok(());
         }
         Err(Stop::refused(
