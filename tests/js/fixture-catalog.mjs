@@ -91,12 +91,33 @@ function plain(server) {
       },
     },
   );
+  tool(server, 'test_large_text', 'Answers with a text of that size.', z.object({ kilobytes: z.number().int().max(2048) }), ({ kilobytes }) =>
+    text('Sixteen letters.'.repeat(64 * kilobytes)),
+  );
   tool(server, 'test_error_handling', 'Fails, always.', undefined, () => {
     throw new Error('This tool intentionally returns an error for testing');
   });
 }
 
+// Calls that wait, and what lets them go on.
+const gates = new Map();
+
 function streaming(server) {
+  const gate = z.object({ gate: z.string() });
+  tool(server, 'test_gate_wait', 'Reports progress once, and answers when somebody opens the gate.', gate, async ({ gate }, context) => {
+    const opened = new Promise((resolve) => gates.set(gate, resolve));
+    const tooLate = pause(10_000, undefined, { ref: false }).then(() => {
+      throw new Error('nobody opened the gate');
+    });
+    const progressToken = context.mcpReq._meta?.progressToken;
+    await context.mcpReq.notify({ method: 'notifications/progress', params: { progressToken, progress: 1 } });
+    await Promise.race([opened, tooLate]).finally(() => gates.delete(gate));
+    return text('The gate is open.');
+  });
+  tool(server, 'test_gate_open', 'Lets a waiting call go on.', gate, ({ gate }) => {
+    gates.get(gate)?.();
+    return text('Opened.');
+  });
   tool(server, 'test_tool_with_logging', 'Logs three times while it runs.', undefined, async (context) => {
     await context.mcpReq.log('info', 'Tool execution started');
     await pause(STEP);

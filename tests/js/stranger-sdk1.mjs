@@ -1,6 +1,6 @@
 // The official TypeScript SDK, version 1, which knows sessions only.
 //
-//   node stranger-sdk1.mjs URL fixture|everything|files
+//   node stranger-sdk1.mjs WHAT URL [WHAT URL …]     WHAT as in stranger.mjs
 
 import { Client } from '@modelcontextprotocol/sdk/client/index.js';
 import { StreamableHTTPClientTransport } from '@modelcontextprotocol/sdk/client/streamableHttp.js';
@@ -9,14 +9,13 @@ import {
   CreateMessageRequestSchema,
   ElicitRequestSchema,
   ListRootsRequestSchema,
+  LoggingMessageNotificationSchema,
   ToolListChangedNotificationSchema,
 } from '@modelcontextprotocol/sdk/types.js';
 
 import { tell } from './stranger.mjs';
 
-const [url, what] = process.argv.slice(2);
-
-async function open() {
+async function open(url) {
   const client = new Client(
     { name: 'stranger-sdk1', version: '1.0.0' },
     { capabilities: { elicitation: {}, sampling: {}, roots: {} } },
@@ -30,7 +29,7 @@ async function open() {
     role: 'assistant',
     content: { type: 'text', text: 'Yes, Ada' },
   }));
-  client.setRequestHandler(ListRootsRequestSchema, () => ({ roots: [] }));
+  client.setRequestHandler(ListRootsRequestSchema, () => ({ roots: [{ uri: 'file:///srv/ada', name: 'home' }] }));
   const transport = new StreamableHTTPClientTransport(new URL(url));
   await client.connect(transport);
   return {
@@ -44,6 +43,12 @@ async function open() {
     resources: async () => (await client.listResources()).resources,
     templates: async () => (await client.listResourceTemplates()).resourceTemplates,
     read: (uri) => client.readResource({ uri }),
+    logs: async () => {
+      const logs = [];
+      client.setNotificationHandler(LoggingMessageNotificationSchema, ({ params }) => void logs.push(params));
+      await client.setLoggingLevel('debug');
+      return logs;
+    },
     toolsChange: async () => ({
       changed: new Promise((resolve) => client.setNotificationHandler(ToolListChangedNotificationSchema, resolve)),
     }),
@@ -54,4 +59,4 @@ async function open() {
   };
 }
 
-await tell({ legacy: open }, what);
+await tell({ legacy: open });

@@ -1,14 +1,12 @@
 // The official TypeScript SDK, version 2, in both eras where the server has both.
 //
-//   node stranger-sdk2.mjs URL fixture|everything|files
+//   node stranger-sdk2.mjs WHAT URL [WHAT URL …]     WHAT as in stranger.mjs
 
 import { Client, StreamableHTTPClientTransport } from '@modelcontextprotocol/client';
 
 import { tell } from './stranger.mjs';
 
-const [url, what] = process.argv.slice(2);
-
-async function open(mode) {
+async function open(url, mode) {
   const client = new Client(
     { name: 'stranger-sdk2', version: '1.0.0' },
     {
@@ -25,7 +23,7 @@ async function open(mode) {
     role: 'assistant',
     content: { type: 'text', text: 'Yes, Ada' },
   }));
-  client.setRequestHandler('roots/list', () => ({ roots: [] }));
+  client.setRequestHandler('roots/list', () => ({ roots: [{ uri: 'file:///srv/ada', name: 'home' }] }));
   const transport = new StreamableHTTPClientTransport(new URL(url));
   await client.connect(transport);
   const era = client.getProtocolEra();
@@ -40,6 +38,12 @@ async function open(mode) {
     resources: async () => (await client.listResources()).resources,
     templates: async () => (await client.listResourceTemplates()).resourceTemplates,
     read: (uri) => client.readResource({ uri }),
+    logs: async () => {
+      const logs = [];
+      client.setNotificationHandler('notifications/message', ({ params }) => void logs.push(params));
+      await client.setLoggingLevel('debug');
+      return logs;
+    },
     toolsChange: async () => {
       const changed = new Promise((resolve) =>
         client.setNotificationHandler('notifications/tools/list_changed', resolve),
@@ -55,6 +59,4 @@ async function open(mode) {
   };
 }
 
-const openers = { legacy: () => open('legacy') };
-if (what === 'fixture') openers.modern = () => open({ pin: '2026-07-28' });
-await tell(openers, what);
+await tell({ legacy: (url) => open(url, 'legacy'), modern: (url) => open(url, { pin: '2026-07-28' }) });

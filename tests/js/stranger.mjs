@@ -3,27 +3,60 @@
 // The clients differ in small ways; each brings an adapter, and this file never sees an SDK. Prints "ok STEP" per step.
 
 import assert from 'node:assert/strict';
+import { randomUUID } from 'node:crypto';
 import { setTimeout as pause } from 'node:timers/promises';
 
-/** Runs the story of `what` with every client that `openers` can open, one after the other; ends the process. */
-export async function tell(openers, what) {
-  try {
-    for (const [name, open] of Object.entries(openers)) {
-      const client = await open();
-      try {
-        await STORIES[what](client, (step) => console.log(`ok ${name} ${step}`));
-      } finally {
-        await client.close();
+const STORIES = { fixture, everything, files };
+const PATIENCE = 60_000;
+
+/**
+ * Tells each story of the command line, `WHAT URL` after `WHAT URL`, with every client that `openers` can open for it;
+ * ends the process. `fixture__` is the story of `fixture` where names carry that prefix and other servers answer too.
+ */
+export async function tell(openers) {
+  const sessions = process.argv.slice(2);
+  let failures = 0;
+  for (let index = 0; index < sessions.length; index += 2) {
+    const [what, url] = sessions.slice(index, index + 2);
+    const [, story, prefix] = /^(.*?)((?:__)?)$/.exec(what);
+    const begun = performance.now();
+    console.log(`begin ${what} ${url}`);
+    try {
+      for (const [name, open] of Object.entries(openers)) {
+        // Only the fixture speaks 2026-07-28.
+        if (name === 'modern' && story !== 'fixture') continue;
+        const client = await open(url);
+        try {
+          const told = prefix ? prefixed(client, what) : client;
+          await inTime(STORIES[story](told, (step) => console.log(`ok ${name} ${step}`)), 'the story went on', PATIENCE);
+        } finally {
+          await client.close();
+        }
       }
+    } catch (error) {
+      console.log('failed', error);
+      failures += 1;
     }
-    process.exit(0);
-  } catch (error) {
-    console.error(error);
-    process.exit(1);
+    console.log(`took ${((performance.now() - begun) / 1000).toFixed(1)}`);
   }
+  process.exit(failures === 0 ? 0 : 1);
 }
 
-const STORIES = { fixture, everything, files };
+/** The client of an aggregate, as if one server were behind it: its names say which one is meant. */
+function prefixed(client, prefix) {
+  const own = (entries) =>
+    entries
+      .filter(({ name }) => name.startsWith(prefix))
+      .map((entry) => ({ ...entry, name: entry.name.slice(prefix.length) }));
+  return {
+    ...client,
+    tools: async () => own(await client.tools()),
+    prompts: async () => own(await client.prompts()),
+    call: (name, ...rest) => client.call(prefix + name, ...rest),
+    prompt: (name, ...rest) => client.prompt(prefix + name, ...rest),
+    complete: (name, ...rest) => client.complete(prefix + name, ...rest),
+  };
+}
 
 const textOf = (result) => result.content.find((block) => block.type === 'text')?.text;
 
@@ -40,8 +73,17 @@ async function fixture(client, ok) {
   const image = await client.call('test_multiple_content_types');
   assert.deepEqual(image.content.map((block) => block.type), ['text', 'image', 'resource']);
   ok('gets mixed content');
-  await progresses(client, 'test_tool_with_progress', {}, ok);
+  const large = textOf(await client.call('test_large_text', { kilobytes: 1024 }));
+  assert.equal(large.length, 1024 * 1024);
+  ok('gets a large result whole');
+  await opensGate(client, ok);
   await cancels(client, 'test_tool_with_progress', {}, ok);
+  if (client.era === 'legacy') {
+    const logs = await client.logs();
+    await client.call('test_tool_with_logging');
+    assert.ok(logs.length >= 3, `only ${logs.length} log messages`);
+    ok('hears the log of a tool');
+  }
 
   const { messages } = await client.prompt('test_prompt_with_arguments', { arg1: 'a', arg2: 'b' });
   assert.equal(messages[0].content.text, "Prompt with arguments: arg1='a', arg2='b'");
@@ -51,7 +93,8 @@ async function fixture(client, ok) {
   assert.deepEqual((await client.complete('test_prompt_with_arguments', 'arg1', 'pari')).completion.values, ['paris']);
   ok('completes an argument');
   assert.ok((await client.resources()).length >= 3);
-  assert.equal((await client.templates())[0].uriTemplate, 'test://template/{id}/data');
+  const templates = (await client.templates()).map(({ uriTemplate }) => uriTemplate);
+  assert.ok(templates.includes('test://template/{id}/data'), `only ${templates}`);
   ok('lists resources and templates');
   const { contents } = await client.read('test://template/7/data');
   assert.equal(JSON.parse(contents[0].text).id, '7');
@@ -80,13 +123,15 @@ async function everything(client, ok) {
   const { structuredContent } = await client.call('get-structured-content', { location: 'Chicago' });
   assert.equal(typeof structuredContent.temperature, 'number');
   ok('gets structured content');
-  await progresses(client, 'trigger-long-running-operation', { duration: 0.4, steps: 4 }, ok);
+  await progresses(client, 'trigger-long-running-operation', { duration: 1, steps: 4 }, ok);
   await cancels(client, 'trigger-long-running-operation', { duration: 20, steps: 80 }, ok);
   assert.match(textOf(await client.call('trigger-sampling-request', { prompt: 'Hello?' })), /Yes, Ada/);
   ok('answers a sampling request');
   assert.ok((await client.prompt('args-prompt', { city: 'Paris' })).messages.length > 0);
   ok('gets a prompt');
-  const [resource] = await client.resources();
+  assert.match(textOf(await client.call('get-roots-list')), /file:\/\/\/srv\/ada/);
+  ok('answers a request for roots');
+  const resource = (await client.resources()).find(({ uri }) => uri.startsWith('demo://'));
   assert.ok((await client.read(resource.uri)).contents[0].text.length > 0);
   ok('reads a resource');
 }
@@ -106,6 +151,18 @@ async function files(client, ok) {
   ok('writes a file and reads it back');
 }
 
+/** The call ends only after its first progress was heard, so nothing may hold that back until the result. */
+async function opensGate(client, ok) {
+  const gate = randomUUID();
+  let opening;
+  const waiting = client.call('test_gate_wait', { gate }, {
+    onprogress: () => void (opening ??= client.call('test_gate_open', { gate })),
+  });
+  assert.equal(textOf(await waiting), 'The gate is open.');
+  await opening;
+  ok('hears progress before the result exists');
+}
+
 async function progresses(client, tool, given, ok) {
   const seen = [];
   await client.call(tool, given, { onprogress: ({ progress }) => seen.push([progress, performance.now()]) });
@@ -123,8 +180,8 @@ async function cancels(client, tool, given, ok) {
   ok('cancels a call and goes on');
 }
 
-function inTime(promise, complaint) {
-  const late = pause(8000, undefined, { ref: false }).then(() => {
+function inTime(promise, complaint, patience = 8000) {
+  const late = pause(patience, undefined, { ref: false }).then(() => {
     throw new Error(complaint);
   });
   return Promise.race([promise, late]);

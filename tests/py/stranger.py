@@ -8,6 +8,7 @@ import json
 import sys
 import time
 import traceback
+import uuid
 
 
 def text_of(result):
@@ -25,7 +26,10 @@ async def fixture(client, ok):
     mixed = await client.call("test_multiple_content_types")
     assert [block.type for block in mixed.content] == ["text", "image", "resource"]
     ok("gets mixed content")
-    await progresses(client, "test_tool_with_progress", {}, ok)
+    large = text_of(await client.call("test_large_text", {"kilobytes": 512}))
+    assert len(large) == 512 * 1024
+    ok("gets a large result whole")
+    await opens_gate(client, ok)
     prompt = await client.prompt("test_prompt_with_arguments", {"arg1": "a", "arg2": "b"})
     assert prompt.messages[0].content.text == "Prompt with arguments: arg1='a', arg2='b'"
     ok("gets a prompt")
@@ -51,12 +55,12 @@ async def everything(client, ok):
     ok("lists tools")
     assert "42" in text_of(await client.call("get-sum", {"a": 2, "b": 40}))
     ok("calls a tool")
-    await progresses(client, "trigger-long-running-operation", {"duration": 0.4, "steps": 4}, ok)
+    await progresses(client, "trigger-long-running-operation", {"duration": 1, "steps": 4}, ok)
     assert "Yes, Ada" in text_of(await client.call("trigger-sampling-request", {"prompt": "Hello?"}))
     ok("answers a sampling request")
     assert (await client.prompt("args-prompt", {"city": "Paris"})).messages
     ok("gets a prompt")
-    first = (await client.resources())[0]
+    first = next(resource for resource in await client.resources() if str(resource.uri).startswith("demo://"))
     assert (await client.read(str(first.uri)))[0].text
     ok("reads a resource")
     await abandons(client, "trigger-long-running-operation", {"duration": 20, "steps": 80}, ok)
@@ -73,6 +77,19 @@ async def files(client, ok):
 
 
 STORIES = {"fixture": fixture, "everything": everything, "files": files}
+
+
+async def opens_gate(client, ok):
+    """The call ends only after its first progress was heard, so nothing may hold that back until the result."""
+    gate = str(uuid.uuid4())
+    opening = []
+
+    async def note(_progress, _total=None, _message=None):
+        opening.append(asyncio.create_task(client.call("test_gate_open", {"gate": gate})))
+
+    assert text_of(await client.call("test_gate_wait", {"gate": gate}, progress=note)) == "The gate is open."
+    await asyncio.gather(*opening)
+    ok("hears progress before the result exists")
 
 
 async def progresses(client, tool, given, ok):
@@ -96,19 +113,54 @@ async def abandons(client, tool, given, ok):
     ok("abandons a call and goes on")
 
 
+class Prefixed:
+    """The client of an aggregate, as if one server were behind it: its names say which one is meant."""
+
+    def __init__(self, client, prefix):
+        self.client, self.prefix, self.era = client, prefix, client.era
+
+    async def tools(self):
+        own = [tool for tool in await self.client.tools() if tool.name.startswith(self.prefix)]
+        return [tool.model_copy(update={"name": tool.name.removeprefix(self.prefix)}) for tool in own]
+
+    async def call(self, name, given=None, progress=None):
+        return await self.client.call(self.prefix + name, given, progress)
+
+    async def prompt(self, name, given):
+        return await self.client.prompt(self.prefix + name, given)
+
+    async def resources(self):
+        return await self.client.resources()
+
+    async def read(self, uri):
+        return await self.client.read(uri)
+
+
+async def session(what, url, openers):
+    story = what.removesuffix("__")
+    for name, opener in openers.items():
+        # Only the fixture speaks 2026-07-28.
+        if name != "legacy" and story != "fixture":
+            continue
+        async with opener(url) as client:
+            told = client if story == what else Prefixed(client, what)
+            await asyncio.wait_for(STORIES[story](told, lambda step: print(f"ok {name} {step}", flush=True)), 60)
+
+
 def tell(openers):
-    """Runs the story named on the command line with every client that `openers` can open; ends the process."""
-    url, what = sys.argv[1:3]
-
-    async def run():
-        for name, (applies, opener) in openers.items():
-            if what not in applies:
-                continue
-            async with opener(url) as client:
-                await asyncio.wait_for(STORIES[what](client, lambda step: print(f"ok {name} {step}", flush=True)), 60)
-
-    try:
-        asyncio.run(run())
-    except BaseException:
-        traceback.print_exc()
-        sys.exit(1)
+    """Tells each story of the command line, `WHAT URL` after `WHAT URL`, with every client that `openers` can open for it;
+    ends the process. `fixture__` is the story of `fixture` where names carry that prefix and other servers answer too.
+    """
+    rest = sys.argv[1:]
+    failures = 0
+    for what, url in zip(rest[::2], rest[1::2]):
+        begun = time.monotonic()
+        print(f"begin {what} {url}", flush=True)
+        try:
+            asyncio.run(session(what, url, openers))
+        except BaseException:
+            print("failed", flush=True)
+            traceback.print_exc()
+            failures += 1
+        print(f"took {time.monotonic() - begun:.1f}", flush=True)
+    sys.exit(1 if failures else 0)

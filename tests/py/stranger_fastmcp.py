@@ -1,6 +1,6 @@
-"""The FastMCP client, as it decides by itself which era to speak.
+"""The FastMCP client: with a session, and as it decides by itself which era to speak.
 
-    python stranger_fastmcp.py URL fixture|everything|files
+    python stranger_fastmcp.py WHAT URL [WHAT URL ...]     WHAT as in stranger.py
 """
 
 import dataclasses
@@ -40,10 +40,13 @@ class Adapter:
         return await self.client.read_resource(uri)
 
 
-@asynccontextmanager
-async def opened(url):
-    async with Client(url, elicitation_handler=elicit, sampling_handler=sample) as client:
-        yield Adapter(client)
+def opener(mode):
+    @asynccontextmanager
+    async def opened(url):
+        async with Client(url, mode=mode, elicitation_handler=elicit, sampling_handler=sample) as client:
+            yield Adapter(client)
+
+    return opened
 
 
-tell({"auto": (("fixture", "everything", "files"), opened)})
+tell({"legacy": opener("legacy"), "auto": opener("auto")})

@@ -1,6 +1,6 @@
 """The official Python SDK, in both eras where the server has both.
 
-    python stranger_mcp.py URL fixture|everything|files
+    python stranger_mcp.py WHAT URL [WHAT URL ...]     WHAT as in stranger.py
 """
 
 from contextlib import asynccontextmanager
@@ -50,9 +50,4 @@ def opener(mode, era):
     return opened
 
 
-tell(
-    {
-        "legacy": (("fixture", "everything", "files"), opener("legacy", "legacy")),
-        "modern": (("fixture",), opener("2026-07-28", "modern")),
-    }
-)
+tell({"legacy": opener("legacy", "legacy"), "modern": opener("2026-07-28", "modern")})

@@ -1,7 +1,8 @@
 //! Loss, measured: the official suite must see the same rows through the gateway as without it.
 //!
-//! An exit status of zero hides losses, so rows of (scenario, check, status) are compared as multisets. What the
-//! aggregate must rename is listed in `tests/conformance/aggregate-expected.txt`, row by row.
+//! An exit status of zero hides losses, so rows of (scenario, check, status) are compared as multisets. The aggregate is
+//! asked through `tests/js/rename-proxy.mjs`, which takes the server off the names; what differs then is listed in
+//! `tests/conformance/aggregate-expected.txt`, row by row, with the reason.
 
 mod rows;
 
@@ -10,12 +11,13 @@ use crate::{
     process::program,
     world::{self, World},
 };
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use rows::Rows;
 use std::{
     fs,
     path::Path,
     process::{Command, Stdio},
+    thread,
 };
 
 const VERSIONS: [&str; 2] = ["2025-11-25", "2026-07-28"];
@@ -43,38 +45,45 @@ pub(crate) struct Options {
     /// Only the fixture server itself, without a gateway
     #[arg(long)]
     direct_only: bool,
-    /// Writes the rows that differ through the aggregate into the list of expected ones, to be read before committing
-    #[arg(long)]
-    bless: bool,
 }
 
 pub(crate) fn run(root: &Path, options: &Options) -> Result<()> {
+    install::peers(root)?;
     let mut world = World::new(root, "conformance")?;
     let direct = fixture(root, &mut world)?;
-    let gateway = if options.direct_only { None } else { Some(world.gateway(root)?) };
-
-    let mut differing = 0;
-    let mut renamed = Vec::new();
-    for version in VERSIONS {
-        let suite = Suite { root, folder: world.folder(), version };
-        let alone = suite.server("direct", &direct)?;
-        if let Some(failed) = alone.failed() {
-            bail!("{version}: the fixture itself fails {failed}");
-        }
-        let Some(gateway) = gateway else { continue };
-        let through = suite.server("through", &format!("http://{gateway}/mcp/fixture"))?;
-        differing += report(version, "/mcp/fixture", &alone.differences(&through));
-        let aggregate = suite.server("aggregate", &format!("http://{gateway}/mcp"))?;
-        renamed.extend(alone.differences(&aggregate).into_iter().map(|line| format!("{version} {line}")));
+    if options.direct_only {
+        return VERSIONS
+            .iter()
+            .try_for_each(|version| Suite { root, folder: world.folder(), version }.fixture(&direct).map(drop));
     }
-    if gateway.is_some() {
-        differing += aggregate(root, &renamed, options.bless)?;
-        differing += clients(root, world.folder())?;
-    }
+    let gateway = world.gateway(root)?;
+    let bare = bare_names(root, &mut world, &format!("http://{gateway}/mcp"))?;
+    let folder = world.folder();
+    // The client's scenarios have servers of their own, so both halves run at once.
+    let differing = thread::scope(|scope| {
+        let clients = scope.spawn(|| clients(root, folder));
+        let servers = servers(root, folder, &direct, &format!("http://{gateway}/mcp/fixture"), &bare)?;
+        let clients = clients.join().map_err(|_| anyhow!("the client scenarios panicked"))??;
+        Ok::<_, anyhow::Error>(servers + clients)
+    })?;
     if differing > 0 {
         bail!("{differing} rows differ");
     }
     Ok(())
+}
+
+/// Server mode: the suite dials the fixture directly, through the gateway, and as the aggregate's only member.
+fn servers(root: &Path, folder: &Path, direct: &str, through: &str, bare: &str) -> Result<usize> {
+    let mut differing = 0;
+    let mut aggregated = Vec::new();
+    for version in VERSIONS {
+        let suite = Suite { root, folder, version };
+        let alone = suite.fixture(direct)?;
+        differing += report(version, "/mcp/fixture", &alone.differences(&suite.server("through", through)?));
+        let differences = alone.differences(&suite.server("aggregate", bare)?);
+        aggregated.extend(differences.into_iter().map(|line| format!("{version} {line}")));
+    }
+    Ok(differing + aggregate(root, &aggregated)?)
 }
 
 /// Starts the dual-era fixture server as `fixture` and gives its address.
@@ -85,6 +94,15 @@ fn fixture(root: &Path, world: &mut World) -> Result<String> {
     world.http("fixture", address, "/mcp", &mut command)
 }
 
+/// Starts what undoes the aggregate's renaming, and gives its address.
+fn bare_names(root: &Path, world: &mut World, target: &str) -> Result<String> {
+    let address = ports::free()?;
+    let mut command = program(install::node(root));
+    command.arg(root.join("tests/js/rename-proxy.mjs"));
+    command.args(["--port", &address.port().to_string(), "--target", target, "--prefix", "fixture__"]);
+    world.beside("rename-proxy", address, "/mcp", &mut command)
+}
+
 /// The suite at one version.
 struct Suite<'a> {
     root: &'a Path,
@@ -93,6 +111,15 @@ struct Suite<'a> {
 }
 
 impl Suite<'_> {
+    /// The fixture alone, which must pass everything: what it fails, nobody could lose.
+    fn fixture(&self, url: &str) -> Result<Rows> {
+        let rows = self.server("direct", url)?;
+        match rows.failed() {
+            Some(failed) => bail!("{}: the fixture itself fails {failed}", self.version),
+            None => Ok(rows),
+        }
+    }
+
     /// The suite is the client, `url` the server.
     fn server(&self, name: &str, url: &str) -> Result<Rows> {
         let output = self.folder.join(format!("{}-{name}", self.version));
@@ -106,7 +133,7 @@ impl Suite<'_> {
         let output = self.folder.join(format!("{}-client-{scenario}-{name}", self.version));
         let mut command = self.command();
         command.args(["client", "--scenario", scenario, "--command", client]);
-        self.rows(command, &output, name)
+        self.rows(command, &output, &format!("client {scenario} {name}"))
     }
 
     fn command(&self) -> Command {
@@ -140,29 +167,19 @@ fn report(version: &str, way: &str, differences: &[String]) -> usize {
 }
 
 /// The aggregate may differ only in the rows that are listed, and must differ in each of them.
-fn aggregate(root: &Path, found: &[String], bless: bool) -> Result<usize> {
-    let path = root.join(EXPECTED);
-    if bless {
-        let head = "# Rows of the conformance suite that differ through /mcp, because it renames tools, prompts and resources.\n\
-                    # version, direct (-) or aggregate (+) × count, scenario, check, status.\n";
-        fs::create_dir_all(path.parent().unwrap_or(root))?;
-        fs::write(&path, format!("{head}{}\n", found.join("\n")))?;
-    }
-    let text = fs::read_to_string(&path).with_context(|| format!("cannot read {EXPECTED}"))?;
+fn aggregate(root: &Path, found: &[String]) -> Result<usize> {
+    let text = fs::read_to_string(root.join(EXPECTED)).with_context(|| format!("cannot read {EXPECTED}"))?;
     let expected: Vec<&str> = text.lines().filter(|line| !line.is_empty() && !line.starts_with('#')).collect();
-    let surprising = found.iter().filter(|line| !expected.contains(&line.as_str()));
-    let missing = expected.iter().filter(|line| !found.iter().any(|found| found == *line));
-    let mut count = 0;
-    for line in surprising {
+    let surprising: Vec<_> = found.iter().filter(|line| !expected.contains(&line.as_str())).collect();
+    let missing: Vec<_> = expected.iter().filter(|line| !found.iter().any(|found| found == *line)).collect();
+    for line in &surprising {
         eprintln!("  /mcp, not expected: {line}");
-        count += 1;
     }
-    for line in missing {
+    for line in &missing {
         eprintln!("  /mcp, expected but not seen: {line}");
-        count += 1;
     }
-    eprintln!("/mcp: {} rows differ, {} of them as listed", found.len(), expected.len());
-    Ok(count)
+    eprintln!("/mcp: {} rows differ, {} are listed in {EXPECTED}", found.len(), expected.len());
+    Ok(surprising.len() + missing.len())
 }
 
 /// Client mode: our client dials the suite's server, once directly and once through a gateway of its own.
@@ -171,7 +188,7 @@ fn clients(root: &Path, folder: &Path) -> Result<usize> {
     let node = install::node(root);
     let script = root.join("tests/js/conformance-client.mjs");
     let plain = format!("{} {}", node.display(), script.display());
-    let through = format!("{plain} --through {}", world::binary(root).display());
+    let through = format!("{plain} --through {}", world::built(root)?.display());
     let mut differing = 0;
     for (version, scenarios) in CLIENT_SCENARIOS {
         let suite = Suite { root, folder, version };

@@ -35,8 +35,7 @@ pub(crate) struct Options {
 }
 
 pub(crate) fn run(root: &Path, options: &Options) -> Result<()> {
-    process::succeed(process::cargo(root).args(["build", "--quiet", "--package", "durward", "--bins"]))?;
-    let mut demo = program(world::binary(root));
+    let mut demo = program(world::built(root)?);
     demo.args(["demo", "--once"]).current_dir(root).env("CLICOLOR_FORCE", "1");
     let said = process::output(&mut demo).context("the tour did not do what it says")?;
     let picture = draw(&steady(&said)?);

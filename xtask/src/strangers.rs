@@ -1,8 +1,13 @@
 //! Clients and servers that others wrote, unmodified, through the gateway: each pair is a line in a table.
 
 use crate::{install, ports, process::program, world::World};
-use anyhow::{Context, Result, bail};
-use std::{fs, path::Path, process::Stdio, time::Instant};
+use anyhow::{Context, Result, anyhow, bail};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Stdio,
+    thread,
+};
 
 /// A client program: its name, its file, and whether it is Python.
 const CLIENTS: [(&str, &str, bool); 4] = [
@@ -12,18 +17,22 @@ const CLIENTS: [(&str, &str, bool); 4] = [
     ("python-fastmcp", "tests/py/stranger_fastmcp.py", true),
 ];
 
-/// A path of the gateway, and which of its servers' programs the client expects there.
-const SERVERS: [(&str, &str); 5] = [
+/// A path of the gateway, and the story that is told there. The aggregate is asked for one server by the prefix of its
+/// names.
+const SESSIONS: [(&str, &str); 8] = [
     ("/mcp/fixture", "fixture"),
+    ("/mcp/fixture-stdio", "fixture"),
     ("/mcp/everything", "everything"),
     ("/mcp/everything-stdio", "everything"),
     ("/mcp/files", "files"),
-    ("/mcp/fixture-stdio", "fixture"),
+    ("/mcp", "fixture__"),
+    ("/mcp", "everything__"),
+    ("/mcp", "files__"),
 ];
 
 #[derive(clap::Args, Default)]
 pub(crate) struct Options {
-    /// Only clients and servers whose names contain this
+    /// Only lines of the table that contain this
     #[arg(long)]
     only: Option<String>,
     /// Dials the HTTP servers themselves, without a gateway
@@ -31,49 +40,84 @@ pub(crate) struct Options {
     direct: bool,
 }
 
+/// One line of the table.
+struct Row {
+    name: String,
+    /// What the client printed between the beginning and the end of the session.
+    said: String,
+    is_fine: bool,
+    seconds: String,
+}
+
 pub(crate) fn run(root: &Path, options: &Options) -> Result<()> {
+    install::peers(root)?;
     let mut world = World::new(root, "strangers")?;
     let served = start(root, &mut world)?;
     let gateway = if options.direct { None } else { Some(world.gateway(root)?) };
+    let url = |path: &str| match gateway {
+        Some(gateway) => Some(format!("http://{gateway}{path}")),
+        None => served.iter().find(|(own, _)| *own == path).map(|(_, url)| url.clone()),
+    };
 
-    let mut rows = Vec::new();
-    for (client, script, is_python) in CLIENTS {
-        for (path, what) in SERVERS {
-            let name = format!("{client} {path}");
-            if options.only.as_ref().is_some_and(|only| !name.contains(only.as_str())) {
-                continue;
-            }
-            let url = match gateway {
-                Some(gateway) => format!("http://{gateway}{path}"),
-                None => match served.iter().find(|(own, _)| *own == path) {
-                    Some((_, url)) => url.clone(),
-                    None => continue,
-                },
-            };
-            let begun = Instant::now();
-            let log = world.folder().join(format!("{client}{}.log", path.replace('/', "-")));
-            let interpreter = if is_python { install::python_binary(root) } else { install::node(root) };
-            let file = fs::File::create(&log)?;
-            let mut command = program(interpreter);
-            command.arg(root.join(script)).args([&url, what]).stdin(Stdio::null());
-            command.stdout(file.try_clone()?).stderr(file);
-            let is_fine = command.status().with_context(|| format!("{client} does not start"))?.success();
-            rows.push((name, is_fine, begun.elapsed().as_secs_f64(), fs::read_to_string(&log).unwrap_or_default()));
-        }
-    }
-    print(&rows)
+    // The clients know nothing of each other, so they run at once; each tells its sessions one after the other.
+    let rows: Result<Vec<Vec<Row>>> = thread::scope(|scope| {
+        let tellings: Vec<_> = CLIENTS
+            .into_iter()
+            .map(|(client, script, is_python)| {
+                let sessions: Vec<_> = SESSIONS
+                    .into_iter()
+                    .map(|(path, what)| (format!("{client} {path} {what}"), path, what))
+                    .filter(|(name, ..)| options.only.as_ref().is_none_or(|only| name.contains(only.as_str())))
+                    .filter_map(|(name, path, what)| Some((name, what, url(path)?)))
+                    .collect();
+                let interpreter = if is_python { install::python_binary(root) } else { install::node(root) };
+                let log = world.folder().join(format!("{client}.log"));
+                scope.spawn(move || tell(&interpreter, &root.join(script), &log, &sessions))
+            })
+            .collect();
+        tellings.into_iter().map(|telling| telling.join().map_err(|_| anyhow!("a thread panicked"))?).collect()
+    });
+    print(&rows?.into_iter().flatten().collect::<Vec<_>>())
 }
 
-fn print(rows: &[(String, bool, f64, String)]) -> Result<()> {
+/// Runs one client through its sessions: (name, what, URL).
+fn tell(interpreter: &PathBuf, script: &Path, log: &Path, sessions: &[(String, &str, String)]) -> Result<Vec<Row>> {
+    if sessions.is_empty() {
+        return Ok(Vec::new());
+    }
+    let file = fs::File::create(log).with_context(|| format!("cannot write {}", log.display()))?;
+    let mut command = program(interpreter);
+    command.arg(script).args(sessions.iter().flat_map(|(_, what, url)| [*what, url.as_str()]));
+    command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file);
+    // Its exit status only says that something failed; what it printed says what.
+    let _tells_less = command.status().with_context(|| format!("{} does not start", script.display()))?;
+    let said = fs::read_to_string(log)?;
+    let mut told = said.split("begin ").skip(1);
+    let rows = sessions.iter().map(|(name, ..)| {
+        // A client that broke down tells nothing of the sessions after that.
+        let said = told.next().unwrap_or("it never came so far");
+        let took = said.lines().find_map(|line| line.strip_prefix("took "));
+        let has_failed = said.lines().any(|line| line.starts_with("failed"));
+        let is_fine = took.is_some() && !has_failed && steps(said) > 0;
+        Row { name: name.clone(), said: said.to_owned(), is_fine, seconds: took.unwrap_or("?").to_owned() }
+    });
+    Ok(rows.collect())
+}
+
+fn steps(said: &str) -> usize {
+    said.lines().filter(|line| line.starts_with("ok ")).count()
+}
+
+fn print(rows: &[Row]) -> Result<()> {
     if rows.is_empty() {
         bail!("nothing was run");
     }
-    for (name, is_fine, seconds, said) in rows {
-        let steps = said.lines().filter(|line| line.starts_with("ok ")).count();
-        eprintln!("{:6} {name:42} {steps:3} steps {seconds:6.1} s", if *is_fine { "ok" } else { "FAILED" });
+    for Row { name, said, is_fine, seconds } in rows {
+        let word = if *is_fine { "ok" } else { "FAILED" };
+        eprintln!("{word:6} {name:50} {:3} steps {seconds:>6} s", steps(said));
     }
-    let failed: Vec<_> = rows.iter().filter(|(_, is_fine, ..)| !is_fine).collect();
-    for (name, _, _, said) in &failed {
+    let failed: Vec<_> = rows.iter().filter(|row| !row.is_fine).collect();
+    for Row { name, said, .. } in &failed {
         eprintln!("\n{name} said:\n{said}");
     }
     if failed.is_empty() { Ok(()) } else { bail!("{} of {} sessions failed", failed.len(), rows.len()) }

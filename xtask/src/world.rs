@@ -45,12 +45,23 @@ impl World {
         path: &str,
         command: &mut Command,
     ) -> Result<String> {
-        let mut running = Running::start(command, &self.folder.join(format!("{name}.log")))?;
-        ports::wait(&mut running, address, None).with_context(|| format!("server {name}"))?;
-        self.running.push(running);
-        let url = format!("http://{address}{path}");
+        let url = self.beside(name, address, path, command)?;
         writeln!(self.servers, "  {name}: {{ url: \"{url}\", internal: true }}")?;
         Ok(url)
+    }
+
+    /// Starts a program that listens on `address`, and that the gateway does not know.
+    pub(crate) fn beside(
+        &mut self,
+        name: &str,
+        address: SocketAddr,
+        path: &str,
+        command: &mut Command,
+    ) -> Result<String> {
+        let mut running = Running::start(command, &self.folder.join(format!("{name}.log")))?;
+        ports::wait(&mut running, address, None).with_context(|| format!("program {name}"))?;
+        self.running.push(running);
+        Ok(format!("http://{address}{path}"))
     }
 
     /// Puts a server behind the gateway to come that the gateway itself starts.
@@ -69,7 +80,7 @@ impl World {
             self.servers
         );
         fs::write(self.folder.join("durward.yaml"), config)?;
-        let mut command = process::program(binary(root));
+        let mut command = process::program(built(root)?);
         command.args(["up", "--config", "durward.yaml", "--data", "data"]).current_dir(&self.folder);
         let mut running = Running::start(&mut command, &self.folder.join("gateway.log"))?;
         ports::wait(&mut running, admin, Some("/readyz")).with_context(|| {
@@ -81,9 +92,18 @@ impl World {
     }
 }
 
-/// The gateway that `cargo build` made.
-pub(crate) fn binary(root: &Path) -> PathBuf {
-    target(root).join("debug/durward")
+/// The gateway, up to date, in the profile in which it was built last; the one for debugging where none was built.
+pub(crate) fn built(root: &Path) -> Result<PathBuf> {
+    let [debug, release] = ["debug/durward", "release/durward"].map(|binary| target(root).join(binary));
+    let age = |binary: &Path| fs::metadata(binary).and_then(|about| about.modified()).ok();
+    let mut build = process::cargo(root);
+    build.args(["build", "--quiet", "--package", "durward", "--bins"]);
+    if age(&release) > age(&debug) {
+        process::succeed(build.arg("--release"))?;
+        return Ok(release);
+    }
+    process::succeed(&mut build)?;
+    Ok(debug)
 }
 
 /// Where cargo puts what it builds.
