@@ -15,10 +15,10 @@ use mcp::error::REFUSED_LIMIT;
 
 /// Room for one call: given back unless it is spent.
 #[must_use]
-pub struct Admitted {
+pub(crate) struct Admitted {
     pub(crate) slot: Option<Slot>,
     pub(crate) held: Option<Held>,
-    pub(crate) in_flight: Option<InFlight>,
+    _in_flight: Option<InFlight>,
 }
 
 impl Admitted {
@@ -38,7 +38,7 @@ impl Line {
     /// Takes one call's worth from every limit that applies to caller and target.
     pub(crate) fn admit(&self, caller: &Caller, call: &Call, target: &Target) -> Result<Admitted, Stop> {
         let Some(one) = target.one() else {
-            return Ok(Admitted { slot: None, held: None, in_flight: None });
+            return Ok(Admitted { slot: None, held: None, _in_flight: None });
         };
         // A stream that waits for what a server may say is no call in flight: connections bound those.
         let in_flight = if waits(call) { None } else { Some(enter(&one.server)?) };
@@ -52,7 +52,7 @@ impl Line {
                     .map_err(|limited| self::limited(Stage::Limit, &limited))?,
             ),
         };
-        Ok(Admitted { slot, held: None, in_flight })
+        Ok(Admitted { slot, held: None, _in_flight: in_flight })
     }
 
     /// Counts an authenticated request, whatever will become of it.
@@ -87,7 +87,7 @@ fn enter(server: &Server) -> Result<InFlight, Stop> {
 }
 
 /// The refusal that a limit makes, with the time to wait in the error and in the headers of the IETF draft
-/// "RateLimit header fields for HTTP".
+/// "`RateLimit` header fields for HTTP".
 pub(crate) fn limited(stage: Stage, limited: &Limited) -> Stop {
     let seconds = limited.retry_in.as_millis().div_ceil(1000).max(1);
     let seconds = u64::try_from(seconds).unwrap_or(u64::MAX);
@@ -98,7 +98,7 @@ pub(crate) fn limited(stage: Stage, limited: &Limited) -> Stop {
         format!("limit `{}` is reached; try again in {seconds} s", limited.rule),
     )
     .data("retryAfter", seconds)
-    .data("limit", limited.rule.to_string())
+    .data("limit", limited.rule.clone())
     .header(RETRY_AFTER, HeaderValue::from(seconds));
     for (name, text) in limited.headers() {
         if let Ok(value) = HeaderValue::from_str(&text) {

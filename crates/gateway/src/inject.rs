@@ -22,7 +22,7 @@ use vocab::{Secret, SecretName};
 
 /// What one server is given.
 #[derive(Default)]
-pub struct Injected {
+pub(crate) struct Injected {
     pub(crate) headers: Vec<(HeaderName, HeaderValue)>,
     query: Option<Secret<String>>,
     pub(crate) env: Vec<(String, Secret<String>)>,
@@ -55,7 +55,7 @@ pub(crate) enum InjectFault {
 
 /// A call ready to leave: decided, granted, with its credentials, under a permit that names it.
 #[must_use]
-pub struct Sealed {
+pub(crate) struct Sealed {
     pub(crate) decided: Decided,
     /// One per server the permit names, in the order of its targets.
     pub(crate) injected: Vec<Injected>,
@@ -79,7 +79,7 @@ impl Line {
         let mut injected = Vec::new();
         match &mut decided.target {
             Target::One(one) => {
-                injected.push(credentials(&self.state, &one.server).map_err(|fault| missing(&one.server, &fault))?)
+                injected.push(credentials(&self.state, &one.server).map_err(|fault| missing(&one.server, &fault))?);
             }
             Target::Many(many) => {
                 // What policy closed is left out; what has no credential costs its own entries.
@@ -93,7 +93,7 @@ impl Line {
                             members.push(server);
                         }
                         Err(fault) => {
-                            many.unavailable.push((server.name.clone(), missing(&server, &fault).message.clone()))
+                            many.unavailable.push((server.name.clone(), missing(&server, &fault).message.clone()));
                         }
                     }
                 }

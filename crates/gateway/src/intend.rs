@@ -16,9 +16,7 @@ const FULL: Duration = Duration::from_millis(5);
 
 /// Proof that the log knows of a call: on disk where it may change state, in the queue's order where it only reads.
 #[must_use]
-pub struct Intent {
-    leaf: Option<u64>,
-}
+pub(crate) struct Intent(());
 
 impl Noted for Intent {
     const STAGE: Stage = Stage::Intend;
@@ -36,7 +34,7 @@ impl Line {
         };
         self.room_in_log().await?;
         if !changes_state && !self.snapshot.settings.strict {
-            return Ok(Intent { leaf: None });
+            return Ok(Intent(()));
         }
         trail.commit_arguments();
         let pending =
@@ -45,12 +43,10 @@ impl Line {
         let leaf = match waiting.await {
             Ok(Ok(leaf)) => leaf,
             Ok(Err(fault)) => return Err(unavailable(&fault)),
-            Err(_) => {
-                return Err(too_slow());
-            }
+            Err(_) => return Err(too_slow()),
         };
         trail.intended(leaf);
-        Ok(Intent { leaf: Some(leaf) })
+        Ok(Intent(()))
     }
 }
 
@@ -75,18 +71,11 @@ impl Line {
     }
 }
 
-impl Intent {
-    /// The leaf, where there is one.
-    pub const fn leaf(&self) -> Option<u64> {
-        self.leaf
-    }
-}
-
 fn record(facts: &Facts) -> audit::Intent {
     audit::Intent {
         action: facts.action,
         agent: facts.principal.as_ref().map(|principal| principal.agent.clone()),
-        arguments: facts.arguments.clone(),
+        arguments: facts.arguments,
         at: facts.at,
         call: facts.call,
         class: facts.class,
@@ -111,7 +100,7 @@ fn too_slow() -> Stop {
     )
 }
 
-fn unavailable(fault: &audit::LogFault) -> Stop {
+fn unavailable(fault: &LogFault) -> Stop {
     Stop::failed(
         Stage::Intend,
         "log",

@@ -8,7 +8,7 @@ use http::header::HOST;
 use serde_json::json;
 
 /// Where the well-known document of a resource begins.
-pub const WELL_KNOWN: &str = "/.well-known/oauth-protected-resource";
+pub(crate) const WELL_KNOWN: &str = "/.well-known/oauth-protected-resource";
 
 /// The address of the metadata of the resource that a call dialled.
 pub(crate) fn address(settings: &Settings, call: &Call) -> String {

@@ -22,7 +22,7 @@ use std::sync::Arc;
 use vocab::{Action, Digest, RuleId, ServerName};
 
 /// What a call is about.
-pub enum Target {
+pub(crate) enum Target {
     /// One thing on one server.
     One(Box<One>),
     /// What the gateway answers for a set of servers.
@@ -30,7 +30,7 @@ pub enum Target {
 }
 
 /// One thing on one server.
-pub struct One {
+pub(crate) struct One {
     pub(crate) server: Arc<Server>,
     pub(crate) session: Option<Arc<Session>>,
     /// None for what needs no rule: handshakes, lists, notifications, streams.
@@ -50,7 +50,7 @@ pub struct One {
 }
 
 /// A set of servers, and the session that spans them.
-pub struct Many {
+pub(crate) struct Many {
     pub(crate) members: Vec<Arc<Server>>,
     pub(crate) session: Option<Arc<Session>>,
     pub(crate) method: Box<str>,

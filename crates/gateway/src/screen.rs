@@ -16,7 +16,7 @@ use vocab::{Finding, Side};
 
 /// A call whose text was looked at.
 #[must_use]
-pub struct Screened {
+pub(crate) struct Screened {
     pub(crate) valid: Valid,
     pub(crate) findings: Vec<Finding>,
 }

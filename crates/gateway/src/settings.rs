@@ -72,10 +72,10 @@ impl Default for Bounds {
             body: 4 << 20,
             answer: 16 << 20,
             depth: 64,
-            deadline: Duration::from_secs(60),
-            stream_idle: Duration::from_secs(300),
+            deadline: Duration::from_mins(1),
+            stream_idle: Duration::from_mins(5),
             sessions_per_principal: 64,
-            session_idle: Duration::from_secs(1800),
+            session_idle: Duration::from_mins(30),
         }
     }
 }

@@ -8,7 +8,7 @@ use crate::{
 
 /// A decided call that nobody has to be asked about any more.
 #[must_use]
-pub struct Granted {
+pub(crate) struct Granted {
     pub(crate) decided: Decided,
 }
 
@@ -19,7 +19,8 @@ impl Noted for Granted {
 }
 
 /// Grants what policy allows. `ask` is refused when policy is loaded, and an obligation nobody fulfils is refused here.
-pub fn settle(decided: Decided) -> Result<Granted, Stop> {
+#[expect(clippy::unnecessary_wraps, reason = "a stage can say no; this one will when people are asked")]
+pub(crate) fn settle(decided: Decided) -> Result<Granted, Stop> {
     match decided.permit.obligations() {
         [] => Ok(Granted { decided }),
         [obligation, ..] => match *obligation {},

@@ -70,8 +70,8 @@ pub fn subject(principal: &identity::Principal) -> Subject {
     Subject {
         id: principal.id().clone(),
         roles: principal.roles().to_vec(),
-        groups: principal.groups().iter().map(|group| group.to_string()).collect(),
-        scopes: principal.scopes().iter().map(|scope| scope.to_string()).collect(),
+        groups: principal.groups().iter().map(ToString::to_string).collect(),
+        scopes: principal.scopes().iter().map(ToString::to_string).collect(),
         environments: principal.environments().to_vec(),
     }
 }

@@ -105,6 +105,7 @@ impl State {
 
 impl State {
     /// The one process of a shared server.
+    #[expect(clippy::unused_self, reason = "processes are asked of the state, shared or not")]
     pub(crate) fn shared_pipe(&self, hop: &Hop<'_>) -> Result<Arc<Pipe>, UpstreamFault> {
         let mut shared = hop.server.state.shared.lock().unwrap_or_else(PoisonError::into_inner);
         match &*shared {

@@ -264,7 +264,7 @@ impl Trail {
         let record = CallRecord {
             action: facts.action,
             agent: facts.principal.as_ref().map(|principal| principal.agent.clone()),
-            arguments: facts.arguments.clone(),
+            arguments: facts.arguments,
             class: facts.class,
             credential: facts.credential.clone(),
             duration_us: facts.duration_us,
@@ -281,7 +281,7 @@ impl Trail {
             parent: facts.parent,
             peer: Some(facts.peer.to_string()),
             policy: facts.policy,
-            result: facts.result.clone(),
+            result: facts.result,
             rules: facts.rules.clone(),
             server: facts.server.clone(),
             session: facts.session,
