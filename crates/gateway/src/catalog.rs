@@ -286,7 +286,12 @@ impl Hop<'_> {
     /// Asks in the legacy era. `None` if the server does not speak it.
     async fn introduce(&self) -> Result<Option<(Leg, Message)>, UpstreamFault> {
         let introduction = one(Bytes::from_static(OWN_INTRODUCTION.as_bytes()), &self.limits)?;
-        match self.open(&introduction).await {
+        // A process is asked beside the one that serves.
+        let pipe = match &self.server.transport {
+            crate::server::Transport::Http(_) => None,
+            crate::server::Transport::Stdio(_) => Some(self.start()?),
+        };
+        match self.open(&introduction, pipe).await {
             Ok((leg, answer)) => Ok(Some((leg, answer))),
             Err(UpstreamFault::Protocol(_)) => Ok(None),
             Err(fault) => Err(fault),

@@ -99,7 +99,8 @@ impl Line {
 
 /// Remembers where a request of the aggregate goes.
 fn errand(one: &One, call: &Call) -> Option<Errand> {
-    let message = call.message().filter(|message| message.kind() == Kind::Request)?;
+    // On the door of one server there is nothing to look up.
+    let message = call.message().filter(|message| call.route == Route::All && message.kind() == Kind::Request)?;
     one.session.as_ref().zip(message.id()).map(|(session, id)| session.errand(id, &one.server.name))
 }
 
@@ -361,7 +362,12 @@ pub(crate) async fn open_leg(hop: &Hop<'_>, session: &Arc<Session>) -> Result<Ar
     if let Some(leg) = hop.leg_of(session) {
         return Ok(leg);
     }
-    let (leg, _) = hop.open(&session.introduction).await?;
+    let pipe = match &hop.server.transport {
+        Transport::Stdio(program) if program.shared => Some(hop.state.shared_pipe(hop)?),
+        Transport::Stdio(_) => Some(hop.start()?),
+        Transport::Http(_) => None,
+    };
+    let (leg, _) = hop.open(&session.introduction, pipe).await?;
     if let Way::Pipe(pipe) = &leg.way {
         hear(pipe, session);
     }

@@ -145,9 +145,10 @@ impl ChildSpec {
 /// A running process. Dropping it stops the process: end of input, then `SIGTERM`, then `SIGKILL` to its group.
 #[derive(Debug)]
 pub(crate) struct Child {
+    // In this order: a process whose input ends before anybody knows that it was told to would count as crashed.
+    _stop: oneshot::Sender<()>,
     input: mpsc::Sender<Bytes>,
     ended: watch::Receiver<Option<Exit>>,
-    _stop: oneshot::Sender<()>,
 }
 
 /// How a process ended.
@@ -236,9 +237,11 @@ impl Attended {
     async fn attend(mut self, stop: impl Future<Output = ()>) -> Exit {
         let closing = self.place.closed();
         let by_itself = tokio::select! {
-            status = self.process.wait() => Some(status.ok()),
+            // One that was told to end may have ended by the time we look: that is no crash.
+            biased;
             () = stop => None,
             () = closing => None,
+            status = self.process.wait() => Some(status.ok()),
         };
         let exit = match by_itself {
             Some(status) => Exit::ByItself(status),

@@ -98,11 +98,11 @@ impl Hop<'_> {
     }
 
     /// Opens a legacy session: introduces the client as it introduced itself, and says that it is ready.
-    pub(crate) async fn open(&self, introduction: &Message) -> Result<(Leg, Message), UpstreamFault> {
-        let pipe = match &self.server.transport {
-            Transport::Http(_) => None,
-            Transport::Stdio(_) => Some(self.start()?),
-        };
+    pub(crate) async fn open(
+        &self,
+        introduction: &Message,
+        pipe: Option<Arc<Pipe>>,
+    ) -> Result<(Leg, Message), UpstreamFault> {
         let mut leg = Leg {
             fingerprint: self.server.fingerprint,
             revision: Revision::ASSUMED,

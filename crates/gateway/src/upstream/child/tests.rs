@@ -72,7 +72,8 @@ async fn the_last_words_of_a_process_are_heard() {
 
 #[tokio::test]
 async fn a_dropped_handle_stops_even_a_stubborn_group() {
-    let fifo = std::env::temp_dir().join(format!("durward-child-{}", std::process::id()));
+    let folder = tempfile::tempdir().unwrap();
+    let fifo = folder.path().join("fifo");
     let script = format!(
         "trap '' TERM; mkfifo {0}; echo ready; (trap '' TERM; echo up; sleep 1000) > {0} & wait; wait",
         fifo.display()
