@@ -1,6 +1,11 @@
 //! Fail closed: for every stage and every way it can say no, nothing reaches the server (or, where it already has,
 //! the outcome is withheld), and exactly one record says so. What panics is tested where the line can be taken apart:
 //! `gateway/tests/inside.rs`.
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "what the test stands on must be there, or the test has failed"
+)]
 
 mod rig;
 mod world;

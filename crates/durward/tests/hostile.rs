@@ -1,4 +1,9 @@
 //! Hostile peers on every leg: what they send stays inside the stated bounds, and honest ones are served meanwhile.
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "what the test stands on must be there, or the test has failed"
+)]
 
 mod rig;
 mod world;

@@ -11,7 +11,7 @@ use vault::{KeySource, Vault};
 use vocab::{Secret, SecretName, TenantId, Timestamp};
 
 /// A folder with configuration, policy, secrets and the two keys, and nothing running on it yet.
-pub async fn prepared(body: &str, policy: &str, secrets: &[(&str, &str)]) -> (TempDir, String, String) {
+pub(crate) async fn prepared(body: &str, policy: &str, secrets: &[(&str, &str)]) -> (TempDir, String, String) {
     let folder = tempfile::tempdir().expect("a folder");
     let data = folder.path().join("data");
     fs::create_dir(&data).expect("a data directory");
@@ -26,13 +26,13 @@ pub async fn prepared(body: &str, policy: &str, secrets: &[(&str, &str)]) -> (Te
 }
 
 /// A gateway with secrets in its vault.
-pub async fn with_secrets(body: &str, policy: &str, secrets: &[(&str, &str)]) -> World {
+pub(crate) async fn with_secrets(body: &str, policy: &str, secrets: &[(&str, &str)]) -> World {
     let (folder, alice, bob) = prepared(body, policy, secrets).await;
     World::launch(folder, alice, bob).await
 }
 
 /// Puts a secret into the vault of a gateway that does not run.
-pub fn secret(data: &Path, name: &str, value: &str) {
+pub(crate) fn secret(data: &Path, name: &str, value: &str) {
     let key = KeySource::File(data.join("master.key")).load(data).expect("a master key");
     let now = Timestamp::from_seconds(1_795_248_000);
     let vault = Vault::open(data, key, TenantId::default_tenant(), now).expect("a vault");
@@ -40,22 +40,22 @@ pub fn secret(data: &Path, name: &str, value: &str) {
 }
 
 /// A policy of these rules.
-pub fn policy(rules: &Value) -> String {
+pub(crate) fn policy(rules: &Value) -> String {
     serde_json::json!({ "policy": "test", "rules": rules }).to_string()
 }
 
 /// The requests of calls, without those the gateway makes on its own account.
-pub fn relayed(upstream: &Upstream, name: &str) -> Vec<Received> {
+pub(crate) fn relayed(upstream: &Upstream, name: &str) -> Vec<Received> {
     upstream.seen(name).into_iter().filter(|request| request.header("durward-call-id").is_some()).collect()
 }
 
 /// The call id that an answer carries.
-pub fn call_of(reply: &Reply) -> String {
+pub(crate) fn call_of(reply: &Reply) -> String {
     reply.header("durward-call-id").expect("each answer carries its call id").to_owned()
 }
 
 /// Every record of one tree, oldest first, with its kind.
-pub fn leaves(log: &Path, tree: &Tree) -> Vec<(String, Value)> {
+pub(crate) fn leaves(log: &Path, tree: &Tree) -> Vec<(String, Value)> {
     let Ok(reader) = Reader::open(log, tree) else { return Vec::new() };
     let query =
         Query { filter: Filter::default(), order: Order::Oldest, from: None, limit: usize::MAX, scan: u64::MAX };
@@ -68,7 +68,7 @@ pub fn leaves(log: &Path, tree: &Tree) -> Vec<(String, Value)> {
 }
 
 /// The closed records of a call, in both trees.
-pub fn closed(log: &Path, call: &str) -> Vec<Value> {
+pub(crate) fn closed(log: &Path, call: &str) -> Vec<Value> {
     let tenant = leaves(log, &Tree::Tenant(TenantId::default_tenant()));
     let system = leaves(log, &Tree::System);
     tenant
@@ -82,7 +82,7 @@ pub fn closed(log: &Path, call: &str) -> Vec<Value> {
 
 impl World {
     /// The one closed record of a call, once it is there.
-    pub async fn record(&self, call: &str) -> Value {
+    pub(crate) async fn record(&self, call: &str) -> Value {
         let log = self.data().join("log");
         let mut found = Vec::new();
         self.until(|| {
@@ -95,7 +95,7 @@ impl World {
     }
 
     /// A modern call of a tool with this credential, ready to be sent.
-    pub fn calling(&self, path: &str, token: Option<&str>, tool: &str, arguments: &Value) -> Ask {
+    pub(crate) fn calling(&self, path: &str, token: Option<&str>, tool: &str, arguments: &Value) -> Ask {
         let agent = testkit::Agent::modern(&self.url(path), token);
         let params = serde_json::json!({ "name": tool, "arguments": arguments, "_meta": testkit::meta() });
         agent.ask(
@@ -106,7 +106,7 @@ impl World {
 }
 
 /// `reason` and `stage` of an outcome, after what it is: `refused rate limit`.
-pub fn outcome(record: &Value) -> String {
+pub(crate) fn outcome(record: &Value) -> String {
     let outcome = &record["outcome"];
     ["is", "reason", "stage"].iter().filter_map(|member| outcome[member].as_str()).collect::<Vec<_>>().join(" ")
 }

@@ -5,6 +5,7 @@
     dead_code,
     unreachable_pub,
     clippy::expect_used,
+    clippy::panic,
     clippy::unwrap_used,
     reason = "each test file uses its share; a world that cannot be made fails the test"
 )]

@@ -1,6 +1,6 @@
 //! The data plane without the binary around it: a clock we hold, parts that can be made to panic, rights that change
 //! at a word.
-#![allow(dead_code, clippy::expect_used, clippy::unwrap_used, reason = "each test file uses its share")]
+#![allow(dead_code, clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "each test file uses its share")]
 
 use audit::{Filter, Log, Options, Order, Query, Reader, Signer, Tree};
 use egress::Egress;
@@ -31,7 +31,7 @@ use vault::{KeySource, Vault};
 use vocab::{AgentId, ServerName, TenantId, Timestamp};
 
 /// A clock that stands until it is moved, and that can be told to panic when it is read next, or later.
-pub struct Held {
+pub(crate) struct Held {
     micros: AtomicI64,
     fuse: AtomicU64,
 }
@@ -41,17 +41,17 @@ impl Held {
         Self { micros: AtomicI64::new(1_795_248_000_000_000), fuse: AtomicU64::new(0) }
     }
 
-    pub fn advance(&self, by: Duration) {
+    pub(crate) fn advance(&self, by: Duration) {
         self.micros.fetch_add(i64::try_from(by.as_micros()).unwrap(), Ordering::SeqCst);
     }
 
     /// Panics at the reading with this number from now, once.
-    pub fn fail_at(&self, reading: u64) {
+    pub(crate) fn fail_at(&self, reading: u64) {
         self.fuse.store(reading, Ordering::SeqCst);
     }
 
     /// Whether the panic is still to come. Disarms it.
-    pub fn disarm(&self) -> bool {
+    pub(crate) fn disarm(&self) -> bool {
         self.fuse.swap(0, Ordering::SeqCst) > 0
     }
 
@@ -73,21 +73,21 @@ impl Clock for Held {
 }
 
 /// What a gateway is made of, as far as tests differ.
-pub struct Plan {
-    pub servers: Vec<(&'static str, String)>,
-    pub tools: Vec<ToolSettings>,
-    pub policy: Value,
-    pub limits: LimitSettings,
-    pub guards: Guards,
-    pub strict: bool,
-    pub agents: Vec<(&'static str, AgentSetting)>,
-    pub issuers: Vec<identity::IssuerSetting>,
-    pub anonymous: Option<&'static str>,
+pub(crate) struct Plan {
+    pub(crate) servers: Vec<(&'static str, String)>,
+    pub(crate) tools: Vec<ToolSettings>,
+    pub(crate) policy: Value,
+    pub(crate) limits: LimitSettings,
+    pub(crate) guards: Guards,
+    pub(crate) strict: bool,
+    pub(crate) agents: Vec<(&'static str, AgentSetting)>,
+    pub(crate) issuers: Vec<identity::IssuerSetting>,
+    pub(crate) anonymous: Option<&'static str>,
 }
 
 impl Plan {
     /// One server, everything allowed, nothing limited, nothing looked for.
-    pub fn of(upstream: &Upstream) -> Self {
+    pub(crate) fn of(upstream: &Upstream) -> Self {
         Self {
             servers: vec![("files", upstream.url())],
             tools: Vec::new(),
@@ -103,21 +103,22 @@ impl Plan {
 }
 
 /// A running data plane.
-pub struct Inside {
-    pub state: Arc<State>,
-    pub clock: Arc<Held>,
-    pub registry: Arc<Registry>,
-    pub jwks: Arc<JwksCache>,
-    pub alice: String,
-    pub alice_key: KeyId,
-    pub bob: String,
+pub(crate) struct Inside {
+    pub(crate) state: Arc<State>,
+    pub(crate) clock: Arc<Held>,
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) jwks: Arc<JwksCache>,
+    pub(crate) alice: String,
+    pub(crate) alice_key: KeyId,
+    pub(crate) bob: String,
     folder: TempDir,
     address: std::net::SocketAddr,
     _rim: Rim,
 }
 
 impl Inside {
-    pub async fn start(plan: Plan) -> Self {
+    #[expect(clippy::unused_async, reason = "it is started where there is a runtime, and nowhere else")]
+    pub(crate) async fn start(plan: Plan) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let clock = Arc::new(Held::new());
         let now = clock.now();
@@ -149,41 +150,41 @@ impl Inside {
     }
 
     /// Puts another plan in force, as a reload does.
-    pub fn swap(&self, plan: Plan) {
+    pub(crate) fn swap(&self, plan: Plan) {
         let before = self.state.snapshot.load_full();
         self.state.swap(snapshot(plan, &self.registry, &self.jwks, Some(&before)));
     }
 
-    pub fn url(&self, path: &str) -> String {
+    pub(crate) fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.address)
     }
 
-    pub fn modern(&self, path: &str, token: &str) -> Agent {
+    pub(crate) fn modern(&self, path: &str, token: &str) -> Agent {
         Agent::modern(&self.url(path), Some(token))
     }
 
-    pub async fn legacy(&self, path: &str, token: &str) -> Agent {
+    pub(crate) async fn legacy(&self, path: &str, token: &str) -> Agent {
         Agent::legacy(&self.url(path), Some(token)).await
     }
 
     /// A modern call of a tool of `files`, ready to be sent.
-    pub fn call(&self, token: &str, tool: &str, arguments: &Value) -> Ask {
+    pub(crate) fn call(&self, token: &str, tool: &str, arguments: &Value) -> Ask {
         let agent = self.modern("/mcp/files", token);
         let params = json!({"name": tool, "arguments": arguments, "_meta": meta()});
         agent.ask("tools/call", &json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}))
     }
 
     /// A new key for an agent.
-    pub fn key(&self, agent: &str, expires: Option<Timestamp>) -> (String, KeyId) {
+    pub(crate) fn key(&self, agent: &str, expires: Option<Timestamp>) -> (String, KeyId) {
         issue(&self.registry, agent, expires)
     }
 
-    pub fn now(&self) -> Timestamp {
+    pub(crate) fn now(&self) -> Timestamp {
         self.clock.now()
     }
 
     /// Every record of a tree, with its kind, once everything said so far is on disk.
-    pub async fn leaves(&self, tree: &Tree) -> Vec<(String, Value)> {
+    pub(crate) async fn leaves(&self, tree: &Tree) -> Vec<(String, Value)> {
         soon(self.state.journal.log().flush()).await.expect("the log is written");
         let reader = Reader::open(&self.folder.path().join("log"), tree).expect("the log can be read");
         let query =
@@ -195,19 +196,19 @@ impl Inside {
     }
 
     /// The closed records of calls of authenticated callers, oldest first.
-    pub async fn records(&self) -> Vec<Value> {
+    pub(crate) async fn records(&self) -> Vec<Value> {
         let leaves = self.leaves(&Tree::Tenant(TenantId::default_tenant())).await;
         leaves.into_iter().filter(|(kind, _)| kind == "call").map(|(_, record)| record).collect()
     }
 
     /// The intents.
-    pub async fn intents(&self) -> Vec<Value> {
+    pub(crate) async fn intents(&self) -> Vec<Value> {
         let leaves = self.leaves(&Tree::Tenant(TenantId::default_tenant())).await;
         leaves.into_iter().filter(|(kind, _)| kind == "intent").map(|(_, record)| record).collect()
     }
 
     /// What the system tree says of requests.
-    pub async fn strangers(&self) -> Vec<Value> {
+    pub(crate) async fn strangers(&self) -> Vec<Value> {
         let leaves = self.leaves(&Tree::System).await;
         leaves.into_iter().map(|(_, record)| record).filter(|record| record["call"].is_string()).collect()
     }
