@@ -52,7 +52,7 @@ pub struct Session {
     under_way: Mutex<HashMap<String, ServerName>>,
     listener: Mutex<Option<mpsc::Sender<Told>>>,
     followed: Mutex<HashSet<ServerName>>,
-    streams_ahead: Mutex<HashMap<ServerName, Option<Source>>>,
+    streams_ahead: Mutex<HashMap<ServerName, Ahead>>,
     log_level: Mutex<Option<Bytes>>,
     next_question: AtomicU64,
     touched: AtomicU64,
@@ -70,6 +70,14 @@ pub(crate) struct Leg {
     pub(crate) way: Way,
     /// Whether the gateway opened it, and must therefore forward what the client sent before.
     pub(crate) own: bool,
+}
+
+/// A listening stream that was opened before anybody followed it.
+pub(crate) enum Ahead {
+    /// Here it is.
+    Open(Box<Source>),
+    /// The server has none.
+    Absent,
 }
 
 /// What a server said unasked, and which one.
@@ -210,13 +218,13 @@ impl Session {
         first.then(|| Following { session: Arc::clone(self), server: server.clone() })
     }
 
-    /// Keeps the listening stream of a leg for whoever will follow it; `None` if the server has none.
+    /// Keeps the listening stream of a leg for whoever will follow it.
     pub(crate) fn keep_stream(&self, server: &ServerName, stream: Option<Source>) {
-        lock(&self.streams_ahead).insert(server.clone(), stream);
+        lock(&self.streams_ahead).insert(server.clone(), stream.map_or(Ahead::Absent, |stream| Ahead::Open(Box::new(stream))));
     }
 
     /// The stream kept by [`Session::keep_stream`], once.
-    pub(crate) fn take_stream(&self, server: &ServerName) -> Option<Option<Source>> {
+    pub(crate) fn take_stream(&self, server: &ServerName) -> Option<Ahead> {
         lock(&self.streams_ahead).remove(server)
     }
 

@@ -5,7 +5,7 @@ use crate::{
     forward,
     pipeline::Line,
     server::{Server, Transport},
-    session::{Leg, Session},
+    session::{Ahead, Leg, Session},
     stop::{Stage, Stop},
     upstream::{
         Arrival, Source, UpstreamFault,
@@ -73,7 +73,8 @@ async fn follow_once(line: &Line, server: &Arc<Server>, session: &Arc<Session>) 
         None => forward::open_leg(&hop, session).await?,
     };
     let stream = match session.take_stream(&server.name) {
-        Some(stream) => stream,
+        Some(Ahead::Open(stream)) => Some(*stream),
+        Some(Ahead::Absent) => None,
         None => stream_of(&hop, &leg).await?,
     };
     let Some(mut source) = stream else { return Ok(false) };
