@@ -8,7 +8,7 @@ pub(crate) mod listen;
 
 use crate::{
     authenticate::Caller,
-    call::{Call, Operation},
+    call::{Call, Operation, header},
     catalog::Catalog,
     inject::Injected,
     pipeline::Line,
@@ -18,6 +18,7 @@ use crate::{
     stop::{Stage, Stop},
     upstream::Arrival,
 };
+use http::HeaderValue;
 use mcp::{Era, Kind, Message};
 use std::{sync::Arc, time::Duration};
 use vocab::Action;
@@ -36,6 +37,11 @@ pub(crate) async fn resolve(
     let many = |members, session| {
         Target::Many(Many { members, session, method: Box::from(call.method()), unavailable: Vec::new() })
     };
+    if let Some((server, after)) = resumed(call, &members) {
+        let mut one = line.on_server(&server, session, caller, call).await?;
+        one.after = Some(after);
+        return Ok(Target::One(Box::new(one)));
+    }
     let Operation::Message(message) = &call.operation else { return Ok(many(members, session)) };
     match message.kind() {
         Kind::Response => {
@@ -76,6 +82,16 @@ async fn members(line: &Line, caller: &Caller, call: &Call) -> Result<Vec<Arc<Se
         Some(stop) if members.is_empty() => Err(stop),
         Some(_) | None => Ok(members),
     }
+}
+
+/// The stream of one server that broke off, and the last event of it that the client has: ids carry their server.
+fn resumed(call: &Call, members: &[Arc<Server>]) -> Option<(Arc<Server>, HeaderValue)> {
+    let Operation::Listen = call.operation else { return None };
+    let last = call.headers.get(&header::LAST_EVENT)?.as_bytes();
+    let slash = last.iter().position(|byte| *byte == b'/')?;
+    let (name, id) = (last.get(..slash)?, last.get(slash + 1..)?);
+    let server = members.iter().find(|server| server.name.as_str().as_bytes() == name)?;
+    Some((Arc::clone(server), HeaderValue::from_bytes(id).ok()?))
 }
 
 /// A named thing: finds its server, and what the name is there.

@@ -187,6 +187,7 @@ impl Flow {
         event: Event,
     ) -> Result<Option<Bytes>, Stop> {
         self.resumable |= event.id.is_some() && self.exchange.call.era == Era::Legacy;
+        let event = self.addressed(event);
         let Some(data) = event.message() else { return Ok(Some(event.raw)) };
         let line = state.line();
         let message =
@@ -212,6 +213,16 @@ impl Flow {
                 let text = self.renamed(from.as_ref(), &message, text)?;
                 Ok(Some(rewritten(&event, &message, &text)))
             }
+        }
+    }
+
+    /// In the aggregate an event's id says whose it is, so that whoever asks for the rest finds that server.
+    fn addressed(&self, event: Event) -> Event {
+        match self.exchange.target.one() {
+            Some(one) if event.id.is_some() && self.exchange.call.route == Route::All => {
+                mcp::sse::prefix_id(&event, &format!("{}/", one.server.name))
+            }
+            Some(_) | None => event,
         }
     }
 

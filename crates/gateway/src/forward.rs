@@ -202,6 +202,9 @@ impl Passage<'_> {
         if let Some(name) = &self.one.name_header {
             headers.insert(header::NAME.clone(), name.clone());
         }
+        if let Some(after) = &self.one.after {
+            headers.insert(header::LAST_EVENT.clone(), after.clone());
+        }
         let method = match &call.operation {
             Operation::Message(_) => Method::POST,
             Operation::Listen => Method::GET,

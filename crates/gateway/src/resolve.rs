@@ -41,6 +41,8 @@ pub(crate) struct One {
     pub(crate) edits: Vec<(Span, Vec<u8>)>,
     /// `Mcp-Name` after such a change.
     pub(crate) name_header: Option<HeaderValue>,
+    /// The event of this server after which a broken stream of the aggregate goes on.
+    pub(crate) after: Option<HeaderValue>,
     /// The question this message answers.
     pub(crate) answers: Option<Asked>,
     /// The digest of that question: what the permit for it is bound to.
@@ -220,6 +222,7 @@ impl Line {
             tool,
             edits: Vec::new(),
             name_header: None,
+            after: None,
             answers: None,
             answers_digest: None,
             shown: None,
@@ -237,6 +240,7 @@ impl One {
             tool: None,
             edits: Vec::new(),
             name_header: None,
+            after: None,
             answers: None,
             answers_digest: None,
             shown: None,
@@ -283,6 +287,7 @@ pub(crate) fn one_answering(
         tool: None,
         edits,
         name_header: None,
+        after: None,
         answers_digest: Some(asked.digest),
         answers: Some(asked),
         shown: None,

@@ -9,7 +9,7 @@ mod tests;
 
 use crate::text::line_run;
 use bytes::{Bytes, BytesMut};
-pub use field::{encode, replace_data};
+pub use field::{encode, prefix_id, replace_data};
 
 /// One event, or what stands between two: comments, a retry time, blank lines.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

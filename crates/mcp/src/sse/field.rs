@@ -62,6 +62,29 @@ pub fn replace_data(event: &Event, data: &[u8]) -> Bytes {
     Bytes::from(out)
 }
 
+/// The event under an id that begins with `prefix`; as it is where it has none. An empty id, which makes the client
+/// forget the last one, stays empty.
+pub fn prefix_id(event: &Event, prefix: &str) -> Event {
+    let mut out = Vec::with_capacity(event.raw.len() + prefix.len());
+    let mut rest = unmarked(&event.raw, event.marked);
+    out.extend_from_slice(event.raw.get(..event.raw.len() - rest.len()).unwrap_or_default());
+    while !rest.is_empty() {
+        let (line, ending, tail) = cut(rest);
+        rest = tail;
+        match field(line) {
+            (b"id", value) if !value.is_empty() => {
+                out.extend_from_slice(b"id: ");
+                out.extend_from_slice(prefix.as_bytes());
+                out.extend_from_slice(value);
+            }
+            _ => out.extend_from_slice(line),
+        }
+        out.extend_from_slice(ending);
+    }
+    let id = event.id.as_ref().filter(|id| !id.is_empty()).map(|id| Bytes::from([prefix.as_bytes(), id].concat()));
+    Event { raw: Bytes::from(out), id: id.or_else(|| event.id.clone()), ..event.clone() }
+}
+
 /// An event of our own.
 pub fn encode(data: &[u8], id: Option<&str>) -> Bytes {
     let mut out = Vec::with_capacity(data.len() + 64);

@@ -166,6 +166,9 @@ fn a_longer_event_than_allowed_ends_the_stream_in_any_chunks() {
 #[test]
 fn replaced_data_keeps_its_place() {
     let event = one(": c\nid: 1\ndata: a\ndata: b\nevent: e\n\n");
+    let prefixed = prefix_id(&event, "files/");
+    assert_eq!(prefixed.raw, String::from_utf8(event.raw.to_vec()).unwrap().replace("id: 1", "id: files/1"));
+    assert_eq!(prefixed.id.as_deref(), Some(&b"files/1"[..]));
     assert_eq!(replace_data(&event, b"new"), ": c\nid: 1\ndata: new\nevent: e\n\n");
     assert_eq!(replace_data(&event, b"two\nlines"), ": c\nid: 1\ndata: two\ndata: lines\nevent: e\n\n");
     assert_eq!(encode(b"{}", Some("9\ndata: x")), "id: 9data: x\ndata: {}\n\n");
