@@ -1,4 +1,10 @@
 //! `/mcp`: every server as one, and none of them costs the others anything.
+#![allow(
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "what a test expects and does not find fails it"
+)]
 
 mod world;
 
@@ -137,8 +143,7 @@ async fn resources_and_prompts_find_their_server() {
             &json!({"prompts": [{"name": "greet", "title": "G"}], "ttlMs": 0, "cacheScope": "public"}),
         )
     });
-    for upstream in [&a, &b] {
-        let name = if std::ptr::eq(upstream, &a) { "a" } else { "b" };
+    for (name, upstream) in [("a", &a), ("b", &b)] {
         for method in ["resources/read", "prompts/get", "completion/complete", "resources/subscribe"] {
             upstream.always(method, move |request| {
                 Answer::result(&request.id(), &json!({"from": name, "saw": request.json()["params"]}))

@@ -1,6 +1,12 @@
 //! Servers on standard input and output: whose process it is, what travels on the pipe, and that nothing stays behind.
 //!
 //! The server is this very test binary, started by the gateway with another purpose.
+#![allow(
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "what a test expects and does not find fails it"
+)]
 
 mod world;
 
@@ -76,7 +82,7 @@ fn the_server_itself() {
             Some("notifications/cancelled") => eprintln!("cancelled because {}", message["params"]["reason"]),
             Some(_) if id.is_null() => {}
             Some(_) => {
-                say(&json!({"jsonrpc": "2.0", "id": id, "error": {"code": -32601, "message": "no"}}).to_string())
+                say(&json!({"jsonrpc": "2.0", "id": id, "error": {"code": -32601, "message": "no"}}).to_string());
             }
             None => say(&json!({"jsonrpc": "2.0", "id": asking, "result": {"heard": message}}).to_string()),
         }
