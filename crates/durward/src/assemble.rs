@@ -218,7 +218,8 @@ pub(crate) fn chain(fault: &dyn std::error::Error) -> String {
     let mut text = fault.to_string();
     let mut cause = fault.source();
     while let Some(next) = cause {
-        text.push_str(&format!(": {next}"));
+        text.push_str(": ");
+        text.push_str(&next.to_string());
         cause = next.source();
     }
     text

@@ -166,7 +166,7 @@ fn reload(running: &Running) {
             say("durward: not reloaded; what was in force before goes on");
         }
         Err(Reload::Other(fault)) => {
-            say(&format!("durward: not reloaded ({fault:#}); what was in force before goes on"))
+            say(&format!("durward: not reloaded ({fault:#}); what was in force before goes on"));
         }
     }
 }

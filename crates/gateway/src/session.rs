@@ -220,7 +220,8 @@ impl Session {
 
     /// Keeps the listening stream of a leg for whoever will follow it.
     pub(crate) fn keep_stream(&self, server: &ServerName, stream: Option<Source>) {
-        lock(&self.streams_ahead).insert(server.clone(), stream.map_or(Ahead::Absent, |stream| Ahead::Open(Box::new(stream))));
+        lock(&self.streams_ahead)
+            .insert(server.clone(), stream.map_or(Ahead::Absent, |stream| Ahead::Open(Box::new(stream))));
     }
 
     /// The stream kept by [`Session::keep_stream`], once.

@@ -15,6 +15,8 @@ pub use action::{Action, Class};
 pub use digest::Digest;
 pub use finding::{Finding, Side};
 pub use id::{CallId, PrincipalId, TargetId};
-pub use name::{AgentId, EnvironmentName, IssuerName, NameError, RoleName, RuleId, SecretName, ServerName, TenantId, UserId};
+pub use name::{
+    AgentId, EnvironmentName, IssuerName, NameError, RoleName, RuleId, SecretName, ServerName, TenantId, UserId,
+};
 pub use secret::Secret;
 pub use time::{Timestamp, TimestampError};

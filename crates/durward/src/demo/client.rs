@@ -110,8 +110,8 @@ fn response_in(body: &str) -> Value {
     if let Ok(message) = serde_json::from_str(body) {
         return message;
     }
-    let events = body.lines().filter_map(|line| serde_json::from_str::<Value>(line.strip_prefix("data:")?).ok());
-    events.filter(|event| event.get("id").is_some() && event.get("method").is_none()).last().unwrap_or_default()
+    let mut events = body.lines().filter_map(|line| serde_json::from_str::<Value>(line.strip_prefix("data:")?).ok());
+    events.rfind(|event| event.get("id").is_some() && event.get("method").is_none()).unwrap_or_default()
 }
 
 #[cfg(test)]

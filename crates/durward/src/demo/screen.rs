@@ -20,6 +20,7 @@ impl Screen {
     }
 
     /// A line as it is.
+    #[expect(clippy::unused_self, reason = "whoever writes a line has the screen")]
     pub(super) fn line(&self, text: impl Display) {
         // A pipe that nobody reads any more is no reason to end.
         let _ = writeln!(io::stdout(), "{text}");

@@ -13,6 +13,7 @@ fn result(text: &str) -> Answer {
     )
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "every caller makes the data on the spot")]
 fn error(code: i64, data: Value) -> Answer {
     answer(json!({"jsonrpc": "2.0", "id": 1, "error": {"code": code, "message": "no", "data": data}}))
 }
