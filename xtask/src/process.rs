@@ -73,6 +73,11 @@ impl Running {
         !matches!(self.child.try_wait(), Ok(None))
     }
 
+    /// Waits until it has ended by itself. What it started may still run, until this is dropped.
+    pub(crate) fn wait(&mut self) -> Result<()> {
+        self.child.wait().context("cannot wait for a program").map(drop)
+    }
+
     fn signal(&self, signal: Signal) {
         if let Some(group) = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw) {
             // It may be gone already, which is as well.
