@@ -13,15 +13,18 @@ use crate::{
         http::{self as wire, Outbound},
     },
 };
+use futures_util::future::join_all;
 use http::{HeaderMap, Method};
 use mcp::{Kind, Message, error};
 use serde_json::{Map, Value, json};
 use std::{sync::Arc, time::Duration};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot, watch};
 use vocab::{Action, ServerName};
 
 /// Events of servers that wait to be merged.
 const BACKLOG: usize = 256;
+/// How long the servers of a merged stream are waited for before it begins.
+const READY: Duration = Duration::from_secs(1);
 /// How long to wait before a stream that broke off is opened again.
 const AGAIN: Duration = Duration::from_secs(2);
 
@@ -117,19 +120,29 @@ pub(crate) fn modern(hand: &Hand<'_>, request: &Message) -> Result<Arrival, Stop
         mcp::key::SUBSCRIPTION_ID,
         honoured(hand, &filter),
     );
-    // There is room: nothing was sent yet.
-    let _ = sender.try_send((None, crate::upstream::event(acknowledged.into())));
+    let (begin, begun) = watch::channel(false);
+    let mut waiting = Vec::with_capacity(hand.many.members.len());
     for server in &hand.many.members {
         let line = hand.line.clone();
         let caller = hand.caller.clone();
         let (server, request, sender) = (Arc::clone(server), request.clone(), sender.clone());
+        let (ready, is_ready) = oneshot::channel();
+        waiting.push(is_ready);
+        let mut start = Start { ready: Some(ready), begun: begun.clone() };
         tokio::spawn(async move {
             tokio::select! {
-                () = keep_merging(&line, &caller, &server.name, &request, &sender) => {}
+                () = keep_merging(&line, &caller, &server.name, &request, &sender, &mut start) => {}
                 () = sender.closed() => {}
             }
         });
     }
+    let acknowledging = sender.clone();
+    tokio::spawn(async move {
+        // Who hears the acknowledgement counts on hearing everything after it. One slow server does not hold it up.
+        let _ = tokio::time::timeout(READY, join_all(waiting)).await;
+        let _ = acknowledging.send((None, crate::upstream::event(acknowledged.into()))).await;
+        begin.send_replace(true);
+    });
     // The stream lasts as long as the client wants, also when no server has anything to say.
     Ok(Arrival::Stream { headers: HeaderMap::new(), source: Source::Made { events, _open: sender } })
 }
@@ -172,6 +185,14 @@ pub(crate) fn may_subscribe(line: &Line, caller: &crate::authenticate::Caller, s
 
 type Sender = mpsc::Sender<(Option<ServerName>, mcp::sse::Event)>;
 
+/// The beginning of a merged stream.
+struct Start {
+    /// Dropped when the server listens, or is known not to.
+    ready: Option<oneshot::Sender<()>>,
+    /// The client was told that the stream begins.
+    begun: watch::Receiver<bool>,
+}
+
 /// Listens to one server, again and again where it breaks off.
 async fn keep_merging(
     line: &Line,
@@ -179,15 +200,17 @@ async fn keep_merging(
     server: &ServerName,
     request: &Message,
     sender: &Sender,
+    start: &mut Start,
 ) {
     loop {
         let now = line.state.line();
         let Some(server) = now.snapshot.servers.get(server) else { return };
-        match merge(&now, caller, server, request, sender).await {
+        match merge(&now, caller, server, request, sender, start).await {
             Ok(true) => {}
             Ok(false) => return,
             Err(fault) => tracing::debug!(server = %server.name, %fault, "a listening stream broke off"),
         }
+        start.ready = None;
         tokio::time::sleep(AGAIN).await;
     }
 }
@@ -199,6 +222,7 @@ async fn merge(
     server: &Arc<Server>,
     request: &Message,
     sender: &Sender,
+    start: &mut Start,
 ) -> Result<bool, UpstreamFault> {
     let injected =
         crate::inject::credentials(&line.state, server).map_err(|fault| UpstreamFault::Down(fault.to_string()))?;
@@ -211,9 +235,14 @@ async fn merge(
     while let Some((_, event)) = source.next().await? {
         let Some(data) = event.message() else { continue };
         let message = exchange::one(data.clone(), &limits)?;
+        start.ready = None;
         // The acknowledgement and the end of one server are not those of the aggregate.
         let ours = message.kind() == Kind::Response || message.method() == "notifications/subscriptions/acknowledged";
-        if !ours && sender.send((Some(server.name.clone()), event)).await.is_err() {
+        if ours {
+            continue;
+        }
+        let _ = start.begun.wait_for(|begun| *begun).await;
+        if sender.send((Some(server.name.clone()), event)).await.is_err() {
             return Ok(false);
         }
     }
