@@ -150,14 +150,17 @@ function streaming(server) {
   });
 }
 
+// On the stream of the call: the listening stream may not be open yet, and what is sent there then is lost.
+const within = (context) => ({ relatedRequestId: context.mcpReq.id });
+
 // Legacy era: the server sends a request of its own while the call is open.
 function asking(server) {
   const elicit = async (context, message, requestedSchema, prefix) => {
-    const { action, content } = await context.mcpReq.elicitInput({ message, requestedSchema });
+    const { action, content } = await context.mcpReq.elicitInput({ message, requestedSchema }, within(context));
     return text(`${prefix}: action=${action}, content=${JSON.stringify(content ?? {})}`);
   };
   tool(server, 'test_sampling', 'Asks the client for a completion.', z.object({ prompt: z.string() }), async ({ prompt }, context) => {
-    const answer = await context.mcpReq.requestSampling({ messages: [said(prompt)], maxTokens: 100 });
+    const answer = await context.mcpReq.requestSampling({ messages: [said(prompt)], maxTokens: 100 }, within(context));
     return text(`LLM response: ${answer.content.text ?? ''}`);
   });
   tool(server, 'test_elicitation', 'Asks the user for a name and an address.', z.object({ message: z.string() }), ({ message }, context) =>
