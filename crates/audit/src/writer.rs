@@ -278,7 +278,12 @@ impl Writer {
         if !now && self.checkpoint_at.is_some_and(|at| at.elapsed() < CHECKPOINT) {
             return Ok(());
         }
-        self.checkpoint(last)
+        let done = self.checkpoint(last);
+        if done.is_err() {
+            // One tree may be done: the other must not wait for the next second, or it would count as healed.
+            self.checkpoint_at = None;
+        }
+        done
     }
 
     fn checkpoint(&mut self, last: bool) -> io::Result<()> {
