@@ -22,6 +22,15 @@ pub enum KeyFault {
         /// The file.
         path: PathBuf,
     },
+    /// The key file that was named is not there.
+    #[error(
+        "there is no key file {path}: make one with `(umask 077; head -c 32 /dev/urandom | base64 > {path})`",
+        path = path.display()
+    )]
+    Absent {
+        /// The file.
+        path: PathBuf,
+    },
     /// Others may read the key file.
     #[error("the key file {} can be read by others (mode {mode:03o}): run chmod 600 on it", path.display())]
     Mode {

@@ -20,13 +20,16 @@ use zeroize::Zeroizing;
 
 /// A key file or a command's answer is not longer.
 const LONGEST: u64 = 4096;
+/// The key file of a data directory unless another place is named.
+const USUAL: &str = "master.key";
 /// How long a key command may take: a person may have to touch a token.
 const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Where the master key comes from, as the configuration says.
 #[derive(Debug, Clone)]
 pub enum KeySource {
-    /// A file with mode 0600. Created if the data directory was never used.
+    /// A file with mode 0600. The usual one, `master.key` in a data directory that was never used, is made; another
+    /// that was named must be there.
     File(PathBuf),
     /// A value that the binary took from the environment.
     Value(Secret<String>),
@@ -61,7 +64,9 @@ fn from_file(path: &Path, data: &Path) -> Result<MasterKey, KeyFault> {
         None if data.join(FILE).exists() || data.join(PUBLIC_FILE).exists() => {
             return Err(KeyFault::Missing { path: path.to_owned() });
         }
-        None => create(path)?,
+        None if path == data.join(USUAL) => create(path)?,
+        // SECURITY: a place that somebody chose may be one that is not mounted yet.
+        None => return Err(KeyFault::Absent { path: path.to_owned() }),
     };
     let next = read_key(&next_file(path))?;
     Ok(MasterKey { bytes, home: Home::File(path.to_owned()), next })

@@ -167,6 +167,18 @@ fn no_key_or_the_wrong_key_does_not_start() {
 }
 
 #[test]
+fn a_key_file_that_was_named_is_never_made() {
+    let world = World::new();
+    let named = world.path().join("elsewhere.key");
+    let source = KeySource::File(named.clone());
+    assert!(matches!(source.load(world.path()), Err(KeyFault::Absent { .. })));
+    assert!(!named.exists(), "a place that is not mounted yet must not get a key of its own");
+    fs::write(&named, KEY).unwrap();
+    fs::set_permissions(&named, fs::Permissions::from_mode(0o600)).unwrap();
+    assert!(source.load(world.path()).is_ok());
+}
+
+#[test]
 fn lost_secrets_are_not_replaced_by_an_empty_vault() {
     let world = World::new().filled();
     fs::write(world.path().join("log.pub"), "key").unwrap();
