@@ -300,6 +300,19 @@ async fn versions_that_do_not_exist_are_refused() {
 }
 
 #[tokio::test]
+async fn it_answers_to_the_address_it_listens_on() {
+    let upstream = Upstream::start().await;
+    let world = World::with(&format!("listen: 127.0.0.2:0\nservers:\n{}", http("files", &upstream)), world::ALL).await;
+    let call = r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#;
+    for (host, expected) in
+        [("127.0.0.2", 200), ("127.0.0.2:7420", 200), ("127.0.0.3", 403), ("127.0.0.2.evil.example", 403)]
+    {
+        let status = world.post("/mcp/files", call).replace("host", host).send().await.status.as_u16();
+        assert_eq!(status, expected, "{host}");
+    }
+}
+
+#[tokio::test]
 async fn pages_in_browsers_do_not_reach_it() {
     let (upstream, world) = one().await;
     let call = r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#;

@@ -180,13 +180,18 @@ impl Settings {
         self.trusted_proxies.iter().any(|network| network.contains(&address.to_canonical()))
     }
 
-    /// Whether `Host` may say this: the loopback names, the public URL's host, and what is listed.
-    pub fn allows_host(&self, host: &str) -> bool {
+    /// Whether `Host` may say this: the loopback names, the address that was dialled, the public URL's host, and what
+    /// is listed. An address is no danger: no name of somebody else's can be bound to it.
+    pub fn allows_host(&self, host: &str, dialled: Option<IpAddr>) -> bool {
         let name = without_port(host);
         let loopback = matches!(name, "localhost" | "127.0.0.1" | "[::1]");
+        let address =
+            || name.trim_start_matches('[').trim_end_matches(']').parse().ok().map(|ip: IpAddr| ip.to_canonical());
+        let own = dialled.is_some_and(|dialled| address() == Some(dialled.to_canonical()));
         let public =
             self.public_url.as_deref().and_then(authority).is_some_and(|public| public.eq_ignore_ascii_case(host));
         loopback
+            || own
             || public
             || self.hosts.iter().any(|known| known.eq_ignore_ascii_case(host) || known.eq_ignore_ascii_case(name))
     }

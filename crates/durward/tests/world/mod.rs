@@ -264,7 +264,8 @@ pub fn command(folder: &Path) -> Command {
 /// A configuration with listener, agents and the policy added.
 pub fn complete(body: &str) -> String {
     let agents = if body.contains("agents:") { "" } else { "agents: { alice: {}, bob: {} }\n" };
-    format!("listen: 127.0.0.1:0\nadmin: {{ listen: 127.0.0.1:0 }}\nworkers: 2\npolicies: policy.json\n{agents}{body}")
+    let listen = if body.starts_with("listen:") { "" } else { "listen: 127.0.0.1:0\n" };
+    format!("{listen}admin: {{ listen: 127.0.0.1:0 }}\nworkers: 2\npolicies: policy.json\n{agents}{body}")
 }
 
 async fn wait(said: &Mutex<Vec<String>>, lines: &mut watch::Receiver<usize>, from: usize, text: &str) -> String {

@@ -162,9 +162,10 @@ impl Drop for Open {
 async fn connection(state: Arc<State>, stream: TcpStream, peer: SocketAddr) {
     // Small answers must not wait for the next one.
     let _ = stream.set_nodelay(true);
+    let dialled = stream.local_addr().ok().map(|own| own.ip());
     let mut stopping = state.stopping.subscribe();
     // Boxed: a connection that waits for its next request keeps no room for the whole line.
-    let service = service_fn(move |request| Box::pin(receive::answer(Arc::clone(&state), request, peer.ip())));
+    let service = service_fn(move |request| Box::pin(receive::answer(Arc::clone(&state), request, peer.ip(), dialled)));
     let serving = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD)

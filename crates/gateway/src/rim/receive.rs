@@ -51,18 +51,29 @@ impl Drop for UnderWay {
     }
 }
 
-/// Answers one HTTP request.
-pub(super) async fn answer(state: Arc<State>, request: Request<Incoming>, peer: IpAddr) -> Result<Reply, Infallible> {
+/// Answers one HTTP request. `dialled`: the address of ours that the client reached.
+pub(super) async fn answer(
+    state: Arc<State>,
+    request: Request<Incoming>,
+    peer: IpAddr,
+    dialled: Option<IpAddr>,
+) -> Result<Reply, Infallible> {
     let under_way = UnderWay::begin(&state);
     let line = state.line();
-    let reply = route(&line, request, peer, under_way).await;
+    let reply = route(&line, request, peer, dialled, under_way).await;
     Ok(reply)
 }
 
-async fn route(line: &Line, request: Request<Incoming>, peer: IpAddr, under_way: UnderWay) -> Reply {
+async fn route(
+    line: &Line,
+    request: Request<Incoming>,
+    peer: IpAddr,
+    dialled: Option<IpAddr>,
+    under_way: UnderWay,
+) -> Reply {
     let settings = &line.snapshot.settings;
     let peer = real_peer(settings, peer, request.headers());
-    if let Err(why) = local(settings, request.headers()) {
+    if let Err(why) = local(settings, request.headers(), dialled) {
         return bare(line, peer, request.headers(), why);
     }
     let path = request.uri().path();
@@ -272,9 +283,9 @@ fn real_peer(settings: &Settings, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
 }
 
 /// SECURITY: a page in a browser must not reach a gateway on its user's machine (DNS rebinding).
-fn local(settings: &Settings, headers: &HeaderMap) -> Result<(), &'static str> {
+fn local(settings: &Settings, headers: &HeaderMap, dialled: Option<IpAddr>) -> Result<(), &'static str> {
     let host = headers.get(HOST).and_then(|host| host.to_str().ok()).ok_or("the header `Host` is missing")?;
-    if headers.get_all(HOST).iter().count() > 1 || !settings.allows_host(host) {
+    if headers.get_all(HOST).iter().count() > 1 || !settings.allows_host(host, dialled) {
         return Err("this `Host` is not served here; list it under `hosts` or set `public_url`");
     }
     match headers.get(ORIGIN).map(|origin| origin.to_str()) {
