@@ -70,7 +70,7 @@ async fn play(screen: &Screen, folder: &Folder, once: bool) -> Result<bool> {
     let turn = folder::turn(&program);
     folder.write(web.address, &program)?;
     let key = furnish(&load(folder)?.settings, &token).await?;
-    let running = Running::start(load(folder)?, Some(folder.configuration())).await?;
+    let running = Running::start(load(folder)?, Some(folder.configuration()), None).await?;
     drop(turn);
     let url = format!("http://{}/mcp", running.address);
 

@@ -53,13 +53,19 @@ struct Configured {
     telemetry: Mutex<Option<Telemetry>>,
     jwks: Arc<JwksCache>,
     file: Option<PathBuf>,
+    /// The data directory that was named beside the file, if one was: what the file says of it counts for nothing.
+    data: Option<PathBuf>,
     settings: Mutex<Settings>,
 }
 
 impl Running {
-    /// Builds and starts the gateway: directory, log, connections, snapshot, listeners.
-    pub(crate) async fn start(loaded: Loaded, file: Option<PathBuf>) -> Result<Self> {
-        let Loaded { settings, policies, report: _ } = loaded;
+    /// Builds and starts the gateway: directory, log, connections, snapshot, listeners. `data` goes before what the
+    /// file says.
+    pub(crate) async fn start(loaded: Loaded, file: Option<PathBuf>, data: Option<PathBuf>) -> Result<Self> {
+        let Loaded { mut settings, policies, report: _ } = loaded;
+        if let Some(data) = &data {
+            settings.data.clone_from(data);
+        }
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
         let now = clock.now();
         let directory = Arc::new(Directory::open(&settings, now).await?);
@@ -89,6 +95,7 @@ impl Running {
             telemetry,
             jwks,
             file,
+            data,
             settings: Mutex::new(settings),
         });
         let control = configured.manage(manage).await?;
@@ -176,8 +183,9 @@ impl Configured {
         }
         .map_err(Reload::Faults)?;
         let Loaded { mut settings, policies, report: _ } = loaded;
-        // The directory is the one that is open.
-        settings.data.clone_from(&before.data);
+        if let Some(data) = &self.data {
+            settings.data.clone_from(data);
+        }
         let current = self.state.snapshot.load_full();
         let (registry, tenant) = (&self.directory.registry, &self.state.tenant);
         let snapshot = assemble::snapshot(&settings, policies, tenant, registry, &self.jwks, Some(&current))

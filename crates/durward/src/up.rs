@@ -32,7 +32,7 @@ pub(crate) async fn run(shared: &Shared) -> Result<Exit> {
         Some(file) => config::load(file),
         None => config::without_file(shared.data.clone().unwrap_or_else(|| PathBuf::from(DATA))),
     };
-    let mut loaded = match loaded {
+    let loaded = match loaded {
         Ok(loaded) => loaded,
         Err(report) => {
             say(report.to_string().trim_end());
@@ -45,12 +45,9 @@ pub(crate) async fn run(shared: &Shared) -> Result<Exit> {
             say(warnings.trim_end());
         }
     }
-    if let Some(data) = &shared.data {
-        loaded.settings.data.clone_from(data);
-    }
     let anonymous = loaded.settings.danger_allow_anonymous.clone();
     let signals = Signals::catch()?;
-    let running = match Running::start(loaded, file.clone()).await {
+    let running = match Running::start(loaded, file.clone(), shared.data.clone()).await {
         Ok(running) => Arc::new(running),
         Err(fault) if fault.is::<Held>() => {
             say(&format!("durward: {fault}; stop it, or give this one another --data"));
@@ -113,11 +110,15 @@ pub(crate) async fn until_told(running: &Arc<Running>, signals: Signals) -> Resu
         tokio::select! {
             _ = terminate.recv() => return Ok(()),
             _ = interrupt.recv() => return Ok(()),
-            _ = hangup.recv() => reload(running),
+            // Whoever asks is answered.
+            _ = hangup.recv() => if !reload(running) {
+                say("durward: configuration reloaded, nothing changed");
+            },
             Some(()) = changes.recv() => {
                 tokio::time::sleep(SETTLE).await;
                 while changes.try_recv().is_ok() {}
-                reload(running);
+                // A file that was touched, and no more, is no news.
+                let _ = reload(running);
             }
         }
     }
@@ -152,9 +153,10 @@ fn is_read(path: &Path, own: Option<&OsStr>) -> bool {
     policy || link || own.is_some_and(|own| path.file_name() == Some(own))
 }
 
-fn reload(running: &Running) {
+/// Whether there was anything to say.
+fn reload(running: &Running) -> bool {
     match running.reload() {
-        Ok(changes) if changes.is_empty() => {}
+        Ok(changes) if changes.is_empty() => return false,
         Ok(changes) => {
             say("durward: reloaded");
             for change in changes {
@@ -169,4 +171,5 @@ fn reload(running: &Running) {
             say(&format!("durward: not reloaded ({fault:#}); what was in force before goes on"));
         }
     }
+    true
 }

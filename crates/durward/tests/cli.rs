@@ -344,7 +344,7 @@ fn configuration_schema_and_completions_are_data() {
 #[test]
 fn a_directory_that_nobody_can_be_asked_about_is_unreachable() {
     let site = Site::new();
-    assert!(site.run("agent list").with(1).err.contains("there is no data directory"));
+    assert!(site.run("agent list").with(1).err.contains("--data DIR names another"));
     assert!(!site.path().join("data").exists(), "looking makes nothing");
     let _gateway = site.up();
     fs::remove_file(site.path().join("data/control.sock")).expect("a socket");
@@ -357,8 +357,39 @@ fn a_directory_that_nobody_can_be_asked_about_is_unreachable() {
 fn a_gateway_answers_although_its_configuration_was_broken_since() {
     let site = Site::new();
     let _gateway = site.up();
-    fs::write(site.path().join("durward.yaml"), "listne: 1\n").expect("a file");
-    site.run("agent disable ci --data data").with(0);
+    for broken in ["listne: 1\ndata: data\n", "data: data # here\nlisten: [\n", "listne: 1\ndata: elsewhere\n"] {
+        fs::write(site.path().join("durward.yaml"), broken).expect("a file");
+        let (code, data) = if broken.contains("elsewhere") { (1, " --data data") } else { (0, "") };
+        for command in ["agent disable ci", "agent enable ci", "audit tail", "audit verify"] {
+            let said = site.run(command).with(code);
+            assert_eq!(said.err.contains("add --data DIR to reach a running gateway"), code == 1, "{}", said.err);
+            site.run(&format!("{command}{data}")).with(0);
+        }
+    }
+}
+
+#[test]
+fn a_changed_data_directory_waits_for_the_next_start_and_says_so() {
+    let site = Site::new();
+    let mut child = site.command("up").stderr(Stdio::piped()).spawn().expect("it starts");
+    let mut stderr = BufReader::new(child.stderr.take().expect("its stderr"));
+    let gateway = Gateway(child);
+    let mut until = |text: &str| {
+        let mut said = String::new();
+        while !said.contains(text) {
+            assert!(stderr.read_line(&mut said).expect("text") > 0, "it never said {text}: {said}");
+        }
+    };
+    until("data directory");
+    let hangup = || {
+        let process = rustix::process::Pid::from_child(&gateway.0);
+        rustix::process::kill_process(process, rustix::process::Signal::HUP).expect("a signal");
+    };
+    hangup();
+    until("reloaded, nothing changed");
+    fs::write(site.path().join("durward.yaml"), CONFIG.replace("data: data\n", "data: other\n")).expect("a file");
+    hangup();
+    until("at the next start: ~ data: ");
 }
 
 #[test]

@@ -58,9 +58,11 @@ impl Site {
     pub(crate) fn find(shared: &Shared) -> Result<Self> {
         let file = config::find(shared.config.as_deref());
         let data = match (&shared.data, &file) {
-            // A broken configuration must not keep anybody from a gateway that runs.
             (Some(data), _) => data.clone(),
-            (None, Some(file)) => loaded(config::load(file))?.settings.data,
+            (None, Some(file)) => match config::load(file) {
+                Ok(loaded) => loaded.settings.data,
+                Err(report) => running_beside(file, report)?,
+            },
             (None, None) => PathBuf::from(DATA),
         };
         Ok(Self { data, file })
@@ -75,6 +77,17 @@ impl Site {
         loaded.settings.data.clone_from(&self.data);
         Ok(loaded)
     }
+}
+
+/// The data directory that a broken configuration names, if a gateway runs there: nobody may be kept from that one.
+fn running_beside(file: &Path, report: config::Report) -> Result<PathBuf> {
+    let data = config::data_of(file);
+    if std::os::unix::net::UnixStream::connect(directory::socket_path(&data)).is_ok() {
+        return Ok(data);
+    }
+    let faults = loaded(Err(report)).map(|loaded| loaded.settings.data);
+    super::print::say("durward: add --data DIR to reach a running gateway");
+    faults
 }
 
 /// Says what is wrong with a configuration.
@@ -113,7 +126,8 @@ impl Office {
             return Ok(Self::Running(socket));
         }
         if !makes && !site.data.exists() {
-            bail!("there is no data directory {}; `durward up` makes it", site.data.display());
+            let data = site.data.display();
+            bail!("there is no data directory {data}; `durward up` makes it, and --data DIR names another");
         }
         let loaded = site.load()?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());

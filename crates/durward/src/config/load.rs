@@ -23,6 +23,9 @@ use std::{
 /// The file that is read when none is named.
 pub(crate) const USUAL_FILE: &str = "durward.yaml";
 
+/// Where things are kept, beside the file, unless it says otherwise.
+const USUAL_DATA: &str = "durward-data";
+
 /// The largest file that is read.
 const LARGEST: u64 = 16 << 20;
 
@@ -48,6 +51,23 @@ pub(crate) fn without_file(data: PathBuf) -> Result<Loaded, Report> {
     finish(faults, Settings::empty(data), &[], Text::new("the built-in configuration", ""))
 }
 
+/// The data directory that the file at `path` names, whatever is wrong with the rest of it; otherwise the usual one.
+pub(crate) fn data_of(path: &Path) -> PathBuf {
+    let source = contents(path).unwrap_or_default();
+    let own = || tree::parse(source.lines().find(|line| line.starts_with("data:"))?).ok();
+    let root = tree::parse(&source).ok().or_else(own);
+    let data = root.as_ref().and_then(|root| root.get("data")).and_then(Node::text);
+    base_of(path).join(data.unwrap_or(USUAL_DATA))
+}
+
+/// Where relative paths of the file at `path` begin.
+fn base_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if parent != Path::new("") => parent,
+        _ => Path::new("."),
+    }
+}
+
 /// Reads the file at `path`, and the policies it names.
 pub(crate) fn load(path: &Path) -> Result<Loaded, Report> {
     let shown = path.display().to_string();
@@ -63,11 +83,7 @@ pub(crate) fn load(path: &Path) -> Result<Loaded, Report> {
             return Err(faults.report(Text::new(&shown, "")));
         }
     };
-    let base = match path.parent() {
-        Some(parent) if parent != Path::new("") => parent,
-        _ => Path::new("."),
-    };
-    parse(&shown, &source, base)
+    parse(&shown, &source, base_of(path))
 }
 
 /// Reads `source`, which stands in the file `shown`; relative paths in it begin at `base`.
