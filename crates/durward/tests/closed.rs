@@ -1,6 +1,6 @@
 //! Fail closed: for every stage and every way it can say no, nothing reaches the server (or, where it already has,
 //! the outcome is withheld), and exactly one record says so. What panics is tested where the line can be taken apart:
-//! `gateway/tests/inside.rs`.
+//! `gateway/tests/panic.rs`.
 #![expect(
     clippy::unwrap_used,
     clippy::indexing_slicing,
