@@ -228,6 +228,22 @@ async fn what_servers_say_comes_on_one_stream_and_once() {
 }
 
 #[tokio::test]
+async fn no_server_speaks_for_another() {
+    let (a, _b, world) = three().await;
+    let agent = world.legacy("/mcp").await;
+    let (from_a, feed_a) = Answer::events();
+    a.next("GET", from_a);
+    let mut stream = agent.listen().await;
+    a.arrived("GET", 1).await;
+    // An answer to what the client asks of `b`, and the end of a question that `a` never put.
+    feed_a.message(&json!({"jsonrpc": "2.0", "id": 7, "result": {"content": []}})).await;
+    feed_a.message(&json!({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": 7}})).await;
+    let changed = json!({"jsonrpc": "2.0", "method": "notifications/tools/list_changed"});
+    feed_a.message(&changed).await;
+    assert_eq!(soon(stream.event()).await.unwrap().json(), changed);
+}
+
+#[tokio::test]
 async fn modern_listeners_hear_all_servers_under_their_own_id() {
     let (a, b, world) = three().await;
     let agent = world.modern("/mcp");

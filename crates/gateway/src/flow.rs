@@ -194,6 +194,9 @@ impl Flow {
             upstream::exchange::one(data.clone(), &line.snapshot.answer_limits()).map_err(|fault| self.stop(&fault))?;
         match message.kind() {
             Kind::Request => Box::pin(self.question(&line, trail, from.as_ref(), &event, &message)).await,
+            // SECURITY: nobody asked these servers anything on their common stream. What looks like an answer here could
+            // be passed off as that of another server.
+            Kind::Response if self.exchange.target.one().is_none() => Ok(None),
             Kind::Response if !release::answers(&self.exchange, &message) && !self.is_replay() => {
                 Err(Stop::withheld("answer-id", mcp::error::INTERNAL, "the server answered another request"))
             }
@@ -205,12 +208,12 @@ impl Flow {
                     }
                 }
                 let (text, said) = line.release_message(&message, &self.exchange, &mut self.carry)?;
+                let Some(text) = self.renamed(from.as_ref(), &message, text)? else { return Ok(None) };
                 said.note(trail.facts_mut());
                 if message.kind() == Kind::Response {
                     self.exchange.answered = true;
                     trail.committed(&said.text);
                 }
-                let text = self.renamed(from.as_ref(), &message, text)?;
                 Ok(Some(rewritten(&event, &message, &text)))
             }
         }
@@ -236,10 +239,11 @@ impl Flow {
         uri.is_some_and(|uri| line.snapshot.policies.visible(subject, Action::ResourceRead, &server.resource(&uri)))
     }
 
-    /// A server that takes back a question names it by its own id; in the aggregate the client knows another.
-    fn renamed(&self, from: Option<&ServerName>, message: &Message, text: Bytes) -> Result<Bytes, Stop> {
+    /// A server that takes back a question names it by its own id; in the aggregate the client knows another. `None` if
+    /// this server has no such question: what it names belongs to somebody else.
+    fn renamed(&self, from: Option<&ServerName>, message: &Message, text: Bytes) -> Result<Option<Bytes>, Stop> {
         if self.exchange.call.route != Route::All || message.method() != "notifications/cancelled" {
-            return Ok(text);
+            return Ok(Some(text));
         }
         let server = from.or_else(|| self.exchange.target.one().map(|one| &one.server.name));
         let session = self.exchange.target.session();
@@ -248,10 +252,7 @@ impl Flow {
             let shown = session.shown_question(server, &String::from_utf8_lossy(id.raw))?;
             Some((id.span, shown.into_bytes()))
         });
-        Ok(match shown {
-            Some(edit) => mcp::splice(again.bytes(), &mut [edit]),
-            None => again.bytes().clone(),
-        })
+        Ok(shown.map(|edit| mcp::splice(again.bytes(), &mut [edit])))
     }
 
     /// A GET stream may replay responses of earlier requests (resumption).
