@@ -131,10 +131,6 @@ async fn on_one(
         }
     })?;
     if name != shown {
-        let member = message.subject_member().or_else(|| message.param(&["ref", "name"]));
-        if let Some(member) = member {
-            one.edits.push((member.span.clone(), mcp::quote(&name).into_bytes()));
-        }
         one.name_header = Some(mcp::name_value(&name));
     }
     one.shown = Some(shown.into_boxed_str());

@@ -140,8 +140,10 @@ impl Passage<'_> {
             Some(message) if message.method() == "subscriptions/listen" => {
                 aggregate::listen::narrowed(self.line, self.caller, &self.one.server, message)
             }
-            Some(message) if self.one.edits.is_empty() => message.bytes().clone(),
-            Some(message) => mcp::splice(message.bytes(), &mut self.one.edits.clone()),
+            Some(message) => {
+                let mut edits = self.one.edits(message);
+                if edits.is_empty() { message.bytes().clone() } else { mcp::splice(message.bytes(), &mut edits) }
+            }
         }
     }
 
@@ -316,7 +318,7 @@ impl Passage<'_> {
     }
 
     fn edited(&self, message: &Message) -> Result<Message, UpstreamFault> {
-        let same = self.one.edits.is_empty() && message.method() != "subscriptions/listen";
+        let same = self.one.edits(message).is_empty() && message.method() != "subscriptions/listen";
         if same { Ok(message.clone()) } else { exchange::one(self.body(), &self.hop().limits) }
     }
 

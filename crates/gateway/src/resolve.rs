@@ -37,17 +37,17 @@ pub(crate) struct One {
     pub(crate) action: Option<Action>,
     pub(crate) resource: policy::Resource,
     pub(crate) tool: Option<Arc<Tool>>,
-    /// What the aggregate must change in the message: names that carry the server.
-    pub(crate) edits: Vec<(Span, Vec<u8>)>,
-    /// `Mcp-Name` after such a change.
+    /// `Mcp-Name` where the server's name is not the caller's.
     pub(crate) name_header: Option<HeaderValue>,
     /// The event of this server after which a broken stream of the aggregate goes on.
     pub(crate) after: Option<HeaderValue>,
     /// The question this message answers.
     pub(crate) answers: Option<Asked>,
+    /// The id of that question as the server wrote it.
+    pub(crate) asked_id: Option<Box<str>>,
     /// The digest of that question: what the permit for it is bound to.
     pub(crate) answers_digest: Option<Digest>,
-    /// The name that the caller used, where it is not the server's.
+    /// The name that the caller used in the aggregate.
     pub(crate) shown: Option<Box<str>>,
 }
 
@@ -77,6 +77,22 @@ impl Target {
 }
 
 impl One {
+    /// What the server must see in another way than the caller wrote it: the id of a question of its own, and a name
+    /// without the server. Read from the very message that is sent, for a mask moves what comes after it.
+    pub(crate) fn edits(&self, message: &Message) -> Vec<(Span, Vec<u8>)> {
+        let mut edits = Vec::new();
+        if let (Some(asked), Some(id)) = (&self.asked_id, message.id_member()) {
+            edits.push((id.span, asked.as_bytes().to_vec()));
+        }
+        let name = &*self.resource.id.name;
+        if self.shown.as_deref().is_some_and(|shown| shown != name)
+            && let Some(member) = message.subject_member().or_else(|| message.param(&["ref", "name"]))
+        {
+            edits.push((member.span, mcp::quote(name).into_bytes()));
+        }
+        edits
+    }
+
     /// Whether the call may change something: what a tool does unless the operator says it reads, and what nobody knows.
     pub(crate) fn changes_state(&self) -> bool {
         match self.action {
@@ -220,10 +236,10 @@ impl Line {
             action: Some(action),
             resource,
             tool,
-            edits: Vec::new(),
             name_header: None,
             after: None,
             answers: None,
+            asked_id: None,
             answers_digest: None,
             shown: None,
         })
@@ -238,10 +254,10 @@ impl One {
             action: None,
             resource: server.resource(method),
             tool: None,
-            edits: Vec::new(),
             name_header: None,
             after: None,
             answers: None,
+            asked_id: None,
             answers_digest: None,
             shown: None,
         }
@@ -274,10 +290,6 @@ pub(crate) fn one_answering(
     let Some(asked) = asked.filter(|asked| asked.server == server.name) else {
         return Err(no_such_question());
     };
-    let edits = match message.id_member() {
-        Some(member) => vec![(member.span.clone(), asked.id.as_bytes().to_vec())],
-        None => Vec::new(),
-    };
     let action = mcp::method::action(&asked.method).unwrap_or(Action::MethodCall);
     Ok(One {
         server: Arc::clone(server),
@@ -285,10 +297,10 @@ pub(crate) fn one_answering(
         action: Some(action),
         resource: server.resource(&asked.method),
         tool: None,
-        edits,
         name_header: None,
         after: None,
         answers_digest: Some(asked.digest),
+        asked_id: Some(asked.id.clone()),
         answers: Some(asked),
         shown: None,
     })

@@ -178,6 +178,53 @@ async fn a_stream_has_the_rights_of_its_moment() {
 }
 
 #[tokio::test]
+async fn a_merged_stream_loses_the_servers_whose_rights_are_withdrawn() {
+    let (kept, lost) = (Upstream::start().await, Upstream::start().await);
+    let plan = |target: &str| Plan {
+        servers: vec![("kept", kept.url()), ("lost", lost.url())],
+        policy: json!({"policy": "test", "rules": [{"id": "r", "action": "*", "target": target, "effect": "allow"}]}),
+        ..Plan::of(&kept)
+    };
+    let inside = Inside::start(plan("*/*")).await;
+    let note = |meta: &Value| json!({"jsonrpc": "2.0", "method": "notifications/tools/list_changed", "params": {"_meta": meta}});
+    let mut streams = Vec::new();
+    for request in ["GET", "subscriptions/listen"] {
+        let ((of_kept, from_kept), (of_lost, from_lost)) = (Answer::events(), Answer::events());
+        kept.next(request, of_kept);
+        lost.next(request, of_lost);
+        let stream = if request == "GET" {
+            inside.legacy("/mcp", &inside.alice).await.listen().await
+        } else {
+            let wanted = json!({"notifications": {"toolsListChanged": true}});
+            let id = json!({"io.modelcontextprotocol/subscriptionId": 1});
+            let agent = inside.modern("/mcp", &inside.alice);
+            let (stream, ()) = tokio::join!(agent.request(request, wanted), async {
+                for (upstream, feed) in [(&kept, &from_kept), (&lost, &from_lost)] {
+                    upstream.arrived(request, 1).await;
+                    let begun = json!({"jsonrpc": "2.0", "method": "notifications/subscriptions/acknowledged", "params": {"_meta": id}});
+                    feed.message(&begun).await;
+                }
+            });
+            stream
+        };
+        kept.arrived(request, 1).await;
+        lost.arrived(request, 1).await;
+        streams.push((stream, from_kept, from_lost));
+    }
+    for (stream, _, from_lost) in &mut streams {
+        from_lost.message(&note(&json!({"from": "lost"}))).await;
+        while !soon(stream.event()).await.unwrap().json().to_string().contains("lost") {}
+    }
+    inside.swap(plan("kept/*"));
+    for (stream, from_kept, from_lost) in &mut streams {
+        from_lost.message(&note(&json!({"from": "lost"}))).await;
+        soon(from_lost.closed()).await;
+        from_kept.message(&note(&json!({"from": "kept"}))).await;
+        assert_eq!(soon(stream.event()).await.unwrap().json()["params"]["_meta"]["from"], "kept");
+    }
+}
+
+#[tokio::test]
 async fn guessing_is_bounded_per_address_and_harms_no_neighbour() {
     let upstream = Upstream::start().await;
     let inside = Inside::start(Plan::of(&upstream)).await;
@@ -300,7 +347,6 @@ async fn metadata_is_named_only_where_a_sign_in_can_succeed() {
 
 #[tokio::test]
 async fn policy_judges_what_the_server_will_see() {
-    const SECRET: &str = "ghp_A7dK2mQ9xR4tV8wZ1cF6hJ3nP5sY0u2Kq9Lb";
     let upstream = Upstream::at(
         "127.0.0.1:0".parse().unwrap(),
         vec![json!({"name": "echo", "inputSchema": {"type": "object", "properties": {"token": {"type": "string", "x-mcp-header": "Token"}}}})],
@@ -326,6 +372,47 @@ async fn policy_judges_what_the_server_will_see() {
     let denied = ask(&json!({"token": SECRET, "strictly": true})).send().await.json().await;
     assert_eq!(denied["error"]["data"]["rules"], json!(["found"]), "{denied}");
     assert_eq!(upstream.seen("tools/call").len(), 1);
+}
+
+/// A secret that is masked on its way to the server.
+const SECRET: &str = "ghp_A7dK2mQ9xR4tV8wZ1cF6hJ3nP5sY0u2Kq9Lb";
+
+/// A gateway that masks what it finds in what agents send.
+async fn masking(upstream: &Upstream) -> Inside {
+    let guards = guard::Guards::new(guard::Setting { results: guard::Mode::Off, arguments: guard::Mode::Mask });
+    Inside::start(Plan { guards, ..Plan::of(upstream) }).await
+}
+
+#[tokio::test]
+async fn a_mask_moves_neither_names_nor_ids() {
+    let upstream = Upstream::start().await;
+    let inside = masking(&upstream).await;
+    for (path, tool) in [("/mcp", "files__echo"), ("/mcp/files", "echo")] {
+        let agent = inside.legacy(path, &inside.alice).await;
+        let before = upstream.seen("tools/call").len();
+        // What is renamed comes after what is masked.
+        let text = format!(
+            r#"{{"jsonrpc":"2.0","method":"tools/call","params":{{"arguments":{{"a":"{SECRET}","b":["{SECRET}"]}},"name":"{tool}"}},"id":"slow"}}"#
+        );
+        let (answer, feed) = Answer::events();
+        upstream.next("tools/call", answer);
+        let mut reply = agent.ask("tools/call", &json!({})).body(text).send().await;
+        let sent = upstream.arrived("tools/call", before + 1).await.json();
+        assert_eq!((&sent["params"]["name"], &sent["id"]), (&json!("echo"), &json!("slow")), "{sent}");
+        assert!(!sent.to_string().contains(SECRET), "{sent}");
+
+        let question =
+            json!({"jsonrpc": "2.0", "id": "question-of-the-server", "method": "sampling/createMessage", "params": {}});
+        feed.message(&question).await;
+        let shown = soon(reply.event()).await.unwrap().json()["id"].clone();
+        let answered = upstream.seen("response").len();
+        let text = format!(r#"{{"jsonrpc":"2.0","result":{{"text":"{SECRET}","also":"{SECRET}"}},"id":{shown}}}"#);
+        assert_eq!(agent.ask("", &json!({})).body(text).send().await.status, 202);
+        let seen = upstream.arrived("response", answered + 1).await.json();
+        assert_eq!(seen["id"], "question-of-the-server", "{seen}");
+        let text = seen["result"]["text"].as_str().unwrap();
+        assert!(text.starts_with("[redacted:"), "{text}");
+    }
 }
 
 /// Tools, and patterns that meet them in every way.
