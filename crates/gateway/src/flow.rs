@@ -186,6 +186,9 @@ impl Flow {
         from: Option<ServerName>,
         event: Event,
     ) -> Result<Option<Bytes>, Stop> {
+        if !self.has_share(&state.line(), from.as_ref()) {
+            return Ok(None);
+        }
         self.resumable |= event.id.is_some() && self.exchange.call.era == Era::Legacy;
         let event = self.addressed(event);
         let Some(data) = event.message() else { return Ok(Some(event.raw)) };
@@ -227,6 +230,14 @@ impl Flow {
             }
             Some(_) | None => event,
         }
+    }
+
+    /// Whether the caller may still hear of the server that speaks on a merged stream.
+    fn has_share(&self, line: &Line, from: Option<&ServerName>) -> bool {
+        let (None, Some(name)) = (self.exchange.target.one(), from) else { return true };
+        let subject = &self.exchange.caller.subject;
+        let server = line.snapshot.servers.get(name);
+        server.is_some_and(|server| line.snapshot.policies.reaches(subject, server.root()))
     }
 
     /// Whether the caller may hear of it: news of a resource that it cannot see are none of its business.

@@ -6,7 +6,7 @@ use crate::{
     forward::Exchange,
     journal::Journal,
     pipeline::Line,
-    server::Transport,
+    server::{Server, Transport},
     session::{Leg, Sessions, Way},
     snapshot::{self, Snapshot},
     stop::{Stage, Stop},
@@ -14,6 +14,7 @@ use crate::{
 };
 use arc_swap::ArcSwap;
 use egress::Egress;
+use identity::Principal;
 use mcp::Revision;
 use std::{
     collections::HashMap,
@@ -177,13 +178,21 @@ impl Line {
 }
 
 impl Line {
+    /// Who this caller is now, and the server, if it may still hear of it. For streams that last.
+    pub(crate) fn may_hear(&self, known: &Principal, server: &ServerName) -> Option<(Caller, &Arc<Server>)> {
+        let principal = self.snapshot.identity.renew(known, self.state.clock.now()).ok()?;
+        let caller = Caller { subject: snapshot::subject(&principal), principal };
+        let server = self.snapshot.servers.get(server)?;
+        self.snapshot.policies.reaches(&caller.subject, server.root()).then_some((caller, server))
+    }
+
     /// The configured servers.
-    pub fn servers(&self) -> impl Iterator<Item = &Arc<crate::server::Server>> {
+    pub fn servers(&self) -> impl Iterator<Item = &Arc<Server>> {
         self.snapshot.servers.values()
     }
 
     /// Looks at a server now. What is learned, or why nothing was, is kept with the server.
-    pub async fn look(&self, server: &Arc<crate::server::Server>) {
+    pub async fn look(&self, server: &Arc<Server>) {
         let before = server.state.catalog.load().as_ref().map_or(0, |catalog| catalog.looked_at);
         let _ = self.state.look(server, &self.snapshot, before).await;
     }

@@ -50,7 +50,7 @@ async fn follow(line: Line, server: Arc<Server>, session: Arc<Session>) {
         while session.is_heard() {
             let Some(_following) = session.follow(&server.name) else { return };
             let now = line.state.line();
-            let Some(server) = now.snapshot.servers.get(&server.name) else { return };
+            let Some((_, server)) = now.may_hear(&session.holder(), &server.name) else { return };
             match follow_once(&now, server, &session).await {
                 Ok(true) => {}
                 // It has no such stream.
@@ -82,9 +82,9 @@ async fn follow_once(line: &Line, server: &Arc<Server>, session: &Arc<Session>) 
     };
     let Some(mut source) = stream else { return Ok(false) };
     while let Some((_, event)) = source.next().await? {
-        if let Some(data) = event.message()
-            && !session.tell(&server.name, data.clone())
-        {
+        let Some(data) = event.message() else { continue };
+        let may_hear = line.state.line().may_hear(&session.holder(), &server.name).is_some();
+        if !may_hear || !session.tell(&server.name, data.clone()) {
             return Ok(true);
         }
     }
@@ -204,8 +204,9 @@ async fn keep_merging(
 ) {
     loop {
         let now = line.state.line();
-        let Some(server) = now.snapshot.servers.get(server) else { return };
-        match merge(&now, caller, server, request, sender, start).await {
+        // The rights of the moment, not those of the beginning.
+        let Some((caller, server)) = now.may_hear(&caller.principal, server) else { return };
+        match merge(&now, &caller, server, request, sender, start).await {
             Ok(true) => {}
             Ok(false) => return,
             Err(fault) => tracing::debug!(server = %server.name, %fault, "a listening stream broke off"),
@@ -242,6 +243,9 @@ async fn merge(
             continue;
         }
         let _ = start.begun.wait_for(|begun| *begun).await;
+        if line.state.line().may_hear(&caller.principal, &server.name).is_none() {
+            return Ok(true);
+        }
         if sender.send((Some(server.name.clone()), event)).await.is_err() {
             return Ok(false);
         }
