@@ -11,11 +11,13 @@ use identity::AgentSetting;
 use policy::{Decision, Explanation, Question, Resource, Subject};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 use vocab::{
     Action, AgentId, Class, Digest, EnvironmentName, PrincipalId, RoleName, ServerName, TargetId, Timestamp, UserId,
 };
 
+/// How long a server that is down or not known yet may take to show itself.
+const LOOK: Duration = Duration::from_secs(5);
 /// What neither form of the question looks at.
 const SKIPPED: [&str; 2] = ["limits", "detectors"];
 
@@ -185,8 +187,20 @@ pub(crate) async fn route(State(desk): State<Arc<Desk>>, body: Bytes) -> Result<
     let disabled = rows.iter().any(|row| row.agent == asked.agent && row.disabled.is_some());
     let agents = (desk.agents)();
     let snapshot = plane.state.snapshot.load_full();
-    let explained =
+    let asked_of = asked.tool.split_once('/').and_then(|(server, _)| snapshot.servers.get(server));
+    if let Some(server) = asked_of
+        && (server.state.catalog.load().is_none() || server.state.fault.load().is_some())
+    {
+        // As a call would. What comes of it is kept with the server.
+        let _ = tokio::time::timeout(LOOK, plane.state.line().look(server)).await;
+    }
+    let mut explained =
         explain(&snapshot, agents.get(&asked.agent), disabled, &asked, desk.clock.now()).map_err(Fault::bad)?;
+    if let Some(server) = asked_of
+        && let Some(fault) = server.state.fault.load_full()
+    {
+        explained.obstacles.push(format!("server `{}` is down: {fault}", server.name));
+    }
     let value =
         serde_json::to_value(&explained).map_err(|cause| Fault::ours("the answer cannot be written", &cause))?;
     Ok(Done::json(value))

@@ -245,10 +245,10 @@ fn policies_are_checked_tested_and_explained_without_a_gateway() {
 fn the_running_gateway_explains_what_it_has() {
     let site = Site::new();
     let _gateway = site.up();
-    assert_eq!(
-        site.run("policy explain --agent ci --tool files/read_it --running --output json").with(0).json()["policy"]["decision"],
-        "allow"
-    );
+    let explained = site.run("policy explain --agent ci --tool files/read_it --running --output json").with(1).json();
+    assert_eq!(explained["policy"]["decision"], "allow");
+    let obstacle = explained["obstacles"][0].as_str().expect("an obstacle");
+    assert!(obstacle.starts_with("server `files` is down: "), "nothing listens there: {obstacle}");
     site.run("agent disable ci").with(0);
     let disabled = site.run("policy explain --agent ci --tool files/read_it --running").with(1);
     assert!(disabled.out.contains("agent `ci` is disabled"), "{}", disabled.out);
