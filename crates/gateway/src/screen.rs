@@ -12,6 +12,7 @@ use bytes::Bytes;
 use guard::Verdict;
 use http::HeaderMap;
 use mcp::{Body, Message, error};
+use std::borrow::Cow;
 use vocab::{Finding, Side};
 
 /// A call whose text was looked at.
@@ -36,8 +37,9 @@ impl Line {
             return Ok(Screened { valid, findings: Vec::new() });
         }
         let Some(message) = valid.call.message() else { return Ok(Screened { valid, findings: Vec::new() }) };
-        let part = message.arguments().or_else(|| message.params_member());
-        let Some(part) = part.or_else(|| message.result_member()).or_else(|| message.error_member()) else {
+        // SECURITY: all of it, so that metadata and members of vendors are no way around.
+        let part = message.params_member().or_else(|| message.result_member());
+        let Some(part) = part.or_else(|| message.error_member()) else {
             return Ok(Screened { valid, findings: Vec::new() });
         };
         let screening = self.snapshot.guards.screen(part.raw);
@@ -46,7 +48,12 @@ impl Line {
             Verdict::Refused => Err(refused(&screening.findings)),
             Verdict::Masked(text) => {
                 let body = mcp::splice(message.bytes(), &mut [(part.span.clone(), text)]);
-                let message = self.reread(body)?;
+                let masked = self.reread(body)?;
+                // SECURITY: policy judges the very name that the server gets.
+                if names(message) != names(&masked) {
+                    return Err(refused(&screening.findings));
+                }
+                let message = masked;
                 let mut call = valid.call;
                 mirror(&mut call.headers, target, &message);
                 call.operation = crate::call::Operation::Message(message);
@@ -67,6 +74,12 @@ impl Line {
             )),
         }
     }
+}
+
+/// What a message names, wherever it does.
+fn names(message: &Message) -> [Option<Cow<'_, str>>; 3] {
+    let text = |path: &[&str]| message.param(path).and_then(|member| member.text());
+    [message.subject(), text(&["ref", "name"]), text(&["ref", "uri"])]
 }
 
 /// What headers mirror of the arguments follows the rewrite: the secret must not travel beside its mask.

@@ -415,6 +415,41 @@ async fn a_mask_moves_neither_names_nor_ids() {
     }
 }
 
+#[tokio::test]
+async fn nothing_beside_the_arguments_is_a_way_around() {
+    // Known by its shape: names such as `cursor` and `uri` may be random.
+    const KEY: &str = "AKIAQ3EGRV5TZKXN2WLP";
+    let upstream = Upstream::start().await;
+    let inside = masking(&upstream).await;
+    let agent = inside.modern("/mcp/files", &inside.alice);
+    let mut meta = testkit::meta();
+    let trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    let token = "Zx8Qm2Kp9Rt4Vw7Yb1Nc6Hd3Jf5";
+    meta["progressToken"] = json!(token);
+    meta["traceparent"] = json!(trace);
+    meta["com.example/note"] = json!(KEY);
+    let params =
+        json!({"name": "echo", "arguments": {"cursor": KEY}, "vendor": [KEY], "requestState": token, "_meta": meta});
+    let message = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params});
+    let answer = agent.ask("tools/call", &message).send().await.json().await;
+    assert_eq!(answer["error"], Value::Null, "{answer}");
+    let sent = upstream.seen("tools/call").remove(0).json()["params"].clone();
+    assert!(!sent.to_string().contains(KEY), "{sent}");
+    assert_eq!((&sent["_meta"]["progressToken"], &sent["requestState"]), (&json!(token), &json!(token)), "{sent}");
+    assert_eq!(sent["_meta"]["traceparent"], trace, "{sent}");
+    assert_eq!(sent["_meta"]["io.modelcontextprotocol/clientInfo"], meta["io.modelcontextprotocol/clientInfo"]);
+    let records = inside.records().await;
+    let found = records.last().unwrap()["findings"].as_array().unwrap();
+    let places: BTreeSet<&str> = found.iter().filter_map(|finding| finding["pointer"].as_str()).collect();
+    assert_eq!(places, BTreeSet::from(["/arguments/cursor", "/vendor/0", "/_meta/com.example~1note"]));
+    // What is named is what is judged: it is not masked, so it is refused.
+    let uri = format!("file:///{KEY}");
+    let refused = agent.request("resources/read", json!({"uri": uri})).await.json().await;
+    assert_eq!(refused["error"]["code"], -31003, "{refused}");
+    assert_eq!(refused["error"]["data"]["findings"][0]["pointer"], "/uri", "{refused}");
+    assert!(upstream.seen("resources/read").is_empty());
+}
+
 /// Tools, and patterns that meet them in every way.
 const TOOLS: [&str; 6] = ["read", "read_all", "write", "erase", "é/ü", "a__b"];
 const TARGETS: [&str; 9] =

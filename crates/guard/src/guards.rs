@@ -87,7 +87,7 @@ impl Guards {
         self.list.iter().all(|(_, setting)| setting.mode(side) == Mode::Off)
     }
 
-    /// Looks into what a caller sends: the JSON text of `params.arguments`, or of `params` where there are none.
+    /// Looks into what a caller sends: the JSON text of the `params` of a message, or of the `result` of an answer.
     pub fn screen(&self, json: &[u8]) -> Screening {
         self.inspect(json, Side::Arguments, None)
     }

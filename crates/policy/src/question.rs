@@ -46,7 +46,7 @@ pub struct Question<'a> {
     pub arguments: &'a Value,
     /// The digest of the raw arguments: the permit is bound to it.
     pub digest: Digest,
-    /// What screening found in the arguments.
+    /// What screening found in the parameters; pointers into a tool's arguments start with `/arguments`.
     pub findings: &'a [Finding],
     /// When.
     pub now: Timestamp,

@@ -20,7 +20,8 @@ pub struct Finding {
     pub detector: Arc<str>,
     /// What was found: `aws-access-key`.
     pub kind: Arc<str>,
-    /// Where: a JSON pointer (RFC 6901) into the arguments or the result.
+    /// Where: a JSON pointer (RFC 6901) into the parameters (`/arguments/…` for a tool's arguments) or the
+    /// result.
     pub pointer: Arc<str>,
     /// Which way the text was going.
     pub side: Side,
