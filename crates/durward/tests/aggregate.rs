@@ -286,12 +286,29 @@ async fn a_session_forgotten_by_one_server_is_opened_anew() {
         Answer::json(r#"{"jsonrpc":"2.0","id":null,"error":{"code":-32001,"message":"Session not found"}}"#)
             .with_status(StatusCode::NOT_FOUND)
     };
+    // Nobody knows that `read` only reads: it is not sent twice.
     a.next("tools/call", forgotten());
-    assert!(agent.call("a__read", json!({"again": 1})).await.get("result").is_some(), "the client never hears of it");
-    let calls = relayed(&a, "tools/call");
-    let sessions: Vec<_> = calls.iter().map(|call| call.header("mcp-session-id")).collect();
+    let answer = agent.call("a__read", json!({"again": 1})).await;
+    assert_eq!(answer["error"]["code"], -31006, "{answer}");
+    assert!(agent.call("a__read", json!({"again": 2})).await.get("result").is_some());
+    a.always("prompts/get", |request| Answer::result(&request.id(), &json!({"messages": []})));
+    a.next("prompts/get", forgotten());
+    let prompt = agent.request("prompts/get", json!({"name": "a__p"})).await.json().await;
+    assert!(prompt.get("result").is_some(), "the client never hears of it: {prompt}");
+    let session = |call: &Received| call.header("mcp-session-id").map(str::to_owned);
+    let sessions: Vec<_> = relayed(&a, "tools/call").iter().map(session).collect();
+    assert_eq!(sessions.len(), 3);
     assert_eq!(sessions[0], sessions[1]);
     assert_ne!(sessions[1], sessions[2]);
+    // What is no word about the session leaves it as it is.
+    a.next("tools/call", Answer::status(StatusCode::INTERNAL_SERVER_ERROR));
+    a.next("tools/call", Answer::error(&json!(null), -32000, "no").with_status(StatusCode::TOO_MANY_REQUESTS));
+    for _ in 0..3 {
+        drop(agent.call("a__read", json!({})).await);
+    }
+    let sessions: Vec<_> = relayed(&a, "tools/call").iter().skip(3).map(session).collect();
+    assert_eq!(sessions.len(), 3);
+    assert!(sessions.iter().all(|other| *other == sessions[0]), "{sessions:?}");
     a.next("tools/list", forgotten());
     assert!(agent.tools().await.contains(&"a__read".to_owned()));
     // Others say 400: the call fails, with 200 and an error, and the next one works.

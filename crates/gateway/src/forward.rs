@@ -230,30 +230,43 @@ impl Passage<'_> {
         if status.is_success() {
             return Ok(arrival);
         }
-        // Servers answer unknown sessions with 404, as they must, or with 400.
-        session.drop_leg(&self.one.server.name);
         let arrival = if exchange::is_lost(leg.as_deref(), status) {
-            // SPEC: the request was not taken; the client of such a session begins a new one and asks again.
+            self.forget(session, leg.as_ref());
+            // SPEC: the request was not taken. Whoever says so may err all the same, so what changes something is left to
+            // the client to ask again.
+            if self.one.changes_state() {
+                return Err(UpstreamFault::Lost);
+            }
             let leg = self.leg(session).await?;
             self.dispatch(Some(&leg)).await?.0
         } else {
+            // Some servers answer unknown sessions with 400, naming no request. The next call tries a new one.
+            if status == StatusCode::BAD_REQUEST && !self.is_named(&arrival) {
+                self.forget(session, leg.as_ref());
+            }
             arrival
         };
         match arrival {
-            Arrival::Whole { status, headers, body } if !status.is_success() => {
-                let asked = self.call.message().and_then(Message::id).map(mcp::id_key);
-                let message = exchange::one(body, &self.hop().limits)?;
-                if message.error().is_some() && asked.is_some() && message.id().map(mcp::id_key) == asked {
-                    Ok(Arrival::Whole { status: StatusCode::OK, headers, body: message.bytes().clone() })
-                } else {
-                    Err(UpstreamFault::Protocol(format!("HTTP {status}")))
-                }
+            arrival if arrival.status().is_success() => Ok(arrival),
+            Arrival::Whole { ref headers, ref body, .. } if self.is_named(&arrival) => {
+                Ok(Arrival::Whole { status: StatusCode::OK, headers: headers.clone(), body: body.clone() })
             }
-            Arrival::Bare { status, .. } if !status.is_success() => {
-                Err(UpstreamFault::Protocol(format!("HTTP {status}")))
-            }
-            arrival => Ok(arrival),
+            arrival => Err(UpstreamFault::Protocol(format!("HTTP {}", arrival.status()))),
         }
+    }
+
+    /// Whether it is an error that names the request: the server has read it.
+    fn is_named(&self, arrival: &Arrival) -> bool {
+        let Arrival::Whole { body, .. } = arrival else { return false };
+        let asked = self.call.message().and_then(Message::id).map(mcp::id_key);
+        exchange::one(body.clone(), &self.hop().limits)
+            .is_ok_and(|message| message.error().is_some() && asked.is_some() && message.id().map(mcp::id_key) == asked)
+    }
+
+    /// Lets go of a leg that leads to a session the server does not know, unless another was opened meanwhile.
+    fn forget(&self, session: &Arc<Session>, leg: Option<&Arc<Leg>>) {
+        let ours = |kept: &Leg| leg.is_some_and(|leg| std::ptr::eq(Arc::as_ptr(leg), kept));
+        session.drop_legs(|name, kept| *name == self.one.server.name && ours(kept));
     }
 
     /// A session that is gone upstream is gone here; one that the client ended is ended here.
