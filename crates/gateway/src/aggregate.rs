@@ -107,7 +107,9 @@ async fn on_one(
     let shown = resolve::name_of(action, message)?;
     let found = match action {
         Action::ToolExecute | Action::PromptGet => by_name(line, members, action, &shown).await,
-        Action::CompletionComplete if message.param(&["ref", "name"]).is_some() => {
+        Action::CompletionComplete
+            if resolve::reference(message).is_some_and(|(action, _)| action == Action::PromptGet) =>
+        {
             by_name(line, members, Action::PromptGet, &shown).await
         }
         Action::CompletionComplete | Action::ResourceRead | Action::ResourceSubscribe => {

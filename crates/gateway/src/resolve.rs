@@ -217,9 +217,13 @@ impl Line {
             || Some(About { server: server.name.clone(), name: Arc::clone(&resource.id.name), action: Some(action) });
         // SECURITY: names that the caller may not see never reach the catalog: neither time nor traffic tells those
         // that exist from those that do not.
-        if !self.snapshot.policies.visible(&caller.subject, action, &resource) {
+        let visible = |action| self.snapshot.policies.visible(&caller.subject, action, &resource);
+        // Completions tell of what they complete.
+        let completed = call.message().filter(|_| action == Action::CompletionComplete).and_then(reference);
+        let needed = [Some(action), completed.map(|(action, _)| action)];
+        if let Some(lacking) = needed.into_iter().flatten().find(|action| !visible(*action)) {
             return Err(missing(action, name, call.era, "hidden")
-                .rules(self.hiding(caller, action, &resource))
+                .rules(self.hiding(caller, lacking, &resource))
                 .about(about()));
         }
         let tool = match action {
@@ -322,10 +326,7 @@ pub(crate) fn name_of(action: Action, message: &Message) -> Result<String, Stop>
         Action::ToolExecute | Action::PromptGet | Action::ResourceRead | Action::ResourceSubscribe => {
             message.subject().map(std::borrow::Cow::into_owned)
         }
-        Action::CompletionComplete => message
-            .param(&["ref", "name"])
-            .or_else(|| message.param(&["ref", "uri"]))
-            .and_then(|member| member.text().map(std::borrow::Cow::into_owned)),
+        Action::CompletionComplete => reference(message).map(|(_, name)| name),
         Action::TaskManage | Action::MethodCall | Action::ServerSample | Action::ServerElicit | Action::ServerRoots => {
             Some(message.method().to_owned())
         }
@@ -338,6 +339,20 @@ pub(crate) fn name_of(action: Action, message: &Message) -> Result<String, Stop>
             format!("`{}` must name what it acts on, as text", message.method()),
         )
     })
+}
+
+/// What a completion is for, and the right without which it is hidden. One that names two things names nothing.
+pub(crate) fn reference(message: &Message) -> Option<(Action, String)> {
+    let kind = message.param(&["ref", "type"])?;
+    let (action, member, other) = match kind.text()?.as_ref() {
+        "ref/prompt" => (Action::PromptGet, "name", "uri"),
+        "ref/resource" => (Action::ResourceRead, "uri", "name"),
+        _ => return None,
+    };
+    if message.param(&["ref", other]).is_some() {
+        return None;
+    }
+    Some((action, message.param(&["ref", member])?.text()?.into_owned()))
 }
 
 /// The digest that binds a permit to what was asked.

@@ -450,6 +450,39 @@ async fn nothing_beside_the_arguments_is_a_way_around() {
     assert!(upstream.seen("resources/read").is_empty());
 }
 
+#[tokio::test]
+async fn a_completion_needs_one_reference_that_the_caller_may_see() {
+    let upstream = Upstream::start().await;
+    upstream.always("completion/complete", |request| Answer::result(&request.id(), &json!({"completion": {}})));
+    let rules = json!([
+        {"id": "all", "action": "*", "target": "files/*", "effect": "allow"},
+        {"id": "prompts", "action": "prompt.get", "target": "files/hidden", "effect": "deny"},
+        {"id": "resources", "action": "resource.read", "target": "files/x:hidden", "effect": "deny"},
+    ]);
+    let inside = Inside::start(Plan { policy: json!({"policy": "test", "rules": rules}), ..Plan::of(&upstream) }).await;
+    let agent = inside.legacy("/mcp/files", &inside.alice).await;
+    for (reference, message) in [
+        (json!({"type": "ref/prompt", "name": "seen"}), None),
+        (json!({"type": "ref/resource", "uri": "x:seen"}), None),
+        (json!({"type": "ref/prompt", "name": "hidden"}), Some("Unknown reference: hidden")),
+        (json!({"type": "ref/resource", "uri": "x:hidden"}), Some("Unknown reference: x:hidden")),
+        (json!({"type": "ref/resource", "name": "seen", "uri": "x:hidden"}), Some("must name what it acts on")),
+        (json!({"type": "ref/prompt", "name": "seen", "uri": "x:seen"}), Some("must name what it acts on")),
+        (json!({"type": "ref/resource", "name": "seen"}), Some("must name what it acts on")),
+        (json!({"name": "seen"}), Some("must name what it acts on")),
+    ] {
+        let before = upstream.seen("completion/complete").len();
+        let params = json!({"ref": reference, "argument": {"name": "a", "value": ""}});
+        let answer = agent.request("completion/complete", params).await.json().await;
+        let passed = upstream.seen("completion/complete").len() > before;
+        assert_eq!(passed, message.is_none(), "{answer}");
+        if let Some(message) = message {
+            assert_eq!(answer["error"]["code"], -32602, "{answer}");
+            assert!(answer["error"]["message"].as_str().unwrap().contains(message), "{answer}");
+        }
+    }
+}
+
 /// Tools, and patterns that meet them in every way.
 const TOOLS: [&str; 6] = ["read", "read_all", "write", "erase", "é/ü", "a__b"];
 const TARGETS: [&str; 9] =
