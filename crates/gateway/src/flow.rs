@@ -32,7 +32,7 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// How often the right to listen is looked at again.
 const RECHECK: Duration = Duration::from_millis(500);
 /// How long a client that does not read holds a stream.
-const STALLED: Duration = Duration::from_mins(1);
+pub(crate) const STALLED: Duration = Duration::from_mins(1);
 
 /// A stream on its way to the client.
 pub(crate) struct Flow {
@@ -77,13 +77,14 @@ impl Flow {
     async fn run(mut self, state: Arc<State>, mut trail: Trail, client: mpsc::Sender<Bytes>) {
         let _streaming = self.exchange.target.session().map(crate::session::Session::streaming);
         let end = self.pump(&state, &mut trail, &client).await;
-        if let End::Stopped(stop) = &end {
-            // The stream has begun: what is left to say is said as its last message.
-            let _ = client.send(self.last_word(stop, &trail)).await;
-        }
         match end {
             End::Complete => trail.close_answered(StatusCode::OK),
-            End::Stopped(stop) => trail.close_stopped(&stop),
+            End::Stopped(stop) => {
+                // The stream has begun: what is left to say is said as its last message. The record waits for nobody.
+                let word = self.last_word(&stop, &trail);
+                trail.close_stopped(&stop);
+                say(&client, word, STALLED).await;
+            }
             // Unclosed: it records itself abandoned.
             End::Cancelled => drop(trail),
         }
@@ -118,8 +119,7 @@ impl Flow {
                             match self.pass(state, trail, from, event).await {
                                 Ok(None) => {}
                                 Ok(Some(bytes)) => {
-                                    let sent = tokio::time::timeout(STALLED, client.send(bytes));
-                                    if !gone && !matches!(sent.await, Ok(Ok(()))) {
+                                    if !gone && !say(client, bytes, STALLED).await {
                                         if modern || listens {
                                             return left(listens);
                                         }
@@ -320,6 +320,11 @@ impl Flow {
     }
 }
 
+/// Hands bytes to a client. `false` if it is gone, or reads nothing for as long as `patience`.
+pub(crate) async fn say(client: &mpsc::Sender<Bytes>, bytes: Bytes, patience: Duration) -> bool {
+    matches!(tokio::time::timeout(patience, client.send(bytes)).await, Ok(Ok(())))
+}
+
 /// The event with another message in it, or as it came if nothing changed.
 fn rewritten(event: &Event, message: &Message, text: &Bytes) -> Bytes {
     if text == message.bytes() { event.raw.clone() } else { mcp::sse::replace_data(event, text) }
@@ -335,5 +340,22 @@ async fn over(ended: &mut Option<tokio::sync::watch::Receiver<bool>>) -> bool {
     match ended {
         Some(ended) => ended.wait_for(|ended| *ended).await.is_ok(),
         None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::say;
+    use bytes::Bytes;
+    use std::time::Duration;
+    use tokio::sync::mpsc;
+
+    #[tokio::test]
+    async fn a_client_that_reads_nothing_holds_up_nobody_for_ever() {
+        let (client, reads) = mpsc::channel(1);
+        assert!(say(&client, Bytes::from_static(b"one"), Duration::ZERO).await);
+        assert!(!say(&client, Bytes::from_static(b"two"), Duration::ZERO).await);
+        drop(reads);
+        assert!(!say(&client, Bytes::from_static(b"three"), Duration::MAX).await);
     }
 }

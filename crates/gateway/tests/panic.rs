@@ -53,6 +53,20 @@ async fn a_detector_that_panics_on_arguments_lets_nothing_out() {
 }
 
 #[tokio::test]
+async fn one_of_a_batch_that_panics_leaves_the_others_alone() {
+    let (upstream, inside) = brittle(Mode::Off, Mode::Mask).await;
+    let agent = inside.legacy("/mcp/files", &inside.alice).await;
+    let call = |id: u32, word: &str| json!({"jsonrpc": "2.0", "id": id, "method": "tools/call", "params": {"name": "echo", "arguments": {"a": word}}});
+    let batch = json!([call(1, "boom"), call(2, "fine")]);
+    let mut reply = agent.ask("", &batch).replace("mcp-protocol-version", "2025-03-26").send().await;
+    let first = testkit::soon(reply.event()).await.unwrap().json();
+    assert_eq!((&first["id"], &first["error"]["code"]), (&json!(1), &json!(-32603)), "{first}");
+    let second = testkit::soon(reply.event()).await.unwrap().json();
+    assert!(second["id"] == 2 && second["result"].is_object(), "{second}");
+    assert_eq!(calls(&upstream), 1);
+}
+
+#[tokio::test]
 async fn a_detector_that_panics_on_a_result_keeps_it_back() {
     let (upstream, inside) = brittle(Mode::Mask, Mode::Off).await;
     let agent = inside.legacy("/mcp/files", &inside.alice).await;

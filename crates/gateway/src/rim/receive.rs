@@ -2,6 +2,7 @@
 
 use crate::{
     call::{Call, Operation, Route, header, new_id},
+    flow::{STALLED, say},
     metadata,
     pipeline::Line,
     reply::{Reply, ReplyBody},
@@ -196,8 +197,10 @@ async fn batch(
     let line = line.clone();
     let work = async move {
         let _under_way = under_way;
+        let mut heard = true;
         for message in messages {
             let is_request = message.kind() == Kind::Request;
+            let id = message.id().map(str::to_owned);
             let operation = Operation::Message(message);
             let call = Call {
                 id: new_id(),
@@ -208,9 +211,14 @@ async fn batch(
                 headers: headers.clone(),
                 peer,
             };
-            let reply = line.serve(call).await;
+            // On a task of its own: one that panics has recorded itself, and the others are served.
+            let serving = line.clone();
+            let reply = tokio::spawn(async move { serving.serve(call).await }).await.unwrap_or_else(|_| {
+                let why = "the gateway failed; the log has the call";
+                Response::new(ReplyBody::Whole(Some(mcp::error_text(id.as_deref(), error::INTERNAL, why, None))))
+            });
             if is_request {
-                relay(reply, &sender).await;
+                relay(reply, &sender, &mut heard).await;
             }
         }
     };
@@ -229,14 +237,14 @@ async fn batch(
     }
 }
 
-/// One answer of a batch onto the common stream. A client that is gone does not end the calls.
-async fn relay(reply: Reply, sender: &mpsc::Sender<Bytes>) {
+/// One answer of a batch onto the common stream. A client that is gone, or does not read, does not end the calls.
+async fn relay(reply: Reply, sender: &mpsc::Sender<Bytes>, heard: &mut bool) {
     match reply.into_body() {
-        ReplyBody::Whole(Some(body)) => drop(sender.send(mcp::sse::encode(&body, None)).await),
+        ReplyBody::Whole(Some(body)) => *heard = *heard && say(sender, mcp::sse::encode(&body, None), STALLED).await,
         ReplyBody::Whole(None) => {}
         ReplyBody::Stream(mut events) => {
             while let Some(event) = events.recv().await {
-                let _ = sender.send(event).await;
+                *heard = *heard && say(sender, event, STALLED).await;
             }
         }
     }
