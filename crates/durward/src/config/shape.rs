@@ -330,7 +330,7 @@ const RESERVED: [&str; 17] = [
 
 fn reserved(header: &str) -> bool {
     let lower = header.to_ascii_lowercase();
-    RESERVED.contains(&lower.as_str()) || lower.starts_with("mcp-")
+    RESERVED.contains(&lower.as_str()) || ["mcp-", "x-forwarded-"].iter().any(|start| lower.starts_with(start))
 }
 
 fn glob(text: &str) -> Result<(), String> {

@@ -49,7 +49,7 @@ pub(crate) fn onward(call: &Call, allowed: &[HeaderName], traces: bool) -> Heade
             || *name == header::LAST_EVENT
             || *name == ACCEPT
             || *name == CONTENT_TYPE;
-        if mcp || allowed.contains(name) {
+        if mcp || (allowed.contains(name) && may_travel(name.as_str())) {
             headers.append(name.clone(), value.clone());
         }
     }
@@ -58,6 +58,29 @@ pub(crate) fn onward(call: &Call, allowed: &[HeaderName], traces: bool) -> Heade
     }
     mark(call, traces, &mut headers);
     headers
+}
+
+/// Headers of the client's hop, and its credentials.
+const STAY: [&str; 14] = [
+    "authorization",
+    "connection",
+    "content-length",
+    "cookie",
+    "forwarded",
+    "host",
+    "keep-alive",
+    "proxy-authorization",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "x-api-key",
+];
+
+/// SECURITY: these stay here whatever a configuration allows, which refuses them, too.
+fn may_travel(name: &str) -> bool {
+    !STAY.contains(&name) && !name.starts_with("mcp-") && !name.starts_with("x-forwarded-")
 }
 
 /// Call id and trace context.
@@ -201,5 +224,29 @@ impl Events {
             }
             self.ready.extend(events);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn credentials_and_headers_of_the_hop_stay_whatever_is_allowed() {
+        let names = ["cookie", "x-api-key", "te", "mcp-session-id", "mcp-param-a", "x-forwarded-for", "x-trace"];
+        let names = names.map(HeaderName::from_static);
+        let headers = names.iter().map(|name| (name.clone(), HeaderValue::from_static("x"))).collect();
+        let call = Call {
+            id: crate::call::new_id(),
+            parent: None,
+            route: crate::call::Route::All,
+            operation: crate::call::Operation::Listen,
+            era: mcp::Era::Legacy,
+            headers,
+            peer: std::net::IpAddr::from([127, 0, 0, 1]),
+        };
+        let sent = onward(&call, &names, false);
+        let kept: Vec<&HeaderName> = names.iter().filter(|name| sent.contains_key(*name)).collect();
+        assert_eq!(kept, ["x-trace"]);
     }
 }
