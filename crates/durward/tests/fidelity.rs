@@ -515,6 +515,14 @@ async fn a_subscription_asks_only_for_what_policy_allows() {
     assert_eq!(soon(stream.event()).await.unwrap().json(), update);
     drop(stream);
     soon(feed.closed()).await;
+    // What is no list cannot be judged, so nothing of it is asked for.
+    let (answer, _feed) = Answer::events();
+    upstream.next("subscriptions/listen", answer);
+    let odd = json!({"notifications": {"resourceSubscriptions": {"0": "file:///secret/1"}}});
+    let reply = tokio::spawn(async move { agent.request("subscriptions/listen", odd).await });
+    let seen = upstream.arrived("subscriptions/listen", 2).await.json();
+    assert_eq!(seen["params"]["notifications"], json!({"resourceSubscriptions": []}));
+    reply.abort();
 }
 
 /// A key of a known format: what must not pass.

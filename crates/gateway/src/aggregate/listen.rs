@@ -263,7 +263,10 @@ pub(crate) fn narrowed(
     let Some(member) = request.param(&["notifications", "resourceSubscriptions"]) else {
         return request.bytes().clone();
     };
-    let Ok(Value::Array(uris)) = member.value() else { return request.bytes().clone() };
+    let Ok(Value::Array(uris)) = member.value() else {
+        // SECURITY: what is no list cannot be judged, and a server might read it as one.
+        return mcp::splice(request.bytes(), &mut [(member.span.clone(), b"[]".to_vec())]);
+    };
     let open = |uri: &&Value| uri.as_str().is_some_and(|uri| may_subscribe(line, caller, server, uri));
     let kept: Vec<&Value> = uris.iter().filter(open).collect();
     if kept.len() == uris.len() {
