@@ -413,7 +413,7 @@ pub(crate) fn hear(pipe: &Arc<Pipe>, session: &Arc<Session>) {
     let server = pipe.server().clone();
     pipe.hear(move |message| match session.upgrade() {
         Some(session) if session.is_over() => Heard::Gone,
-        Some(session) if session.tell(&server, message) => Heard::Taken,
+        Some(session) if message.is_some_and(|message| session.tell(&server, message)) => Heard::Taken,
         Some(_) => Heard::Missed,
         None => Heard::Gone,
     });

@@ -58,8 +58,8 @@ pub(crate) struct Pipe {
     alive: AtomicBool,
 }
 
-/// Takes what the server says unasked.
-type Listener = dyn Fn(Bytes) -> Heard + Send + Sync;
+/// Takes what the server says unasked. With nothing to take it says whether it still would.
+type Listener = dyn Fn(Option<Bytes>) -> Heard + Send + Sync;
 
 /// What became of something said unasked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -160,8 +160,8 @@ impl Pipe {
     }
 
     /// Adds somebody who hears what the server says unasked.
-    pub(crate) fn hear(&self, listener: impl Fn(Bytes) -> Heard + Send + Sync + 'static) {
-        lock(&self.listeners).push(Arc::new(listener));
+    pub(crate) fn hear(&self, listener: impl Fn(Option<Bytes>) -> Heard + Send + Sync + 'static) {
+        join(&mut lock(&self.listeners), Arc::new(listener));
     }
 
     /// Sends a request. What comes back carries the client's id and token again.
@@ -298,7 +298,7 @@ impl Pipe {
 
     fn deliver_to_all<'m>(&self, message: &'m Message) -> Option<&'m Message> {
         let mut taken = false;
-        lock(&self.listeners).retain(|listener| match listener(message.bytes().clone()) {
+        lock(&self.listeners).retain(|listener| match listener(Some(message.bytes().clone())) {
             Heard::Taken => {
                 taken = true;
                 true
@@ -308,6 +308,12 @@ impl Pipe {
         });
         if taken { None } else { Some(message) }
     }
+}
+
+/// Adds a listener. Those that are gone make room: a shared process that says nothing unasked outlives many sessions.
+fn join(listeners: &mut Vec<Arc<Listener>>, listener: Arc<Listener>) {
+    listeners.retain(|listener| listener(None) != Heard::Gone);
+    listeners.push(listener);
 }
 
 /// Reads the process until it ends; then everyone who waits learns it.
@@ -396,4 +402,20 @@ impl Drop for Replies {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Heard, Listener, join};
+    use std::sync::Arc;
+
+    #[test]
+    fn listeners_that_are_gone_are_not_kept() {
+        let mut listeners: Vec<Arc<Listener>> = Vec::new();
+        for heard in [Heard::Gone, Heard::Missed, Heard::Gone, Heard::Gone, Heard::Taken] {
+            join(&mut listeners, Arc::new(move |_| heard));
+        }
+        let kept: Vec<Heard> = listeners.iter().map(|listener| listener(None)).collect();
+        assert_eq!(kept, [Heard::Missed, Heard::Taken]);
+    }
 }
