@@ -483,6 +483,25 @@ async fn a_completion_needs_one_reference_that_the_caller_may_see() {
     }
 }
 
+#[tokio::test]
+async fn a_list_is_read_within_a_budget() {
+    let upstream = Upstream::start().await;
+    let filler = "x".repeat(15 * 1024 * 1024);
+    upstream.always("tools/list", move |request| {
+        let number = request.json()["params"]["cursor"].as_str().and_then(|text| text.parse().ok()).unwrap_or(0);
+        let mut result = json!({"tools": [{"name": "echo", "description": filler, "inputSchema": {}}]});
+        if number < 5 {
+            result["nextCursor"] = json!((number + 1).to_string());
+        }
+        Answer::result(&request.id(), &result)
+    });
+    let inside = Inside::start(Plan::of(&upstream)).await;
+    let answer = inside.call(&inside.alice, "echo", &json!({})).send().await.json().await;
+    assert!(answer["error"].is_object(), "{answer}");
+    assert_eq!(upstream.seen("tools/list").len(), 5, "it stops at the page that is too much");
+    assert!(upstream.seen("tools/call").is_empty());
+}
+
 /// Tools, and patterns that meet them in every way.
 const TOOLS: [&str; 6] = ["read", "read_all", "write", "erase", "é/ü", "a__b"];
 const TARGETS: [&str; 9] =

@@ -181,7 +181,7 @@ impl Hop<'_> {
         }
     }
 
-    /// Every page of a list.
+    /// Every page of a list, within one budget for all of them.
     pub(crate) async fn pages(
         &self,
         leg: Option<&Leg>,
@@ -189,7 +189,21 @@ impl Hop<'_> {
         era: Era,
         meta: Option<&str>,
     ) -> Result<Vec<Message>, UpstreamFault> {
+        let time = LIST_TIME.max(self.server.deadline);
+        tokio::time::timeout(time, self.pages_in_time(leg, kind, era, meta))
+            .await
+            .map_err(|_| UpstreamFault::Timeout(time))?
+    }
+
+    async fn pages_in_time(
+        &self,
+        leg: Option<&Leg>,
+        kind: mcp::ListKind,
+        era: Era,
+        meta: Option<&str>,
+    ) -> Result<Vec<Message>, UpstreamFault> {
         let mut pages = Vec::new();
+        let mut size = 0;
         let mut cursor: Option<String> = None;
         for number in 1..=PAGES {
             let text = request(number, kind.method(), cursor.as_deref(), era, meta);
@@ -200,6 +214,10 @@ impl Hop<'_> {
                     return Ok(pages);
                 }
                 return Err(UpstreamFault::Protocol(format!("`{}` was answered with error {code}", kind.method())));
+            }
+            size += page.bytes().len();
+            if size > LIST_SIZE {
+                return Err(UpstreamFault::TooBig(LIST_SIZE));
             }
             let next = mcp::list::next_cursor(&page).map(std::borrow::Cow::into_owned);
             pages.push(page);
@@ -217,6 +235,10 @@ impl Hop<'_> {
 
 /// Pages of one list.
 const PAGES: usize = 1000;
+/// All pages of one list together.
+const LIST_SIZE: usize = 64 * 1024 * 1024;
+/// How long all pages of one list may take. A server that may take longer for one answer may take that long.
+const LIST_TIME: Duration = Duration::from_secs(30);
 
 fn request(id: usize, method: &str, cursor: Option<&str>, era: Era, meta: Option<&str>) -> Bytes {
     let cursor = cursor.map(|cursor| format!("\"cursor\":{}", mcp::quote(cursor)));
