@@ -201,7 +201,7 @@ async fn validate_and_screen_and_authorize_refuse_and_fail_closed() {
 
     let (_, guarded) =
         stage.refuses(stage.ask("echo", &json!({"deep": [{"key": SECRET}]})), "refused guard screen").await;
-    assert_eq!(guarded["error"]["data"]["findings"][0]["pointer"], "/deep/0/key", "{guarded}");
+    assert_eq!(guarded["error"]["data"]["findings"][0]["pointer"], "/arguments/deep/0/key", "{guarded}");
     assert!(!guarded.to_string().contains(SECRET));
 
     let (_, denied) = stage.refuses(stage.ask("erase", &json!({"force": 1})), "refused denied authorize").await;
