@@ -92,7 +92,8 @@ fn test(root: &Path) -> Result<()> {
     plan.cargo("build the gateway", &["build", "--package", "durward", "--bins"])?;
     plan.run("conformance", |root| conformance::run(root, &conformance::Options::default()))?;
     plan.run("strangers", |root| strangers::run(root, &strangers::Options::default()))?;
-    plan.cargo("demo", &["run", "--quiet", "--package", "durward", "--", "demo", "--once"])?;
+    // As the README says it: without a package.
+    plan.cargo("demo", &["run", "--quiet", "--", "demo", "--once"])?;
     plan.cargo("fuzz smoke", &["run", "--quiet", "--package", "fuzz", "--bin", "smoke", "--", "--seconds", "10"])?;
     plan.cargo("documentation examples", &["test", "--workspace", "--doc", "--quiet"])?;
     plan.tests()
