@@ -3,6 +3,8 @@
 //! The text of a leaf is canonical JSON (RFC 8785) by construction: fields are declared in sorted order, numbers are
 //! integers below 2^53, and absent things are left out. Never holds the text of arguments or results.
 
+mod text;
+
 use serde::{Deserialize, Serialize, Serializer};
 use std::borrow::Cow;
 use vocab::{
@@ -11,6 +13,12 @@ use vocab::{
 
 /// The longest leaf, in bytes: entry bundles store lengths in 16 bits.
 pub(crate) const LONGEST: usize = 65_535;
+
+/// What ends a leaf: the version of its form.
+const END: &[u8] = b",\"v\":1}";
+
+/// SPEC: RFC 8785 numbers are doubles; beyond 2^53 − 1 an integer would not be one number for every reader.
+const LARGEST: u64 = (1 << 53) - 1;
 
 /// Room for what the writer puts before a body: `{"index":9007199254740991,`.
 const PREFIX: usize = 32;
@@ -33,137 +41,101 @@ pub enum Leaf {
 }
 
 /// A call that may change state is about to leave. On disk before the call does.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Intent {
     /// What is asked for.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
     pub action: Option<Action>,
     /// Who asks.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
     pub agent: Option<AgentId>,
     /// What the arguments were, as a commitment.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
     pub arguments: Option<Commitment>,
     /// When.
     pub at: Timestamp,
     /// The call.
     pub call: CallId,
     /// How dangerous the operator says it is.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
     pub class: Option<Class>,
     /// The protocol method.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
     pub method: Option<String>,
     /// The call that caused this one.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
     pub parent: Option<CallId>,
     /// The version of the policy that allowed it.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
     pub policy: Option<Digest>,
     /// The rules that allowed it.
-    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    #[serde(default)]
     pub rules: Vec<RuleId>,
     /// The server it goes to.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
     pub server: Option<ServerName>,
     /// The tool, prompt, resource or method, as the server knows it.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
     pub target: Option<String>,
     /// Whose call it is.
     pub tenant: TenantId,
     /// The trace id of the caller, if it brought one.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
     pub trace: Option<String>,
     /// The person the agent acts for.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
     pub user: Option<UserId>,
 }
 
 /// One closed call. Every call leaves exactly one.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CallRecord {
     /// What was asked for.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub action: Option<Action>,
     /// Who asked; nobody if authentication failed.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub agent: Option<AgentId>,
     /// What the arguments were, as a commitment.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub arguments: Option<Commitment>,
     /// When the call arrived.
     pub at: Timestamp,
     /// The call.
     pub call: CallId,
     /// How dangerous the operator says the target is.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub class: Option<Class>,
     /// The secret that was put into it, by name.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub credential: Option<SecretName>,
     /// Whether texts or lists were cut to fit. Set by the log.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub cut: bool,
     /// How long it took, in microseconds.
-    #[serde(serialize_with = "safe_integer")]
     pub duration_us: u64,
     /// The protocol revision spoken.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub era: Option<Cow<'static, str>>,
     /// What went wrong, for the operator.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
     /// What the detectors found.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub findings: Vec<Finding>,
     /// The HTTP status the client got.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub http_status: Option<u16>,
     /// How the caller proved who it is: `key:…`, `jwt:…`.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub identity: Option<Cow<'static, str>>,
     /// The leaf of the intent this call had, if it had one: what [`crate::Pending::durable`] gave.
-    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "safe_integer_option")]
     pub intent: Option<u64>,
     /// The protocol method.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub method: Option<String>,
     /// What became of it.
     pub outcome: Outcome,
     /// The call that caused this one.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub parent: Option<CallId>,
     /// The network peer.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub peer: Option<String>,
     /// The version of the policy that judged it.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub policy: Option<Digest>,
     /// What the result was, as a commitment.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub result: Option<Commitment>,
     /// The rules that decided.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub rules: Vec<RuleId>,
     /// The server.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub server: Option<ServerName>,
     /// A digest of the session's handle, never the handle.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub session: Option<Digest>,
     /// How long each stage of the line took, in microseconds.
-    #[serde(skip_serializing_if = "Vec::is_empty", serialize_with = "by_name")]
     pub stages: Vec<Stage>,
     /// The tool, prompt, resource or method, as the server knows it.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub target: Option<String>,
     /// Whose call it is.
     pub tenant: TenantId,
     /// The trace id of the caller, if it brought one.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub trace: Option<String>,
     /// The person the agent acts for.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub user: Option<UserId>,
 }
 
@@ -268,19 +240,10 @@ pub struct Stage {
     pub us: u32,
 }
 
-/// Stages as one object, name to microseconds, in the order that canonical JSON wants.
-fn by_name<S: Serializer>(stages: &[Stage], serializer: S) -> Result<S::Ok, S::Error> {
-    let mut sorted = stages.to_vec();
-    sorted.sort_unstable_by_key(|stage| stage.name);
-    sorted.dedup_by_key(|stage| stage.name);
-    serializer.collect_map(sorted.iter().map(|stage| (stage.name, stage.us)))
-}
-
 /// That a text was this text, without saying what it was. See [`crate::Salts`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 pub struct Commitment {
     /// The length of the text.
-    #[serde(serialize_with = "safe_integer")]
     pub bytes: u64,
     /// SHA-256 over salt, length and text. The salt is not in the log.
     pub digest: Digest,
@@ -396,8 +359,16 @@ impl Leaf {
     fn write(&self) -> Result<Vec<u8>, serde_json::Error> {
         let mut body = Vec::with_capacity(1024);
         match self {
-            Self::Intent(record) => write(&mut body, b"\"kind\":\"intent\",\"record\":", record)?,
-            Self::Call(record) => write(&mut body, b"\"kind\":\"call\",\"record\":", record)?,
+            Self::Intent(record) => {
+                body.extend_from_slice(b"\"kind\":\"intent\",\"record\":");
+                record.write(&mut body);
+                body.extend_from_slice(END);
+            }
+            Self::Call(record) => {
+                body.extend_from_slice(b"\"kind\":\"call\",\"record\":");
+                record.write(&mut body);
+                body.extend_from_slice(END);
+            }
             Self::Admin(record) => write(&mut body, b"\"kind\":\"admin\",\"record\":", record)?,
             Self::System(record) => write(&mut body, b"\"kind\":\"system\",\"record\":", record)?,
         }
@@ -506,7 +477,7 @@ pub(crate) fn read_intent(leaf: &[u8]) -> Result<Intent, serde_json::Error> {
 fn write(body: &mut Vec<u8>, head: &[u8], record: &impl Serialize) -> Result<(), serde_json::Error> {
     body.extend_from_slice(head);
     serde_json::to_writer(&mut *body, record)?;
-    body.extend_from_slice(b",\"v\":1}");
+    body.extend_from_slice(END);
     Ok(())
 }
 
@@ -562,16 +533,10 @@ impl Cut {
     }
 }
 
-/// SPEC: RFC 8785 numbers are doubles; beyond 2^53 − 1 an integer would not be one number for every reader.
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature is serde's")]
-fn safe_integer<S: Serializer>(value: &u64, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_u64((*value).min((1 << 53) - 1))
-}
-
 #[expect(clippy::ref_option, reason = "the signature is serde's")]
 fn safe_integer_option<S: Serializer>(value: &Option<u64>, serializer: S) -> Result<S::Ok, S::Error> {
     match value {
-        Some(value) => safe_integer(value, serializer),
+        Some(value) => serializer.serialize_u64((*value).min(LARGEST)),
         None => serializer.serialize_none(),
     }
 }

@@ -35,12 +35,17 @@ impl Digest {
     pub const fn as_bytes(&self) -> &[u8; 32] {
         &self.0
     }
+
+    /// The 64 digits, in ASCII.
+    pub fn hex(&self) -> [u8; 64] {
+        hex(&self.0)
+    }
 }
 
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("sha256:")?;
-        write_hex(f, &self.0)
+        write_hex(f, &self.hex())
     }
 }
 
@@ -74,18 +79,21 @@ impl<'de> Deserialize<'de> for Digest {
     }
 }
 
-/// Writes lower-case hexadecimal digits in one piece: ids are printed on every call.
-pub(crate) fn write_hex(f: &mut fmt::Formatter<'_>, bytes: &[u8]) -> fmt::Result {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let mut text = [0_u8; 64];
-    for (pair, byte) in text.chunks_exact_mut(2).zip(bytes) {
-        if let [high, low] = pair {
-            *high = DIGITS.get(usize::from(byte >> 4)).copied().unwrap_or(b'0');
-            *low = DIGITS.get(usize::from(byte & 15)).copied().unwrap_or(b'0');
-        }
+/// Lower-case hexadecimal digits, two for each of `bytes`. Ids are printed on every call, so nothing is formatted.
+pub(crate) fn hex<const N: usize, const DIGITS: usize>(bytes: &[u8; N]) -> [u8; DIGITS] {
+    const { assert!(DIGITS == N * 2) };
+    let digit = |nibble: u8| if nibble < 10 { b'0' + nibble } else { b'a' + nibble - 10 };
+    let mut text = [0_u8; DIGITS];
+    let (pairs, _) = text.as_chunks_mut::<2>();
+    for (pair, byte) in pairs.iter_mut().zip(bytes) {
+        *pair = [digit(byte >> 4), digit(byte & 15)];
     }
-    let written = text.get(..bytes.len() * 2).unwrap_or_default();
-    f.write_str(std::str::from_utf8(written).unwrap_or_default())
+    text
+}
+
+/// Prints digits that [`hex()`] made.
+pub(crate) fn write_hex(f: &mut fmt::Formatter<'_>, digits: &[u8]) -> fmt::Result {
+    f.write_str(std::str::from_utf8(digits).unwrap_or_default())
 }
 
 /// Reads exactly `N` bytes of hexadecimal digits.

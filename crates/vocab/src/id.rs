@@ -20,11 +20,16 @@ impl CallId {
     pub const fn as_bytes(&self) -> &[u8; 16] {
         &self.0
     }
+
+    /// The 32 digits, in ASCII.
+    pub fn hex(&self) -> [u8; 32] {
+        crate::digest::hex(&self.0)
+    }
 }
 
 impl fmt::Display for CallId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        crate::digest::write_hex(f, &self.0)
+        crate::digest::write_hex(f, &self.hex())
     }
 }
 
