@@ -1,18 +1,19 @@
 //! Commitments to texts: a leaf proves what an argument or result was without holding it.
 //!
-//! The digest is SHA-256 over (salt, length, text). The salt is HMAC-SHA-256 of (call, side) under a key of the
-//! call's day, which lies beside the tree in `salt/<day>`. Whoever holds the text and the day's key can show that it
+//! The digest is SHA-256 over (salt, side, length, SHA-256 of the text). The salt is HMAC-SHA-256 of the call under a
+//! key of the call's day, which lies beside the tree in `salt/<day>`. Whoever holds the text and the day's key can show that it
 //! is the one; once the key is destroyed, the digest says nothing about the text, even to someone who guesses it, and
 //! the tree still verifies. Never stores a text.
 
 use crate::record::Commitment;
+use arc_swap::ArcSwapOption;
 use aws_lc_rs::{hmac, rand};
 use std::{
     fs, io,
     io::Write,
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
-    sync::{Arc, PoisonError, RwLock},
+    sync::Arc,
 };
 use vocab::{CallId, Digest, Side, Timestamp};
 
@@ -36,8 +37,46 @@ pub enum SaltsFault {
 /// The keys that commitments are salted under, one per day.
 pub struct Salts {
     dir: PathBuf,
-    /// The keys of the day in use. A read of it is all that a call costs.
-    today: RwLock<Option<(i64, Arc<hmac::Key>)>>,
+    /// The day in use and its key. A look at it is all that a call costs.
+    today: ArcSwapOption<(i64, hmac::Key)>,
+}
+
+/// What the commitments of one call are salted with. Whoever has it can check texts against them, and nothing else.
+#[derive(Clone, Copy)]
+pub struct Salt([u8; 32]);
+
+/// All that a commitment needs to know of a text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fingerprint {
+    /// How long it is.
+    pub bytes: u64,
+    /// Its plain digest. It says what the text was to whoever can guess it: not for the log.
+    pub digest: Digest,
+}
+
+impl Fingerprint {
+    /// The fingerprint of `text`.
+    pub fn of(text: &[u8]) -> Self {
+        Self { bytes: text.len() as u64, digest: Digest::of(text) }
+    }
+}
+
+impl Salt {
+    /// Commits to a text.
+    pub fn commit(&self, side: Side, text: &Fingerprint) -> Commitment {
+        let side = match side {
+            Side::Arguments => [0],
+            Side::Result => [1],
+        };
+        let digest = Digest::of_parts(&[&self.0, &side, &text.bytes.to_be_bytes(), text.digest.as_bytes()]);
+        Commitment { bytes: text.bytes, digest }
+    }
+}
+
+impl std::fmt::Debug for Salt {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Salt([redacted])")
+    }
 }
 
 impl Salts {
@@ -45,22 +84,21 @@ impl Salts {
     pub fn open(dir: &Path) -> Result<Self, SaltsFault> {
         let dir = dir.join("salt");
         fs::create_dir_all(&dir).map_err(|cause| SaltsFault::Disk { path: dir.clone(), cause })?;
-        Ok(Self { dir, today: RwLock::new(None) })
+        Ok(Self { dir, today: ArcSwapOption::empty() })
     }
 
-    /// Commits to `text`. Reads or makes a key file with the first call of a day.
-    pub fn commit(&self, call: &CallId, at: Timestamp, side: Side, text: &[u8]) -> Result<Commitment, SaltsFault> {
+    /// The salt of a call. Reads or makes a key file with the first call of a day.
+    pub fn of(&self, call: &CallId, at: Timestamp) -> Result<Salt, SaltsFault> {
         let day = day(at);
-        let kept = self.today.read().unwrap_or_else(PoisonError::into_inner).clone();
-        let key = match kept {
-            Some((of, key)) if of == day => key,
-            _ => {
-                let key = Arc::new(self.load(day)?.map_or_else(|| self.make(day), Ok)?);
-                *self.today.write().unwrap_or_else(PoisonError::into_inner) = Some((day, Arc::clone(&key)));
-                key
-            }
-        };
-        Ok(commitment(&key, call, side, text))
+        if let Some(today) = &*self.today.load()
+            && today.0 == day
+        {
+            return Ok(salt(&today.1, call));
+        }
+        let key = self.load(day)?.map_or_else(|| self.make(day), Ok)?;
+        let salt = salt(&key, call);
+        self.today.store(Some(Arc::new((day, key))));
+        Ok(salt)
     }
 
     /// Whether `text` is what `commitment` was made from. Needs the key of the call's day.
@@ -73,13 +111,13 @@ impl Salts {
         text: &[u8],
     ) -> Result<bool, SaltsFault> {
         let key = self.load(day(at))?.ok_or(SaltsFault::Gone)?;
-        Ok(self::commitment(&key, call, side, text) == *commitment)
+        Ok(salt(&key, call).commit(side, &Fingerprint::of(text)) == *commitment)
     }
 
     /// Destroys the key of the day that `at` lies in: its commitments say nothing any more.
     pub fn forget(&self, at: Timestamp) -> Result<(), SaltsFault> {
         let path = self.path(day(at));
-        *self.today.write().unwrap_or_else(PoisonError::into_inner) = None;
+        self.today.store(None);
         match fs::remove_file(&path) {
             Err(cause) if cause.kind() != io::ErrorKind::NotFound => Err(SaltsFault::Disk { path, cause }),
             _ => Ok(()),
@@ -135,16 +173,12 @@ const fn day(at: Timestamp) -> i64 {
     at.as_seconds().div_euclid(86_400)
 }
 
-fn commitment(key: &hmac::Key, call: &CallId, side: Side, text: &[u8]) -> Commitment {
-    let mut context = hmac::Context::with_key(key);
-    context.update(call.as_bytes());
-    context.update(match side {
-        Side::Arguments => b"arguments",
-        Side::Result => b"result",
-    });
-    let salt = context.sign();
-    let bytes = text.len() as u64;
-    Commitment { bytes, digest: Digest::of_parts(&[salt.as_ref(), &bytes.to_be_bytes(), text]) }
+fn salt(key: &hmac::Key, call: &CallId) -> Salt {
+    let mut salt = Salt([0; 32]);
+    for (to, from) in salt.0.iter_mut().zip(hmac::sign(key, call.as_bytes()).as_ref()) {
+        *to = *from;
+    }
+    salt
 }
 
 #[cfg(test)]
@@ -156,17 +190,18 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let salts = Salts::open(dir.path()).unwrap();
         let (call, at) = (CallId::from_bytes([7; 16]), Timestamp::from_seconds(1_795_000_000));
-        let made = salts.commit(&call, at, Side::Arguments, b"42").unwrap();
+        let commit = |call: &CallId, side| salts.of(call, at).unwrap().commit(side, &Fingerprint::of(b"42"));
+        let made = commit(&call, Side::Arguments);
 
         assert_eq!(made.bytes, 2);
-        assert_ne!(made, salts.commit(&call, at, Side::Result, b"42").unwrap());
-        assert_ne!(made, salts.commit(&CallId::from_bytes([8; 16]), at, Side::Arguments, b"42").unwrap());
+        assert_ne!(made, commit(&call, Side::Result));
+        assert_ne!(made, commit(&CallId::from_bytes([8; 16]), Side::Arguments));
         let reopened = Salts::open(dir.path()).unwrap();
         assert!(reopened.matches(&made, &call, at, Side::Arguments, b"42").unwrap());
         assert!(!reopened.matches(&made, &call, at, Side::Arguments, b"43").unwrap());
 
         salts.forget(at).unwrap();
         assert!(matches!(salts.matches(&made, &call, at, Side::Arguments, b"42"), Err(SaltsFault::Gone)));
-        assert_ne!(made, salts.commit(&call, at, Side::Arguments, b"42").unwrap(), "the new key is another");
+        assert_ne!(made, commit(&call, Side::Arguments), "the new key is another");
     }
 }

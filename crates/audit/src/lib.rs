@@ -19,7 +19,7 @@ mod tree;
 mod verify;
 mod writer;
 
-pub use commit::{Salts, SaltsFault};
+pub use commit::{Fingerprint, Salt, Salts, SaltsFault};
 pub use log::{Log, LogFault, OpenFault, Options, Pending, Stats};
 pub use note::{Checkpoint, NoteFault, Sign, Signer, verifier_key};
 pub use prove::{ProofFault, ProveFault, Proven, Which, prove, prove_consistency, verify_proof};

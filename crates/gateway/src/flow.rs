@@ -215,7 +215,7 @@ impl Flow {
                 said.note(trail.facts_mut());
                 if message.kind() == Kind::Response {
                     self.exchange.answered = true;
-                    trail.committed(&said.text);
+                    trail.committed(&said.fingerprint());
                 }
                 Ok(Some(rewritten(&event, &message, &text)))
             }

@@ -3,7 +3,7 @@
 //! Never decides, never waits unless asked to.
 
 use crate::{clock::Clock, stop::Stage, trail::Facts};
-use audit::{CallRecord, Commitment, Leaf, Log, LogFault, Outcome, Pending, SystemRecord};
+use audit::{CallRecord, Leaf, Log, LogFault, Outcome, Pending, Salt, SystemRecord};
 use crossbeam_queue::ArrayQueue;
 use std::{
     borrow::Cow,
@@ -12,7 +12,6 @@ use std::{
         atomic::{AtomicU64, Ordering},
     },
 };
-use vocab::Side;
 
 /// Closed calls that wait for an observer; more than this are counted and let go. The log has them all.
 const OBSERVED: usize = 16_384;
@@ -50,13 +49,11 @@ impl Journal {
         &self.log
     }
 
-    /// Commits to a text of a call. `None` if no salt key can be had, which the next append makes a stop of.
-    pub fn commit(&self, facts: &Facts, side: Side, text: &[u8]) -> Option<Commitment> {
-        self.log
-            .salts()
-            .commit(&facts.call, facts.at, side, text)
-            .inspect_err(|fault| tracing::error!(%fault, "no commitment"))
-            .ok()
+    /// What the commitments of a call are salted with. `None` if no salt key can be had, which the next append makes a
+    /// stop of.
+    pub fn salt(&self, facts: &Facts) -> Option<Salt> {
+        let salt = self.log.salts().of(&facts.call, facts.at);
+        salt.inspect_err(|fault| tracing::error!(%fault, "no commitment")).ok()
     }
 
     /// Queues a leaf and hands back what to wait on.

@@ -6,6 +6,7 @@ use crate::{
     catalog,
     flow::Flow,
     forward::{Answer, Exchange},
+    known::KnownList,
     pipeline::Line,
     resolve::{One, Target},
     server::Server,
@@ -13,11 +14,13 @@ use crate::{
     trail::{Facts, Noted},
     upstream::Arrival,
 };
+use audit::Fingerprint;
 use bytes::Bytes;
 use guard::{Carry, Verdict};
 use http::{HeaderMap, StatusCode};
 use mcp::{Body, Kind, ListKind, Message, error};
-use vocab::{Action, Digest, Finding, Side};
+use std::sync::Arc;
+use vocab::{Action, Finding, Side};
 
 /// What the client may see.
 #[must_use]
@@ -62,8 +65,10 @@ pub(crate) struct Said {
     pub failed: bool,
     /// The code of its error.
     pub code: Option<i64>,
-    /// The text the record commits to.
+    /// The text the record commits to: parameters, result or error.
     pub text: Bytes,
+    /// The fingerprint of that, where it is known already.
+    known: Option<Fingerprint>,
 }
 
 impl Noted for Released {
@@ -79,6 +84,21 @@ impl Noted for Released {
 }
 
 impl Said {
+    fn of(message: &Message) -> Self {
+        Self {
+            findings: Vec::new(),
+            failed: message.is_failure(),
+            code: message.error_code(),
+            text: message.said(),
+            known: None,
+        }
+    }
+
+    /// What the record commits to.
+    pub(crate) fn fingerprint(&self) -> Fingerprint {
+        self.known.unwrap_or_else(|| Fingerprint::of(&self.text))
+    }
+
     /// Writes down what was said.
     pub(crate) fn note(&self, facts: &mut Facts) {
         facts.findings.extend(self.findings.iter().cloned());
@@ -98,8 +118,8 @@ impl Line {
                 Ok(Released::Stream { headers, flow: Box::new(Flow::new(source, exchange)) })
             }
             Arrival::Whole { status, headers, body } => {
-                let message = match self.read(body.clone()) {
-                    Ok(message) => message,
+                let (message, known) = match self.read_answer(&body, &exchange) {
+                    Ok(read) => read,
                     Err(_) if !status.is_success() => return Ok(self.release_error(status, headers, &body, exchange)),
                     Err(stop) => return Err(stop),
                 };
@@ -107,7 +127,7 @@ impl Line {
                 if status.is_success() && !answers(&exchange, &message) {
                     return Err(Stop::withheld("answer-id", error::INTERNAL, "the server answered another request"));
                 }
-                let (body, said) = self.release_message(&message, &exchange, &mut Carry::default())?;
+                let (body, said) = self.release_known(&message, &exchange, &mut Carry::default(), known)?;
                 Ok(Released::Whole { status, headers, body, said, exchange })
             }
         }
@@ -125,7 +145,7 @@ impl Line {
             Verdict::Masked(masked) => masked.into(),
             Verdict::Refused => return bare(exchange),
         };
-        let said = Said { findings: screening.findings, failed: true, code: None, text: body.clone() };
+        let said = Said { findings: screening.findings, failed: true, code: None, text: body.clone(), known: None };
         Released::Whole { status, headers, body, said, exchange }
     }
 
@@ -137,6 +157,15 @@ impl Line {
         }
     }
 
+    /// Reads an answer. A list that is known is recognized.
+    fn read_answer(&self, body: &Bytes, exchange: &Exchange) -> Result<(Message, Option<Arc<KnownList>>), Stop> {
+        let known = listing(exchange).and_then(|server| server.lists.read(body, &self.snapshot.answer_limits()));
+        match known {
+            Some((message, list)) => Ok((message, Some(list))),
+            None => self.read(body.clone()).map(|message| (message, None)),
+        }
+    }
+
     /// Releases one message of a server: a response or a notification.
     pub(crate) fn release_message(
         &self,
@@ -144,45 +173,55 @@ impl Line {
         exchange: &Exchange,
         carry: &mut Carry,
     ) -> Result<(Bytes, Said), Stop> {
+        self.release_known(message, exchange, carry, None)
+    }
+
+    fn release_known(
+        &self,
+        message: &Message,
+        exchange: &Exchange,
+        carry: &mut Carry,
+        known: Option<Arc<KnownList>>,
+    ) -> Result<(Bytes, Said), Stop> {
+        let known = known.or_else(|| self.recognize(message, exchange));
         let narrowed = self.narrow(message, exchange)?;
+        let is_whole = narrowed.is_none();
         let message = narrowed.as_ref().unwrap_or(message);
-        let code = message.error_code();
-        let failed = message.error().is_some()
-            || message.outcome_member(&["isError"]).is_some_and(|member| member.raw == b"true");
-        if self.snapshot.guards.is_off(Side::Result) {
-            let text = message.bytes().clone();
-            return Ok((text.clone(), Said { findings: Vec::new(), failed, code, text }));
+        let mut said = Said::of(message);
+        if let Some(known) = known {
+            // What is clean as a whole is clean in its parts.
+            said.known = is_whole.then_some(known.fingerprint);
+            return Ok((message.bytes().clone(), said));
         }
         let part = message.result_member().or_else(|| message.error_member()).or_else(|| message.params_member());
-        let Some(part) = part else {
-            let text = message.bytes().clone();
-            return Ok((text.clone(), Said { findings: Vec::new(), failed, code, text }));
+        let Some(part) = part.filter(|_| !self.snapshot.guards.is_off(Side::Result)) else {
+            return Ok((message.bytes().clone(), said));
         };
-        let list = list_of(exchange, message).map(|server| (server, Digest::of(part.raw)));
-        if let Some((server, digest)) = &list
-            && server.clean.knows(digest)
-        {
-            let text = message.bytes().clone();
-            return Ok((text.clone(), Said { findings: Vec::new(), failed, code, text }));
-        }
         let screening = self.snapshot.guards.release(part.raw, carry);
-        if let (Some((server, digest)), true, Verdict::Clean) =
-            (list, screening.findings.is_empty(), &screening.verdict)
-        {
-            server.clean.keep(digest);
-        }
-        let text = match screening.verdict {
-            Verdict::Clean => message.bytes().clone(),
-            Verdict::Masked(masked) => mcp::splice(message.bytes(), &mut [(part.span.clone(), masked)]),
-            Verdict::Refused => {
-                return Err(Stop::withheld(
-                    "guard",
-                    error::WITHHELD,
-                    "the call was made, but its result contains what must not pass and cannot be masked",
-                ));
+        said.findings = screening.findings;
+        match screening.verdict {
+            Verdict::Clean => Ok((message.bytes().clone(), said)),
+            Verdict::Masked(masked) => {
+                said.text = Bytes::copy_from_slice(&masked);
+                Ok((mcp::splice(message.bytes(), &mut [(part.span.clone(), masked)]), said))
             }
-        };
-        Ok((text.clone(), Said { findings: screening.findings, failed, code, text }))
+            Verdict::Refused => Err(Stop::withheld(
+                "guard",
+                error::WITHHELD,
+                "the call was made, but its result contains what must not pass and cannot be masked",
+            )),
+        }
+    }
+
+    /// A list that came before, or is clean and may come again.
+    fn recognize(&self, message: &Message, exchange: &Exchange) -> Option<Arc<KnownList>> {
+        let lists = &listing(exchange).filter(|_| message.kind() == Kind::Response)?.lists;
+        let result = message.result()?;
+        lists.find(result).or_else(|| {
+            let screening = self.snapshot.guards.release(result, &mut Carry::default());
+            let is_clean = screening.findings.is_empty() && matches!(screening.verdict, Verdict::Clean);
+            is_clean.then(|| lists.keep(message)).flatten()
+        })
     }
 
     /// Takes out of a list what the caller may not see. Everything else keeps its bytes.
@@ -238,9 +277,9 @@ impl Line {
     }
 }
 
-/// The server whose list a message is.
-fn list_of<'e>(exchange: &'e Exchange, message: &Message) -> Option<&'e Server> {
-    let one = exchange.target.one().filter(|_| message.kind() == Kind::Response)?;
+/// The server whose list is asked for.
+fn listing(exchange: &Exchange) -> Option<&Server> {
+    let one = exchange.target.one()?;
     mcp::method::list_kind(exchange.call.message()?.method()).map(|_| &*one.server)
 }
 

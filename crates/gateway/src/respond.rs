@@ -51,7 +51,7 @@ pub(crate) fn close(outcome: Result<Released, Stop>, mut trail: Trail, asked: &A
             reply(status, headers, ReplyBody::empty(), call, Some(&exchange))
         }
         Ok(Released::Whole { status, mut headers, body, said, exchange }) => {
-            trail.committed(&said.text);
+            trail.committed(&said.fingerprint());
             trail.close_answered(status);
             headers.insert(CONTENT_TYPE, JSON.clone());
             reply(status, headers, body.into(), call, Some(&exchange))
@@ -81,7 +81,7 @@ fn reply(status: StatusCode, headers: HeaderMap, body: ReplyBody, call: CallId, 
 
 /// Each answer carries its call id.
 fn mark(reply: &mut Reply, call: CallId) {
-    if let Ok(value) = HeaderValue::from_str(&call.to_string()) {
+    if let Ok(value) = HeaderValue::from_bytes(&call.hex()) {
         reply.headers_mut().insert(header::CALL.clone(), value);
     }
 }

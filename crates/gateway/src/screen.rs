@@ -27,6 +27,8 @@ impl Noted for Screened {
 
     fn note(&self, facts: &mut Facts) {
         facts.findings.extend(self.findings.iter().cloned());
+        // A mask changed it.
+        facts.judged = self.valid.judged();
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::{
     catalog::Catalog,
-    clean::Clean,
+    known::KnownLists,
     settings::{CredentialSettings, EraSettings, ServerSettings, ToolSettings, TransportSettings},
     upstream::pipe::Pipe,
 };
@@ -47,8 +47,8 @@ pub struct Server {
     pub fingerprint: u64,
     /// What is known of it.
     pub state: Arc<ServerState>,
-    /// Its lists that detectors found clean.
-    pub(crate) clean: Clean,
+    /// Its lists that were read and found clean.
+    pub(crate) lists: KnownLists,
     root: policy::Resource,
     tools: Vec<ToolClass>,
     settings: ServerSettings,
@@ -137,7 +137,7 @@ impl Server {
             era: settings.era,
             fingerprint,
             state,
-            clean: Clean::default(),
+            lists: KnownLists::default(),
             root: policy::Resource {
                 id: TargetId { tenant: tenant.clone(), server: name.clone(), name: Arc::from("") },
                 environment: settings.environment.clone(),

@@ -40,10 +40,9 @@ impl fmt::Display for Parent {
 impl Parent {
     /// The caller's span, if the call names one: in the body's `_meta`, else in HTTP headers.
     pub fn of(headers: &HeaderMap, message: Option<&Message>) -> Option<Self> {
-        let meta = |key| message?.param(&["_meta", key])?.text();
-        if let Some(text) = meta("traceparent") {
+        if let Some(text) = message.and_then(Message::traceparent) {
             // The body's word counts for both: a state without its parent means nothing.
-            return Self::parse(&text, meta("tracestate"));
+            return Self::parse(&text, message.and_then(Message::tracestate));
         }
         let text = headers.get(&header::TRACEPARENT)?.to_str().ok()?;
         let states: Vec<&str> =

@@ -9,9 +9,9 @@ use crate::{
     state::State,
     stop::{Cause, Stage, Stop},
 };
-use audit::{CallRecord, Commitment, Outcome};
+use audit::{CallRecord, Commitment, Fingerprint, Outcome, Salt};
 use bytes::Bytes;
-use mcp::Era;
+use mcp::{Era, Message};
 use std::{borrow::Cow, net::IpAddr, sync::Arc};
 use vocab::{
     Action, CallId, Class, Digest, Finding, PrincipalId, RuleId, SecretName, ServerName, Side, TenantId, Timestamp,
@@ -60,7 +60,9 @@ pub struct Facts {
     pub rules: Vec<RuleId>,
     /// The policy version.
     pub policy: Option<Digest>,
-    /// What was sent.
+    /// What was judged, and is sent if nothing forbids it.
+    pub judged: Option<Fingerprint>,
+    /// The commitment to it.
     pub arguments: Option<Commitment>,
     /// What came back.
     pub result: Option<Commitment>,
@@ -106,6 +108,7 @@ impl Facts {
             session: None,
             rules: Vec::new(),
             policy: None,
+            judged: None,
             arguments: None,
             result: None,
             findings: Vec::new(),
@@ -139,8 +142,9 @@ pub struct Trail {
     started: u64,
     marked: u64,
     intent: Option<u64>,
-    /// What was asked, as received.
+    /// What was asked, as received: parameters, or what a client answers.
     asked: Bytes,
+    salt: Option<Salt>,
     journal: Arc<Journal>,
     closed: bool,
 }
@@ -163,7 +167,8 @@ impl Trail {
             started,
             marked: started,
             intent: None,
-            asked: call.message().map(|message| message.bytes().clone()).unwrap_or_default(),
+            asked: call.message().map(Message::said).unwrap_or_default(),
+            salt: None,
             journal: Arc::clone(&state.journal),
             closed: false,
         }
@@ -201,18 +206,29 @@ impl Trail {
         &self.facts
     }
 
-    /// Commits to what was sent, once.
+    /// Commits to what was asked, once.
     pub(crate) fn commit_arguments(&mut self) {
-        if self.facts.arguments.is_none() && !self.asked.is_empty() {
-            self.facts.arguments = self.journal.commit(&self.facts, Side::Arguments, &self.asked);
+        if self.facts.arguments.is_some() {
+            return;
+        }
+        let judged = self.facts.judged.or_else(|| (!self.asked.is_empty()).then(|| Fingerprint::of(&self.asked)));
+        if let Some(judged) = judged {
+            self.facts.arguments = self.salt().map(|salt| salt.commit(Side::Arguments, &judged));
         }
     }
 
     /// Commits to what came back.
-    pub(crate) fn committed(&mut self, text: &[u8]) {
-        if !text.is_empty() {
-            self.facts.result = self.journal.commit(&self.facts, Side::Result, text);
+    pub(crate) fn committed(&mut self, said: &Fingerprint) {
+        if said.bytes > 0 {
+            self.facts.result = self.salt().map(|salt| salt.commit(Side::Result, said));
         }
+    }
+
+    fn salt(&mut self) -> Option<Salt> {
+        if self.salt.is_none() {
+            self.salt = self.journal.salt(&self.facts);
+        }
+        self.salt
     }
 
     /// The facts so far, to add to.

@@ -8,6 +8,7 @@ use crate::{
     stop::{Stage, Stop},
     trail::{Facts, Noted},
 };
+use audit::Fingerprint;
 use http::StatusCode;
 use mcp::error;
 use serde_json::Value;
@@ -26,10 +27,20 @@ pub(crate) struct Valid {
     pub(crate) digest: Digest,
 }
 
+impl Valid {
+    /// What is judged from here on, for the record. `None` where nothing is said.
+    pub(crate) fn judged(&self) -> Option<Fingerprint> {
+        let said = self.call.message().and_then(|message| message.params().or_else(|| message.result()))?;
+        Some(Fingerprint { bytes: said.len() as u64, digest: self.digest })
+    }
+}
+
 impl Noted for Valid {
     const STAGE: Stage = Stage::Validate;
 
-    fn note(&self, _: &mut Facts) {}
+    fn note(&self, facts: &mut Facts) {
+        facts.judged = self.judged();
+    }
 }
 
 impl Line {

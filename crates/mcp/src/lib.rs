@@ -9,6 +9,7 @@
 
 pub mod error;
 pub mod header;
+mod known;
 mod limits;
 pub mod list;
 pub mod message;
@@ -25,6 +26,7 @@ mod walk;
 
 pub use error::error_text;
 pub use header::{HeaderFault, check, name_value};
+pub use known::Known;
 pub use limits::Limits;
 pub use list::{Entry, ListFault};
 pub use message::{Kind, Member, Message, id_key};

@@ -58,13 +58,13 @@ pub fn narrow(message: &Message, kind: ListKind, mut keep: impl FnMut(&Entry<'_>
     let mut any_kept = false;
     let mut before = None;
     for (index, item) in elements.iter().enumerate() {
-        let Some(span) = message.member(item.whole).map(|whole| whole.span) else { continue };
+        let Some(span) = message.in_result(item.whole).map(|whole| whole.span) else { continue };
         if entry(message, *item).is_some_and(|entry| keep(&entry)) {
             any_kept = true;
         } else {
             // The comma before it goes with it, or, as long as nothing stands before it, the one behind it.
             let from = before.filter(|_| any_kept).unwrap_or(span.start);
-            let next = elements.get(index + 1).filter(|_| !any_kept).and_then(|next| message.member(next.whole));
+            let next = elements.get(index + 1).filter(|_| !any_kept).and_then(|next| message.in_result(next.whole));
             edits.push((from..next.map_or(span.end, |next| next.span.start), Vec::new()));
         }
         before = Some(span.end);
@@ -114,7 +114,7 @@ fn elements(message: &Message, kind: ListKind) -> Result<&[Item], ListFault> {
 }
 
 fn entry(message: &Message, item: Item) -> Option<Entry<'_>> {
-    let Member { span, raw } = message.member(item.whole)?;
-    let name = message.member(item.name)?;
+    let Member { span, raw } = message.in_result(item.whole)?;
+    let name = message.in_result(item.name)?;
     Some(Entry { span, name: name.text()?, name_span: name.span, raw })
 }

@@ -73,6 +73,20 @@ impl Message {
         Self { text, parts, kind, unescaped, lists }
     }
 
+    /// A message whose result was judged in another one. INVARIANT: as for [`Message::new`].
+    pub(crate) fn read_again(text: Bytes, parts: Parts, lists: Option<Arc<[List]>>) -> Self {
+        Self { text, parts, kind: Kind::Response, unescaped: None, lists }
+    }
+
+    pub(crate) const fn parts(&self) -> Parts {
+        self.parts
+    }
+
+    /// The entries of its result, and whether that says that a tool failed.
+    pub(crate) fn shape(&self) -> (Option<Arc<[List]>>, bool) {
+        (self.lists.clone(), self.parts.is_error)
+    }
+
     /// What it is.
     pub const fn kind(&self) -> Kind {
         self.kind
@@ -110,6 +124,15 @@ impl Message {
     /// The raw result.
     pub fn result(&self) -> Option<&[u8]> {
         self.parts.result.of(&self.text)
+    }
+
+    /// What the message says to the other side, sharing its bytes: its params, its result or its error.
+    pub fn said(&self) -> Bytes {
+        [self.parts.params, self.parts.result, self.parts.error]
+            .into_iter()
+            .find_map(|part| self.member(part))
+            .map(|part| self.text.slice(part.span))
+            .unwrap_or_default()
     }
 
     /// The params and where they lie.
@@ -181,6 +204,21 @@ impl Message {
         self.member(self.parts.progress_token)
     }
 
+    /// `params._meta.traceparent`: the sender's span (W3C Trace Context).
+    pub fn traceparent(&self) -> Option<Cow<'_, str>> {
+        self.parts.traceparent.of(&self.text).and_then(string)
+    }
+
+    /// `params._meta.tracestate`.
+    pub fn tracestate(&self) -> Option<Cow<'_, str>> {
+        self.parts.tracestate.of(&self.text).and_then(string)
+    }
+
+    /// Whether it says that something failed: an error, or a tool's result with `isError`.
+    pub fn is_failure(&self) -> bool {
+        !self.parts.error.is_none() || self.parts.is_error
+    }
+
     /// What the method acts on: the tool or prompt name, the resource's URI, the task's id.
     /// For the methods that have one in `Mcp-Name`, this is it (2026-07-28, streamable-http, "Standard Request Headers").
     pub fn subject(&self) -> Option<Cow<'_, str>> {
@@ -196,6 +234,13 @@ impl Message {
         })
     }
 
+    /// A value inside the result, by its place from the result's start.
+    pub(crate) fn in_result(&self, spot: Spot) -> Option<Member<'_>> {
+        let start = self.parts.result.start as usize;
+        let raw = spot.of(self.result()?)?;
+        Some(Member { raw, span: start + spot.start as usize..start + spot.end as usize })
+    }
+
     /// The elements of the array in the result that holds entries of `kind`.
     pub(crate) fn items(&self, kind: ListKind) -> Option<&[Item]> {
         self.lists.as_deref()?.iter().find(|list| list.kind == kind).map(|list| list.items.as_slice())
@@ -207,7 +252,7 @@ impl Message {
         Some(Member { raw: self.text.get(span.clone())?, span })
     }
 
-    pub(crate) fn member(&self, spot: Spot) -> Option<Member<'_>> {
+    fn member(&self, spot: Spot) -> Option<Member<'_>> {
         Some(Member { raw: spot.of(&self.text)?, span: spot.start as usize..spot.end as usize })
     }
 
@@ -269,11 +314,19 @@ impl Spot {
         self.start == u32::MAX
     }
 
+    /// The same place after the text grew by `by` bytes at `at`.
+    pub(crate) fn moved_on(self, at: usize, by: usize) -> Self {
+        if self.is_none() || (self.start as usize) < at {
+            return self;
+        }
+        Self::new(self.start as usize + by, self.end as usize + by)
+    }
+
     fn of(self, text: &[u8]) -> Option<&[u8]> {
         if self.is_none() { None } else { text.get(self.start as usize..self.end as usize) }
     }
 
-    fn moved_back(self, by: usize) -> Self {
+    pub(crate) fn moved_back(self, by: usize) -> Self {
         if self.is_none() {
             return Self::NONE;
         }
@@ -287,7 +340,7 @@ impl Default for Spot {
     }
 }
 
-/// One element of a list result.
+/// One element of a list result. Its places are counted from the result's start.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Item {
     pub(crate) whole: Spot,
@@ -300,15 +353,6 @@ pub(crate) struct Item {
 pub(crate) struct List {
     pub(crate) kind: ListKind,
     pub(crate) items: Vec<Item>,
-}
-
-impl List {
-    /// The text now begins `by` bytes later.
-    pub(crate) fn move_back(&mut self, by: usize) {
-        for item in &mut self.items {
-            *item = Item { whole: item.whole.moved_back(by), name: item.name.moved_back(by) };
-        }
-    }
 }
 
 /// Where the members lie that decide what a message is.
@@ -326,6 +370,10 @@ pub(crate) struct Parts {
     pub(crate) version: Spot,
     pub(crate) capabilities: Spot,
     pub(crate) progress_token: Spot,
+    pub(crate) traceparent: Spot,
+    pub(crate) tracestate: Spot,
+    /// The result says that the tool failed.
+    pub(crate) is_error: bool,
     /// `params` has a member that differs from one of ours only in case.
     pub(crate) variant: bool,
 }
@@ -346,6 +394,9 @@ impl Parts {
             version: self.version.moved_back(by),
             capabilities: self.capabilities.moved_back(by),
             progress_token: self.progress_token.moved_back(by),
+            traceparent: self.traceparent.moved_back(by),
+            tracestate: self.tracestate.moved_back(by),
+            is_error: self.is_error,
             variant: self.variant,
         }
     }

@@ -130,4 +130,8 @@ pub mod key {
     pub const RELATED_TASK: &str = "io.modelcontextprotocol/related-task";
     /// What progress notifications name.
     pub const PROGRESS_TOKEN: &str = "progressToken";
+    /// The span of W3C trace context in which a message was sent.
+    pub const TRACEPARENT: &str = "traceparent";
+    /// What tracing systems add to it.
+    pub const TRACESTATE: &str = "tracestate";
 }

@@ -2,9 +2,10 @@
 //!
 //! Knows nothing of calls. Holds no lock and reads no clock.
 
+use foldhash::quality::RandomState;
 use std::{
     collections::{HashMap, HashSet},
-    hash::{BuildHasher, RandomState},
+    hash::BuildHasher,
 };
 
 /// What stands for everything beyond the bound of a label.
@@ -108,13 +109,13 @@ pub const fn level(count: u64) -> f64 {
 pub struct Counted {
     instrument: &'static Instrument,
     hasher: RandomState,
-    series: HashMap<u64, Series>,
+    series: HashMap<u64, Series, RandomState>,
 }
 
 impl Counted {
     /// Nothing counted yet.
     pub fn new(instrument: &'static Instrument) -> Self {
-        Self { instrument, hasher: RandomState::new(), series: HashMap::new() }
+        Self { instrument, hasher: RandomState::default(), series: HashMap::default() }
     }
 
     /// Counts one more.
@@ -171,13 +172,13 @@ fn zero(kind: Kind) -> Value {
 pub struct Names {
     most: usize,
     hasher: RandomState,
-    known: HashSet<u64>,
+    known: HashSet<u64, RandomState>,
 }
 
 impl Names {
     /// A label with at most `most` values, and [`OTHER`].
     pub fn new(most: usize) -> Self {
-        Self { most, hasher: RandomState::new(), known: HashSet::new() }
+        Self { most, hasher: RandomState::default(), known: HashSet::default() }
     }
 
     /// The value, or [`OTHER`] beyond the bound. `within` names what it belongs to: the same name on two servers is two.

@@ -14,6 +14,7 @@ use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode,
     header::{ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, USER_AGENT},
 };
+use http_body::Body as _;
 use http_body_util::{BodyExt, Full};
 use mcp::sse::{Decoder, Event};
 use std::{collections::VecDeque, time::Duration};
@@ -85,7 +86,7 @@ fn may_travel(name: &str) -> bool {
 
 /// Call id and trace context.
 pub(crate) fn mark(call: &Call, traces: bool, headers: &mut HeaderMap) {
-    if let Ok(value) = HeaderValue::from_str(&call.id.to_string()) {
+    if let Ok(value) = HeaderValue::from_bytes(&call.id.hex()) {
         headers.insert(header::CALL.clone(), value);
     }
     crate::trace::propagate(call, traces, headers);
@@ -167,6 +168,7 @@ async fn collect(mut body: egress::Body, limit: usize, deadline: Duration) -> Re
     let reading = async {
         let mut first: Option<Bytes> = None;
         let mut rest = BytesMut::new();
+        let promised = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX).min(limit);
         while let Some(frame) = body.frame().await {
             let frame = frame.map_err(|cause| UpstreamFault::Cut(cause.to_string()))?;
             let Ok(data) = frame.into_data() else { continue };
@@ -178,6 +180,7 @@ async fn collect(mut body: egress::Body, limit: usize, deadline: Duration) -> Re
                 None => first = Some(data),
                 Some(start) => {
                     if rest.is_empty() {
+                        rest.reserve(promised);
                         rest.extend_from_slice(start);
                         first = Some(Bytes::new());
                     }

@@ -34,10 +34,7 @@ pub(super) fn read(body: Bytes, limits: &Limits) -> Result<Body, ScanFault> {
         envelope.misshape(start, "the batch is empty");
     }
     envelope.finish()?;
-    let message = |(parts, mut lists, span): (Parts, Vec<List>, Span)| {
-        for list in &mut lists {
-            list.move_back(span.start);
-        }
+    let message = |(parts, lists, span): (Parts, Vec<List>, Span)| {
         Message::new(body.slice(span.clone()), parts.moved_back(span.start), lists)
     };
     Ok(Body::Batch(members.into_iter().map(message).collect()))
@@ -140,6 +137,10 @@ impl Envelope<'_> {
                 parts.capabilities = self.spot()?;
             } else if spelling == key::PROGRESS_TOKEN.as_bytes() {
                 parts.progress_token = self.spot()?;
+            } else if spelling == key::TRACEPARENT.as_bytes() {
+                parts.traceparent = self.spot()?;
+            } else if spelling == key::TRACESTATE.as_bytes() {
+                parts.tracestate = self.spot()?;
             } else {
                 self.scanner.value()?;
             }
@@ -159,11 +160,13 @@ impl Envelope<'_> {
         while let Some(key) = self.scanner.next_key()? {
             let spelling = self.scanner.spelling(key);
             let kind = ListKind::ALL.into_iter().find(|kind| kind.member().as_bytes() == spelling);
+            let is_error = spelling == b"isError";
             self.scanner.blank();
             match kind.filter(|_| self.scanner.peek() == Some(b'[')) {
-                Some(kind) => self.list(kind)?,
+                Some(kind) => self.list(kind, start)?,
                 None => {
-                    self.scanner.value()?;
+                    let value = self.scanner.value()?;
+                    parts.is_error |= is_error && self.scanner.text.get(value) == Some(b"true");
                 }
             }
         }
@@ -171,7 +174,9 @@ impl Envelope<'_> {
         Ok(())
     }
 
-    fn list(&mut self, kind: ListKind) -> Result<(), ScanFault> {
+    /// Reads a list. Where its elements lie is noted from the result's start at `result`, so that the same result in
+    /// another message has them at the same places.
+    fn list(&mut self, kind: ListKind, result: usize) -> Result<(), ScanFault> {
         let mut items = Vec::new();
         self.scanner.enter(false)?;
         while self.scanner.next_element()? {
@@ -190,7 +195,10 @@ impl Envelope<'_> {
             } else {
                 self.scanner.value()?;
             }
-            items.push(Item { whole: Spot::new(start, self.scanner.at), name });
+            items.push(Item {
+                whole: Spot::new(start - result, self.scanner.at - result),
+                name: name.moved_back(result),
+            });
         }
         self.lists.push(List { kind, items });
         Ok(())
