@@ -18,10 +18,11 @@ use crate::{
     upstream::{self, Source, UpstreamFault},
 };
 use bytes::Bytes;
+use futures_util::FutureExt;
 use guard::Carry;
 use http::StatusCode;
 use mcp::{Era, Kind, Message, sse::Event};
-use std::{sync::Arc, time::Duration};
+use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 use tokio::{sync::mpsc, time::Instant};
 use vocab::{Action, ServerName};
 
@@ -76,7 +77,8 @@ impl Flow {
 
     async fn run(mut self, state: Arc<State>, mut trail: Trail, client: mpsc::Sender<Bytes>) {
         let _streaming = self.exchange.target.session().map(crate::session::Session::streaming);
-        let end = self.pump(&state, &mut trail, &client).await;
+        let end = AssertUnwindSafe(self.pump(&state, &mut trail, &client)).catch_unwind().await;
+        let end = end.unwrap_or_else(|_| End::Stopped(Box::new(trail.panicked())));
         match end {
             End::Complete => trail.close_answered(StatusCode::OK),
             End::Stopped(stop) => {

@@ -18,8 +18,9 @@ use crate::{
     stop::Stop,
     trail::Trail,
 };
+use futures_util::FutureExt;
 use policy::Permit;
-use std::sync::Arc;
+use std::{panic::AssertUnwindSafe, sync::Arc};
 
 /// The line, for one call: one immutable snapshot of what is configured, and what outlives it.
 #[derive(Clone)]
@@ -45,7 +46,9 @@ impl Line {
     pub async fn serve(&self, call: Call) -> Reply {
         let mut trail = Trail::open(&call, &self.state);
         let asked = Asked::of(&call);
-        let outcome = self.exchange(call, &mut trail).await;
+        let outcome = AssertUnwindSafe(self.exchange(call, &mut trail)).catch_unwind().await;
+        // A panic ends its own call and nothing else: not the connection, not the record.
+        let outcome = outcome.unwrap_or_else(|_| Err(trail.panicked()));
         respond::close(outcome, trail, &asked, self)
     }
 

@@ -7,7 +7,7 @@ use crate::{
     pipeline::Line,
     release::Released,
     reply::{Reply, ReplyBody},
-    stop::{Cause, Stop},
+    stop::{Cause, Stage, Stop},
     trail::Trail,
 };
 use bytes::Bytes;
@@ -16,6 +16,7 @@ use http::{
     header::{CACHE_CONTROL, CONTENT_TYPE},
 };
 use serde_json::Value;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use vocab::CallId;
 
 static JSON: HeaderValue = HeaderValue::from_static("application/json");
@@ -37,8 +38,15 @@ impl Asked {
     }
 }
 
-/// Answers a call and closes its record; a stream closes it when it ends.
-pub(crate) fn close(outcome: Result<Released, Stop>, mut trail: Trail, asked: &Asked, line: &Line) -> Reply {
+/// Answers a call and closes its record; a stream closes it when it ends. A trail that a panic in here drops has
+/// recorded itself.
+pub(crate) fn close(outcome: Result<Released, Stop>, trail: Trail, asked: &Asked, line: &Line) -> Reply {
+    let call = trail.facts().call;
+    let ending = AssertUnwindSafe(|| end(outcome, trail, asked, line));
+    catch_unwind(ending).unwrap_or_else(|_| refusal(&Stop::panicked(Stage::Release), asked, call))
+}
+
+fn end(outcome: Result<Released, Stop>, mut trail: Trail, asked: &Asked, line: &Line) -> Reply {
     let call = trail.facts().call;
     match outcome {
         Err(stop) => {

@@ -55,6 +55,23 @@ impl Stage {
             Self::Release => "release",
         }
     }
+
+    /// The stage that comes after it; the last one stays.
+    pub const fn next(self) -> Self {
+        match self {
+            Self::Receive => Self::Authenticate,
+            Self::Authenticate => Self::Resolve,
+            Self::Resolve => Self::Limit,
+            Self::Limit => Self::Validate,
+            Self::Validate => Self::Screen,
+            Self::Screen => Self::Authorize,
+            Self::Authorize => Self::Settle,
+            Self::Settle => Self::Intend,
+            Self::Intend => Self::Inject,
+            Self::Inject => Self::Forward,
+            Self::Forward | Self::Release => Self::Release,
+        }
+    }
 }
 
 /// What kind of no it is.
@@ -139,6 +156,15 @@ impl Stop {
     /// An outcome that stays here.
     pub fn withheld(reason: &'static str, code: i64, message: impl Into<String>) -> Self {
         Self::new(Cause::Withheld, Stage::Release, reason, code, message.into())
+    }
+
+    /// A panic, caught where it ended this call and no other. Its text stays in the process: it may quote the call.
+    pub fn panicked(stage: Stage) -> Self {
+        let why = "the gateway failed; the log has the call";
+        match stage {
+            Stage::Release => Self::withheld("panic", mcp::error::INTERNAL, why),
+            _ => Self::failed(stage, "panic", mcp::error::INTERNAL, why),
+        }
     }
 
     fn new(cause: Cause, stage: Stage, reason: &'static str, code: i64, message: String) -> Self {

@@ -206,6 +206,11 @@ impl Trail {
         &self.facts
     }
 
+    /// The stop of a call that a panic ended: at the stage after the last one that spoke.
+    pub(crate) fn panicked(&self) -> Stop {
+        Stop::panicked(self.facts.stages.last().map_or(Stage::Authenticate, |mark| mark.stage.next()))
+    }
+
     /// Commits to what was asked, once.
     pub(crate) fn commit_arguments(&mut self) {
         if self.facts.arguments.is_some() {
@@ -318,8 +323,10 @@ impl Drop for Trail {
     fn drop(&mut self) {
         if !self.closed {
             // Whatever panics may be the clock: a second panic in here would end the process.
-            let ended = if std::thread::panicking() { self.marked } else { self.journal.clock().ticks() };
-            self.record(Outcome::Abandoned, None, ended);
+            let panicking = std::thread::panicking();
+            let ended = if panicking { self.marked } else { self.journal.clock().ticks() };
+            let error = panicking.then(|| "a panic ended the call".to_owned());
+            self.record(Outcome::Abandoned, error, ended);
         }
     }
 }

@@ -1,4 +1,5 @@
-//! A small HTTP client for tests: one connection per request, nothing added, nothing followed, nothing retried.
+//! A small HTTP client for tests: one connection per request unless the test keeps one, nothing added, nothing followed,
+//! nothing retried.
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri, header};
@@ -51,6 +52,13 @@ impl Ask {
         self
     }
 
+    /// Leaves the header out.
+    #[must_use]
+    pub fn without(mut self, name: &str) -> Self {
+        self.headers.remove(name);
+        self
+    }
+
     /// Adds `Authorization: Bearer …`.
     #[must_use]
     pub fn bearer(self, token: &str) -> Self {
@@ -73,13 +81,18 @@ impl Ask {
     ///
     /// # Errors
     /// Whatever the connection says.
-    #[expect(clippy::disallowed_methods, reason = "a test dials what it is told to")]
     pub async fn try_send(self) -> hyper::Result<Reply> {
-        let authority = self.uri.authority().expect("a host").to_string();
-        let stream = TcpStream::connect(&authority).await.expect("somebody listens");
-        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-        let driver = tokio::spawn(async move { drop(connection.await) });
+        let (mut sender, driver) = dial(&self.authority()).await?;
+        let (head, body) = sender.send_request(self.request()).await?.into_parts();
+        Ok(Reply { status: head.status, headers: head.headers, body, pending: BytesMut::new(), driver })
+    }
 
+    fn authority(&self) -> String {
+        self.uri.authority().expect("a host").to_string()
+    }
+
+    fn request(self) -> Request<Full<Bytes>> {
+        let authority = self.authority();
         let path = self.uri.path_and_query().map_or("/", |path| path.as_str());
         let mut request = Request::new(Full::new(self.body));
         *request.method_mut() = self.method;
@@ -89,8 +102,50 @@ impl Ask {
             let host = HeaderValue::from_str(&authority).expect("a host");
             request.headers_mut().insert(header::HOST, host);
         }
-        let (head, body) = sender.send_request(request).await?.into_parts();
-        Ok(Reply { status: head.status, headers: head.headers, body, pending: BytesMut::new(), driver })
+        request
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "a test dials what it is told to")]
+async fn dial(authority: &str) -> hyper::Result<(http1::SendRequest<Full<Bytes>>, JoinHandle<()>)> {
+    let stream = TcpStream::connect(authority).await.expect("somebody listens");
+    let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+    Ok((sender, tokio::spawn(async move { drop(connection.await) })))
+}
+
+/// One connection that is kept for several requests, as real clients keep theirs. Dropping it closes it.
+pub struct Connection {
+    sender: http1::SendRequest<Full<Bytes>>,
+    driver: JoinHandle<()>,
+}
+
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connection").finish_non_exhaustive()
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.driver.abort();
+    }
+}
+
+impl Connection {
+    /// Connects to where this request would go.
+    pub async fn open(ask: &Ask) -> Self {
+        let (sender, driver) = dial(&ask.authority()).await.expect("a connection");
+        Self { sender, driver }
+    }
+
+    /// Sends a request over it and reads the whole answer.
+    ///
+    /// # Errors
+    /// Whatever the connection says: it is gone, or breaks.
+    pub async fn send(&mut self, ask: Ask) -> hyper::Result<(StatusCode, Bytes)> {
+        self.sender.ready().await?;
+        let (head, body) = self.sender.send_request(ask.request()).await?.into_parts();
+        Ok((head.status, body.collect().await?.to_bytes()))
     }
 }
 

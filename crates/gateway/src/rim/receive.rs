@@ -13,6 +13,7 @@ use crate::{
     trail::Trail,
 };
 use bytes::{Bytes, BytesMut};
+use futures_util::FutureExt;
 use http::{
     HeaderMap, HeaderValue, Method, Request, Response, StatusCode,
     header::{ALLOW, CONTENT_TYPE, HOST, ORIGIN},
@@ -23,10 +24,11 @@ use mcp::{Body as Text, Era, Kind, Message, Revision, error};
 use std::{
     convert::Infallible,
     net::IpAddr,
+    panic::{AssertUnwindSafe, resume_unwind},
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, task::JoinError};
 use vocab::ServerName;
 
 /// How long a client may take to send a body.
@@ -61,8 +63,12 @@ pub(super) async fn answer(
 ) -> Result<Reply, Infallible> {
     let under_way = UnderWay::begin(&state);
     let line = state.line();
-    let reply = route(&line, request, peer, dialled, under_way).await;
-    Ok(reply)
+    let reply = AssertUnwindSafe(route(&line, request, peer, dialled, under_way)).catch_unwind().await;
+    // From its trail on, a call answers for its own panics. What comes out here broke before there was one.
+    Ok(reply.unwrap_or_else(|_| {
+        let stop = Stop::panicked(Stage::Receive).status(StatusCode::INTERNAL_SERVER_ERROR);
+        refuse(&line, peer, &HeaderMap::new(), Route::All, stop)
+    }))
 }
 
 async fn route(
@@ -124,10 +130,11 @@ async fn run(line: &Line, call: Call, under_way: UnderWay) -> Reply {
                 drop(under_way);
                 reply
             });
-            // The trail of a call that panics has recorded itself.
-            task.await.unwrap_or_else(|_| {
-                plain(StatusCode::INTERNAL_SERVER_ERROR, "the gateway failed; the log has the call\n")
-            })
+            match task.await.map_err(JoinError::try_into_panic) {
+                Ok(reply) => reply,
+                Err(Ok(panic)) => resume_unwind(panic),
+                Err(Err(_)) => plain(StatusCode::SERVICE_UNAVAILABLE, "the gateway has stopped\n"),
+            }
         }
     }
 }
@@ -200,7 +207,6 @@ async fn batch(
         let mut heard = true;
         for message in messages {
             let is_request = message.kind() == Kind::Request;
-            let id = message.id().map(str::to_owned);
             let operation = Operation::Message(message);
             let call = Call {
                 id: new_id(),
@@ -211,12 +217,11 @@ async fn batch(
                 headers: headers.clone(),
                 peer,
             };
-            // On a task of its own: one that panics has recorded itself, and the others are served.
-            let serving = line.clone();
-            let reply = tokio::spawn(async move { serving.serve(call).await }).await.unwrap_or_else(|_| {
-                let why = "the gateway failed; the log has the call";
-                Response::new(ReplyBody::Whole(Some(mcp::error_text(id.as_deref(), error::INTERNAL, why, None))))
-            });
+            let asked = Asked::of(&call);
+            let id = call.id;
+            let reply = AssertUnwindSafe(line.serve(call)).catch_unwind().await;
+            // The others are served whatever becomes of one.
+            let reply = reply.unwrap_or_else(|_| respond::refusal(&Stop::panicked(Stage::Receive), &asked, id));
             if is_request {
                 relay(reply, &sender, &mut heard).await;
             }

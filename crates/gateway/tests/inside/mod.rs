@@ -9,7 +9,9 @@ use gateway::{
     clock::Clock,
     limit::{LimitSettings, Limits},
     rim::Rim,
-    settings::{Bounds, EraSettings, Listening, ServerSettings, Settings, ToolSettings, TransportSettings},
+    settings::{
+        Bounds, CredentialSettings, EraSettings, Listening, ServerSettings, Settings, ToolSettings, TransportSettings,
+    },
     snapshot::Snapshot,
     state::{Parts, State},
 };
@@ -19,6 +21,7 @@ use policy::{Policies, Source};
 use serde_json::{Value, json};
 use std::{
     collections::BTreeMap,
+    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicI64, AtomicU64, Ordering},
@@ -83,6 +86,10 @@ pub(crate) struct Plan {
     pub(crate) agents: Vec<(&'static str, AgentSetting)>,
     pub(crate) issuers: Vec<identity::IssuerSetting>,
     pub(crate) anonymous: Option<&'static str>,
+    pub(crate) bounds: Bounds,
+    pub(crate) credentials: Vec<CredentialSettings>,
+    /// Looks on whenever the log is signed, on the log's own thread: may wait, may panic.
+    pub(crate) signing: Arc<dyn Fn() + Send + Sync>,
 }
 
 impl Plan {
@@ -98,6 +105,9 @@ impl Plan {
             agents: vec![("alice", AgentSetting::default()), ("bob", AgentSetting::default())],
             issuers: Vec::new(),
             anonymous: None,
+            bounds: Bounds { sessions_per_principal: 4096, ..Bounds::default() },
+            credentials: Vec::new(),
+            signing: Arc::new(|| {}),
         }
     }
 }
@@ -128,7 +138,12 @@ impl Inside {
         let signer = vault.audit_signer().expect("a signer");
         let name = "durward/test".to_owned();
         let options = Options::new(folder.path().join("log"), name.clone(), tenant.clone(), now);
-        let log = Log::open(options, Signer { name, public: signer.public, sign: signer.sign }).expect("a log");
+        let (watched, sign) = (Arc::clone(&plan.signing), signer.sign);
+        let sign = Box::new(move |text: &[u8]| {
+            watched();
+            sign(text)
+        });
+        let log = Log::open(options, Signer { name, public: signer.public, sign }).expect("a log");
         let egress = Arc::new(Egress::new(egress::Settings::default()).expect("a connector"));
         let jwks = Arc::new(JwksCache::new(Arc::clone(&egress)));
         let registry = Arc::new(Registry::default());
@@ -153,6 +168,15 @@ impl Inside {
     pub(crate) fn swap(&self, plan: Plan) {
         let before = self.state.snapshot.load_full();
         self.state.swap(snapshot(plan, &self.registry, &self.jwks, Some(&before)));
+    }
+
+    /// Where its log lies.
+    pub(crate) fn log(&self) -> PathBuf {
+        self.folder.path().join("log")
+    }
+
+    pub(crate) fn address(&self) -> std::net::SocketAddr {
+        self.address
     }
 
     pub(crate) fn url(&self, path: &str) -> String {
@@ -239,7 +263,7 @@ fn snapshot(plan: Plan, registry: &Arc<Registry>, jwks: &Arc<JwksCache>, before:
         let settings = ServerSettings {
             transport: TransportSettings::Http { url, internal: true, ca: None },
             environment: None,
-            credentials: Vec::new(),
+            credentials: plan.credentials.clone(),
             headers: Vec::new(),
             tools: plan.tools.clone(),
             deadline: None,
@@ -256,7 +280,7 @@ fn snapshot(plan: Plan, registry: &Arc<Registry>, jwks: &Arc<JwksCache>, before:
         trusted_proxies: Vec::new(),
         servers: servers.collect::<BTreeMap<_, _>>(),
         strict: plan.strict,
-        bounds: Bounds { sessions_per_principal: 4096, ..Bounds::default() },
+        bounds: plan.bounds,
         issuers: plan.issuers.iter().map(|issuer| issuer.url.to_string()).collect(),
         scopes: Vec::new(),
         traces: false,
@@ -272,4 +296,10 @@ fn snapshot(plan: Plan, registry: &Arc<Registry>, jwks: &Arc<JwksCache>, before:
         Ok(snapshot) => snapshot,
         Err(faults) => panic!("no snapshot: {faults:?}"),
     }
+}
+
+/// `reason` and `stage` of an outcome, after what it is: `refused rate limit`.
+pub(crate) fn outcome(record: &Value) -> String {
+    let outcome = &record["outcome"];
+    ["is", "reason", "stage"].iter().filter_map(|member| outcome[member].as_str()).collect::<Vec<_>>().join(" ")
 }
