@@ -33,14 +33,14 @@ const SILENCE: Duration = Duration::from_secs(5);
 #[must_use]
 pub(crate) struct Answer {
     pub(crate) arrival: Arrival,
-    pub(crate) exchange: Exchange,
+    pub(crate) exchange: Box<Exchange>,
 }
 
 /// What is left of a call once it was sent: what is needed to judge what comes back.
 pub(crate) struct Exchange {
     pub(crate) caller: Caller,
     pub(crate) target: Target,
-    pub(crate) call: Call,
+    pub(crate) call: Box<Call>,
     /// A session that this answer opens.
     pub(crate) opened: Option<Arc<Session>>,
     /// Room in limits and on the server, held until the answer is complete.
@@ -67,13 +67,16 @@ impl Line {
         // The intent is used up: one word in the log, one call on the wire.
         drop(intent);
         let Sealed { decided, injected } = sealed;
-        let crate::pipeline::Decided { caller, target, call, slot: mut held, permit: _ } = decided;
+        let crate::pipeline::Decided { caller, target, call, slot: mut held, permit: _ } = *decided;
         held.spend();
         let call = call.valid.call;
         let errand = target.one().and_then(|one| errand(one, &call));
+        let mut exchange =
+            Box::new(Exchange { caller, target, call, opened: None, _held: held, answered: false, _errand: errand });
+        let Exchange { caller, target, call, .. } = &*exchange;
         // Rare ways are boxed, here and elsewhere on the line: their state would be copied along with every call.
-        let (arrival, opened) = match &target {
-            Target::Many(many) => Box::pin(aggregate::forward(self, &caller, many, &call, &injected)).await?,
+        let (arrival, opened) = match target {
+            Target::Many(many) => Box::pin(aggregate::forward(self, caller, many, call, &injected)).await?,
             Target::One(one) => {
                 let [injected] = injected.as_slice() else {
                     return Err(Stop::failed(
@@ -83,17 +86,15 @@ impl Line {
                         "no credential was prepared",
                     ));
                 };
-                let way = Passage { line: self, caller: &caller, one, call: &call, injected };
+                let way = Passage { line: self, caller, one, call, injected };
                 way.send().await.map_err(|fault| fault.stop(&one.server.name))?
             }
         };
         if opened.is_some() && call.message().is_none() {
             return Err(Stop::failed(Stage::Forward, "session", mcp::error::INTERNAL, "a session without a message"));
         }
-        Ok(Answer {
-            arrival,
-            exchange: Exchange { caller, target, call, opened, _held: held, answered: false, _errand: errand },
-        })
+        exchange.opened = opened;
+        Ok(Answer { arrival, exchange })
     }
 }
 

@@ -56,7 +56,7 @@ pub(crate) enum InjectFault {
 /// A call ready to leave: decided, granted, with its credentials, under a permit that names it.
 #[must_use]
 pub(crate) struct Sealed {
-    pub(crate) decided: Decided,
+    pub(crate) decided: Box<Decided>,
     /// One per server the permit names, in the order of its targets.
     pub(crate) injected: Vec<Injected>,
 }

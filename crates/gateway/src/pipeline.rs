@@ -43,34 +43,34 @@ pub struct Decided {
 
 impl Line {
     /// Serves one call. Every call leaves exactly one closed record, whatever happens.
-    pub async fn serve(&self, call: Call) -> Reply {
+    pub async fn serve(&self, call: Box<Call>) -> Reply {
         let mut trail = Trail::open(&call, &self.state);
         let asked = Asked::of(&call);
         let outcome = AssertUnwindSafe(self.exchange(call, &mut trail)).catch_unwind().await;
         // A panic ends its own call and nothing else: not the connection, not the record.
         let outcome = outcome.unwrap_or_else(|_| Err(trail.panicked()));
-        respond::close(outcome, trail, &asked, self)
+        respond::close(outcome, trail, &asked, self).await
     }
 
-    async fn exchange(&self, call: Call, trail: &mut Trail) -> Result<Released, Stop> {
+    async fn exchange(&self, call: Box<Call>, trail: &mut Trail) -> Result<Released, Stop> {
         let caller = trail.note(self.authenticate(&call).await)?;
         let decided = self.decide(caller, call, trail).await?;
         self.perform(decided, trail).await
     }
 
     /// Everything that can say no. Has no effect that anyone outside could see.
-    pub async fn decide(&self, caller: Caller, call: Call, trail: &mut Trail) -> Result<Decided, Stop> {
+    pub async fn decide(&self, caller: Caller, call: Box<Call>, trail: &mut Trail) -> Result<Box<Decided>, Stop> {
         let mut target = trail.note(self.resolve(&caller, &call).await)?;
         let slot = trail.note(self.admit(&caller, &call, &target))?;
         let call = trail.note(self.validate(call, &target))?;
         // Screening comes before policy: rules may ask what it found, and judge what it left.
         let call = trail.note(self.screen(call, &target))?;
         let permit = trail.note(self.authorize(&caller, &mut target, &call))?;
-        Ok(Decided { caller, target, call, permit, slot })
+        Ok(Box::new(Decided { caller, target, call, permit, slot }))
     }
 
     /// Everything that has an effect, in the only order that is safe.
-    async fn perform(&self, decided: Decided, trail: &mut Trail) -> Result<Released, Stop> {
+    async fn perform(&self, decided: Box<Decided>, trail: &mut Trail) -> Result<Released, Stop> {
         let granted = trail.note(settle::settle(decided))?;
         let intent = self.intend(&granted, trail).await;
         let intent = trail.note(intent)?;

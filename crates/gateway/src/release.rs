@@ -111,7 +111,6 @@ impl Line {
     /// Releases an answer.
     pub(crate) fn release(&self, answer: Answer) -> Result<Released, Stop> {
         let Answer { arrival, exchange } = answer;
-        let exchange = Box::new(exchange);
         match arrival {
             Arrival::Bare { status, headers } => Ok(Released::Bare { status, headers, exchange }),
             Arrival::Stream { headers, source } => {

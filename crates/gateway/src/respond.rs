@@ -2,7 +2,6 @@
 
 use crate::{
     call::{Call, header},
-    flow::Flow,
     forward::{self, Exchange},
     pipeline::Line,
     release::Released,
@@ -11,12 +10,13 @@ use crate::{
     trail::Trail,
 };
 use bytes::Bytes;
+use futures_util::FutureExt;
 use http::{
     HeaderMap, HeaderValue, Response, StatusCode,
     header::{CACHE_CONTROL, CONTENT_TYPE},
 };
 use serde_json::Value;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::AssertUnwindSafe;
 use vocab::CallId;
 
 static JSON: HeaderValue = HeaderValue::from_static("application/json");
@@ -40,20 +40,23 @@ impl Asked {
 
 /// Answers a call and closes its record; a stream closes it when it ends. A trail that a panic in here drops has
 /// recorded itself.
-pub(crate) fn close(outcome: Result<Released, Stop>, trail: Trail, asked: &Asked, line: &Line) -> Reply {
+pub(crate) async fn close(outcome: Result<Released, Stop>, trail: Trail, asked: &Asked, line: &Line) -> Reply {
     let call = trail.facts().call;
-    let ending = AssertUnwindSafe(|| end(outcome, trail, asked, line));
-    catch_unwind(ending).unwrap_or_else(|_| refusal(&Stop::panicked(Stage::Release), asked, call))
+    let ending = AssertUnwindSafe(end(outcome, trail, asked, line)).catch_unwind().await;
+    ending.unwrap_or_else(|_| refusal(&Stop::panicked(Stage::Release), asked, call))
 }
 
-fn end(outcome: Result<Released, Stop>, mut trail: Trail, asked: &Asked, line: &Line) -> Reply {
+/// Refuses what never became a call, and closes its record.
+pub(crate) fn refuse(stop: &Stop, trail: Trail, asked: &Asked) -> Reply {
+    let reply = refusal(stop, asked, trail.facts().call);
+    trail.close_stopped(stop);
+    reply
+}
+
+async fn end(outcome: Result<Released, Stop>, mut trail: Trail, asked: &Asked, line: &Line) -> Reply {
     let call = trail.facts().call;
     match outcome {
-        Err(stop) => {
-            let reply = refusal(&stop, asked, call);
-            trail.close_stopped(&stop);
-            reply
-        }
+        Err(stop) => refuse(&stop, trail, asked),
         Ok(Released::Bare { status, headers, exchange }) => {
             trail.close_answered(status);
             reply(status, headers, ReplyBody::empty(), call, Some(&exchange))
@@ -69,7 +72,7 @@ fn end(outcome: Result<Released, Stop>, mut trail: Trail, asked: &Asked, line: &
             headers.entry(CACHE_CONTROL).or_insert_with(|| NO_CACHE.clone());
             headers.insert(header::ACCEL_BUFFERING.clone(), UNBUFFERED.clone());
             let mut reply = reply(StatusCode::OK, headers, ReplyBody::empty(), call, Some(flow.exchange()));
-            *reply.body_mut() = ReplyBody::Stream(Flow::start(*flow, std::sync::Arc::clone(&line.state), trail));
+            *reply.body_mut() = flow.begin(&line.state, trail).await;
             reply
         }
     }

@@ -9,7 +9,7 @@ use crate::{
 /// A decided call that nobody has to be asked about any more.
 #[must_use]
 pub(crate) struct Granted {
-    pub(crate) decided: Decided,
+    pub(crate) decided: Box<Decided>,
 }
 
 impl Noted for Granted {
@@ -20,7 +20,7 @@ impl Noted for Granted {
 
 /// Grants what policy allows. `ask` is refused when policy is loaded, and an obligation nobody fulfils is refused here.
 #[expect(clippy::unnecessary_wraps, reason = "a stage can say no; this one will when people are asked")]
-pub(crate) fn settle(decided: Decided) -> Result<Granted, Stop> {
+pub(crate) fn settle(decided: Box<Decided>) -> Result<Granted, Stop> {
     match decided.permit.obligations() {
         [] => Ok(Granted { decided }),
         [obligation, ..] => match *obligation {},

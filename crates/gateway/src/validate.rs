@@ -20,7 +20,7 @@ const FAULTS: usize = 16;
 /// A call whose arguments are what the tool takes.
 #[must_use]
 pub(crate) struct Valid {
-    pub(crate) call: Call,
+    pub(crate) call: Box<Call>,
     /// The arguments as policy will see them; `Null` where there are none.
     pub(crate) arguments: Value,
     /// The digest of the very bytes.
@@ -46,7 +46,7 @@ impl Noted for Valid {
 impl Line {
     /// Checks the arguments of a call.
     #[expect(clippy::unused_self, reason = "a stage of the line, asked as all others are")]
-    pub(crate) fn validate(&self, call: Call, target: &Target) -> Result<Valid, Stop> {
+    pub(crate) fn validate(&self, call: Box<Call>, target: &Target) -> Result<Valid, Stop> {
         let digest = crate::resolve::digest_of(call.message());
         let Some(one) = target.one().filter(|one| one.action.is_some() && one.answers.is_none()) else {
             return Ok(Valid { call, arguments: Value::Null, digest });

@@ -117,19 +117,16 @@ async fn route(
 
 /// Runs one call. In the legacy era a client that goes away does not end it.
 async fn run(line: &Line, call: Call, under_way: UnderWay) -> Reply {
-    match call.era {
-        Era::Modern => {
-            let reply = line.serve(call).await;
-            drop(under_way);
-            reply
-        }
+    let (line, era) = (line.clone(), call.era);
+    // Boxed once: on its way to a task it would be copied three times.
+    let serving = Box::pin(async move {
+        let _under_way = under_way;
+        line.serve(Box::new(call)).await
+    });
+    match era {
+        Era::Modern => serving.await,
         Era::Legacy => {
-            let line = line.clone();
-            let task = tokio::spawn(async move {
-                let reply = line.serve(call).await;
-                drop(under_way);
-                reply
-            });
+            let task = tokio::spawn(serving);
             match task.await.map_err(JoinError::try_into_panic) {
                 Ok(reply) => reply,
                 Err(Ok(panic)) => resume_unwind(panic),
@@ -219,7 +216,7 @@ async fn batch(
             };
             let asked = Asked::of(&call);
             let id = call.id;
-            let reply = AssertUnwindSafe(line.serve(call)).catch_unwind().await;
+            let reply = AssertUnwindSafe(line.serve(Box::new(call))).catch_unwind().await;
             // The others are served whatever becomes of one.
             let reply = reply.unwrap_or_else(|_| respond::refusal(&Stop::panicked(Stage::Receive), &asked, id));
             if is_request {
@@ -370,14 +367,14 @@ fn refuse(line: &Line, peer: IpAddr, headers: &HeaderMap, route: Route, stop: St
     let call =
         Call { id: new_id(), parent: None, route, operation: Operation::Unread, era, headers: HeaderMap::new(), peer };
     let trail = Trail::open(&call, &line.state);
-    respond::close(Err(stop), trail, &Asked::of(&call), line)
+    respond::refuse(&stop, trail, &Asked::of(&call))
 }
 
 fn refuse_message(line: &Line, peer: IpAddr, headers: HeaderMap, route: Route, message: Message, stop: Stop) -> Reply {
     let era = message.era();
     let call = Call { id: new_id(), parent: None, route, operation: Operation::Message(message), era, headers, peer };
     let trail = Trail::open(&call, &line.state);
-    respond::close(Err(stop), trail, &Asked::of(&call), line)
+    respond::refuse(&stop, trail, &Asked::of(&call))
 }
 
 /// A browser's request from elsewhere, refused before anything is read.

@@ -1,0 +1,143 @@
+//! One event of a stream, judged: whose it is, who may hear it, and what of it.
+
+use super::Flow;
+use crate::{
+    ask::{Ask, Verdict},
+    call::Route,
+    catalog,
+    pipeline::Line,
+    release,
+    server::Server,
+    state::State,
+    stop::Stop,
+    trail::Trail,
+    upstream,
+};
+use bytes::Bytes;
+use mcp::{Era, Kind, Message, sse::Event};
+use std::sync::Arc;
+use vocab::{Action, ServerName};
+
+impl Flow {
+    /// One event, judged and passed on. `None` if it is not for the client.
+    pub(super) async fn pass(
+        &mut self,
+        state: &Arc<State>,
+        trail: &mut Trail,
+        from: Option<ServerName>,
+        event: Event,
+    ) -> Result<Option<Bytes>, Stop> {
+        if !self.has_share(&state.line(), from.as_ref()) {
+            return Ok(None);
+        }
+        self.resumable |= event.id.is_some() && self.exchange.call.era == Era::Legacy;
+        let event = self.addressed(event);
+        let Some(data) = event.message() else { return Ok(Some(event.raw)) };
+        let line = state.line();
+        let message =
+            upstream::exchange::one(data.clone(), &line.snapshot.answer_limits()).map_err(|fault| self.stop(&fault))?;
+        match message.kind() {
+            Kind::Request => Box::pin(self.question(&line, trail, from.as_ref(), &event, &message)).await,
+            // SECURITY: nobody asked these servers anything on their common stream. What looks like an answer here could
+            // be passed off as that of another server.
+            Kind::Response if self.exchange.target.one().is_none() => Ok(None),
+            Kind::Response if !release::answers(&self.exchange, &message) && !self.is_replay() => {
+                Err(Stop::withheld("answer-id", mcp::error::INTERNAL, "the server answered another request"))
+            }
+            Kind::Response | Kind::Notification => {
+                if let Some(server) = self.server(&line, from.as_ref()) {
+                    catalog::notice(&line, server, &message);
+                    if !self.concerns(&line, server, &message) {
+                        return Ok(None);
+                    }
+                }
+                let (text, said) = line.release_message(&message, &self.exchange, &mut self.carry)?;
+                let Some(text) = self.renamed(from.as_ref(), &message, text)? else { return Ok(None) };
+                said.note(trail.facts_mut());
+                if message.kind() == Kind::Response {
+                    self.exchange.answered = true;
+                    trail.committed(&said.fingerprint());
+                }
+                Ok(Some(rewritten(&event, &message, &text)))
+            }
+        }
+    }
+
+    /// In the aggregate an event's id says whose it is, so that whoever asks for the rest finds that server.
+    fn addressed(&self, event: Event) -> Event {
+        match self.exchange.target.one() {
+            Some(one) if event.id.is_some() && self.exchange.call.route == Route::All => {
+                mcp::sse::prefix_id(&event, &format!("{}/", one.server.name))
+            }
+            Some(_) | None => event,
+        }
+    }
+
+    /// Whether the caller may still hear of the server that speaks on a merged stream.
+    fn has_share(&self, line: &Line, from: Option<&ServerName>) -> bool {
+        let (None, Some(name)) = (self.exchange.target.one(), from) else { return true };
+        let subject = &self.exchange.caller.subject;
+        let server = line.snapshot.servers.get(name);
+        server.is_some_and(|server| line.snapshot.policies.reaches(subject, server.root()))
+    }
+
+    /// Whether the caller may hear of it: news of a resource that it cannot see are none of its business.
+    fn concerns(&self, line: &Line, server: &Server, message: &Message) -> bool {
+        if message.method() != "notifications/resources/updated" {
+            return true;
+        }
+        let uri = message.param(&["uri"]).and_then(|uri| uri.text().map(std::borrow::Cow::into_owned));
+        let subject = &self.exchange.caller.subject;
+        uri.is_some_and(|uri| line.snapshot.policies.visible(subject, Action::ResourceRead, &server.resource(&uri)))
+    }
+
+    /// A server that takes back a question names it by its own id; in the aggregate the client knows another. `None` if
+    /// this server has no such question: what it names belongs to somebody else.
+    fn renamed(&self, from: Option<&ServerName>, message: &Message, text: Bytes) -> Result<Option<Bytes>, Stop> {
+        if self.exchange.call.route != Route::All || message.method() != "notifications/cancelled" {
+            return Ok(Some(text));
+        }
+        let server = from.or_else(|| self.exchange.target.one().map(|one| &one.server.name));
+        let session = self.exchange.target.session();
+        let again = upstream::exchange::one(text, &mcp::Limits::default()).map_err(|fault| self.stop(&fault))?;
+        let shown = again.param(&["requestId"]).zip(server.zip(session)).and_then(|(id, (server, session))| {
+            let shown = session.shown_question(server, &String::from_utf8_lossy(id.raw))?;
+            Some((id.span, shown.into_bytes()))
+        });
+        Ok(shown.map(|edit| mcp::splice(again.bytes(), &mut [edit])))
+    }
+
+    /// A GET stream may replay responses of earlier requests (resumption).
+    fn is_replay(&self) -> bool {
+        self.exchange.call.message().is_none()
+    }
+
+    /// A question of the server is a call of its own.
+    async fn question(
+        &self,
+        line: &Line,
+        trail: &Trail,
+        from: Option<&ServerName>,
+        event: &Event,
+        message: &Message,
+    ) -> Result<Option<Bytes>, Stop> {
+        // A server that is not configured any more has nothing to ask.
+        let Some(server) = self.server(line, from) else { return Ok(None) };
+        let ask = Ask { exchange: &self.exchange, server, parent: trail.facts().call, message };
+        match line.ask(ask).await {
+            Verdict::Passed(text) => Ok(Some(rewritten(event, message, &text))),
+            Verdict::Declined => Ok(None),
+        }
+    }
+
+    /// The server that speaks, as it is configured now.
+    fn server<'l>(&self, line: &'l Line, from: Option<&ServerName>) -> Option<&'l Arc<Server>> {
+        let name = from.or_else(|| self.exchange.target.one().map(|one| &one.server.name))?;
+        line.snapshot.servers.get(name)
+    }
+}
+
+/// The event with another message in it, or as it came if nothing changed.
+fn rewritten(event: &Event, message: &Message, text: &Bytes) -> Bytes {
+    if text == message.bytes() { event.raw.clone() } else { mcp::sse::replace_data(event, text) }
+}
