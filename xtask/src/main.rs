@@ -112,11 +112,11 @@ fn docs(root: &Path) -> Result<()> {
     process::succeed(process::cargo(root).args(test).env("DURWARD_WRITE_DOCS", "1"))
 }
 
-/// Both programs are built for release first: a debug gateway says nothing about speed.
+/// Both programs are built as they are given out first: a debug gateway says nothing about speed.
 fn bench(root: &Path, rest: &[String]) -> Result<()> {
     let mut plan = Plan::new(root);
-    plan.cargo("build for release", &["build", "--release", "--package", "durward", "--package", "bench"])?;
-    let mut run = vec!["run", "--release", "--quiet", "--package", "bench", "--", "compare"];
+    plan.cargo("build what is given out", &["build", "--profile", "dist", "--package", "durward", "--package", "bench"])?;
+    let mut run = vec!["run", "--profile", "dist", "--quiet", "--package", "bench", "--", "compare"];
     run.extend(rest.iter().map(String::as_str));
     plan.cargo("measure", &run)
 }

@@ -14,7 +14,7 @@ use std::{cell::Cell, path::PathBuf, time::Duration};
 #[derive(clap::Args)]
 pub(crate) struct Options {
     /// The gateway; without it only the server and the bare proxy are measured
-    #[arg(long, default_value = "target/release/durward")]
+    #[arg(long, default_value = "target/dist/durward")]
     gateway: PathBuf,
     /// Measures no gateway
     #[arg(long)]
