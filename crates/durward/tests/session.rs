@@ -9,6 +9,7 @@
 mod world;
 
 use serde_json::{Value, json};
+use std::time::Duration;
 use testkit::{Agent, Answer, Ask, Upstream, soon};
 use world::World;
 
@@ -162,7 +163,7 @@ async fn an_idle_session_ends_here_and_on_the_server() {
     upstream.next("GET", answer);
     let _stream = listening.listen().await;
     // A reload looks for what is over, as the clock does every half minute.
-    let mut turn = tokio::time::interval(std::time::Duration::from_millis(500));
+    let mut turn = tokio::time::interval(Duration::from_millis(500));
     let mut ended = false;
     for most in 8..24 {
         turn.tick().await;
@@ -194,4 +195,41 @@ async fn a_stop_ends_sessions_on_servers_too() {
     assert!(status.success());
     let ended: Vec<Value> = upstream.seen("DELETE").iter().map(|end| json!(end.header("mcp-session-id"))).collect();
     assert!(ended.contains(&json!(ready.header("mcp-session-id"))), "{ended:?}");
+}
+
+#[tokio::test]
+async fn what_a_client_says_does_not_overtake_the_stream_it_opened_before() {
+    let (upstream, world) = one().await;
+    let agent = std::sync::Arc::new(world.legacy("/mcp/files").await);
+    let (answer, feed) = Answer::events();
+    let (answer, release) = answer.held();
+    upstream.next("GET", answer);
+    let listening = tokio::spawn({
+        let agent = std::sync::Arc::clone(&agent);
+        async move { agent.listen().await }
+    });
+    upstream.arrived("GET", 1).await;
+    let calling = tokio::spawn({
+        let agent = std::sync::Arc::clone(&agent);
+        async move { agent.call("echo", json!({})).await }
+    });
+    // The server has not taken the stream yet: a question that it asks in the course of the call would be lost.
+    let early = tokio::time::timeout(Duration::from_millis(200), upstream.arrived("tools/call", 1)).await;
+    assert!(early.is_err(), "the call overtook the stream");
+    release.send(()).unwrap();
+    assert!(soon(calling).await.unwrap()["result"].is_object());
+    let mut stream = soon(listening).await.unwrap();
+    feed.message(&json!({"jsonrpc": "2.0", "method": "notifications/message", "params": {}})).await;
+    assert!(soon(stream.event()).await.is_some());
+
+    // A server that lets the stream wait without a word holds nobody up for long.
+    let other = std::sync::Arc::new(world.legacy("/mcp/files").await);
+    upstream.next("GET", Answer::hang());
+    let silent = tokio::spawn({
+        let other = std::sync::Arc::clone(&other);
+        async move { other.listen().await }
+    });
+    upstream.arrived("GET", 2).await;
+    assert!(soon(other.call("echo", json!({}))).await["result"].is_object());
+    silent.abort();
 }

@@ -29,6 +29,9 @@ use tokio::sync::mpsc;
 /// How long a process is waited for before its answer becomes a stream that can be kept alive.
 const SILENCE: Duration = Duration::from_secs(5);
 
+/// How long what a client says may wait for a listening stream that it began to open before.
+const OVERTAKEN: Duration = Duration::from_secs(1);
+
 /// What a server said, before anybody may see it.
 #[must_use]
 pub(crate) struct Answer {
@@ -173,7 +176,14 @@ impl Passage<'_> {
             Some(session) => Some(self.leg(session).await?),
             None => None,
         };
-        let (arrival, raw) = self.dispatch(leg.as_deref()).await?;
+        let (arrival, raw) = match (&call.operation, &self.one.session) {
+            (Operation::Listen, Some(session)) => Box::pin(self.listen_over_http(session, leg.as_deref())).await?,
+            (Operation::Message(_), Some(session)) if session.is_opening_stream() => {
+                Box::pin(session.stream_opened()).await;
+                self.dispatch(leg.as_deref()).await?
+            }
+            _ => self.dispatch(leg.as_deref()).await?,
+        };
         let arrival = match (&self.one.session, call.era) {
             (Some(session), Era::Legacy) if session.route == Route::All => self.again(session, leg, arrival).await?,
             _ => arrival,
@@ -186,6 +196,23 @@ impl Passage<'_> {
             _ => None,
         };
         Ok((arrival, opened))
+    }
+
+    /// Opens a listening stream. What the client says after it must not overtake it: a server may ask there, in the
+    /// course of a call, and what it asks is lost where nobody listens yet. No message is held up for longer than
+    /// [`OVERTAKEN`] by a server that leaves the stream open without a word.
+    async fn listen_over_http(
+        &self,
+        session: &Arc<Session>,
+        leg: Option<&Leg>,
+    ) -> Result<(Arrival, HeaderMap), UpstreamFault> {
+        let opening = session.opening_stream();
+        let mut dispatched = Box::pin(self.dispatch(leg));
+        if let Ok(done) = tokio::time::timeout(OVERTAKEN, &mut dispatched).await {
+            return done;
+        }
+        drop(opening);
+        dispatched.await
     }
 
     /// Sends the call over a leg, or over none.

@@ -14,13 +14,14 @@ use mcp::Message;
 use policy::Permit;
 use std::{
     collections::{HashMap, HashSet, VecDeque},
+    pin::pin,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, RwLock,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use vocab::{Digest, PrincipalId, ServerName};
 
 /// Questions of servers that may wait for their answer, per session.
@@ -57,6 +58,9 @@ pub struct Session {
     next_question: AtomicU64,
     touched: AtomicU64,
     streams: AtomicUsize,
+    /// Listening streams on their way to a server.
+    opening_streams: AtomicUsize,
+    stream_opened: Notify,
     ended: watch::Sender<bool>,
 }
 
@@ -265,6 +269,30 @@ impl Session {
         Streaming(Arc::clone(self))
     }
 
+    /// A listening stream is on its way to a server, until the guard is dropped.
+    pub fn opening_stream(self: &Arc<Self>) -> OpeningStream {
+        self.opening_streams.fetch_add(1, Ordering::AcqRel);
+        OpeningStream(Arc::clone(self))
+    }
+
+    /// Whether one is on its way.
+    pub fn is_opening_stream(&self) -> bool {
+        self.opening_streams.load(Ordering::Acquire) > 0
+    }
+
+    /// Waits until none is on its way.
+    pub async fn stream_opened(&self) {
+        loop {
+            let mut opened = pin!(self.stream_opened.notified());
+            // In line before the look: an opening that ends in between is heard of.
+            opened.as_mut().enable();
+            if !self.is_opening_stream() {
+                return;
+            }
+            opened.await;
+        }
+    }
+
     /// Whether the caller may use it. A key's session is that key's alone; tokens are renewed, so theirs follow the
     /// principal.
     fn belongs_to(&self, caller: &Principal) -> bool {
@@ -314,6 +342,16 @@ pub struct Streaming(Arc<Session>);
 impl Drop for Streaming {
     fn drop(&mut self) {
         self.0.streams.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// A listening stream of a session that is being opened.
+pub struct OpeningStream(Arc<Session>);
+
+impl Drop for OpeningStream {
+    fn drop(&mut self) {
+        self.0.opening_streams.fetch_sub(1, Ordering::AcqRel);
+        self.0.stream_opened.notify_waiters();
     }
 }
 
@@ -417,6 +455,8 @@ impl Sessions {
             next_question: AtomicU64::new(1),
             touched: AtomicU64::new(now),
             streams: AtomicUsize::new(0),
+            opening_streams: AtomicUsize::new(0),
+            stream_opened: Notify::new(),
             ended: watch::channel(false).0,
         });
         if let Some(shard) = self.shard(&digest) {

@@ -9,13 +9,15 @@ use std::{
     pin::Pin,
     task::{Context, Poll},
 };
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 /// One scripted answer.
 #[derive(Debug)]
 pub struct Answer {
     pub(crate) head: Option<(StatusCode, HeaderMap)>,
     pub(crate) body: AnswerBody,
+    /// Nothing is said before this is.
+    pub(crate) held: Option<oneshot::Receiver<()>>,
 }
 
 impl Answer {
@@ -53,7 +55,7 @@ impl Answer {
 
     /// Nothing, ever: not even a status line.
     pub fn hang() -> Self {
-        Self { head: None, body: AnswerBody::Whole(None) }
+        Self { head: None, body: AnswerBody::Whole(None), held: None }
     }
 
     /// Some of a JSON body, then a broken connection.
@@ -70,6 +72,14 @@ impl Answer {
     /// A JSON-RPC result whose text is `size` bytes long.
     pub fn oversized(id: &Value, size: usize) -> Self {
         Self::result(id, &json!({"content": [{"type": "text", "text": "x".repeat(size)}]}))
+    }
+
+    /// The same answer, begun only when the test says so (or lets go of what it says so with).
+    #[must_use]
+    pub fn held(mut self) -> (Self, oneshot::Sender<()>) {
+        let (release, held) = oneshot::channel();
+        self.held = Some(held);
+        (self, release)
     }
 
     /// The same answer with another status.
@@ -92,7 +102,7 @@ impl Answer {
     }
 
     fn new(status: StatusCode, body: AnswerBody) -> Self {
-        Self { head: Some((status, HeaderMap::new())), body }
+        Self { head: Some((status, HeaderMap::new())), body, held: None }
     }
 
     pub(crate) fn is_event_stream(&self) -> bool {

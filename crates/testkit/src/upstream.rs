@@ -233,6 +233,9 @@ async fn exchange(state: Arc<State>, request: Request<Incoming>) -> io::Result<R
     let mut watch = Watch { abandoned: state.abandoned.clone(), done: false };
     let answer = state.answer(&received);
     let is_event_stream = answer.is_event_stream();
+    if let Some(held) = answer.held {
+        let _released = held.await;
+    }
     let Some((status, headers)) = answer.head else { return pending().await };
     let mut response = Response::new(());
     *response.status_mut() = status;
