@@ -11,6 +11,7 @@ mod config;
 mod control;
 mod demo;
 mod directory;
+mod panic;
 mod running;
 mod telemetry;
 mod up;
@@ -36,6 +37,7 @@ fn main() -> ExitCode {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     talk(&cli.command);
     spare_memory();
+    panic::install();
     match run(&cli) {
         Ok(exit) => exit.into(),
         Err(fault) => command::failed(&fault).into(),

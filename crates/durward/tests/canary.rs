@@ -1,22 +1,76 @@
 //! Canaries in every store: none of them may be found where they do not belong.
-#![expect(clippy::unwrap_used, reason = "what the test stands on must be there, or the test has failed")]
+#![expect(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "what the test stands on must be there, or the test has failed"
+)]
 
 mod rig;
 mod world;
 
-use rig::{relayed, with_secrets};
-use serde_json::json;
-use std::path::Path;
+use rig::{prepared, relayed};
+use serde_json::{Value, json};
+use std::{
+    io::{BufRead, Write},
+    path::Path,
+};
 use testkit::{Answer, Ask, Upstream};
 use world::{ALL, World};
 
 const VAULT: &str = "canary-vault-6f1d0c2b9a";
 const HEADER: &str = "canary-header-77aa01b3";
 const QUERY: &str = "canary-query-0192ab4d";
+const CHILD: &str = "canary-child-d41e77a0";
+const PLAIN: &str = "canary of a plain variable";
 const ARGUMENT: &str = "canary-argument-55cd9e2f";
 const RESULT: &str = "canary-result-1b7e4f90";
 const CLIENT: &str = "canary-client-header-9c3f";
 const TOKEN: &str = "canary.bearer.c2lnbmVkLW5vdA";
+
+/// Not a test unless the gateway starts it: then it is a server until its input ends.
+#[test]
+#[expect(clippy::disallowed_methods, reason = "the gateway says through the environment what this process is")]
+fn the_server_itself() {
+    if std::env::var("MARK").is_err() {
+        return;
+    }
+    for line in std::io::stdin().lock().lines().map_while(Result::ok) {
+        let Ok(message) = serde_json::from_str::<Value>(&line) else { continue };
+        let result = match message["method"].as_str() {
+            Some("initialize") => json!({"protocolVersion": message["params"]["protocolVersion"],
+                "capabilities": {"tools": {}}, "serverInfo": {"name": "self", "version": "1"}}),
+            Some("tools/list") => json!({"tools": [{"name": "echo", "inputSchema": {"type": "object"}}]}),
+            _ => json!({"content": [{"type": "text", "text": RESULT}]}),
+        };
+        if !message["id"].is_null() {
+            let mut out = std::io::stdout().lock();
+            out.write_all(format!("{}\n", json!({"jsonrpc": "2.0", "id": message["id"], "result": result})).as_bytes())
+                .unwrap();
+            out.flush().unwrap();
+        }
+    }
+    std::process::exit(0);
+}
+
+/// A server that is this binary, marked in its environment.
+fn process(name: &str, mark: &str, more: &str) -> String {
+    let program = std::env::current_exe().unwrap();
+    format!(
+        "  {name}: {{ command: [\"{}\", --exact, the_server_itself, --nocapture], env: {{ MARK: {mark}, OWN: {PLAIN} }}, era: legacy{more} }}\n",
+        program.display()
+    )
+}
+
+/// The environment and the command line of the process that carries this mark.
+fn environment(mark: &str) -> String {
+    let all = std::fs::read_dir("/proc").unwrap().flatten();
+    let read = |path: std::path::PathBuf| std::fs::read(path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+    let found = all.filter_map(|entry| Some((read(entry.path().join("environ")).ok()?, entry.path())));
+    let mut found = found.filter(|(environ, _)| environ.split('\0').any(|one| one == format!("MARK={mark}")));
+    let (environ, path) = found.next().expect("the process runs");
+    environ + &read(path.join("cmdline")).unwrap()
+}
 
 #[tokio::test]
 async fn no_canary_is_found_where_it_does_not_belong() {
@@ -24,8 +78,10 @@ async fn no_canary_is_found_where_it_does_not_belong() {
     upstream.always("tools/call", |request| {
         Answer::result(&request.id(), &json!({"content": [{"type": "text", "text": RESULT}]}))
     });
+    let collector = Upstream::start().await;
     let body = format!(
-        "servers:\n\
+        "telemetry: {{ otlp: {{ endpoint: \"http://{collector}/base/\" }} }}\n\
+         servers:\n\
          \x20 files:\n\
          \x20   url: \"{url}\"\n\
          \x20   internal: true\n\
@@ -33,11 +89,20 @@ async fn no_canary_is_found_where_it_does_not_belong() {
          \x20     - {{ bearer: upstream-token }}\n\
          \x20     - {{ header: X-Key, secret: upstream-header }}\n\
          \x20     - {{ query: key, secret: upstream-query }}\n\
+         {trusted}{other}\
          \x20 down: {{ url: \"http://127.0.0.1:9/mcp\", internal: true, credential: {{ query: key, secret: upstream-query }} }}\n",
-        url = upstream.url()
+        url = upstream.url(),
+        collector = collector.address(),
+        trusted = process("trusted", "trusted-one", ", credential: { env: CHILD_TOKEN, secret: child-token }"),
+        other = process("other", "other-one", ""),
     );
-    let secrets = [("upstream-token", VAULT), ("upstream-header", HEADER), ("upstream-query", QUERY)];
-    let world = with_secrets(&body, ALL, &secrets).await;
+    let secrets =
+        [("upstream-token", VAULT), ("upstream-header", HEADER), ("upstream-query", QUERY), ("child-token", CHILD)];
+    let (folder, alice, bob) = prepared(&body, ALL, &secrets).await;
+    // Everything that can be said is said.
+    let mut command = world::command(folder.path());
+    command.env("DURWARD_LOG", "trace").env("RUST_BACKTRACE", "1");
+    let world = World::run(command, folder, alice, bob).await;
     let mut seen = Vec::new();
     let arguments = json!({"text": ARGUMENT, "deep": [{ARGUMENT: 1}]});
     let call = |path: &str, tool: &str| world.calling(path, Some(&world.alice), tool, &arguments);
@@ -59,7 +124,7 @@ async fn no_canary_is_found_where_it_does_not_belong() {
         let reply = ask.send().await;
         let head = format!("{reply:?}");
         let text = format!("{head} {}", reply.text().await);
-        for canary in [VAULT, HEADER, QUERY, CLIENT, TOKEN, &world.alice, &world.bob] {
+        for canary in [VAULT, HEADER, QUERY, CHILD, PLAIN, CLIENT, TOKEN, &world.alice, &world.bob] {
             assert!(!text.contains(canary), "answer {at} holds {canary}: {text}");
         }
         seen.push(text);
@@ -78,26 +143,83 @@ async fn no_canary_is_found_where_it_does_not_belong() {
         );
     }
 
+    // A secret of a process is in that process's environment, and in no other one's.
+    let sessions = [world.legacy("/mcp/trusted").await, world.legacy("/mcp/other").await];
+    for agent in &sessions {
+        assert_eq!(agent.call("echo", arguments.clone()).await["result"]["content"][0]["text"], RESULT);
+    }
+    let (trusted, other) = (environment("trusted-one"), environment("other-one"));
+    assert!(trusted.contains(&format!("CHILD_TOKEN={CHILD}")), "{trusted}");
+    let own = |name: &str| std::fs::read_to_string(format!("/proc/{}/{name}", world.pid())).unwrap();
+    let gateway = own("environ") + &own("cmdline");
+    for canary in [VAULT, HEADER, QUERY, TOKEN, &world.alice, &world.bob] {
+        assert!(!trusted.contains(canary) && !other.contains(canary), "a process was given {canary}");
+        assert!(!gateway.contains(canary));
+    }
+    assert!(!other.contains(CHILD) && !gateway.contains(CHILD));
+
     let (alice, bob, folder) = (world.alice.clone(), world.bob.clone(), world.folder().to_owned());
     let session = world.legacy("/mcp").await.session().unwrap().to_owned();
     world.until(|| world.said().iter().any(|line| line.contains("echo"))).await;
-    let said = world.said().join("\n");
+    let management = world.says("management").await;
+    let address = management.split_once("http://").unwrap().1.split_whitespace().next().unwrap();
+    let mut told = vec![("metrics", Ask::get(&format!("http://{address}/metrics")).send().await.text().await)];
+    told.extend(COMMANDS.iter().map(|line| (*line, said_by(&folder, line))));
     let kept = texts(&folder.join("data"));
-    let (status, _folder) = stop(world).await;
+    let master = std::fs::read_to_string(folder.join("data/master.key")).unwrap();
+    // Its own task reads what it says: what it said last is there when it has ended.
+    let listening = world.listening();
+    let (status, _folder) = world.stop().await;
     assert!(status.success());
+    told.push(("stderr", listening.everything().await.join("\n")));
+    told.extend(COMMANDS.iter().map(|line| (*line, said_by(&folder, line))));
     let after = texts(&folder.join("data"));
-    for canary in [VAULT, HEADER, QUERY, ARGUMENT, RESULT, CLIENT, TOKEN, &alice, &bob, &session] {
-        assert!(!said.contains(canary), "stderr holds {canary}:\n{said}");
+    let exported = collector.requests();
+    assert!(exported.iter().any(|request| request.path.ends_with("/traces")), "spans were exported");
+    for canary in
+        [VAULT, HEADER, QUERY, CHILD, PLAIN, ARGUMENT, RESULT, CLIENT, TOKEN, &alice, &bob, &session, master.trim()]
+    {
+        for (who, text) in &told {
+            assert!(!text.contains(canary), "`{who}` says {canary}:\n{text}");
+        }
+        for request in &exported {
+            let head = format!("{} {:?}", request.path, request.headers);
+            assert!(!contains(&request.body, canary.as_bytes()) && !head.contains(canary), "a collector got {canary}");
+        }
         for (file, text) in kept.iter().chain(&after) {
-            assert!(!contains(text, canary.as_bytes()), "{file} holds {canary}");
+            let is_the_key = file.ends_with("master.key") && canary == master.trim();
+            assert!(is_the_key || !contains(text, canary.as_bytes()), "{file} holds {canary}");
         }
     }
     assert!(after.len() > 5, "the scan saw the log, the store and the vault: {}", after.len());
     drop(seen);
 }
 
-async fn stop(world: World) -> (std::process::ExitStatus, tempfile::TempDir) {
-    world.stop().await
+/// What people ask, of a gateway that runs and of a directory that nobody holds.
+const COMMANDS: [&str; 12] = [
+    "check",
+    "config show",
+    "config schema",
+    "agent list",
+    "server list",
+    "secret list",
+    "policy check",
+    "policy explain --agent alice --tool files/echo",
+    "audit tail",
+    "audit tail --output json",
+    "audit search --agent alice --output json",
+    "audit verify",
+];
+
+/// All that a command says, whatever it ends with.
+#[expect(clippy::disallowed_methods, reason = "a test starts the product")]
+fn said_by(folder: &Path, line: &str) -> String {
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_durward"));
+    command.args(line.split_whitespace()).env("DURWARD_LOG", "trace").env("RUST_BACKTRACE", "1");
+    let command = command.arg("--config").arg(folder.join("durward.yaml")).arg("--data").arg(folder.join("data"));
+    let output = command.output().unwrap();
+    assert_ne!(output.status.code(), Some(2), "`{line}` is no command: {}", String::from_utf8_lossy(&output.stderr));
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }
 
 fn contains(text: &[u8], what: &[u8]) -> bool {

@@ -119,6 +119,11 @@ impl World {
         self.said.lock().unwrap().clone()
     }
 
+    /// What it writes to stderr, to be read when it has ended.
+    pub fn listening(&self) -> Listening {
+        Listening { said: Arc::clone(&self.said), lines: self.lines.clone() }
+    }
+
     /// Waits for a line on stderr that contains `text`.
     pub async fn says(&self, text: &str) -> String {
         wait(&self.said, &mut self.lines.clone(), 0, text).await
@@ -214,6 +219,20 @@ impl World {
         })
         .await;
         found
+    }
+}
+
+/// The stderr of a gateway that may be gone.
+pub struct Listening {
+    said: Arc<Mutex<Vec<String>>>,
+    lines: watch::Receiver<usize>,
+}
+
+impl Listening {
+    /// All of it, once it has ended.
+    pub async fn everything(mut self) -> Vec<String> {
+        soon(async { while self.lines.changed().await.is_ok() {} }).await;
+        self.said.lock().unwrap().clone()
     }
 }
 
