@@ -1,5 +1,7 @@
-//! Killed at any moment: the log verifies, what was answered was intended, nothing is there twice, and what nobody
-//! knows the end of is closed as unknown.
+//! Killed at any moment: the log verifies, what was answered was intended, nothing is there twice, what nobody knows the
+//! end of is closed as unknown, and no process of a server is left.
+//!
+//! The moments are drawn. A failure prints the seed; `DURWARD_TEST_SEED` draws the same ones again.
 #![expect(
     clippy::unwrap_used,
     clippy::panic,
@@ -16,85 +18,279 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 use std::{
     collections::{HashMap, HashSet},
+    hash::{BuildHasher, Hasher, RandomState},
+    io::{BufRead, Write},
     path::Path,
     sync::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
+    time::Duration,
 };
-use testkit::Upstream;
+use testkit::{Agent, Answer, Ask, Received, Upstream};
 use vocab::TenantId;
-use world::{ALL, World, http};
+use world::{ALL, World};
 
 const ROUNDS: usize = 20;
-const CLIENTS: usize = 8;
+
+/// What clients do, all at once. Each begins again as soon as it is answered.
+const LOAD: [Load; 10] = [
+    Load::Changes,
+    Load::Changes,
+    Load::Changes,
+    Load::Reads,
+    Load::Reads,
+    Load::Streams,
+    Load::Session,
+    Load::Session,
+    Load::Process,
+    Load::SessionProcess,
+];
+
+#[derive(Debug, Clone, Copy)]
+enum Load {
+    /// A call that may change something.
+    Changes,
+    /// A call of a tool that the operator says only reads.
+    Reads,
+    /// A call that is answered by a stream of events.
+    Streams,
+    /// A call in a session.
+    Session,
+    /// A call of a process.
+    Process,
+    /// The same in a session.
+    SessionProcess,
+}
+
+/// What was answered: calls that may have changed something, and all of them.
+#[derive(Default)]
+struct Answered {
+    changes: HashSet<String>,
+    all: HashSet<String>,
+}
+
+/// Not a test unless the gateway starts it: then it is a server until its input ends.
+#[test]
+#[expect(clippy::disallowed_methods, reason = "the gateway says through the environment what this process is")]
+fn the_server_itself() {
+    if std::env::var("MARK").is_err() {
+        return;
+    }
+    for line in std::io::stdin().lock().lines().map_while(Result::ok) {
+        let Ok(message) = serde_json::from_str::<Value>(&line) else { continue };
+        let result = match message["method"].as_str() {
+            Some("initialize") => json!({"protocolVersion": message["params"]["protocolVersion"],
+                "capabilities": {"tools": {}}, "serverInfo": {"name": "self", "version": "1"}}),
+            Some("server/discover") => json!({"supportedVersions": ["2026-07-28"], "capabilities": {"tools": {}},
+                "ttlMs": 0, "cacheScope": "private", "resultType": "complete"}),
+            Some("tools/list") => json!({"tools": [{"name": "echo", "inputSchema": {"type": "object"}}], "ttlMs": 0,
+                "cacheScope": "private", "resultType": "complete"}),
+            _ => json!({"content": [], "resultType": "complete"}),
+        };
+        if !message["id"].is_null() {
+            let mut out = std::io::stdout().lock();
+            let text = json!({"jsonrpc": "2.0", "id": message["id"], "result": result});
+            // The gateway may be gone by now.
+            let _unheard = out.write_all(format!("{text}\n").as_bytes()).and_then(|()| out.flush());
+        }
+    }
+    std::process::exit(0);
+}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn twenty_kills_under_load_lose_and_repeat_nothing() {
-    let upstream = Upstream::start().await;
-    let body = format!("servers:\n{}", http("files", &upstream));
+    let mut moments = Moments::drawn();
+    let upstream = upstream().await;
+    // Every process of a server carries it, whoever its parent is by then.
+    let mark = format!("crash-{}", std::process::id());
+    let body = configuration(&upstream, &mark);
     let (mut folder, alice, bob) = prepared(&body, ALL, &[]).await;
-    let answered: Arc<Mutex<HashSet<String>>> = Arc::default();
-    for round in 0..ROUNDS {
+    let answered: Arc<Mutex<Answered>> = Arc::default();
+    for _ in 0..ROUNDS {
         let world = World::launch(folder, alice.clone(), bob.clone()).await;
         let done = Arc::new(AtomicUsize::new(0));
-        let clients: Vec<_> = (0..CLIENTS)
-            .map(|_| {
-                let (answered, done) = (Arc::clone(&answered), Arc::clone(&done));
-                let ask = world.calling("/mcp/files", Some(&world.alice), "echo", &json!({"round": round}));
-                tokio::spawn(async move {
-                    // Until the gateway is gone.
-                    while let Ok(Ok(reply)) = tokio::spawn(ask.clone().try_send()).await {
-                        let call = reply.header("durward-call-id").unwrap_or_default().to_owned();
-                        let whole = reply.json().await;
-                        if whole.get("result").is_some() {
-                            answered.lock().unwrap().insert(call);
-                            done.fetch_add(1, Ordering::SeqCst);
-                        }
-                    }
-                })
+        let clients: Vec<_> = LOAD
+            .into_iter()
+            .map(|load| {
+                tokio::spawn(client(load, world.url("/mcp"), alice.clone(), Arc::clone(&answered), Arc::clone(&done)))
             })
             .collect();
-        // A different moment each round: after so many answers, in the middle of the next.
-        let enough = 3 + (round * 37) % 101;
+        // After so many answers, and a little later: in the middle of whatever is under way.
+        let (enough, later) = (moments.below(120), moments.below(3000));
         world.until(|| done.load(Ordering::SeqCst) >= enough).await;
+        let _ = tokio::time::timeout(Duration::from_micros(later as u64), std::future::pending::<()>()).await;
         folder = world.kill(Signal::KILL).await;
         for client in clients {
             client.abort();
             let _ended = client.await;
         }
-        check(&folder.path().join("data"), &answered.lock().unwrap());
+        check(&folder.path().join("data"), &answered.lock().unwrap().changes);
+        none_left(&mark).await;
     }
     // One more start closes what the last kill left open; a stop in order leaves nothing open.
     let world = World::launch(folder, alice, bob).await;
     let (status, folder) = world.stop().await;
     assert!(status.success());
     let data = folder.path().join("data");
-    check(&data, &answered.lock().unwrap());
+    let answered = answered.lock().unwrap();
+    check(&data, &answered.changes);
     let tree = leaves(&data.join("log"), &Tree::Tenant(TenantId::default_tenant()));
-    let mut open: HashSet<String> = HashSet::new();
+    let mut intended: HashSet<String> = HashSet::new();
     let mut ends: HashMap<String, Vec<Value>> = HashMap::new();
     for (kind, record) in &tree {
         let call = record["call"].as_str().unwrap_or_default().to_owned();
         match kind.as_str() {
-            "intent" => assert!(open.insert(call), "an intent twice"),
+            "intent" => assert!(intended.insert(call), "an intent twice"),
             "call" => ends.entry(call).or_default().push(record["outcome"]["is"].clone()),
             _ => {}
         }
     }
-    for call in &open {
-        let ends = ends.get(call).unwrap_or_else(|| panic!("call {call} was never closed"));
-        assert_eq!(ends.len(), 1, "one call, one end: {ends:?}");
+    for (call, ends) in &ends {
+        assert_eq!(ends.len(), 1, "one call, one end: {call} {ends:?}");
+    }
+    for call in &intended {
+        assert!(ends.contains_key(call), "call {call} was never closed");
     }
     assert!(ends.values().flatten().any(|end| end == "unknown"), "twenty kills under load interrupt something");
-    // Whatever reached the server was intended, and reached it once.
+    // Whatever reached the server reached it once; what may have changed something was intended.
     let mut arrived = HashSet::new();
     for request in relayed(&upstream, "tools/call") {
         let call = request.header("durward-call-id").unwrap().to_owned();
-        assert!(open.contains(&call), "call {call} arrived without a word in the log");
+        if tool(&request) != "get" {
+            assert!(intended.contains(&call), "call {call} arrived without a word in the log");
+        }
         assert!(arrived.insert(call), "a call arrived twice");
     }
-    assert!(answered.lock().unwrap().is_subset(&arrived));
+    assert!(answered.changes.is_subset(&intended));
+    assert!(answered.all.len() > answered.changes.len(), "reads were answered, too");
+}
+
+/// One client, until the gateway is gone.
+async fn client(load: Load, door: String, key: String, answered: Arc<Mutex<Answered>>, done: Arc<AtomicUsize>) {
+    let (path, name) = match load {
+        Load::Changes | Load::Session => ("files", "echo"),
+        Load::Reads => ("files", "get"),
+        Load::Streams => ("files", "stream"),
+        Load::Process => ("process", "echo"),
+        Load::SessionProcess => ("sessions", "echo"),
+    };
+    let url = format!("{door}/{path}");
+    let session = matches!(load, Load::Session | Load::SessionProcess);
+    // What cannot be begun any more has been killed.
+    let Ok(agent) = tokio::spawn(async move {
+        if session { Agent::legacy(&url, Some(&key)).await } else { Agent::modern(&url, Some(&key)) }
+    })
+    .await
+    else {
+        return;
+    };
+    let mut params = json!({"name": name, "arguments": {"load": format!("{load:?}")}});
+    if !session {
+        params["_meta"] = testkit::meta();
+    }
+    let ask = agent.ask("tools/call", &json!({"jsonrpc": "2.0", "id": 7, "method": "tools/call", "params": params}));
+    while let Some((call, whole)) = attempt(ask.clone()).await {
+        if whole.get("result").is_some() {
+            let mut answered = answered.lock().unwrap();
+            if !matches!(load, Load::Reads) {
+                answered.changes.insert(call.clone());
+            }
+            answered.all.insert(call);
+            done.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+}
+
+async fn attempt(ask: Ask) -> Option<(String, Value)> {
+    let reply = tokio::spawn(ask.try_send()).await.ok()?.ok()?;
+    let call = reply.header("durward-call-id")?.to_owned();
+    Some((call, reply.json().await))
+}
+
+async fn upstream() -> Upstream {
+    let upstream = Upstream::with_tools(["echo", "get", "stream"]).await;
+    upstream.always("tools/call", |request| {
+        let result = json!({"content": [], "resultType": "complete"});
+        if tool(request) != "stream" {
+            return Answer::result(&request.id(), &result);
+        }
+        let news = json!({"jsonrpc": "2.0", "method": "notifications/message", "params": {"level": "info", "data": 1}});
+        let answer = json!({"jsonrpc": "2.0", "id": request.id(), "result": result});
+        Answer::event_text(format!("data: {news}\n\ndata: {news}\n\ndata: {answer}\n\n"))
+    });
+    upstream
+}
+
+fn tool(request: &Received) -> String {
+    request.json()["params"]["name"].as_str().unwrap_or_default().to_owned()
+}
+
+fn configuration(upstream: &Upstream, mark: &str) -> String {
+    let program = std::env::current_exe().unwrap();
+    let process = |name: &str, era: &str| {
+        format!(
+            "  {name}: {{ command: [\"{}\", --exact, the_server_itself, --nocapture], env: {{ MARK: {mark} }}, era: {era} }}\n",
+            program.display()
+        )
+    };
+    format!(
+        "servers:\n  files: {{ url: \"{}\", internal: true, tools: {{ get: {{ class: read }} }} }}\n{}{}",
+        upstream.url(),
+        process("process", "modern"),
+        process("sessions", "legacy")
+    )
+}
+
+/// Waits until no process carries the mark.
+async fn none_left(mark: &str) {
+    let marked = || {
+        let all = std::fs::read_dir("/proc").unwrap().flatten();
+        all.filter_map(|entry| std::fs::read(entry.path().join("environ")).ok())
+            .any(|environ| environ.split(|byte| *byte == 0).any(|one| one == format!("MARK={mark}").as_bytes()))
+    };
+    let mut looks = tokio::time::interval(Duration::from_millis(5));
+    testkit::soon(async {
+        while marked() {
+            looks.tick().await;
+        }
+    })
+    .await;
+}
+
+/// Where the kills fall.
+struct Moments {
+    seed: u64,
+    state: u64,
+}
+
+impl Moments {
+    #[expect(clippy::disallowed_methods, reason = "whoever replays a failure says how")]
+    fn drawn() -> Self {
+        let given = std::env::var("DURWARD_TEST_SEED").ok();
+        let seed = given.map_or_else(|| RandomState::new().build_hasher().finish(), |text| text.parse().unwrap());
+        Self { seed, state: seed }
+    }
+
+    /// The next number (SplitMix64).
+    fn draw(&mut self) -> u64 {
+        self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.state ^ (self.state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    fn below(&mut self, bound: usize) -> usize {
+        usize::try_from(self.draw() % bound as u64).unwrap()
+    }
+}
+
+impl Drop for Moments {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("the same kills again: DURWARD_TEST_SEED={}", self.seed);
+        }
+    }
 }
 
 /// The log as the kill left it.
