@@ -115,8 +115,12 @@ fn docs(root: &Path) -> Result<()> {
 /// Both programs are built as they are given out first: a debug gateway says nothing about speed.
 fn bench(root: &Path, rest: &[String]) -> Result<()> {
     let mut plan = Plan::new(root);
-    plan.cargo("build what is given out", &["build", "--profile", "dist", "--package", "durward", "--package", "bench"])?;
+    plan.cargo(
+        "build what is given out",
+        &["build", "--profile", "dist", "--package", "durward", "--package", "bench"],
+    )?;
     let mut run = vec!["run", "--profile", "dist", "--quiet", "--package", "bench", "--", "compare"];
     run.extend(rest.iter().map(String::as_str));
-    plan.cargo("measure", &run)
+    plan.cargo("measure", &run)?;
+    plan.cargo("contention", &["run", "--release", "--quiet", "--package", "gateway", "--example", "contention"])
 }
