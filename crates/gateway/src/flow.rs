@@ -133,8 +133,13 @@ impl Flow {
         }
     }
 
-    /// What the server said, judged: what the client gets of it, or the end.
+    /// What the server said, judged: what the client gets of it, or the end. A panic is an end as others are.
     async fn take(&mut self, event: Heard, state: &Arc<State>, trail: &mut Trail) -> Result<Option<Bytes>, End> {
+        let judged = AssertUnwindSafe(self.judge(event, state, trail)).catch_unwind().await;
+        judged.unwrap_or_else(|_| Err(End::Stopped(Box::new(trail.panicked()))))
+    }
+
+    async fn judge(&mut self, event: Heard, state: &Arc<State>, trail: &mut Trail) -> Result<Option<Bytes>, End> {
         match event {
             Ok(None) => Err(self.complete()),
             Ok(Some((from, event))) => {
