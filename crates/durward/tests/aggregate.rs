@@ -13,6 +13,8 @@ use serde_json::{Value, json};
 use testkit::{Answer, Received, Upstream, soon};
 use world::{World, http};
 
+const SUBSCRIPTION: &str = "io.modelcontextprotocol/subscriptionId";
+
 fn relayed(upstream: &Upstream, name: &str) -> Vec<Received> {
     upstream.seen(name).into_iter().filter(|request| request.header("durward-call-id").is_some()).collect()
 }
@@ -370,9 +372,13 @@ async fn an_introduction_says_what_can_be_delivered() {
     let answer = reply.json().await;
     assert_eq!(answer["id"], "h");
     assert_eq!(answer["result"]["protocolVersion"], "2025-06-18");
+    // One server is down: nobody knows what it would have. When it is back, the gateway says so itself.
     assert_eq!(
         answer["result"]["capabilities"],
-        json!({"tools": {"listChanged": true}, "prompts": {}, "resources": {"subscribe": true}})
+        json!({
+            "tools": {"listChanged": true}, "prompts": {"listChanged": true},
+            "resources": {"listChanged": true, "subscribe": true}
+        })
     );
     let answer = world.modern("/mcp").request("server/discover", json!({})).await.json().await;
     assert_eq!(answer["result"]["supportedVersions"], json!(["2026-07-28"]));
@@ -402,6 +408,43 @@ async fn servers_of_the_other_era_are_left_out_and_said_so() {
     let reply = world.post("/mcp/b", &hello.to_string()).send().await;
     assert_eq!(reply.status, 400);
     assert_eq!(reply.json().await["error"]["data"]["supported"], json!(["2026-07-28"]));
+}
+
+const BROKEN: [&str; 3] = ["server/discover", "initialize", "tools/list"];
+
+#[tokio::test]
+async fn a_server_that_comes_back_is_announced() {
+    let (a, b) = (Upstream::with_tools(["read"]).await, Upstream::with_tools(["late"]).await);
+    for method in BROKEN {
+        b.always(method, |_| Answer::status(StatusCode::INTERNAL_SERVER_ERROR));
+    }
+    let world = World::start(&format!("{}{}", http("a", &a), http("b", &b))).await;
+    let (legacy, modern) = (world.legacy("/mcp").await, world.modern("/mcp"));
+    assert_eq!(legacy.tools().await, ["a__read"]);
+    let mut stream = legacy.listen().await;
+    let wanted = json!({"notifications": {"toolsListChanged": true}});
+    let mut merged = modern.request("subscriptions/listen", wanted).await;
+    let id = soon(merged.event()).await.unwrap().json()["params"]["_meta"][SUBSCRIPTION].clone();
+    for method in BROKEN {
+        b.honestly(method);
+    }
+    // Whoever asks next causes the look. A look that failed a moment ago is not repeated at once.
+    let mut turns = tokio::time::interval(std::time::Duration::from_millis(100));
+    let asking = async {
+        loop {
+            turns.tick().await;
+            drop(modern.request("server/discover", json!({})).await.json().await);
+        }
+    };
+    let told = tokio::select! {
+        told = soon(async { (stream.event().await.unwrap(), merged.event().await.unwrap()) }) => told,
+        () = asking => unreachable!("it asks for ever"),
+    };
+    for event in [&told.0, &told.1] {
+        assert_eq!(event.json()["method"], "notifications/tools/list_changed");
+    }
+    assert_eq!(told.1.json()["params"]["_meta"][SUBSCRIPTION], id);
+    assert_eq!(modern.tools().await, ["a__read", "b__late"]);
 }
 
 #[tokio::test]

@@ -13,7 +13,7 @@ mod world;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use std::{
-    io::{BufRead, Write},
+    io::{BufRead, Read, Write},
     path::Path,
 };
 use testkit::{Agent, soon};
@@ -33,6 +33,11 @@ fn scripted(name: &str, eras: &str, more: &str) -> String {
 #[expect(clippy::disallowed_methods, reason = "the gateway says through the environment what this process is")]
 fn the_server_itself() {
     let Ok(eras) = std::env::var("SPEAKS") else { return };
+    if let Ok(gate) = std::env::var("GATE") {
+        // It says nothing before the gate opens.
+        let mut through = std::net::TcpStream::connect(gate).unwrap();
+        through.read_exact(&mut [0]).unwrap();
+    }
     let say = |text: &str| {
         let mut out = std::io::stdout().lock();
         out.write_all(format!("{text}\n").as_bytes()).unwrap();
@@ -301,6 +306,80 @@ async fn a_live_session_follows_a_reload_to_a_new_process() {
     world.reload(&format!("servers:\n{}", scripted("new", "modern", ""))).await;
     world.until(|| world.children() == 0).await;
     assert_eq!(agent.request("ping", json!({})).await.status, 404);
+}
+
+/// A door that server processes wait at until it is opened.
+struct Gate {
+    address: std::net::SocketAddr,
+    open: std::sync::Arc<(std::sync::Mutex<bool>, std::sync::Condvar)>,
+}
+
+impl Gate {
+    fn closed() -> Self {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let open = std::sync::Arc::new((std::sync::Mutex::new(false), std::sync::Condvar::new()));
+        let shared = std::sync::Arc::clone(&open);
+        std::thread::spawn(move || {
+            for mut comer in listener.incoming().map_while(Result::ok) {
+                let shared = std::sync::Arc::clone(&shared);
+                std::thread::spawn(move || {
+                    let guard = shared.1.wait_while(shared.0.lock().unwrap(), |open| !*open).unwrap();
+                    drop(guard);
+                    // One that was stopped meanwhile does not hear it.
+                    let _ = comer.write_all(b".");
+                });
+            }
+        });
+        Self { address, open }
+    }
+
+    fn open(&self) {
+        *self.open.0.lock().unwrap() = true;
+        self.open.1.notify_all();
+    }
+}
+
+#[tokio::test]
+async fn a_process_that_hangs_costs_its_own_entries_and_joins_when_it_speaks() {
+    let gates = [Gate::closed(), Gate::closed()];
+    let slow = |name: &str, gate: &Gate| {
+        scripted(name, "legacy", "").replace("env: {", &format!("env: {{ GATE: \"{}\",", gate.address))
+    };
+    let others = testkit::Upstream::with_tools(["read"]).await;
+    let servers = format!("{}{}{}", world::http("files", &others), slow("one", &gates[0]), slow("two", &gates[1]));
+    let world = World::start(&servers).await;
+    // Two that hang cost no more time than one.
+    let begun = std::time::Instant::now();
+    let agent = world.legacy("/mcp").await;
+    let answer = agent.request("tools/list", json!({})).await.json().await;
+    assert!(begun.elapsed() < std::time::Duration::from_secs(4), "{:?}", begun.elapsed());
+    assert_eq!(names(&answer), ["files__read"]);
+    let missing = answer["result"]["_meta"]["durward/unavailable"].as_array().unwrap();
+    let servers: Vec<&Value> = missing.iter().map(|entry| &entry["server"]).collect();
+    assert_eq!(servers, ["one", "two"], "{answer}");
+    assert!(missing[0]["reason"].as_str().unwrap().contains("not said yet"), "{answer}");
+    // While they are looked at nobody waits for them again.
+    let begun = std::time::Instant::now();
+    assert!(agent.call("files__read", json!({})).await.get("result").is_some());
+    assert!(begun.elapsed() < std::time::Duration::from_secs(1), "{:?}", begun.elapsed());
+    // What was advertised does not depend on who was quick; and whoever listens hears when they are there.
+    let mut stream = agent.listen().await;
+    gates[1].open();
+    assert_eq!(patient(stream.event()).await.unwrap().json()["method"], "notifications/tools/list_changed");
+    let answer = agent.request("tools/list", json!({})).await.json().await;
+    assert!(names(&answer).contains(&"two__raw".to_owned()), "{answer}");
+    assert!(agent.call("two__pid", json!({})).await["result"]["pid"].is_number());
+}
+
+fn names(answer: &Value) -> Vec<String> {
+    let tools = answer["result"]["tools"].as_array().unwrap();
+    tools.iter().map(|tool| tool["name"].as_str().unwrap().to_owned()).collect()
+}
+
+/// A process is given five seconds to speak the modern protocol before it is asked in the other one.
+async fn patient<T>(what: impl Future<Output = T>) -> T {
+    tokio::time::timeout(std::time::Duration::from_secs(30), what).await.unwrap()
 }
 
 #[tokio::test]

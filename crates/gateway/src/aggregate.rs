@@ -18,13 +18,11 @@ use crate::{
     stop::{Stage, Stop},
     upstream::Arrival,
 };
+use futures_util::future::join_all;
 use http::HeaderValue;
 use mcp::{Era, Kind, Message};
-use std::{sync::Arc, time::Duration};
-use vocab::Action;
-
-/// How long servers that were never looked at are waited for.
-const GLANCE: Duration = Duration::from_secs(5);
+use std::sync::Arc;
+use vocab::{Action, ServerName};
 
 /// What a call on `/mcp` is about.
 pub(crate) async fn resolve(
@@ -33,10 +31,9 @@ pub(crate) async fn resolve(
     call: &Call,
     session: Option<Arc<Session>>,
 ) -> Result<Target, Stop> {
-    let members = members(line, caller, call).await?;
-    let many = |members, session| {
-        Target::Many(Many { members, session, method: Box::from(call.method()), unavailable: Vec::new() })
-    };
+    let (members, unavailable) = members(line, caller, call).await?;
+    let many =
+        |members, session| Target::Many(Many { members, session, method: Box::from(call.method()), unavailable });
     if let Some((server, after)) = resumed(call, &members) {
         let mut one = line.on_server(&server, session, caller, call).await?;
         one.after = Some(after);
@@ -66,22 +63,39 @@ pub(crate) async fn resolve(
     }
 }
 
-/// The servers of the caller's era that it may see.
-async fn members(line: &Line, caller: &Caller, call: &Call) -> Result<Vec<Arc<Server>>, Stop> {
+/// Servers that are left out of an answer, with the reason that the caller may know.
+type Unavailable = Vec<(ServerName, String)>;
+
+/// The servers of the caller's era that it may see, and those of which nobody knows their era yet.
+async fn members(line: &Line, caller: &Caller, call: &Call) -> Result<(Vec<Arc<Server>>, Unavailable), Stop> {
     let reachable: Vec<_> = line.snapshot.reachable(&caller.subject).cloned().collect();
+    let unknown: Vec<_> = reachable.iter().filter(|server| server.is_unknown(call.era)).cloned().collect();
+    if !unknown.is_empty() {
+        Box::pin(join_all(unknown.iter().map(|server| line.glance(server)))).await;
+    }
     let mut members = Vec::with_capacity(reachable.len());
-    let mut misfit = None;
+    let (mut unavailable, mut misfit) = (Vec::new(), None);
     for server in reachable {
-        match line.fit(&server, call).await {
-            Ok(()) => members.push(server),
-            Err(stop) => misfit = Some(stop),
+        match server.speaks(call.era) {
+            Some(false) => misfit = Some(resolve::other_era(&server, call)),
+            Some(true) | None if server.is_unknown(call.era) => unavailable.push(not_known(&server)),
+            Some(true) | None => members.push(server),
         }
     }
     // Where every server speaks the other era, saying so lets the client change over.
     match misfit {
-        Some(stop) if members.is_empty() => Err(stop),
-        Some(_) | None => Ok(members),
+        Some(stop) if members.is_empty() && unavailable.is_empty() => Err(stop),
+        Some(_) | None => Ok((members, unavailable)),
     }
+}
+
+/// Why a server is left out that nothing is known of.
+fn not_known(server: &Server) -> (ServerName, String) {
+    let why = match *server.state.fault.load() {
+        Some(_) => "cannot be looked at",
+        None => "has not said yet what it offers; a notification tells when it has",
+    };
+    (server.name.clone(), format!("server `{}` {why}", server.name))
 }
 
 /// The stream of one server that broke off, and the last event of it that the client has: ids carry their server.
@@ -147,8 +161,7 @@ async fn by_name(line: &Line, members: &[Arc<Server>], action: Action, shown: &s
     {
         return Some((Arc::clone(member), name.to_owned()));
     }
-    for member in members {
-        let Some(catalog) = glance(line, member).await else { continue };
+    for (member, catalog) in glances(line, members.iter()).await {
         let mut names: Box<dyn Iterator<Item = &str> + Send> = match action {
             Action::ToolExecute => Box::new(catalog.tools.keys().map(AsRef::as_ref)),
             _ => Box::new(catalog.prompts.iter().map(AsRef::as_ref)),
@@ -162,12 +175,10 @@ async fn by_name(line: &Line, members: &[Arc<Server>], action: Action, shown: &s
 
 /// The first server that lists the URI and lets the caller see it.
 async fn by_uri(line: &Line, caller: &Caller, members: &[Arc<Server>], uri: &str) -> Option<(Arc<Server>, String)> {
-    for member in members {
-        let visible = line.snapshot.policies.visible(&caller.subject, Action::ResourceRead, &member.resource(uri));
-        if !visible {
-            continue;
-        }
-        let Some(catalog) = glance(line, member).await else { continue };
+    let policies = &line.snapshot.policies;
+    let visible =
+        |member: &&Arc<Server>| policies.visible(&caller.subject, Action::ResourceRead, &member.resource(uri));
+    for (member, catalog) in glances(line, members.iter().filter(visible)).await {
         if catalog.has_resource(uri) {
             return Some((Arc::clone(member), uri.to_owned()));
         }
@@ -175,9 +186,13 @@ async fn by_uri(line: &Line, caller: &Caller, members: &[Arc<Server>], uri: &str
     None
 }
 
-/// What a server offers, as far as that is known soon: one that hangs must not hold up what others have.
-pub(crate) async fn glance(line: &Line, server: &Arc<Server>) -> Option<Arc<Catalog>> {
-    tokio::time::timeout(GLANCE, line.state.catalog(server, &line.snapshot)).await.ok()?.ok()
+/// What servers offer, as far as that is known soon. They are waited for together.
+pub(crate) async fn glances<'s>(
+    line: &Line,
+    servers: impl Iterator<Item = &'s Arc<Server>>,
+) -> Vec<(&'s Arc<Server>, Arc<Catalog>)> {
+    let looks = servers.map(|server| async move { line.glance(server).await.map(|catalog| (server, catalog)) });
+    join_all(looks).await.into_iter().flatten().collect()
 }
 
 /// Answers for a set of servers.

@@ -1,35 +1,17 @@
-//! What a server offers: fed by looking at it, kept per server and credential, refreshed when it is stale.
+//! What a server offers, kept per server and credential. How it is learned is the business of `look`.
 
-use crate::{
-    pipeline::Line,
-    server::{Server, Verdict},
-    session::Leg,
-    settings::EraSettings,
-    snapshot::Snapshot,
-    state::State,
-    upstream::{
-        UpstreamFault,
-        exchange::{Hop, OWN_INTRODUCTION, OWN_META, one},
-    },
-};
+pub(crate) mod look;
+
+use crate::{pipeline::Line, server::Server};
 use bytes::Bytes;
-use mcp::{Era, ListKind, Message, Revision, param::Binding};
+use mcp::{ListKind, Message, param::Binding};
 use serde_json::Value;
 use std::{
     collections::{HashMap, HashSet},
-    sync::{Arc, atomic::Ordering},
+    sync::Arc,
     time::Duration,
 };
 use vocab::Digest;
-
-/// How long a look holds.
-const FRESH: Duration = Duration::from_mins(5);
-/// How long after a look caused by a missing name the next one may be.
-const MISSES: Duration = Duration::from_secs(2);
-/// How long after a look that failed the next one may be.
-const FAILED: Duration = Duration::from_secs(1);
-/// How long a process may take to answer in an era it may not know.
-const PROBE: Duration = Duration::from_secs(5);
 
 /// What a server offers.
 pub struct Catalog {
@@ -88,6 +70,46 @@ impl Tool {
     }
 }
 
+/// Which lists of a server are others than they were.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Changes {
+    pub(crate) tools: bool,
+    pub(crate) prompts: bool,
+    pub(crate) resources: bool,
+}
+
+impl Changes {
+    /// What is new in `now`. Where nothing was known before, everything is that is not empty.
+    fn since(before: Option<&Catalog>, now: &Catalog) -> Self {
+        let Some(before) = before else {
+            return Self {
+                tools: !now.tools.is_empty(),
+                prompts: !now.prompts.is_empty(),
+                resources: !now.resources.is_empty() || !now.templates.is_empty(),
+            };
+        };
+        let mut tools = now.tools.iter();
+        let same_tools = before.tools.len() == now.tools.len()
+            && tools.all(|(name, tool)| before.tools.get(name).is_some_and(|known| known.digest == tool.digest));
+        Self {
+            tools: !same_tools,
+            prompts: before.prompts != now.prompts,
+            resources: before.resources != now.resources || before.templates != now.templates,
+        }
+    }
+
+    /// The notifications that tell of them, each with the filter under which modern clients ask for it.
+    pub(crate) fn news(self) -> impl Iterator<Item = (&'static str, &'static str)> {
+        [
+            (self.tools, "notifications/tools/list_changed", "toolsListChanged"),
+            (self.prompts, "notifications/prompts/list_changed", "promptsListChanged"),
+            (self.resources, "notifications/resources/list_changed", "resourcesListChanged"),
+        ]
+        .into_iter()
+        .filter_map(|(changed, method, filter)| changed.then_some((method, filter)))
+    }
+}
+
 impl Catalog {
     /// Whether `uri` is one of the server's resources, listed or by template.
     pub fn has_resource(&self, uri: &str) -> bool {
@@ -118,230 +140,6 @@ fn matches_template(template: &str, uri: &str) -> bool {
     rest.is_empty() || template.ends_with('}')
 }
 
-impl State {
-    /// The tool called `name`. A name that is not known causes one look, at most one in [`MISSES`].
-    pub(crate) async fn tool(
-        &self,
-        server: &Arc<Server>,
-        name: &str,
-        snapshot: &Snapshot,
-    ) -> Result<Option<Arc<Tool>>, UpstreamFault> {
-        let catalog = self.catalog(server, snapshot).await?;
-        if let Some(tool) = catalog.tools.get(name) {
-            return Ok(Some(Arc::clone(tool)));
-        }
-        let now = self.clock.ticks();
-        let last = server.state.missed_at.load(Ordering::Acquire);
-        let due = last == 0 || now.saturating_sub(last) > micros(MISSES);
-        if !due
-            || server.state.missed_at.compare_exchange(last, now.max(1), Ordering::AcqRel, Ordering::Acquire).is_err()
-        {
-            return Ok(None);
-        }
-        let catalog = Box::pin(self.look(server, snapshot, catalog.looked_at)).await?;
-        Ok(catalog.tools.get(name).map(Arc::clone))
-    }
-
-    /// What a server offers, from the last look or a new one.
-    pub(crate) async fn catalog(
-        &self,
-        server: &Arc<Server>,
-        snapshot: &Snapshot,
-    ) -> Result<Arc<Catalog>, UpstreamFault> {
-        match server.state.catalog.load_full() {
-            Some(catalog) if self.clock.ticks().saturating_sub(catalog.looked_at) < micros(FRESH) => Ok(catalog),
-            // What is stale serves until it is known better.
-            Some(catalog) => Ok(Box::pin(self.look(server, snapshot, catalog.looked_at)).await.unwrap_or(catalog)),
-            None => Box::pin(self.look(server, snapshot, 0)).await,
-        }
-    }
-
-    /// Looks at a server unless somebody did since `before`. One look at a time.
-    pub(crate) async fn look(
-        &self,
-        server: &Arc<Server>,
-        snapshot: &Snapshot,
-        before: u64,
-    ) -> Result<Arc<Catalog>, UpstreamFault> {
-        let _one = server.state.looking.lock().await;
-        if let Some(catalog) = server.state.catalog.load_full()
-            && catalog.looked_at > before
-        {
-            return Ok(catalog);
-        }
-        // Those who waited for a look that failed have their answer.
-        let failed_at = server.state.failed_at.load(Ordering::Acquire);
-        if let Some(fault) = server.state.fault.load_full()
-            && self.clock.ticks().saturating_sub(failed_at) < micros(FAILED)
-        {
-            return Err(UpstreamFault::Down(fault.to_string()));
-        }
-        match self.look_now(server, snapshot).await {
-            Ok(catalog) => {
-                let catalog = Arc::new(catalog);
-                server.state.catalog.store(Some(Arc::clone(&catalog)));
-                if server.state.fault.swap(None).is_some() {
-                    self.journal.system("upstream-up", Some(server.name.to_string()));
-                }
-                Ok(catalog)
-            }
-            Err(fault) => {
-                tracing::warn!(server = %server.name, %fault, "the server cannot be looked at");
-                server.state.failed_at.store(self.clock.ticks(), Ordering::Release);
-                if server.state.fault.swap(Some(Arc::new(fault.to_string()))).is_none() {
-                    self.journal.system("upstream-down", Some(format!("{}: {fault}", server.name)));
-                }
-                Err(fault)
-            }
-        }
-    }
-
-    /// Looks at a server that was never looked at.
-    pub(crate) async fn look_once(&self, server: &Arc<Server>, snapshot: &Snapshot) {
-        if server.state.catalog.load().is_none() {
-            // The fault is kept with the server; whoever needs the server will meet it.
-            let _ = self.look(server, snapshot, 0).await;
-        }
-    }
-
-    async fn look_now(&self, server: &Arc<Server>, snapshot: &Snapshot) -> Result<Catalog, UpstreamFault> {
-        let injected =
-            crate::inject::credentials(self, server).map_err(|fault| UpstreamFault::Down(fault.to_string()))?;
-        let hop = Hop { state: self, server, injected: &injected, limits: snapshot.answer_limits() };
-        let modern = match server.era {
-            Some(EraSettings::Legacy) => Ok(None),
-            Some(EraSettings::Modern | EraSettings::Both) | None => hop.discover().await,
-        };
-        let legacy = match server.era {
-            Some(EraSettings::Modern) => Ok(None),
-            Some(EraSettings::Legacy | EraSettings::Both) | None => hop.introduce().await,
-        };
-        let verdict = Verdict {
-            legacy: legacy.as_ref().ok().map(Option::is_some),
-            modern: modern.as_ref().ok().map(Option::is_some),
-        };
-        let catalog = match (modern, legacy) {
-            (Ok(Some((leg, identity))), other) => {
-                if let Ok(Some((leg, _))) = &other {
-                    hop.end(leg).await;
-                }
-                hop.read(leg.as_ref(), Era::Modern, &identity, self.clock.ticks()).await
-            }
-            (_, Ok(Some((leg, identity)))) => {
-                let catalog = hop.read(Some(&leg), Era::Legacy, &identity, self.clock.ticks()).await;
-                hop.end(&leg).await;
-                catalog
-            }
-            (Err(fault), Ok(None) | Err(_)) | (Ok(None), Err(fault)) => Err(fault),
-            (Ok(None), Ok(None)) => {
-                Err(UpstreamFault::Protocol("it answers neither `server/discover` nor `initialize`".to_owned()))
-            }
-        }?;
-        server.state.verdict.store(Arc::new(verdict));
-        Ok(catalog)
-    }
-}
-
-impl Hop<'_> {
-    /// Asks in the modern era. `None` if the server does not speak it.
-    async fn discover(&self) -> Result<Option<(Option<Leg>, Message)>, UpstreamFault> {
-        let text =
-            format!(r#"{{"jsonrpc":"2.0","id":0,"method":"server/discover","params":{{"_meta":{}}}}}"#, *OWN_META);
-        let question = one(Bytes::from(text), &self.limits)?;
-        // A process is asked beside the one that serves: old ones exit on what comes before `initialize`.
-        let leg = match &self.server.transport {
-            crate::server::Transport::Http(_) => None,
-            crate::server::Transport::Stdio(_) => Some(Leg {
-                fingerprint: self.server.fingerprint,
-                revision: Revision::V2026_07_28,
-                way: crate::session::Way::Pipe(self.start()?),
-                own: true,
-            }),
-        };
-        let asked = tokio::time::timeout(PROBE, self.ask_again(leg.as_ref(), &question)).await;
-        let answer = match (asked, &leg) {
-            (Ok(Ok(answer)), _) => answer,
-            // SPEC: silence means legacy on a pipe, and an outage on HTTP.
-            (Ok(Err(_)) | Err(_), Some(_)) | (Ok(Err(UpstreamFault::Protocol(_))), None) => return Ok(None),
-            (Ok(Err(fault)), None) => return Err(fault),
-            (Err(_), None) => return Err(UpstreamFault::Timeout(PROBE)),
-        };
-        let speaks = answer
-            .outcome_member(&["supportedVersions"])
-            .and_then(|member| member.value().ok())
-            .is_some_and(|versions| has_modern(&versions));
-        Ok(speaks.then_some((leg, answer)))
-    }
-
-    /// Asks, and asks once more where the server refuses the version and names it as one that it speaks.
-    async fn ask_again(&self, leg: Option<&Leg>, question: &Message) -> Result<Message, UpstreamFault> {
-        let answer = self.ask(leg, question).await?;
-        let named = answer.error_code() == Some(mcp::error::UNSUPPORTED_VERSION)
-            && answer.error_member().and_then(|error| error.value().ok()).is_some_and(|error| {
-                has_modern(error.get("data").and_then(|data| data.get("supported")).unwrap_or(&Value::Null))
-            });
-        if named { self.ask(leg, question).await } else { Ok(answer) }
-    }
-
-    /// Asks in the legacy era. `None` if the server does not speak it.
-    async fn introduce(&self) -> Result<Option<(Leg, Message)>, UpstreamFault> {
-        let introduction = one(Bytes::from_static(OWN_INTRODUCTION.as_bytes()), &self.limits)?;
-        // A process is asked beside the one that serves.
-        let pipe = match &self.server.transport {
-            crate::server::Transport::Http(_) => None,
-            crate::server::Transport::Stdio(_) => Some(self.start()?),
-        };
-        match self.open(&introduction, pipe).await {
-            Ok((leg, answer)) => Ok(Some((leg, answer))),
-            Err(UpstreamFault::Protocol(_)) => Ok(None),
-            Err(fault) => Err(fault),
-        }
-    }
-
-    /// Reads every list.
-    async fn read(&self, leg: Option<&Leg>, era: Era, identity: &Message, now: u64) -> Result<Catalog, UpstreamFault> {
-        let capabilities =
-            identity.outcome_member(&["capabilities"]).and_then(|member| member.value().ok()).unwrap_or(Value::Null);
-        let instructions = identity
-            .outcome_member(&["instructions"])
-            .and_then(|member| member.text().map(std::borrow::Cow::into_owned));
-        let before = self.server.state.catalog.load_full();
-        let mut tools = HashMap::new();
-        let (mut prompts, mut resources, mut templates) = (HashSet::new(), HashSet::new(), Vec::new());
-        for kind in ListKind::ALL {
-            if capabilities.get(capability(kind)).is_none() {
-                continue;
-            }
-            for page in self.pages(leg, kind, era, None).await? {
-                let entries =
-                    mcp::list::entries(&page, kind).map_err(|fault| UpstreamFault::Protocol(fault.to_string()))?;
-                for entry in entries {
-                    let name: Box<str> = Box::from(&*entry.name);
-                    match kind {
-                        ListKind::Tools => {
-                            let known = before.as_ref().and_then(|before| before.tools.get(&name));
-                            let tool = match known {
-                                Some(tool) if tool.digest == Digest::of(entry.raw) => Arc::clone(tool),
-                                _ => Arc::new(Tool::new(entry.raw)),
-                            };
-                            tools.insert(name, tool);
-                        }
-                        ListKind::Prompts => drop(prompts.insert(name)),
-                        ListKind::Resources => drop(resources.insert(name)),
-                        ListKind::Templates => templates.push(name),
-                    }
-                }
-            }
-        }
-        Ok(Catalog { tools, prompts, resources, templates, capabilities, instructions, looked_at: now.max(1) })
-    }
-}
-
-/// Whether a list of versions holds the one that the gateway asks in.
-fn has_modern(versions: &Value) -> bool {
-    versions.as_array().is_some_and(|versions| versions.iter().any(|version| version == Revision::V2026_07_28.as_str()))
-}
-
 /// A server says that a list changed: the next who needs it looks again.
 pub(crate) fn notice(line: &Line, server: &Arc<Server>, message: &Message) {
     let changed = matches!(
@@ -350,16 +148,9 @@ pub(crate) fn notice(line: &Line, server: &Arc<Server>, message: &Message) {
             | "notifications/prompts/list_changed"
             | "notifications/resources/list_changed"
     );
-    if !changed {
-        return;
+    if changed {
+        line.look_again(server);
     }
-    let (state, server) = (Arc::clone(&line.state), Arc::clone(server));
-    let before = server.state.catalog.load().as_ref().map_or(0, |catalog| catalog.looked_at);
-    tokio::spawn(async move {
-        let line = state.line();
-        // A fault is kept with the server.
-        let _ = state.look(&server, &line.snapshot, before).await;
-    });
 }
 
 /// A modern list whose cache scope is `private`, whatever the server said: this one is the caller's own.

@@ -170,9 +170,9 @@ impl Line {
 
     /// Refuses a server of the other era, naming both. Building a bridge between them is the next step of the project.
     pub(crate) async fn fit(&self, server: &Arc<Server>, call: &Call) -> Result<(), Stop> {
-        // A process must be started in one era; a web server says itself what it does not speak.
-        if server.speaks(call.era).is_none() && matches!(server.transport, Transport::Stdio(_)) {
-            Box::pin(self.state.look_once(server, &self.snapshot)).await;
+        if server.is_unknown(call.era) {
+            // The fault is kept with the server; whoever needs the server will meet it.
+            let _ = self.catalog(server).await;
         }
         if server.speaks(call.era) == Some(false) { Err(other_era(server, call)) } else { Ok(()) }
     }
@@ -228,7 +228,7 @@ impl Line {
         }
         let tool = match action {
             Action::ToolExecute => {
-                let found = self.state.tool(server, name, &self.snapshot).await;
+                let found = self.tool(server, name).await;
                 let found = found.map_err(|fault| fault.stop(&server.name).at(Stage::Resolve).about(about()))?;
                 Some(found.ok_or_else(|| missing(action, name, call.era, "unknown").about(about()))?)
             }
@@ -414,7 +414,7 @@ pub(crate) fn no_such_question() -> Stop {
     .status(StatusCode::BAD_REQUEST)
 }
 
-fn other_era(server: &Server, call: &Call) -> Stop {
+pub(crate) fn other_era(server: &Server, call: &Call) -> Stop {
     let speaks = match call.era {
         Era::Legacy => Era::Modern,
         Era::Modern => Era::Legacy,

@@ -1,7 +1,7 @@
 //! One upstream as configured, and what is known of it at run time.
 
 use crate::{
-    catalog::Catalog,
+    catalog::{Catalog, look::Looks},
     known::KnownLists,
     settings::{CredentialSettings, EraSettings, ServerSettings, ToolSettings, TransportSettings},
     upstream::pipe::Pipe,
@@ -203,6 +203,16 @@ impl Server {
     }
 }
 
+impl Server {
+    /// Whether it must be looked at before it can be used in `era`: a process is started in one era, while a web server
+    /// says itself what it does not speak.
+    pub fn is_unknown(&self, era: Era) -> bool {
+        matches!(self.transport, Transport::Stdio(_))
+            && self.speaks(era).is_none()
+            && self.state.catalog.load().is_none()
+    }
+}
+
 impl ToolClass {
     fn new(server: &ServerName, settings: &ToolSettings) -> Result<Self, ServerFault> {
         let glob = GlobBuilder::new(&settings.tools)
@@ -249,7 +259,7 @@ pub struct ServerState {
     /// Ticks of that look: a server that is down is not looked at by every call.
     pub failed_at: AtomicU64,
     /// One look at a time.
-    pub looking: tokio::sync::Mutex<()>,
+    pub(crate) looks: Mutex<Looks>,
     /// Ticks of the last look caused by a miss: misses cannot be used to hammer a server.
     pub missed_at: AtomicU64,
     /// Calls in flight.

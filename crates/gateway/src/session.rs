@@ -84,8 +84,8 @@ pub(crate) enum Ahead {
     Absent,
 }
 
-/// What a server said unasked, and which one.
-pub type Told = (ServerName, Bytes);
+/// What a server said unasked, and which one; none for what the gateway says of it.
+pub type Told = (Option<ServerName>, Bytes);
 
 /// How a leg is reached.
 pub(crate) enum Way {
@@ -205,8 +205,13 @@ impl Session {
 
     /// Says something on the listening stream. `false` if nobody listens or the listener is too slow.
     pub fn tell(&self, server: &ServerName, message: Bytes) -> bool {
+        self.say(Some(server.clone()), message)
+    }
+
+    /// Says something of the gateway's own on the listening stream.
+    pub(crate) fn say(&self, server: Option<ServerName>, message: Bytes) -> bool {
         let mut listener = lock(&self.listener);
-        match listener.as_ref().map(|sender| sender.try_send((server.clone(), message))) {
+        match listener.as_ref().map(|sender| sender.try_send((server, message))) {
             Some(Ok(())) => true,
             Some(Err(mpsc::error::TrySendError::Closed(_))) => {
                 *listener = None;

@@ -1,6 +1,7 @@
 //! What outlives a reload: sessions, counters, the log, the vault, connections.
 
 use crate::{
+    aggregate::listen::News,
     authenticate::Caller,
     clock::Clock,
     forward::Exchange,
@@ -23,9 +24,12 @@ use std::{
         atomic::{AtomicBool, AtomicUsize},
     },
 };
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, broadcast, watch};
 use vault::Vault;
 use vocab::{PrincipalId, ServerName, TenantId};
+
+/// News of servers that wait for a stream. One that is slower misses some, and its client lists again later.
+const NEWS: usize = 64;
 
 /// What outlives a reload.
 pub struct State {
@@ -51,6 +55,8 @@ pub struct State {
     pub cut: AtomicBool,
     /// Processes of modern servers, by server and principal.
     pub(crate) pipes: Mutex<HashMap<(ServerName, u64, PrincipalId), Arc<Pipe>>>,
+    /// Servers whose lists changed unsaid, for the streams of the aggregate.
+    pub(crate) news: broadcast::Sender<News>,
     /// Calls under way.
     pub under_way: AtomicUsize,
     /// Wakes the drain when a call ends.
@@ -88,6 +94,7 @@ impl State {
             stopping: watch::channel(false).0,
             cut: AtomicBool::new(false),
             pipes: Mutex::default(),
+            news: broadcast::channel(NEWS).0,
             under_way: AtomicUsize::new(0),
             ended: Notify::new(),
         }
@@ -189,11 +196,5 @@ impl Line {
     /// The configured servers.
     pub fn servers(&self) -> impl Iterator<Item = &Arc<Server>> {
         self.snapshot.servers.values()
-    }
-
-    /// Looks at a server now. What is learned, or why nothing was, is kept with the server.
-    pub async fn look(&self, server: &Arc<Server>) {
-        let before = server.state.catalog.load().as_ref().map_or(0, |catalog| catalog.looked_at);
-        let _ = self.state.look(server, &self.snapshot, before).await;
     }
 }

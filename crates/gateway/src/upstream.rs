@@ -76,7 +76,7 @@ impl Source {
         match self {
             Self::Http(events) => Ok(events.next().await?.map(|event| (None, event))),
             Self::Pipe(replies) => Ok(replies.next().await.map(|message| (None, event(message)))),
-            Self::Told(told) => Ok(told.recv().await.map(|(server, message)| (Some(server), event(message)))),
+            Self::Told(told) => Ok(told.recv().await.map(|(server, message)| (server, event(message)))),
             Self::Made { events, _open: _ } => Ok(events.recv().await),
         }
     }
@@ -88,7 +88,7 @@ pub(crate) fn event(message: Bytes) -> Event {
 }
 
 /// Why a server gave no answer.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub(crate) enum UpstreamFault {
     /// It cannot be reached.
     #[error("{0}")]

@@ -156,6 +156,12 @@ impl Upstream {
         self
     }
 
+    /// Answers every further request of this name as an honest server does: forgets its script.
+    pub fn honestly(&self, name: &str) -> &Self {
+        locked(&self.state.scripts).remove(name);
+        self
+    }
+
     /// Replaces the listed tools.
     pub fn set_tools(&self, tools: Vec<Value>) -> &Self {
         *locked(&self.state.tools) = tools;

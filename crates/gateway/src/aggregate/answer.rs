@@ -3,7 +3,7 @@
 use crate::{
     authenticate::Caller,
     call::Call,
-    catalog::Catalog,
+    catalog::{Catalog, look::GLANCE},
     forward::open_leg,
     inject::Injected,
     pipeline::Line,
@@ -20,11 +20,10 @@ use http::{HeaderMap, HeaderValue, StatusCode, header::CONTENT_TYPE};
 use mcp::{Era, ListKind, Message, Revision};
 use serde_json::{Map, Value, json};
 use std::{collections::HashSet, fmt::Write, sync::Arc, time::Duration};
-use vocab::ServerName;
 
 /// How long servers may take to hear that a session is over.
 const FAREWELL: Duration = Duration::from_secs(5);
-/// How long a list waits for one server.
+/// How long a list waits for one server, and for one that is not known to answer.
 const LIST: Duration = Duration::from_secs(15);
 /// Instructions of one server, in characters, and of all together.
 const INSTRUCTIONS: (usize, usize) = (2_000, 8_000);
@@ -52,15 +51,11 @@ impl<'a> Hand<'a> {
         })
     }
 
-    /// The catalogs that can be had now.
-    async fn catalogs(&self) -> Vec<(&'a ServerName, Arc<Catalog>)> {
-        let line = self.line;
-        let looks = self
-            .many
-            .members
-            .iter()
-            .map(|server| async move { super::glance(line, server).await.map(|catalog| (&server.name, catalog)) });
-        join_all(looks).await.into_iter().flatten().collect()
+    /// What can be said of all servers now.
+    async fn known(&self) -> Offers<'a> {
+        let members = &self.many.members;
+        let catalogs = super::glances(self.line, members.iter()).await;
+        Offers { all: catalogs.len() == members.len() && self.many.unavailable.is_empty(), catalogs }
     }
 
     /// `initialize`: a session of ours; the servers' sessions are opened when they are needed.
@@ -72,29 +67,29 @@ impl<'a> Hand<'a> {
             .unwrap_or(Revision::V2025_11_25);
         let session =
             self.line.open_session(self.caller, self.call, request, revision).map_err(|fault| fault.stop_here())?;
-        let catalogs = self.catalogs().await;
+        let offers = self.known().await;
         let mut result = json!({
             "protocolVersion": revision.as_str(),
-            "capabilities": capabilities(&catalogs, Era::Legacy),
+            "capabilities": offers.capabilities(Era::Legacy),
             "serverInfo": { "name": "durward", "version": env!("CARGO_PKG_VERSION") },
         });
-        add_instructions(&mut result, &catalogs);
+        offers.add_instructions(&mut result);
         Ok((result_of(request, &result.to_string()), Some(session)))
     }
 
     /// `server/discover`: what can truly be delivered to this caller.
     pub(crate) async fn discover(&self, request: &Message) -> Arrival {
-        let catalogs = self.catalogs().await;
+        let offers = self.known().await;
         let versions: Vec<&str> = Revision::MODERN.iter().map(|revision| revision.as_str()).collect();
         let mut result = json!({
             "resultType": "complete",
             "supportedVersions": versions,
-            "capabilities": capabilities(&catalogs, Era::Modern),
+            "capabilities": offers.capabilities(Era::Modern),
             "ttlMs": 0,
             "cacheScope": "private",
             "_meta": { (mcp::key::SERVER_INFO): { "name": "durward", "version": env!("CARGO_PKG_VERSION") } },
         });
-        add_instructions(&mut result, &catalogs);
+        offers.add_instructions(&mut result);
         result_of(request, &result.to_string())
     }
 
@@ -112,6 +107,10 @@ impl<'a> Hand<'a> {
             .map(|(server, reason)| json!({ "server": server.as_str(), "reason": reason }))
             .collect();
         for (server, pages) in join_all(reading).await {
+            if pages.is_err() || server.state.fault.load().is_some() {
+                // A look tells whoever listens when it is back.
+                self.line.look_after(server);
+            }
             match pages.and_then(|pages| self.visible(server, kind, &pages, &mut seen)) {
                 Ok(entries) => elements.extend(entries),
                 Err(fault) => {
@@ -145,7 +144,9 @@ impl<'a> Hand<'a> {
                 (pages, _) => pages,
             }
         };
-        let deadline = LIST.min(hop.server.deadline);
+        let state = &hop.server.state;
+        let known = state.catalog.load().is_some() && state.fault.load().is_none();
+        let deadline = if known { LIST } else { GLANCE }.min(hop.server.deadline);
         tokio::time::timeout(deadline, reading).await.map_err(|_| UpstreamFault::Timeout(deadline))?
     }
 
@@ -253,48 +254,54 @@ pub(crate) fn whole(body: Bytes) -> Arrival {
     Arrival::Whole { status: StatusCode::OK, headers, body }
 }
 
-/// What at least one server can do and the gateway carries.
-fn capabilities(catalogs: &[(&ServerName, Arc<Catalog>)], era: Era) -> Value {
-    let any = |name: &str| catalogs.iter().any(|(_, catalog)| catalog.capabilities.get(name).is_some());
-    let flag = |name: &str, flag: &str| {
-        catalogs.iter().any(|(_, catalog)| {
-            catalog.capabilities.get(name).and_then(|capability| capability.get(flag)) == Some(&Value::Bool(true))
-        })
-    };
-    let mut all = Map::new();
-    for name in ["tools", "prompts", "resources"] {
-        if any(name) {
-            let mut one = Map::new();
-            for option in ["listChanged", "subscribe"] {
-                if flag(name, option) {
-                    one.insert(option.to_owned(), Value::Bool(true));
-                }
-            }
-            all.insert(name.to_owned(), Value::Object(one));
-        }
-    }
-    if any("completions") {
-        all.insert("completions".to_owned(), json!({}));
-    }
-    if era == Era::Legacy && any("logging") {
-        all.insert("logging".to_owned(), json!({}));
-    }
-    Value::Object(all)
+/// What the servers offer, as far as they are known.
+struct Offers<'a> {
+    catalogs: Vec<(&'a Arc<Server>, Arc<Catalog>)>,
+    /// None is left out.
+    all: bool,
 }
 
-/// Instructions of the servers, each attributed and bounded: they are text of strangers.
-fn add_instructions(result: &mut Value, catalogs: &[(&ServerName, Arc<Catalog>)]) {
-    let mut text = String::new();
-    for (name, catalog) in catalogs {
-        let Some(instructions) = &catalog.instructions else { continue };
-        let part: String = instructions.chars().take(INSTRUCTIONS.0).collect();
-        if text.len() + part.len() > INSTRUCTIONS.1 {
-            break;
+impl Offers<'_> {
+    /// What at least one server can do and the gateway carries. Servers that are not known yet may have everything that
+    /// is listed; that lists change the gateway says itself where no server does.
+    fn capabilities(&self, era: Era) -> Value {
+        let any = |name: &str| self.catalogs.iter().any(|(_, catalog)| catalog.capabilities.get(name).is_some());
+        let subscribes = self.catalogs.iter().any(|(_, catalog)| {
+            catalog.capabilities.get("resources").and_then(|resources| resources.get("subscribe"))
+                == Some(&Value::Bool(true))
+        });
+        let mut capabilities = Map::new();
+        for name in ["tools", "prompts", "resources"] {
+            if any(name) || !self.all {
+                capabilities.insert(name.to_owned(), json!({ "listChanged": true }));
+            }
         }
-        // Writing into a text cannot fail.
-        let _ = writeln!(text, "[server {name} says]\n{part}");
+        if subscribes && let Some(Value::Object(resources)) = capabilities.get_mut("resources") {
+            resources.insert("subscribe".to_owned(), Value::Bool(true));
+        }
+        if any("completions") {
+            capabilities.insert("completions".to_owned(), json!({}));
+        }
+        if era == Era::Legacy && any("logging") {
+            capabilities.insert("logging".to_owned(), json!({}));
+        }
+        Value::Object(capabilities)
     }
-    if let (false, Value::Object(result)) = (text.is_empty(), result) {
-        result.insert("instructions".to_owned(), Value::String(text));
+
+    /// Instructions of the servers, each attributed and bounded: they are text of strangers.
+    fn add_instructions(&self, result: &mut Value) {
+        let mut text = String::new();
+        for (server, catalog) in &self.catalogs {
+            let Some(instructions) = &catalog.instructions else { continue };
+            let part: String = instructions.chars().take(INSTRUCTIONS.0).collect();
+            if text.len() + part.len() > INSTRUCTIONS.1 {
+                break;
+            }
+            // Writing into a text cannot fail.
+            let _ = writeln!(text, "[server {} says]\n{part}", server.name);
+        }
+        if let (false, Value::Object(result)) = (text.is_empty(), result) {
+            result.insert("instructions".to_owned(), Value::String(text));
+        }
     }
 }

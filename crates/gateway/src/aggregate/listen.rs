@@ -2,6 +2,9 @@
 
 use super::answer::Hand;
 use crate::{
+    authenticate::Caller,
+    call::Route,
+    catalog::Changes,
     forward,
     pipeline::Line,
     server::{Server, Transport},
@@ -15,10 +18,10 @@ use crate::{
 };
 use futures_util::future::join_all;
 use http::{HeaderMap, Method};
-use mcp::{Kind, Message, error};
+use mcp::{Era, Kind, Message, error};
 use serde_json::{Map, Value, json};
-use std::{sync::Arc, time::Duration};
-use tokio::sync::{mpsc, oneshot, watch};
+use std::{collections::HashSet, sync::Arc, time::Duration};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use vocab::{Action, ServerName};
 
 /// Events of servers that wait to be merged.
@@ -103,6 +106,32 @@ pub(crate) async fn stream_of(hop: &Hop<'_>, leg: &Leg) -> Result<Option<Source>
     })
 }
 
+/// A server's lists are others than they were, and it did not say so.
+#[derive(Clone)]
+pub(crate) struct News {
+    server: ServerName,
+    changes: Changes,
+}
+
+/// Tells whoever listens to all servers that the lists of one changed: it was not known before, it is back, or it
+/// never says so itself.
+pub(crate) fn announce(line: &Line, server: &Server, changes: Changes) {
+    if changes.news().next().is_none() {
+        return;
+    }
+    let _ = line.state.news.send(News { server: server.name.clone(), changes });
+    if server.speaks(Era::Legacy) == Some(false) {
+        return;
+    }
+    for session in line.state.sessions.every(|session| session.route == Route::All && session.is_heard()) {
+        if line.may_hear(&session.holder(), &server.name).is_some() {
+            for (method, _) in changes.news() {
+                session.say(None, format!(r#"{{"jsonrpc":"2.0","method":"{method}"}}"#).into());
+            }
+        }
+    }
+}
+
 /// `subscriptions/listen`: our own acknowledgement, then what every server says under it.
 pub(crate) fn modern(hand: &Hand<'_>, request: &Message) -> Result<Arrival, Stop> {
     let Some(id) = request.id() else {
@@ -115,10 +144,11 @@ pub(crate) fn modern(hand: &Hand<'_>, request: &Message) -> Result<Arrival, Stop
     };
     let filter = request.param(&["notifications"]).and_then(|member| member.value().ok()).unwrap_or_else(|| json!({}));
     let (sender, events) = mpsc::channel(BACKLOG);
+    let honoured = honoured(hand, &filter);
     let acknowledged = format!(
         r#"{{"jsonrpc":"2.0","method":"notifications/subscriptions/acknowledged","params":{{"_meta":{{"{}":{id}}},"notifications":{}}}}}"#,
         mcp::key::SUBSCRIPTION_ID,
-        honoured(hand, &filter),
+        honoured,
     );
     let (begin, begun) = watch::channel(false);
     let mut waiting = Vec::with_capacity(hand.many.members.len());
@@ -136,6 +166,22 @@ pub(crate) fn modern(hand: &Hand<'_>, request: &Message) -> Result<Arrival, Stop
             }
         });
     }
+    let latecomers = Latecomers {
+        line: hand.line.clone(),
+        caller: hand.caller.clone(),
+        request: request.clone(),
+        id: Box::from(id),
+        honoured,
+        merged: hand.many.members.iter().map(|server| server.name.clone()).collect(),
+        begun,
+    };
+    let (news, hearing) = (hand.line.state.news.subscribe(), sender.clone());
+    tokio::spawn(async move {
+        tokio::select! {
+            () = latecomers.welcome(news, &hearing) => {}
+            () = hearing.closed() => {}
+        }
+    });
     let acknowledging = sender.clone();
     tokio::spawn(async move {
         // Who hears the acknowledgement counts on hearing everything after it. One slow server does not hold it up.
@@ -145,6 +191,57 @@ pub(crate) fn modern(hand: &Hand<'_>, request: &Message) -> Result<Arrival, Stop
     });
     // The stream lasts as long as the client wants, also when no server has anything to say.
     Ok(Arrival::Stream { headers: HeaderMap::new(), source: Source::Made { events, _open: sender } })
+}
+
+/// A merged stream, as the news of servers concern it.
+struct Latecomers {
+    line: Line,
+    caller: Caller,
+    request: Message,
+    id: Box<str>,
+    honoured: Value,
+    /// The servers that it is made of.
+    merged: HashSet<ServerName>,
+    begun: watch::Receiver<bool>,
+}
+
+impl Latecomers {
+    /// Passes on news, and lets servers join that were not known when the stream began.
+    async fn welcome(mut self, mut news: broadcast::Receiver<News>, sender: &Sender) {
+        let _ = self.begun.wait_for(|begun| *begun).await;
+        loop {
+            let News { server, changes } = match news.recv().await {
+                Ok(news) => news,
+                Err(broadcast::error::RecvError::Lagged(_)) => continue,
+                Err(broadcast::error::RecvError::Closed) => return,
+            };
+            let line = self.line.state.line();
+            let Some((caller, known)) = line.may_hear(&self.caller.principal, &server) else { continue };
+            if known.speaks(Era::Modern) == Some(false) {
+                continue;
+            }
+            if self.merged.insert(server.clone()) {
+                let (line, sender, request) = (self.line.clone(), sender.clone(), self.request.clone());
+                let mut start = Start { ready: None, begun: self.begun.clone() };
+                tokio::spawn(async move {
+                    tokio::select! {
+                        () = keep_merging(&line, &caller, &server, &request, &sender, &mut start) => {}
+                        () = sender.closed() => {}
+                    }
+                });
+            }
+            for (method, filter) in changes.news() {
+                if self.honoured.get(filter) == Some(&Value::Bool(true)) {
+                    let key = mcp::key::SUBSCRIPTION_ID;
+                    let text = format!(
+                        r#"{{"jsonrpc":"2.0","method":"{method}","params":{{"_meta":{{"{key}":{}}}}}}}"#,
+                        self.id
+                    );
+                    let _ = sender.send((None, crate::upstream::event(text.into()))).await;
+                }
+            }
+        }
+    }
 }
 
 /// What of the filter can be carried.
@@ -170,7 +267,7 @@ fn honoured(hand: &Hand<'_>, filter: &Value) -> Value {
 }
 
 /// Whether policy lets the caller follow a resource.
-pub(crate) fn may_subscribe(line: &Line, caller: &crate::authenticate::Caller, server: &Server, uri: &str) -> bool {
+pub(crate) fn may_subscribe(line: &Line, caller: &Caller, server: &Server, uri: &str) -> bool {
     let question = policy::Question {
         subject: &caller.subject,
         action: Action::ResourceSubscribe,
@@ -196,7 +293,7 @@ struct Start {
 /// Listens to one server, again and again where it breaks off.
 async fn keep_merging(
     line: &Line,
-    caller: &crate::authenticate::Caller,
+    caller: &Caller,
     server: &ServerName,
     request: &Message,
     sender: &Sender,
@@ -219,7 +316,7 @@ async fn keep_merging(
 /// Listens to one server until it ends its stream; `false` if it has none.
 async fn merge(
     line: &Line,
-    caller: &crate::authenticate::Caller,
+    caller: &Caller,
     server: &Arc<Server>,
     request: &Message,
     sender: &Sender,
@@ -254,12 +351,7 @@ async fn merge(
 }
 
 /// The client's request with the resources that policy lets it follow on this server.
-pub(crate) fn narrowed(
-    line: &Line,
-    caller: &crate::authenticate::Caller,
-    server: &Server,
-    request: &Message,
-) -> bytes::Bytes {
+pub(crate) fn narrowed(line: &Line, caller: &Caller, server: &Server, request: &Message) -> bytes::Bytes {
     let Some(member) = request.param(&["notifications", "resourceSubscriptions"]) else {
         return request.bytes().clone();
     };

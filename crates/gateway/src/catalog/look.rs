@@ -1,0 +1,422 @@
+//! Looks at servers: one look at a time, in the background, within one budget.
+//!
+//! Whoever needs the answer waits for it as long as it likes; the look goes on without it. What was seen of late serves
+//! while it is looked at again; what is too old does not. Never decides what a caller may see.
+
+use super::{Catalog, Changes, Tool, micros};
+use crate::{
+    aggregate,
+    pipeline::Line,
+    server::{Server, ServerState, Transport, Verdict},
+    session::{Leg, Way},
+    settings::EraSettings,
+    upstream::{
+        UpstreamFault,
+        exchange::{Hop, OWN_INTRODUCTION, OWN_META, one},
+    },
+};
+use bytes::Bytes;
+use mcp::{Era, ListKind, Message, Revision};
+use serde_json::Value;
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{Arc, MutexGuard, PoisonError, atomic::Ordering},
+    time::Duration,
+};
+use tokio::{
+    sync::watch,
+    time::{Instant, timeout},
+};
+use vocab::Digest;
+
+/// How long what was seen counts as fresh.
+const FRESH: Duration = Duration::from_mins(5);
+/// How old it may be and still serve, while the server is looked at again. Then calls wait for that look.
+const OLDEST: Duration = Duration::from_hours(1);
+/// How long one look may take in all. A server that may take longer for one answer may take that long.
+const LOOK: Duration = Duration::from_mins(1);
+/// How long whoever asks for many servers waits for one of them, counted from the beginning of the look.
+pub(crate) const GLANCE: Duration = Duration::from_secs(2);
+/// How long after a look caused by a missing name the next one may be.
+const MISSES: Duration = Duration::from_secs(2);
+/// How long after a look that failed the next one may be.
+const FAILED: Duration = Duration::from_secs(1);
+/// How long after a look that a server asked for it may ask for the next.
+const TOLD: Duration = Duration::from_secs(1);
+/// How long a process may take to answer in an era it may not know.
+const PROBE: Duration = Duration::from_secs(5);
+
+/// What came of a look.
+type Seen = Result<Arc<Catalog>, UpstreamFault>;
+
+/// The looks at one server.
+#[derive(Default)]
+pub(crate) struct Looks {
+    now: Option<Looking>,
+    /// The server said that something changed, and will be looked at for that.
+    due: bool,
+    /// When the last look began that it asked for.
+    told: Option<Instant>,
+}
+
+/// A look that is under way.
+#[derive(Clone)]
+pub(crate) struct Looking {
+    began: Instant,
+    seen: watch::Receiver<Option<Seen>>,
+}
+
+impl Looking {
+    /// Waits for what comes of it. The look goes on, whoever waits.
+    async fn wait(mut self, patience: Duration) -> Seen {
+        match timeout(patience, self.seen.wait_for(Option::is_some)).await {
+            Ok(Ok(seen)) => seen.clone().unwrap_or_else(|| Err(broken_off())),
+            Ok(Err(_)) => Err(broken_off()),
+            Err(_) => Err(UpstreamFault::Timeout(patience)),
+        }
+    }
+
+    fn is_under_way(&self) -> bool {
+        self.seen.has_changed().is_ok()
+    }
+}
+
+fn broken_off() -> UpstreamFault {
+    UpstreamFault::Down("the look at it was broken off".to_owned())
+}
+
+/// What is known of a server at this moment.
+enum Known {
+    /// What it offers.
+    Catalog(Arc<Catalog>),
+    /// It is being looked at.
+    Looking(Looking),
+    /// It could not be looked at a moment ago.
+    Failed(UpstreamFault),
+}
+
+impl Known {
+    /// Waits for what comes of it.
+    async fn seen(self, server: &Server) -> Seen {
+        match self {
+            Self::Catalog(catalog) => Ok(catalog),
+            Self::Looking(looking) => looking.wait(budget(server)).await,
+            Self::Failed(fault) => Err(fault),
+        }
+    }
+}
+
+/// How long a look at this server may take.
+fn budget(server: &Server) -> Duration {
+    LOOK.max(server.deadline)
+}
+
+/// Why a server is looked at.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Why {
+    /// Somebody needs to know more than what was seen at this time, in ticks.
+    Need(u64),
+    /// It says that something changed.
+    Told,
+}
+
+impl Line {
+    /// The tool called `name`. A name that is not known causes one look, at most one in [`MISSES`].
+    pub(crate) async fn tool(&self, server: &Arc<Server>, name: &str) -> Result<Option<Arc<Tool>>, UpstreamFault> {
+        let catalog = self.catalog(server).await?;
+        if let Some(tool) = catalog.tools.get(name) {
+            return Ok(Some(Arc::clone(tool)));
+        }
+        let now = self.state.clock.ticks();
+        let last = server.state.missed_at.load(Ordering::Acquire);
+        let due = last == 0 || now.saturating_sub(last) > micros(MISSES);
+        if !due
+            || server.state.missed_at.compare_exchange(last, now.max(1), Ordering::AcqRel, Ordering::Acquire).is_err()
+        {
+            return Ok(None);
+        }
+        let catalog = Box::pin(self.begin(server, Why::Need(catalog.looked_at)).seen(server)).await?;
+        Ok(catalog.tools.get(name).map(Arc::clone))
+    }
+
+    /// What a server offers. Waits where nothing is known, or only what is too old.
+    pub(crate) async fn catalog(&self, server: &Arc<Server>) -> Seen {
+        match self.known(server) {
+            Known::Catalog(catalog) => Ok(catalog),
+            unknown => Box::pin(unknown.seen(server)).await,
+        }
+    }
+
+    /// What a server offers, as far as that is known soon: one that hangs must not hold up what others have. One that
+    /// failed before is looked at again, and not waited for.
+    pub(crate) async fn glance(&self, server: &Arc<Server>) -> Option<Arc<Catalog>> {
+        let failed = server.state.fault.load().is_some();
+        match self.known(server) {
+            Known::Catalog(catalog) => Some(catalog),
+            Known::Looking(looking) if !failed => {
+                let left = GLANCE.saturating_sub(looking.began.elapsed());
+                Box::pin(looking.wait(left)).await.ok()
+            }
+            Known::Looking(_) | Known::Failed(_) => None,
+        }
+    }
+
+    /// Looks at a server now. What is learned, or why nothing was, is kept with the server.
+    pub async fn look(&self, server: &Arc<Server>) {
+        let before = server.state.catalog.load().as_ref().map_or(0, |catalog| catalog.looked_at);
+        // A look has its own budget: whoever asks for it here waits for its end.
+        let _ = self.begin(server, Why::Need(before)).seen(server).await;
+    }
+
+    /// A server says that a list changed. What is seen by a look under way may be older than that.
+    pub(crate) fn look_again(&self, server: &Arc<Server>) {
+        let (now, pause) = {
+            let mut looks = server.state.looks();
+            if looks.due {
+                return;
+            }
+            looks.due = true;
+            (looks.now.clone(), looks.told.map(|told| TOLD.saturating_sub(told.elapsed())).unwrap_or_default())
+        };
+        let (line, server) = (self.clone(), Arc::clone(server));
+        tokio::spawn(async move {
+            if let Some(looking) = now {
+                let _ = looking.wait(budget(&server)).await;
+            }
+            tokio::time::sleep(pause).await;
+            server.state.looks().due = false;
+            line.state.line().begin(&server, Why::Told);
+        });
+    }
+
+    /// Begins a look that nobody waits for.
+    pub(crate) fn look_after(&self, server: &Arc<Server>) {
+        let before = server.state.catalog.load().as_ref().map_or(0, |catalog| catalog.looked_at);
+        self.begin(server, Why::Need(before));
+    }
+
+    fn known(&self, server: &Arc<Server>) -> Known {
+        let Some(catalog) = server.state.catalog.load_full() else { return self.begin(server, Why::Need(0)) };
+        let age = self.state.clock.ticks().saturating_sub(catalog.looked_at);
+        if age < micros(FRESH) {
+            return Known::Catalog(catalog);
+        }
+        let looking = self.begin(server, Why::Need(catalog.looked_at));
+        if age < micros(OLDEST) { Known::Catalog(catalog) } else { looking }
+    }
+
+    /// Begins a look, unless one is under way, or just was.
+    fn begin(&self, server: &Arc<Server>, why: Why) -> Known {
+        let mut looks = server.state.looks();
+        if let Some(looking) = looks.now.as_ref().filter(|looking| looking.is_under_way()) {
+            return Known::Looking(looking.clone());
+        }
+        match why {
+            Why::Told => looks.told = Some(Instant::now()),
+            Why::Need(before) => {
+                let newer = server.state.catalog.load_full().filter(|catalog| catalog.looked_at > before);
+                if let Some(catalog) = newer {
+                    return Known::Catalog(catalog);
+                }
+                // Those who come right after a look that failed have their answer.
+                let failed_at = server.state.failed_at.load(Ordering::Acquire);
+                if let Some(fault) = server.state.fault.load_full()
+                    && self.state.clock.ticks().saturating_sub(failed_at) < micros(FAILED)
+                {
+                    return Known::Failed(UpstreamFault::Down(fault.to_string()));
+                }
+            }
+        }
+        let (sender, seen) = watch::channel(None);
+        let looking = Looking { began: Instant::now(), seen };
+        looks.now = Some(looking.clone());
+        drop(looks);
+        tokio::spawn(self.clone().carry_out(Arc::clone(server), why, sender));
+        Known::Looking(looking)
+    }
+
+    /// One look, from its beginning to the news of it.
+    async fn carry_out(self, server: Arc<Server>, why: Why, sender: watch::Sender<Option<Seen>>) {
+        let budget = budget(&server);
+        let (line, looked_at) = (self.clone(), Arc::clone(&server));
+        // On a task of its own: whatever happens to it, those who wait are told.
+        let looking = tokio::spawn(async move { timeout(budget, line.look_now(&looked_at)).await });
+        let seen = match looking.await {
+            Ok(Ok(seen)) => seen.map(Arc::new),
+            Ok(Err(_)) => Err(UpstreamFault::Timeout(budget)),
+            Err(_) => Err(broken_off()),
+        };
+        match &seen {
+            Ok(catalog) => self.seen(&server, catalog, why),
+            Err(fault) => self.unseen(&server, fault),
+        }
+        server.state.looks().now = None;
+        sender.send_replace(Some(seen));
+    }
+
+    fn seen(&self, server: &Arc<Server>, catalog: &Arc<Catalog>, why: Why) {
+        let before = server.state.catalog.swap(Some(Arc::clone(catalog)));
+        let came_back = server.state.fault.swap(None).is_some();
+        if came_back {
+            self.state.journal.system("upstream-up", Some(server.name.to_string()));
+        }
+        // Lists were without it until now. What it says itself of changes is passed on as it says it.
+        let known = before.as_deref().filter(|_| !came_back);
+        if known.is_none() || why != Why::Told {
+            aggregate::listen::announce(&self.state.line(), server, Changes::since(known, catalog));
+        }
+    }
+
+    fn unseen(&self, server: &Arc<Server>, fault: &UpstreamFault) {
+        tracing::warn!(server = %server.name, %fault, "the server cannot be looked at");
+        server.state.failed_at.store(self.state.clock.ticks(), Ordering::Release);
+        if server.state.fault.swap(Some(Arc::new(fault.to_string()))).is_none() {
+            self.state.journal.system("upstream-down", Some(format!("{}: {fault}", server.name)));
+        }
+    }
+
+    async fn look_now(&self, server: &Arc<Server>) -> Result<Catalog, UpstreamFault> {
+        let injected =
+            crate::inject::credentials(&self.state, server).map_err(|fault| UpstreamFault::Down(fault.to_string()))?;
+        let hop = Hop { state: &self.state, server, injected: &injected, limits: self.snapshot.answer_limits() };
+        let modern = match server.era {
+            Some(EraSettings::Legacy) => Ok(None),
+            Some(EraSettings::Modern | EraSettings::Both) | None => hop.discover().await,
+        };
+        let legacy = match server.era {
+            Some(EraSettings::Modern) => Ok(None),
+            // Who is known to speak both is asked in one.
+            Some(EraSettings::Both) if matches!(modern, Ok(Some(_))) => Ok(None),
+            Some(EraSettings::Legacy | EraSettings::Both) | None => hop.introduce().await,
+        };
+        let verdict = Verdict {
+            legacy: legacy.as_ref().ok().map(Option::is_some),
+            modern: modern.as_ref().ok().map(Option::is_some),
+        };
+        let catalog = match (modern, legacy) {
+            (Ok(Some((leg, identity))), other) => {
+                if let Ok(Some((leg, _))) = &other {
+                    hop.end(leg).await;
+                }
+                hop.read(leg.as_ref(), Era::Modern, &identity, self.state.clock.ticks()).await
+            }
+            (_, Ok(Some((leg, identity)))) => {
+                let catalog = hop.read(Some(&leg), Era::Legacy, &identity, self.state.clock.ticks()).await;
+                hop.end(&leg).await;
+                catalog
+            }
+            (Err(fault), Ok(None) | Err(_)) | (Ok(None), Err(fault)) => Err(fault),
+            (Ok(None), Ok(None)) => {
+                Err(UpstreamFault::Protocol("it answers neither `server/discover` nor `initialize`".to_owned()))
+            }
+        }?;
+        server.state.verdict.store(Arc::new(verdict));
+        Ok(catalog)
+    }
+}
+
+impl ServerState {
+    fn looks(&self) -> MutexGuard<'_, Looks> {
+        self.looks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Hop<'_> {
+    /// Asks in the modern era. `None` if the server does not speak it.
+    async fn discover(&self) -> Result<Option<(Option<Leg>, Message)>, UpstreamFault> {
+        let text =
+            format!(r#"{{"jsonrpc":"2.0","id":0,"method":"server/discover","params":{{"_meta":{}}}}}"#, *OWN_META);
+        let question = one(Bytes::from(text), &self.limits)?;
+        // A process is asked beside the one that serves: old ones exit on what comes before `initialize`.
+        let leg = match &self.server.transport {
+            Transport::Http(_) => None,
+            Transport::Stdio(_) => Some(Leg {
+                fingerprint: self.server.fingerprint,
+                revision: Revision::V2026_07_28,
+                way: Way::Pipe(self.start()?),
+                own: true,
+            }),
+        };
+        let asked = timeout(PROBE, self.ask_again(leg.as_ref(), &question)).await;
+        let answer = match (asked, &leg) {
+            (Ok(Ok(answer)), _) => answer,
+            // SPEC: silence means legacy on a pipe, and an outage on HTTP.
+            (Ok(Err(_)) | Err(_), Some(_)) | (Ok(Err(UpstreamFault::Protocol(_))), None) => return Ok(None),
+            (Ok(Err(fault)), None) => return Err(fault),
+            (Err(_), None) => return Err(UpstreamFault::Timeout(PROBE)),
+        };
+        let speaks = answer
+            .outcome_member(&["supportedVersions"])
+            .and_then(|member| member.value().ok())
+            .is_some_and(|versions| has_modern(&versions));
+        Ok(speaks.then_some((leg, answer)))
+    }
+
+    /// Asks, and asks once more where the server refuses the version and names it as one that it speaks.
+    async fn ask_again(&self, leg: Option<&Leg>, question: &Message) -> Result<Message, UpstreamFault> {
+        let answer = self.ask(leg, question).await?;
+        let named = answer.error_code() == Some(mcp::error::UNSUPPORTED_VERSION)
+            && answer.error_member().and_then(|error| error.value().ok()).is_some_and(|error| {
+                has_modern(error.get("data").and_then(|data| data.get("supported")).unwrap_or(&Value::Null))
+            });
+        if named { self.ask(leg, question).await } else { Ok(answer) }
+    }
+
+    /// Asks in the legacy era. `None` if the server does not speak it.
+    async fn introduce(&self) -> Result<Option<(Leg, Message)>, UpstreamFault> {
+        let introduction = one(Bytes::from_static(OWN_INTRODUCTION.as_bytes()), &self.limits)?;
+        // A process is asked beside the one that serves.
+        let pipe = match &self.server.transport {
+            Transport::Http(_) => None,
+            Transport::Stdio(_) => Some(self.start()?),
+        };
+        match self.open(&introduction, pipe).await {
+            Ok((leg, answer)) => Ok(Some((leg, answer))),
+            Err(UpstreamFault::Protocol(_)) => Ok(None),
+            Err(fault) => Err(fault),
+        }
+    }
+
+    /// Reads every list.
+    async fn read(&self, leg: Option<&Leg>, era: Era, identity: &Message, now: u64) -> Result<Catalog, UpstreamFault> {
+        let capabilities =
+            identity.outcome_member(&["capabilities"]).and_then(|member| member.value().ok()).unwrap_or(Value::Null);
+        let instructions = identity
+            .outcome_member(&["instructions"])
+            .and_then(|member| member.text().map(std::borrow::Cow::into_owned));
+        let before = self.server.state.catalog.load_full();
+        let mut tools = HashMap::new();
+        let (mut prompts, mut resources, mut templates) = (HashSet::new(), HashSet::new(), Vec::new());
+        for kind in ListKind::ALL {
+            if capabilities.get(super::capability(kind)).is_none() {
+                continue;
+            }
+            for page in self.pages(leg, kind, era, None).await? {
+                let entries =
+                    mcp::list::entries(&page, kind).map_err(|fault| UpstreamFault::Protocol(fault.to_string()))?;
+                for entry in entries {
+                    let name: Box<str> = Box::from(&*entry.name);
+                    match kind {
+                        ListKind::Tools => {
+                            let known = before.as_ref().and_then(|before| before.tools.get(&name));
+                            let tool = match known {
+                                Some(tool) if tool.digest == Digest::of(entry.raw) => Arc::clone(tool),
+                                _ => Arc::new(Tool::new(entry.raw)),
+                            };
+                            tools.insert(name, tool);
+                        }
+                        ListKind::Prompts => drop(prompts.insert(name)),
+                        ListKind::Resources => drop(resources.insert(name)),
+                        ListKind::Templates => templates.push(name),
+                    }
+                }
+            }
+        }
+        Ok(Catalog { tools, prompts, resources, templates, capabilities, instructions, looked_at: now.max(1) })
+    }
+}
+
+/// Whether a list of versions holds the one that the gateway asks in.
+fn has_modern(versions: &Value) -> bool {
+    versions.as_array().is_some_and(|versions| versions.iter().any(|version| version == Revision::V2026_07_28.as_str()))
+}

@@ -1,0 +1,112 @@
+//! What the gateway knows of a server, how old that may be, and what it costs the server.
+
+mod inside;
+
+use inside::{Inside, Plan};
+use serde_json::{Value, json};
+use std::time::Duration;
+use testkit::{Answer, Received, Upstream, soon};
+
+const LISTS: [&str; 4] = ["tools/list", "prompts/list", "resources/list", "resources/templates/list"];
+
+fn names(upstream: &Upstream) -> Vec<String> {
+    upstream.requests().iter().map(Received::name).collect()
+}
+
+async fn call(inside: &Inside, tool: &str) -> Value {
+    inside.call(&inside.alice, tool, &json!({})).send().await.json().await
+}
+
+fn tools(names: &[&str]) -> Value {
+    let tools: Vec<Value> = names.iter().map(|name| json!({"name": name, "inputSchema": {"type": "object"}})).collect();
+    json!({"tools": tools, "ttlMs": 0, "cacheScope": "private", "resultType": "complete"})
+}
+
+#[tokio::test]
+async fn one_call_is_one_request_and_the_first_ones_share_a_look() {
+    let upstream = Upstream::start().await;
+    let inside = Inside::start(Plan::of(&upstream)).await;
+    // Nobody has looked yet: eight at once cause one look, of an introduction and the lists that the server says it has.
+    let first: Vec<_> = (0..8).map(|_| inside.call(&inside.alice, "echo", &json!({})).send()).collect();
+    for answer in futures_util::future::join_all(first).await {
+        assert!(answer.json().await.get("result").is_some());
+    }
+    let seen = names(&upstream);
+    let look: Vec<&String> = seen.iter().filter(|name| *name != "tools/call").collect();
+    assert_eq!(look, ["server/discover", LISTS[0], LISTS[1], LISTS[2], LISTS[3]]);
+    assert_eq!(seen.len(), 5 + 8);
+    // And every later call is one request, in either era.
+    assert!(call(&inside, "echo").await.get("result").is_some());
+    assert_eq!(names(&upstream).len(), 5 + 9);
+    let legacy = inside.legacy("/mcp/files", &inside.alice).await;
+    let before = names(&upstream).len();
+    assert!(legacy.call("echo", json!({})).await.get("result").is_some());
+    assert_eq!(names(&upstream).len(), before + 1);
+}
+
+#[tokio::test]
+async fn what_is_stale_serves_while_it_is_looked_at_again_but_not_for_ever() {
+    let upstream = Upstream::start().await;
+    let inside = Inside::start(Plan::of(&upstream)).await;
+    assert!(call(&inside, "echo").await.get("result").is_some());
+    assert_eq!(upstream.seen("tools/list").len(), 1);
+    inside.clock.advance(Duration::from_mins(6));
+    // The list is stale, and the server is slow to give it again: calls go on, and ask for it once.
+    let (slow, feed) = Answer::events();
+    upstream.next("tools/list", slow);
+    for _ in 0..4 {
+        assert!(soon(call(&inside, "echo")).await.get("result").is_some());
+    }
+    let asked = upstream.arrived("tools/list", 2).await;
+    assert!(soon(call(&inside, "echo")).await.get("result").is_some());
+    assert_eq!(upstream.seen("tools/list").len(), 2);
+    feed.message(&json!({"jsonrpc": "2.0", "id": asked.id(), "result": tools(&["new"])})).await;
+    drop(feed);
+    upstream.arrived("resources/templates/list", 2).await;
+    upstream.set_tools(tools(&["new"])["tools"].as_array().unwrap().clone());
+    // In the end the new list counts.
+    let mut turns = tokio::time::interval(Duration::from_millis(5));
+    soon(async {
+        while call(&inside, "echo").await.get("error").is_none() {
+            turns.tick().await;
+        }
+    })
+    .await;
+    // What is older than an hour serves no more: the call waits for what is so now.
+    inside.clock.advance(Duration::from_mins(61));
+    upstream.set_tools(tools(&["newer"])["tools"].as_array().unwrap().clone());
+    let answer = call(&inside, "new").await;
+    assert_eq!(answer["error"]["code"], -32602, "{answer}");
+    // And it is refused where nobody can tell.
+    inside.clock.advance(Duration::from_mins(61));
+    for name in ["server/discover", "initialize"] {
+        upstream.always(name, |_| Answer::status(http::StatusCode::INTERNAL_SERVER_ERROR));
+    }
+    let before = upstream.seen("tools/call").len();
+    let answer = call(&inside, "newer").await;
+    assert!(answer["error"]["message"].as_str().unwrap().contains("files"), "{answer}");
+    assert_eq!(upstream.seen("tools/call").len(), before);
+}
+
+#[tokio::test]
+async fn news_of_a_server_are_not_lost_in_a_look_that_is_under_way() {
+    let upstream = Upstream::start().await;
+    let inside = Inside::start(Plan::of(&upstream)).await;
+    let agent = inside.legacy("/mcp/files", &inside.alice).await;
+    let (stream, news) = Answer::events();
+    upstream.next("GET", stream);
+    let mut listener = agent.listen().await;
+    assert!(agent.call("echo", json!({})).await.get("result").is_some());
+    inside.clock.advance(Duration::from_mins(6));
+    let (slow, feed) = Answer::events();
+    upstream.next("tools/list", slow);
+    assert!(agent.call("echo", json!({})).await.get("result").is_some());
+    // A look is reading the old list. The server changes it now, and says so.
+    let asked = upstream.arrived("tools/list", 2).await;
+    upstream.set_tools(tools(&["changed"])["tools"].as_array().unwrap().clone());
+    news.message(&json!({"jsonrpc": "2.0", "method": "notifications/tools/list_changed"})).await;
+    assert!(soon(listener.event()).await.is_some());
+    feed.message(&json!({"jsonrpc": "2.0", "id": asked.id(), "result": tools(&["echo"])})).await;
+    drop(feed);
+    upstream.arrived("tools/list", 3).await;
+}
