@@ -45,7 +45,7 @@ pub(crate) async fn resolve(
             let server = session.as_ref().zip(message.id()).and_then(|(session, id)| session.asker(id));
             let server = server.and_then(|name| members.iter().find(|server| server.name == name).cloned());
             let Some(server) = server else { return Err(resolve::no_such_question()) };
-            Ok(Target::One(Box::new(resolve::one_answering(&server, session, message)?)))
+            Ok(Target::One(Box::new(line.one_answering(&server, session, message)?)))
         }
         Kind::Notification if message.method() == "notifications/cancelled" => {
             let named = message.param(&["requestId"]).map(|id| String::from_utf8_lossy(id.raw).into_owned());

@@ -7,12 +7,13 @@ use crate::{
     call::{Call, Operation, Route},
     forward::Exchange,
     pipeline::Line,
+    question,
     server::Server,
     session::{Asked, Session},
     stop::{Stage, Stop},
     trace::Parent,
     trail::Trail,
-    upstream::exchange::{self, Hop},
+    upstream::exchange,
 };
 use bytes::Bytes;
 use guard::Carry;
@@ -130,15 +131,8 @@ impl Line {
 
     /// Tells the server no.
     async fn decline(&self, ask: &Ask<'_>, stop: &Stop) {
-        let Ok(injected) = crate::inject::credentials(&self.state, ask.server) else { return };
-        let limits = self.snapshot.answer_limits();
-        let hop = Hop { state: &self.state, server: ask.server, injected: &injected, limits };
         let text = mcp::error_text(ask.message.id(), stop.code, &stop.message, None);
-        let Ok(answer) = exchange::one(text, &limits) else { return };
-        let leg = session(ask.exchange).ok().and_then(|session| session.leg(ask.server));
-        if let Err(fault) = hop.send(leg.as_deref(), &answer).await {
-            tracing::debug!(server = %ask.server.name, %fault, "a question could not be declined");
-        }
+        question::decline(self, ask.server, session(ask.exchange).ok(), text).await;
     }
 }
 

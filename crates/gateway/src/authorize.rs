@@ -3,6 +3,7 @@
 use crate::{
     authenticate::Caller,
     pipeline::Line,
+    question::Taken,
     resolve::{self, Target},
     screen::Screened,
     stop::{Stage, Stop},
@@ -35,8 +36,8 @@ impl Line {
             }
             Target::One(one) => {
                 // The answer to a question travels under the permit for asking it.
-                if let Some(asked) = one.answers.take() {
-                    return Ok(asked.permit);
+                if let Some(permit) = one.answers.as_mut().and_then(Taken::permit) {
+                    return Ok(permit);
                 }
                 let Some(action) = one.action else {
                     let method = one.resource.id.name.to_string();

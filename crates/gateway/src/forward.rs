@@ -77,6 +77,9 @@ impl Line {
         let mut exchange =
             Box::new(Exchange { caller, target, call, opened: None, _held: held, answered: false, _errand: errand });
         let Exchange { caller, target, call, .. } = &*exchange;
+        if let Some(question) = target.one().and_then(|one| one.answers.as_ref()) {
+            question.answer();
+        }
         // Rare ways are boxed, here and elsewhere on the line: their state would be copied along with every call.
         let (arrival, opened) = match target {
             Target::Many(many) => Box::pin(aggregate::forward(self, caller, many, call, &injected)).await?,

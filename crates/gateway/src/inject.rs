@@ -109,7 +109,7 @@ fn covered(decided: &Decided) -> bool {
     let Decided { caller, target, call, permit, .. } = decided;
     match target {
         Target::One(one) => {
-            let digest = one.answers_digest.unwrap_or(call.valid.digest);
+            let digest = one.answers.as_ref().map_or(call.valid.digest, |question| question.digest);
             permit.covers(caller.principal.id(), &one.resource.id, &digest)
         }
         Target::Many(_) => permit.principal() == caller.principal.id(),

@@ -22,6 +22,7 @@ pub mod limit;
 mod metadata;
 pub mod observe;
 pub mod pipeline;
+mod question;
 mod release;
 pub mod reply;
 mod resolve;

@@ -9,8 +9,9 @@ use crate::{
     call::{Call, Operation, Route},
     catalog::Tool,
     pipeline::Line,
+    question::Taken,
     server::{Server, Transport},
-    session::{Asked, Session},
+    session::Session,
     stop::{About, Stage, Stop},
     trail::{Facts, Noted},
 };
@@ -42,11 +43,7 @@ pub(crate) struct One {
     /// The event of this server after which a broken stream of the aggregate goes on.
     pub(crate) after: Option<HeaderValue>,
     /// The question this message answers.
-    pub(crate) answers: Option<Asked>,
-    /// The id of that question as the server wrote it.
-    pub(crate) asked_id: Option<Box<str>>,
-    /// The digest of that question: what the permit for it is bound to.
-    pub(crate) answers_digest: Option<Digest>,
+    pub(crate) answers: Option<Taken>,
     /// The name that the caller used in the aggregate.
     pub(crate) shown: Option<Box<str>>,
 }
@@ -81,8 +78,8 @@ impl One {
     /// without the server. Read from the very message that is sent, for a mask moves what comes after it.
     pub(crate) fn edits(&self, message: &Message) -> Vec<(Span, Vec<u8>)> {
         let mut edits = Vec::new();
-        if let (Some(asked), Some(id)) = (&self.asked_id, message.id_member()) {
-            edits.push((id.span, asked.as_bytes().to_vec()));
+        if let (Some(question), Some(id)) = (&self.answers, message.id_member()) {
+            edits.push((id.span, question.id.as_bytes().to_vec()));
         }
         let name = &*self.resource.id.name;
         if self.shown.as_deref().is_some_and(|shown| shown != name)
@@ -189,7 +186,7 @@ impl Line {
             return Ok(One::open(server, session, call.method()));
         };
         match message.kind() {
-            Kind::Response => one_answering(server, session, message),
+            Kind::Response => self.one_answering(server, session, message),
             Kind::Request | Kind::Notification => {
                 let method = message.method();
                 if mcp::method::is_open(method) {
@@ -243,8 +240,6 @@ impl Line {
             name_header: None,
             after: None,
             answers: None,
-            asked_id: None,
-            answers_digest: None,
             shown: None,
         })
     }
@@ -261,8 +256,6 @@ impl One {
             name_header: None,
             after: None,
             answers: None,
-            asked_id: None,
-            answers_digest: None,
             shown: None,
         }
     }
@@ -284,30 +277,31 @@ impl Line {
     }
 }
 
-/// A client's answer is matched to the question and never routed as a call.
-pub(crate) fn one_answering(
-    server: &Arc<Server>,
-    session: Option<Arc<Session>>,
-    message: &Message,
-) -> Result<One, Stop> {
-    let asked = session.as_ref().zip(message.id()).and_then(|(session, id)| session.answered(id));
-    let Some(asked) = asked.filter(|asked| asked.server == server.name) else {
-        return Err(no_such_question());
-    };
-    let action = mcp::method::action(&asked.method).unwrap_or(Action::MethodCall);
-    Ok(One {
-        server: Arc::clone(server),
-        session,
-        action: Some(action),
-        resource: server.resource(&asked.method),
-        tool: None,
-        name_header: None,
-        after: None,
-        answers_digest: Some(asked.digest),
-        asked_id: Some(asked.id.clone()),
-        answers: Some(asked),
-        shown: None,
-    })
+impl Line {
+    /// A client's answer is matched to the question and never routed as a call.
+    pub(crate) fn one_answering(
+        &self,
+        server: &Arc<Server>,
+        session: Option<Arc<Session>>,
+        message: &Message,
+    ) -> Result<One, Stop> {
+        let asked = session.as_ref().zip(message.id());
+        let Some(taken) = asked.and_then(|(session, id)| Taken::take(self, session, &server.name, id)) else {
+            return Err(no_such_question());
+        };
+        let action = mcp::method::action(taken.method()).unwrap_or(Action::MethodCall);
+        Ok(One {
+            server: Arc::clone(server),
+            session,
+            action: Some(action),
+            resource: server.resource(taken.method()),
+            tool: None,
+            name_header: None,
+            after: None,
+            answers: Some(taken),
+            shown: None,
+        })
+    }
 }
 
 /// What a client's method asks for. What only servers may ask is an unknown method here.

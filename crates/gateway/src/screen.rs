@@ -47,13 +47,13 @@ impl Line {
         let screening = self.snapshot.guards.screen(part.raw);
         match screening.verdict {
             Verdict::Clean => Ok(Screened { valid, findings: screening.findings }),
-            Verdict::Refused => Err(refused(&screening.findings)),
+            Verdict::Refused => Err(refused(target, &screening.findings)),
             Verdict::Masked(text) => {
                 let body = mcp::splice(message.bytes(), &mut [(part.span.clone(), text)]);
                 let masked = self.reread(body)?;
                 // SECURITY: policy judges the very name that the server gets.
                 if names(message) != names(&masked) {
-                    return Err(refused(&screening.findings));
+                    return Err(refused(target, &screening.findings));
                 }
                 let message = masked;
                 let mut call = valid.call;
@@ -96,7 +96,10 @@ fn mirror(headers: &mut HeaderMap, target: &Target, message: &Message) {
     }
 }
 
-fn refused(findings: &[Finding]) -> Stop {
+fn refused(target: &Target, findings: &[Finding]) -> Stop {
+    if let Some(question) = target.one().and_then(|one| one.answers.as_ref()) {
+        question.refuse();
+    }
     let places: Vec<serde_json::Value> = findings
         .iter()
         .take(16)

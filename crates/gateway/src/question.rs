@@ -1,0 +1,122 @@
+//! The question that a client's answer is for, while that answer is decided.
+//!
+//! Nobody else can answer it meanwhile. Where the answer could not be decided (a limit, a fault) the question waits on;
+//! where it was refused for good, the server is told no, so that it waits for nothing.
+
+use crate::{
+    pipeline::Line,
+    session::{Asked, Session},
+    upstream::exchange::{self, Hop},
+};
+use mcp::error;
+use policy::Permit;
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+use vocab::{Digest, ServerName};
+
+/// A question, taken for one answer.
+pub(crate) struct Taken {
+    line: Line,
+    session: Arc<Session>,
+    server: ServerName,
+    /// The id under which the server asked, as it wrote it.
+    pub(crate) id: Box<str>,
+    /// The digest of what was asked: what the permit for it is bound to.
+    pub(crate) digest: Digest,
+    /// Until the permit is used.
+    asked: Option<Asked>,
+    refused: AtomicBool,
+    answered: AtomicBool,
+}
+
+impl Taken {
+    /// Takes the question that `server` asked under the id that the client knows.
+    pub(crate) fn take(line: &Line, session: &Arc<Session>, server: &ServerName, client_id: &str) -> Option<Self> {
+        if session.asker(client_id).as_ref() != Some(server) {
+            return None;
+        }
+        let asked = session.answered(client_id)?;
+        Some(Self {
+            line: line.clone(),
+            session: Arc::clone(session),
+            server: asked.server.clone(),
+            id: asked.id.clone(),
+            digest: asked.digest,
+            asked: Some(asked),
+            refused: AtomicBool::new(false),
+            answered: AtomicBool::new(false),
+        })
+    }
+
+    /// What was asked.
+    pub(crate) fn method(&self) -> &str {
+        self.asked.as_ref().map(|asked| &*asked.method).unwrap_or_default()
+    }
+
+    /// The answer travels under the permit for asking. From here on there is one answer, or none.
+    pub(crate) fn permit(&mut self) -> Option<Permit> {
+        self.asked.take().map(|asked| asked.permit)
+    }
+
+    /// The answer must not pass, now or later.
+    pub(crate) fn refuse(&self) {
+        self.refused.store(true, Ordering::Release);
+    }
+
+    /// The answer is on its way.
+    pub(crate) fn answer(&self) {
+        self.answered.store(true, Ordering::Release);
+    }
+}
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        if self.answered.load(Ordering::Acquire) || self.session.is_over() {
+            return;
+        }
+        match self.asked.take() {
+            Some(asked) if !self.refused.load(Ordering::Acquire) => {
+                let shown = asked.shown.clone();
+                self.session.ask(&shown, asked);
+            }
+            Some(_) | None => {
+                // Where the runtime is gone, so are the servers.
+                if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+                    let no =
+                        tell_no(self.line.clone(), Arc::clone(&self.session), self.server.clone(), self.id.clone());
+                    runtime.spawn(no);
+                }
+            }
+        }
+    }
+}
+
+/// Tells the server that its question stays without an answer.
+async fn tell_no(line: Line, session: Arc<Session>, server: ServerName, id: Box<str>) {
+    let now = line.state.line();
+    let Some(server) = now.snapshot.servers.get(&server) else { return };
+    let text = error::error_text(Some(&id), error::REFUSED_GUARD, "the client's answer was refused", None);
+    decline(&now, server, Some(&session), text).await;
+}
+
+/// Sends the refusal of a question to the server that asked it.
+pub(crate) async fn decline(
+    line: &Line,
+    server: &Arc<crate::server::Server>,
+    session: Option<&Arc<Session>>,
+    text: bytes::Bytes,
+) {
+    let Ok(injected) = crate::inject::credentials(&line.state, server) else { return };
+    let limits = line.snapshot.answer_limits();
+    let hop = Hop { state: &line.state, server, injected: &injected, limits };
+    let Ok(answer) = exchange::one(text, &limits) else { return };
+    let leg = session.and_then(|session| session.leg(server));
+    let sending = hop.send(leg.as_deref(), &answer);
+    match tokio::time::timeout(server.deadline, sending).await {
+        Ok(Ok(_)) => {}
+        Ok(Err(fault)) => tracing::debug!(server = %server.name, %fault, "a question could not be declined"),
+        Err(_) => tracing::debug!(server = %server.name, "a server did not take the refusal of its question in time"),
+    }
+}

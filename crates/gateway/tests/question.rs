@@ -1,0 +1,71 @@
+//! What servers ask their clients: one answer reaches them, or a no. Nothing leaves them waiting for ever.
+#![expect(clippy::indexing_slicing, clippy::unwrap_used, reason = "what a test expects and does not find fails it")]
+
+mod inside;
+
+use gateway::limit::{Allowance, LimitSetting, LimitSettings, Rate};
+use inside::{Inside, Plan};
+use serde_json::{Value, json};
+use std::time::Duration;
+use testkit::{Agent, Answer, Feed, Reply, Upstream, soon};
+
+const SECRET: &str = "ghp_A7dK2mQ9xR4tV8wZ1cF6hJ3nP5sY0u2Kq9Lb";
+
+/// A gateway that refuses secrets in what clients say, and lets them answer once in six seconds.
+async fn strict(upstream: &Upstream) -> Inside {
+    let rate = Rate { count: 10, per: Duration::from_mins(1) };
+    let rule = LimitSetting {
+        agent: None,
+        tool: Some("files/sampling/*".to_owned()),
+        server: None,
+        tenant: None,
+        allowance: Allowance { rate, burst: 1 },
+        concurrency: None,
+    };
+    let limits = LimitSettings { rules: vec![rule], ..LimitSettings::default() };
+    let guards = guard::Guards::new(guard::Setting { results: guard::Mode::Off, arguments: guard::Mode::Refuse });
+    Inside::start(Plan { limits, guards, ..Plan::of(upstream) }).await
+}
+
+/// The server asks in the course of a call; what the client is asked.
+async fn asked(feed: &Feed, reply: &mut Reply, id: u64) -> Value {
+    feed.message(&json!({"jsonrpc": "2.0", "id": id, "method": "sampling/createMessage", "params": {}})).await;
+    soon(reply.event()).await.unwrap().json()["id"].clone()
+}
+
+async fn answer(agent: &Agent, id: &Value, text: &str) -> Reply {
+    agent.ask("", &json!({"jsonrpc": "2.0", "id": id, "result": {"text": text}})).send().await
+}
+
+#[tokio::test]
+async fn a_refused_answer_is_a_no_and_a_late_one_is_still_an_answer() {
+    let upstream = Upstream::start().await;
+    let inside = strict(&upstream).await;
+    for (round, (path, tool)) in [("/mcp/files", "echo"), ("/mcp", "files__echo")].into_iter().enumerate() {
+        let before = round * 3;
+        inside.clock.advance(Duration::from_mins(1));
+        let agent = inside.legacy(path, &inside.alice).await;
+        let (stream, feed) = Answer::events();
+        upstream.next("tools/call", stream);
+        let mut reply = agent.request("tools/call", json!({"name": tool})).await;
+        // What must not pass does not, and the server does not wait for it.
+        let id = asked(&feed, &mut reply, 7).await;
+        assert_eq!(answer(&agent, &id, SECRET).await.status, 400);
+        let no = upstream.arrived("response", before + 1).await.json();
+        assert_eq!((&no["id"], &no["error"]["code"]), (&json!(7), &json!(-31003)), "{no}");
+        assert!(!no.to_string().contains("ghp_"));
+        assert_eq!(answer(&agent, &id, "fine").await.status, 400, "it was answered");
+        // What comes too often may come later.
+        let id = asked(&feed, &mut reply, 8).await;
+        assert_eq!(answer(&agent, &id, "first").await.status, 202);
+        assert_eq!(upstream.arrived("response", before + 2).await.json()["result"]["text"], "first");
+        let id = asked(&feed, &mut reply, 9).await;
+        let busy = answer(&agent, &id, "second").await;
+        assert_eq!(busy.json().await["error"]["code"], -31002);
+        inside.clock.advance(Duration::from_secs(6));
+        assert_eq!(answer(&agent, &id, "second").await.status, 202);
+        let heard = upstream.arrived("response", before + 3).await.json();
+        assert_eq!((&heard["id"], &heard["result"]["text"]), (&json!(9), &json!("second")));
+        assert_eq!(upstream.seen("response").len(), before + 3);
+    }
+}
