@@ -94,6 +94,7 @@ pub(crate) fn routes() -> Vec<(Rule, Served)> {
         (least(Owner, "POST", "/api/vault/rotate-master", "secret.rotate-master", Always), post(secret::rotate_master)),
 
         (least(Viewer, "GET", "/api/servers", "server.list", WhenRefused), get(server::list)),
+        (least(Operator, "POST", "/api/servers/look", "server.look", Always), post(server::look)),
         (least(Viewer, "POST", "/api/policy/explain", "policy.explain", WhenRefused), post(explain::route)),
 
         (least(Viewer, "GET", "/api/audit/records", "audit.search", Always), get(audit_log::search)),

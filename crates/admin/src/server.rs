@@ -15,12 +15,27 @@ use gateway::{
 use mcp::Era;
 use serde_json::{Value, json};
 use std::sync::{Arc, atomic::Ordering};
+use tokio::task::JoinSet;
 
 pub(crate) async fn list(State(desk): State<Arc<Desk>>) -> Result<Done, Fault> {
     let plane = desk.plane.as_ref().ok_or_else(no_gateway)?;
     let snapshot = plane.state.snapshot.load_full();
     let servers: Vec<Value> = snapshot.servers.values().map(|server| describe(server, &*desk.clock)).collect();
     Ok(Done::json(json!({ "servers": servers })))
+}
+
+/// Looks at every server now, all at once, and tells what is known then. A look has its own budget.
+pub(crate) async fn look(State(desk): State<Arc<Desk>>) -> Result<Done, Fault> {
+    let plane = desk.plane.as_ref().ok_or_else(no_gateway)?;
+    let line = plane.state.line();
+    let mut looks = JoinSet::new();
+    for server in line.servers() {
+        let (line, server) = (line.clone(), Arc::clone(server));
+        looks.spawn(async move { line.look(&server).await });
+    }
+    // What comes of each is kept with its server.
+    while looks.join_next().await.is_some() {}
+    list(State(desk)).await
 }
 
 fn describe(server: &Server, clock: &dyn Clock) -> Value {

@@ -1,34 +1,82 @@
-//! `durward check`: says everything that is wrong with a configuration and its policies. Changes nothing.
+//! `durward check`: says everything that is wrong with a configuration and its policies, and what servers say where
+//! they can be asked. Changes nothing.
 
 use crate::{
-    cli::{Exit, Output},
+    cli::{Exit, Output, Shared},
+    command::{
+        office::{Office, Site},
+        print, server,
+    },
     config::{self, Loaded, Report},
 };
+use anyhow::Result;
+use http::Method;
 use serde_json::{Value, json};
-use std::{
-    io::{self, IsTerminal as _, Write},
-    path::Path,
-};
+use std::io::{self, IsTerminal as _, Write};
 
-/// Checks the configuration at `named`, or the usual one, and prints what it finds to stdout.
-pub(crate) fn run(named: Option<&Path>, output: Output) -> io::Result<Exit> {
-    let mut out = io::stdout().lock();
-    let colour = out.is_terminal();
-    let Some(path) = config::find(named) else {
-        writeln!(io::stderr(), "there is no {}; `durward init` writes one to start from", config::USUAL_FILE)?;
+/// Checks the configuration and prints what it finds to stdout. `look`: servers are looked at, too.
+pub(crate) async fn run(shared: &Shared, look: bool) -> Result<Exit> {
+    let Some(path) = config::find(shared.config.as_deref()) else {
+        print::say(&format!("there is no {}; `durward init` writes one to start from", config::USUAL_FILE));
         return Ok(Exit::Failed);
     };
-    check(&config::load(&path), output, colour, &mut out)
+    let result = config::load(&path);
+    let servers = match &result {
+        Ok(_) => servers(shared, look).await?,
+        Err(_) => None,
+    };
+    let exit = {
+        let mut out = io::stdout().lock();
+        let colour = out.is_terminal();
+        check(&result, servers.as_ref(), shared.output, colour, &mut out)?
+    };
+    let Some(servers) = servers else { return Ok(exit) };
+    let known = servers.get("servers").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    let troubled = known.iter().any(server::is_troubled);
+    if shared.output == Output::Table && (look || troubled) {
+        print::data("")?;
+        server::table(&servers)?;
+        server::troubles(&servers)?;
+    }
+    Ok(if look && troubled { Exit::Failed } else { exit })
+}
+
+/// What is known of the servers: to the gateway that runs, or after a look. None where nobody can be asked.
+async fn servers(shared: &Shared, look: bool) -> Result<Option<Value>> {
+    let site = Site::find(shared)?;
+    if look {
+        let office = Office::open_to_look(&site).await?;
+        let answer = office.ask(Method::POST, "/api/servers/look", None).await;
+        office.close().await?;
+        return answer?.value().map(Some);
+    }
+    if !Office::is_running(&site).await {
+        return Ok(None);
+    }
+    let asked = async { Office::open(&site, false).await?.ask(Method::GET, "/api/servers", None).await?.value() };
+    match asked.await {
+        Ok(servers) => Ok(Some(servers)),
+        Err(fault) => {
+            print::say(&format!("durward: the running gateway does not say how its servers are: {fault:#}"));
+            Ok(None)
+        }
+    }
 }
 
 /// Prints what loading found.
-fn check(result: &Result<Loaded, Report>, output: Output, colour: bool, out: &mut dyn Write) -> io::Result<Exit> {
+fn check(
+    result: &Result<Loaded, Report>,
+    servers: Option<&Value>,
+    output: Output,
+    colour: bool,
+    out: &mut dyn Write,
+) -> io::Result<Exit> {
     let (report, exit) = match result {
         Ok(loaded) => (&loaded.report, Exit::Done),
         Err(report) => (report, Exit::Failed),
     };
     match output {
-        Output::Json => writeln!(out, "{}", describe(report))?,
+        Output::Json => writeln!(out, "{}", describe(report, servers))?,
         Output::Table => {
             write!(out, "{}", report.render(colour))?;
             if let Ok(loaded) = result {
@@ -54,7 +102,7 @@ fn summary(loaded: &Loaded) -> String {
 }
 
 /// The report for programs.
-fn describe(report: &Report) -> Value {
+fn describe(report: &Report, servers: Option<&Value>) -> Value {
     let faults: Vec<_> = report
         .faults()
         .iter()
@@ -71,17 +119,24 @@ fn describe(report: &Report) -> Value {
             })
         })
         .collect();
-    json!({ "file": report.path(), "errors": report.errors(), "warnings": report.warnings(), "faults": faults })
+    json!({
+        "file": report.path(),
+        "errors": report.errors(),
+        "warnings": report.warnings(),
+        "faults": faults,
+        "servers": servers.and_then(|servers| servers.get("servers")),
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::path::Path;
 
     fn printed(case: &str, output: Output) -> (Exit, String) {
         let mut out = Vec::new();
         let result = config::load(&Path::new("tests/config").join(case));
-        let exit = check(&result, output, false, &mut out).expect("memory takes everything");
+        let exit = check(&result, None, output, false, &mut out).expect("memory takes everything");
         (exit, String::from_utf8(out).expect("text"))
     }
 

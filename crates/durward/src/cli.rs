@@ -135,9 +135,20 @@ pub(crate) enum Command {
     },
     /// Say everything that is wrong with the configuration and its policies.
     #[command(
-        after_help = "Starts nothing and changes nothing. Exit code 1 if there are errors; warnings alone leave it at 0."
+        after_help = "Starts nothing and changes nothing. Where a gateway runs on the data directory, it is asked which\n\
+        servers are down and which of their tools cannot be called; that leaves the exit code alone.\n\
+        With --servers every server is looked at now: by that gateway, or by this command, which then opens\n\
+        the data directory and starts the servers that are processes.\n\n\
+        Exit codes:\n\
+        \x20 0  no errors; warnings alone do not count\n\
+        \x20 1  errors; with --servers also a server that cannot be looked at, or a tool whose schema cannot be used\n\
+        \x20 3  with --servers: another process holds the data directory and does not answer"
     )]
-    Check,
+    Check {
+        /// Look at every server, too: is it there, what does it speak, which of its tools cannot be called.
+        #[arg(long)]
+        servers: bool,
+    },
     /// Show the configuration as it is understood, or its schema.
     #[command(subcommand)]
     Config(ConfigCommand),

@@ -13,7 +13,7 @@ mod policy;
 pub(crate) mod print;
 mod prompt;
 mod secret;
-mod server;
+pub(crate) mod server;
 
 use crate::{
     cli::{Cli, Command, Exit},
@@ -35,7 +35,7 @@ pub(crate) async fn run(cli: &Cli) -> Result<Exit> {
         Command::Audit(command) => audit::run(shared, command).await,
         Command::Admin(command) => admin::run(shared, command).await,
         Command::Completions { shell } => config::completions(*shell),
-        Command::Up | Command::Check | Command::Demo { .. } | Command::DemoServer => {
+        Command::Up | Command::Check { .. } | Command::Demo { .. } | Command::DemoServer => {
             anyhow::bail!("this command is run elsewhere")
         }
     }

@@ -71,7 +71,7 @@ fn run(cli: &Cli) -> anyhow::Result<Exit> {
         Command::Up => runtime.block_on(up::run(&cli.shared)),
         Command::Demo { once } => demo::run(runtime, &cli.shared, *once),
         Command::DemoServer => demo::serve().map(|()| Exit::Done),
-        Command::Check => Ok(check::run(cli.shared.config.as_deref(), cli.shared.output)?),
+        Command::Check { servers } => runtime.block_on(check::run(&cli.shared, *servers)),
         _ => runtime.block_on(command::run(cli)),
     }
 }

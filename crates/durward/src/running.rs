@@ -9,6 +9,7 @@ use crate::{
 };
 use admin::Plane;
 use anyhow::{Context, Result, anyhow};
+use audit::Log;
 use egress::Egress;
 use gateway::{
     Room,
@@ -19,6 +20,7 @@ use gateway::{
     state::{Parts, State},
 };
 use identity::JwksCache;
+use policy::Policies;
 use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
@@ -70,18 +72,7 @@ impl Running {
         let now = clock.now();
         let directory = Arc::new(Directory::open(&settings, now).await?);
         let log = Arc::new(directory.log(now)?);
-        let egress = Arc::new(Egress::new(egress::Settings::default()).context("TLS cannot be set up")?);
-        let jwks = Arc::new(JwksCache::new(Arc::clone(&egress)));
-        let tenant = directory.tenant.clone();
-        let snapshot = assemble::snapshot(&settings, policies, &tenant, &directory.registry, &jwks, None)?;
-        let state = Arc::new(State::new(Parts {
-            snapshot,
-            clock,
-            log,
-            vault: Arc::clone(&directory.vault),
-            egress,
-            children: Room::new(settings.bounds.children, child_environment()),
-        }));
+        let (state, jwks) = plane(&settings, policies, &directory, log, clock)?;
         state.journal.system("started", Some(format!("version {}", env!("CARGO_PKG_VERSION"))));
         let observer = Observer::start(Arc::clone(&state));
         let telemetry = Mutex::new(export(&settings, &observer, &state)?);
@@ -153,6 +144,28 @@ impl Running {
         self.state.journal.log().flush().await.context("the log could not be written to the end")?;
         Ok(())
     }
+}
+
+/// The data plane over an open directory, before it serves anybody.
+pub(crate) fn plane(
+    settings: &Settings,
+    policies: Policies,
+    directory: &Directory,
+    log: Arc<Log>,
+    clock: Arc<dyn Clock>,
+) -> Result<(Arc<State>, Arc<JwksCache>)> {
+    let egress = Arc::new(Egress::new(egress::Settings::default()).context("TLS cannot be set up")?);
+    let jwks = Arc::new(JwksCache::new(Arc::clone(&egress)));
+    let snapshot = assemble::snapshot(settings, policies, &directory.tenant, &directory.registry, &jwks, None)?;
+    let state = State::new(Parts {
+        snapshot,
+        clock,
+        log,
+        vault: Arc::clone(&directory.vault),
+        egress,
+        children: Room::new(settings.bounds.children, child_environment()),
+    });
+    Ok((Arc::new(state), jwks))
 }
 
 impl Configured {
@@ -264,7 +277,7 @@ impl std::fmt::Display for Reload {
 }
 
 /// How often a management key may ask, and an address may fail to prove one.
-fn management_limits() -> Result<Limits> {
+pub(crate) fn management_limits() -> Result<Limits> {
     let settings = LimitSettings {
         rules: Vec::new(),
         attempts: Allowance { rate: Rate { count: 20, per: Duration::from_secs(1) }, burst: 100 },

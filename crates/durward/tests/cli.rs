@@ -6,7 +6,7 @@
     reason = "these tests start the binary, and fail where it does not do what it should"
 )]
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::{
     fs,
     io::{BufRead, BufReader, Read, Write},
@@ -14,6 +14,7 @@ use std::{
     process::{Child, Command, Output, Stdio},
 };
 use tempfile::TempDir;
+use testkit::Upstream;
 
 const CONFIG: &str = "listen: 127.0.0.1:0\nadmin: { listen: 127.0.0.1:0 }\ndata: data\nworkers: 1\n\
     policies: [policies/*.json]\nagents: { ci: { roles: [developer] }, off: { disabled: true } }\n\
@@ -413,4 +414,48 @@ fn the_socket_and_the_directory_are_their_owners_alone() {
     // One that was killed leaves its socket; the next takes its place.
     let _gateway = site.up();
     site.run("agent list").with(0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn check_tells_which_servers_and_tools_cannot_be_used() {
+    let odd = json!({"name": "odd", "inputSchema": {"type": "object", "properties": {"x": {"type": 7}}}});
+    let fine = json!({"name": "fine", "inputSchema": {"type": "object"}});
+    let upstream = Upstream::at("127.0.0.1:0".parse().expect("an address"), vec![odd, fine]).await;
+    let site = Site::new();
+    let configure = |more: &str| {
+        let text = CONFIG.replace("http://127.0.0.1:9/mcp?key=canary", &upstream.url());
+        let text = text.replace("{ \"read_*\"", &format!("{{ {more}\"read_*\""));
+        fs::write(site.path().join("durward.yaml"), text).expect("a file");
+    };
+    configure("");
+    let refused = "files/odd: its calls are refused, its schema cannot be used";
+    // Alone it asks nobody, and makes nothing.
+    let said = site.run("check").with(0);
+    assert!(!said.out.contains("odd"), "{}", said.out);
+    assert_eq!(upstream.received(), 0);
+    assert!(!site.path().join("data").exists());
+    // Asked to look, it looks.
+    let said = site.run("check --servers").with(1);
+    assert!(said.out.contains(refused) && said.out.contains("legacy,modern"), "{}", said.out);
+    let servers = site.run("check --servers --output json").with(1).json()["servers"].clone();
+    assert_eq!((&servers[0]["state"], &servers[0]["catalog"]["tools"]), (&json!("up"), &json!(2)), "{servers}");
+    assert_eq!(servers[0]["unusable"][0]["tool"], "odd");
+    // What the operator waives is no fault.
+    configure("odd: { danger_skip_schema: true }, ");
+    site.run("check --servers").with(0);
+    configure("");
+    // The running gateway knows, and is asked without being told to look. A warning is no failure.
+    let gateway = site.up();
+    site.run("check --servers").with(1);
+    let said = site.run("check").with(0);
+    assert!(said.out.contains(refused), "{}", said.out);
+    drop(gateway);
+    // A server that is not there is a fault, too.
+    drop(upstream);
+    let said = site.run("check --servers").with(1);
+    assert!(said.out.contains("down") && said.out.contains("files: "), "{}", said.out);
+    // Nor is a file with errors any reason to ask anybody.
+    fs::write(site.path().join("durward.yaml"), "nonsense: 1\n").expect("a file");
+    let said = site.run("check --servers").with(1);
+    assert!(said.out.contains("nonsense") && !said.out.contains("files"), "{}", said.out);
 }

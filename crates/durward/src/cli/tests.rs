@@ -34,6 +34,7 @@ fn commands_read_as_people_write_them() {
         "durward --config x.yaml up",
         "durward init",
         "durward check --output json",
+        "durward check --servers",
         "durward config schema",
         "durward config show",
         "durward agent list",

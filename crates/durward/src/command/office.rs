@@ -7,12 +7,17 @@ use crate::{
     config::{self, Loaded},
     control,
     directory::{self, Directory, Held},
+    running,
     up::DATA,
 };
 use anyhow::{Context, Result, bail};
 use audit::Log;
 
-use gateway::clock::{Clock, SystemClock};
+use admin::Plane;
+use gateway::{
+    clock::{Clock, SystemClock},
+    state::State,
+};
 use http::{Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::{Body, Bytes};
@@ -110,6 +115,8 @@ pub(crate) enum Office {
 pub(crate) struct Here {
     router: admin::Router,
     log: Arc<Log>,
+    /// The data plane, where servers are looked at.
+    state: Option<Arc<State>>,
     _directory: Directory,
 }
 
@@ -129,6 +136,17 @@ impl Office {
             let data = site.data.display();
             bail!("there is no data directory {data}; `durward up` makes it, and --data DIR names another");
         }
+        Self::here(site, false).await
+    }
+
+    /// Finds out who can look at servers. Where no gateway runs, a data plane of our own can, that serves nobody.
+    pub(crate) async fn open_to_look(site: &Site) -> Result<Self> {
+        if Self::is_running(site).await { Self::open(site, false).await } else { Self::here(site, true).await }
+    }
+
+    /// Takes the directory. `looks`: with a data plane.
+    async fn here(site: &Site, looks: bool) -> Result<Self> {
+        let socket = directory::socket_path(&site.data);
         let loaded = site.load()?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
         let now = clock.now();
@@ -142,10 +160,25 @@ impl Office {
         };
         let log = Arc::new(directory.log(now)?);
         let settings = loaded.settings;
+        let state = if looks {
+            let clock = Arc::clone(&clock);
+            Some(running::plane(&settings, loaded.policies, &directory, Arc::clone(&log), clock)?.0)
+        } else {
+            None
+        };
+        let plane = match &state {
+            Some(state) => Some(Plane {
+                state: Arc::clone(state),
+                reload: Box::new(|| Err("no gateway runs".to_owned())),
+                metrics: Box::new(String::new),
+                limits: running::management_limits()?,
+            }),
+            None => None,
+        };
         let agents = Box::new(move || assemble::agents(&settings));
-        let desk = control::desk(&directory, Arc::clone(&log), clock, agents, None)?;
+        let desk = control::desk(&directory, Arc::clone(&log), clock, agents, plane)?;
         let router = admin::router(&Arc::new(desk));
-        Ok(Self::Here(Box::new(Here { router, log, _directory: directory })))
+        Ok(Self::Here(Box::new(Here { router, log, state, _directory: directory })))
     }
 
     /// Asks.
@@ -165,7 +198,12 @@ impl Office {
     pub(crate) async fn close(self) -> Result<()> {
         match self {
             Self::Running(_) => Ok(()),
-            Self::Here(here) => here.log.flush().await.context("the log could not be written to the end"),
+            Self::Here(here) => {
+                if let Some(state) = &here.state {
+                    state.children.close().await;
+                }
+                here.log.flush().await.context("the log could not be written to the end")
+            }
         }
     }
 }

@@ -23,14 +23,35 @@ pub(crate) async fn run(shared: &Shared, command: &ServerCommand) -> Result<Exit
         print::say("the gateway is not running: this is what the configuration says");
         configured(&site)?
     };
-    let header = ["server", "transport", "environment", "state", "eras", "in_flight", "tools", "unusable"];
-    print::list(shared.output, &servers, "servers", header, row)?;
-    if shared.output == Output::Table {
-        for server in servers.get("servers").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default() {
-            details(server)?;
-        }
+    if shared.output == Output::Json {
+        print::json(&servers)?;
+    } else {
+        table(&servers)?;
+        troubles(&servers)?;
     }
     Ok(Exit::Done)
+}
+
+/// A line for each server.
+pub(crate) fn table(servers: &Value) -> Result<()> {
+    let header = ["server", "transport", "environment", "state", "eras", "in_flight", "tools", "unusable"];
+    print::list(Output::Table, servers, "servers", header, row)
+}
+
+/// Says what keeps servers and tools from being used. `false` if nothing does.
+pub(crate) fn troubles(servers: &Value) -> Result<bool> {
+    let mut any = false;
+    for server in servers.get("servers").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default() {
+        details(server)?;
+        any |= is_troubled(server);
+    }
+    Ok(any)
+}
+
+/// Whether a server cannot be used, or one of its tools.
+pub(crate) fn is_troubled(server: &Value) -> bool {
+    let unusable = server.get("unusable").and_then(Value::as_array).is_some_and(|tools| !tools.is_empty());
+    unusable || server.get("fault").is_some_and(|fault| !fault.is_null())
 }
 
 fn row(server: &Value) -> [String; 8] {
