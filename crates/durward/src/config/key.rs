@@ -150,7 +150,11 @@ const SERVER: &[Key] = &[
     key("env", Shape::Map(Word::Variable, &Shape::Hidden), "Plain variables of a command's environment; no secrets."),
     key("directory", Shape::Text, "A command's working directory. Default: the folder of this file."),
     key("shared", Shape::Switch, "One process serves every caller, instead of one per session. Default: false."),
-    key("memory", Shape::Size(16 << 20, 1 << 40), "The most memory of a command's process. Default: no bound."),
+    key(
+        "memory",
+        Shape::Size(16 << 20, 1 << 40),
+        "The most memory of a command's processes, of each and of all together (Linux). Default: 2GiB.",
+    ),
 ];
 
 const CREDENTIAL: &[Key] = &[

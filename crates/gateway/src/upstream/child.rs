@@ -5,6 +5,7 @@
 //! signal would need unsafe code); its processes then see the end of their input, on which servers exit. What leaves the
 //! group with `setsid` is out of reach. Knows no message ids and never restarts anything by itself.
 
+mod memory;
 mod pipes;
 mod room;
 #[cfg(test)]
@@ -89,8 +90,8 @@ pub(crate) struct ChildSpec {
 }
 
 impl ChildSpec {
-    /// Checks what is configured. `memory` bounds the address space of each process of the group; runtimes that
-    /// reserve much more than they use, as Node does, need several gigabytes. A longer line than `longest_line` is dropped.
+    /// Checks what is configured. `memory` bounds each process of the group, and all of them together. A longer line than
+    /// `longest_line` is dropped.
     pub(crate) fn new(
         server: ServerName,
         program: &Program,
@@ -158,6 +159,13 @@ pub(crate) enum Exit {
     Stopped,
     /// By itself; none means that the system does not say how.
     ByItself(Option<ExitStatus>),
+    /// It took more memory than it may have, and was ended.
+    Greedy {
+        /// What it took, with its own processes.
+        used: u64,
+        /// What it may have.
+        most: u64,
+    },
 }
 
 impl Child {
@@ -170,7 +178,7 @@ impl Child {
         let missing = || start(io::Error::other("its pipes are missing"));
         let pid = process.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?)).ok_or_else(missing)?;
         let group = Group(pid);
-        bound_memory(pid, spec.memory).map_err(start)?;
+        memory::bound(pid, spec.memory).map_err(start)?;
         let (stdin, stdout) = process.stdin.take().zip(process.stdout.take()).ok_or_else(missing)?;
         let stderr = process.stderr.take().ok_or_else(missing)?;
 
@@ -190,6 +198,7 @@ impl Child {
             ],
             place,
             spoke,
+            memory: spec.memory,
             group,
             process,
         };
@@ -226,6 +235,7 @@ struct Attended {
     writer: JoinHandle<()>,
     readers: [JoinHandle<()>; 2],
     spoke: Arc<AtomicBool>,
+    memory: Option<u64>,
     // In this order: the group is signalled before its leader's number can be given to another process.
     group: Group,
     process: tokio::process::Child,
@@ -236,17 +246,21 @@ impl Attended {
     /// Waits for the end, whoever brings it about, and leaves nothing behind.
     async fn attend(mut self, stop: impl Future<Output = ()>) -> Exit {
         let closing = self.place.closed();
-        let by_itself = tokio::select! {
+        let exit = tokio::select! {
             // One that was told to end may have ended by the time we look: that is no crash.
             biased;
-            () = stop => None,
-            () = closing => None,
-            status = self.process.wait() => Some(status.ok()),
+            () = stop => Exit::Stopped,
+            () = closing => Exit::Stopped,
+            status = self.process.wait() => Exit::ByItself(status.ok()),
+            used = memory::exceeded(self.group.0, self.memory) => {
+                Exit::Greedy { used, most: self.memory.unwrap_or_default() }
+            }
         };
-        let exit = match by_itself {
-            Some(status) => Exit::ByItself(status),
-            None => self.stop().await,
-        };
+        match exit {
+            Exit::Stopped => self.stop().await,
+            Exit::Greedy { .. } => self.kill().await,
+            Exit::ByItself(_) => {}
+        }
         self.writer.abort();
         self.group.signal(Signal::KILL);
         // What it wrote before it ended still counts. Somebody who left the group may hold the pipe open for ever.
@@ -262,24 +276,32 @@ impl Attended {
                 tracing::warn!(server = %self.server, status, "server process ended by itself");
                 self.place.crashed(&self.server, self.spoke.load(Ordering::Acquire));
             }
+            Exit::Greedy { used, most } => {
+                tracing::warn!(server = %self.server, used, most, "server processes took too much memory and were ended");
+                self.place.crashed(&self.server, self.spoke.load(Ordering::Acquire));
+            }
         }
         exit
     }
 
     /// End of input, then a request, then force.
-    async fn stop(&mut self) -> Exit {
+    async fn stop(&mut self) {
         self.writer.abort();
         let patience = self.place.patience();
         if timeout(patience, self.process.wait()).await.is_err() {
             self.group.signal(Signal::TERM);
             if timeout(patience, self.process.wait()).await.is_err() {
-                self.group.signal(Signal::KILL);
-                if let Err(fault) = self.process.wait().await {
-                    tracing::warn!(server = %self.server, %fault, "cannot wait for a server process");
-                }
+                self.kill().await;
             }
         }
-        Exit::Stopped
+    }
+
+    /// Force.
+    async fn kill(&mut self) {
+        self.group.signal(Signal::KILL);
+        if let Err(fault) = self.process.wait().await {
+            tracing::warn!(server = %self.server, %fault, "cannot wait for a server process");
+        }
     }
 }
 
@@ -299,20 +321,4 @@ impl Drop for Group {
     fn drop(&mut self) {
         self.signal(Signal::KILL);
     }
-}
-
-/// Bounds the address space of a process and of what it starts from now on.
-#[cfg(target_os = "linux")]
-fn bound_memory(pid: Pid, bytes: Option<u64>) -> io::Result<()> {
-    use rustix::process::{Resource, Rlimit, prlimit};
-    if bytes.is_some() {
-        prlimit(Some(pid), Resource::As, Rlimit { current: bytes, maximum: bytes })?;
-    }
-    Ok(())
-}
-
-/// [`ChildSpec::new`] has refused a bound.
-#[cfg(not(target_os = "linux"))]
-fn bound_memory(_: Pid, _: Option<u64>) -> io::Result<()> {
-    Ok(())
 }

@@ -39,7 +39,7 @@ pub struct Program {
     pub dir: Option<PathBuf>,
     /// One process for everybody.
     pub shared: bool,
-    /// Address space, in bytes.
+    /// Memory of the process and of what it starts, in bytes.
     pub memory: Option<u64>,
 }
 
@@ -145,6 +145,11 @@ impl Pipe {
             Ok(Exit::ByItself(Some(status))) => format!("the process ended by itself: {status}"),
             Ok(Exit::ByItself(None)) => "the process ended by itself".to_owned(),
             Ok(Exit::Stopped) => "the process was stopped".to_owned(),
+            Ok(Exit::Greedy { used, most }) => {
+                let mib = |bytes: u64| bytes.div_ceil(1 << 20);
+                let (used, most) = (mib(used), mib(most));
+                format!("the process took {used} MiB of memory, more than the {most} MiB of `memory`, and was ended")
+            }
             Err(_) => "the process closed its output".to_owned(),
         }
     }

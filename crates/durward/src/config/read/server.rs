@@ -21,6 +21,8 @@ use vocab::Class;
 const HTTP_ONLY: [&str; 3] = ["internal", "ca", "headers"];
 /// Keys that only a command has.
 const COMMAND_ONLY: [&str; 4] = ["env", "directory", "shared", "memory"];
+/// The most memory of a command's processes where nothing else is said. It can be bounded on Linux alone.
+const MEMORY: Option<u64> = if cfg!(target_os = "linux") { Some(2 << 30) } else { None };
 /// Where clouds keep the credentials of their machines.
 const METADATA: [IpAddr; 2] =
     [IpAddr::V4(Ipv4Addr::new(169, 254, 169, 254)), IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254))];
@@ -105,7 +107,7 @@ fn reach(node: &Node, base: &Path, faults: &mut Faults) -> Option<Reach> {
             .filter_map(|entry| Some((entry.key.clone(), Hidden::new(entry.node.text()?.to_owned()))))
             .collect(),
         shared: switch(node, "shared"),
-        memory: text(node, "memory").and_then(|memory| quantity::size(memory).ok()),
+        memory: text(node, "memory").and_then(|memory| quantity::size(memory).ok()).or(MEMORY),
     })
 }
 

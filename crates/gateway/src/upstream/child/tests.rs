@@ -167,11 +167,41 @@ async fn who_never_speaks_waits_ever_longer_and_who_worked_does_not() {
 async fn memory_is_bounded() {
     let room = room(1);
     // The bound is set once the process exists; reading first makes sure that it is.
-    let mut program = shell("read line; ulimit -v");
+    let mut program = shell("read line; ulimit -d");
     program.memory = Some(512 << 20);
     let (child, mut lines) = spawn(&program, &room).unwrap();
     child.send(Bytes::from("go")).await.unwrap();
     assert_eq!(lines.recv().await.unwrap(), "524288");
+}
+
+#[tokio::test]
+async fn a_process_that_wants_more_memory_than_it_may_have_does_not_get_it() {
+    let room = room(1);
+    // `tail` keeps a line until its end, which does not come.
+    let mut program = shell("read line; head -c 200000000 /dev/zero | tail -n 1 2>&1 | head -c 1000");
+    program.memory = Some(64 << 20);
+    let (child, mut lines) = spawn(&program, &room).unwrap();
+    child.send(Bytes::from("go")).await.unwrap();
+    let said = String::from_utf8(lines.recv().await.unwrap().to_vec()).unwrap();
+    assert!(said.contains("memory"), "{said}");
+}
+
+#[tokio::test]
+async fn a_group_that_takes_too_much_together_is_ended() {
+    let room = room(1);
+    // Each keeps 40 MB of one line. The bound leaves room for one of them, not for three.
+    let greedy = "(head -c 40000000 /dev/zero; sleep 1000) | tail -n 1";
+    let mut program = shell(&format!("read line; {greedy} & {greedy} & {greedy} & wait"));
+    program.memory = Some(64 << 20);
+    let (child, mut lines) = spawn(&program, &room).unwrap();
+    child.send(Bytes::from("go")).await.unwrap();
+    let exit = tokio::time::timeout(Duration::from_secs(30), child.exited()).await.unwrap();
+    let Exit::Greedy { used, most } = exit else { panic!("{exit:?}") };
+    assert!(used > most && most == 64 << 20, "{exit:?}");
+    // Nobody of the group is left to hold its output open.
+    assert_eq!(lines.recv().await, None);
+    let fault = spawn(&shell("cat"), &room).map(drop).unwrap_err();
+    assert!(matches!(fault, ChildFault::Backoff { crashes: 1, .. }), "{fault:?}");
 }
 
 #[tokio::test]
