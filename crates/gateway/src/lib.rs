@@ -37,6 +37,7 @@ pub mod snapshot;
 pub mod state;
 pub mod stop;
 mod sweep;
+mod task;
 pub mod trace;
 pub mod trail;
 mod upstream;

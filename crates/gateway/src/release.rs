@@ -186,6 +186,7 @@ impl Line {
         let narrowed = self.narrow(message, exchange)?;
         let is_whole = narrowed.is_none();
         let message = narrowed.as_ref().unwrap_or(message);
+        self.keep_task(message, exchange)?;
         let mut said = Said::of(message);
         if let Some(known) = known {
             // What is clean as a whole is clean in its parts.
@@ -230,6 +231,9 @@ impl Line {
             return Ok(None);
         }
         if let Some(request) = exchange.call.message() {
+            if request.method() == "tasks/list" {
+                return self.own_tasks(message, exchange).map(|own| self.read(own)).transpose();
+            }
             let kind = mcp::method::list_kind(request.method());
             return kind.map_or(Ok(None), |kind| self.narrow_kind(message, exchange, one, kind));
         }
@@ -241,7 +245,10 @@ impl Line {
                 narrowed = self.narrow_kind(message, exchange, one, kind)?.or(narrowed);
             }
         }
-        Ok(narrowed)
+        match self.own_tasks(narrowed.as_ref().unwrap_or(message), exchange) {
+            Some(own) => self.read(own).map(Some),
+            None => Ok(narrowed),
+        }
     }
 
     fn narrow_kind(

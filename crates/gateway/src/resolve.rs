@@ -13,6 +13,7 @@ use crate::{
     server::{Server, Transport},
     session::Session,
     stop::{About, Stage, Stop},
+    task,
     trail::{Facts, Noted},
 };
 use http::{HeaderValue, StatusCode};
@@ -86,6 +87,9 @@ impl One {
             && let Some(member) = message.subject_member().or_else(|| message.param(&["ref", "name"]))
         {
             edits.push((member.span, mcp::quote(name).into_bytes()));
+        }
+        if self.shown.is_some() {
+            edits.extend(task::without_tasks(message));
         }
         edits
     }
@@ -225,9 +229,16 @@ impl Line {
         }
         let tool = match action {
             Action::ToolExecute => {
+                self.room_for_task(caller, call).map_err(|stop| stop.about(about()))?;
                 let found = self.tool(server, name).await;
                 let found = found.map_err(|fault| fault.stop(&server.name).at(Stage::Resolve).about(about()))?;
                 Some(found.ok_or_else(|| missing(action, name, call.era, "unknown").about(about()))?)
+            }
+            Action::TaskManage => {
+                if let Some(message) = call.message() {
+                    self.own_task(caller, server, message).map_err(|stop| stop.about(about()))?;
+                }
+                None
             }
             _ => None,
         };

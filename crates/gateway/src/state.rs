@@ -11,6 +11,7 @@ use crate::{
     session::{Leg, Sessions, Way},
     snapshot::{self, Snapshot},
     stop::{Stage, Stop},
+    task::Tasks,
     upstream::{UpstreamFault, exchange::Hop, pipe::Pipe},
 };
 use arc_swap::ArcSwap;
@@ -55,6 +56,8 @@ pub struct State {
     pub cut: AtomicBool,
     /// Processes of modern servers, by server and principal.
     pub(crate) pipes: Mutex<HashMap<(ServerName, u64, PrincipalId), Arc<Pipe>>>,
+    /// Whose tasks are whose.
+    pub(crate) tasks: Tasks,
     /// Servers whose lists changed unsaid, for the streams of the aggregate.
     pub(crate) news: broadcast::Sender<News>,
     /// Calls under way.
@@ -94,6 +97,7 @@ impl State {
             stopping: watch::channel(false).0,
             cut: AtomicBool::new(false),
             pipes: Mutex::default(),
+            tasks: Tasks::default(),
             news: broadcast::channel(NEWS).0,
             under_way: AtomicUsize::new(0),
             ended: Notify::new(),

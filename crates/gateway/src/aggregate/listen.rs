@@ -350,19 +350,21 @@ async fn merge(
     Ok(true)
 }
 
-/// The client's request with the resources that policy lets it follow on this server.
+/// The client's request with the resources that policy lets it follow on this server, and the tasks that it began there.
 pub(crate) fn narrowed(line: &Line, caller: &Caller, server: &Server, request: &Message) -> bytes::Bytes {
-    let Some(member) = request.param(&["notifications", "resourceSubscriptions"]) else {
-        return request.bytes().clone();
-    };
-    let Ok(Value::Array(uris)) = member.value() else {
+    let mut edits = Vec::new();
+    edits.extend(kept(request, "resourceSubscriptions", |uri| may_subscribe(line, caller, server, uri)));
+    edits.extend(kept(request, "taskIds", |task| line.has_task(caller.principal.id(), server, task)));
+    if edits.is_empty() { request.bytes().clone() } else { mcp::splice(request.bytes(), &mut edits) }
+}
+
+/// A list of the filter without what `keep` refuses. `None` if nothing is to be left out.
+fn kept(request: &Message, list: &str, keep: impl Fn(&str) -> bool) -> Option<(mcp::Span, Vec<u8>)> {
+    let member = request.param(&["notifications", list])?;
+    let Ok(Value::Array(all)) = member.value() else {
         // SECURITY: what is no list cannot be judged, and a server might read it as one.
-        return mcp::splice(request.bytes(), &mut [(member.span.clone(), b"[]".to_vec())]);
+        return Some((member.span.clone(), b"[]".to_vec()));
     };
-    let open = |uri: &&Value| uri.as_str().is_some_and(|uri| may_subscribe(line, caller, server, uri));
-    let kept: Vec<&Value> = uris.iter().filter(open).collect();
-    if kept.len() == uris.len() {
-        return request.bytes().clone();
-    }
-    mcp::splice(request.bytes(), &mut [(member.span.clone(), json!(kept).to_string().into_bytes())])
+    let kept: Vec<&Value> = all.iter().filter(|one| one.as_str().is_some_and(&keep)).collect();
+    (kept.len() != all.len()).then(|| (member.span.clone(), json!(kept).to_string().into_bytes()))
 }

@@ -81,10 +81,15 @@ impl Flow {
         server.is_some_and(|server| line.snapshot.policies.reaches(subject, server.root()))
     }
 
-    /// Whether the caller may hear of it: news of a resource that it cannot see are none of its business.
+    /// Whether the caller may hear of it: news of a resource that it cannot see, or of a task that it did not begin, are
+    /// none of its business.
     fn concerns(&self, line: &Line, server: &Server, message: &Message) -> bool {
-        if message.method() != "notifications/resources/updated" {
-            return true;
+        match message.method() {
+            "notifications/resources/updated" => {}
+            "notifications/tasks/status" | "notifications/tasks" => {
+                return line.hears_of_task(&self.exchange, server, message);
+            }
+            _ => return true,
         }
         let uri = message.param(&["uri"]).and_then(|uri| uri.text().map(std::borrow::Cow::into_owned));
         let subject = &self.exchange.caller.subject;

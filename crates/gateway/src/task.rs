@@ -1,0 +1,242 @@
+//! Tasks: whoever began one may manage it, and nobody else.
+//!
+//! Servers hand out task ids, and many take whoever knows one for its owner. Here an id belongs to the principal whose
+//! call began the task, for a day after it was last used. To everybody else it is unknown, as it is after a restart of
+//! the gateway. Carried on the door of one server only.
+
+use crate::{
+    authenticate::Caller,
+    call::{Call, Route},
+    forward::Exchange,
+    pipeline::Line,
+    resolve::Target,
+    server::Server,
+    stop::{Stage, Stop},
+};
+use bytes::Bytes;
+use mcp::{Era, Kind, Message, error};
+use serde_json::Value;
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+use vocab::{Digest, PrincipalId, ServerName};
+
+/// Tasks of one principal that are remembered.
+const MOST: usize = 256;
+/// How long a task is remembered after it was last used.
+const LIFE: Duration = Duration::from_hours(24);
+/// The extension of the modern era.
+const EXTENSION: &str = "io.modelcontextprotocol/tasks";
+
+/// Whose tasks are whose.
+#[derive(Default)]
+pub(crate) struct Tasks {
+    by_owner: Mutex<HashMap<PrincipalId, HashMap<Id, u64>>>,
+}
+
+/// A task of a server, by the digest of its id: ids may be long.
+type Id = (ServerName, Digest);
+
+/// Why a task is not remembered.
+enum Lost {
+    /// Its principal has as many as it may have.
+    TooMany,
+    /// Another principal has one of this id.
+    Foreign,
+}
+
+fn id_of(server: &Server, task: &str) -> Id {
+    (server.name.clone(), Digest::of(task.as_bytes()))
+}
+
+impl Tasks {
+    /// Whether the task is this principal's. Using it keeps it.
+    fn belongs(&self, owner: &PrincipalId, id: &Id, now: u64) -> bool {
+        match self.lock().get_mut(owner).and_then(|tasks| tasks.get_mut(id)) {
+            Some(used) if now.saturating_sub(*used) < life() => {
+                *used = now;
+                true
+            }
+            Some(_) | None => false,
+        }
+    }
+
+    fn has_room(&self, owner: &PrincipalId, now: u64) -> bool {
+        let mut owners = self.lock();
+        let Some(tasks) = owners.get_mut(owner) else { return true };
+        tasks.retain(|_, used| now.saturating_sub(*used) < life());
+        tasks.len() < MOST
+    }
+
+    fn keep(&self, owner: &PrincipalId, id: Id, now: u64) -> Result<(), Lost> {
+        let mut owners = self.lock();
+        owners.retain(|_, tasks| {
+            tasks.retain(|_, used| now.saturating_sub(*used) < life());
+            !tasks.is_empty()
+        });
+        if owners.iter().any(|(other, tasks)| other != owner && tasks.contains_key(&id)) {
+            return Err(Lost::Foreign);
+        }
+        let tasks = owners.entry(owner.clone()).or_default();
+        let count = tasks.len();
+        match tasks.entry(id) {
+            Entry::Occupied(mut known) => {
+                known.insert(now);
+                Ok(())
+            }
+            Entry::Vacant(_) if count >= MOST => Err(Lost::TooMany),
+            Entry::Vacant(place) => {
+                place.insert(now);
+                Ok(())
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<PrincipalId, HashMap<Id, u64>>> {
+        self.by_owner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn life() -> u64 {
+    u64::try_from(LIFE.as_micros()).unwrap_or(u64::MAX)
+}
+
+impl Line {
+    /// Looks whose task a message is about, before anything is sent. Policy has allowed the method already.
+    pub(crate) fn own_task(&self, caller: &Caller, server: &Server, message: &Message) -> Result<(), Stop> {
+        match message.method() {
+            "tasks/list" => Ok(()),
+            "tasks/get" | "tasks/result" | "tasks/cancel" | "tasks/update" => {
+                let task = message.subject().ok_or_else(|| {
+                    let why = format!("`{}` must name its task, as text: `taskId`", message.method());
+                    Stop::refused(Stage::Resolve, "no-name", error::INVALID_PARAMS, why)
+                })?;
+                let now = self.state.clock.ticks();
+                if self.state.tasks.belongs(caller.principal.id(), &id_of(server, &task), now) {
+                    return Ok(());
+                }
+                // SECURITY: a foreign task answers like one that never was.
+                let shown: String = task.chars().take(128).collect();
+                Err(Stop::refused(Stage::Resolve, "unknown", error::INVALID_PARAMS, format!("Unknown task: {shown}")))
+            }
+            // What it would do with which task nobody can tell.
+            method => Err(crate::resolve::missing(vocab::Action::TaskManage, method, message.era(), "unknown-method")),
+        }
+    }
+
+    /// Whether the caller may begin another task, where the call asks for one.
+    pub(crate) fn room_for_task(&self, caller: &Caller, call: &Call) -> Result<(), Stop> {
+        let Some(message) = call.message().filter(|message| asks_for_task(message)) else { return Ok(()) };
+        if call.route == Route::All {
+            return match call.era {
+                Era::Legacy => {
+                    let why = "tasks are not carried here; call the tool at /mcp/SERVER";
+                    Err(Stop::refused(Stage::Resolve, "task", error::INVALID_PARAMS, why))
+                }
+                // The server is not told that the client could have one.
+                Era::Modern => Ok(()),
+            };
+        }
+        // A modern server need not begin one: it is found out when it does.
+        let full =
+            message.era() == Era::Legacy && !self.state.tasks.has_room(caller.principal.id(), self.state.clock.ticks());
+        if full { Err(Stop::refused(Stage::Limit, "tasks", error::REFUSED_LIMIT, too_many())) } else { Ok(()) }
+    }
+
+    /// Remembers whose the task is that an answer begins.
+    pub(crate) fn keep_task(&self, message: &Message, exchange: &Exchange) -> Result<(), Stop> {
+        let Target::One(one) = &exchange.target else { return Ok(()) };
+        let Some(request) = exchange.call.message().filter(|_| message.kind() == Kind::Response) else { return Ok(()) };
+        if !asks_for_task(request) {
+            return Ok(());
+        }
+        let Some(task) = begun(message) else { return Ok(()) };
+        if exchange.call.route == Route::All {
+            let why =
+                "the call was made, but the server began a task, which is not carried here; call it at /mcp/SERVER";
+            return Err(Stop::withheld("task", error::WITHHELD, why));
+        }
+        let (owner, now) = (exchange.caller.principal.id(), self.state.clock.ticks());
+        self.state.tasks.keep(owner, id_of(&one.server, &task), now).map_err(|lost| match lost {
+            Lost::TooMany => Stop::withheld("tasks", error::WITHHELD, format!("the call was made, but {}", too_many())),
+            Lost::Foreign => {
+                let why = "the call was made, but the server gave its task an id that it gave to somebody else before";
+                Stop::withheld("task", error::WITHHELD, why)
+            }
+        })
+    }
+
+    /// A list of tasks without those of others. `None` where it holds none, or is no such list.
+    pub(crate) fn own_tasks(&self, message: &Message, exchange: &Exchange) -> Option<Bytes> {
+        let one = exchange.target.one()?;
+        let listed = message.outcome_member(&["tasks"])?;
+        let Ok(Value::Array(tasks)) = listed.value() else {
+            // SECURITY: what is no list cannot be narrowed.
+            return Some(mcp::splice(message.bytes(), &mut [(listed.span.clone(), b"[]".to_vec())]));
+        };
+        let own: Vec<&Value> = tasks.iter().filter(|task| self.is_own(exchange, &one.server, task)).collect();
+        if own.len() == tasks.len() {
+            return None;
+        }
+        let text = serde_json::to_vec(&own).unwrap_or_else(|_| b"[]".to_vec());
+        Some(mcp::splice(message.bytes(), &mut [(listed.span.clone(), text)]))
+    }
+
+    /// Whether news of a task are for this caller.
+    pub(crate) fn hears_of_task(&self, exchange: &Exchange, server: &Server, message: &Message) -> bool {
+        let task = message.param(&["taskId"]).and_then(|task| task.text().map(std::borrow::Cow::into_owned));
+        task.is_some_and(|task| self.has_task(exchange.caller.principal.id(), server, &task))
+    }
+
+    fn is_own(&self, exchange: &Exchange, server: &Server, task: &Value) -> bool {
+        let id = task.get("taskId").and_then(Value::as_str);
+        id.is_some_and(|id| self.has_task(exchange.caller.principal.id(), server, id))
+    }
+
+    /// Whether a principal began this task.
+    pub(crate) fn has_task(&self, owner: &PrincipalId, server: &Server, task: &str) -> bool {
+        self.state.tasks.belongs(owner, &id_of(server, task), self.state.clock.ticks())
+    }
+}
+
+fn too_many() -> String {
+    format!("you have {MOST} tasks already; one that nobody asks for is forgotten after a day")
+}
+
+/// Whether a call can become a task: legacy clients ask for one, modern ones say that they know what a task is.
+fn asks_for_task(message: &Message) -> bool {
+    message.method() == "tools/call"
+        && match message.era() {
+            Era::Legacy => message.param(&["task"]).is_some(),
+            Era::Modern => extensions(message).is_some_and(|member| declares(&member)),
+        }
+}
+
+fn extensions(message: &Message) -> Option<mcp::Member<'_>> {
+    message.param(&["_meta", mcp::key::CLIENT_CAPABILITIES, "extensions"])
+}
+
+fn declares(extensions: &mcp::Member<'_>) -> bool {
+    // Most clients have no extensions, and few that are large.
+    extensions.value().is_ok_and(|extensions| extensions.get(EXTENSION).is_some())
+}
+
+/// What a server must not hear of a client on the aggregate: that it could have tasks.
+pub(crate) fn without_tasks(message: &Message) -> Option<(mcp::Span, Vec<u8>)> {
+    let member = extensions(message)?;
+    let Ok(Value::Object(mut extensions)) = member.value() else { return None };
+    extensions.remove(EXTENSION)?;
+    Some((member.span.clone(), Value::Object(extensions).to_string().into_bytes()))
+}
+
+/// The id of the task that an answer begins.
+fn begun(message: &Message) -> Option<String> {
+    let text = |path: &[&str]| message.outcome_member(path).and_then(|member| member.text().map(Into::into));
+    match message.outcome_member(&["resultType"]) {
+        Some(kind) if kind.text().as_deref() == Some("task") => text(&["taskId"]).or_else(|| text(&["task", "taskId"])),
+        Some(_) => None,
+        None => text(&["task", "taskId"]),
+    }
+}
