@@ -413,6 +413,37 @@ async fn servers_of_the_other_era_are_left_out_and_said_so() {
 const BROKEN: [&str; 3] = ["server/discover", "initialize", "tools/list"];
 
 #[tokio::test]
+async fn the_bound_of_a_server_counts_on_both_doors() {
+    let (a, b) = (Upstream::with_tools(["read"]).await, Upstream::with_tools(["read"]).await);
+    let servers =
+        format!("servers:\n  a: {{ url: \"{}\", internal: true, calls_in_flight: 1 }}\n{}", a.url(), http("b", &b));
+    let world = World::with(&servers, world::ALL).await;
+    let agent = world.modern("/mcp");
+    assert_eq!(agent.tools().await, ["a__read", "b__read"]);
+    let (answer, feed) = Answer::events();
+    a.next("tools/call", answer);
+    let call = world.modern("/mcp/a");
+    let mut reply = call.request("tools/call", json!({"name": "read", "arguments": {}})).await;
+    let lists = a.seen("tools/list").len();
+    let list = agent.request("tools/list", json!({})).await.json().await;
+    assert_eq!(list["result"]["tools"][0]["name"], "b__read", "{list}");
+    let missing = &list["result"]["_meta"]["durward/unavailable"][0];
+    assert_eq!((&missing["server"], missing["reason"].as_str().unwrap().contains("in flight")), (&json!("a"), true));
+    assert_eq!(a.seen("tools/list").len(), lists, "it is not asked beyond its bound");
+    let id = a.arrived("tools/call", 1).await.id();
+    feed.message(&json!({"jsonrpc": "2.0", "id": id, "result": {"content": [], "resultType": "complete"}})).await;
+    drop(feed);
+    while soon(reply.event()).await.is_some() {}
+    let mut turns = tokio::time::interval(std::time::Duration::from_millis(5));
+    soon(async {
+        while agent.tools().await.len() < 2 {
+            turns.tick().await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_server_that_comes_back_is_announced() {
     let (a, b) = (Upstream::with_tools(["read"]).await, Upstream::with_tools(["late"]).await);
     for method in BROKEN {

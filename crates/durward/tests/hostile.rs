@@ -101,6 +101,43 @@ async fn what_clients_send_is_bounded_before_it_is_read() {
 }
 
 #[tokio::test]
+async fn who_proves_nothing_is_refused_before_a_large_body_is_read() {
+    let (_upstream, world) = one("").await;
+    let head = |more: &str| {
+        format!(
+            "POST /mcp/files HTTP/1.1\r\nhost: {}\r\ncontent-type: application/json\r\n{more}\r\n\r\n",
+            world.address
+        )
+    };
+    for (more, status) in [
+        ("content-length: 4000000", "401"),
+        ("transfer-encoding: chunked", "401"),
+        ("content-length: 4000000\r\nauthorization: Bearer dwk_abcdefgh_guess", "401"),
+    ] {
+        // Not a byte of the body is sent: whoever waits for it does not answer.
+        let mut stream = raw(&world, head(more).as_bytes()).await;
+        let mut start = [0; 12];
+        soon(stream.read_exact(&mut start)).await.unwrap();
+        assert_eq!(&start[9..], status.as_bytes(), "{more}");
+    }
+    // Who proves it may send as much as is allowed.
+    let wide = json!({ "a": "x".repeat(1_000_000) });
+    let answer = world.calling("/mcp/files", Some(&world.alice), "echo", &wide).send().await.json().await;
+    assert_eq!(answer["error"], Value::Null);
+    // Each refusal is recorded once.
+    let log = world.data().join("log");
+    let mut refused = Vec::new();
+    world
+        .until(|| {
+            let leaves = rig::leaves(&log, &audit::Tree::System).into_iter().map(|(_, record)| record);
+            refused = leaves.filter(|record| record["outcome"]["stage"] == "authenticate").collect();
+            refused.len() >= 3
+        })
+        .await;
+    assert_eq!(refused.len(), 3, "{refused:#?}");
+}
+
+#[tokio::test]
 async fn slow_clients_are_let_go_while_honest_ones_are_served() {
     let (_upstream, world) = one("").await;
     let mut slow = Vec::new();

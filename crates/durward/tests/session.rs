@@ -79,6 +79,22 @@ async fn sessions_of_a_principal_are_bounded() {
 }
 
 #[tokio::test]
+async fn a_session_keeps_no_more_of_a_client_than_it_may() {
+    let (upstream, world) = one().await;
+    let hello = |name: &str| {
+        let client = json!({"name": name, "version": "1"});
+        let params = json!({"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": client});
+        json!({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": params}).to_string()
+    };
+    for path in ["/mcp/files", "/mcp"] {
+        let answer = world.post(path, &hello(&"x".repeat(70_000))).send().await.json().await;
+        assert!(answer["error"]["message"].as_str().unwrap().contains("65536 bytes"), "{answer}");
+        assert!(world.post(path, &hello(&"x".repeat(60_000))).send().await.header("mcp-session-id").is_some());
+    }
+    assert_eq!(relayed(&upstream, "initialize").len(), 1, "the server hears of the one alone");
+}
+
+#[tokio::test]
 async fn a_session_lost_upstream_is_lost_here() {
     let (upstream, world) = one().await;
     let agent = world.legacy("/mcp/files").await;

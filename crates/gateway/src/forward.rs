@@ -32,6 +32,9 @@ const SILENCE: Duration = Duration::from_secs(5);
 /// How long what a client says may wait for a listening stream that it began to open before.
 const OVERTAKEN: Duration = Duration::from_secs(1);
 
+/// The longest introduction of a client that opens a session, in bytes.
+const INTRODUCTION: usize = 64 << 10;
+
 /// What a server said, before anybody may see it.
 #[must_use]
 pub(crate) struct Answer {
@@ -171,9 +174,10 @@ impl Passage<'_> {
             self.line.state.sessions.close(session);
             return Ok((Arrival::Bare { status: StatusCode::OK, headers: HeaderMap::new() }, None));
         }
-        let introduces = call.era == Era::Legacy && call.message().is_some_and(|it| it.method() == "initialize");
-        if introduces {
-            self.line.room_for_session(self.caller)?;
+        let introduction = call.message().filter(|message| call.era == Era::Legacy && message.method() == "initialize");
+        let introduces = introduction.is_some();
+        if let Some(message) = introduction {
+            self.line.room_for_session(self.caller, message)?;
         }
         let leg = match &self.one.session {
             Some(session) => Some(self.leg(session).await?),
@@ -320,7 +324,7 @@ impl Passage<'_> {
         match (&self.call.operation, &self.one.session, self.call.era) {
             (Operation::Message(message), None, Era::Legacy) => {
                 // Only `initialize` comes without a session.
-                self.line.room_for_session(self.caller)?;
+                self.line.room_for_session(self.caller, message)?;
                 let pipe = if shared { state.shared_pipe(&self.hop())? } else { self.hop().start()? };
                 let wait = Wait::Fail(self.one.server.deadline);
                 let arrival = exchange::over_pipe(&pipe, message, None, wait).await?;
@@ -379,7 +383,11 @@ impl Passage<'_> {
 
 impl Line {
     /// Looks whether the caller may have another session, before a server hears of it.
-    fn room_for_session(&self, caller: &Caller) -> Result<(), UpstreamFault> {
+    fn room_for_session(&self, caller: &Caller, introduction: &Message) -> Result<(), UpstreamFault> {
+        if introduction.bytes().len() > INTRODUCTION {
+            // A session keeps it, to introduce the client to servers later.
+            return Err(UpstreamFault::Sessions(format!("an `initialize` may be {INTRODUCTION} bytes long, no more")));
+        }
         let most = self.snapshot.settings.bounds.sessions_per_principal;
         let room = self.state.sessions.room(caller.principal.id(), most);
         room.map_err(|fault| UpstreamFault::Sessions(fault.to_string()))
@@ -393,6 +401,7 @@ impl Line {
         introduction: &Message,
         revision: Revision,
     ) -> Result<Arc<Session>, UpstreamFault> {
+        self.room_for_session(caller, introduction)?;
         let most = self.snapshot.settings.bounds.sessions_per_principal;
         let now = self.state.clock.ticks();
         // A copy of its own: the message is part of a larger buffer, which would stay as long as the session.

@@ -111,7 +111,10 @@ pub(crate) enum UpstreamFault {
     /// What it said is not MCP.
     #[error("{0}")]
     Protocol(String),
-    /// The caller has too many sessions.
+    /// It has as many calls in flight as it may have.
+    #[error("too many calls are in flight")]
+    Busy,
+    /// The caller has too many sessions, or introduces itself at too great a length.
     #[error("{0}")]
     Sessions(String),
 }
@@ -127,6 +130,7 @@ impl UpstreamFault {
             Self::Credential(_) => "upstream-credential",
             Self::Lost => "upstream-session",
             Self::Protocol(_) => "upstream-protocol",
+            Self::Busy => "busy",
             Self::Sessions(_) => "sessions",
         }
     }
@@ -152,6 +156,7 @@ impl UpstreamFault {
             Self::Credential(_) => (mcp::error::UPSTREAM_DOWN, "does not accept the gateway's credential"),
             Self::Lost => (mcp::error::UPSTREAM_DOWN, "has forgotten the session"),
             Self::Protocol(_) => (mcp::error::UPSTREAM_DOWN, "gave an answer that is not MCP"),
+            Self::Busy => (mcp::error::REFUSED_LIMIT, "has too many calls in flight"),
             Self::Sessions(_) => return self.stop_here(),
         };
         Stop::failed(Stage::Forward, self.reason(), code, format!("server `{server}` {what}")).detail(self.to_string())

@@ -133,6 +133,8 @@ impl<'a> Hand<'a> {
 
     /// Every page of one server, in bounded time: one that hangs must not hold up the others.
     async fn pages(&self, hop: &Hop<'_>, kind: ListKind, meta: Option<&str>) -> Result<Vec<Message>, UpstreamFault> {
+        // One call more for that server, as on its own door.
+        let _in_flight = hop.server.state.enter(hop.server.calls_in_flight).ok_or(UpstreamFault::Busy)?;
         let reading = async {
             let leg = self.leg(hop).await?;
             match (hop.pages(leg.as_deref(), kind, self.call.era, meta).await, &self.many.session) {

@@ -33,6 +33,8 @@ use vocab::ServerName;
 
 /// How long a client may take to send a body.
 const BODY: Duration = Duration::from_secs(30);
+/// The largest body that is read before it is known who sends it, in bytes.
+const SMALL: u64 = 64 << 10;
 /// Events of a batch that wait for the client.
 const BACKLOG: usize = 64;
 
@@ -98,6 +100,12 @@ async fn route(
     let (head, body) = request.into_parts();
     let operation = match head.method {
         Method::POST => {
+            // SECURITY: what is large is kept only for those who have proven who they are.
+            if !is_small(&body)
+                && let Err(stop) = recognise(line, &head.headers, &route, peer).await
+            {
+                return refuse(line, peer, &head.headers, route, stop);
+            }
             let body = match read(body, settings.bounds.body).await {
                 Ok(body) => body,
                 Err(stop) => return refuse(line, peer, &head.headers, route, stop),
@@ -303,6 +311,19 @@ fn local(settings: &Settings, headers: &HeaderMap, dialled: Option<IpAddr>) -> R
         Some(Ok(origin)) if settings.allows_origin(origin) => Ok(()),
         Some(_) => Err("this `Origin` is not allowed; list it under `origins`"),
     }
+}
+
+/// Whether a body costs no more than anybody may cost.
+fn is_small(body: &Incoming) -> bool {
+    body.size_hint().exact().is_some_and(|size| size <= SMALL)
+}
+
+/// Proves who calls, from the head alone. The line does so again, once the body is there.
+async fn recognise(line: &Line, headers: &HeaderMap, route: &Route, peer: IpAddr) -> Result<(), Stop> {
+    let era = if modern_version(headers) { Era::Modern } else { Era::Legacy };
+    let (operation, headers) = (Operation::Unread, headers.clone());
+    let call = Call { id: new_id(), parent: None, route: route.clone(), operation, era, headers, peer };
+    Box::pin(line.authenticate(&call)).await.map(drop)
 }
 
 /// Reads a body within bounds of size and time.
