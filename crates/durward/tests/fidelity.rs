@@ -342,6 +342,61 @@ async fn pages_in_browsers_do_not_reach_it() {
 }
 
 #[tokio::test]
+async fn pages_that_may_call_are_told_what_they_may_do_and_read() {
+    let upstream = Upstream::start().await;
+    let body = format!("origins: [\"https://app.example\"]\nservers:\n{}", http("files", &upstream));
+    let world = World::with(&body, world::ALL).await;
+    let preflight = |origin: &str| {
+        Ask::new(Method::OPTIONS, &world.url("/mcp/files"))
+            .header("origin", origin)
+            .header("access-control-request-method", "POST")
+            .header("access-control-request-headers", "authorization, mcp-param-repo, x-other")
+    };
+    let before = upstream.received();
+    for origin in ["https://app.example", "http://localhost:6274"] {
+        let reply = preflight(origin).send().await;
+        assert_eq!(reply.status, 204);
+        assert_eq!(reply.header("access-control-allow-origin"), Some(origin), "named, never *");
+        assert_eq!(reply.header("access-control-allow-credentials"), None);
+        assert_eq!(reply.header("vary"), Some("Origin"));
+        assert_eq!(reply.header("access-control-allow-methods"), Some("GET, POST, DELETE"));
+        let allowed: Vec<&str> = reply.header("access-control-allow-headers").unwrap().split(", ").collect();
+        for needed in [
+            "authorization",
+            "content-type",
+            "mcp-protocol-version",
+            "mcp-session-id",
+            "last-event-id",
+            "mcp-method",
+            "mcp-name",
+            "mcp-param-repo",
+        ] {
+            assert!(allowed.contains(&needed), "{needed}: {allowed:?}");
+        }
+        assert!(!allowed.contains(&"x-other"), "{allowed:?}");
+    }
+    for origin in ["https://evil.example", "null"] {
+        let reply = preflight(origin).send().await;
+        assert_eq!((reply.status.as_u16(), reply.header("access-control-allow-origin")), (403, None));
+    }
+    assert_eq!(upstream.received(), before, "a preflight is no call");
+    // Answers can be read, refusals too.
+    let ping = r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#;
+    let ask = || world.post("/mcp/files", ping).header("origin", "https://app.example");
+    for (ask, status) in [(ask(), 200), (ask().replace("authorization", "Bearer wrong"), 401)] {
+        let reply = ask.send().await;
+        assert_eq!(reply.status, status);
+        assert_eq!(reply.header("access-control-allow-origin"), Some("https://app.example"));
+        let readable = reply.header("access-control-expose-headers").unwrap();
+        for needed in ["mcp-session-id", "mcp-protocol-version", "www-authenticate", "durward-call-id"] {
+            assert!(readable.contains(needed), "{readable}");
+        }
+    }
+    // Who is no browser is told nothing of all this.
+    assert_eq!(world.post("/mcp/files", ping).send().await.header("access-control-allow-origin"), None);
+}
+
+#[tokio::test]
 async fn only_the_doors_are_doors() {
     let (upstream, world) = one().await;
     let call = r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#;

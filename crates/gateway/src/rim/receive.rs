@@ -1,5 +1,6 @@
 //! From an HTTP request to calls on the line: paths, Host and Origin, bounded bodies, batches.
 
+use super::browser;
 use crate::{
     call::{Call, Operation, Route, header, new_id},
     flow::{STALLED, say},
@@ -65,12 +66,19 @@ pub(super) async fn answer(
 ) -> Result<Reply, Infallible> {
     let under_way = UnderWay::begin(&state);
     let line = state.line();
+    let origin = request.headers().get(ORIGIN).cloned();
     let reply = AssertUnwindSafe(route(&line, request, peer, dialled, under_way)).catch_unwind().await;
     // From its trail on, a call answers for its own panics. What comes out here broke before there was one.
-    Ok(reply.unwrap_or_else(|_| {
+    let mut reply = reply.unwrap_or_else(|_| {
         let stop = Stop::panicked(Stage::Receive).status(StatusCode::INTERNAL_SERVER_ERROR);
         refuse(&line, peer, &HeaderMap::new(), Route::All, stop)
-    }))
+    });
+    let may_read =
+        |origin: &HeaderValue| origin.to_str().is_ok_and(|origin| line.snapshot.settings.allows_origin(origin));
+    if let Some(origin) = origin.filter(may_read) {
+        browser::tell(&mut reply, origin);
+    }
+    Ok(reply)
 }
 
 async fn route(
@@ -84,6 +92,9 @@ async fn route(
     let peer = real_peer(settings, peer, request.headers());
     if let Err(why) = local(settings, request.headers(), dialled) {
         return bare(line, peer, request.headers(), why);
+    }
+    if browser::asks(request.method(), request.headers()) {
+        return browser::may(request.headers());
     }
     let path = request.uri().path();
     if let Some(rest) = path.strip_prefix(metadata::WELL_KNOWN) {
