@@ -111,6 +111,16 @@ impl Changes {
 }
 
 impl Catalog {
+    /// Whether a list of this kind has an entry of this name.
+    fn lists(&self, kind: ListKind, name: &str) -> bool {
+        match kind {
+            ListKind::Tools => self.tools.contains_key(name),
+            ListKind::Prompts => self.prompts.contains(name),
+            ListKind::Resources => self.resources.contains(name),
+            ListKind::Templates => self.templates.iter().any(|template| **template == *name),
+        }
+    }
+
     /// Whether `uri` is one of the server's resources, listed or by template.
     pub fn has_resource(&self, uri: &str) -> bool {
         self.resources.contains(uri) || self.templates.iter().any(|template| matches_template(template, uri))

@@ -262,6 +262,8 @@ pub struct ServerState {
     pub(crate) looks: Mutex<Looks>,
     /// Ticks of the last look caused by a miss: misses cannot be used to hammer a server.
     pub missed_at: AtomicU64,
+    /// Ticks of the last list that passed and was compared with the catalog.
+    pub passed_at: AtomicU64,
     /// Calls in flight.
     pub in_flight: AtomicUsize,
     /// The one process of a shared stdio server.

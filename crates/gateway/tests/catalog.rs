@@ -89,6 +89,34 @@ async fn what_is_stale_serves_while_it_is_looked_at_again_but_not_for_ever() {
 }
 
 #[tokio::test]
+async fn a_list_that_passes_makes_a_new_tool_known_before_it_is_called() {
+    let upstream = Upstream::start().await;
+    let inside = Inside::start(Plan::of(&upstream)).await;
+    assert!(call(&inside, "echo").await.get("result").is_some());
+    upstream.set_tools(tools(&["echo", "new"])["tools"].as_array().unwrap().clone());
+    let agent = inside.modern("/mcp/files", &inside.alice);
+    assert_eq!(agent.tools().await, ["echo", "new"]);
+    // Behind the client's list the gateway looks for itself, all of it.
+    upstream.arrived(LISTS[3], 2).await;
+    let server = inside.state.line().servers().next().cloned().unwrap();
+    let mut turns = tokio::time::interval(Duration::from_millis(5));
+    soon(async {
+        while !server.state.catalog.load().as_ref().is_some_and(|catalog| catalog.tools.contains_key("new")) {
+            turns.tick().await;
+        }
+    })
+    .await;
+    let before = upstream.received();
+    assert!(call(&inside, "new").await.get("result").is_some());
+    assert_eq!(upstream.received(), before + 1);
+    // Lists that hold nothing new cause nothing.
+    inside.clock.advance(Duration::from_secs(6));
+    assert_eq!(agent.tools().await, ["echo", "new"]);
+    assert!(call(&inside, "new").await.get("result").is_some());
+    assert_eq!(upstream.received(), before + 3);
+}
+
+#[tokio::test]
 async fn news_of_a_server_are_not_lost_in_a_look_that_is_under_way() {
     let upstream = Upstream::start().await;
     let inside = Inside::start(Plan::of(&upstream)).await;

@@ -43,6 +43,8 @@ const MISSES: Duration = Duration::from_secs(2);
 const FAILED: Duration = Duration::from_secs(1);
 /// How long after a look that a server asked for it may ask for the next.
 const TOLD: Duration = Duration::from_secs(1);
+/// How often a list that passes is compared with what is known.
+const PASSING: Duration = Duration::from_secs(5);
 /// How long a process may take to answer in an era it may not know.
 const PROBE: Duration = Duration::from_secs(5);
 
@@ -187,6 +189,22 @@ impl Line {
             server.state.looks().due = false;
             line.state.line().begin(&server, Why::Told);
         });
+    }
+
+    /// A list passes on its way to a client. A name on it that is not known is looked at before anybody calls it. The list
+    /// itself does not become the catalog: servers may show one client less than another.
+    pub(crate) fn passes(&self, server: &Arc<Server>, kind: ListKind, list: &Message) {
+        let Some(catalog) = server.state.catalog.load_full() else { return };
+        let now = self.state.clock.ticks().max(1);
+        let last = server.state.passed_at.load(Ordering::Relaxed);
+        let due = last == 0 || now.saturating_sub(last) > micros(PASSING);
+        if !due || server.state.passed_at.compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed).is_err() {
+            return;
+        }
+        let Ok(entries) = mcp::list::entries(list, kind) else { return };
+        if entries.iter().any(|entry| !catalog.lists(kind, &entry.name)) {
+            self.begin(server, Why::Need(catalog.looked_at));
+        }
     }
 
     /// Begins a look that nobody waits for.
