@@ -24,7 +24,7 @@ use hyper::body::{Body, Incoming};
 use mcp::{Body as Text, Era, Kind, Message, Revision, error};
 use std::{
     convert::Infallible,
-    net::IpAddr,
+    net::{IpAddr, Ipv6Addr, SocketAddr},
     panic::{AssertUnwindSafe, resume_unwind},
     sync::{Arc, atomic::Ordering},
     time::Duration,
@@ -300,15 +300,25 @@ fn real_peer(settings: &Settings, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
     if !settings.trusts(peer) {
         return peer;
     }
-    let named = headers.get_all("x-forwarded-for").iter().filter_map(|value| value.to_str().ok());
-    let mut addresses: Vec<IpAddr> =
-        named.flat_map(|value| value.split(',')).filter_map(|text| text.trim().parse().ok()).collect();
-    while let Some(address) = addresses.pop() {
-        if !settings.trusts(address) {
-            return address;
+    let lines: Vec<&[u8]> = headers.get_all("x-forwarded-for").iter().map(HeaderValue::as_bytes).collect();
+    for entry in lines.iter().rev().flat_map(|line| line.rsplit(|byte| *byte == b',')) {
+        match address(entry) {
+            Some(address) if settings.trusts(address) => {}
+            Some(address) => return address,
+            // SECURITY: what stands before something that is no address may be anybody's word.
+            None => return peer,
         }
     }
     peer
+}
+
+/// An address as proxies write it: alone, with a port, or in brackets.
+fn address(text: &[u8]) -> Option<IpAddr> {
+    let text = std::str::from_utf8(text).ok()?.trim();
+    let alone = || text.parse().ok();
+    let with_port = || text.parse::<SocketAddr>().ok().map(|address| address.ip());
+    let in_brackets = || text.strip_prefix('[')?.strip_suffix(']')?.parse::<Ipv6Addr>().ok().map(IpAddr::V6);
+    alone().or_else(with_port).or_else(in_brackets)
 }
 
 /// SECURITY: a page in a browser must not reach a gateway on its user's machine (DNS rebinding).
@@ -426,4 +436,28 @@ fn plain(status: StatusCode, text: &'static str) -> Reply {
     *reply.status_mut() = status;
     reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     reply
+}
+
+#[cfg(test)]
+mod tests {
+    use super::address;
+
+    #[test]
+    fn addresses_are_read_as_proxies_write_them() {
+        for (text, expected) in [
+            ("192.0.2.1", Some("192.0.2.1")),
+            (" 192.0.2.1:5678 ", Some("192.0.2.1")),
+            ("2001:db8::1", Some("2001:db8::1")),
+            ("[2001:db8::1]:443", Some("2001:db8::1")),
+            ("[::1]", Some("::1")),
+            ("unknown", None),
+            ("192.0.2.1:", None),
+            ("192.0.2.1:99999", None),
+            ("[192.0.2.1]", None),
+            ("", None),
+        ] {
+            assert_eq!(address(text.as_bytes()), expected.map(|text| text.parse().unwrap()), "{text:?}");
+        }
+        assert_eq!(address(b"\xff"), None);
+    }
 }
