@@ -9,7 +9,13 @@ use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
 };
-use std::{sync::Arc, time::Duration};
+use std::{
+    future::poll_fn,
+    io,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, UnixListener},
@@ -28,43 +34,43 @@ const LIFE: Duration = Duration::from_mins(10);
 const EXHAUSTED: Duration = Duration::from_millis(50);
 
 /// Serves the router to the network until told to stop.
-pub async fn serve_network(listener: TcpListener, router: Router, mut stopping: watch::Receiver<bool>) {
+pub async fn serve_network(listener: TcpListener, router: Router, stopping: watch::Receiver<bool>) {
+    let accept = |context: &mut Context<'_>| {
+        listener.poll_accept(context).map_ok(|(stream, peer)| (stream, Door::Network { peer }))
+    };
+    serve(accept, router, stopping).await;
+}
+
+/// Serves the router to whoever may open the socket until told to stop.
+pub async fn serve_socket(listener: UnixListener, router: Router, stopping: watch::Receiver<bool>) {
+    let accept = |context: &mut Context<'_>| {
+        listener.poll_accept(context).map(|accepted| {
+            let (stream, _) = accepted?;
+            let uid = stream.peer_cred()?.uid();
+            Ok((stream, Door::Local { uid }))
+        })
+    };
+    serve(accept, router, stopping).await;
+}
+
+async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+    accept: impl Fn(&mut Context<'_>) -> Poll<io::Result<(S, Door)>>,
+    router: Router,
+    mut stopping: watch::Receiver<bool>,
+) {
     let room = Arc::new(Semaphore::new(CONNECTIONS));
     loop {
         let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
+            accepted = poll_fn(&accept) => accepted,
             _ = stopping.wait_for(|stopping| *stopping) => return,
         };
         match accepted {
-            Ok((stream, peer)) => {
+            Ok((stream, door)) => {
                 // One who finds no room is let go: those who are in finish.
                 let Ok(place) = Arc::clone(&room).try_acquire_owned() else { continue };
                 let (router, stopping) = (router.clone(), stopping.clone());
                 tokio::spawn(async move {
-                    connection(stream, router, Door::Network { peer }, stopping).await;
-                    drop(place);
-                });
-            }
-            Err(fault) => exhausted(&fault).await,
-        }
-    }
-}
-
-/// Serves the router to whoever may open the socket until told to stop.
-pub async fn serve_socket(listener: UnixListener, router: Router, mut stopping: watch::Receiver<bool>) {
-    let room = Arc::new(Semaphore::new(CONNECTIONS));
-    loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            _ = stopping.wait_for(|stopping| *stopping) => return,
-        };
-        match accepted {
-            Ok((stream, _)) => {
-                let Ok(place) = Arc::clone(&room).try_acquire_owned() else { continue };
-                let Ok(peer) = stream.peer_cred() else { continue };
-                let (router, stopping) = (router.clone(), stopping.clone());
-                tokio::spawn(async move {
-                    connection(stream, router, Door::Local { uid: peer.uid() }, stopping).await;
+                    connection(stream, router, door, stopping).await;
                     drop(place);
                 });
             }
@@ -109,7 +115,7 @@ async fn connection<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     let _ = tokio::time::timeout(HEAD, serving).await;
 }
 
-async fn exhausted(fault: &std::io::Error) {
+async fn exhausted(fault: &io::Error) {
     tracing::warn!(%fault, "a management connection cannot be accepted");
     tokio::time::sleep(EXHAUSTED).await;
 }

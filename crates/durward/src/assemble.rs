@@ -50,7 +50,6 @@ pub(crate) fn listening(settings: &Settings) -> plane::Listening {
 }
 
 fn plane_settings(settings: &Settings, tenant: &TenantId) -> Result<plane::Settings> {
-    let bounds = &settings.bounds;
     let mut servers = BTreeMap::new();
     for (name, server) in &settings.servers {
         servers.insert(name.clone(), server_settings(server).with_context(|| format!("server `{name}`"))?);
@@ -72,15 +71,7 @@ fn plane_settings(settings: &Settings, tenant: &TenantId) -> Result<plane::Setti
             Durability::ByRisk => false,
             Durability::Strict => true,
         },
-        bounds: plane::Bounds {
-            body: bounds.body,
-            answer: bounds.answer,
-            depth: bounds.depth,
-            deadline: bounds.deadline,
-            stream_idle: bounds.stream_idle,
-            sessions_per_principal: bounds.sessions_per_principal,
-            session_idle: bounds.session_idle,
-        },
+        bounds: settings.bounds.of_plane(),
         issuers: settings.issuers.iter().map(|issuer| issuer.url.clone()).collect(),
         scopes: Vec::new(),
     })

@@ -11,6 +11,25 @@ use world::{ALL, World, http};
 const PING: &str = r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#;
 
 #[tokio::test]
+async fn a_trusted_proxy_names_the_peer_however_it_writes_addresses() {
+    let upstream = Upstream::start().await;
+    let body = format!("trusted_proxies: [\"127.0.0.0/8\", \"192.0.2.0/24\"]\nservers:\n{}", http("files", &upstream));
+    let world = World::with(&body, ALL).await;
+    for (forwarded, peer) in [
+        ("198.51.100.1", "198.51.100.1"),
+        ("198.51.100.2:5678", "198.51.100.2"),
+        ("[2001:db8::1]:443", "2001:db8::1"),
+        // The last that no proxy of ours wrote counts, whatever stands before it.
+        ("203.0.113.9, 198.51.100.3:1, 192.0.2.7:80", "198.51.100.3"),
+        ("203.0.113.9, unknown", "127.0.0.1"),
+    ] {
+        let reply = Ask::post(&world.url("/mcp/files"), PING).header("x-forwarded-for", forwarded).send().await;
+        assert_eq!(reply.status, 401);
+        assert_eq!(world.record(&call_of(&reply)).await["peer"], peer, "{forwarded}");
+    }
+}
+
+#[tokio::test]
 async fn every_leg_of_both_doors_wants_a_credential() {
     let upstream = Upstream::start().await;
     let world = World::start(&http("files", &upstream)).await;

@@ -8,6 +8,7 @@
     reason = "what a test expects and does not find fails it"
 )]
 
+mod rig;
 mod world;
 
 use rustix::process::Signal;
@@ -57,7 +58,7 @@ fn the_server_itself() {
                 "supportedVersions": ["2026-07-28"], "capabilities": {"tools": {}}, "ttlMs": 0, "cacheScope": "private",
                 "resultType": "complete"})),
             Some("tools/list") => {
-                let names = ["raw", "progress", "wait", "crash", "ask", "pid", "change"];
+                let names = ["raw", "progress", "wait", "crash", "ask", "pid", "change", "token"];
                 answer(
                     json!({"tools": names.map(tool), "ttlMs": 0, "cacheScope": "private", "resultType": "complete"}),
                 );
@@ -81,6 +82,10 @@ fn the_server_itself() {
                 "change" => {
                     say(r#"{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}"#);
                     answer(json!({}));
+                }
+                "token" => {
+                    let token = std::env::var("TOKEN").unwrap_or_default();
+                    answer(json!({"pid": std::process::id(), "token": token}));
                 }
                 _ => answer(json!({"pid": std::process::id()})),
             },
@@ -380,6 +385,34 @@ fn names(answer: &Value) -> Vec<String> {
 /// A process is given five seconds to speak the modern protocol before it is asked in the other one.
 async fn patient<T>(what: impl Future<Output = T>) -> T {
     tokio::time::timeout(std::time::Duration::from_secs(30), what).await.unwrap()
+}
+
+#[tokio::test]
+#[expect(clippy::disallowed_methods, reason = "a test runs the product")]
+async fn a_rotated_secret_retires_the_process_that_has_the_old_one() {
+    let secret = ", credential: { env: TOKEN, secret: token }";
+    let servers = format!("servers:\n{}{}", scripted("old", "legacy", secret), scripted("new", "modern", secret));
+    let world = rig::with_secrets(&servers, world::ALL, &[("token", "first")]).await;
+    for agent in [world.legacy("/mcp/old").await, world.modern("/mcp/new")] {
+        let before = agent.call("token", json!({})).await["result"].clone();
+        let value = if before["token"] == "first" { "second" } else { "third" };
+        let mut rotating = tokio::process::Command::new(env!("CARGO_BIN_EXE_durward"))
+            .args(["secret", "rotate", "token", "--data"])
+            .arg(world.data())
+            .current_dir(world.folder())
+            .stdin(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut stdin = rotating.stdin.take().unwrap();
+        tokio::io::AsyncWriteExt::write_all(&mut stdin, value.as_bytes()).await.unwrap();
+        drop(stdin);
+        assert!(soon(rotating.wait()).await.unwrap().success());
+        let after = agent.call("token", json!({})).await["result"].clone();
+        assert_eq!(after["token"], value, "{after}");
+        assert_ne!(after["pid"], before["pid"]);
+        world.until(|| !runs(before["pid"].as_u64().unwrap())).await;
+        assert_eq!(agent.call("token", json!({})).await["result"]["pid"], after["pid"], "and that one stays");
+    }
 }
 
 #[tokio::test]

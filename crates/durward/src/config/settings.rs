@@ -3,6 +3,7 @@
 //! Pure data: no secret is in here, only names of secrets. Relative paths are already joined with the folder of the
 //! configuration file.
 
+use gateway::settings as plane;
 use identity::{Algorithm, ClaimPath};
 use serde::{Serialize, Serializer};
 use std::{
@@ -482,16 +483,27 @@ impl Settings {
     }
 }
 
+impl Bounds {
+    /// Those of the data plane.
+    pub(crate) const fn of_plane(&self) -> plane::Bounds {
+        let Self { body, answer, depth, deadline, stream_idle, sessions_per_principal, session_idle, .. } = *self;
+        plane::Bounds { body, answer, depth, deadline, stream_idle, sessions_per_principal, session_idle }
+    }
+}
+
 impl Default for Bounds {
     fn default() -> Self {
+        // What bounds the data plane is said there, once.
+        let plane::Bounds { body, answer, depth, deadline, stream_idle, sessions_per_principal, session_idle } =
+            plane::Bounds::default();
         Self {
-            body: 4 << 20,
-            answer: 16 << 20,
-            depth: 64,
-            deadline: Duration::from_mins(1),
-            stream_idle: Duration::from_mins(5),
-            sessions_per_principal: 64,
-            session_idle: Duration::from_mins(30),
+            body,
+            answer,
+            depth,
+            deadline,
+            stream_idle,
+            sessions_per_principal,
+            session_idle,
             connections: 16_384,
             children: 64,
         }
