@@ -159,7 +159,7 @@ pub(crate) async fn key(State(desk): State<Arc<Desk>>) -> Done {
 }
 
 /// Reading the log waits for the disk: that is not done on the thread of the listener.
-async fn on_disk<T: Send + 'static>(
+pub(crate) async fn on_disk<T: Send + 'static>(
     desk: &Arc<Desk>,
     work: impl FnOnce(&Desk) -> Result<T, ReadFault> + Send + 'static,
 ) -> Result<T, Fault> {

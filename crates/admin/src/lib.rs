@@ -17,6 +17,7 @@ mod key;
 mod secret;
 mod server;
 mod status;
+mod text;
 
 mod answer;
 

@@ -1,6 +1,6 @@
 //! Every route, the least role that may use it, and whether it leaves a record.
 
-use crate::{agent, audit_log, desk::Desk, explain, gate, key, secret, server, status};
+use crate::{agent, audit_log, desk::Desk, explain, gate, key, secret, server, status, text};
 use axum::{
     Router,
     extract::DefaultBodyLimit,
@@ -100,6 +100,8 @@ pub(crate) fn routes() -> Vec<(Rule, Served)> {
         (least(Viewer, "GET", "/api/audit/records", "audit.search", Always), get(audit_log::search)),
         (least(Viewer, "GET", "/api/audit/calls/{call}", "audit.show", Always), get(audit_log::show)),
         (least(Viewer, "GET", "/api/audit/calls/{call}/proof", "audit.prove", Always), get(audit_log::prove)),
+        (least(Operator, "GET", "/api/audit/calls/{call}/texts", "audit.texts", Always), get(text::show)),
+        (least(Owner, "POST", "/api/audit/erase", "audit.erase", Always), post(text::erase)),
         (least(Operator, "POST", "/api/audit/verify", "audit.verify", Always), post(audit_log::verify)),
         (least(Viewer, "GET", "/api/audit/checkpoint", "audit.checkpoint", WhenRefused), get(audit_log::checkpoint)),
         (least(Viewer, "GET", "/api/audit/key", "audit.key", WhenRefused), get(audit_log::key)),

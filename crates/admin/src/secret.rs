@@ -141,6 +141,7 @@ async fn change<T: Send + 'static>(
         | VaultFault::OtherTenant { .. }
         | VaultFault::Gone { .. }
         | VaultFault::Sealed(_)
+        | VaultFault::TextKey
         | VaultFault::Crypto => Fault::ours("nothing was changed", &fault),
     })
 }

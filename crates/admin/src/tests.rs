@@ -202,7 +202,7 @@ impl World {
 }
 
 /// What each route asks for, written down a second time: a new route fails here until somebody decides.
-const EXPECTED: [(&str, &str, &str); 30] = [
+const EXPECTED: [(&str, &str, &str); 32] = [
     ("GET", "/healthz", "open"),
     ("GET", "/readyz", "open"),
     ("GET", "/metrics", "open"),
@@ -230,6 +230,8 @@ const EXPECTED: [(&str, &str, &str); 30] = [
     ("GET", "/api/audit/records", "viewer"),
     ("GET", "/api/audit/calls/{call}", "viewer"),
     ("GET", "/api/audit/calls/{call}/proof", "viewer"),
+    ("GET", "/api/audit/calls/{call}/texts", "operator"),
+    ("POST", "/api/audit/erase", "owner"),
     ("POST", "/api/audit/verify", "operator"),
     ("GET", "/api/audit/checkpoint", "viewer"),
     ("GET", "/api/audit/key", "viewer"),

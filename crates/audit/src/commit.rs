@@ -15,7 +15,7 @@ use std::{
     path::{Path, PathBuf},
     sync::Arc,
 };
-use vocab::{CallId, Digest, Side, Timestamp};
+use vocab::{CallId, Day, Digest, Side, Timestamp};
 
 /// Why a text cannot be committed to.
 #[derive(Debug, thiserror::Error)]
@@ -122,6 +122,17 @@ impl Salts {
             Err(cause) if cause.kind() != io::ErrorKind::NotFound => Err(SaltsFault::Disk { path, cause }),
             _ => Ok(()),
         }
+    }
+
+    /// The days that have a key.
+    pub(crate) fn days(&self) -> Result<Vec<Day>, SaltsFault> {
+        let fault = |cause| SaltsFault::Disk { path: self.dir.clone(), cause };
+        let mut days = Vec::new();
+        for entry in fs::read_dir(&self.dir).map_err(fault)? {
+            let name = entry.map_err(fault)?.file_name();
+            days.extend(name.to_str().and_then(|name| name.parse().ok()).map(Day::from_number));
+        }
+        Ok(days)
     }
 
     fn path(&self, day: i64) -> PathBuf {

@@ -9,6 +9,7 @@ use crate::{
     journal::{Journal, JournalFault, TREES},
     note::{Checkpoint, NoteFault, Signer},
     record::{Effect, Leaf, SystemRecord},
+    text::{Sealer, Texts},
     tile::{Store, Tree},
     writer::Writer,
 };
@@ -187,6 +188,8 @@ impl Shared {
 pub struct Log {
     shared: Arc<Shared>,
     salts: Salts,
+    dir: PathBuf,
+    texts: Option<Texts>,
     thread: Thread,
     writer: Option<JoinHandle<Result<(), LogFault>>>,
     tenant: TenantId,
@@ -263,6 +266,8 @@ impl Log {
         Ok(Self {
             shared,
             salts,
+            dir: options.dir,
+            texts: None,
             thread: handle.thread().clone(),
             writer: Some(handle),
             tenant: options.tenant,
@@ -272,6 +277,18 @@ impl Log {
             system_due: AtomicU64::new(0),
             _lock: lock,
         })
+    }
+
+    /// Also knows of texts that are kept beside the tree, sealed so. None are kept until [`Texts::set`] says so.
+    #[must_use]
+    pub fn with_texts(mut self, sealer: Sealer) -> Self {
+        self.texts = Some(Texts::new(&self.dir, &self.tenant, sealer, Disk::default()));
+        self
+    }
+
+    /// The texts that are kept beside the tree.
+    pub const fn texts(&self) -> Option<&Texts> {
+        self.texts.as_ref()
     }
 
     /// Queues a leaf; admin and call leaves go to the tenant's tree, system leaves to the system tree.
@@ -363,6 +380,9 @@ impl Log {
     }
 
     fn finish(&mut self) -> Result<(), LogFault> {
+        if let Some(texts) = &self.texts {
+            texts.close();
+        }
         self.shared.closing.store(true, Ordering::Release);
         self.wake();
         match self.writer.take().map(JoinHandle::join) {

@@ -39,6 +39,12 @@ pub(crate) fn snapshot(
     .map_err(|faults| anyhow!(list(&faults)))
 }
 
+/// How texts are kept beside the log.
+pub(crate) fn keeping(settings: &Settings) -> Option<audit::Keeping> {
+    let log = settings.log;
+    log.keep_text.map(|time| audit::Keeping { time, per_day: log.text_per_day })
+}
+
 /// Where the data plane listens.
 pub(crate) fn listening(settings: &Settings) -> plane::Listening {
     let cores = thread::available_parallelism().map_or(1, std::num::NonZero::get);

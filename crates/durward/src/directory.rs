@@ -4,7 +4,7 @@
 
 use crate::config::settings::{KeySource, Settings};
 use anyhow::{Context, Result, bail};
-use audit::{Log, Options, Signer};
+use audit::{DayKey, Log, Options, Sealer, Signer};
 use identity::{KeyHolder, KeyId, Registry};
 use std::{
     fs::{self, File},
@@ -69,7 +69,26 @@ impl Directory {
         let name = origin(&self.tenant);
         write_public(&self.path, &audit::verifier_key(&name, &public))?;
         let options = Options::new(log_path(&self.path), name.clone(), self.tenant.clone(), now);
-        Log::open(options, Signer { name, public, sign: signer.sign }).context("the log cannot be opened")
+        let log = Log::open(options, Signer { name, public, sign: signer.sign }).context("the log cannot be opened")?;
+        Ok(log.with_texts(self.sealer()))
+    }
+}
+
+impl Directory {
+    /// How texts beside the log are sealed: by the vault, whose keys the log never sees.
+    fn sealer(&self) -> Sealer {
+        let (making, opening) = (Arc::clone(&self.vault), Arc::clone(&self.vault));
+        Sealer {
+            make: Box::new(move |label| Ok(making.make_text_key(label)?)),
+            open: Box::new(move |label, sealed| {
+                let key = Arc::new(opening.open_text_key(label, sealed)?);
+                let own = Arc::clone(&key);
+                Ok(DayKey {
+                    seal: Box::new(move |label, text| Ok(own.seal(label, text)?)),
+                    open: Box::new(move |label, sealed| Ok(key.open(label, sealed).ok_or("it does not open")?)),
+                })
+            }),
+        }
     }
 }
 

@@ -12,6 +12,7 @@ mod control;
 mod demo;
 mod directory;
 mod panic;
+mod retention;
 mod running;
 mod telemetry;
 mod up;

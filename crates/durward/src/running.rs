@@ -5,6 +5,7 @@ use crate::{
     config::{self, Loaded, Report, Settings},
     control::{self, Control},
     directory::Directory,
+    retention,
     telemetry::Telemetry,
 };
 use admin::Plane;
@@ -74,6 +75,7 @@ impl Running {
         let log = Arc::new(directory.log(now)?);
         let (state, jwks) = plane(&settings, policies, &directory, log, clock)?;
         state.journal.system("started", Some(format!("version {}", env!("CARGO_PKG_VERSION"))));
+        retention::apply(&state, &settings)?;
         let observer = Observer::start(Arc::clone(&state));
         let telemetry = Mutex::new(export(&settings, &observer, &state)?);
         let rim = Rim::start(&state, &assemble::listening(&settings))?;
@@ -92,6 +94,7 @@ impl Running {
         let control = configured.manage(manage).await?;
         look_around(&state);
         tokio::spawn(sweep(Arc::clone(&state)));
+        tokio::spawn(retention::watch(Arc::clone(&state)));
         Ok(Self { state, directory, address, observer, configured, control, rim })
     }
 
@@ -213,6 +216,7 @@ impl Configured {
             // The one it replaces sends what it has and ends.
             *self.telemetry.lock().unwrap_or_else(PoisonError::into_inner) = telemetry;
         }
+        retention::apply(&self.state, &settings).map_err(Reload::Other)?;
         self.state.swap(snapshot);
         // What the change put an end to ends now.
         self.state.sweep();

@@ -11,6 +11,7 @@ use crate::{
     server::Server,
     session::{Asked, Session},
     stop::{Stage, Stop},
+    text::Cleared,
     trace::Parent,
     trail::Trail,
     upstream::exchange,
@@ -83,6 +84,11 @@ impl Line {
         facts.session = Some(session.digest);
         let (text, said) = self.release_message(ask.message, ask.exchange, &mut Carry::default())?;
         let findings = said.findings.clone();
+        if !said.text.is_empty() {
+            let facts = trail.facts_mut();
+            facts.judged = Some(said.fingerprint());
+            facts.cleared = Cleared::of(said.text.clone(), said.clear);
+        }
         said.note(trail.facts_mut());
         let permit = if mcp::method::is_open(method) {
             self.snapshot.policies.authorize_open(&caller.subject, method, std::slice::from_ref(&resource))

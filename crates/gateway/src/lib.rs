@@ -38,6 +38,7 @@ pub mod state;
 pub mod stop;
 mod sweep;
 mod task;
+pub mod text;
 pub mod trace;
 pub mod trail;
 mod upstream;

@@ -11,6 +11,7 @@ use crate::{
     resolve::{One, Target},
     server::Server,
     stop::{Stage, Stop},
+    text,
     trail::{Facts, Noted},
     upstream::Arrival,
 };
@@ -67,7 +68,9 @@ pub(crate) struct Said {
     pub code: Option<i64>,
     /// The text the record commits to: parameters, result or error.
     pub text: Bytes,
-    /// The fingerprint of that, where it is known already.
+    /// Nothing that was found is in it: it may be kept.
+    pub clear: bool,
+    /// The fingerprint of that text, where it is known already.
     known: Option<Fingerprint>,
 }
 
@@ -90,6 +93,7 @@ impl Said {
             failed: message.is_failure(),
             code: message.error_code(),
             text: message.said(),
+            clear: true,
             known: None,
         }
     }
@@ -139,12 +143,14 @@ impl Line {
             return bare(exchange);
         }
         let screening = self.snapshot.guards.release(body, &mut Carry::default());
+        let clear = text::is_clear(&screening);
         let body = match screening.verdict {
             Verdict::Clean => body.clone(),
             Verdict::Masked(masked) => masked.into(),
             Verdict::Refused => return bare(exchange),
         };
-        let said = Said { findings: screening.findings, failed: true, code: None, text: body.clone(), known: None };
+        let (findings, text) = (screening.findings, body.clone());
+        let said = Said { findings, failed: true, code: None, text, clear, known: None };
         Released::Whole { status, headers, body, said, exchange }
     }
 
@@ -198,6 +204,7 @@ impl Line {
             return Ok((message.bytes().clone(), said));
         };
         let screening = self.snapshot.guards.release(part.raw, carry);
+        said.clear = text::is_clear(&screening);
         said.findings = screening.findings;
         match screening.verdict {
             Verdict::Clean => Ok((message.bytes().clone(), said)),

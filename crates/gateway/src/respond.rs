@@ -62,7 +62,7 @@ async fn end(outcome: Result<Released, Stop>, mut trail: Trail, asked: &Asked, l
             reply(status, headers, ReplyBody::empty(), call, Some(&exchange))
         }
         Ok(Released::Whole { status, mut headers, body, said, exchange }) => {
-            trail.committed(&said.fingerprint());
+            trail.committed(&said);
             trail.close_answered(status);
             headers.insert(CONTENT_TYPE, JSON.clone());
             reply(status, headers, body.into(), call, Some(&exchange))

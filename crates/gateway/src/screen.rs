@@ -5,6 +5,7 @@ use crate::{
     pipeline::Line,
     resolve::Target,
     stop::{Stage, Stop},
+    text::{self, Cleared},
     trail::{Facts, Noted},
     validate::Valid,
 };
@@ -20,6 +21,8 @@ use vocab::{Finding, Side};
 pub(crate) struct Screened {
     pub(crate) valid: Valid,
     pub(crate) findings: Vec<Finding>,
+    /// Nothing that was found is in it.
+    clear: bool,
 }
 
 impl Noted for Screened {
@@ -29,6 +32,7 @@ impl Noted for Screened {
         facts.findings.extend(self.findings.iter().cloned());
         // A mask changed it.
         facts.judged = self.valid.judged();
+        facts.cleared = Cleared::of(self.valid.call.message().map(Message::said).unwrap_or_default(), self.clear);
     }
 }
 
@@ -36,17 +40,20 @@ impl Line {
     /// Looks at the parameters of a message, or at the result of a client's answer.
     pub(crate) fn screen(&self, valid: Valid, target: &Target) -> Result<Screened, Stop> {
         if self.snapshot.guards.is_off(Side::Arguments) {
-            return Ok(Screened { valid, findings: Vec::new() });
+            return Ok(Screened { valid, findings: Vec::new(), clear: true });
         }
-        let Some(message) = valid.call.message() else { return Ok(Screened { valid, findings: Vec::new() }) };
+        let Some(message) = valid.call.message() else {
+            return Ok(Screened { valid, findings: Vec::new(), clear: true });
+        };
         // SECURITY: all of it, so that metadata and members of vendors are no way around.
         let part = message.params_member().or_else(|| message.result_member());
         let Some(part) = part.or_else(|| message.error_member()) else {
-            return Ok(Screened { valid, findings: Vec::new() });
+            return Ok(Screened { valid, findings: Vec::new(), clear: true });
         };
         let screening = self.snapshot.guards.screen(part.raw);
+        let clear = text::is_clear(&screening);
         match screening.verdict {
-            Verdict::Clean => Ok(Screened { valid, findings: screening.findings }),
+            Verdict::Clean => Ok(Screened { valid, findings: screening.findings, clear }),
             Verdict::Refused => Err(refused(target, &screening.findings)),
             Verdict::Masked(text) => {
                 let body = mcp::splice(message.bytes(), &mut [(part.span.clone(), text)]);
@@ -60,7 +67,7 @@ impl Line {
                 mirror(&mut call.headers, target, &message);
                 call.operation = crate::call::Operation::Message(message);
                 let valid = self.validate(call, target)?;
-                Ok(Screened { valid, findings: screening.findings })
+                Ok(Screened { valid, findings: screening.findings, clear })
             }
         }
     }

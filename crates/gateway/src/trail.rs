@@ -6,8 +6,10 @@
 use crate::{
     call::Call,
     journal::{Closed, Journal},
+    release::Said,
     state::State,
     stop::{Cause, Stage, Stop},
+    text::Cleared,
 };
 use audit::{CallRecord, Commitment, Fingerprint, Outcome, Salt};
 use bytes::Bytes;
@@ -62,6 +64,8 @@ pub struct Facts {
     pub policy: Option<Digest>,
     /// What was judged, and is sent if nothing forbids it.
     pub judged: Option<Fingerprint>,
+    /// Its text, until the record commits to it.
+    pub cleared: Cleared,
     /// The commitment to it.
     pub arguments: Option<Commitment>,
     /// What came back.
@@ -109,6 +113,7 @@ impl Facts {
             rules: Vec::new(),
             policy: None,
             judged: None,
+            cleared: Cleared::default(),
             arguments: None,
             result: None,
             findings: Vec::new(),
@@ -218,14 +223,20 @@ impl Trail {
         }
         let judged = self.facts.judged.or_else(|| (!self.asked.is_empty()).then(|| Fingerprint::of(&self.asked)));
         if let Some(judged) = judged {
+            let text = self.facts.cleared.take();
+            self.journal.keep(&self.facts, Side::Arguments, text);
             self.facts.arguments = self.salt().map(|salt| salt.commit(Side::Arguments, &judged));
         }
     }
 
     /// Commits to what came back.
-    pub(crate) fn committed(&mut self, said: &Fingerprint) {
-        if said.bytes > 0 {
-            self.facts.result = self.salt().map(|salt| salt.commit(Side::Result, said));
+    pub(crate) fn committed(&mut self, said: &Said) {
+        let print = said.fingerprint();
+        if print.bytes > 0 {
+            if said.clear {
+                self.journal.keep(&self.facts, Side::Result, said.text.clone());
+            }
+            self.facts.result = self.salt().map(|salt| salt.commit(Side::Result, &print));
         }
     }
 

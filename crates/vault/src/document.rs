@@ -5,6 +5,7 @@
 use crate::{
     VaultFault,
     envelope::{Broken, Envelope, Key, Label, Sealed},
+    master::KeyBytes,
 };
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, path::Path};
@@ -27,6 +28,9 @@ pub(crate) struct Document {
     check: Sealed,
     signer: Entry,
     pub(crate) secrets: BTreeMap<SecretName, Entry>,
+    /// What the keys of kept texts are sealed under; made when the first is.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    texts: Option<Envelope>,
 }
 
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -68,13 +72,17 @@ fn signer(tenant: &TenantId) -> Label<'_> {
     Label { tenant: tenant.as_str(), kind: "signer", name: "log", version: 1 }
 }
 
+fn texts(tenant: &TenantId) -> Label<'_> {
+    Label { tenant: tenant.as_str(), kind: "texts", name: "log", version: 1 }
+}
+
 impl Document {
     /// An empty document with the seed of the log's signer.
     pub(crate) fn new(tenant: TenantId, master: &Key, seed: &[u8; 32], now: Timestamp) -> Result<Self, VaultFault> {
         let check = master.seal(CHECK, b"")?;
         let sealed = Envelope::seal(master, signer(&tenant), seed)?;
         let signer = Entry { version: 1, created: now, rotated: now, sealed };
-        Ok(Self { format: FORMAT, tenant, check, signer, secrets: BTreeMap::new() })
+        Ok(Self { format: FORMAT, tenant, check, signer, secrets: BTreeMap::new(), texts: None })
     }
 
     /// Reads a file. `path` is for faults only.
@@ -136,12 +144,38 @@ impl Document {
         self.signer.sealed.open(master, signer(&self.tenant))
     }
 
+    /// What the keys of kept texts are sealed under, if there were any.
+    pub(crate) fn texts(&self, master: &Key) -> Result<Option<Key>, VaultFault> {
+        let Some(sealed) = &self.texts else { return Ok(None) };
+        let plain = sealed.open(master, texts(&self.tenant)).map_err(|Broken| VaultFault::TextKey)?;
+        let mut bytes = KeyBytes::default();
+        if plain.len() != bytes.len() {
+            return Err(VaultFault::TextKey);
+        }
+        bytes.copy_from_slice(&plain);
+        Key::new(&bytes).map(Some)
+    }
+
+    /// Makes it unless it is there.
+    pub(crate) fn make_texts(&mut self, master: &Key) -> Result<Key, VaultFault> {
+        if let Some(key) = self.texts(master)? {
+            return Ok(key);
+        }
+        let mut bytes = KeyBytes::default();
+        aws_lc_rs::rand::fill(bytes.as_mut()).map_err(|_| VaultFault::Crypto)?;
+        self.texts = Some(Envelope::seal(master, texts(&self.tenant), bytes.as_ref())?);
+        Key::new(&bytes)
+    }
+
     /// The same secrets under another master key.
     pub(crate) fn rewrap(&self, old: &Key, new: &Key) -> Result<Self, VaultFault> {
         let mut next = self.clone();
         next.check = new.seal(CHECK, b"")?;
         next.signer.sealed =
             self.signer.sealed.rewrap(old, new, signer(&self.tenant)).map_err(|Broken| VaultFault::Crypto)?;
+        if let Some(sealed) = &mut next.texts {
+            *sealed = sealed.rewrap(old, new, texts(&self.tenant)).map_err(|Broken| VaultFault::Crypto)?;
+        }
         for (name, entry) in &mut next.secrets {
             let label = secret(&self.tenant, name, entry.version);
             entry.sealed = entry.sealed.rewrap(old, new, label).map_err(|Broken| VaultFault::Sealed(name.clone()))?;

@@ -13,6 +13,16 @@ use zeroize::Zeroizing;
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Sealed(Vec<u8>);
 
+impl Sealed {
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Self {
+        Self(bytes.to_vec())
+    }
+
+    pub(crate) fn into_bytes(self) -> Vec<u8> {
+        self.0
+    }
+}
+
 impl Serialize for Sealed {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(&STANDARD.encode(&self.0))

@@ -78,6 +78,9 @@ pub enum VaultFault {
     /// A Fernet token does not open, or not to text.
     #[error("the Fernet token of secret `{0}` does not decrypt to text with this key")]
     FernetToken(SecretName),
+    /// The sealed key of kept texts does not open here.
+    #[error("the key of the texts does not open under this vault")]
+    TextKey,
     /// A generated master key can only replace one that is kept in a file.
     #[error("a generated master key needs a key file to be kept in: give the new key from where the old one came from")]
     NoHome,

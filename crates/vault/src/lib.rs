@@ -1,7 +1,8 @@
 //! Secrets at rest.
 //!
 //! One file, `secrets.json`: each value under a random key of its own, that key under the master key, the whole under
-//! a seal, so that any changed byte is noticed. Besides the log's signer nothing else holds key material. Never
+//! a seal, so that any changed byte is noticed. Besides the log's signer and the keys of kept texts
+//! nothing else holds key material. Never
 //! prints a value, never reads the environment or a clock, never derives a key from a password.
 
 mod document;
@@ -12,6 +13,7 @@ mod import;
 mod master;
 mod signer;
 mod source;
+mod text;
 mod vault;
 
 #[cfg(test)]
@@ -21,4 +23,5 @@ pub use fault::VaultFault;
 pub use master::{KeyFault, MasterKey};
 pub use signer::{AuditSigner, Sign};
 pub use source::KeySource;
+pub use text::TextKey;
 pub use vault::{SecretInfo, Vault};

@@ -412,3 +412,25 @@ fn reading_while_writing_yields_one_of_the_values() {
     });
     assert_eq!(value(&vault, "token"), format!("{CANARY}-19"));
 }
+
+#[test]
+fn keys_of_texts_outlive_a_new_master_key_and_open_under_their_label_alone() {
+    let world = World::new().filled();
+    let vault = world.open().unwrap();
+    let sealed = vault.make_text_key(b"monday").unwrap();
+    let other = vault.make_text_key(b"monday").unwrap();
+    assert_ne!(sealed, other, "each is drawn anew");
+    let text = vault.open_text_key(b"monday", &sealed).unwrap().seal(b"call 1", CANARY.as_bytes()).unwrap();
+    assert!(!text.windows(CANARY.len()).any(|window| window == CANARY.as_bytes()));
+
+    vault.rotate_master(MasterKey::generate().unwrap()).unwrap();
+    drop(vault);
+    let vault = world.open().unwrap();
+    let key = vault.open_text_key(b"monday", &sealed).unwrap();
+    assert_eq!(key.open(b"call 1", &text).unwrap(), CANARY.as_bytes());
+    assert_eq!(key.open(b"call 2", &text), None);
+    assert_eq!(vault.open_text_key(b"monday", &other).unwrap().open(b"call 1", &text), None, "another key");
+    assert!(matches!(vault.open_text_key(b"tuesday", &sealed), Err(VaultFault::TextKey)));
+    assert!(matches!(vault.open_text_key(b"monday", &sealed[1..]), Err(VaultFault::TextKey)));
+    assert!(!format!("{key:?}").contains(CANARY));
+}

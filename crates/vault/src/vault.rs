@@ -192,6 +192,12 @@ impl Vault {
         Ok(true)
     }
 
+    /// Reads under the master key.
+    pub(crate) fn read<T>(&self, read: impl FnOnce(&Document, &Key) -> Result<T, VaultFault>) -> Result<T, VaultFault> {
+        let state = self.state.load();
+        read(&state.document, &state.master)
+    }
+
     /// Makes one change: on disk first, then visible.
     pub(crate) fn change<T>(
         &self,

@@ -19,4 +19,4 @@ pub use name::{
     AgentId, EnvironmentName, IssuerName, NameError, RoleName, RuleId, SecretName, ServerName, TenantId, UserId,
 };
 pub use secret::Secret;
-pub use time::{Timestamp, TimestampError};
+pub use time::{Day, DayError, Timestamp, TimestampError};

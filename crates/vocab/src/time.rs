@@ -74,6 +74,62 @@ impl<'de> Deserialize<'de> for Timestamp {
     }
 }
 
+/// A day in UTC, printed as `2026-11-21`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Day(i64);
+
+/// Microseconds of a day.
+const DAY: i64 = 86_400_000_000;
+
+impl Day {
+    /// The day that a time lies in.
+    pub const fn of(at: Timestamp) -> Self {
+        Self(at.0.div_euclid(DAY))
+    }
+
+    /// Takes days since 1970-01-01.
+    pub const fn from_number(days: i64) -> Self {
+        Self(days)
+    }
+
+    /// Days since 1970-01-01.
+    pub const fn number(self) -> i64 {
+        self.0
+    }
+
+    /// Its first microsecond.
+    pub const fn begin(self) -> Timestamp {
+        Timestamp(self.0.saturating_mul(DAY))
+    }
+
+    /// The first microsecond after it.
+    pub const fn end(self) -> Timestamp {
+        Timestamp(self.0.saturating_add(1).saturating_mul(DAY))
+    }
+}
+
+impl fmt::Display for Day {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match jiff::Timestamp::from_microsecond(self.begin().0) {
+            Ok(time) => write!(f, "{}", time.strftime("%Y-%m-%d")),
+            Err(_) => write!(f, "{}d", self.0),
+        }
+    }
+}
+
+/// A text that is not a day.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is not a day such as 2026-11-21")]
+pub struct DayError(String);
+
+impl FromStr for Day {
+    type Err = DayError;
+    fn from_str(text: &str) -> Result<Self, DayError> {
+        let day = (text.len() == 10).then(|| format!("{text}T00:00:00Z").parse().ok().map(Self::of)).flatten();
+        day.ok_or_else(|| DayError(text.chars().take(64).collect()))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -83,5 +139,19 @@ mod tests {
         let time = Timestamp::from_micros(1_795_000_000_123_456);
         assert_eq!(time.to_string(), "2026-11-18T11:06:40.123456Z");
         assert_eq!("2026-11-18T12:06:40.123456+01:00".parse(), Ok(time));
+    }
+
+    #[test]
+    fn a_day_is_twenty_four_hours_of_utc() {
+        let day: Day = "2026-11-18".parse().unwrap();
+        assert_eq!(day.to_string(), "2026-11-18");
+        assert_eq!(day, Day::of(Timestamp::from_micros(1_795_000_000_123_456)));
+        assert_eq!(day, Day::from_number(day.number()));
+        assert_eq!(Day::of(day.begin()), day);
+        assert_eq!(Day::of(day.end()).number(), day.number() + 1);
+        assert_eq!(Day::of(Timestamp::from_micros(-1)).to_string(), "1969-12-31");
+        for text in ["", "2026-11-18T00", "2026-13-01", "20261118", "26-11-18", "../secrets", "2026-02-30"] {
+            assert!(text.parse::<Day>().is_err(), "{text}");
+        }
     }
 }

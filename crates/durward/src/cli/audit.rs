@@ -3,7 +3,7 @@
 use super::EXIT_CODES;
 use clap::{Args, Subcommand, ValueEnum};
 use std::path::PathBuf;
-use vocab::{AgentId, CallId, Timestamp, UserId};
+use vocab::{AgentId, CallId, Day, Timestamp, UserId};
 
 /// `durward audit`
 #[derive(Debug, Subcommand)]
@@ -37,10 +37,26 @@ pub(crate) enum AuditCommand {
         #[arg(long)]
         system: bool,
     },
-    /// Print everything that is recorded about one call.
+    /// Print everything that is recorded about one call, and its texts where they are kept.
+    #[command(
+        after_help = "Reading texts is on record, and each is checked against its digest in the log: a changed one\n\
+        is named, with exit code 4."
+    )]
     Show {
         /// The id of the call: clients receive it with each answer.
         call: CallId,
+    },
+    /// Destroy the texts of whole days, and what could tell them from their digests. The log still verifies.
+    #[command(
+        after_help = "Examples:\n  durward audit erase --day 2026-11-20\n  durward audit erase --before 2026-11-01"
+    )]
+    Erase {
+        /// This day, in UTC.
+        #[arg(long, value_name = "DAY", required_unless_present = "before", conflicts_with = "before")]
+        day: Option<Day>,
+        /// Every day before this one.
+        #[arg(long, value_name = "DAY")]
+        before: Option<Day>,
     },
     /// Check the whole log. Needs only its directory and the public key.
     #[command(

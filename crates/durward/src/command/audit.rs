@@ -1,5 +1,7 @@
 //! `durward audit`: reads the log where it lies, beside a gateway that writes it or without one.
 
+mod text;
+
 use super::{office::Site, print};
 use crate::{
     cli::{AuditCommand, Exit, Filter, Outcome, Output, Shared},
@@ -28,19 +30,23 @@ pub(crate) async fn run(shared: &Shared, command: &AuditCommand) -> Result<Exit>
     if let AuditCommand::Verify { log, key, checkpoint } = command {
         return verify(shared, log.as_deref(), key.as_deref(), checkpoint.as_deref());
     }
-    let data = Site::find(shared)?.data;
+    if let AuditCommand::Erase { day, before } = command {
+        return text::erase(shared, *day, *before).await;
+    }
+    let site = Site::find(shared)?;
+    let data = site.data.clone();
     let log = existing(directory::log_path(&data))?;
     match command {
         AuditCommand::Tail { lines, follow, system } => tail(output, &log, &tree(*system), *lines, *follow).await?,
         AuditCommand::Search { filter, limit, system } => search(output, &log, &tree(*system), filter, *limit)?,
-        AuditCommand::Show { call } => return show(output, &log, *call).await,
+        AuditCommand::Show { call } => return show(output, &log, *call, &site).await,
         AuditCommand::Prove { call } => return prove(&log, *call).await,
         AuditCommand::Checkpoint => match Reader::open(&log, &tree(false))?.note() {
             Some(note) => print::data(note)?,
             None => bail!("nothing is signed yet"),
         },
         AuditCommand::Key => print::data(&read(&directory::public_key_path(&data))?)?,
-        AuditCommand::Verify { .. } => {}
+        AuditCommand::Verify { .. } | AuditCommand::Erase { .. } => {}
     }
     Ok(Exit::Done)
 }
@@ -129,7 +135,7 @@ const fn word(outcome: Outcome) -> &'static str {
     }
 }
 
-async fn show(output: Output, log: &Path, call: CallId) -> Result<Exit> {
+async fn show(output: Output, log: &Path, call: CallId, site: &Site) -> Result<Exit> {
     let found = soon(|| {
         let own = Reader::open(log, &tree(false))?.find(&call)?;
         let found = if own.is_empty() { Reader::open(log, &tree(true))?.find(&call)? } else { own };
@@ -148,7 +154,9 @@ async fn show(output: Output, log: &Path, call: CallId) -> Result<Exit> {
             }
         }
     }
-    Ok(Exit::Done)
+    // What never called has no texts, and where none were ever kept nobody needs to be asked.
+    let called = found.iter().any(|entry| matches!(print::text(&entry.value, "kind").as_str(), "intent" | "call"));
+    if called && text::are_kept(log) { text::show(output, site, call).await } else { Ok(Exit::Done) }
 }
 
 /// The record with its time in words.

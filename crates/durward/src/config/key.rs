@@ -228,11 +228,23 @@ const DETECT_SECRETS: &[Key] = &[
     key("arguments", Shape::Choice(&["off", "report", "mask", "refuse"]), "In what agents send. Default: report."),
 ];
 
-const LOG: &[Key] = &[key(
-    "durability",
-    Shape::Choice(&["by-risk", "strict"]),
-    "Calls wait until their intent is on disk: those that change state, or every one. Default: by-risk.",
-)];
+const LOG: &[Key] = &[
+    key(
+        "durability",
+        Shape::Choice(&["by-risk", "strict"]),
+        "Calls wait until their intent is on disk: those that change state, or every one. Default: by-risk.",
+    ),
+    key(
+        "keep_text",
+        Shape::Duration,
+        "Texts of arguments and results are kept for so long, sealed: 30d. Default: none are kept.",
+    ),
+    key(
+        "text_per_day",
+        Shape::Size(1 << 20, 1 << 40),
+        "Kept texts of one day on disk; what comes after them is not kept. Default: 1GiB.",
+    ),
+];
 
 const TELEMETRY: &[Key] = &[key("otlp", Shape::Table(OTLP), "OpenTelemetry over HTTP.")];
 

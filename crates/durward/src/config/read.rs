@@ -45,8 +45,8 @@ pub(super) fn read(root: &Node, base: &Path, faults: &mut Faults) -> Settings {
     settings.issuers = issuer::read(root, base, settings.public_url.as_ref(), faults);
     settings.limits = limits(root, &settings, faults);
     settings.detect = detect(root);
-    if at(root, &["log", "durability"]).and_then(Node::text) == Some("strict") {
-        settings.log = Log { durability: Durability::Strict };
+    if let Some(node) = root.get("log") {
+        settings.log = log(node);
     }
     settings.telemetry = Telemetry {
         otlp: at(root, &["telemetry", "otlp"]).and_then(|otlp| url(otlp, "endpoint")).map(|endpoint| Otlp { endpoint }),
@@ -66,6 +66,17 @@ fn agent(node: &Node) -> Agent {
         environments: names(node, "environments"),
         groups: texts(node, "groups"),
         disabled: switch(node, "disabled"),
+    }
+}
+
+fn log(node: &Node) -> Log {
+    let usual = Log::default();
+    Log {
+        durability: if text(node, "durability") == Some("strict") { Durability::Strict } else { usual.durability },
+        keep_text: duration(node, "keep_text"),
+        text_per_day: text(node, "text_per_day")
+            .and_then(|size| quantity::size(size).ok())
+            .unwrap_or(usual.text_per_day),
     }
 }
 

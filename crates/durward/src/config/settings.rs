@@ -319,6 +319,17 @@ pub(crate) enum DetectMode {
 pub(crate) struct Log {
     /// When an intent must be on disk.
     pub(crate) durability: Durability,
+    /// How long texts of arguments and results are kept; none are without it.
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "optional_duration")]
+    pub(crate) keep_text: Option<Duration>,
+    /// Bytes of kept texts of one day.
+    pub(crate) text_per_day: u64,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { durability: Durability::ByRisk, keep_text: None, text_per_day: 1 << 30 }
+    }
 }
 
 /// When an intent must be on disk before its call leaves.
@@ -470,7 +481,7 @@ impl Settings {
             policies: PolicyFiles { patterns: Vec::new(), files: Vec::new() },
             limits: Vec::new(),
             detect: Detect { secrets: DetectSecrets { results: DetectMode::Mask, arguments: DetectMode::Report } },
-            log: Log { durability: Durability::ByRisk },
+            log: Log::default(),
             telemetry: Telemetry { otlp: None },
             bounds: Bounds::default(),
             vault: VaultSettings { key: KeySource::Data },
@@ -512,6 +523,14 @@ impl Default for Bounds {
 
 fn duration<S: Serializer>(value: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(&super::quantity::print_duration(*value))
+}
+
+#[expect(clippy::ref_option, reason = "serde hands over a reference to the field")]
+fn optional_duration<S: Serializer>(value: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
+    match value {
+        Some(value) => duration(value, serializer),
+        None => serializer.serialize_none(),
+    }
 }
 
 fn text<T: fmt::Display, S: Serializer>(value: &T, serializer: S) -> Result<S::Ok, S::Error> {

@@ -56,7 +56,7 @@ impl Flow {
                 said.note(trail.facts_mut());
                 if message.kind() == Kind::Response {
                     self.exchange.answered = true;
-                    trail.committed(&said.fingerprint());
+                    trail.committed(&said);
                 }
                 Ok(Some(rewritten(&event, &message, &text)))
             }

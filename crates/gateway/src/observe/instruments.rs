@@ -20,7 +20,7 @@ const fn metric(
 }
 
 /// Every metric, in the order in which they are shown.
-pub const ALL: [&Instrument; 28] = [
+pub const ALL: [&Instrument; 30] = [
     &OPERATION,
     &UPSTREAM,
     &CALLED,
@@ -45,6 +45,8 @@ pub const ALL: [&Instrument; 28] = [
     &LOG_GROUP,
     &LOG_HEALTHY,
     &LOG_SURPLUS,
+    &TEXTS_KEPT,
+    &TEXTS_DROPPED,
     &LOST,
     &UNOBSERVED,
     &UNEXPORTED,
@@ -142,6 +144,15 @@ pub(crate) static LOG_SURPLUS: Instrument = metric(
     Kind::Counter,
     &[],
     "Requests without a principal that were counted and not recorded one by one.",
+);
+pub(crate) static TEXTS_KEPT: Instrument =
+    metric("durward.texts.kept", "", Kind::Counter, &[], "Texts of arguments and results that were kept.");
+pub(crate) static TEXTS_DROPPED: Instrument = metric(
+    "durward.texts.dropped",
+    "",
+    Kind::Counter,
+    &["reason"],
+    "Texts that were to be kept and were not: the day has its share (`day`), too many came at once (`queue`), the disk failed (`disk`), the day was erased (`erased`).",
 );
 pub(crate) static LOST: Instrument =
     metric("durward.records.lost", "", Kind::Counter, &[], "Records that could not be written.");

@@ -175,6 +175,7 @@ impl Metrics {
         ]);
         families.extend(self.servers(snapshot.servers.values().map(|server| &**server)));
         families.extend(journal(state));
+        families.extend(texts(state));
         families.push(Family::read(&all::BUILD, [([env!("CARGO_PKG_VERSION")], 1)]));
         families
     }
@@ -230,6 +231,16 @@ fn journal(state: &State) -> [Family; 9] {
         Family::read(&all::LOG_SURPLUS, [([], stats.surplus)]),
         Family::read(&all::LOST, [([], lost)]),
         Family::read(&all::UNOBSERVED, [([], unobserved)]),
+    ]
+}
+
+/// What became of the texts of calls.
+fn texts(state: &State) -> [Family; 2] {
+    let stats = state.journal.log().texts().map(audit::Texts::stats).unwrap_or_default();
+    let dropped = [("day", stats.full), ("disk", stats.failed), ("erased", stats.late), ("queue", stats.crowded)];
+    [
+        Family::read(&all::TEXTS_KEPT, [([], stats.kept)]),
+        Family::read(&all::TEXTS_DROPPED, dropped.map(|(reason, count)| ([reason], count))),
     ]
 }
 

@@ -1,0 +1,96 @@
+//! The texts beside the log: shown to those who may, and destroyed on demand.
+//!
+//! Both are on record like every action here. Shows nothing that the record's digest does not vouch for without saying
+//! so.
+
+use crate::{
+    answer::{Done, Fault, name, read},
+    audit_log::on_disk,
+    desk::Desk,
+};
+use audit::{Commitment, Days, Kept, ReadFault, Reader, SaltsFault, Tree};
+use axum::{
+    body::Bytes,
+    extract::{Path, State},
+};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use std::sync::Arc;
+use vocab::{CallId, Side, Timestamp};
+
+/// Which days are to be erased: one of these.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Wanted {
+    day: Option<String>,
+    before: Option<String>,
+}
+
+/// What is kept of the arguments and the result of a call.
+pub(crate) async fn show(State(desk): State<Arc<Desk>>, Path(call): Path<String>) -> Result<Done, Fault> {
+    let call: CallId = name(&call)?;
+    let texts = on_disk(&desk, move |desk| {
+        let records = Reader::open(&desk.log_dir, &Tree::Tenant(desk.tenant.clone()))?.find(&call)?;
+        // The closing says more than the intent, and comes after it.
+        let Some(record) = records.last().and_then(|entry| entry.value.get("record")) else { return Ok(None) };
+        let sides = [("arguments", Side::Arguments), ("result", Side::Result)];
+        let texts: Result<Vec<Value>, ReadFault> =
+            sides.into_iter().map(|(side, of)| describe(desk, &call, record, side, of)).collect();
+        texts.map(Some)
+    })
+    .await
+    .map_err(|fault| fault.to(&call))?;
+    let texts = texts.ok_or_else(|| Fault::missing(format!("no record of call {call} is signed yet")).to(&call))?;
+    let word = |text: &Value, name: &str| text.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let states: Vec<String> =
+        texts.iter().map(|text| format!("{} {}", word(text, "side"), word(text, "state"))).collect();
+    Ok(Done::json(json!({ "call": call.to_string(), "texts": texts })).to(&call).detail(states.join(", ")))
+}
+
+fn describe(desk: &Desk, call: &CallId, record: &Value, side: &str, of: Side) -> Result<Value, ReadFault> {
+    let commitment: Option<Commitment> =
+        record.get(side).and_then(|commitment| serde_json::from_value(commitment.clone()).ok());
+    let at = record.get("at").and_then(Value::as_i64).map(Timestamp::from_micros).unwrap_or_default();
+    let kept = match desk.log.texts() {
+        Some(texts) => texts.read(call, at, of)?,
+        None => Kept::Absent,
+    };
+    Ok(match kept {
+        Kept::Text { text, whole } => {
+            let cut = (text.len() as u64) < whole;
+            let matches = match commitment {
+                // A beginning proves nothing.
+                Some(_) if cut => None,
+                Some(commitment) => match desk.log.salts().matches(&commitment, call, at, of, &text) {
+                    Ok(matches) => Some(matches),
+                    Err(SaltsFault::Gone) => None,
+                    Err(SaltsFault::Disk { cause, .. }) => return Err(ReadFault::Disk(cause)),
+                },
+                None => Some(false),
+            };
+            let text = String::from_utf8_lossy(&text);
+            json!({ "side": side, "state": "kept", "text": text, "bytes": whole, "cut": cut, "matches": matches })
+        }
+        Kept::Erased => json!({ "side": side, "state": "erased" }),
+        Kept::Absent => json!({ "side": side, "state": "not-kept" }),
+        Kept::Damaged => json!({ "side": side, "state": "damaged", "matches": false }),
+    })
+}
+
+/// Destroys what was kept of whole days.
+pub(crate) async fn erase(State(desk): State<Arc<Desk>>, body: Bytes) -> Result<Done, Fault> {
+    let usage = "{\"day\": \"2026-11-20\"} or {\"before\": \"2026-11-20\"}";
+    let Wanted { day, before } = read(&body, usage)?;
+    let (days, target) = match (day, before) {
+        (Some(day), None) => (Days::One(name(&day)?), day),
+        (None, Some(before)) => (Days::Before(name(&before)?), format!("before {before}")),
+        (Some(_), Some(_)) | (None, None) => return Err(Fault::bad(format!("send {usage}"))),
+    };
+    let now = desk.clock.now();
+    let erased = on_disk(&desk, move |desk| Ok(desk.log.erase(days, now)?)).await.map_err(|fault| fault.to(&target))?;
+    let names: Vec<String> = erased.iter().map(|erased| erased.day.to_string()).collect();
+    let detail = if names.is_empty() { "nothing was kept".to_owned() } else { names.join(", ") };
+    let list: Vec<Value> =
+        erased.iter().map(|erased| json!({ "day": erased.day.to_string(), "digests": erased.digests })).collect();
+    Ok(Done::json(json!({ "erased": list })).to(&target).detail(detail))
+}

@@ -1,0 +1,76 @@
+//! Texts beside the log: shown and erased through management, for both need the vault, and both are on record.
+
+use super::super::{
+    office::{Office, Site},
+    print,
+};
+use crate::cli::{Exit, Output, Shared};
+use anyhow::Result;
+use http::Method;
+use serde_json::{Value, json};
+use std::path::Path;
+use vocab::{CallId, Day};
+
+/// Whether texts were ever kept beside this log.
+pub(super) fn are_kept(log: &Path) -> bool {
+    log.join("text").is_dir()
+}
+
+/// Prints what is kept of a call. A text that is not the one in the record has its own exit code.
+pub(super) async fn show(output: Output, site: &Site, call: CallId) -> Result<Exit> {
+    let office = Office::open(site, false).await?;
+    let answer = office.ask(Method::GET, &format!("/api/audit/calls/{call}/texts"), None).await;
+    office.close().await?;
+    let answer = answer?.value()?;
+    let texts = answer.get("texts").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    let mut changed = false;
+    for text in texts {
+        changed |= text.get("matches") == Some(&Value::Bool(false));
+        match output {
+            Output::Json => print::data(&json!({ "kind": "text", "text": text }).to_string())?,
+            Output::Table => print::data(&paragraph(text))?,
+        }
+    }
+    Ok(if changed { Exit::Broken } else { Exit::Done })
+}
+
+/// A text, under a line that says what it is.
+fn paragraph(text: &Value) -> String {
+    let member = |name: &str| text.get(name).and_then(Value::as_str).unwrap_or_default();
+    let bytes = text.get("bytes").and_then(Value::as_u64).unwrap_or_default();
+    let cut = text.get("cut") == Some(&Value::Bool(true));
+    let said = match (member("state"), text.get("matches").and_then(Value::as_bool)) {
+        ("kept", Some(true)) => format!("{bytes} bytes, as recorded"),
+        ("kept", Some(false)) => format!("{bytes} bytes, CHANGED: this is not the text that was recorded"),
+        ("kept", None) if cut => format!("the beginning of {bytes} bytes; only all of it could be checked"),
+        ("kept", None) => format!("{bytes} bytes, unchecked: the salt key of its day is gone"),
+        ("damaged", _) => "CHANGED: what is kept does not open".to_owned(),
+        ("erased", _) => "erased".to_owned(),
+        _ => "not kept".to_owned(),
+    };
+    // What others wrote must not move the cursor of whoever reads.
+    let hidden = |c: char| c.is_control() && c != '\n';
+    let safe: String = member("text").chars().map(|c| if hidden(c) { '\u{fffd}' } else { c }).collect();
+    let side = member("side");
+    if safe.is_empty() { format!("{side}: {said}") } else { format!("{side}: {said}\n{safe}") }
+}
+
+/// Destroys the texts of whole days.
+pub(super) async fn erase(shared: &Shared, day: Option<Day>, before: Option<Day>) -> Result<Exit> {
+    let site = Site::find(shared)?;
+    let office = Office::open(&site, false).await?;
+    let wanted = match (day, before) {
+        (Some(day), _) => json!({ "day": day.to_string() }),
+        (None, before) => json!({ "before": before.map(|day| day.to_string()) }),
+    };
+    let answer = office.ask(Method::POST, "/api/audit/erase", Some(&wanted)).await;
+    office.close().await?;
+    let answer = answer?.value()?;
+    let header = ["day", "digests"];
+    print::list(shared.output, &answer, "erased", header, |erased| {
+        let left = erased.get("digests") == Some(&Value::Bool(false));
+        let digests = if left { "until the day is over" } else { "say nothing any more" };
+        [print::text(erased, "day"), digests.to_owned()]
+    })?;
+    Ok(Exit::Done)
+}

@@ -1,0 +1,60 @@
+//! How long texts beside the log stay: looked at when the gateway starts, when it is told another time, and every hour.
+//!
+//! What goes is on record. Never touches a record.
+
+use crate::{assemble, config::Settings};
+use anyhow::{Context, Result};
+use gateway::state::State;
+use std::{sync::Arc, time::Duration};
+
+/// How often it is looked for what has been kept long enough.
+const EVERY: Duration = Duration::from_hours(1);
+
+/// Keeps texts as configured from now on.
+pub(crate) fn apply(state: &Arc<State>, settings: &Settings) -> Result<()> {
+    let Some(texts) = state.journal.log().texts() else { return Ok(()) };
+    let keeping = assemble::keeping(settings);
+    texts.set(keeping).context("texts cannot be kept (`log: { keep_text: … }`)")?;
+    if keeping.is_none() {
+        let days = texts.days().context("the kept texts cannot be listed")?.len();
+        if days > 0 {
+            tracing::warn!(
+                days,
+                "texts of earlier calls are kept and nothing erases them any more: `durward audit erase` does, or \
+                 `log: {{ keep_text: … }}`"
+            );
+        }
+    }
+    tokio::task::spawn_blocking({
+        let state = Arc::clone(state);
+        move || expire(&state)
+    });
+    Ok(())
+}
+
+/// Looks every hour.
+pub(crate) async fn watch(state: Arc<State>) {
+    let mut turns = tokio::time::interval(EVERY);
+    // The first is at once, and was when the gateway started.
+    turns.tick().await;
+    loop {
+        turns.tick().await;
+        let state = Arc::clone(&state);
+        if tokio::task::spawn_blocking(move || expire(&state)).await.is_err() {
+            tracing::error!("the look for what is kept too long panicked");
+        }
+    }
+}
+
+/// Erases what was kept long enough.
+fn expire(state: &State) {
+    match state.journal.log().expire(state.clock.now()) {
+        Ok(erased) if erased.is_empty() => {}
+        Ok(erased) => {
+            let days: Vec<String> = erased.iter().map(|erased| erased.day.to_string()).collect();
+            state.journal.system("erased", Some(format!("texts that were kept long enough: {}", days.join(", "))));
+        }
+        // It is tried again in an hour.
+        Err(cause) => tracing::error!(%cause, "texts that were kept long enough cannot be erased"),
+    }
+}
