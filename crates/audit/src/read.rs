@@ -5,11 +5,17 @@
 use crate::{
     disk::Disk,
     note::Checkpoint,
-    tile::{Store, Tree, WIDTH},
+    tile::{Store, Tree, WIDTH, entries_of},
     tree::items,
 };
+use memchr::memmem;
 use serde_json::Value;
-use std::{io, path::Path};
+use std::{
+    io,
+    ops::Range,
+    path::Path,
+    time::{Duration, SystemTime},
+};
 use vocab::{CallId, Timestamp};
 
 /// Why records cannot be read.
@@ -149,8 +155,11 @@ impl Reader {
         while let Some(asked) = query.take() {
             let page = self.page(&asked)?;
             entries.extend(page.entries);
-            // A call's closing comes after its intent: newest first, the intent ends the search.
-            let begun = entries.iter().any(|entry| text(&entry.value, &["kind"]) != Some("call"));
+            // A call's closing comes after its intent, which it cites: newest first, the intent ends the search, and a
+            // closing without one too.
+            let begun = entries.iter().any(|entry| {
+                text(&entry.value, &["kind"]) != Some("call") || entry.value.pointer("/record/intent").is_none()
+            });
             query = page.next.filter(|_| !begun).map(|next| Query { from: Some(next), ..asked });
         }
         entries.reverse();
@@ -167,34 +176,65 @@ impl Reader {
         };
         let mut at = Some(start).filter(|start| *start < self.size);
         let mut looked = 0;
-        let needle = query.filter.call.map(|call| format!("\"call\":\"{call}\""));
-        let mut bundle: Option<(u64, Vec<Vec<u8>>)> = None;
+        let sieve = Sieve::of(&query.filter);
+        let mut bundle: Option<Bundle> = None;
         while let Some(index) = at {
             if page.entries.len() >= query.limit || looked >= query.scan {
                 page.next = Some(index);
                 return Ok(page);
             }
-            looked += 1;
             let n = index / WIDTH;
-            if bundle.as_ref().is_none_or(|(of, _)| *of != n) {
-                bundle = Some((n, self.store.entries(n, (self.size - n * WIDTH).min(WIDTH))?.0));
-            }
-            let leaf = bundle.as_ref().and_then(|(_, entries)| entries.get(items(index % WIDTH)));
-            let leaf =
-                leaf.ok_or_else(|| io::Error::new(io::ErrorKind::UnexpectedEof, format!("record {index} is missing")))?;
-            // Most records of a search for one call need not be parsed.
-            if needle.as_ref().is_none_or(|needle| contains(leaf, needle)) {
-                let entry = parse(index, leaf.clone())?;
-                if query.filter.matches(&entry.value) {
-                    page.entries.push(entry);
+            let current = match bundle.take().filter(|bundle| bundle.n == n) {
+                Some(current) => current,
+                None => self.bundle(n, &sieve, query.filter.since)?,
+            };
+            let step = match current.leaves {
+                // Nothing in it fits: all of it was looked at.
+                None => match query.order {
+                    Order::Oldest => WIDTH - index % WIDTH,
+                    Order::Newest => index % WIDTH + 1,
+                },
+                Some(_) => {
+                    let leaf = current.leaf(index)?;
+                    if sieve.lets(leaf) {
+                        let entry = parse(index, leaf.to_vec())?;
+                        if query.filter.matches(&entry.value) {
+                            page.entries.push(entry);
+                        }
+                    }
+                    1
                 }
-            }
+            };
+            bundle = Some(current);
+            looked += step;
             at = match query.order {
-                Order::Oldest => Some(index + 1).filter(|next| *next < self.size),
-                Order::Newest => index.checked_sub(1),
+                Order::Oldest => Some(index + step).filter(|next| *next < self.size),
+                Order::Newest => index.checked_sub(step),
             };
         }
         Ok(page)
+    }
+
+    /// Bundle `n`, unless nothing in it can fit.
+    fn bundle(&self, n: u64, sieve: &Sieve, since: Option<Timestamp>) -> Result<Bundle, ReadFault> {
+        let nothing = Bundle { n, bytes: Vec::new(), leaves: None };
+        if let Some(since) = since
+            && self.store.written(n).is_some_and(|written| is_before(written, since))
+        {
+            return Ok(nothing);
+        }
+        let bytes = self.store.bundle(n, (self.size - n * WIDTH).min(WIDTH))?;
+        if !sieve.lets(&bytes) {
+            return Ok(nothing);
+        }
+        let mut leaves = Vec::with_capacity(items(WIDTH));
+        let mut end = 0;
+        for leaf in entries_of(&bytes) {
+            let length = leaf?.len();
+            leaves.push(end + 2..end + 2 + length);
+            end += 2 + length;
+        }
+        Ok(Bundle { n, bytes, leaves: Some(leaves) })
     }
 
     pub(crate) const fn store(&self) -> &Store {
@@ -229,8 +269,56 @@ fn parse(index: u64, leaf: Vec<u8>) -> Result<Entry, ReadFault> {
     Ok(Entry { index, leaf, value })
 }
 
-fn contains(leaf: &[u8], needle: &str) -> bool {
-    std::str::from_utf8(leaf).is_ok_and(|leaf| leaf.contains(needle))
+/// One bundle while a page is read.
+struct Bundle {
+    n: u64,
+    bytes: Vec<u8>,
+    /// Where its leaves lie. None if nothing in it can fit.
+    leaves: Option<Vec<Range<usize>>>,
+}
+
+impl Bundle {
+    fn leaf(&self, index: u64) -> io::Result<&[u8]> {
+        let range = self.leaves.as_ref().and_then(|leaves| leaves.get(items(index % WIDTH)));
+        let leaf = range.and_then(|range| self.bytes.get(range.clone()));
+        leaf.ok_or_else(|| io::Error::new(io::ErrorKind::UnexpectedEof, format!("record {index} is missing")))
+    }
+}
+
+/// What the text of a record must contain to fit: most need not be parsed. Leaves are canonical, so that a member has
+/// one spelling; and a quote inside a text is escaped, so that no text can look like a member.
+struct Sieve(Vec<memmem::Finder<'static>>);
+
+impl Sieve {
+    fn of(filter: &Filter) -> Self {
+        let members = [
+            ("kind", &filter.kind),
+            ("agent", &filter.agent),
+            ("user", &filter.user),
+            ("server", &filter.server),
+            ("target", &filter.target),
+            ("is", &filter.outcome),
+            ("trace", &filter.trace),
+            ("call", &filter.call.map(|call| call.to_string())),
+        ];
+        let finder = |(name, wanted): (&str, &Option<String>)| {
+            let member = format!("\"{name}\":{}", Value::from(wanted.as_deref()?));
+            Some(memmem::Finder::new(&member).into_owned())
+        };
+        Self(members.into_iter().filter_map(finder).collect())
+    }
+
+    fn lets(&self, text: &[u8]) -> bool {
+        self.0.iter().all(|finder| finder.find(text).is_some())
+    }
+}
+
+/// How much the clock may have been set back between a record and the writing of its bundle.
+const CLOCK: Duration = Duration::from_hours(1);
+
+fn is_before(written: SystemTime, since: Timestamp) -> bool {
+    let micros = written.duration_since(SystemTime::UNIX_EPOCH).ok().and_then(|it| i64::try_from(it.as_micros()).ok());
+    micros.is_some_and(|micros| Timestamp::from_micros(micros).plus(CLOCK) < since)
 }
 
 #[cfg(test)]

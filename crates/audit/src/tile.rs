@@ -10,6 +10,7 @@ use std::{
     fmt, fs,
     io::{self, ErrorKind},
     path::{Path, PathBuf},
+    time::SystemTime,
 };
 use vocab::TenantId;
 
@@ -150,6 +151,16 @@ impl Store {
         let (bytes, meant) = self.read(Kind::Entries, n, width)?;
         let entries: io::Result<_> = entries_of(&bytes).map(|entry| entry.map(<[u8]>::to_vec)).collect();
         Ok((entries?, meant))
+    }
+
+    /// The bytes of a bundle that should have at least `width` entries.
+    pub(crate) fn bundle(&self, n: u64, width: u64) -> io::Result<Vec<u8>> {
+        self.read(Kind::Entries, n, width).map(|(bytes, _)| bytes)
+    }
+
+    /// When a full bundle was written: nothing in it happened after that. `None` if it is not full, or nobody knows.
+    pub(crate) fn written(&self, n: u64) -> Option<SystemTime> {
+        fs::metadata(self.dir.join(path(Kind::Entries, n, WIDTH))).ok()?.modified().ok()
     }
 
     /// The entry at `index` of a tree of `size`.

@@ -33,6 +33,9 @@ pub(crate) enum AuditCommand {
         /// The most to print.
         #[arg(long, default_value_t = 100)]
         limit: usize,
+        /// Go on after this record: the index of the last one printed. It means the same for ever.
+        #[arg(long, value_name = "INDEX")]
+        after: Option<u64>,
         /// What happened to the gateway itself, and requests that nobody is known to have sent.
         #[arg(long)]
         system: bool,
@@ -108,6 +111,9 @@ pub(crate) struct Filter {
     /// Before this time.
     #[arg(long, value_name = "TIME")]
     pub(crate) until: Option<Timestamp>,
+    /// The id of the call.
+    #[arg(long, value_name = "CALL")]
+    pub(crate) call: Option<CallId>,
     /// The W3C trace id.
     #[arg(long, value_name = "ID")]
     pub(crate) trace: Option<String>,

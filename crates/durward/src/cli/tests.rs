@@ -49,6 +49,7 @@ fn commands_read_as_people_write_them() {
         "durward policy test",
         "durward policy explain --agent ci --tool files/read --class read --at 2026-11-21T09:00:00Z",
         "durward audit tail -n 5 -f",
+        "durward audit search --call 4bf92f3577b34da6a3ce929d0e0e4736 --limit 5 --after 1200",
         "durward audit erase --day 2026-11-20",
         "durward audit erase --before 2026-11-20",
         "durward audit search --agent ci --outcome refused",

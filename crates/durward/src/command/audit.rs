@@ -38,7 +38,9 @@ pub(crate) async fn run(shared: &Shared, command: &AuditCommand) -> Result<Exit>
     let log = existing(directory::log_path(&data))?;
     match command {
         AuditCommand::Tail { lines, follow, system } => tail(output, &log, &tree(*system), *lines, *follow).await?,
-        AuditCommand::Search { filter, limit, system } => search(output, &log, &tree(*system), filter, *limit)?,
+        AuditCommand::Search { filter, limit, after, system } => {
+            search(output, &log, &tree(*system), filter, *limit, *after)?;
+        }
         AuditCommand::Show { call } => return show(output, &log, *call, &site).await,
         AuditCommand::Prove { call } => return prove(&log, *call).await,
         AuditCommand::Checkpoint => match Reader::open(&log, &tree(false))?.note() {
@@ -85,21 +87,28 @@ fn query_from(next: u64) -> Query {
     query(Order::Oldest, ::audit::Filter::default(), 1000, Some(next))
 }
 
-fn search(output: Output, log: &Path, tree: &Tree, filter: &Filter, limit: usize) -> Result<()> {
+fn search(output: Output, log: &Path, tree: &Tree, filter: &Filter, limit: usize, after: Option<u64>) -> Result<()> {
     let reader = Reader::open(log, tree)?;
     let wanted = wanted(filter);
-    let (mut from, mut left) = (None, limit);
+    // Newest first: what comes after a record is older.
+    let mut from = match after.map(|after| after.checked_sub(1)) {
+        Some(None) => return Ok(()),
+        Some(from) => from,
+        None => None,
+    };
+    let (mut left, mut last) = (limit, None);
     loop {
         let page = reader.page(&query(Order::Newest, wanted.clone(), left, from))?;
         entries(output, &page.entries)?;
         left = left.saturating_sub(page.entries.len());
-        match page.next {
-            Some(next) if left > 0 => from = Some(next),
-            Some(_) => {
-                print::say(&format!("the newest {limit}; --limit or --until shows more"));
+        last = page.entries.last().map(|entry| entry.index).or(last);
+        match (page.next, last) {
+            (Some(next), _) if left > 0 => from = Some(next),
+            (Some(_), Some(last)) => {
+                print::say(&format!("the newest {limit}; --after {last} goes on from there"));
                 return Ok(());
             }
-            None => return Ok(()),
+            (Some(_), None) | (None, _) => return Ok(()),
         }
     }
 }
@@ -116,6 +125,7 @@ fn wanted(filter: &Filter) -> ::audit::Filter {
         server,
         target,
         outcome: filter.outcome.map(|outcome| word(outcome).to_owned()),
+        call: filter.call,
         trace: filter.trace.clone(),
         since: filter.since,
         until: filter.until,
