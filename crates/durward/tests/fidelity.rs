@@ -456,6 +456,14 @@ async fn batches_exist_in_one_revision() {
     let mut ids = [first.json()["id"].to_string(), second.json()["id"].to_string()];
     ids.sort();
     assert_eq!(ids, ["\"1\"", "1"]);
+    // A server that answers with a stream of its own: its events come as they are, not as data of others.
+    let text = r#"{"jsonrpc":"2.0","id":1,"result":{"content":[]}}"#;
+    upstream.next("tools/call", Answer::event_text(format!("id: e1\ndata: {text}\n\n")));
+    let mut reply = post("2025-03-26", batch).send().await;
+    let (first, second) = (soon(reply.event()).await.unwrap(), soon(reply.event()).await.unwrap());
+    assert!(soon(reply.event()).await.is_none());
+    let streamed = if first.json()["id"] == 1 { first } else { second };
+    assert_eq!(streamed.json(), serde_json::from_str::<Value>(text).unwrap());
     assert_eq!(relayed(&upstream, "batch").len(), 0, "each message is a call of its own");
     let notes = r#"[{"jsonrpc":"2.0","method":"notifications/initialized"}]"#;
     let reply = post("2025-03-26", notes).send().await;
@@ -464,6 +472,24 @@ async fn batches_exist_in_one_revision() {
     for bad in ["[]", r#"[{"jsonrpc":"2.0","id":1,"method":"initialize","params":{}}]"#, "[1]"] {
         assert_eq!(post("2025-03-26", bad).send().await.status, 400, "{bad}");
     }
+}
+
+#[tokio::test]
+async fn a_request_has_one_answer() {
+    let (upstream, world) = one().await;
+    let agent = world.legacy("/mcp/files").await;
+    let (answer, feed) = Answer::events();
+    upstream.next("tools/call", answer);
+    let mut reply = agent.request("tools/call", json!({"name": "echo"})).await;
+    let id = upstream.seen("tools/call").last().unwrap().json()["id"].clone();
+    for word in ["first", "second"] {
+        feed.message(&json!({"jsonrpc": "2.0", "id": id, "result": {"content": [{"type": "text", "text": word}]}}))
+            .await;
+    }
+    drop(feed);
+    let answer = soon(reply.event()).await.unwrap();
+    assert_eq!(answer.json()["result"]["content"][0]["text"], "first");
+    assert!(soon(reply.event()).await.is_none(), "what the record does not know of does not pass");
 }
 
 /// A stream on which the server asks the client something.

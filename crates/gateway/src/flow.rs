@@ -36,6 +36,9 @@ pub(crate) const STALLED: Duration = Duration::from_mins(1);
 /// unless it is the answer itself: then for the end of the stream.
 const AT_ONCE: Duration = Duration::from_millis(1);
 
+/// How many events are passed on at once.
+const BURST: usize = 4;
+
 /// What a source gives.
 type Heard = Result<Option<(Option<ServerName>, Event)>, UpstreamFault>;
 
@@ -70,12 +73,19 @@ impl Flow {
     /// Passes on what is there at once. Most answers are one event: then neither a task nor a channel is needed.
     pub(crate) async fn begin(mut self, state: &Arc<State>, mut trail: Trail) -> ReplyBody {
         let mut said = Bytes::new();
-        while !self.listens() && (said.is_empty() || self.exchange.answered) {
+        // An answer and its end, with a word or two that concern somebody else: whatever goes on longer is a stream.
+        for _ in 0..BURST {
+            if self.listens() || !(said.is_empty() || self.exchange.answered) {
+                break;
+            }
             let Ok(event) = tokio::time::timeout(AT_ONCE, self.source.next()).await else { break };
             match self.take(event, state, &mut trail).await {
                 Ok(None) => {}
                 Ok(Some(bytes)) if said.is_empty() => said = bytes,
-                Ok(Some(bytes)) => said = [said, bytes].concat().into(),
+                Ok(Some(bytes)) => {
+                    said = [said, bytes].concat().into();
+                    break;
+                }
                 Err(end) => {
                     let word = self.close(end, trail);
                     return ReplyBody::from(match word {

@@ -12,7 +12,7 @@ use std::sync::Arc;
 /// Lists kept per server: tools, prompts, resources, templates, some of them in pages.
 const KEPT: usize = 16;
 /// All of them together, in bytes.
-const BYTES: usize = 2 << 20;
+pub(crate) const BYTES: usize = 2 << 20;
 
 /// A list that is known.
 pub(crate) struct KnownList {

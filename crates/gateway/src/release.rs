@@ -6,7 +6,7 @@ use crate::{
     catalog,
     flow::Flow,
     forward::{Answer, Exchange},
-    known::KnownList,
+    known::{self, KnownList},
     pipeline::Line,
     resolve::{One, Target},
     server::Server,
@@ -223,7 +223,7 @@ impl Line {
     /// A list that came before, or is clean and may come again.
     fn recognize(&self, message: &Message, exchange: &Exchange) -> Option<Arc<KnownList>> {
         let lists = &listing(exchange).filter(|_| message.kind() == Kind::Response)?.lists;
-        let result = message.result()?;
+        let result = message.result().filter(|result| result.len() <= known::BYTES)?;
         lists.find(result).or_else(|| {
             let screening = self.snapshot.guards.release(result, &mut Carry::default());
             let is_clean = screening.findings.is_empty() && matches!(screening.verdict, Verdict::Clean);

@@ -41,6 +41,8 @@ impl Flow {
             // SECURITY: nobody asked these servers anything on their common stream. What looks like an answer here could
             // be passed off as that of another server.
             Kind::Response if self.exchange.target.one().is_none() => Ok(None),
+            // One answer is all there is to a request; another would be one that the record does not know of.
+            Kind::Response if self.exchange.answered && !self.is_replay() => Ok(None),
             Kind::Response if !release::answers(&self.exchange, &message) && !self.is_replay() => {
                 Err(Stop::withheld("answer-id", mcp::error::INTERNAL, "the server answered another request"))
             }
@@ -56,7 +58,10 @@ impl Flow {
                 said.note(trail.facts_mut());
                 if message.kind() == Kind::Response {
                     self.exchange.answered = true;
-                    trail.committed(&said);
+                    // What is given again was committed to by the call that it answers.
+                    if !self.is_replay() {
+                        trail.committed(&said);
+                    }
                 }
                 Ok(Some(rewritten(&event, &message, &text)))
             }

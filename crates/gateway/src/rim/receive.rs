@@ -260,7 +260,9 @@ async fn batch(
 
 /// One answer of a batch onto the common stream. A client that is gone, or does not read, does not end the calls.
 async fn relay(reply: Reply, sender: &mpsc::Sender<Bytes>, heard: &mut bool) {
+    let is_stream = reply.headers().get(CONTENT_TYPE).is_some_and(|kind| kind == "text/event-stream");
     match reply.into_body() {
+        ReplyBody::Whole(Some(events)) if is_stream => *heard = *heard && say(sender, events, STALLED).await,
         ReplyBody::Whole(Some(body)) => *heard = *heard && say(sender, mcp::sse::encode(&body, None), STALLED).await,
         ReplyBody::Whole(None) => {}
         ReplyBody::Stream(mut events) => {
