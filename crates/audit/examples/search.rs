@@ -44,7 +44,8 @@ fn main() -> io::Result<()> {
         ("a call by its id, the oldest", Filter { call: Some(id(0)), ..Filter::default() }),
         ("a trace, the oldest", Filter { trace: some(&trace(0)), ..Filter::default() }),
         ("a user that never called", Filter { user: some("nobody"), ..Filter::default() }),
-        ("since, where every record is parsed", Filter { since: Some(late), ..Filter::default() }),
+        ("the last thousandth of the time", Filter { since: Some(late), ..Filter::default() }),
+        ("before the first", Filter { until: Some(Timestamp::from_micros(BEGIN)), ..Filter::default() }),
     ];
     for (what, filter) in questions {
         let mut fastest = Duration::MAX;

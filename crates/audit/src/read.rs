@@ -188,21 +188,20 @@ impl Reader {
                 Some(current) => current,
                 None => self.bundle(n, &sieve, query.filter.since)?,
             };
-            let step = match current.leaves {
+            let step = if current.leaves.is_some() {
+                let leaf = current.leaf(index)?;
+                if sieve.lets(leaf) && in_time(&query.filter, leaf) {
+                    let entry = parse(index, leaf.to_vec())?;
+                    if query.filter.matches(&entry.value) {
+                        page.entries.push(entry);
+                    }
+                }
+                1
+            } else {
                 // Nothing in it fits: all of it was looked at.
-                None => match query.order {
+                match query.order {
                     Order::Oldest => WIDTH - index % WIDTH,
                     Order::Newest => index % WIDTH + 1,
-                },
-                Some(_) => {
-                    let leaf = current.leaf(index)?;
-                    if sieve.lets(leaf) {
-                        let entry = parse(index, leaf.to_vec())?;
-                        if query.filter.matches(&entry.value) {
-                            page.entries.push(entry);
-                        }
-                    }
-                    1
                 }
             };
             bundle = Some(current);
@@ -311,6 +310,19 @@ impl Sieve {
     fn lets(&self, text: &[u8]) -> bool {
         self.0.iter().all(|finder| finder.find(text).is_some())
     }
+}
+
+/// Whether the time that stands in a leaf may be one that is asked for. `at` is the first member of that name in every
+/// kind of record.
+fn in_time(filter: &Filter, leaf: &[u8]) -> bool {
+    if filter.since.is_none() && filter.until.is_none() {
+        return true;
+    }
+    let found = memmem::find(leaf, b"\"at\":").and_then(|place| leaf.get(place + 5..));
+    let digits = found.map(|rest| rest.split(|byte| !byte.is_ascii_digit()).next().unwrap_or_default());
+    let at = digits.and_then(|digits| std::str::from_utf8(digits).ok()?.parse().ok()).map(Timestamp::from_micros);
+    // What cannot be read so is parsed.
+    at.is_none_or(|at| filter.since.is_none_or(|since| at >= since) && filter.until.is_none_or(|until| at < until))
 }
 
 /// How much the clock may have been set back between a record and the writing of its bundle.

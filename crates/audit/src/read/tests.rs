@@ -99,6 +99,7 @@ async fn what_is_passed_over_unparsed_does_not_fit() {
         (Filter { target: some("ümläut\\\n\u{1}"), ..Filter::default() }, 5),
         (Filter { target: some("tool-3"), since: Some(fixture::at(1400)), ..Filter::default() }, 14),
         (Filter { kind: some("call"), agent: some("none"), ..Filter::default() }, 0),
+        (Filter { since: Some(fixture::at(10)), until: Some(fixture::at(300)), ..Filter::default() }, 290),
     ] {
         let wanted = plain(&reader, &filter);
         assert_eq!(wanted.len(), count, "{filter:?}");
