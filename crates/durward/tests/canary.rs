@@ -1,7 +1,6 @@
 //! Canaries in every store: none of them may be found where they do not belong.
 #![expect(
     clippy::expect_used,
-    clippy::indexing_slicing,
     clippy::unwrap_used,
     reason = "what the test stands on must be there, or the test has failed"
 )]
