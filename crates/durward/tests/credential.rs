@@ -25,10 +25,11 @@ async fn as_many_credentials_as_agents_and_servers_together() {
     );
     let mut secrets = Vec::new();
     for (number, upstream) in upstreams.iter().enumerate() {
-        body += &format!(
-            "  server-{number}: {{ url: \"{}\", internal: true, credential: {{ bearer: token-{number} }} }}\n",
-            upstream.url()
+        let url = upstream.url();
+        let line = format!(
+            "  server-{number}: {{ url: \"{url}\", internal: true, credential: {{ bearer: token-{number} }} }}\n"
         );
+        body.push_str(&line);
         secrets.push((format!("token-{number}"), format!("value-of-{number}")));
     }
     let kept: Vec<(&str, &str)> = secrets.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();

@@ -57,6 +57,7 @@ impl Stage {
     }
 
     /// The stage that comes after it; the last one stays.
+    #[must_use]
     pub const fn next(self) -> Self {
         match self {
             Self::Receive => Self::Authenticate,

@@ -1,6 +1,5 @@
 //! Whatever panics, wherever: one closed record, and nothing half done that nobody knows of.
 #![expect(
-    clippy::expect_used,
     clippy::indexing_slicing,
     clippy::unwrap_used,
     reason = "what the test stands on must be there, or the test has failed"

@@ -71,7 +71,7 @@ pub(super) async fn answer(
     // From its trail on, a call answers for its own panics. What comes out here broke before there was one.
     let mut reply = reply.unwrap_or_else(|_| {
         let stop = Stop::panicked(Stage::Receive).status(StatusCode::INTERNAL_SERVER_ERROR);
-        refuse(&line, peer, &HeaderMap::new(), Route::All, stop)
+        refuse(&line, peer, &HeaderMap::new(), Route::All, &stop)
     });
     let may_read =
         |origin: &HeaderValue| origin.to_str().is_ok_and(|origin| line.snapshot.settings.allows_origin(origin));
@@ -106,7 +106,7 @@ async fn route(
     if let Err(fault) = mcp::header::check_shape(request.headers()) {
         let stop =
             Stop::refused(Stage::Receive, "header", fault.code(), fault.to_string()).status(StatusCode::BAD_REQUEST);
-        return refuse(line, peer, request.headers(), route, stop);
+        return refuse(line, peer, request.headers(), route, &stop);
     }
     let (head, body) = request.into_parts();
     let operation = match head.method {
@@ -115,20 +115,20 @@ async fn route(
             if !is_small(&body)
                 && let Err(stop) = recognise(line, &head.headers, &route, peer).await
             {
-                return refuse(line, peer, &head.headers, route, stop);
+                return refuse(line, peer, &head.headers, route, &stop);
             }
             let body = match read(body, settings.bounds.body).await {
                 Ok(body) => body,
-                Err(stop) => return refuse(line, peer, &head.headers, route, stop),
+                Err(stop) => return refuse(line, peer, &head.headers, route, &stop),
             };
             return post(line, head.headers, body, route, peer, under_way).await;
         }
         Method::GET => Operation::Listen,
         Method::DELETE => Operation::End,
-        _ => return refuse(line, peer, &head.headers, route, not_allowed("GET, POST, DELETE")),
+        _ => return refuse(line, peer, &head.headers, route, &not_allowed("GET, POST, DELETE")),
     };
     if modern_version(&head.headers) {
-        return refuse(line, peer, &head.headers, route, not_allowed("POST"));
+        return refuse(line, peer, &head.headers, route, &not_allowed("POST"));
     }
     let call = Call { id: new_id(), parent: None, route, operation, era: Era::Legacy, headers: head.headers, peer };
     run(line, call, under_way).await
@@ -160,17 +160,17 @@ async fn post(line: &Line, headers: HeaderMap, body: Bytes, route: Route, peer: 
         let stop =
             Stop::refused(Stage::Receive, "content-type", error::INVALID_REQUEST, "the body must be application/json")
                 .status(StatusCode::UNSUPPORTED_MEDIA_TYPE);
-        return refuse(line, peer, &headers, route, stop);
+        return refuse(line, peer, &headers, route, &stop);
     }
     match mcp::scan(body, &line.snapshot.request_limits()) {
         Err(fault) => {
             let stop =
                 Stop::refused(Stage::Receive, "body", fault.code(), fault.to_string()).status(StatusCode::BAD_REQUEST);
-            refuse(line, peer, &headers, route, stop)
+            refuse(line, peer, &headers, route, &stop)
         }
         Ok(Text::Single(message)) => {
             if let Err(stop) = agree(&headers, &message) {
-                return refuse_message(line, peer, headers, route, message, stop);
+                return refuse_message(line, peer, headers, route, message, &stop);
             }
             let era = message.era();
             let operation = Operation::Message(message);
@@ -213,7 +213,7 @@ async fn batch(
     };
     if let Some(why) = stop {
         let stop = Stop::refused(Stage::Receive, "batch", error::INVALID_REQUEST, why).status(StatusCode::BAD_REQUEST);
-        return refuse(line, peer, &headers, route, stop);
+        return refuse(line, peer, &headers, route, &stop);
     }
     let wants_answer = messages.iter().any(|message| message.kind() == Kind::Request);
     let (sender, receiver) = mpsc::channel(BACKLOG);
@@ -406,25 +406,25 @@ fn well_known(line: &Line, rest: &str, headers: &HeaderMap) -> Reply {
 }
 
 /// A refusal of something that never became a call. It is recorded all the same.
-fn refuse(line: &Line, peer: IpAddr, headers: &HeaderMap, route: Route, stop: Stop) -> Reply {
+fn refuse(line: &Line, peer: IpAddr, headers: &HeaderMap, route: Route, stop: &Stop) -> Reply {
     let era = if modern_version(headers) { Era::Modern } else { Era::Legacy };
     let call =
         Call { id: new_id(), parent: None, route, operation: Operation::Unread, era, headers: HeaderMap::new(), peer };
     let trail = Trail::open(&call, &line.state);
-    respond::refuse(&stop, trail, &Asked::of(&call))
+    respond::refuse(stop, trail, &Asked::of(&call))
 }
 
-fn refuse_message(line: &Line, peer: IpAddr, headers: HeaderMap, route: Route, message: Message, stop: Stop) -> Reply {
+fn refuse_message(line: &Line, peer: IpAddr, headers: HeaderMap, route: Route, message: Message, stop: &Stop) -> Reply {
     let era = message.era();
     let call = Call { id: new_id(), parent: None, route, operation: Operation::Message(message), era, headers, peer };
     let trail = Trail::open(&call, &line.state);
-    respond::refuse(&stop, trail, &Asked::of(&call))
+    respond::refuse(stop, trail, &Asked::of(&call))
 }
 
 /// A browser's request from elsewhere, refused before anything is read.
 fn bare(line: &Line, peer: IpAddr, headers: &HeaderMap, why: &'static str) -> Reply {
     let stop = Stop::refused(Stage::Receive, "origin", error::INVALID_REQUEST, why).status(StatusCode::FORBIDDEN);
-    refuse(line, peer, headers, Route::All, stop)
+    refuse(line, peer, headers, Route::All, &stop)
 }
 
 fn not_allowed(allowed: &'static str) -> Stop {

@@ -162,12 +162,11 @@ impl Envelope<'_> {
             let kind = ListKind::ALL.into_iter().find(|kind| kind.member().as_bytes() == spelling);
             let is_error = spelling == b"isError";
             self.scanner.blank();
-            match kind.filter(|_| self.scanner.peek() == Some(b'[')) {
-                Some(kind) => self.list(kind, start)?,
-                None => {
-                    let value = self.scanner.value()?;
-                    parts.is_error |= is_error && self.scanner.text.get(value) == Some(b"true");
-                }
+            if let Some(kind) = kind.filter(|_| self.scanner.peek() == Some(b'[')) {
+                self.list(kind, start)?;
+            } else {
+                let value = self.scanner.value()?;
+                parts.is_error |= is_error && self.scanner.text.get(value) == Some(b"true");
             }
         }
         parts.result = Spot::new(start, self.scanner.at);
