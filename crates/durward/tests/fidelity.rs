@@ -352,7 +352,8 @@ async fn pages_that_may_call_are_told_what_they_may_do_and_read() {
             .header("access-control-request-method", "POST")
             .header("access-control-request-headers", "authorization, mcp-param-repo, x-other")
     };
-    let before = upstream.received();
+    // What the gateway asks on its own account comes when it comes.
+    let calls = || upstream.requests().iter().filter(|seen| seen.header("durward-call-id").is_some()).count();
     for origin in ["https://app.example", "http://localhost:6274"] {
         let reply = preflight(origin).send().await;
         assert_eq!(reply.status, 204);
@@ -379,7 +380,7 @@ async fn pages_that_may_call_are_told_what_they_may_do_and_read() {
         let reply = preflight(origin).send().await;
         assert_eq!((reply.status.as_u16(), reply.header("access-control-allow-origin")), (403, None));
     }
-    assert_eq!(upstream.received(), before, "a preflight is no call");
+    assert_eq!(calls(), 0, "a preflight is no call");
     // Answers can be read, refusals too.
     let ping = r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#;
     let ask = || world.post("/mcp/files", ping).header("origin", "https://app.example");
