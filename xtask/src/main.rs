@@ -122,5 +122,8 @@ fn bench(root: &Path, rest: &[String]) -> Result<()> {
     let mut run = vec!["run", "--profile", "dist", "--quiet", "--package", "bench", "--", "compare"];
     run.extend(rest.iter().map(String::as_str));
     plan.cargo("measure", &run)?;
-    plan.cargo("contention", &["run", "--release", "--quiet", "--package", "gateway", "--example", "contention"])
+    plan.cargo(
+        "contention",
+        &["run", "--profile", "dist", "--quiet", "--package", "gateway", "--example", "contention"],
+    )
 }
