@@ -161,7 +161,7 @@ pub(crate) enum Exit {
     ByItself(Option<ExitStatus>),
     /// It took more memory than it may have, and was ended.
     Greedy {
-        /// What it took, with its own processes.
+        /// What it took, with the others of its group.
         used: u64,
         /// What it may have.
         most: u64,
@@ -246,13 +246,14 @@ impl Attended {
     /// Waits for the end, whoever brings it about, and leaves nothing behind.
     async fn attend(mut self, stop: impl Future<Output = ()>) -> Exit {
         let closing = self.place.closed();
+        let looks = self.place.looks();
         let exit = tokio::select! {
             // One that was told to end may have ended by the time we look: that is no crash.
             biased;
             () = stop => Exit::Stopped,
             () = closing => Exit::Stopped,
             status = self.process.wait() => Exit::ByItself(status.ok()),
-            used = memory::exceeded(self.group.0, self.memory) => {
+            used = memory::exceeded(&looks, self.group.0, self.memory) => {
                 Exit::Greedy { used, most: self.memory.unwrap_or_default() }
             }
         };

@@ -1,6 +1,6 @@
 //! Where server processes live: how many there may be, when a crashed one may start again, and the end of them all.
 
-use super::ChildFault;
+use super::{ChildFault, memory::Looks};
 use std::{
     collections::HashMap,
     ffi::OsString,
@@ -28,6 +28,7 @@ pub struct Room {
     crashes: Arc<Mutex<HashMap<ServerName, Crashes>>>,
     closing: watch::Sender<bool>,
     patience: Duration,
+    looks: Arc<Looks>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -47,6 +48,7 @@ impl Room {
             crashes: Arc::default(),
             closing: watch::Sender::new(false),
             patience: PATIENCE,
+            looks: Arc::default(),
         }
     }
 
@@ -91,6 +93,7 @@ impl Room {
             crashes: Arc::clone(&self.crashes),
             closing: self.closing.subscribe(),
             patience: self.patience,
+            looks: Arc::clone(&self.looks),
             _permit: permit,
         })
     }
@@ -101,6 +104,7 @@ pub(super) struct Place {
     crashes: Arc<Mutex<HashMap<ServerName, Crashes>>>,
     closing: watch::Receiver<bool>,
     patience: Duration,
+    looks: Arc<Looks>,
     _permit: OwnedSemaphorePermit,
 }
 
@@ -116,6 +120,11 @@ impl Place {
 
     pub(super) const fn patience(&self) -> Duration {
         self.patience
+    }
+
+    /// The looks at what processes take.
+    pub(super) fn looks(&self) -> Arc<Looks> {
+        Arc::clone(&self.looks)
     }
 
     /// Delays the next start. A process that never said a word is broken, and each attempt doubles the wait; one that

@@ -205,6 +205,19 @@ async fn a_group_that_takes_too_much_together_is_ended() {
 }
 
 #[tokio::test]
+async fn who_lost_its_parent_still_counts() {
+    let room = room(1);
+    let greedy = "(head -c 40000000 /dev/zero; sleep 1000) | tail -n 1";
+    let mut program = shell(&format!("read line; for each in 1 2 3; do sh -c '{greedy} & exit'; done; read more"));
+    program.memory = Some(64 << 20);
+    let (child, _lines) = spawn(&program, &room).unwrap();
+    child.send(Bytes::from("go")).await.unwrap();
+    let exit = tokio::time::timeout(Duration::from_secs(30), child.exited()).await.unwrap();
+    let Exit::Greedy { used, most } = exit else { panic!("{exit:?}") };
+    assert!(used > most && most == 64 << 20, "{exit:?}");
+}
+
+#[tokio::test]
 async fn what_cannot_start_is_named() {
     let room = room(1);
     let refused = |program: &Program| spawn(program, &room).map(drop).unwrap_err().to_string();
