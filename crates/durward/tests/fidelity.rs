@@ -344,13 +344,16 @@ async fn pages_in_browsers_do_not_reach_it() {
 #[tokio::test]
 async fn pages_that_may_call_are_told_what_they_may_do_and_read() {
     let upstream = Upstream::start().await;
-    let body = format!("origins: [\"https://app.example\"]\nservers:\n{}", http("files", &upstream));
+    let body = format!(
+        "origins: [\"https://app.example\"]\nservers:\n  files: {{ url: \"{}\", internal: true, headers: [x-team, x-unasked] }}\n",
+        upstream.url()
+    );
     let world = World::with(&body, world::ALL).await;
     let preflight = |origin: &str| {
         Ask::new(Method::OPTIONS, &world.url("/mcp/files"))
             .header("origin", origin)
             .header("access-control-request-method", "POST")
-            .header("access-control-request-headers", "authorization, mcp-param-repo, x-other")
+            .header("access-control-request-headers", "authorization, mcp-param-repo, x-other, x-team")
     };
     // What the gateway asks on its own account comes when it comes.
     let calls = || upstream.requests().iter().filter(|seen| seen.header("durward-call-id").is_some()).count();
@@ -371,10 +374,16 @@ async fn pages_that_may_call_are_told_what_they_may_do_and_read() {
             "mcp-method",
             "mcp-name",
             "mcp-param-repo",
+            "x-api-key",
+            "traceparent",
+            "tracestate",
+            "x-team",
         ] {
             assert!(allowed.contains(&needed), "{needed}: {allowed:?}");
         }
-        assert!(!allowed.contains(&"x-other"), "{allowed:?}");
+        for other in ["x-other", "x-unasked"] {
+            assert!(!allowed.contains(&other), "{allowed:?}");
+        }
     }
     for origin in ["https://evil.example", "null"] {
         let reply = preflight(origin).send().await;
@@ -389,8 +398,17 @@ async fn pages_that_may_call_are_told_what_they_may_do_and_read() {
         assert_eq!(reply.status, status);
         assert_eq!(reply.header("access-control-allow-origin"), Some("https://app.example"));
         let readable = reply.header("access-control-expose-headers").unwrap();
-        for needed in ["mcp-session-id", "mcp-protocol-version", "www-authenticate", "durward-call-id"] {
-            assert!(readable.contains(needed), "{readable}");
+        let readable: Vec<&str> = readable.split(", ").collect();
+        for needed in [
+            "mcp-session-id",
+            "mcp-protocol-version",
+            "www-authenticate",
+            "durward-call-id",
+            "retry-after",
+            "ratelimit",
+            "ratelimit-policy",
+        ] {
+            assert!(readable.contains(&needed), "{needed}: {readable:?}");
         }
     }
     // Who is no browser is told nothing of all this.

@@ -94,7 +94,7 @@ async fn route(
         return bare(line, peer, request.headers(), why);
     }
     if browser::asks(request.method(), request.headers()) {
-        return browser::may(request.headers());
+        return browser::may(request.headers(), &line.snapshot);
     }
     let path = request.uri().path();
     if let Some(rest) = path.strip_prefix(metadata::WELL_KNOWN) {
