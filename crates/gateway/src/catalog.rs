@@ -1,4 +1,5 @@
-//! What a server offers, kept per server and credential. How it is learned is the business of `look`.
+//! What a server offers, kept per server, and looked at again when it is given other credentials. How it is learned is the
+//! business of `look`.
 
 pub(crate) mod look;
 

@@ -110,8 +110,18 @@ impl State {
     }
 
     /// Swaps what is configured. Calls in flight keep the snapshot they began with; streams look again.
-    pub fn swap(&self, snapshot: Snapshot) {
-        self.snapshot.store(Arc::new(snapshot));
+    pub fn swap(self: &Arc<Self>, snapshot: Snapshot) {
+        let before = self.snapshot.swap(Arc::new(snapshot));
+        let line = self.line();
+        for server in line.servers() {
+            let known = before.servers.get(&server.name).filter(|known| Arc::ptr_eq(&known.state, &server.state));
+            if known.is_some_and(|known| known.credentials != server.credentials)
+                && server.state.catalog.load().is_some()
+            {
+                // Others may be offered something else.
+                line.look_with_others(server);
+            }
+        }
     }
 }
 

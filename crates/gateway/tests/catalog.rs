@@ -2,10 +2,12 @@
 
 mod inside;
 
+use gateway::settings::{CredentialSettings, Place};
 use inside::{Inside, Plan};
 use serde_json::{Value, json};
 use std::time::Duration;
 use testkit::{Answer, Received, Upstream, soon};
+use vocab::{Secret, SecretName};
 
 const LISTS: [&str; 4] = ["tools/list", "prompts/list", "resources/list", "resources/templates/list"];
 
@@ -137,4 +139,20 @@ async fn news_of_a_server_are_not_lost_in_a_look_that_is_under_way() {
     feed.message(&json!({"jsonrpc": "2.0", "id": asked.id(), "result": tools(&["echo"])})).await;
     drop(feed);
     upstream.arrived("tools/list", 3).await;
+}
+
+#[tokio::test]
+async fn a_server_that_is_given_another_credential_is_looked_at_again() {
+    let upstream = Upstream::start().await;
+    let inside = Inside::start(Plan::of(&upstream)).await;
+    assert!(call(&inside, "echo").await.get("result").is_some());
+    assert_eq!(upstream.seen("tools/list").len(), 1);
+    // A reload that changes nothing of it causes nothing.
+    inside.swap(Plan::of(&upstream));
+    let secret = SecretName::new("token").unwrap();
+    inside.state.vault.set(&secret, &Secret::new("value".to_owned()), inside.now()).unwrap();
+    let credentials = vec![CredentialSettings { secret, place: Place::Bearer }];
+    inside.swap(Plan { credentials, ..Plan::of(&upstream) });
+    let asked = upstream.arrived("tools/list", 2).await;
+    assert_eq!(asked.header("authorization"), Some("Bearer value"));
 }

@@ -120,6 +120,8 @@ enum Why {
     Need(u64),
     /// It says that something changed.
     Told,
+    /// It is asked with other credentials than before.
+    Others,
 }
 
 impl Line {
@@ -172,13 +174,23 @@ impl Line {
 
     /// A server says that a list changed. What is seen by a look under way may be older than that.
     pub(crate) fn look_again(&self, server: &Arc<Server>) {
+        self.look_anew(server, Why::Told);
+    }
+
+    /// What is given to a server is other than it was, and so may be what it offers.
+    pub(crate) fn look_with_others(&self, server: &Arc<Server>) {
+        self.look_anew(server, Why::Others);
+    }
+
+    fn look_anew(&self, server: &Arc<Server>, why: Why) {
         let (now, pause) = {
             let mut looks = server.state.looks();
             if looks.due {
                 return;
             }
             looks.due = true;
-            (looks.now.clone(), looks.told.map(|told| TOLD.saturating_sub(told.elapsed())).unwrap_or_default())
+            let told = looks.told.filter(|_| why == Why::Told);
+            (looks.now.clone(), told.map(|told| TOLD.saturating_sub(told.elapsed())).unwrap_or_default())
         };
         let (line, server) = (self.clone(), Arc::clone(server));
         tokio::spawn(async move {
@@ -187,7 +199,10 @@ impl Line {
             }
             tokio::time::sleep(pause).await;
             server.state.looks().due = false;
-            line.state.line().begin(&server, Why::Told);
+            let line = line.state.line();
+            // As it is configured now.
+            let current = line.snapshot.servers.get(&server.name).filter(|now| Arc::ptr_eq(&now.state, &server.state));
+            line.begin(current.unwrap_or(&server), why);
         });
     }
 
@@ -231,6 +246,7 @@ impl Line {
         }
         match why {
             Why::Told => looks.told = Some(Instant::now()),
+            Why::Others => {}
             Why::Need(before) => {
                 let newer = server.state.catalog.load_full().filter(|catalog| catalog.looked_at > before);
                 if let Some(catalog) = newer {
