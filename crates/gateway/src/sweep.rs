@@ -29,6 +29,7 @@ impl State {
             // A server that is not configured any more, or elsewhere, is told nothing.
             drop(session.drop_legs(stale));
         }
+        self.tasks.sweep(self.clock.ticks());
         let mut pipes = self.pipes.lock().unwrap_or_else(PoisonError::into_inner);
         pipes.retain(|(name, fingerprint, _), pipe| {
             let current = snapshot.servers.get(name).is_some_and(|server| server.fingerprint == *fingerprint);

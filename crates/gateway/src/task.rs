@@ -6,18 +6,19 @@
 
 use crate::{
     authenticate::Caller,
-    call::{Call, Route},
+    call::{Call, Route, header},
     forward::Exchange,
     pipeline::Line,
-    resolve::Target,
+    resolve::{One, Target},
     server::Server,
     stop::{Stage, Stop},
+    upstream::{UpstreamFault, exchange},
 };
 use bytes::Bytes;
 use mcp::{Era, Kind, Message, error};
 use serde_json::Value;
 use std::{
-    collections::{HashMap, hash_map::Entry},
+    collections::HashMap,
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -30,14 +31,30 @@ const LIFE: Duration = Duration::from_hours(24);
 /// The extension of the modern era.
 const EXTENSION: &str = "io.modelcontextprotocol/tasks";
 
+/// Parts of the table, each with a lock of its own.
+const SHARDS: usize = 64;
+
 /// Whose tasks are whose.
-#[derive(Default)]
 pub(crate) struct Tasks {
-    by_owner: Mutex<HashMap<PrincipalId, HashMap<Id, u64>>>,
+    shards: Vec<Mutex<HashMap<Id, Kept>>>,
+    per_owner: Mutex<HashMap<PrincipalId, usize>>,
 }
 
 /// A task of a server, by the digest of its id: ids may be long.
 type Id = (ServerName, Digest);
+
+/// Whose a task is.
+struct Kept {
+    owner: PrincipalId,
+    /// When it was last used, in ticks.
+    used: u64,
+}
+
+impl Kept {
+    fn is_over(&self, now: u64) -> bool {
+        now.saturating_sub(self.used) >= life()
+    }
+}
 
 /// Why a task is not remembered.
 enum Lost {
@@ -51,52 +68,87 @@ fn id_of(server: &Server, task: &str) -> Id {
     (server.name.clone(), Digest::of(task.as_bytes()))
 }
 
+impl Default for Tasks {
+    fn default() -> Self {
+        Self { shards: (0..SHARDS).map(|_| Mutex::default()).collect(), per_owner: Mutex::default() }
+    }
+}
+
 impl Tasks {
     /// Whether the task is this principal's. Using it keeps it.
     fn belongs(&self, owner: &PrincipalId, id: &Id, now: u64) -> bool {
-        match self.lock().get_mut(owner).and_then(|tasks| tasks.get_mut(id)) {
-            Some(used) if now.saturating_sub(*used) < life() => {
-                *used = now;
+        let Some(mut tasks) = self.shard(id) else { return false };
+        match tasks.get_mut(id) {
+            Some(kept) if kept.owner == *owner && !kept.is_over(now) => {
+                kept.used = now;
                 true
             }
             Some(_) | None => false,
         }
     }
 
-    fn has_room(&self, owner: &PrincipalId, now: u64) -> bool {
-        let mut owners = self.lock();
-        let Some(tasks) = owners.get_mut(owner) else { return true };
-        tasks.retain(|_, used| now.saturating_sub(*used) < life());
-        tasks.len() < MOST
+    fn has_room(&self, owner: &PrincipalId) -> bool {
+        lock(&self.per_owner).get(owner).is_none_or(|count| *count < MOST)
     }
 
     fn keep(&self, owner: &PrincipalId, id: Id, now: u64) -> Result<(), Lost> {
-        let mut owners = self.lock();
-        owners.retain(|_, tasks| {
-            tasks.retain(|_, used| now.saturating_sub(*used) < life());
-            !tasks.is_empty()
-        });
-        if owners.iter().any(|(other, tasks)| other != owner && tasks.contains_key(&id)) {
-            return Err(Lost::Foreign);
-        }
-        let tasks = owners.entry(owner.clone()).or_default();
-        let count = tasks.len();
-        match tasks.entry(id) {
-            Entry::Occupied(mut known) => {
-                known.insert(now);
-                Ok(())
+        let Some(mut tasks) = self.shard(&id) else { return Err(Lost::TooMany) };
+        match tasks.get_mut(&id) {
+            Some(kept) if kept.owner == *owner => {
+                kept.used = now;
+                return Ok(());
             }
-            Entry::Vacant(_) if count >= MOST => Err(Lost::TooMany),
-            Entry::Vacant(place) => {
-                place.insert(now);
-                Ok(())
+            Some(kept) if !kept.is_over(now) => return Err(Lost::Foreign),
+            Some(_) | None => {}
+        }
+        self.enter(owner)?;
+        if let Some(over) = tasks.insert(id, Kept { owner: owner.clone(), used: now }) {
+            self.leave(&over.owner);
+        }
+        Ok(())
+    }
+
+    /// Forgets what nobody used for a day.
+    pub(crate) fn sweep(&self, now: u64) {
+        for tasks in &self.shards {
+            lock(tasks).retain(|_, kept| {
+                let over = kept.is_over(now);
+                if over {
+                    self.leave(&kept.owner);
+                }
+                !over
+            });
+        }
+    }
+
+    fn enter(&self, owner: &PrincipalId) -> Result<(), Lost> {
+        let mut owners = lock(&self.per_owner);
+        let count = owners.entry(owner.clone()).or_default();
+        if *count >= MOST {
+            return Err(Lost::TooMany);
+        }
+        *count += 1;
+        Ok(())
+    }
+
+    fn leave(&self, owner: &PrincipalId) {
+        let mut owners = lock(&self.per_owner);
+        if let Some(count) = owners.get_mut(owner) {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                owners.remove(owner);
             }
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<PrincipalId, HashMap<Id, u64>>> {
-        self.by_owner.lock().unwrap_or_else(PoisonError::into_inner)
+    fn shard(&self, id: &Id) -> Option<MutexGuard<'_, HashMap<Id, Kept>>> {
+        let [first, ..] = id.1.as_bytes();
+        self.shards.get(usize::from(*first) % SHARDS).map(lock)
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn life() -> u64 {
@@ -140,15 +192,20 @@ impl Line {
             };
         }
         // A modern server need not begin one: it is found out when it does.
-        let full =
-            message.era() == Era::Legacy && !self.state.tasks.has_room(caller.principal.id(), self.state.clock.ticks());
+        let full = message.era() == Era::Legacy && !self.state.tasks.has_room(caller.principal.id());
         if full { Err(Stop::refused(Stage::Limit, "tasks", error::REFUSED_LIMIT, too_many())) } else { Ok(()) }
     }
 
     /// Remembers whose the task is that an answer begins.
     pub(crate) fn keep_task(&self, message: &Message, exchange: &Exchange) -> Result<(), Stop> {
         let Target::One(one) = &exchange.target else { return Ok(()) };
-        let Some(request) = exchange.call.message().filter(|_| message.kind() == Kind::Response) else { return Ok(()) };
+        if message.kind() != Kind::Response {
+            return Ok(());
+        }
+        let Some(request) = exchange.call.message() else {
+            self.keep_resumed(message, exchange, one);
+            return Ok(());
+        };
         if !asks_for_task(request) {
             return Ok(());
         }
@@ -166,6 +223,18 @@ impl Line {
                 Stop::withheld("task", error::WITHHELD, why)
             }
         })
+    }
+
+    /// An answer that is given again may begin a task, too, where it did not arrive the first time. Only the session in which
+    /// the call was made is given it, so the task is its owner's, unless somebody has it already.
+    fn keep_resumed(&self, message: &Message, exchange: &Exchange, one: &One) {
+        let resumes = exchange.call.headers.contains_key(&header::LAST_EVENT) && exchange.call.route != Route::All;
+        let Some(session) = one.session.as_ref().filter(|_| resumes) else { return };
+        let Some(task) = begun(message) else { return };
+        let kept = self.state.tasks.keep(&session.owner, id_of(&one.server, &task), self.state.clock.ticks());
+        if kept.is_err() {
+            tracing::debug!(server = %one.server.name, "a task of a resumed stream has another owner, or its owner too many");
+        }
     }
 
     /// A list of tasks without those of others. `None` where it holds none, or is no such list.
@@ -229,6 +298,20 @@ pub(crate) fn without_tasks(message: &Message) -> Option<(mcp::Span, Vec<u8>)> {
     let Ok(Value::Object(mut extensions)) = member.value() else { return None };
     extensions.remove(EXTENSION)?;
     Some((member.span.clone(), Value::Object(extensions).to_string().into_bytes()))
+}
+
+/// A request as servers are to hear it on the aggregate: of no task, and of no client that could have one.
+pub(crate) fn untold(request: &Message, limits: &mcp::Limits) -> Result<Message, UpstreamFault> {
+    let mut edits: Vec<_> = without_tasks(request).into_iter().chain(without_ids(request)).collect();
+    if edits.is_empty() { Ok(request.clone()) } else { exchange::one(mcp::splice(request.bytes(), &mut edits), limits) }
+}
+
+/// The filter of a listener without tasks.
+fn without_ids(message: &Message) -> Option<(mcp::Span, Vec<u8>)> {
+    let member = message.param(&["notifications"])?;
+    let Ok(Value::Object(mut filter)) = member.value() else { return None };
+    filter.remove("taskIds")?;
+    Some((member.span.clone(), Value::Object(filter).to_string().into_bytes()))
 }
 
 /// The id of the task that an answer begins.

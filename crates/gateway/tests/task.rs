@@ -6,7 +6,7 @@ mod inside;
 use inside::{Inside, Plan};
 use serde_json::{Value, json};
 use std::time::Duration;
-use testkit::{Agent, Answer, Upstream, meta, soon};
+use testkit::{Agent, Answer, Ask, Upstream, meta, soon};
 
 const SECRET: &str = "ghp_A7dK2mQ9xR4tV8wZ1cF6hJ3nP5sY0u2Kq9Lb";
 
@@ -156,6 +156,43 @@ async fn tasks_are_bounded_and_an_id_has_one_owner() {
     assert_eq!(twice["error"]["code"], -31004, "{twice}");
     assert_eq!(manage(&bob, "tasks/get", "t0").await["error"]["code"], -32602);
     assert!(manage(&alice, "tasks/get", "t0").await.get("result").is_some());
+    // What nobody used for a day is anybody's, and counts for nobody once it is swept.
+    inside.clock.advance(Duration::from_hours(25));
+    assert!(begin(&bob, "t1").await.get("result").is_some());
+    assert!(begin(&alice, "one more").await.get("result").is_some());
+    assert_eq!(begin(&alice, "two more").await["error"]["code"], -31002);
+    inside.state.sweep();
+    let alice = inside.legacy("/mcp/files", &inside.alice).await;
+    assert!(begin(&alice, "two more").await.get("result").is_some());
+    assert!(manage(&alice, "tasks/get", "one more").await.get("result").is_some());
+}
+
+#[tokio::test]
+async fn a_task_of_an_answer_that_is_given_again_is_its_callers() {
+    let upstream = trusting().await;
+    let inside = screened(&upstream).await;
+    let alice = inside.legacy("/mcp/files", &inside.alice).await;
+    let bob = inside.legacy("/mcp/files", &inside.bob).await;
+    assert!(begin(&bob, "bobs").await.get("result").is_some());
+    // The stream breaks off before the answer; the client asks for the rest of it.
+    upstream.next("tools/call", Answer::event_text("id: a-1\nretry: 10\ndata: \n\n"));
+    let call = json!({"name": "echo", "arguments": {"id": "late"}, "task": {}});
+    drop(alice.request("tools/call", call).await.text().await);
+    let begun = |task: &str| {
+        let result = json!({"task": {"taskId": task, "status": "working"}});
+        let answer = json!({"jsonrpc": "2.0", "id": 1, "result": result});
+        format!("id: a-{task}\ndata: {answer}\n\n")
+    };
+    upstream.next("GET", Answer::event_text(begun("late") + &begun("bobs")));
+    let resume = Ask::get(&inside.url("/mcp/files")).bearer(&inside.alice).header("accept", "text/event-stream");
+    let resume = resume.header("mcp-session-id", alice.session().unwrap()).header("last-event-id", "a-1");
+    let text = soon(resume.send().await.text()).await;
+    assert!(text.contains("late"), "{text}");
+    assert!(manage(&alice, "tasks/get", "late").await.get("result").is_some());
+    assert_eq!(manage(&bob, "tasks/get", "late").await["error"]["code"], -32602);
+    // Whoever has one keeps it.
+    assert!(manage(&bob, "tasks/get", "bobs").await.get("result").is_some());
+    assert_eq!(manage(&alice, "tasks/get", "bobs").await["error"]["code"], -32602);
 }
 
 #[tokio::test]
@@ -179,11 +216,25 @@ async fn the_aggregate_carries_no_tasks_and_says_so() {
     let mut meta = meta();
     meta["io.modelcontextprotocol/clientCapabilities"]["extensions"] =
         json!({"io.modelcontextprotocol/tasks": {}, "vendor/x": {"n": 1}});
-    let call = json!({"name": "files__echo", "arguments": {"id": "a"}, "_meta": meta});
+    let call = json!({"name": "files__echo", "arguments": {"id": "a"}, "_meta": meta.clone()});
     let answer = modern.request("tools/call", call).await.json().await;
     assert_eq!(answer["result"]["resultType"], "complete", "{answer}");
     let heard = upstream.arrived("tools/call", 1).await.json();
     let capabilities = &heard["params"]["_meta"]["io.modelcontextprotocol/clientCapabilities"];
     assert_eq!(capabilities["extensions"], json!({"vendor/x": {"n": 1}}));
     assert!(capabilities["elicitation"].is_object());
+    // Nor in lists and in what is listened to.
+    modern.request("tools/list", json!({"_meta": meta.clone()})).await.json().await;
+    let (stream, _feed) = Answer::events();
+    upstream.next("subscriptions/listen", stream);
+    let filter = json!({"taskIds": ["a"], "toolsListChanged": true});
+    let _listener = modern.request("subscriptions/listen", json!({"notifications": filter, "_meta": meta})).await;
+    let asked = upstream.arrived("subscriptions/listen", 1).await.json();
+    assert_eq!(asked["params"]["notifications"], json!({"toolsListChanged": true}));
+    let extensions =
+        |heard: &Value| heard["params"]["_meta"]["io.modelcontextprotocol/clientCapabilities"]["extensions"].clone();
+    let listed = upstream.seen("tools/list").last().unwrap().json();
+    for heard in [listed, asked] {
+        assert_eq!(extensions(&heard), json!({"vendor/x": {"n": 1}}), "{heard}");
+    }
 }

@@ -12,6 +12,7 @@ use crate::{
     server::Server,
     session::{Leg, Session},
     stop::Stop,
+    task,
     upstream::{Arrival, UpstreamFault, exchange::Hop},
 };
 use bytes::Bytes;
@@ -95,7 +96,10 @@ impl<'a> Hand<'a> {
 
     /// One list of every server, all pages, narrowed to what the caller may see.
     pub(crate) async fn list(&self, request: &Message, kind: ListKind) -> Arrival {
-        let meta = request.param(&["_meta"]).map(|member| String::from_utf8_lossy(member.raw).into_owned());
+        // What cannot be said without what servers must not hear is not said at all.
+        let untold = task::untold(request, &self.line.snapshot.answer_limits()).ok();
+        let meta = untold.as_ref().and_then(|request| request.param(&["_meta"]));
+        let meta = meta.map(|member| String::from_utf8_lossy(member.raw).into_owned());
         let meta = meta.as_deref();
         let reading = self.hops().map(|hop| async move { (hop.server, self.pages(&hop, kind, meta).await) });
         let mut elements: Vec<Bytes> = Vec::new();

@@ -10,6 +10,7 @@ use crate::{
     server::{Server, Transport},
     session::{Ahead, Leg, Session},
     stop::{Stage, Stop},
+    task,
     upstream::{
         Arrival, Source, UpstreamFault,
         exchange::{self, Hop},
@@ -145,6 +146,7 @@ pub(crate) fn modern(hand: &Hand<'_>, request: &Message) -> Result<Arrival, Stop
     let filter = request.param(&["notifications"]).and_then(|member| member.value().ok()).unwrap_or_else(|| json!({}));
     let (sender, events) = mpsc::channel(BACKLOG);
     let honoured = honoured(hand, &filter);
+    let untold = task::untold(request, &hand.line.snapshot.answer_limits()).map_err(|fault| fault.stop_here())?;
     let acknowledged = format!(
         r#"{{"jsonrpc":"2.0","method":"notifications/subscriptions/acknowledged","params":{{"_meta":{{"{}":{id}}},"notifications":{}}}}}"#,
         mcp::key::SUBSCRIPTION_ID,
@@ -155,7 +157,7 @@ pub(crate) fn modern(hand: &Hand<'_>, request: &Message) -> Result<Arrival, Stop
     for server in &hand.many.members {
         let line = hand.line.clone();
         let caller = hand.caller.clone();
-        let (server, request, sender) = (Arc::clone(server), request.clone(), sender.clone());
+        let (server, request, sender) = (Arc::clone(server), untold.clone(), sender.clone());
         let (ready, is_ready) = oneshot::channel();
         waiting.push(is_ready);
         let mut start = Start { ready: Some(ready), begun: begun.clone() };
@@ -169,7 +171,7 @@ pub(crate) fn modern(hand: &Hand<'_>, request: &Message) -> Result<Arrival, Stop
     let latecomers = Latecomers {
         line: hand.line.clone(),
         caller: hand.caller.clone(),
-        request: request.clone(),
+        request: untold,
         id: Box::from(id),
         honoured,
         merged: hand.many.members.iter().map(|server| server.name.clone()).collect(),
