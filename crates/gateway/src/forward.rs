@@ -439,6 +439,10 @@ pub(crate) async fn open_leg(hop: &Hop<'_>, session: &Arc<Session>) -> Result<Ar
         session.keep_stream(&hop.server.name, stream);
     }
     session.keep_leg(hop.server.name.clone(), Arc::clone(&leg));
+    if matches!(leg.way, Way::Http(_)) && session.is_heard() {
+        // Whoever followed before may have stopped, and a server that joined after the client began to listen has nobody.
+        aggregate::listen::begin(hop.state, &hop.server.name, session);
+    }
     let level = session.log_level();
     if let Some(level) = level {
         // A server without logging refuses; the client was told so when it set the level.

@@ -490,6 +490,7 @@ impl Sessions {
             self.release(&session.owner);
             session.ended.send_replace(true);
             lock(&session.legs).clear();
+            lock(&session.streams_ahead).clear();
             *lock(&session.listener) = None;
         }
         removed

@@ -9,6 +9,7 @@ use crate::{
     pipeline::Line,
     server::{Server, Transport},
     session::{Ahead, Leg, Session},
+    state::State,
     stop::{Stage, Stop},
     task,
     upstream::{
@@ -21,7 +22,11 @@ use futures_util::future::join_all;
 use http::{HeaderMap, Method};
 use mcp::{Era, Kind, Message, error};
 use serde_json::{Map, Value, json};
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{
+    collections::HashSet,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use vocab::{Action, ServerName};
 
@@ -41,20 +46,29 @@ pub(crate) fn legacy(hand: &Hand<'_>) -> Result<Arrival, Stop> {
     for server in &hand.many.members {
         // A process tells the session by itself; a web server has to be asked for its stream.
         if matches!(server.transport, Transport::Http(_)) {
-            tokio::spawn(follow(hand.line.clone(), Arc::clone(server), Arc::clone(session)));
+            begin(&hand.line.state, &server.name, session);
         }
     }
     Ok(arrival)
 }
 
+/// Follows the stream of one leg, unless somebody does already.
+pub(crate) fn begin(state: &Arc<State>, server: &ServerName, session: &Arc<Session>) {
+    tokio::spawn(follow(Arc::clone(state), server.clone(), Arc::clone(session)));
+}
+
 /// Follows the stream of one leg until the session ends or nobody listens.
-async fn follow(line: Line, server: Arc<Server>, session: Arc<Session>) {
+async fn follow(state: Arc<State>, server: ServerName, session: Arc<Session>) {
     let mut end = session.end();
     let following = async {
         while session.is_heard() {
-            let Some(_following) = session.follow(&server.name) else { return };
-            let now = line.state.line();
-            let Some((_, server)) = now.may_hear(&session.holder(), &server.name) else { return };
+            let Some(_following) = session.follow(&server) else { return };
+            let now = state.line();
+            let Some((_, server)) = now.may_hear(&session.holder(), &server) else {
+                // Should it be heard again, it is reached over a new leg, whose stream is followed anew.
+                drop(session.drop_leg(&server));
+                return;
+            };
             match follow_once(&now, server, &session).await {
                 Ok(true) => {}
                 // It has no such stream.
@@ -153,6 +167,7 @@ pub(crate) fn modern(hand: &Hand<'_>, request: &Message) -> Result<Arrival, Stop
         honoured,
     );
     let (begin, begun) = watch::channel(false);
+    let merged = Merged::default();
     let mut waiting = Vec::with_capacity(hand.many.members.len());
     for server in &hand.many.members {
         let line = hand.line.clone();
@@ -160,7 +175,7 @@ pub(crate) fn modern(hand: &Hand<'_>, request: &Message) -> Result<Arrival, Stop
         let (server, request, sender) = (Arc::clone(server), untold.clone(), sender.clone());
         let (ready, is_ready) = oneshot::channel();
         waiting.push(is_ready);
-        let mut start = Start { ready: Some(ready), begun: begun.clone() };
+        let mut start = Start { _merged: merged.add(&server.name), ready: Some(ready), begun: begun.clone() };
         tokio::spawn(async move {
             tokio::select! {
                 () = keep_merging(&line, &caller, &server.name, &request, &sender, &mut start) => {}
@@ -174,7 +189,7 @@ pub(crate) fn modern(hand: &Hand<'_>, request: &Message) -> Result<Arrival, Stop
         request: untold,
         id: Box::from(id),
         honoured,
-        merged: hand.many.members.iter().map(|server| server.name.clone()).collect(),
+        merged,
         begun,
     };
     let (news, hearing) = (hand.line.state.news.subscribe(), sender.clone());
@@ -202,8 +217,7 @@ struct Latecomers {
     request: Message,
     id: Box<str>,
     honoured: Value,
-    /// The servers that it is made of.
-    merged: HashSet<ServerName>,
+    merged: Merged,
     begun: watch::Receiver<bool>,
 }
 
@@ -222,9 +236,9 @@ impl Latecomers {
             if known.speaks(Era::Modern) == Some(false) {
                 continue;
             }
-            if self.merged.insert(server.clone()) {
+            if let Some(joined) = self.merged.add(&server) {
                 let (line, sender, request) = (self.line.clone(), sender.clone(), self.request.clone());
-                let mut start = Start { ready: None, begun: self.begun.clone() };
+                let mut start = Start { _merged: Some(joined), ready: None, begun: self.begun.clone() };
                 tokio::spawn(async move {
                     tokio::select! {
                         () = keep_merging(&line, &caller, &server, &request, &sender, &mut start) => {}
@@ -284,8 +298,34 @@ pub(crate) fn may_subscribe(line: &Line, caller: &Caller, server: &Server, uri: 
 
 type Sender = mpsc::Sender<(Option<ServerName>, mcp::sse::Event)>;
 
+/// The servers that a merged stream is made of.
+#[derive(Clone, Default)]
+struct Merged(Arc<Mutex<HashSet<ServerName>>>);
+
+impl Merged {
+    /// One more, unless it is among them, until what is handed back is dropped: it may join again.
+    fn add(&self, server: &ServerName) -> Option<Joined> {
+        let first = self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(server.clone());
+        first.then(|| Joined { merged: self.clone(), server: server.clone() })
+    }
+}
+
+/// One of them.
+struct Joined {
+    merged: Merged,
+    server: ServerName,
+}
+
+impl Drop for Joined {
+    fn drop(&mut self) {
+        self.merged.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.server);
+    }
+}
+
 /// The beginning of a merged stream.
 struct Start {
+    // In this order: who hears that the stream begins finds nobody among its servers who has left.
+    _merged: Option<Joined>,
     /// Dropped when the server listens, or is known not to.
     ready: Option<oneshot::Sender<()>>,
     /// The client was told that the stream begins.

@@ -23,7 +23,7 @@ use std::{
 
 /// One server, as one call reaches it.
 pub(crate) struct Hop<'a> {
-    pub(crate) state: &'a State,
+    pub(crate) state: &'a Arc<State>,
     pub(crate) server: &'a Arc<Server>,
     pub(crate) injected: &'a Injected,
     pub(crate) limits: Limits,
