@@ -31,11 +31,13 @@ pub(crate) async fn show(State(desk): State<Arc<Desk>>, Path(call): Path<String>
     let call: CallId = name(&call)?;
     let texts = on_disk(&desk, move |desk| {
         let records = Reader::open(&desk.log_dir, &Tree::Tenant(desk.tenant.clone()))?.find(&call)?;
-        // The closing says more than the intent, and comes after it.
-        let Some(record) = records.last().and_then(|entry| entry.value.get("record")) else { return Ok(None) };
+        let records: Vec<&Value> = records.iter().filter_map(|entry| entry.value.get("record")).collect();
+        if records.is_empty() {
+            return Ok(None);
+        }
         let sides = [("arguments", Side::Arguments), ("result", Side::Result)];
         let texts: Result<Vec<Value>, ReadFault> =
-            sides.into_iter().map(|(side, of)| describe(desk, &call, record, side, of)).collect();
+            sides.into_iter().map(|(side, of)| describe(desk, &call, &records, side, of)).collect();
         texts.map(Some)
     })
     .await
@@ -47,10 +49,13 @@ pub(crate) async fn show(State(desk): State<Arc<Desk>>, Path(call): Path<String>
     Ok(Done::json(json!({ "call": call.to_string(), "texts": texts })).to(&call).detail(states.join(", ")))
 }
 
-fn describe(desk: &Desk, call: &CallId, record: &Value, side: &str, of: Side) -> Result<Value, ReadFault> {
-    let commitment: Option<Commitment> =
-        record.get(side).and_then(|commitment| serde_json::from_value(commitment.clone()).ok());
-    let at = record.get("at").and_then(Value::as_i64).map(Timestamp::from_micros).unwrap_or_default();
+/// `records`: all that the log says of the call, in order.
+fn describe(desk: &Desk, call: &CallId, records: &[&Value], side: &str, of: Side) -> Result<Value, ReadFault> {
+    // The closing says more than the intent, and comes after it.
+    let commitment = records.iter().rev().find_map(|record| recorded(record, side));
+    // Texts lie with the day the call arrived. A closing after a crash has the time of the restart.
+    let at = records.first().and_then(|record| record.get("at")).and_then(Value::as_i64);
+    let at = at.map(Timestamp::from_micros).unwrap_or_default();
     let kept = match desk.log.texts() {
         Some(texts) => texts.read(call, at, of)?,
         None => Kept::Absent,
@@ -58,23 +63,39 @@ fn describe(desk: &Desk, call: &CallId, record: &Value, side: &str, of: Side) ->
     Ok(match kept {
         Kept::Text { text, whole } => {
             let cut = (text.len() as u64) < whole;
-            let matches = match commitment {
+            let (matches, unchecked) = match commitment {
                 // A beginning proves nothing.
-                Some(_) if cut => None,
+                Some(_) if cut => (None, Some("cut")),
                 Some(commitment) => match desk.log.salts().matches(&commitment, call, at, of, &text) {
-                    Ok(matches) => Some(matches),
-                    Err(SaltsFault::Gone) => None,
+                    Ok(matches) => (Some(matches), None),
+                    Err(SaltsFault::Gone) => (None, Some("salt-gone")),
                     Err(SaltsFault::Disk { cause, .. }) => return Err(ReadFault::Disk(cause)),
                 },
-                None => Some(false),
+                None if records.iter().any(|record| should_have(record, side)) => (Some(false), None),
+                None => (None, Some("no-digest")),
             };
             let text = String::from_utf8_lossy(&text);
-            json!({ "side": side, "state": "kept", "text": text, "bytes": whole, "cut": cut, "matches": matches })
+            json!({
+                "side": side, "state": "kept", "text": text, "bytes": whole, "cut": cut, "matches": matches,
+                "unchecked": unchecked,
+            })
         }
         Kept::Erased => json!({ "side": side, "state": "erased" }),
         Kept::Absent => json!({ "side": side, "state": "not-kept" }),
         Kept::Damaged => json!({ "side": side, "state": "damaged", "matches": false }),
     })
+}
+
+/// What a record commits to.
+fn recorded(record: &Value, side: &str) -> Option<Commitment> {
+    record.get(side).and_then(|commitment| serde_json::from_value(commitment.clone()).ok())
+}
+
+/// Whether a record without a digest of a text says that there was none: it is the closing of an answered call, and the
+/// other text has its digest. While a call is under way, after a crash, and without a salt key, nothing is said.
+fn should_have(record: &Value, side: &str) -> bool {
+    let other = if side == "arguments" { "result" } else { "arguments" };
+    record.pointer("/outcome/is").and_then(Value::as_str) == Some("answered") && recorded(record, other).is_some()
 }
 
 /// Destroys what was kept of whole days.

@@ -13,7 +13,7 @@ use vocab::{SecretName, TenantId, Timestamp};
 use zeroize::Zeroizing;
 
 /// The file's name in the data directory.
-pub(crate) const FILE: &str = "secrets.json";
+pub const FILE: &str = "secrets.json";
 /// Its layout.
 const FORMAT: u32 = 1;
 /// The largest file that is read or written.

@@ -19,6 +19,7 @@ mod vault;
 #[cfg(test)]
 mod tests;
 
+pub use document::FILE;
 pub use fault::VaultFault;
 pub use master::{KeyFault, MasterKey};
 pub use signer::{AuditSigner, Sign};

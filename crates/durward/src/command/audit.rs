@@ -16,7 +16,7 @@ use std::{
     path::{Path, PathBuf},
     time::Duration,
 };
-use vocab::{CallId, TenantId, Timestamp};
+use vocab::{CallId, Day, TenantId, Timestamp};
 
 /// How often the end of the log is looked at.
 const LOOK: Duration = Duration::from_millis(200);
@@ -146,16 +146,19 @@ const fn word(outcome: Outcome) -> &'static str {
 }
 
 async fn show(output: Output, log: &Path, call: CallId, site: &Site) -> Result<Exit> {
-    let found = soon(|| {
+    let mut found = Vec::new();
+    // An intent alone is waited beyond, too: the closing comes soon, or the call is still under way.
+    let is_closed = |found: &[Entry]| found.iter().any(|entry| print::text(&entry.value, "kind") != "intent");
+    soon(|| {
         let own = Reader::open(log, &tree(false))?.find(&call)?;
-        let found = if own.is_empty() { Reader::open(log, &tree(true))?.find(&call)? } else { own };
-        Ok(Some(found).filter(|found| !found.is_empty()))
+        found = if own.is_empty() { Reader::open(log, &tree(true))?.find(&call)? } else { own };
+        Ok(is_closed(&found).then_some(()))
     })
     .await?;
-    let Some(found) = found else {
+    if found.is_empty() {
         print::say(&format!("durward: no record of call {call} is signed"));
         return Ok(Exit::Failed);
-    };
+    }
     match output {
         Output::Json => entries(output, &found)?,
         Output::Table => {
@@ -164,9 +167,21 @@ async fn show(output: Output, log: &Path, call: CallId, site: &Site) -> Result<E
             }
         }
     }
-    // What never called has no texts, and where none were ever kept nobody needs to be asked.
+    // What never called has no texts, and where none were kept that day nobody needs to be asked.
     let called = found.iter().any(|entry| matches!(print::text(&entry.value, "kind").as_str(), "intent" | "call"));
-    if called && text::are_kept(log) { text::show(output, site, call).await } else { Ok(Exit::Done) }
+    let at = found.first().and_then(|entry| entry.value.pointer("/record/at")).and_then(Value::as_i64);
+    let day = Day::of(at.map(Timestamp::from_micros).unwrap_or_default());
+    if !called || !text::are_kept(log, day) {
+        return Ok(Exit::Done);
+    }
+    match text::show(output, site, call).await {
+        Ok(exit) => Ok(exit),
+        // The records are shown, and hold without them.
+        Err(fault) => {
+            print::say(&format!("durward: texts of that day are kept, but cannot be shown: {fault:#}"));
+            Ok(Exit::Done)
+        }
+    }
 }
 
 /// The record with its time in words.
@@ -201,7 +216,7 @@ async fn prove(log: &Path, call: CallId) -> Result<Exit> {
 }
 
 /// What was just done is signed within a second: it is looked for a few times.
-async fn soon<T>(look: impl Fn() -> Result<Option<T>>) -> Result<Option<T>> {
+async fn soon<T>(mut look: impl FnMut() -> Result<Option<T>>) -> Result<Option<T>> {
     let mut looks = tokio::time::interval(LOOK);
     for _ in 0..LOOKS {
         looks.tick().await;

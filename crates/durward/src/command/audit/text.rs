@@ -5,19 +5,23 @@ use super::super::{
     print,
 };
 use crate::cli::{Exit, Output, Shared};
-use anyhow::Result;
+use anyhow::{Result, bail};
 use http::Method;
 use serde_json::{Value, json};
 use std::path::Path;
-use vocab::{CallId, Day};
+use vocab::{CallId, Day, TenantId};
 
-/// Whether texts were ever kept beside this log.
-pub(super) fn are_kept(log: &Path) -> bool {
-    log.join("text").is_dir()
+/// Whether texts of that day are kept beside this log, or were.
+pub(super) fn are_kept(log: &Path, day: Day) -> bool {
+    log.join("text").join(TenantId::default_tenant().as_str()).join(day.to_string()).is_dir()
 }
 
 /// Prints what is kept of a call. A text that is not the one in the record has its own exit code.
 pub(super) async fn show(output: Output, site: &Site, call: CallId) -> Result<Exit> {
+    // Opening a directory makes what is missing. A copy of the log alone stays as it is: its keys are elsewhere.
+    if !Office::is_running(site).await && !site.data.join(vault::FILE).exists() {
+        bail!("there is no vault in {}, which alone opens them", site.data.display());
+    }
     let office = Office::open(site, false).await?;
     let answer = office.ask(Method::GET, &format!("/api/audit/calls/{call}/texts"), None).await;
     office.close().await?;
@@ -43,6 +47,9 @@ fn paragraph(text: &Value) -> String {
         ("kept", Some(true)) => format!("{bytes} bytes, as recorded"),
         ("kept", Some(false)) => format!("{bytes} bytes, CHANGED: this is not the text that was recorded"),
         ("kept", None) if cut => format!("the beginning of {bytes} bytes; only all of it could be checked"),
+        ("kept", None) if member("unchecked") == "no-digest" => {
+            format!("{bytes} bytes, unchecked: no digest of it is recorded")
+        }
         ("kept", None) => format!("{bytes} bytes, unchecked: the salt key of its day is gone"),
         ("damaged", _) => "CHANGED: what is kept does not open".to_owned(),
         ("erased", _) => "erased".to_owned(),
