@@ -1,5 +1,5 @@
 //! `durward check`: says everything that is wrong with a configuration and its policies, and what servers say where
-//! they can be asked. Changes nothing.
+//! they can be asked. Changes nothing, but that looking at servers makes the data directory where there is none.
 
 use crate::{
     cli::{Exit, Output, Shared},

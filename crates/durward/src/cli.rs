@@ -138,7 +138,7 @@ pub(crate) enum Command {
         after_help = "Starts nothing and changes nothing. Where a gateway runs on the data directory, it is asked which\n\
         servers are down and which of their tools cannot be called; that leaves the exit code alone.\n\
         With --servers every server is looked at now: by that gateway, or by this command, which then opens\n\
-        the data directory and starts the servers that are processes.\n\n\
+        the data directory, makes it where there is none, and starts the servers that are processes.\n\n\
         Exit codes:\n\
         \x20 0  no errors; warnings alone do not count\n\
         \x20 1  errors; with --servers also a server that cannot be looked at, or a tool whose schema cannot be used\n\
