@@ -8,11 +8,12 @@ use crate::{
     audit_log::on_disk,
     desk::Desk,
 };
-use audit::{Commitment, Days, Kept, ReadFault, Reader, SaltsFault, Tree};
+use audit::{Commitment, Days, Erasure, Kept, ReadFault, Reader, SaltsFault, Tree};
 use axum::{
     body::Bytes,
     extract::{Path, State},
 };
+use http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -108,8 +109,14 @@ pub(crate) async fn erase(State(desk): State<Arc<Desk>>, body: Bytes) -> Result<
         (Some(_), Some(_)) | (None, None) => return Err(Fault::bad(format!("send {usage}"))),
     };
     let now = desk.clock.now();
-    let erased = on_disk(&desk, move |desk| Ok(desk.log.erase(days, now)?)).await.map_err(|fault| fault.to(&target))?;
+    let Erasure { days: erased, fault } = on_disk(&desk, move |desk| Ok(desk.log.erase(days, now))).await?;
     let names: Vec<String> = erased.iter().map(|erased| erased.day.to_string()).collect();
+    if let Some(cause) = fault {
+        let done = if names.is_empty() { "nothing".to_owned() } else { names.join(", ") };
+        tracing::error!(%cause, erased = %done, "texts cannot be erased, or not all");
+        let message = format!("erased: {done}; not all could be: {cause}; erase again to end it");
+        return Err(Fault::new(StatusCode::INTERNAL_SERVER_ERROR, "fault", message).to(&target));
+    }
     let detail = if names.is_empty() { "nothing was kept".to_owned() } else { names.join(", ") };
     let list: Vec<Value> =
         erased.iter().map(|erased| json!({ "day": erased.day.to_string(), "digests": erased.digests })).collect();

@@ -1,11 +1,14 @@
 //! Commitments to texts: a leaf proves what an argument or result was without holding it.
 //!
 //! The digest is SHA-256 over (salt, side, length, SHA-256 of the text). The salt is HMAC-SHA-256 of the call under a
-//! key of the call's day, which lies beside the tree in `salt/<day>`. Whoever holds the text and the day's key can show that it
+//! key of the call's day, which lies beside the tree in `salt/<day>` (empty once it was destroyed: that day gets no other). Whoever holds the text and the day's key can show that it
 //! is the one; once the key is destroyed, the digest says nothing about the text, even to someone who guesses it, and
 //! the tree still verifies. Never stores a text.
 
-use crate::record::Commitment;
+use crate::{
+    disk::{Disk, blank, is_blank},
+    record::Commitment,
+};
 use arc_swap::ArcSwapOption;
 use aws_lc_rs::{hmac, rand};
 use std::{
@@ -32,6 +35,13 @@ pub enum SaltsFault {
     /// The day's key was destroyed.
     #[error("the salt key of that day does not exist")]
     Gone,
+}
+
+/// What lies where a day's key is.
+enum Stored {
+    Key(hmac::Key),
+    Destroyed,
+    Nothing,
 }
 
 /// The keys that commitments are salted under, one per day.
@@ -83,11 +93,13 @@ impl Salts {
     /// Opens the keys of the log in `dir`.
     pub fn open(dir: &Path) -> Result<Self, SaltsFault> {
         let dir = dir.join("salt");
-        fs::create_dir_all(&dir).map_err(|cause| SaltsFault::Disk { path: dir.clone(), cause })?;
+        let tidied = fs::create_dir_all(&dir).and_then(|()| remove_drafts(&dir));
+        tidied.map_err(|cause| SaltsFault::Disk { path: dir.clone(), cause })?;
         Ok(Self { dir, today: ArcSwapOption::empty() })
     }
 
-    /// The salt of a call. Reads or makes a key file with the first call of a day.
+    /// The salt of a call. Reads or makes a key file with the first call of a day; a day whose key was destroyed gets no
+    /// other.
     pub fn of(&self, call: &CallId, at: Timestamp) -> Result<Salt, SaltsFault> {
         let day = day(at);
         if let Some(today) = &*self.today.load()
@@ -95,7 +107,11 @@ impl Salts {
         {
             return Ok(salt(&today.1, call));
         }
-        let key = self.load(day)?.map_or_else(|| self.make(day), Ok)?;
+        let key = match self.load(day)? {
+            Stored::Key(key) => key,
+            Stored::Nothing => self.make(day)?,
+            Stored::Destroyed => return Err(SaltsFault::Gone),
+        };
         let salt = salt(&key, call);
         self.today.store(Some(Arc::new((day, key))));
         Ok(salt)
@@ -110,17 +126,33 @@ impl Salts {
         side: Side,
         text: &[u8],
     ) -> Result<bool, SaltsFault> {
-        let key = self.load(day(at))?.ok_or(SaltsFault::Gone)?;
+        let Stored::Key(key) = self.load(day(at))? else { return Err(SaltsFault::Gone) };
         Ok(salt(&key, call).commit(side, &Fingerprint::of(text)) == *commitment)
     }
 
-    /// Destroys the key of the day that `at` lies in: its commitments say nothing any more.
+    /// Destroys the key of the day that `at` lies in: its commitments say nothing any more. What is left is an empty
+    /// file, for which no disk is too full, and in whose place no other key is made.
     pub fn forget(&self, at: Timestamp) -> Result<(), SaltsFault> {
         let path = self.path(day(at));
+        let forgotten = blank(&path).and_then(|is_there| {
+            if is_there {
+                let file = fs::File::options().write(true).open(&path)?;
+                file.set_len(0)?;
+                file.sync_all()?;
+            }
+            Ok(())
+        });
         self.today.store(None);
-        match fs::remove_file(&path) {
-            Err(cause) if cause.kind() != io::ErrorKind::NotFound => Err(SaltsFault::Disk { path, cause }),
-            _ => Ok(()),
+        forgotten.map_err(|cause| SaltsFault::Disk { path, cause })
+    }
+
+    /// Whether a day has a key.
+    pub(crate) fn has(&self, day: Day) -> Result<bool, SaltsFault> {
+        let path = self.path(day.number());
+        match fs::metadata(&path) {
+            Ok(data) => Ok(data.len() > 0),
+            Err(cause) if cause.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(cause) => Err(SaltsFault::Disk { path, cause }),
         }
     }
 
@@ -130,7 +162,10 @@ impl Salts {
         let mut days = Vec::new();
         for entry in fs::read_dir(&self.dir).map_err(fault)? {
             let name = entry.map_err(fault)?.file_name();
-            days.extend(name.to_str().and_then(|name| name.parse().ok()).map(Day::from_number));
+            let Some(day) = name.to_str().and_then(|name| name.parse().ok()).map(Day::from_number) else { continue };
+            if self.has(day)? {
+                days.push(day);
+            }
         }
         Ok(days)
     }
@@ -139,12 +174,14 @@ impl Salts {
         self.dir.join(day.to_string())
     }
 
-    fn load(&self, day: i64) -> Result<Option<hmac::Key>, SaltsFault> {
+    fn load(&self, day: i64) -> Result<Stored, SaltsFault> {
         let path = self.path(day);
         match fs::read(&path) {
-            Ok(bytes) if bytes.len() == 32 => Ok(Some(hmac::Key::new(hmac::HMAC_SHA256, &bytes))),
+            // Also where a crash cut its end short.
+            Ok(bytes) if is_blank(&bytes) => Ok(Stored::Destroyed),
+            Ok(bytes) if bytes.len() == 32 => Ok(Stored::Key(hmac::Key::new(hmac::HMAC_SHA256, &bytes))),
             Ok(_) => Err(SaltsFault::Disk { path, cause: io::Error::other("it is not 32 bytes long") }),
-            Err(cause) if cause.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(cause) if cause.kind() == io::ErrorKind::NotFound => Ok(Stored::Nothing),
             Err(cause) => Err(SaltsFault::Disk { path, cause }),
         }
     }
@@ -170,7 +207,11 @@ impl Salts {
             Err(cause) if cause.kind() == io::ErrorKind::AlreadyExists => {}
             Err(cause) => return Err(fault(cause)),
         }
-        self.load(day)?.ok_or(SaltsFault::Gone)
+        Disk::default().sync_dir(&self.dir).map_err(fault)?;
+        match self.load(day)? {
+            Stored::Key(key) => Ok(key),
+            Stored::Destroyed | Stored::Nothing => Err(SaltsFault::Gone),
+        }
     }
 }
 
@@ -178,6 +219,18 @@ impl std::fmt::Debug for Salts {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Salts").field("dir", &self.dir).finish_non_exhaustive()
     }
+}
+
+/// Removes what a crash left of making a key: a second name of one, or one that nobody ever used. Only the name: what
+/// stands there may be a key in use.
+fn remove_drafts(dir: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        if entry.file_name().as_encoded_bytes().starts_with(b".") {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
 }
 
 const fn day(at: Timestamp) -> i64 {
@@ -197,6 +250,31 @@ mod tests {
     use super::*;
 
     #[test]
+    fn no_second_name_of_a_key_outlives_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = Timestamp::from_seconds(1_795_000_000);
+        let salts = Salts::open(dir.path()).unwrap();
+        salts.of(&CallId::from_bytes([7; 16]), at).unwrap();
+        let (key, draft) = (salts.path(day(at)), dir.path().join("salt/.00000000000000aa"));
+        // A crash between the second name and the end of the first.
+        fs::hard_link(&key, &draft).unwrap();
+        let before = fs::read(&key).unwrap();
+        let salts = Salts::open(dir.path()).unwrap();
+        assert!(!draft.exists());
+        assert_eq!(fs::read(&key).unwrap(), before, "the key itself is in use");
+        // What a copy of the file system still points at says nothing either.
+        let pointed = dir.path().join("pointed");
+        fs::hard_link(&key, &pointed).unwrap();
+        salts.forget(at).unwrap();
+        assert!(is_blank(&fs::read(&pointed).unwrap()));
+        assert!(salts.days().unwrap().is_empty());
+        // A crash in the middle of that leaves zeros: no key.
+        fs::write(&key, [0; 32]).unwrap();
+        assert!(matches!(salts.of(&CallId::from_bytes([7; 16]), at), Err(SaltsFault::Gone)));
+        assert_eq!(salts.days().unwrap().len(), 1, "and is ended");
+    }
+
+    #[test]
     fn a_commitment_is_worthless_once_its_key_is_gone() {
         let dir = tempfile::tempdir().unwrap();
         let salts = Salts::open(dir.path()).unwrap();
@@ -213,6 +291,7 @@ mod tests {
 
         salts.forget(at).unwrap();
         assert!(matches!(salts.matches(&made, &call, at, Side::Arguments, b"42"), Err(SaltsFault::Gone)));
-        assert_ne!(made, commit(&call, Side::Arguments), "the new key is another");
+        assert!(matches!(salts.of(&call, at), Err(SaltsFault::Gone)), "the day gets no other");
+        assert!(matches!(Salts::open(dir.path()).unwrap().of(&call, at), Err(SaltsFault::Gone)));
     }
 }

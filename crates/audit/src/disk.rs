@@ -9,11 +9,37 @@ use std::{
     path::Path,
 };
 
+/// Writes over a file before its name goes: what the file system makes of that is its own affair. What does not exist is
+/// destroyed already.
+pub(crate) fn destroy(path: &Path) -> io::Result<()> {
+    if blank(path)? { fs::remove_file(path) } else { Ok(()) }
+}
+
+/// Writes over what stands in a file. Whether there is a file.
+pub(crate) fn blank(path: &Path) -> io::Result<bool> {
+    let file = match File::options().write(true).open(path) {
+        Err(cause) if cause.kind() == io::ErrorKind::NotFound => return Ok(false),
+        file => file?,
+    };
+    let length = usize::try_from(file.metadata()?.len()).unwrap_or(0).min(4096);
+    file.write_all_at(&vec![0; length], 0)?;
+    file.sync_all()?;
+    Ok(true)
+}
+
+/// Whether this is what [`blank`] leaves.
+pub(crate) fn is_blank(bytes: &[u8]) -> bool {
+    bytes.iter().all(|byte| *byte == 0)
+}
+
 /// The disk. In tests it can be made full.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Disk {
     #[cfg(test)]
     pub(crate) full: std::sync::Arc<std::sync::atomic::AtomicBool>,
+    /// Takes what is written, and cannot say that it is safe.
+    #[cfg(test)]
+    pub(crate) unsafe_now: std::sync::Arc<std::sync::atomic::AtomicBool>,
 }
 
 #[expect(clippy::unused_self, reason = "only a disk of a test has a state")]
@@ -31,6 +57,10 @@ impl Disk {
 
     /// Returns when the file's bytes are on the disk.
     pub(crate) fn sync(&self, file: &File) -> io::Result<()> {
+        #[cfg(test)]
+        if self.unsafe_now.load(std::sync::atomic::Ordering::SeqCst) {
+            return Err(io::Error::other("input/output error"));
+        }
         file.sync_data()
     }
 

@@ -28,7 +28,7 @@ pub use read::{Entry, Filter, Order, Page, Query, ReadFault, Reader};
 pub use record::{AdminRecord, CallRecord, Commitment, Intent, Leaf, Outcome, Stage, SystemRecord};
 pub use text::{
     DayKey, Keeping, Kept, Make, Seal, SealFault, Sealer, Text, TextStats, Texts, Unlock,
-    erase::{Days, Erased},
+    erase::{Days, Erased, Erasure},
 };
 pub use tile::Tree;
 pub use tree::{Hash, leaf_hash, verify_consistency, verify_inclusion};

@@ -318,6 +318,11 @@ impl Log {
         Ok(())
     }
 
+    /// Records what the gateway itself did in the system tree, at once: no flood of requests hides it.
+    pub fn append_event(&self, record: SystemRecord) -> Result<(), LogFault> {
+        self.enqueue(&mut Leaf::System(record), None)
+    }
+
     /// Whether the log can be written; if not, why. Heals by itself when the disk does.
     pub fn healthy(&self) -> Result<(), LogFault> {
         if self.shared.failing.load(Ordering::Acquire) {

@@ -31,6 +31,10 @@ use vocab::{CallId, Day, Side, TenantId, Timestamp};
 const QUEUED: usize = 4096;
 /// Their bytes.
 const QUEUED_BYTES: usize = 32 << 20;
+/// Texts that are written before others may have the files.
+const PORTION: usize = 256;
+/// Their bytes.
+const PORTION_BYTES: usize = 1 << 20;
 /// What comes within this time goes to the disk together.
 const GATHER: Duration = Duration::from_millis(50);
 /// How long what was written may be in the memory of the system alone.
@@ -89,7 +93,7 @@ pub struct Text {
 /// What became of the texts that were handed over, since the log was opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct TextStats {
-    /// Written.
+    /// Written. One that was, and of which the disk then says that it may not be safe, is in `failed` as well.
     pub kept: u64,
     /// Let go because more waited than may.
     pub crowded: u64,
@@ -269,18 +273,35 @@ impl Shared {
         }
     }
 
-    /// Seals and writes what is queued.
+    /// Seals and writes what was queued when this began; what comes meanwhile is for the next time. Between portions
+    /// whoever erases or reads gets the files.
     fn write(&self) {
-        if self.jobs.is_empty() {
-            return;
+        let mut left = self.queued.load(Ordering::Relaxed);
+        while left > 0 {
+            let taken = self.write_some(left.min(PORTION));
+            if taken == 0 {
+                return;
+            }
+            left = left.saturating_sub(taken);
         }
+    }
+
+    /// Seals and writes so many texts at most, and no more than a portion. Gives how many there were.
+    fn write_some(&self, most: usize) -> usize {
         let per_day = lock(&self.keeping).map_or(u64::MAX, |keeping| keeping.per_day);
         let mut shelf = lock(&self.shelf);
-        while let Some(text) = self.jobs.pop() {
+        let (mut taken, mut bytes) = (0, 0);
+        while taken < most
+            && bytes < PORTION_BYTES
+            && let Some(text) = self.jobs.pop()
+        {
+            taken += 1;
+            bytes += text.text.len();
             self.queued.fetch_sub(1, Ordering::Relaxed);
             self.queued_bytes.fetch_sub(text.text.len(), Ordering::Relaxed);
-            if shelf.is_elsewhere(Day::of(text.at)) {
+            if shelf.is_crowded_for(Day::of(text.at)) {
                 self.settle(&mut shelf, true);
+                self.sync_all(&mut shelf);
             }
             match shelf.put(&text, per_day) {
                 Ok(Placed::Buffered) => {}
@@ -291,25 +312,30 @@ impl Shared {
             self.settle(&mut shelf, false);
         }
         self.settle(&mut shelf, true);
+        taken
     }
 
     /// Writes what is buffered, and counts what became of it.
     fn settle(&self, shelf: &mut Shelf, all: bool) {
-        match shelf.flush(all) {
-            Ok(0) => {}
-            Ok(written) => {
-                count(&self.kept, written);
-                if self.failing.swap(false, Ordering::Relaxed) {
-                    tracing::info!("texts are kept again");
-                }
+        let flushed = shelf.flush(all);
+        if flushed.written > 0 {
+            count(&self.kept, flushed.written);
+            if self.failing.swap(false, Ordering::Relaxed) {
+                tracing::info!("texts are kept again");
             }
-            Err((lost, cause)) => self.fail(lost, &cause),
+        }
+        if let Some(cause) = flushed.cause {
+            self.fail(flushed.lost, &cause);
         }
     }
 
     fn sync(&self) {
-        if let Err(cause) = lock(&self.shelf).sync() {
-            self.fail(0, &cause);
+        self.sync_all(&mut lock(&self.shelf));
+    }
+
+    fn sync_all(&self, shelf: &mut Shelf) {
+        if let Err((lost, cause)) = shelf.sync() {
+            self.fail(lost, &cause);
         }
     }
 

@@ -4,6 +4,7 @@
 
 use crate::{assemble, config::Settings};
 use anyhow::{Context, Result};
+use audit::Erasure;
 use gateway::state::State;
 use std::{sync::Arc, time::Duration};
 
@@ -48,13 +49,23 @@ pub(crate) async fn watch(state: Arc<State>) {
 
 /// Erases what was kept long enough.
 fn expire(state: &State) {
-    match state.journal.log().expire(state.clock.now()) {
-        Ok(erased) if erased.is_empty() => {}
-        Ok(erased) => {
-            let days: Vec<String> = erased.iter().map(|erased| erased.day.to_string()).collect();
-            state.journal.system("erased", Some(format!("texts that were kept long enough: {}", days.join(", "))));
-        }
-        // It is tried again in an hour.
-        Err(cause) => tracing::error!(%cause, "texts that were kept long enough cannot be erased"),
+    let log = state.journal.log();
+    // What goes is on record, or stays for now. It is tried again in an hour.
+    if let Err(fault) = log.healthy() {
+        tracing::error!(%fault, "nothing that was kept long enough is erased while the log cannot be written");
+        return;
+    }
+    let Erasure { days, fault } = log.expire(state.clock.now());
+    let days: Vec<String> = days.iter().map(|erased| erased.day.to_string()).collect();
+    let mut parts = Vec::new();
+    if !days.is_empty() {
+        parts.push(format!("texts that were kept long enough: {}", days.join(", ")));
+    }
+    if let Some(cause) = fault {
+        tracing::error!(%cause, "texts that were kept long enough cannot be erased, or not all");
+        parts.push(format!("not all could be erased: {cause}"));
+    }
+    if !parts.is_empty() {
+        state.journal.system("erased", Some(parts.join("; ")));
     }
 }

@@ -78,13 +78,13 @@ impl Journal {
         }
     }
 
-    /// Records something that happened to the gateway itself.
+    /// Records something that happened to the gateway itself. No flood of requests hides it.
     pub fn system(&self, event: &'static str, detail: Option<String>) {
         let record = SystemRecord {
             detail,
             ..SystemRecord::new(Cow::Borrowed(event), self.log.tenant().clone(), self.clock.now())
         };
-        if let Err(fault) = self.log.append_system(record) {
+        if let Err(fault) = self.log.append_event(record) {
             self.lost.fetch_add(1, Ordering::Relaxed);
             tracing::error!(event, %fault, "a record could not be written");
         }

@@ -282,6 +282,26 @@ async fn a_flood_without_a_principal_becomes_one_counted_record() {
     assert_eq!(verified(&place).trees[1].kinds[3], reader.size());
 }
 
+#[tokio::test]
+async fn what_the_gateway_does_is_hidden_by_no_flood() {
+    let place = Place::new();
+    let log = open_flooded(&place);
+    log.append_event(SystemRecord::new("erased".into(), tenant(), at(1))).unwrap();
+    log.close().unwrap();
+    let reader = Reader::open(place.path(), &Tree::System).unwrap();
+    let erased = |index| reader.get(index).unwrap().unwrap().value["record"]["event"] == "erased";
+    assert_eq!((0..reader.size()).filter(|index| erased(*index)).count(), 1);
+}
+
+fn open_flooded(place: &Place) -> Log {
+    let log = place.open();
+    for n in 0..10_000 {
+        log.append_system(SystemRecord::new("unauthenticated".into(), tenant(), at(n))).unwrap();
+    }
+    assert!(log.stats().surplus > 0);
+    log
+}
+
 #[test]
 fn names_that_are_no_directory_are_refused() {
     let place = Place::new();

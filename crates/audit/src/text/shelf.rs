@@ -9,10 +9,10 @@
 //! A file is only ever appended to, and what a crash tore off its end is passed over. Knows nothing of time.
 
 use super::{DayKey, Sealer, Text};
-use crate::disk::Disk;
+use crate::disk::{Disk, destroy, is_blank};
 use std::{
     fs::{self, File},
-    io::{self, BufReader, Read, Write},
+    io::{self, BufReader, Read},
     path::{Path, PathBuf},
 };
 use vocab::{CallId, Day, Side, TenantId};
@@ -21,6 +21,8 @@ use vocab::{CallId, Day, Side, TenantId};
 pub(super) const LONGEST: usize = 64 << 10;
 /// Buffered bytes that are written before more is taken.
 const BATCH: usize = 1 << 20;
+/// Days that are open at once: around midnight calls of two come and go.
+const OPEN: usize = 2;
 /// The largest sealed text: more is no text of ours.
 const LARGEST: usize = LONGEST + 64;
 
@@ -65,10 +67,11 @@ pub(super) struct Shelf {
     tenant: TenantId,
     sealer: Sealer,
     disk: Disk,
-    open: Option<Open>,
+    /// The one that was used last comes last.
+    open: Vec<Open>,
 }
 
-/// The day that is written to.
+/// A day that is written to.
 struct Open {
     day: Day,
     key: DayKey,
@@ -79,7 +82,18 @@ struct Open {
     before: u64,
     buffer: Vec<u8>,
     buffered: u64,
+    /// Texts that were written and may be in the memory of the system alone.
+    unsynced: u64,
     dirty: bool,
+}
+
+/// What became of what was buffered.
+#[derive(Default)]
+pub(super) struct Flushed {
+    pub(super) written: u64,
+    pub(super) lost: u64,
+    /// Why some were lost.
+    pub(super) cause: Option<io::Error>,
 }
 
 /// A day as it is read.
@@ -91,12 +105,12 @@ pub(super) struct Found {
 
 impl Shelf {
     pub(super) fn new(dir: &Path, tenant: &TenantId, sealer: Sealer, disk: Disk) -> Self {
-        Self { dir: dir.join("text").join(tenant.as_str()), tenant: tenant.clone(), sealer, disk, open: None }
+        Self { dir: dir.join("text").join(tenant.as_str()), tenant: tenant.clone(), sealer, disk, open: Vec::new() }
     }
 
     /// Whether anything is written and may be in the memory of the system alone.
     pub(super) fn dirty(&self) -> bool {
-        self.open.as_ref().is_some_and(|open| open.dirty)
+        self.open.iter().any(|open| open.dirty)
     }
 
     /// Seals a text for its day. [`Self::flush`] writes it.
@@ -120,43 +134,57 @@ impl Shelf {
         Ok(Placed::Buffered)
     }
 
-    /// Writes what is buffered, if it is `all` there is for now or much. Gives how many texts; on failure, how many were
-    /// lost.
-    pub(super) fn flush(&mut self, all: bool) -> Result<u64, (u64, io::Error)> {
-        let Some(open) = &mut self.open else { return Ok(0) };
-        if open.buffered == 0 || (!all && open.buffer.len() < BATCH) {
-            return Ok(0);
+    /// Writes what is buffered, if it is `all` there is for now or much.
+    pub(super) fn flush(&mut self, all: bool) -> Flushed {
+        let mut flushed = Flushed::default();
+        for open in &mut self.open {
+            if open.buffered == 0 || (!all && open.buffer.len() < BATCH) {
+                continue;
+            }
+            let buffered = std::mem::take(&mut open.buffered);
+            let written = self.disk.write_at(&open.file, &open.buffer, open.end);
+            let length = open.buffer.len() as u64;
+            open.buffer.clear();
+            match written {
+                Ok(()) => {
+                    open.end += length;
+                    open.unsynced += buffered;
+                    open.dirty = true;
+                    flushed.written += buffered;
+                }
+                Err(cause) => {
+                    flushed.lost += buffered;
+                    flushed.cause = Some(cause);
+                }
+            }
         }
-        let buffered = std::mem::take(&mut open.buffered);
-        let written = self.disk.write_at(&open.file, &open.buffer, open.end);
-        let length = open.buffer.len() as u64;
-        open.buffer.clear();
-        written.map_err(|cause| (buffered, cause))?;
-        open.end += length;
-        open.dirty = true;
-        Ok(buffered)
+        flushed
     }
 
-    /// Returns when what was written is on the disk.
-    pub(super) fn sync(&mut self) -> io::Result<()> {
-        match &mut self.open {
-            Some(open) if open.dirty => {
-                open.dirty = false;
-                self.disk.sync(&open.file)
+    /// Returns when what was written is on the disk. On failure, how many texts may not be: the system may have thrown
+    /// them away, and a later attempt would not say so.
+    pub(super) fn sync(&mut self) -> Result<(), (u64, io::Error)> {
+        let (mut lost, mut failed) = (0, None);
+        for open in self.open.iter_mut().filter(|open| open.dirty) {
+            match self.disk.sync(&open.file) {
+                Ok(()) => {
+                    open.unsynced = 0;
+                    open.dirty = false;
+                }
+                Err(cause) => {
+                    lost += std::mem::take(&mut open.unsynced);
+                    failed = Some(cause);
+                }
             }
-            _ => Ok(()),
         }
+        failed.map_or(Ok(()), |cause| Err((lost, cause)))
     }
 
     /// The day to read from.
     pub(super) fn find(&self, day: Day) -> io::Result<Found> {
         let path = self.path(day);
         let label = Label::new(&self.tenant, day);
-        let key = match fs::read(path.join(KEY)) {
-            Ok(sealed) => Some((self.sealer.open)(&label.day, &sealed)),
-            Err(cause) if cause.kind() == io::ErrorKind::NotFound => None,
-            Err(cause) => return Err(cause),
-        };
+        let key = sealed(&path.join(KEY))?.map(|sealed| (self.sealer.open)(&label.day, &sealed));
         Ok(Found { path, label, key })
     }
 
@@ -170,8 +198,7 @@ impl Shelf {
         for entry in entries {
             let name = entry?.file_name();
             let Some(day) = name.to_str().and_then(|name| name.parse().ok()) else { continue };
-            let path = self.path(day);
-            if path.join(KEY).exists() || !segments(&path)?.is_empty() {
+            if self.holds(day)? {
                 days.push(day);
             }
         }
@@ -179,42 +206,65 @@ impl Shelf {
         Ok(days)
     }
 
-    /// Destroys the key and the texts of a day. `over`: nothing is kept for it any more. A crash at any point leaves
-    /// what a second attempt ends.
-    pub(super) fn erase(&mut self, day: Day, over: bool) -> io::Result<()> {
-        if self.open.as_ref().is_some_and(|open| open.day == day) {
-            self.open = None;
-        }
+    /// Whether anything of a day is kept.
+    pub(super) fn holds(&self, day: Day) -> io::Result<bool> {
         let path = self.path(day);
-        self.disk.create_dir(&path)?;
-        File::create(path.join(if over { ERASED } else { EMPTIED }))?;
-        destroy(&path.join(KEY))?;
-        self.disk.sync_dir(&path)?;
-        for (_, segment) in segments(&path)? {
-            fs::remove_file(segment)?;
-        }
-        self.disk.sync_dir(&path)
+        Ok(path.join(KEY).exists() || !segments(&path)?.is_empty())
     }
 
-    /// Whether the file of another day is open: what is buffered belongs to that one.
-    pub(super) fn is_elsewhere(&self, day: Day) -> bool {
-        self.open.as_ref().is_some_and(|open| open.day != day)
+    /// Whether a day is marked as over and erased.
+    pub(super) fn is_erased(&self, day: Day) -> bool {
+        self.path(day).join(ERASED).exists()
+    }
+
+    /// Destroys the key of a day, which needs no room on the disk, and with it the texts; then clears up after them.
+    /// `over`: nothing is kept for it any more. Fails with the key in place, or gives what could not be cleared up. A
+    /// crash at any point leaves what a second attempt ends.
+    pub(super) fn erase(&mut self, day: Day, over: bool) -> io::Result<Option<io::Error>> {
+        self.open.retain(|open| open.day != day);
+        let path = self.path(day);
+        destroy(&path.join(KEY))?;
+        destroy(&path.join(KEY).with_extension("draft"))?;
+        Ok(self.clear(&path, if over { ERASED } else { EMPTIED }).err())
+    }
+
+    fn clear(&self, path: &Path, mark: &str) -> io::Result<()> {
+        self.disk.create_dir(path)?;
+        let marked = self.disk.open(&path.join(mark), false);
+        for (_, segment) in segments(path)? {
+            fs::remove_file(segment)?;
+        }
+        if marked.is_err() {
+            // Now there is room.
+            self.disk.open(&path.join(mark), false)?;
+        }
+        self.disk.sync_dir(path)
+    }
+
+    /// Whether a day can only be opened when another is closed: what is buffered of that one is to be written first.
+    pub(super) fn is_crowded_for(&self, day: Day) -> bool {
+        self.open.len() >= OPEN && self.open.iter().all(|open| open.day != day)
     }
 
     /// The day, open for writing. `None` if it was erased.
     fn of(&mut self, day: Day) -> io::Result<Option<&mut Open>> {
-        match &mut self.open {
-            Some(open) if open.day == day => {}
-            _ => {
-                self.sync()?;
-                self.open = None;
-                if self.path(day).join(ERASED).exists() {
+        match self.open.iter().position(|open| open.day == day) {
+            Some(at) => {
+                let open = self.open.remove(at);
+                self.open.push(open);
+            }
+            None => {
+                if self.is_erased(day) {
                     return Ok(None);
                 }
-                self.open = Some(self.begin(day)?);
+                if self.open.len() >= OPEN {
+                    self.open.remove(0);
+                }
+                let open = self.begin(day)?;
+                self.open.push(open);
             }
         }
-        Ok(self.open.as_mut())
+        Ok(self.open.last_mut())
     }
 
     fn begin(&self, day: Day) -> io::Result<Open> {
@@ -222,32 +272,31 @@ impl Shelf {
         self.disk.create_dir(&dir)?;
         let label = Label::new(&self.tenant, day).day;
         let kept = dir.join(KEY);
-        let sealed = match fs::read(&kept) {
-            Ok(sealed) => sealed,
-            Err(cause) if cause.kind() == io::ErrorKind::NotFound => {
-                // Without their key they are nothing.
-                for (_, segment) in segments(&dir)? {
-                    fs::remove_file(segment)?;
-                }
-                let sealed = (self.sealer.make)(&label).map_err(io::Error::other)?;
-                self.disk.replace(&kept, &sealed, true)?;
-                self.disk.sync_dir(&dir)?;
-                sealed
+        let sealed = if let Some(sealed) = sealed(&kept)? {
+            sealed
+        } else {
+            // Without their key they are nothing.
+            for (_, segment) in segments(&dir)? {
+                fs::remove_file(segment)?;
             }
-            Err(cause) => return Err(cause),
+            let sealed = (self.sealer.make)(&label).map_err(io::Error::other)?;
+            self.disk.replace(&kept, &sealed, true)?;
+            self.disk.sync_dir(&self.dir)?;
+            sealed
         };
         let key = (self.sealer.open)(&label, &sealed).map_err(io::Error::other)?;
-        let segments = segments(&dir)?;
-        let mut before = 0;
-        for (_, segment) in &segments {
-            before += fs::metadata(segment)?.len();
+        let (mut number, mut before) = (0, 0);
+        for (at, segment) in segments(&dir)? {
+            let length = fs::metadata(segment)?.len();
+            // One that was only begun is begun again: a disk that fails makes no file for each text.
+            number = if length > MAGIC.len() as u64 { at.saturating_add(1) } else { at };
+            before += length;
         }
-        let number = segments.last().map_or(0, |(number, _)| number + 1);
-        let path = dir.join(format!("{number:04}"));
-        let file = self.disk.open(&path, false)?;
+        let file = self.disk.open(&dir.join(format!("{number:04}")), false)?;
         self.disk.write_at(&file, &MAGIC, 0)?;
+        self.disk.sync_dir(&dir)?;
         let end = MAGIC.len() as u64;
-        Ok(Open { day, key, file, end, before, buffer: Vec::new(), buffered: 0, dirty: true })
+        Ok(Open { day, key, file, end, before, buffer: Vec::new(), buffered: 0, unsynced: 0, dirty: true })
     }
 
     fn path(&self, day: Day) -> PathBuf {
@@ -346,16 +395,13 @@ fn segments(dir: &Path) -> io::Result<Vec<(u32, PathBuf)>> {
     Ok(found)
 }
 
-/// Writes over a file before its name goes: what the file system makes of that is its own affair.
-fn destroy(path: &Path) -> io::Result<()> {
-    let mut file = match File::options().write(true).open(path) {
-        Err(cause) if cause.kind() == io::ErrorKind::NotFound => return Ok(()),
-        file => file?,
-    };
-    let length = usize::try_from(file.metadata()?.len()).unwrap_or(0).min(4096);
-    file.write_all(&vec![0; length])?;
-    file.sync_all()?;
-    fs::remove_file(path)
+/// A day's key, sealed. What a cut short erasure left of one is none.
+fn sealed(path: &Path) -> io::Result<Option<Vec<u8>>> {
+    match fs::read(path) {
+        Ok(sealed) => Ok(Some(sealed).filter(|sealed| !is_blank(sealed))),
+        Err(cause) if cause.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(cause) => Err(cause),
+    }
 }
 
 /// The beginning of a text that is kept, cut between characters.

@@ -2,7 +2,7 @@
 
 use super::{shelf::LONGEST, *};
 use crate::{
-    Commitment, Days, Erased, Fingerprint, Log, Reader, Tree,
+    Commitment, Days, Erased, Erasure, Fingerprint, Log, Reader, Tree,
     fixture::{Place, call, call_id, tenant},
     note::tests::signer,
     record::Leaf,
@@ -70,6 +70,19 @@ fn read(log: &Log, n: u64, at: Timestamp) -> Kept {
 
 fn commit(log: &Log, n: u64, at: Timestamp, text: &[u8]) -> Commitment {
     log.salts().of(&call_id(n), at).unwrap().commit(Side::Arguments, &Fingerprint::of(text))
+}
+
+/// What is gone, of an erasure that left nothing.
+fn erased(erasure: Erasure) -> Vec<Erased> {
+    assert!(erasure.fault.is_none(), "{:?}", erasure.fault);
+    erasure.days
+}
+
+fn names(folder: PathBuf) -> Vec<String> {
+    let mut names: Vec<String> =
+        fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
 }
 
 fn kept(text: &str) -> Kept {
@@ -275,9 +288,9 @@ async fn an_erased_day_is_gone_and_the_tree_verifies() {
     texts(&log).flush();
 
     let day = Day::of(on(0));
-    let erased = log.erase(Days::One(day), on(2 * DAYS)).unwrap();
+    let gone = erased(log.erase(Days::One(day), on(2 * DAYS)));
 
-    assert_eq!(erased, [Erased { day, digests: true }]);
+    assert_eq!(gone, [Erased { day, digests: true }]);
     assert_eq!((read(&log, 1, on(0)), read(&log, 2, on(DAYS))), (Kept::Erased, kept("stays")));
     let left: Vec<_> = fs::read_dir(folder(&place, "2026-11-18")).unwrap().map(|it| it.unwrap().file_name()).collect();
     assert_eq!(left, ["erased"], "no key, no texts");
@@ -300,7 +313,7 @@ fn the_present_day_can_be_emptied_and_goes_on() {
     keep(&log, 1, on(0), "a mistake");
     let salted = commit(&log, 2, on(1), b"under way");
     let day = Day::of(on(0));
-    assert_eq!(log.erase(Days::One(day), on(MINUTE)).unwrap(), [Erased { day, digests: false }]);
+    assert_eq!(erased(log.erase(Days::One(day), on(MINUTE))), [Erased { day, digests: false }]);
     assert_eq!(read(&log, 1, on(0)), Kept::Erased);
     keep(&log, 2, on(1), "under way");
     assert_eq!(read(&log, 2, on(1)), kept("under way"));
@@ -318,18 +331,18 @@ fn a_text_is_kept_for_its_time_and_no_more_than_a_day_longer() {
     }
     texts(&log).flush();
     // Two days after the end of the first, and not a second earlier.
-    assert_eq!(log.expire(on(3 * DAYS - 1)).unwrap(), []);
+    assert_eq!(erased(log.expire(on(3 * DAYS - 1))), []);
     let first = Erased { day: Day::of(on(0)), digests: true };
-    assert_eq!(log.expire(on(3 * DAYS)).unwrap(), [first]);
-    assert_eq!(log.expire(on(3 * DAYS)).unwrap(), [], "once");
+    assert_eq!(erased(log.expire(on(3 * DAYS))), [first]);
+    assert_eq!(erased(log.expire(on(3 * DAYS))), [], "once");
     assert_eq!(read(&log, 1, on(DAYS - 1)), Kept::Erased);
     assert_eq!(read(&log, 1, on(2 * DAYS - 1)), kept("day 1"));
     // Digests of days without texts are nobody's business here.
-    commit(&log, 7, on(0), b"x");
-    assert_eq!(log.expire(on(3 * DAYS)).unwrap(), []);
-    assert_eq!(log.erase(Days::Before(Day::of(on(2 * DAYS))), on(9 * DAYS)).unwrap().len(), 2);
+    commit(&log, 7, Day::from_number(Day::of(on(0)).number() - 1).begin(), b"x");
+    assert_eq!(erased(log.expire(on(3 * DAYS))), []);
+    assert_eq!(erased(log.erase(Days::Before(Day::of(on(2 * DAYS))), on(9 * DAYS))).len(), 2);
     texts(&log).set(None).unwrap();
-    assert_eq!(log.expire(on(99 * DAYS)).unwrap(), [], "without a time nothing runs out");
+    assert_eq!(erased(log.expire(on(99 * DAYS))), [], "without a time nothing runs out");
     assert_eq!(read(&log, 1, on(4 * DAYS - 1)), kept("day 3"));
 }
 
@@ -338,11 +351,175 @@ fn an_erasure_that_was_cut_short_is_ended() {
     let place = Place::new();
     let log = open(&place);
     keep(&log, 1, on(0), "text");
+    let salted = commit(&log, 1, on(0), b"text");
     drop(log);
+    let digest_says = |log: &Log| log.salts().matches(&salted, &call_id(1), on(0), Side::Arguments, b"text").is_ok();
     // The key is gone, the texts are not yet.
     fs::remove_file(folder(&place, "2026-11-18").join("key")).unwrap();
     let log = open(&place);
     assert_eq!(read(&log, 1, on(0)), Kept::Absent, "without its key it is nothing");
-    assert_eq!(log.expire(on(9 * DAYS)).unwrap().len(), 1);
-    assert!(!folder(&place, "2026-11-18").join("0000").exists());
+    let salt = place.file("salt").join(Day::of(on(0)).number().to_string());
+    let key = fs::read(&salt).unwrap();
+    assert!(digest_says(&log));
+    assert_eq!(erased(log.expire(on(9 * DAYS))).len(), 1);
+    assert_eq!(names(folder(&place, "2026-11-18")), ["erased"]);
+    assert!(!digest_says(&log));
+
+    // The texts are gone, the salt is not: no need to wait until they would have been old.
+    fs::write(&salt, key).unwrap();
+    assert!(digest_says(&log));
+    assert_eq!(erased(log.expire(on(0))), [], "not while the day lasts");
+    assert_eq!(erased(log.expire(on(DAYS))), [Erased { day: Day::of(on(0)), digests: true }]);
+    assert!(!digest_says(&log));
+
+    // The salt is gone, the texts are not; and of their key there are zeros.
+    for n in [5, 6] {
+        keep(&log, n, on(5 * DAYS), "text");
+        commit(&log, n, on(5 * DAYS), b"text");
+        texts(&log).flush();
+    }
+    log.salts().forget(on(5 * DAYS)).unwrap();
+    fs::write(folder(&place, "2026-11-23").join("key"), [0; 4]).unwrap();
+    assert_eq!(read(&log, 5, on(5 * DAYS)), Kept::Absent, "and not damaged");
+    assert_eq!(erased(log.expire(on(9 * DAYS))).len(), 1);
+    assert_eq!(read(&log, 5, on(5 * DAYS)), Kept::Erased);
+    assert_eq!(erased(log.expire(on(9 * DAYS))), []);
+}
+
+#[test]
+fn a_day_that_cannot_be_erased_hides_none_that_was() {
+    let place = Place::new();
+    let log = open(&place);
+    for day in 0..3 {
+        keep(&log, 1, on(day * DAYS), "text");
+    }
+    texts(&log).flush();
+    let key = folder(&place, "2026-11-19").join("key");
+    fs::remove_file(&key).unwrap();
+    fs::create_dir(&key).unwrap();
+
+    let Erasure { days, fault } = log.expire(on(9 * DAYS));
+
+    let of = |day| Erased { day: Day::of(on(day * DAYS)), digests: true };
+    assert_eq!(days, [of(0), of(2)]);
+    assert!(fault.unwrap().to_string().starts_with("2026-11-19: "));
+    fs::remove_dir(&key).unwrap();
+    assert_eq!(erased(log.expire(on(9 * DAYS))), [of(1)], "it is tried again");
+}
+
+#[test]
+fn a_mark_that_cannot_be_made_keeps_no_key_alive() {
+    let place = Place::new();
+    let log = open(&place);
+    keep(&log, 1, on(0), "text");
+    let salted = commit(&log, 1, on(0), b"text");
+    texts(&log).flush();
+    fs::create_dir(folder(&place, "2026-11-18").join("emptied")).unwrap();
+    let day = Day::of(on(0));
+
+    let Erasure { days, fault } = log.erase(Days::One(day), on(MINUTE));
+
+    assert_eq!(days, [Erased { day, digests: false }]);
+    assert!(fault.is_some(), "what could not be done is told");
+    assert_eq!(names(folder(&place, "2026-11-18")), ["emptied"], "no key, no texts");
+    assert!(log.salts().matches(&salted, &call_id(1), on(0), Side::Arguments, b"text").unwrap());
+    // Of what there is nothing nothing is made.
+    assert_eq!(erased(log.erase(Days::One(Day::of(on(7 * DAYS))), on(9 * DAYS))), []);
+    assert!(!folder(&place, "2026-11-25").exists());
+}
+
+#[test]
+fn a_disk_that_fails_makes_no_file_for_each_text() {
+    let place = Place::new();
+    let disk = Disk::default();
+    let text = |n| Text { call: call_id(n), at: on(0), side: Side::Result, text: "text".into() };
+    let begin = || {
+        let texts = Texts::new(place.path(), &tenant(), sealer(), disk.clone());
+        texts.set(Some(KEEPING)).unwrap();
+        texts
+    };
+    let before = begin();
+    before.keep(text(1));
+    drop(before);
+    disk.full.store(true, Ordering::SeqCst);
+    let texts = begin();
+    for n in 2..7 {
+        texts.keep(text(n));
+        texts.flush();
+        texts.keep(Text { at: on(DAYS), ..text(n) });
+        texts.flush();
+    }
+    assert_eq!(texts.stats(), TextStats { failed: 10, ..TextStats::default() });
+    assert_eq!(names(folder(&place, "2026-11-18")), ["0000", "0001", "key"]);
+    assert_eq!(names(folder(&place, "2026-11-19")), ["key.draft"]);
+    disk.full.store(false, Ordering::SeqCst);
+    texts.keep(text(7));
+    let read = |n| texts.read(&call_id(n), on(0), Side::Result).unwrap();
+    assert_eq!((read(1), read(2), read(7)), (kept("text"), Kept::Absent, kept("text")));
+    assert_eq!(names(folder(&place, "2026-11-18")), ["0000", "0001", "key"], "the same file is begun again");
+}
+
+#[test]
+fn what_the_disk_does_not_promise_is_counted_and_tried_again() {
+    let place = Place::new();
+    let disk = Disk::default();
+    let texts = Texts::new(place.path(), &tenant(), sealer(), disk.clone());
+    texts.set(Some(KEEPING)).unwrap();
+    let text = |n| Text { call: call_id(n), at: on(0), side: Side::Result, text: "text".into() };
+    texts.keep(text(1));
+    texts.flush();
+    disk.unsafe_now.store(true, Ordering::SeqCst);
+    texts.keep(text(2));
+    texts.flush();
+    texts.flush();
+    assert_eq!((texts.stats().kept, texts.stats().failed), (2, 1), "counted once");
+    assert!(lock(&texts.shared.shelf).dirty());
+    disk.unsafe_now.store(false, Ordering::SeqCst);
+    texts.flush();
+    assert!(!lock(&texts.shared.shelf).dirty());
+    assert_eq!(texts.stats().failed, 1);
+}
+
+#[test]
+fn two_days_in_turn_share_no_file_and_make_no_new_ones() {
+    let place = Place::new();
+    let log = open(&place);
+    for n in 0..10 {
+        keep(&log, n, on(DAYS - 1), "before midnight");
+        keep(&log, n, on(DAYS), "after it");
+        texts(&log).flush();
+    }
+    for day in ["2026-11-18", "2026-11-19"] {
+        assert_eq!(names(folder(&place, day)), ["0000", "key"]);
+    }
+    // A third day takes the place of the one that was used longest ago.
+    keep(&log, 20, on(2 * DAYS), "the day after");
+    keep(&log, 21, on(DAYS - 1), "very late");
+    for (n, at, text) in [
+        (9, DAYS - 1, "before midnight"),
+        (9, DAYS, "after it"),
+        (20, 2 * DAYS, "the day after"),
+        (21, DAYS - 1, "very late"),
+    ] {
+        assert_eq!(read(&log, n, on(at)), kept(text));
+    }
+    assert_eq!(texts(&log).stats(), TextStats { kept: 22, ..TextStats::default() });
+}
+
+#[test]
+fn the_files_are_let_go_of_between_portions() {
+    let place = Place::new();
+    let texts = Texts::new(place.path(), &tenant(), sealer(), Disk::default());
+    // Without the thread.
+    texts.shared.on.store(true, Ordering::SeqCst);
+    for n in 0..3 {
+        texts.keep(Text { call: call_id(n), at: on(0), side: Side::Result, text: "x".repeat(700 << 10).into() });
+    }
+    assert_eq!(texts.shared.write_some(PORTION), 2, "a portion has so many bytes");
+    for n in 0..PORTION as u64 {
+        texts.keep(Text { call: call_id(n), at: on(0), side: Side::Arguments, text: "x".into() });
+    }
+    assert_eq!(texts.shared.write_some(10), 10, "and so many texts");
+    texts.flush();
+    assert_eq!(texts.stats(), TextStats { kept: 3 + PORTION as u64, ..TextStats::default() });
 }
