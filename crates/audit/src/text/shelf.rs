@@ -248,21 +248,18 @@ impl Shelf {
 
     /// The day, open for writing. `None` if it was erased.
     fn of(&mut self, day: Day) -> io::Result<Option<&mut Open>> {
-        match self.open.iter().position(|open| open.day == day) {
-            Some(at) => {
-                let open = self.open.remove(at);
-                self.open.push(open);
+        if let Some(at) = self.open.iter().position(|open| open.day == day) {
+            let open = self.open.remove(at);
+            self.open.push(open);
+        } else {
+            if self.is_erased(day) {
+                return Ok(None);
             }
-            None => {
-                if self.is_erased(day) {
-                    return Ok(None);
-                }
-                if self.open.len() >= OPEN {
-                    self.open.remove(0);
-                }
-                let open = self.begin(day)?;
-                self.open.push(open);
+            if self.open.len() >= OPEN {
+                self.open.remove(0);
             }
+            let open = self.begin(day)?;
+            self.open.push(open);
         }
         Ok(self.open.last_mut())
     }
