@@ -37,13 +37,6 @@ pub enum SaltsFault {
     Gone,
 }
 
-/// What lies where a day's key is.
-enum Stored {
-    Key(hmac::Key),
-    Destroyed,
-    Nothing,
-}
-
 /// The keys that commitments are salted under, one per day.
 pub struct Salts {
     dir: PathBuf,
@@ -107,11 +100,7 @@ impl Salts {
         {
             return Ok(salt(&today.1, call));
         }
-        let key = match self.load(day)? {
-            Stored::Key(key) => key,
-            Stored::Nothing => self.make(day)?,
-            Stored::Destroyed => return Err(SaltsFault::Gone),
-        };
+        let key = self.load(day)?.map_or_else(|| self.make(day), Ok)?;
         let salt = salt(&key, call);
         self.today.store(Some(Arc::new((day, key))));
         Ok(salt)
@@ -126,7 +115,7 @@ impl Salts {
         side: Side,
         text: &[u8],
     ) -> Result<bool, SaltsFault> {
-        let Stored::Key(key) = self.load(day(at))? else { return Err(SaltsFault::Gone) };
+        let key = self.load(day(at))?.ok_or(SaltsFault::Gone)?;
         Ok(salt(&key, call).commit(side, &Fingerprint::of(text)) == *commitment)
     }
 
@@ -174,14 +163,14 @@ impl Salts {
         self.dir.join(day.to_string())
     }
 
-    fn load(&self, day: i64) -> Result<Stored, SaltsFault> {
+    fn load(&self, day: i64) -> Result<Option<hmac::Key>, SaltsFault> {
         let path = self.path(day);
         match fs::read(&path) {
             // Also where a crash cut its end short.
-            Ok(bytes) if is_blank(&bytes) => Ok(Stored::Destroyed),
-            Ok(bytes) if bytes.len() == 32 => Ok(Stored::Key(hmac::Key::new(hmac::HMAC_SHA256, &bytes))),
+            Ok(bytes) if is_blank(&bytes) => Err(SaltsFault::Gone),
+            Ok(bytes) if bytes.len() == 32 => Ok(Some(hmac::Key::new(hmac::HMAC_SHA256, &bytes))),
             Ok(_) => Err(SaltsFault::Disk { path, cause: io::Error::other("it is not 32 bytes long") }),
-            Err(cause) if cause.kind() == io::ErrorKind::NotFound => Ok(Stored::Nothing),
+            Err(cause) if cause.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(cause) => Err(SaltsFault::Disk { path, cause }),
         }
     }
@@ -208,10 +197,7 @@ impl Salts {
             Err(cause) => return Err(fault(cause)),
         }
         Disk::default().sync_dir(&self.dir).map_err(fault)?;
-        match self.load(day)? {
-            Stored::Key(key) => Ok(key),
-            Stored::Destroyed | Stored::Nothing => Err(SaltsFault::Gone),
-        }
+        self.load(day)?.ok_or(SaltsFault::Gone)
     }
 }
 
