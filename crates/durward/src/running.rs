@@ -145,6 +145,9 @@ impl Running {
         }
         self.state.journal.system("stopped", None);
         self.state.journal.log().flush().await.context("the log could not be written to the end")?;
+        if let Some(texts) = self.state.journal.log().texts() {
+            texts.flush();
+        }
         Ok(())
     }
 }
