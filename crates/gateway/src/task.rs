@@ -277,10 +277,16 @@ fn too_many() -> String {
 /// Whether a call can become a task: legacy clients ask for one, modern ones say that they know what a task is.
 fn asks_for_task(message: &Message) -> bool {
     message.method() == "tools/call"
+        && message.params().is_some_and(may_name_one)
         && match message.era() {
             Era::Legacy => message.param(&["task"]).is_some(),
             Era::Modern => extensions(message).is_some_and(|member| declares(&member)),
         }
+}
+
+/// Whether a text could name a task. Most do not, which is cheaper to see than where; an escape could spell anything.
+fn may_name_one(text: &[u8]) -> bool {
+    memchr::memmem::find(text, b"task").is_some() || memchr::memchr(b'\\', text).is_some()
 }
 
 fn extensions(message: &Message) -> Option<mcp::Member<'_>> {
