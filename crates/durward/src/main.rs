@@ -45,7 +45,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// A heap of many small things in pages of 2 MiB is three times as large as in pages of 4 KiB, and no faster here.
+/// A heap of many small things is three times as large in pages of 2 MiB as in pages of 4 KiB (14 and 5 MB when idle).
 fn spare_memory() {
     if let Err(fault) = rustix::thread::disable_transparent_huge_pages(true) {
         tracing::debug!(%fault, "the system decides on the size of pages");
