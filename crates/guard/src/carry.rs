@@ -5,6 +5,8 @@
 
 const TAIL: usize = 512;
 const PLACES: usize = 32;
+/// The longest message that is put off, in bytes.
+const PUT_OFF: usize = 64 * 1024;
 /// How much of the beginning of an overlong match is kept: enough for any keyword that starts one.
 const HEAD: usize = 96;
 
@@ -14,6 +16,8 @@ pub struct Carry {
     tails: Vec<Tail>,
     /// Which message this is.
     turn: u64,
+    /// The first message, which was clean at a glance. Most streams have no other, and then nobody asks for its tails.
+    put_off: Option<String>,
 }
 
 struct Tail {
@@ -34,6 +38,20 @@ impl Carry {
     /// A new message begins.
     pub(crate) const fn next(&mut self) {
         self.turn = self.turn.wrapping_add(1);
+    }
+
+    /// Keeps a first message that is clean, to be walked through only if another comes. False if it is to be walked now.
+    pub(crate) fn put_off(&mut self, json: &str) -> bool {
+        let may_wait = self.tails.is_empty() && self.put_off.is_none() && json.len() <= PUT_OFF;
+        if may_wait {
+            self.put_off = Some(json.to_owned());
+        }
+        may_wait
+    }
+
+    /// The message that was put off.
+    pub(crate) const fn take_up(&mut self) -> Option<String> {
+        self.put_off.take()
     }
 
     /// What earlier messages ended with at this place. Only the first text there goes on with it.

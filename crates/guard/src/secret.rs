@@ -43,9 +43,24 @@ static KEYWORDS: LazyLock<Keywords> = LazyLock::new(|| {
     Keywords { automaton, rules }
 });
 
+/// Every keyword.
+#[cfg(test)]
+pub(crate) fn keywords() -> impl Iterator<Item = &'static str> {
+    let formats = format::FORMATS.iter().map(|format| format.prefix);
+    formats
+        .chain(shape::SHAPES.iter().map(|shape| shape.keyword))
+        .chain(assignment::NAMES.iter().map(|(name, _)| *name))
+}
+
 impl Detector for Secrets {
     fn family(&self) -> &'static str {
         "secrets"
+    }
+
+    // No keyword holds a quotation mark, and no random word does: what lies in a string or spans its name and its value
+    // shows in the text as a whole, too.
+    fn may_find(&self, json: &str) -> bool {
+        entropy::may_find(json) || KEYWORDS.automaton.is_match(json)
     }
 
     fn find(&self, text: &str, found: &mut Vec<Match>) {

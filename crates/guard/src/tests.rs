@@ -278,10 +278,12 @@ fn a_blob_that_is_a_text_is_masked_inside() {
 
 #[test]
 fn what_cannot_be_judged_does_not_pass() {
-    for broken in ["{", "{\"a\":\"AKIA", "[1,]x", "\"\\", "{\"a\" 1}", "]", ""] {
+    for broken in ["{\"key", "{\"a\":\"AKIA", "[1,]://", "\"\\", "{\"token\" 1}", "a1b2c3d4e5f6g7h8i9j0]", "{\"blob\"x"]
+    {
         let seen = release(broken);
         assert_eq!((seen.verdict, &*seen.findings[0].kind), (Verdict::Refused, "unreadable"), "{broken}");
     }
+    assert_eq!(release("{").verdict, Verdict::Clean, "nothing is in it, however it is read");
     assert_eq!(guards().release(b"\"\xFF\"", &mut Carry::default()).verdict, Verdict::Refused);
     let large = format!(r#"{{"text":"{}"}}"#, " ".repeat(4 * 1024 * 1024 + 1));
     let seen = release(&large);
@@ -426,4 +428,49 @@ proptest! {
             prop_assert!(text.get(m.span.clone()).is_some_and(|part| !part.is_empty()), "{:?}", m);
         }
     }
+}
+
+/// The secrets family, without its glance.
+struct Thorough;
+
+impl Detector for Thorough {
+    fn family(&self) -> &'static str {
+        "secrets"
+    }
+
+    fn find(&self, text: &str, found: &mut Vec<Match>) {
+        Secrets.find(text, found);
+    }
+}
+
+proptest! {
+    /// What is clean at a glance is clean: names, values and their neighbours in every mixture, over two messages.
+    #[test]
+    fn a_glance_misses_nothing(
+        words in proptest::collection::vec(
+            proptest::sample::select(vec![
+                "password", "pw", "name", "uri", "blob", "data", "type", "image", "hunter2hunter2", "eyJ", "bearer", " -u",
+                "a:b", ":AA", "key", "sig=", "://u:p4ssw0rd@h", "dGhpcyBpcyBhIHBhc3N3b3JkPWh1bnRlcjI=", "text", "x", "",
+                "Zk9qX2v8Lr4TgB1nYw7Pc3Ha", "api", "-----BEGIN", "AKIA", "IOSFODNN7EXAMPLE",
+            ]),
+            12,
+        ),
+    ) {
+        let setting = Setting { results: Mode::Mask, arguments: Mode::Refuse };
+        let glancing = Guards::new(setting);
+        let thorough = Guards::none().with(Arc::new(Thorough), setting).unwrap();
+        let (mut one, mut other) = (Carry::default(), Carry::default());
+        for half in words.chunks(6) {
+            let [a, b, c, d, e, f] = half else { unreachable!() };
+            let json = format!(r#"{{"{a}1":"{b}{c}","content":[{{"type":"text","text":"{d}"}}],"{e}2":["{f}",12345678]}}"#);
+            prop_assert_eq!(glancing.screen(json.as_bytes()), thorough.screen(json.as_bytes()), "{}", json);
+            let (left, right) = (glancing.release(json.as_bytes(), &mut one), thorough.release(json.as_bytes(), &mut other));
+            prop_assert_eq!(left, right, "{}", json);
+        }
+    }
+}
+
+#[test]
+fn what_a_glance_relies_on_holds() {
+    assert!(crate::secret::keywords().all(|word| !word.contains('"') && !word.contains('\\')));
 }

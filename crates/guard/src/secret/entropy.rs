@@ -5,6 +5,7 @@ use crate::detector::{HIGH_ENTROPY, Match};
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use std::ops::Range;
+use std::sync::LazyLock;
 
 const SHORTEST: usize = 20;
 /// Longer runs are data, not keys.
@@ -15,26 +16,47 @@ const AWS_SECRET: usize = 40;
 /// Finds random words that no rule has taken.
 pub(super) fn find(text: &str, taken: &Taken) -> Vec<Match> {
     let paired = taken.matches.iter().any(|m| m.kind == "aws-access-key");
-    let mut found = Vec::new();
-    let mut start = 0;
-    let mut facts = Facts::default();
-    for (at, byte) in text.bytes().chain([b' ']).enumerate() {
-        if is_word(byte) {
-            facts.note(byte);
-            continue;
-        }
-        if facts.promising() && (SHORTEST..=4 * LONGEST).contains(&(at - start)) {
-            found.extend(judge(text, start..at, taken, paired));
-        }
-        start = at + 1;
-        facts = Facts::default();
-    }
-    found
+    promising(text).filter_map(|run| judge(text, run, taken, paired)).collect()
 }
 
-const fn is_word(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'_' | b'-' | b'.' | b'~' | b'=')
+/// Whether a word is worth a closer look.
+pub(super) fn may_find(text: &str) -> bool {
+    promising(text).next().is_some()
 }
+
+/// Words of the right length with digits and letters.
+fn promising(text: &str) -> impl Iterator<Item = Range<usize>> {
+    let mut bytes = text.bytes().chain([b' ']).enumerate();
+    let classes = &*CLASSES;
+    let (mut start, mut facts) = (0, Facts::default());
+    std::iter::from_fn(move || {
+        for (at, byte) in bytes.by_ref() {
+            let class = classes.get(usize::from(byte)).copied().unwrap_or(0);
+            if class != 0 {
+                facts.note(class);
+                continue;
+            }
+            let run = std::mem::replace(&mut start, at + 1)..at;
+            if std::mem::take(&mut facts).promising() && (SHORTEST..=4 * LONGEST).contains(&run.len()) {
+                return Some(run);
+            }
+        }
+        None
+    })
+}
+
+/// What each byte is to a word: nothing, a sign, a digit or a letter.
+static CLASSES: LazyLock<[u8; 256]> = LazyLock::new(|| {
+    std::array::from_fn(|byte| match u8::try_from(byte) {
+        Ok(b'+' | b'/' | b'_' | b'-' | b'.' | b'~' | b'=') => SIGN,
+        Ok(b'0'..=b'9') => DIGIT,
+        Ok(b'A'..=b'Z' | b'a'..=b'z') => LETTER,
+        _ => 0,
+    })
+});
+const SIGN: u8 = 1;
+const DIGIT: u8 = 2;
+const LETTER: u8 = 4;
 
 /// What can be said of a word in one cheap pass.
 #[derive(Default)]
@@ -44,12 +66,9 @@ struct Facts {
 }
 
 impl Facts {
-    const fn note(&mut self, byte: u8) {
-        if byte.is_ascii_digit() {
-            self.digits += 1;
-        } else if byte.is_ascii_alphabetic() {
-            self.letters += 1;
-        }
+    fn note(&mut self, class: u8) {
+        self.digits += usize::from(class == DIGIT);
+        self.letters += usize::from(class == LETTER);
     }
 
     const fn promising(&self) -> bool {
