@@ -89,7 +89,7 @@ fn call(n: u64, tenant: &TenantId) -> CallRecord {
         http_status: Some(200),
         identity: Some("key:8f3k2m9p".into()),
         method: Some("tools/call".into()),
-        peer: Some("10.0.0.7".into()),
+        peer: Some(std::net::IpAddr::from([10, 0, 0, 7])),
         policy: Some(Digest::of(b"policy")),
         result: Some(text),
         rules: vec![RuleId::new("read-files").unwrap()],

@@ -6,7 +6,7 @@
 mod text;
 
 use serde::{Deserialize, Serialize, Serializer};
-use std::borrow::Cow;
+use std::{borrow::Cow, net::IpAddr};
 use vocab::{
     Action, AgentId, CallId, Class, Digest, Finding, RuleId, SecretName, ServerName, TenantId, Timestamp, UserId,
 };
@@ -110,13 +110,13 @@ pub struct CallRecord {
     /// The leaf of the intent this call had, if it had one: what [`crate::Pending::durable`] gave.
     pub intent: Option<u64>,
     /// The protocol method.
-    pub method: Option<String>,
+    pub method: Option<Cow<'static, str>>,
     /// What became of it.
     pub outcome: Outcome,
     /// The call that caused this one.
     pub parent: Option<CallId>,
     /// The network peer.
-    pub peer: Option<String>,
+    pub peer: Option<IpAddr>,
     /// The version of the policy that judged it.
     pub policy: Option<Digest>,
     /// What the result was, as a commitment.
@@ -183,7 +183,7 @@ impl CallRecord {
             arguments: intent.arguments,
             class: intent.class,
             intent: Some(index),
-            method: intent.method,
+            method: intent.method.map(Cow::Owned),
             parent: intent.parent,
             policy: intent.policy,
             rules: intent.rules,
@@ -385,12 +385,10 @@ impl Leaf {
             }
             Self::Call(record) => {
                 record.cut = true;
-                for text in
-                    [&mut record.error, &mut record.method, &mut record.peer, &mut record.target, &mut record.trace]
-                {
+                for text in [&mut record.error, &mut record.target, &mut record.trace] {
                     to.optional(text);
                 }
-                for text in [&mut record.era, &mut record.identity].into_iter().flatten() {
+                for text in [&mut record.era, &mut record.identity, &mut record.method].into_iter().flatten() {
                     to.shared(text);
                 }
                 for finding in &mut record.findings {

@@ -75,7 +75,7 @@ impl Line {
         let digest = crate::resolve::digest_of(Some(ask.message));
         let facts = trail.facts_mut();
         facts.principal = Some(caller.principal.id().clone());
-        facts.identity = Some(caller.principal.credential_id().to_string());
+        facts.identity = Some(caller.principal.credential_id().clone());
         facts.server = Some(ask.server.name.clone());
         facts.target = Some(Arc::clone(&resource.id.name));
         facts.action = Some(action);

@@ -28,7 +28,7 @@ impl Noted for Caller {
 
     fn note(&self, facts: &mut Facts) {
         facts.principal = Some(self.principal.id().clone());
-        facts.identity = Some(self.principal.credential_id().to_string());
+        facts.identity = Some(self.principal.credential_id().clone());
     }
 }
 

@@ -2,7 +2,7 @@
 
 use http::{HeaderMap, HeaderValue};
 use mcp::{Era, Message};
-use std::{fmt, net::IpAddr};
+use std::{borrow::Cow, cell::RefCell, fmt, net::IpAddr};
 use vocab::{CallId, ServerName};
 
 /// Which door the call came through.
@@ -27,14 +27,29 @@ pub enum Operation {
     Unread,
 }
 
+/// Random bytes for the next call ids of this thread: asking for many at once costs what asking for one does.
+struct Supply {
+    bytes: [[u8; 16]; 64],
+    left: usize,
+}
+
+thread_local! {
+    static SUPPLY: RefCell<Supply> = const { RefCell::new(Supply { bytes: [[0; 16]; 64], left: 0 }) };
+}
+
 /// A new call id: 128 random bits.
 pub fn new_id() -> CallId {
-    let mut bytes = [0_u8; 16];
-    if aws_lc_rs::rand::fill(&mut bytes).is_err() {
-        // The generator seeds itself from the system and cannot run dry; an id that can be guessed harms nobody's data.
-        tracing::error!("no random bytes for a call id");
-    }
-    CallId::from_bytes(bytes)
+    SUPPLY.with_borrow_mut(|supply| {
+        if supply.left == 0 {
+            if aws_lc_rs::rand::fill(supply.bytes.as_flattened_mut()).is_err() {
+                // The generator seeds itself from the system and cannot run dry; an id that can be guessed harms nobody.
+                tracing::error!("no random bytes for call ids");
+            }
+            supply.left = supply.bytes.len();
+        }
+        supply.left -= 1;
+        CallId::from_bytes(supply.bytes.get(supply.left).copied().unwrap_or_default())
+    })
 }
 
 /// One call. Headers and body are as received.
@@ -66,6 +81,19 @@ impl Call {
             Operation::Listen => "GET",
             Operation::End => "DELETE",
             Operation::Unread => "unread",
+        }
+    }
+
+    /// The method, to be kept.
+    pub(crate) fn method_kept(&self) -> Cow<'static, str> {
+        match &self.operation {
+            Operation::Message(message) => match message.known_method() {
+                Some(known) => Cow::Borrowed(known),
+                None => Cow::Owned(self.method().to_owned()),
+            },
+            Operation::Listen => Cow::Borrowed("GET"),
+            Operation::End => Cow::Borrowed("DELETE"),
+            Operation::Unread => Cow::Borrowed("unread"),
         }
     }
 

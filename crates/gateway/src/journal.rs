@@ -113,9 +113,9 @@ fn unauthenticated(record: CallRecord) -> SystemRecord {
         call: Some(record.call),
         detail: record.error,
         http_status: record.http_status,
-        method: record.method,
+        method: record.method.map(Cow::into_owned),
         outcome: Some(record.outcome),
-        peer: record.peer,
+        peer: record.peer.map(|peer| peer.to_string()),
         ..SystemRecord::new(Cow::Borrowed(event), record.tenant, record.at)
     }
 }

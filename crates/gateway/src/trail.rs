@@ -13,6 +13,7 @@ use crate::{
 };
 use audit::{CallRecord, Commitment, Fingerprint, Outcome, Salt};
 use bytes::Bytes;
+use identity::CredentialId;
 use mcp::{Era, Message};
 use std::{borrow::Cow, net::IpAddr, sync::Arc};
 use vocab::{
@@ -43,11 +44,11 @@ pub struct Facts {
     /// Its era.
     pub era: Era,
     /// Its method.
-    pub method: Box<str>,
+    pub method: Cow<'static, str>,
     /// Who called.
     pub principal: Option<PrincipalId>,
     /// With which credential: an id, never the credential.
-    pub identity: Option<String>,
+    pub identity: Option<CredentialId>,
     /// What was called.
     pub server: Option<ServerName>,
     /// Its name there.
@@ -102,7 +103,7 @@ impl Facts {
             tenant,
             peer,
             era: Era::Legacy,
-            method: Box::default(),
+            method: Cow::Borrowed(""),
             principal: None,
             identity: None,
             server: None,
@@ -163,7 +164,7 @@ impl Trail {
                 parent: call.parent,
                 at: state.clock.now(),
                 era: call.era,
-                method: Box::from(call.method()),
+                method: call.method_kept(),
                 trace: crate::trace::Parent::of(&call.headers, call.message()),
                 revision: call.revision(),
                 stages: Vec::with_capacity(12),
@@ -307,11 +308,11 @@ impl Trail {
             error,
             findings: facts.findings.clone(),
             http_status: (facts.status != 0).then_some(facts.status),
-            identity: facts.identity.clone().map(Cow::Owned),
+            identity: facts.identity.as_ref().map(CredentialId::text),
             intent: self.intent,
-            method: Some(facts.method.to_string()),
+            method: Some(facts.method.clone()),
             parent: facts.parent,
-            peer: Some(facts.peer.to_string()),
+            peer: Some(facts.peer),
             policy: facts.policy,
             result: facts.result,
             rules: facts.rules.clone(),

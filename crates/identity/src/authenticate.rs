@@ -14,10 +14,7 @@ use crate::{
     registry::KeyRow,
     token::{self, Token, Validity},
 };
-use http::{
-    HeaderMap, HeaderName,
-    header::{AUTHORIZATION, HeaderValue},
-};
+use http::{HeaderMap, HeaderName, header::AUTHORIZATION};
 use std::{
     collections::HashMap,
     fmt,
@@ -88,7 +85,8 @@ fn single<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a st
     if values.next().is_some() {
         return Err(AuthFault::Malformed("more than one credential was sent"));
     }
-    HeaderValue::to_str(value).map(Some).map_err(|_| AuthFault::Malformed("the credential is not ASCII text"))
+    let text = std::str::from_utf8(value.as_bytes()).ok().filter(|text| text.is_ascii());
+    text.map(Some).ok_or(AuthFault::Malformed("the credential is not ASCII text"))
 }
 
 /// One snapshot of who may call.

@@ -1,7 +1,7 @@
 //! Who was let in. Only `authenticate` makes one.
 
 use crate::{AdminRole, IssuerSetting, KeyId};
-use std::{fmt, sync::Arc};
+use std::{borrow::Cow, fmt, sync::Arc};
 use vocab::{Digest, EnvironmentName, PrincipalId, RoleName, Timestamp};
 
 /// Which credential let a caller in. Never the credential itself.
@@ -13,6 +13,16 @@ pub enum CredentialId {
     Token(Digest),
     /// None: `danger_allow_anonymous`.
     Anonymous,
+}
+
+impl CredentialId {
+    /// As records and logs name it.
+    pub fn text(&self) -> Cow<'static, str> {
+        match self {
+            Self::Anonymous => Cow::Borrowed("anonymous"),
+            Self::Key(_) | Self::Token(_) => Cow::Owned(self.to_string()),
+        }
+    }
 }
 
 impl fmt::Display for CredentialId {

@@ -28,14 +28,25 @@ pub struct Message {
     text: Bytes,
     parts: Parts,
     kind: Kind,
-    /// The method, where it was sent with escapes.
-    unescaped: Option<Arc<str>>,
+    method: Method,
     /// Entries of list results.
     lists: Option<Arc<[List]>>,
 }
 
-/// A value inside a message.
+/// What the method is. It is asked for at every stage, so the known ones are looked up once.
+#[derive(Clone)]
+enum Method {
+    /// One that [`method`] knows; empty for responses.
+    Known(&'static str),
+    /// Another, as it was sent.
+    Sent,
+    /// Another that was sent with escapes.
+    Unescaped(Arc<str>),
+}
+
+/// A value inside a message. INVARIANT: it was scanned with the message.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Member<'a> {
     /// Where it lies in [`Message::bytes`].
     pub span: Span,
@@ -51,7 +62,7 @@ impl<'a> Member<'a> {
 
     /// It as a tree.
     pub fn value(&self) -> Result<serde_json::Value, ScanFault> {
-        crate::value(self.raw)
+        crate::value::scanned(self.raw)
     }
 }
 
@@ -65,17 +76,21 @@ impl Message {
         } else {
             Kind::Request
         };
-        let unescaped = match parts.method.of(&text).and_then(string) {
-            Some(Cow::Owned(method)) => Some(Arc::from(method)),
-            Some(Cow::Borrowed(_)) | None => None,
+        let method = match parts.method.of(&text).and_then(string) {
+            None => Method::Known(""),
+            Some(sent) => match (method::known(&sent), sent) {
+                (Some(known), _) => Method::Known(known),
+                (None, Cow::Borrowed(_)) => Method::Sent,
+                (None, Cow::Owned(method)) => Method::Unescaped(Arc::from(method)),
+            },
         };
         let lists = if lists.is_empty() { None } else { Some(Arc::from(lists)) };
-        Self { text, parts, kind, unescaped, lists }
+        Self { text, parts, kind, method, lists }
     }
 
     /// A message whose result was judged in another one. INVARIANT: as for [`Message::new`].
     pub(crate) fn read_again(text: Bytes, parts: Parts, lists: Option<Arc<[List]>>) -> Self {
-        Self { text, parts, kind: Kind::Response, unescaped: None, lists }
+        Self { text, parts, kind: Kind::Response, method: Method::Known(""), lists }
     }
 
     pub(crate) const fn parts(&self) -> Parts {
@@ -109,11 +124,22 @@ impl Message {
 
     /// The method; empty for responses.
     pub fn method(&self) -> &str {
-        if let Some(method) = &self.unescaped {
-            return method;
+        match &self.method {
+            Method::Known(method) => method,
+            Method::Unescaped(method) => method,
+            Method::Sent => {
+                let raw = self.raw_text(self.parts.method).unwrap_or_default();
+                raw.get(1..raw.len().saturating_sub(1)).unwrap_or_default()
+            }
         }
-        let raw = self.raw_text(self.parts.method).unwrap_or_default();
-        raw.get(1..raw.len().saturating_sub(1)).unwrap_or_default()
+    }
+
+    /// The method, if it is one of the frequent ones.
+    pub const fn known_method(&self) -> Option<&'static str> {
+        match self.method {
+            Method::Known(method) if !method.is_empty() => Some(method),
+            Method::Known(_) | Method::Sent | Method::Unescaped(_) => None,
+        }
     }
 
     /// The raw params.

@@ -98,6 +98,36 @@ pub fn is_open(method: &str) -> bool {
         || is_known_notification(method)
 }
 
+/// The methods of calls: what most messages are.
+const CALLS: [&str; 21] = [
+    "tools/call",
+    "tools/list",
+    "resources/read",
+    "resources/list",
+    "resources/templates/list",
+    "resources/subscribe",
+    "resources/unsubscribe",
+    "prompts/get",
+    "prompts/list",
+    "completion/complete",
+    "initialize",
+    "notifications/initialized",
+    "notifications/progress",
+    "notifications/cancelled",
+    "ping",
+    "server/discover",
+    "subscriptions/listen",
+    "sampling/createMessage",
+    "elicitation/create",
+    "roots/list",
+    "tasks/get",
+];
+
+/// A method by its own name, if it is one of the frequent ones.
+pub(crate) fn known(method: &str) -> Option<&'static str> {
+    CALLS.into_iter().find(|known| *known == method)
+}
+
 /// The notifications of all revisions and of the tasks extension, either direction.
 pub fn is_known_notification(method: &str) -> bool {
     matches!(

@@ -11,6 +11,11 @@ use serde_json::{Map, Number, Value};
 /// fault.
 pub fn value(text: &[u8]) -> Result<Value, ScanFault> {
     scan_value(text, &Limits::WIDEST)?;
+    scanned(text)
+}
+
+/// Reads a JSON value that a scan has accepted already.
+pub(crate) fn scanned(text: &[u8]) -> Result<Value, ScanFault> {
     let from = text.iter().position(|byte| !byte.is_ascii_whitespace()).unwrap_or(0);
     let to = text.iter().rposition(|byte| !byte.is_ascii_whitespace()).map_or(0, |last| last + 1);
     tree(text, from..to)

@@ -4,76 +4,86 @@
 //! know. Fields come in sorted order, which the tests check against an encoder written from the RFC.
 
 use super::{CallRecord, Commitment, Intent, LARGEST, Outcome, Stage};
+use std::net::IpAddr;
 use vocab::{CallId, Digest, Finding, Side, Timestamp};
 
-/// An object being written.
+/// `,"name":`, in one piece.
+macro_rules! key {
+    ($name:literal) => {
+        concat!(",\"", $name, "\":").as_bytes()
+    };
+}
+
+/// An object being written. Every member begins with a comma; the first comma becomes the brace.
 struct Object<'a> {
     to: &'a mut Vec<u8>,
-    empty: bool,
+    start: usize,
 }
 
 impl<'a> Object<'a> {
-    fn open(to: &'a mut Vec<u8>) -> Self {
-        to.push(b'{');
-        Self { to, empty: true }
+    const fn open(to: &'a mut Vec<u8>) -> Self {
+        let start = to.len();
+        Self { to, start }
     }
 
     fn close(self) {
+        match self.to.get_mut(self.start) {
+            Some(comma) => *comma = b'{',
+            None => self.to.push(b'{'),
+        }
         self.to.push(b'}');
     }
 
     /// Begins a member; its value is to be written next.
-    fn member(&mut self, name: &str) -> &mut Vec<u8> {
-        self.to.extend_from_slice(if std::mem::replace(&mut self.empty, false) { b"\"" } else { b",\"" });
-        self.to.extend_from_slice(name.as_bytes());
-        self.to.extend_from_slice(b"\":");
+    fn member(&mut self, key: &'static [u8]) -> &mut Vec<u8> {
+        self.to.extend_from_slice(key);
         self.to
     }
 
-    fn text(&mut self, name: &str, text: Option<&str>) {
+    fn text(&mut self, key: &'static [u8], text: Option<&str>) {
         if let Some(text) = text {
-            quote(self.member(name), text);
+            quote(self.member(key), text);
         }
     }
 
-    fn number(&mut self, name: &str, number: u64) {
-        integer(self.member(name), number);
+    fn number(&mut self, key: &'static [u8], number: u64) {
+        integer(self.member(key), number);
     }
 
-    fn time(&mut self, name: &str, at: Timestamp) {
-        let to = self.member(name);
+    fn time(&mut self, key: &'static [u8], at: Timestamp) {
+        let to = self.member(key);
         if at.as_micros() < 0 {
             to.push(b'-');
         }
         integer(to, at.as_micros().unsigned_abs());
     }
 
-    fn call(&mut self, name: &str, call: Option<CallId>) {
+    fn call(&mut self, key: &'static [u8], call: Option<CallId>) {
         if let Some(call) = call {
-            enclose(self.member(name), b"", &call.hex());
+            enclose(self.member(key), b"", &call.hex());
         }
     }
 
-    fn digest(&mut self, name: &str, digest: Option<Digest>) {
+    fn digest(&mut self, key: &'static [u8], digest: Option<Digest>) {
         if let Some(digest) = digest {
-            enclose(self.member(name), b"sha256:", &digest.hex());
+            enclose(self.member(key), b"sha256:", &digest.hex());
         }
     }
 
-    fn commitment(&mut self, name: &str, commitment: Option<Commitment>) {
+    fn commitment(&mut self, key: &'static [u8], commitment: Option<Commitment>) {
         if let Some(Commitment { bytes, digest }) = commitment {
-            let mut inner = Object::open(self.member(name));
-            inner.number("bytes", bytes);
-            inner.digest("digest", Some(digest));
+            let mut inner = Object::open(self.member(key));
+            inner.number(key!("bytes"), bytes);
+            inner.digest(key!("digest"), Some(digest));
             inner.close();
         }
     }
 
-    fn list<T>(&mut self, name: &str, items: &[T], mut item: impl FnMut(&mut Vec<u8>, &T)) {
+    fn list<T>(&mut self, key: &'static [u8], items: &[T], mut item: impl FnMut(&mut Vec<u8>, &T)) {
         if items.is_empty() {
             return;
         }
-        let to = self.member(name);
+        let to = self.member(key);
         for (place, one) in items.iter().enumerate() {
             to.push(if place == 0 { b'[' } else { b',' });
             item(to, one);
@@ -85,21 +95,21 @@ impl<'a> Object<'a> {
 impl Intent {
     pub(super) fn write(&self, to: &mut Vec<u8>) {
         let mut object = Object::open(to);
-        object.text("action", self.action.map(vocab::Action::as_str));
-        object.text("agent", self.agent.as_ref().map(vocab::AgentId::as_str));
-        object.commitment("arguments", self.arguments);
-        object.time("at", self.at);
-        object.call("call", Some(self.call));
-        object.text("class", self.class.map(vocab::Class::as_str));
-        object.text("method", self.method.as_deref());
-        object.call("parent", self.parent);
-        object.digest("policy", self.policy);
-        object.list("rules", &self.rules, |to, rule| quote(to, rule.as_str()));
-        object.text("server", self.server.as_ref().map(vocab::ServerName::as_str));
-        object.text("target", self.target.as_deref());
-        object.text("tenant", Some(self.tenant.as_str()));
-        object.text("trace", self.trace.as_deref());
-        object.text("user", self.user.as_ref().map(vocab::UserId::as_str));
+        object.text(key!("action"), self.action.map(vocab::Action::as_str));
+        object.text(key!("agent"), self.agent.as_ref().map(vocab::AgentId::as_str));
+        object.commitment(key!("arguments"), self.arguments);
+        object.time(key!("at"), self.at);
+        object.call(key!("call"), Some(self.call));
+        object.text(key!("class"), self.class.map(vocab::Class::as_str));
+        object.text(key!("method"), self.method.as_deref());
+        object.call(key!("parent"), self.parent);
+        object.digest(key!("policy"), self.policy);
+        object.list(key!("rules"), &self.rules, |to, rule| quote(to, rule.as_str()));
+        object.text(key!("server"), self.server.as_ref().map(vocab::ServerName::as_str));
+        object.text(key!("target"), self.target.as_deref());
+        object.text(key!("tenant"), Some(self.tenant.as_str()));
+        object.text(key!("trace"), self.trace.as_deref());
+        object.text(key!("user"), self.user.as_ref().map(vocab::UserId::as_str));
         object.close();
     }
 }
@@ -107,54 +117,72 @@ impl Intent {
 impl CallRecord {
     pub(super) fn write(&self, to: &mut Vec<u8>) {
         let mut object = Object::open(to);
-        object.text("action", self.action.map(vocab::Action::as_str));
-        object.text("agent", self.agent.as_ref().map(vocab::AgentId::as_str));
-        object.commitment("arguments", self.arguments);
-        object.time("at", self.at);
-        object.call("call", Some(self.call));
-        object.text("class", self.class.map(vocab::Class::as_str));
-        object.text("credential", self.credential.as_ref().map(vocab::SecretName::as_str));
+        object.text(key!("action"), self.action.map(vocab::Action::as_str));
+        object.text(key!("agent"), self.agent.as_ref().map(vocab::AgentId::as_str));
+        object.commitment(key!("arguments"), self.arguments);
+        object.time(key!("at"), self.at);
+        object.call(key!("call"), Some(self.call));
+        object.text(key!("class"), self.class.map(vocab::Class::as_str));
+        object.text(key!("credential"), self.credential.as_ref().map(vocab::SecretName::as_str));
         if self.cut {
-            object.member("cut").extend_from_slice(b"true");
+            object.member(key!("cut")).extend_from_slice(b"true");
         }
-        object.number("duration_us", self.duration_us);
-        object.text("era", self.era.as_deref());
-        object.text("error", self.error.as_deref());
-        object.list("findings", &self.findings, finding);
+        object.number(key!("duration_us"), self.duration_us);
+        object.text(key!("era"), self.era.as_deref());
+        object.text(key!("error"), self.error.as_deref());
+        object.list(key!("findings"), &self.findings, finding);
         if let Some(status) = self.http_status {
-            object.number("http_status", status.into());
+            object.number(key!("http_status"), status.into());
         }
-        object.text("identity", self.identity.as_deref());
+        object.text(key!("identity"), self.identity.as_deref());
         if let Some(leaf) = self.intent {
-            object.number("intent", leaf);
+            object.number(key!("intent"), leaf);
         }
-        object.text("method", self.method.as_deref());
-        outcome(object.member("outcome"), &self.outcome);
-        object.call("parent", self.parent);
-        object.text("peer", self.peer.as_deref());
-        object.digest("policy", self.policy);
-        object.commitment("result", self.result);
-        object.list("rules", &self.rules, |to, rule| quote(to, rule.as_str()));
-        object.text("server", self.server.as_ref().map(vocab::ServerName::as_str));
-        object.digest("session", self.session);
+        object.text(key!("method"), self.method.as_deref());
+        outcome(object.member(key!("outcome")), &self.outcome);
+        object.call(key!("parent"), self.parent);
+        if let Some(peer) = self.peer {
+            address(object.member(key!("peer")), peer);
+        }
+        object.digest(key!("policy"), self.policy);
+        object.commitment(key!("result"), self.result);
+        object.list(key!("rules"), &self.rules, |to, rule| quote(to, rule.as_str()));
+        object.text(key!("server"), self.server.as_ref().map(vocab::ServerName::as_str));
+        object.digest(key!("session"), self.session);
         if !self.stages.is_empty() {
-            stages(object.member("stages"), &self.stages);
+            stages(object.member(key!("stages")), &self.stages);
         }
-        object.text("target", self.target.as_deref());
-        object.text("tenant", Some(self.tenant.as_str()));
-        object.text("trace", self.trace.as_deref());
-        object.text("user", self.user.as_ref().map(vocab::UserId::as_str));
+        object.text(key!("target"), self.target.as_deref());
+        object.text(key!("tenant"), Some(self.tenant.as_str()));
+        object.text(key!("trace"), self.trace.as_deref());
+        object.text(key!("user"), self.user.as_ref().map(vocab::UserId::as_str));
         object.close();
+    }
+}
+
+/// Most peers are IPv4, and four numbers need no formatter.
+fn address(to: &mut Vec<u8>, address: IpAddr) {
+    match address {
+        IpAddr::V4(address) => {
+            let mut sign = b'"';
+            for octet in address.octets() {
+                to.push(sign);
+                integer(to, octet.into());
+                sign = b'.';
+            }
+            to.push(b'"');
+        }
+        IpAddr::V6(_) => quote(to, &address.to_string()),
     }
 }
 
 fn finding(to: &mut Vec<u8>, finding: &Finding) {
     let mut object = Object::open(to);
-    object.text("detector", Some(&finding.detector));
-    object.text("kind", Some(&finding.kind));
-    object.text("pointer", Some(&finding.pointer));
+    object.text(key!("detector"), Some(&finding.detector));
+    object.text(key!("kind"), Some(&finding.kind));
+    object.text(key!("pointer"), Some(&finding.pointer));
     object.text(
-        "side",
+        key!("side"),
         Some(match finding.side {
             Side::Arguments => "arguments",
             Side::Result => "result",
@@ -174,10 +202,10 @@ fn outcome(to: &mut Vec<u8>, outcome: &Outcome) {
         Outcome::Unknown => ("unknown", None),
     };
     let mut object = Object::open(to);
-    object.text("is", Some(is));
+    object.text(key!("is"), Some(is));
     if let Some((reason, stage)) = why {
-        object.text("reason", Some(reason));
-        object.text("stage", Some(stage));
+        object.text(key!("reason"), Some(reason));
+        object.text(key!("stage"), Some(stage));
     }
     object.close();
 }
@@ -187,9 +215,12 @@ fn stages(to: &mut Vec<u8>, stages: &[Stage]) {
     let mut sorted = stages.to_vec();
     sorted.sort_unstable_by_key(|stage| stage.name);
     sorted.dedup_by_key(|stage| stage.name);
-    let mut object = Object::open(to);
+    let object = Object::open(to);
     for stage in &sorted {
-        object.number(stage.name, stage.us.into());
+        for part in [b",\"", stage.name.as_bytes(), b"\":"] {
+            object.to.extend_from_slice(part);
+        }
+        integer(object.to, stage.us.into());
     }
     object.close();
 }

@@ -1,9 +1,10 @@
 //! Finds the bucket of a rule and the names it is for. Bounded: full buckets that nobody holds make room.
 
 use super::bucket::Bucket;
+use foldhash::fast::RandomState;
 use std::{
     collections::HashMap,
-    hash::{BuildHasher, Hash, RandomState},
+    hash::{BuildHasher, Hash},
     sync::{Arc, PoisonError, RwLock},
 };
 
@@ -65,7 +66,7 @@ impl Default for Table {
 impl Table {
     pub(super) fn bounded(per_shard: usize) -> Self {
         let shards = std::iter::repeat_with(RwLock::default).take(SHARDS).collect();
-        Self { hasher: RandomState::new(), shards, per_shard }
+        Self { hasher: RandomState::default(), shards, per_shard }
     }
 
     /// A number for whatever tells one rule from another, the same for the life of the table.

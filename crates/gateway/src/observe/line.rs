@@ -29,7 +29,7 @@ pub(crate) fn write(closed: &Closed) {
         parent = facts.parent.map(tracing::field::display),
         agent = principal.map(|principal| principal.agent.as_str()),
         user = principal.and_then(|principal| principal.user.as_ref()).map(tracing::field::display),
-        credential = facts.identity.as_deref(),
+        credential = facts.identity.as_ref().map(tracing::field::display),
         peer = %facts.peer,
         server = facts.server.as_ref().map(vocab::ServerName::as_str),
         target = facts.target.as_deref().map(target),

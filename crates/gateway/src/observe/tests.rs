@@ -22,7 +22,7 @@ const DASHBOARD: &str = include_str!("../../../../deploy/grafana/durward.json");
 fn facts(agent: &str, server: &str, tool: &str) -> Facts {
     let tenant = TenantId::default_tenant();
     let mut facts = Facts::new(CallId::from_bytes([7; 16]), tenant.clone(), IpAddr::from([127, 0, 0, 1]));
-    facts.method = Box::from("tools/call");
+    facts.method = "tools/call".into();
     facts.principal = Some(PrincipalId { agent: AgentId::new(agent).unwrap(), tenant, user: None });
     facts.server = Some(ServerName::new(server).unwrap());
     facts.target = Some(Arc::from(tool));
