@@ -71,11 +71,20 @@ impl Process {
     }
 }
 
+/// How often a process that was asked to end is looked after, every 50 ms.
+const PATIENCE: usize = 100;
+
 impl Drop for Process {
     fn drop(&mut self) {
-        if let Some(pid) = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw) {
-            let _gone = kill_process(pid, Signal::KILL);
+        let Some(pid) = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw) else { return };
+        let _gone = kill_process(pid, Signal::TERM);
+        for _ in 0..PATIENCE {
+            if matches!(self.child.try_wait(), Ok(Some(_)) | Err(_)) {
+                return;
+            }
+            std::thread::park_timeout(Duration::from_millis(50));
         }
+        let _gone = kill_process(pid, Signal::KILL);
         drop(self.child.wait());
     }
 }
