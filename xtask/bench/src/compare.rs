@@ -9,7 +9,11 @@ use crate::{
     setup::{self, ERAS, Stage, Target, Way},
 };
 use anyhow::{Context, Result, ensure};
-use std::{cell::Cell, path::PathBuf, time::Duration};
+use std::{
+    cell::Cell,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 #[derive(clap::Args)]
 pub(crate) struct Options {
@@ -69,13 +73,9 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let folder = std::path::absolute(&options.folder)?;
     let gateway = std::path::absolute(&options.gateway)?;
     let gateway = (!options.without_gateway).then_some(gateway.as_path());
-    let stage = setup::start(&folder, gateway, options.strict)?;
     let (rounds, seconds) = if options.quick { (1, 0.5) } else { (options.rounds, options.seconds) };
-
-    let mut facts = Vec::new();
-    for target in stage.targets.iter().filter(|target| target.is_gateway) {
-        facts.push(Fact::idle(target.name, machine::resident(target.pid())?));
-    }
+    let mut facts = gateway.map_or_else(|| Ok(Vec::new()), |gateway| idle(&folder, gateway))?;
+    let stage = setup::start(&folder, gateway, options.strict)?;
     for scenario in scenarios() {
         if options.only.as_ref().is_some_and(|only| !scenario.name.contains(only.as_str())) {
             continue;
@@ -93,6 +93,27 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let missed = bars::print(&facts);
     ensure!(!options.gate || missed == 0, "{missed} bars are missed");
     Ok(())
+}
+
+/// What gateways hold before one server of 50 tools, each listed and called, when nobody asks any more.
+fn idle(folder: &Path, gateway: &Path) -> Result<Vec<Fact>> {
+    let stage = setup::small(folder, gateway)?;
+    let used = Scenario {
+        name: "idle".to_owned(),
+        era: Era::Modern,
+        way: Way::Json,
+        question: Question::List(50),
+        connections: 1,
+        is_serial: false,
+    };
+    let called = Scenario { question: Question::Echo(100), ..used.clone() };
+    let resident = |target: &Target| {
+        measure(&stage, target, &used, 0.1)?;
+        let resident = measure(&stage, target, &called, 0.1)?.resident;
+        println!("  {:16} idle {resident:9.1} MiB", target.name);
+        Ok(Fact::idle(target.name, resident))
+    };
+    stage.targets.iter().map(resident).collect()
 }
 
 impl Stage {

@@ -119,10 +119,22 @@ pub(crate) fn start(folder: &Path, gateway: Option<&Path>, strict: bool) -> Resu
             kinds.push(("durward strict", Controls::Strict));
         }
         for (name, controls) in kinds {
-            targets.push(durward(folder, binary, name, controls, behind, long_behind)?);
+            targets.push(durward(folder, binary, name, controls, behind, Some(long_behind))?);
         }
     }
     Ok(Stage { targets, long, upstreams })
+}
+
+/// Gateways before one server of 50 tools, and what keeps them up.
+pub(crate) fn small(folder: &Path, binary: &Path) -> Result<Stage> {
+    fs::create_dir_all(folder)?;
+    let behind = free()?;
+    let upstreams = vec![upstream(folder, "small", behind, 50)?];
+    let targets = [("durward bare", Controls::Bare), ("durward all", Controls::All)]
+        .into_iter()
+        .map(|(name, controls)| durward(folder, binary, name, controls, behind, None))
+        .collect::<Result<_>>()?;
+    Ok(Stage { targets, long: Vec::new(), upstreams })
 }
 
 fn target(name: &'static str, address: SocketAddr, process: Process) -> Target {
@@ -151,7 +163,7 @@ fn durward(
     name: &'static str,
     controls: Controls,
     behind: SocketAddr,
-    long_behind: SocketAddr,
+    long_behind: Option<SocketAddr>,
 ) -> Result<Target> {
     let own = folder.join(name.replace(' ', "-"));
     if own.exists() {
@@ -174,14 +186,22 @@ fn durward(
     Ok(Target { name, address: listen, token, is_gateway: true, process })
 }
 
-fn config(controls: Controls, listen: SocketAddr, admin: SocketAddr, json: SocketAddr, long: SocketAddr) -> String {
+fn config(
+    controls: Controls,
+    listen: SocketAddr,
+    admin: SocketAddr,
+    json: SocketAddr,
+    long: Option<SocketAddr>,
+) -> String {
     // A tool that nobody classified counts as state-changing, and waits for the disk: `--strict` measures that.
     let class = ", tools: { \"*\": { class: read } }";
+    let long = long.map_or_else(String::new, |long| {
+        format!("  long: {{ url: \"http://{long}/mcp\", internal: true, calls_in_flight: 4096{class} }}\n")
+    });
     let shared = format!(
         "listen: {listen}\nadmin: {{ listen: \"{admin}\" }}\nworkers: 1\npolicies: [policy.json]\nagents: {{ bench: {{}} }}\n\
          servers:\n  json: {{ url: \"http://{json}/mcp\", internal: true, calls_in_flight: 4096{class} }}\n  \
-         events: {{ url: \"http://{json}/events\", internal: true, calls_in_flight: 4096{class} }}\n  \
-         long: {{ url: \"http://{long}/mcp\", internal: true, calls_in_flight: 4096{class} }}\n"
+         events: {{ url: \"http://{json}/events\", internal: true, calls_in_flight: 4096{class} }}\n{long}"
     );
     let own = match controls {
         Controls::Bare => {
