@@ -4,6 +4,7 @@
 //! ranges inside it, never a panic.
 
 use crate::{Span, text::unescape};
+use std::borrow::Cow;
 
 /// A reader of scanned text. Positions are relative to the text it was given, moved by `base`.
 #[derive(Debug, Clone)]
@@ -31,14 +32,19 @@ impl<'a> Walk<'a> {
     }
 
     /// The next member of an object: its key unescaped (`None` where the text is no JSON), and its value.
-    pub(crate) fn member(&mut self) -> Option<(std::borrow::Cow<'a, str>, Span)> {
+    pub(crate) fn member(&mut self) -> Option<(Cow<'a, str>, Span)> {
+        self.whole_member().map(|(_, key, value)| (key, value))
+    }
+
+    /// The next member of an object, and where its key begins.
+    pub(crate) fn whole_member(&mut self) -> Option<(usize, Cow<'a, str>, Span)> {
         if self.at == 0 && !self.skip_to(b'{') {
             return None;
         }
         self.separator(b'}')?;
-        let start = self.at;
+        let key_at = self.at;
         self.skip_string();
-        let key = unescape(self.text.get(start + 1..self.at.checked_sub(1)?)?)?;
+        let key = unescape(self.text.get(key_at + 1..self.at.checked_sub(1)?)?)?;
         self.blank();
         if self.text.get(self.at) != Some(&b':') {
             return None;
@@ -47,7 +53,7 @@ impl<'a> Walk<'a> {
         self.blank();
         let start = self.at;
         self.skip_value();
-        Some((key, self.place(start, self.at)))
+        Some((self.base + key_at, key, self.place(start, self.at)))
     }
 
     fn place(&self, start: usize, end: usize) -> Span {

@@ -1,0 +1,54 @@
+//! Error codes of one era in the other. Messages and data keep their bytes.
+//!
+//! | modern server says | legacy client hears | why |
+//! |---|---|---|
+//! | -32602 to `resources/read` | -32002 | the legacy code of a resource that is not there |
+//! | -32020 | -32603 | the headers were written here |
+//! | -32021 | -32600 | the client cannot do what the call needs; it declared once and for all |
+//! | -32022 | -32602 | what `initialize` answers to a version that is not spoken |
+//!
+//! | legacy server says | modern client hears | why |
+//! |---|---|---|
+//! | -32002 to `resources/read` | -32602 | the modern code of a resource that is not there |
+//! | -32020 … -32099 | -32603 | the modern era gives these a meaning that the server did not mean |
+
+use super::rewrite::Rewrite;
+use crate::{Message, error, walk};
+
+/// What a legacy client hears in place of `code`.
+fn upward(code: i64, method: &str) -> i64 {
+    match code {
+        error::INVALID_PARAMS if method == "resources/read" => error::RESOURCE_NOT_FOUND,
+        error::HEADER_MISMATCH => error::INTERNAL,
+        error::MISSING_CAPABILITY => error::INVALID_REQUEST,
+        error::UNSUPPORTED_VERSION => error::INVALID_PARAMS,
+        other => other,
+    }
+}
+
+/// What a modern client hears in place of `code`.
+fn downward(code: i64, method: &str) -> i64 {
+    match code {
+        error::RESOURCE_NOT_FOUND if method == "resources/read" => error::INVALID_PARAMS,
+        -32099..=error::HEADER_MISMATCH => error::INTERNAL,
+        other => other,
+    }
+}
+
+/// Changes the code of an error of a modern server.
+pub(super) fn raise(message: &Message, method: &str, rewrite: &mut Rewrite<'_>) {
+    change(message, rewrite, |code| upward(code, method));
+}
+
+/// Changes the code of an error of a legacy server.
+pub(super) fn lower(message: &Message, method: &str, rewrite: &mut Rewrite<'_>) {
+    change(message, rewrite, |code| downward(code, method));
+}
+
+fn change(message: &Message, rewrite: &mut Rewrite<'_>, to: impl Fn(i64) -> i64) {
+    let (Some(error), Some(code)) = (message.error_member(), message.error_code()) else { return };
+    let Some(place) = walk::find(error.raw, error.span.start, &["code"]) else { return };
+    if to(code) != code {
+        rewrite.replace(place, to(code).to_string());
+    }
+}

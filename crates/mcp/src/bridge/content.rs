@@ -1,0 +1,91 @@
+//! Parts of results that older revisions do not know.
+//!
+//! Members that a revision does not know stay: every revision allows more. What it would take for something else, or
+//! refuse the whole result for, becomes what it knows.
+
+use super::rewrite::{Fate, Rewrite, at, is_object, object, text_at};
+use crate::{Revision, Span, splice::quote};
+
+/// Makes the result of `method` at `span` one of `revision`.
+pub(super) fn member(rewrite: &mut Rewrite<'_>, method: &str, name: &str, value: &Span, revision: Revision) -> Fate {
+    match (method, name) {
+        ("tools/list", "tools") => rewrite.array(value, |rewrite, tool| self::tool(rewrite, &tool, revision)),
+        ("tools/call", "content") => rewrite.array(value, |rewrite, block| self::block(rewrite, &block, revision)),
+        // Older revisions want an object, and the text beside it says the same (2025-11-25, server/tools,
+        // "Structured Content").
+        ("tools/call", "structuredContent") if !is_object(rewrite.raw(value)) => return Fate::Drop,
+        ("prompts/get", "messages") => rewrite.array(value, |rewrite, message| {
+            let content = |rewrite: &mut Rewrite<'_>, name: &str, value: &Span| {
+                if name == "content" {
+                    block(rewrite, value, revision);
+                }
+                Fate::Keep
+            };
+            rewrite.object(&message, content, &[]);
+        }),
+        _ => {}
+    }
+    Fate::Keep
+}
+
+/// Schemas of a tool: before 2026-07-28 both describe objects.
+fn tool(rewrite: &mut Rewrite<'_>, span: &Span, revision: Revision) {
+    let schema = |rewrite: &mut Rewrite<'_>, name: &str, value: &Span| match name {
+        "inputSchema" => {
+            properties(rewrite, value);
+            Fate::Keep
+        }
+        "outputSchema" if revision < Revision::V2025_06_18 => Fate::Keep,
+        // A client refuses the whole list for one. Results of the tool lose what the schema describes as well.
+        "outputSchema" if text_at(rewrite.raw(value), &["type"]).as_deref() != Some("object") => Fate::Drop,
+        "outputSchema" => {
+            properties(rewrite, value);
+            Fate::Keep
+        }
+        _ => Fate::Keep,
+    };
+    rewrite.object(span, schema, &[]);
+}
+
+/// `true` and `false` are schemas that older revisions write as objects.
+fn properties(rewrite: &mut Rewrite<'_>, schema: &Span) {
+    let plain = |rewrite: &mut Rewrite<'_>, _: &str, value: &Span| match rewrite.raw(value) {
+        b"true" => Fate::Become(b"{}".to_vec()),
+        b"false" => Fate::Become(br#"{"not":{}}"#.to_vec()),
+        _ => Fate::Keep,
+    };
+    let inner = |rewrite: &mut Rewrite<'_>, name: &str, value: &Span| {
+        if name == "properties" {
+            rewrite.object(value, plain, &[]);
+        }
+        Fate::Keep
+    };
+    rewrite.object(schema, inner, &[]);
+}
+
+/// A block of content of a kind that came later becomes one that was there.
+fn block(rewrite: &mut Rewrite<'_>, span: &Span, revision: Revision) {
+    let raw = rewrite.raw(span);
+    let kind = text_at(raw, &["type"]);
+    let replacement = match kind.as_deref() {
+        Some("audio") if revision < Revision::V2025_03_26 => audio(raw),
+        Some("resource_link") if revision < Revision::V2025_06_18 => link(raw),
+        _ => None,
+    };
+    if let Some(text) = replacement {
+        rewrite.replace(span.clone(), text);
+    }
+}
+
+/// The sound as an embedded file: nothing of it is lost.
+fn audio(raw: &[u8]) -> Option<Vec<u8>> {
+    let (data, kind) = (at(raw, &["data"])?, at(raw, &["mimeType"])?);
+    let resource = object(&[("uri", b"\"urn:mcp:audio\""), ("mimeType", kind), ("blob", data)]);
+    Some(object(&[("type", b"\"resource\""), ("resource", &resource)]))
+}
+
+/// The link as text.
+fn link(raw: &[u8]) -> Option<Vec<u8>> {
+    let (name, uri) = (text_at(raw, &["name"])?, text_at(raw, &["uri"])?);
+    Some(object(&[("type", b"\"text\""), ("text", quote(&format!("{name}: {uri}")).as_bytes())]))
+}

@@ -1,0 +1,296 @@
+//! A modern client and a legacy server.
+//!
+//! | the client | the server hears |
+//! |---|---|
+//! | metadata of its first request | `initialize`: [`initialize`], [`negotiated`], [`initialized`] |
+//! | `server/discover` | nothing; answered from what it said in `initialize`: [`discover_result`] |
+//! | a request | the same without metadata: [`request`], and its answer with what modern results have: [`answer`] |
+//! | a log level | `logging/setLevel`: [`set_level`] |
+//! | `subscriptions/listen` | `resources/subscribe`, a GET stream: [`subscribe`], [`acknowledged`], [`notification`] |
+//!
+//! | the server | the client hears |
+//! |---|---|
+//! | a question in mid-call | a result that asks for input, whose retry has the answer: [`input_required`], [`input_response`], [`answer_to`] |
+//! | -32042: go to these pages first | the same, and the retry is the call again: [`pages_required`] |
+
+use super::{
+    BridgeFault, Client, Filter, LogLevel, brief,
+    client::{extensions, pick, server},
+    code, is_cacheable, may_ask,
+    question::for_modern,
+    rewrite::{Fate, Rewrite, at, is_object, is_string, message_text, object, text_at, without},
+};
+use crate::{Kind, Member, Message, Revision, Span, error::result_text, key, splice::quote, walk::Walk};
+use bytes::Bytes;
+
+/// An `initialize` request that introduces a client as its request does. `id` is raw. Sessions can be shared by requests
+/// of one principal whose clients have the same [`Client::key`].
+pub fn initialize(id: &str, client: &Client) -> Bytes {
+    let version = quote(Revision::V2025_11_25.as_str());
+    let params = object(&[
+        ("protocolVersion", version.as_bytes()),
+        ("capabilities", client.capabilities().as_bytes()),
+        ("clientInfo", client.info_or_nobody()),
+    ]);
+    message_text(Some(id), "initialize", Some(&params))
+}
+
+/// The revision that the server chose.
+pub fn negotiated(initialized: &Message) -> Result<Revision, BridgeFault> {
+    let chosen = initialized.outcome_member(&["protocolVersion"]);
+    let chosen = chosen.and_then(|member| member.text().map(std::borrow::Cow::into_owned));
+    let chosen = chosen.ok_or(BridgeFault::Malformed("protocolVersion"))?;
+    let known = Revision::parse(&chosen).filter(|revision| Revision::LEGACY.contains(revision));
+    known.ok_or_else(|| BridgeFault::Version(brief(&chosen)))
+}
+
+/// The notification that ends the handshake.
+pub fn initialized() -> Bytes {
+    message_text(None, "notifications/initialized", None)
+}
+
+/// What the server says of itself in its answer to `initialize`, raw: what [`answer`] puts into results.
+pub fn server_info(initialized: &Message) -> Option<&[u8]> {
+    let raw = initialized.outcome_member(&["serverInfo"])?.raw;
+    super::client::identity(raw, usize::MAX).map(|_| raw)
+}
+
+/// The answer to `server/discover` with the raw id `id`, from the server's answer to `initialize`.
+pub fn discover_result(initialized: &Message, id: &str) -> Result<Bytes, BridgeFault> {
+    let result = initialized.result().filter(|raw| is_object(raw));
+    let result = result.ok_or(BridgeFault::Expected("an initialize result"))?;
+    let raw = at(result, &["capabilities"]).filter(|raw| is_object(raw));
+    let raw = raw.ok_or(BridgeFault::Malformed("capabilities"))?;
+    let mut capabilities = pick(raw, &["completions", "experimental", "logging", "prompts", "resources", "tools"]);
+    if let Some(extended) = at(raw, &["extensions"]).filter(|raw| is_object(raw)).map(extensions) {
+        let mut rewrite = Rewrite::new(&capabilities);
+        rewrite.object(&rewrite.whole(), |_, _, _| Fate::Keep, &[("extensions", &extended)]);
+        capabilities = rewrite.finish().to_vec();
+    }
+    let versions = format!("[{}]", quote(Revision::V2026_07_28.as_str()));
+    let meta = object(&[(key::SERVER_INFO, &server(at(result, &["serverInfo"])))]);
+    let mut members: Vec<(&str, &[u8])> =
+        vec![("resultType", COMPLETE), ("supportedVersions", versions.as_bytes()), ("capabilities", &capabilities)];
+    members.extend(at(result, &["instructions"]).filter(|raw| is_string(raw)).map(|raw| ("instructions", raw)));
+    members.extend(NOT_KEPT);
+    members.push(("_meta", &meta));
+    Ok(result_text(id, &object(&members)))
+}
+
+const COMPLETE: &[u8] = b"\"complete\"";
+/// Legacy servers do not say for whom a result is and how long it holds.
+const NOT_KEPT: [(&str, &[u8]); 2] = [("ttlMs", b"0"), ("cacheScope", b"\"private\"")];
+
+/// A request of the client as the server hears it: without the metadata and the members of the modern era. Other
+/// metadata stays as it is, progress tokens too.
+pub fn request(message: &Message) -> Result<Bytes, BridgeFault> {
+    const MODERN: [&str; 5] =
+        [key::PROTOCOL_VERSION, key::CLIENT_CAPABILITIES, key::CLIENT_INFO, key::LOG_LEVEL, key::SUBSCRIPTION_ID];
+    if message.kind() != Kind::Request {
+        return Err(BridgeFault::Expected("a request"));
+    }
+    let mut rewrite = Rewrite::new(message.bytes());
+    if let Some(params) = message.params_member() {
+        let asking = may_ask(message.method());
+        let fate = |rewrite: &mut Rewrite<'_>, name: &str, value: &Span| match name {
+            "_meta" => without(rewrite, value, &MODERN, &[]),
+            // SECURITY: `task` would begin a task of the legacy era, which nobody would own.
+            "inputResponses" | "requestState" | "task" if asking => Fate::Drop,
+            _ => Fate::Keep,
+        };
+        rewrite.object(&params.span, fate, &[]);
+    }
+    Ok(rewrite.finish_in(message.bytes()))
+}
+
+/// An answer of the server to a request for `method` as the client hears it. `server` is [`server_info`].
+pub fn answer(message: &Message, method: &str, server: Option<&[u8]>) -> Result<Bytes, BridgeFault> {
+    let mut rewrite = Rewrite::new(message.bytes());
+    if message.error().is_some() {
+        code::lower(message, method, &mut rewrite);
+        if message.id() == Some("null") {
+            // The modern era leaves it out.
+            rewrite.object(&rewrite.whole(), |_, name, _| if name == "id" { Fate::Drop } else { Fate::Keep }, &[]);
+        }
+        return Ok(rewrite.finish_in(message.bytes()));
+    }
+    let result = message.result_member().ok_or(BridgeFault::Expected("an answer"))?;
+    if !is_object(result.raw) {
+        return Err(BridgeFault::Malformed("result"));
+    }
+    let meta: Vec<(&str, &[u8])> = server.map(|server| (key::SERVER_INFO, server)).into_iter().collect();
+    let new_meta = object(&meta);
+    let mut add: Vec<(&str, &[u8])> = vec![("resultType", COMPLETE)];
+    if is_cacheable(method) {
+        add.extend(NOT_KEPT);
+    }
+    if server.is_some() && at(result.raw, &["_meta"]).is_none() {
+        add.push(("_meta", &new_meta));
+    }
+    let fate = |rewrite: &mut Rewrite<'_>, name: &str, value: &Span| match name {
+        // A legacy server means nothing by these.
+        "resultType" => Fate::Drop,
+        "ttlMs" | "cacheScope" if is_cacheable(method) => Fate::Drop,
+        "_meta" => without(rewrite, value, &[key::RELATED_TASK, key::SERVER_INFO], &meta),
+        _ => Fate::Keep,
+    };
+    rewrite.object(&result.span, fate, &add);
+    Ok(rewrite.finish())
+}
+
+/// A notification of the server as the client hears it; `None` where the modern era has none of its kind.
+/// `subscription` is the raw id of the `subscriptions/listen` request it belongs to, if it belongs to one.
+pub fn notification(message: &Message, subscription: Option<&str>) -> Option<Bytes> {
+    if matches!(message.method(), "notifications/elicitation/complete" | "notifications/tasks/status") {
+        return None;
+    }
+    let meta: Vec<(&str, &[u8])> =
+        subscription.map(|id| (key::SUBSCRIPTION_ID, id.as_bytes())).into_iter().collect();
+    let gone = [key::RELATED_TASK, key::SUBSCRIPTION_ID];
+    let mut rewrite = Rewrite::new(message.bytes());
+    let new_meta = object(&meta);
+    match message.params_member() {
+        Some(params) if is_object(params.raw) => {
+            let add: &[(&str, &[u8])] =
+                if meta.is_empty() || at(params.raw, &["_meta"]).is_some() { &[] } else { &[("_meta", &new_meta)] };
+            let fate = |rewrite: &mut Rewrite<'_>, name: &str, value: &Span| match name {
+                "_meta" => without(rewrite, value, &gone, &meta),
+                _ => Fate::Keep,
+            };
+            rewrite.object(&params.span, fate, add);
+        }
+        Some(params) if !meta.is_empty() => rewrite.replace(params.span, object(&[("_meta", &new_meta)])),
+        None if !meta.is_empty() => {
+            let params = object(&[("_meta", &new_meta)]);
+            rewrite.object(&rewrite.whole(), |_, _, _| Fate::Keep, &[("params", &params)]);
+        }
+        None | Some(_) => {}
+    }
+    Some(rewrite.finish_in(message.bytes()))
+}
+
+/// A `logging/setLevel` request. It holds for the whole session: whoever shares one sets the least level of all and
+/// leaves out what a request did not want ([`LogLevel::wanted`]).
+pub fn set_level(id: &str, level: LogLevel) -> Bytes {
+    let params = object(&[("level", quote(level.as_str()).as_bytes())]);
+    message_text(Some(id), "logging/setLevel", Some(&params))
+}
+
+/// A `resources/subscribe` request, or one that takes it back.
+pub fn subscribe(id: &str, uri: &str, subscribed: bool) -> Bytes {
+    let method = if subscribed { "resources/subscribe" } else { "resources/unsubscribe" };
+    message_text(Some(id), method, Some(&object(&[("uri", quote(uri).as_bytes())])))
+}
+
+/// The first message on the stream of a `subscriptions/listen` request: what of it is honoured.
+pub fn acknowledged(listen: &Message, honoured: &Filter) -> Result<Bytes, BridgeFault> {
+    let meta = tagged(listen)?;
+    let params = object(&[("_meta", &meta), ("notifications", &honoured.text())]);
+    Ok(message_text(None, "notifications/subscriptions/acknowledged", Some(&params)))
+}
+
+/// The last message on that stream: it ends because we want it to.
+pub fn listen_result(listen: &Message) -> Result<Bytes, BridgeFault> {
+    let id = listen.id().ok_or(BridgeFault::Expected("a `subscriptions/listen` request"))?;
+    Ok(result_text(id, &object(&[("resultType", COMPLETE), ("_meta", &tagged(listen)?)])))
+}
+
+fn tagged(listen: &Message) -> Result<Vec<u8>, BridgeFault> {
+    let expected = BridgeFault::Expected("a `subscriptions/listen` request");
+    if listen.method() != "subscriptions/listen" {
+        return Err(expected);
+    }
+    let id = listen.id().ok_or(expected)?;
+    Ok(object(&[(key::SUBSCRIPTION_ID, id.as_bytes())]))
+}
+
+/// The answer to the call with the raw id `id` that asks the client one question of the server in its place. `key` names
+/// the answer in the retry; `state` is a string as JSON. `client` is that of the call.
+pub fn input_required(
+    id: &str,
+    key: &str,
+    question: &Message,
+    client: &Client,
+    state: &str,
+) -> Result<Bytes, BridgeFault> {
+    if question.kind() != Kind::Request {
+        return Err(BridgeFault::Expected("a request"));
+    }
+    let params = question.params().filter(|raw| is_object(raw));
+    client.can_answer(question.method(), params)?;
+    if params.is_none() && question.method() != "roots/list" {
+        return Err(BridgeFault::Malformed("params"));
+    }
+    let (method, params) = (quote(question.method()), params.map(for_modern));
+    let mut asked: Vec<(&str, &[u8])> = vec![("method", method.as_bytes())];
+    asked.extend(params.as_deref().map(|params| ("params", params)));
+    Ok(asking(id, &object(&[(key, &object(&asked))]), Some(state)))
+}
+
+/// The answer to the call with the raw id `id` where the server said that pages must be visited first (2025-11-25,
+/// client/elicitation, "URL Elicitation Required Error"); `None` where it did not. The retry is the call again: nothing
+/// of it waits at the server.
+pub fn pages_required(id: &str, answer: &Message, client: &Client) -> Result<Option<Bytes>, BridgeFault> {
+    /// As many as one result may ask for in the other direction.
+    const MOST: usize = super::upward::InputRequired::MOST;
+    let (Some(-32042), Some(error)) = (answer.error_code(), answer.error()) else { return Ok(None) };
+    let pages = at(error, &["data", "elicitations"]).filter(|raw| raw.starts_with(b"["));
+    let pages = pages.ok_or(BridgeFault::Malformed("elicitations"))?;
+    let mut walk = Walk::new(pages, 0);
+    let mut asked = Vec::new();
+    while let Some(page) = walk.element() {
+        let page = pages.get(page).unwrap_or_default();
+        if asked.len() == MOST {
+            return Err(BridgeFault::TooLarge { what: "elicitations", most: MOST });
+        }
+        if text_at(page, &["mode"]).as_deref() != Some("url") {
+            return Err(BridgeFault::Malformed("elicitations"));
+        }
+        client.can_answer("elicitation/create", Some(page))?;
+        let request = object(&[("method", b"\"elicitation/create\""), ("params", &for_modern(page))]);
+        asked.push((format!("page-{}", asked.len() + 1), request));
+    }
+    if asked.is_empty() {
+        return Err(BridgeFault::Malformed("elicitations"));
+    }
+    let members: Vec<(&str, &[u8])> = asked.iter().map(|(key, text)| (key.as_str(), text.as_slice())).collect();
+    Ok(Some(asking(id, &object(&members), None)))
+}
+
+fn asking(id: &str, requests: &[u8], state: Option<&str>) -> Bytes {
+    let mut members: Vec<(&str, &[u8])> = vec![("resultType", b"\"input_required\""), ("inputRequests", requests)];
+    members.extend(state.map(|state| ("requestState", state.as_bytes())));
+    result_text(id, &object(&members))
+}
+
+/// The state that a retry brings back. Not trusted: the caller made it and checks it.
+pub fn request_state(message: &Message) -> Option<Member<'_>> {
+    may_ask(message.method()).then(|| message.param(&["requestState"]))?
+}
+
+/// The answer that a retry has for the question called `key`, an object as sent.
+pub fn input_response<'a>(retry: &'a Message, key: &str) -> Option<&'a [u8]> {
+    let found = may_ask(retry.method()).then(|| retry.param(&["inputResponses", key]))??;
+    is_object(found.raw).then_some(found.raw)
+}
+
+/// The response to a question of the server with the raw id `id`, with an answer of the client. `revision` is what was
+/// negotiated with the server: older ones take one block of content where newer ones take a list of them.
+pub fn answer_to(id: &str, response: &[u8], revision: Revision) -> Bytes {
+    let mut rewrite = Rewrite::new(response);
+    if revision < Revision::V2025_11_25 {
+        let fate = |rewrite: &mut Rewrite<'_>, name: &str, value: &Span| match (name, only(rewrite.raw(value))) {
+            ("content", Some(block)) => Fate::Become(block.to_vec()),
+            _ => Fate::Keep,
+        };
+        rewrite.object(&rewrite.whole(), fate, &[]);
+    }
+    result_text(id, &rewrite.finish())
+}
+
+/// The element of an array that has one.
+fn only(raw: &[u8]) -> Option<&[u8]> {
+    let mut walk = Walk::new(raw, 0);
+    let first = walk.element()?;
+    if walk.element().is_some() { None } else { raw.get(first) }
+}
