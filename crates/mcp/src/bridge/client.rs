@@ -62,8 +62,10 @@ impl Client {
         let part = |of: Option<&[u8]>, name| detailed && of.is_some_and(|of| at(of, &[name]).is_some_and(is_object));
         let url = part(elicitation, "url");
 
-        let elicitation_text = elicitation.map(|raw| if detailed { pick(raw, &["form", "url"]) } else { b"{}".to_vec() });
-        let sampling_text = sampling.map(|raw| if detailed { pick(raw, &["context", "tools"]) } else { b"{}".to_vec() });
+        let elicitation_text =
+            elicitation.map(|raw| if detailed { pick(raw, &["form", "url"]) } else { b"{}".to_vec() });
+        let sampling_text =
+            sampling.map(|raw| if detailed { pick(raw, &["context", "tools"]) } else { b"{}".to_vec() });
         let texts = [
             ("elicitation", elicitation_text),
             ("experimental", declared("experimental").map(|raw| sorted(raw, &[]))),

@@ -31,14 +31,10 @@ pub(super) fn member(rewrite: &mut Rewrite<'_>, method: &str, name: &str, value:
 /// Schemas of a tool: before 2026-07-28 both describe objects.
 fn tool(rewrite: &mut Rewrite<'_>, span: &Span, revision: Revision) {
     let schema = |rewrite: &mut Rewrite<'_>, name: &str, value: &Span| match name {
-        "inputSchema" => {
-            properties(rewrite, value);
-            Fate::Keep
-        }
         "outputSchema" if revision < Revision::V2025_06_18 => Fate::Keep,
         // A client refuses the whole list for one. Results of the tool lose what the schema describes as well.
         "outputSchema" if text_at(rewrite.raw(value), &["type"]).as_deref() != Some("object") => Fate::Drop,
-        "outputSchema" => {
+        "inputSchema" | "outputSchema" => {
             properties(rewrite, value);
             Fate::Keep
         }

@@ -144,8 +144,7 @@ pub fn notification(message: &Message, subscription: Option<&str>) -> Option<Byt
     if matches!(message.method(), "notifications/elicitation/complete" | "notifications/tasks/status") {
         return None;
     }
-    let meta: Vec<(&str, &[u8])> =
-        subscription.map(|id| (key::SUBSCRIPTION_ID, id.as_bytes())).into_iter().collect();
+    let meta: Vec<(&str, &[u8])> = subscription.map(|id| (key::SUBSCRIPTION_ID, id.as_bytes())).into_iter().collect();
     let gone = [key::RELATED_TASK, key::SUBSCRIPTION_ID];
     let mut rewrite = Rewrite::new(message.bytes());
     let new_meta = object(&meta);

@@ -27,7 +27,8 @@ pub(super) fn for_legacy(id: &str, method: &str, params: &[u8], revision: Revisi
 /// A legacy client learns under this id that the page was dealt with. Nothing in the modern era says so: the retry does.
 fn address(rewrite: &mut Rewrite<'_>, id: &str) {
     let id = quote(&text_at(id.as_bytes(), &[]).unwrap_or(id.into()));
-    let fate = |_: &mut Rewrite<'_>, name: &str, _: &Span| if name == "elicitationId" { Fate::Drop } else { Fate::Keep };
+    let fate =
+        |_: &mut Rewrite<'_>, name: &str, _: &Span| if name == "elicitationId" { Fate::Drop } else { Fate::Keep };
     rewrite.object(&rewrite.whole(), fate, &[("elicitationId", id.as_bytes())]);
 }
 

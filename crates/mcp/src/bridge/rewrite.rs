@@ -2,6 +2,7 @@
 
 use crate::{Span, splice, splice::quote, walk::Walk};
 use bytes::Bytes;
+use std::borrow::Cow;
 
 /// What becomes of a member.
 pub(super) enum Fate {
@@ -168,7 +169,7 @@ pub(super) fn at<'a>(raw: &'a [u8], path: &[&str]) -> Option<&'a [u8]> {
 }
 
 /// What the string at `path` in a raw value says.
-pub(super) fn text_at<'a>(raw: &'a [u8], path: &[&str]) -> Option<std::borrow::Cow<'a, str>> {
+pub(super) fn text_at<'a>(raw: &'a [u8], path: &[&str]) -> Option<Cow<'a, str>> {
     match at(raw, path)? {
         [b'"', inner @ .., b'"'] => crate::text::unescape(inner),
         _ => None,
@@ -176,7 +177,7 @@ pub(super) fn text_at<'a>(raw: &'a [u8], path: &[&str]) -> Option<std::borrow::C
 }
 
 /// The members of a raw object.
-pub(super) fn each<'a>(raw: &'a [u8]) -> impl Iterator<Item = (std::borrow::Cow<'a, str>, &'a [u8])> {
+pub(super) fn each(raw: &[u8]) -> impl Iterator<Item = (Cow<'_, str>, &[u8])> {
     let mut walk = Walk::new(raw, 0);
     std::iter::from_fn(move || {
         let (key, value) = walk.member()?;

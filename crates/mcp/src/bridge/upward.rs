@@ -61,6 +61,11 @@ impl Introduction {
         self.level = Some(level);
     }
 
+    /// The metadata of a request, a raw object.
+    pub fn metadata(&self) -> Vec<u8> {
+        self.meta(object)
+    }
+
     /// Hands the metadata of a request to `then`.
     fn meta<T>(&self, then: impl FnOnce(&[(&str, &[u8])]) -> T) -> T {
         let version = quote(Revision::V2026_07_28.as_str());
@@ -108,11 +113,8 @@ pub fn initialize_result(discovered: &Message, introduction: &Introduction, id: 
         capabilities = rewrite.finish().to_vec();
     }
     let (version, server) = (quote(revision.as_str()), server(at(result, &["_meta", key::SERVER_INFO])));
-    let mut members: Vec<(&str, &[u8])> = vec![
-        ("protocolVersion", version.as_bytes()),
-        ("capabilities", &capabilities),
-        ("serverInfo", &server),
-    ];
+    let mut members: Vec<(&str, &[u8])> =
+        vec![("protocolVersion", version.as_bytes()), ("capabilities", &capabilities), ("serverInfo", &server)];
     members.extend(at(result, &["instructions"]).filter(|raw| is_string(raw)).map(|raw| ("instructions", raw)));
     Ok(result_text(id, &object(&members)))
 }

@@ -1,5 +1,11 @@
 //! The bridges between the eras: cases that say what becomes of a message, checked against the schema of the revision
 //! that its reader speaks, and what holds for any message.
+#![expect(
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a case that cannot be read, or a message that cannot be judged, fails the test"
+)]
 
 mod property;
 mod schema;
@@ -25,6 +31,35 @@ fn legacy_clients_and_modern_servers_understand_each_other_as_the_cases_say() {
 #[test]
 fn modern_clients_and_legacy_servers_understand_each_other_as_the_cases_say() {
     check(DOWNWARD, downward_case);
+}
+
+#[test]
+fn what_is_kept_and_carried_is_bounded() {
+    let hello = |capabilities: &str, info: &str| {
+        let params = format!(r#"{{"protocolVersion":"2025-11-25","capabilities":{capabilities},"clientInfo":{info}}}"#);
+        let text = format!(r#"{{"jsonrpc":"2.0","id":0,"method":"initialize","params":{params}}}"#);
+        Introduction::of(&message(text.as_bytes()))
+    };
+    let many =
+        |count: usize| (0..count).map(|n| format!(r#""{n}":{{"method":"roots/list"}}"#)).collect::<Vec<_>>().join(",");
+
+    let info = format!(r#"{{"name":"{}","version":"1","icons":"{}"}}"#, "ü".repeat(200), "x".repeat(5000));
+    let kept = hello("{}", &info).unwrap();
+    assert_eq!(kept.client().info().unwrap(), format!(r#"{{"name":"{}","version":"1"}}"#, "ü".repeat(128)));
+    let large = format!(r#"{{"experimental":{{"a":{{"b":"{}"}}}}}}"#, "x".repeat(Client::MOST_CAPABILITIES));
+    assert!(matches!(hello(&large, "{}"), Err(BridgeFault::TooLarge { .. })));
+
+    for (count, fits) in [(64, true), (65, false)] {
+        let result = format!(r#"{{"resultType":"input_required","inputRequests":{{{}}}}}"#, many(count));
+        let answer = message(format!(r#"{{"jsonrpc":"2.0","id":1,"result":{result}}}"#).as_bytes());
+        assert_eq!(InputRequired::of(&answer).is_ok(), fits, "{count}");
+    }
+    for (count, fits) in [(Filter::MOST_URIS, true), (Filter::MOST_URIS + 1, false)] {
+        let uris = vec!["\"a:b\""; count].join(",");
+        let params = format!(r#"{{"notifications":{{"resourceSubscriptions":[{uris}]}}}}"#);
+        let listen = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"subscriptions/listen","params":{params}}}"#);
+        assert_eq!(Filter::of(&message(listen.as_bytes())).is_ok(), fits, "{count}");
+    }
 }
 
 /// One case: what is done, and with what.
@@ -163,16 +198,15 @@ fn downward_case(case: &Case<'_>) -> Found {
     Ok(match case.action {
         "initialize" => legacy(downward::initialize(case.id(), &Client::of_request(&case.input())?), newest, ""),
         "key" => {
-            let keys: Vec<_> = case.all("in").map(|line| Client::of_request(&message(line.as_bytes())).unwrap().key()).collect();
+            let keys: Vec<_> =
+                case.all("in").map(|line| Client::of_request(&message(line.as_bytes())).unwrap().key()).collect();
             text(if keys.windows(2).all(|pair| pair[0] == pair[1]) { "same" } else { "different" })
         }
         "initialized" => legacy(downward::initialized(), newest, ""),
         "negotiated" => text(downward::negotiated(&case.input())?.to_string()),
         "discover" => modern(downward::discover_result(&case.input(), case.id())?, "server/discover"),
         "request" => legacy(downward::request(&case.input())?, revision, ""),
-        "answer" => {
-            modern(downward::answer(&case.input(), method, case.maybe("server").map(str::as_bytes))?, method)
-        }
+        "answer" => modern(downward::answer(&case.input(), method, case.maybe("server").map(str::as_bytes))?, method),
         "notification" => match downward::notification(&case.input(), case.maybe("subscription")) {
             Some(found) => modern(found, ""),
             None => text("nothing"),
@@ -182,9 +216,10 @@ fn downward_case(case: &Case<'_>) -> Found {
             level.map_or_else(|| text("nothing"), |found| legacy(found, newest, ""))
         }
         "subscribe" => {
-            let messages = Filter::of(&case.input())?.uris.into_iter().flat_map(|uri| {
-                [true, false].map(|on| downward::subscribe(case.id(), &uri, on))
-            });
+            let messages = Filter::of(&case.input())?
+                .uris
+                .into_iter()
+                .flat_map(|uri| [true, false].map(|on| downward::subscribe(case.id(), &uri, on)));
             messages.flat_map(|found| legacy(found, newest, "")).collect()
         }
         "acknowledge" => {
@@ -198,13 +233,8 @@ fn downward_case(case: &Case<'_>) -> Found {
             text(wants.collect::<Vec<_>>().join(" "))
         }
         "ask" => {
-            let found = downward::input_required(
-                case.id(),
-                case.get("key"),
-                &case.input(),
-                &case.client(),
-                case.get("state"),
-            )?;
+            let found =
+                downward::input_required(case.id(), case.get("key"), &case.input(), &case.client(), case.get("state"))?;
             modern(found, method)
         }
         "pages" => match downward::pages_required(case.id(), &case.input(), &case.client())? {
@@ -251,8 +281,12 @@ fn judged(case: &Case<'_>, outcome: Outcome) -> String {
         Outcome::Text(found) => format!("out: {found}"),
         Outcome::Message(found, reader, method) => {
             let found_text = String::from_utf8(found.to_vec()).unwrap();
-            let faults = if case.maybe("unchecked").is_some() { Vec::new() } else { schema::faults(reader, &found, &method) };
-            assert!(faults.is_empty(), "{} makes an invalid message of {reader}: {faults:#?}\n{found_text}", case.action);
+            let faults = schema::faults(reader, &found, &method);
+            assert!(
+                faults.is_empty(),
+                "{} makes an invalid message of {reader}: {faults:#?}\n{found_text}",
+                case.action
+            );
             format!("out: {found_text}")
         }
     }

@@ -93,7 +93,8 @@ fn members(inner: impl Strategy<Value = Value>) -> impl Strategy<Value = Map<Str
 fn any_message() -> impl Strategy<Value = Value> {
     let method = prop::sample::select(METHODS.to_vec());
     prop_oneof![
-        (method.clone(), tree()).prop_map(|(method, params)| json!({"jsonrpc":"2.0","id":"i","method":method,"params":params})),
+        (method.clone(), tree())
+            .prop_map(|(method, params)| json!({"jsonrpc":"2.0","id":"i","method":method,"params":params})),
         method.prop_map(|method| json!({"jsonrpc":"2.0","id":7,"method":method})),
         tree().prop_map(|params| json!({"jsonrpc":"2.0","method":"notifications/progress","params":params})),
         tree().prop_map(|result| json!({"jsonrpc":"2.0","id":"i","result":result})),
@@ -225,7 +226,8 @@ proptest! {
             downward::notification(&sent, Some("1")),
         ];
         for text in made.into_iter().flatten() {
-            prop_assert_eq!(of(&message(&text)).as_ref(), Some(&raw));
+            let kept = of(&message(&text));
+            prop_assert_eq!(kept.as_ref(), Some(&raw));
         }
     }
 }
