@@ -138,6 +138,7 @@ fn server_settings(server: &Server) -> Result<ServerSettings> {
             EraChoice::Modern => Some(EraSettings::Modern),
             EraChoice::Both => Some(EraSettings::Both),
         },
+        bridged: server.bridge,
     })
 }
 

@@ -1,4 +1,4 @@
-//! `/mcp`: every server of the caller's era that the caller may see, as one.
+//! `/mcp`: every server that the caller may see and that can be reached in its era, as one.
 //!
 //! Names carry their server (`server__tool`); resource URIs stay as they are and find their server by what it lists,
 //! in the order of server names. One server down costs its own entries, and the list says so.
@@ -8,6 +8,7 @@ pub(crate) mod listen;
 
 use crate::{
     authenticate::Caller,
+    bridge,
     call::{Call, Operation, header},
     catalog::Catalog,
     inject::Injected,
@@ -66,7 +67,7 @@ pub(crate) async fn resolve(
 /// Servers that are left out of an answer, with the reason that the caller may know.
 type Unavailable = Vec<(ServerName, String)>;
 
-/// The servers of the caller's era that it may see, and those of which nobody knows their era yet.
+/// The servers that the caller may see and reach in its era, and those of which nobody knows their era yet.
 async fn members(line: &Line, caller: &Caller, call: &Call) -> Result<(Vec<Arc<Server>>, Unavailable), Stop> {
     let reachable: Vec<_> = line.snapshot.reachable(&caller.subject).cloned().collect();
     let unknown: Vec<_> = reachable.iter().filter(|server| server.is_unknown(call.era)).cloned().collect();
@@ -76,10 +77,12 @@ async fn members(line: &Line, caller: &Caller, call: &Call) -> Result<(Vec<Arc<S
     let mut members = Vec::with_capacity(reachable.len());
     let (mut unavailable, mut misfit) = (Vec::new(), None);
     for server in reachable {
-        match server.speaks(call.era) {
-            Some(false) => misfit = Some(resolve::other_era(&server, call)),
-            Some(true) | None if server.is_unknown(call.era) => unavailable.push(not_known(&server)),
-            Some(true) | None => members.push(server),
+        if bridge::is_out_of_reach(call.era, &server) {
+            misfit = Some(resolve::other_era(&server, call));
+        } else if server.is_unknown(call.era) {
+            unavailable.push(not_known(&server));
+        } else {
+            members.push(server);
         }
     }
     // Where every server speaks the other era, saying so lets the client change over.

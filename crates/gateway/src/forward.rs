@@ -4,6 +4,7 @@ use crate::{
     admit::Admitted,
     aggregate,
     authenticate::Caller,
+    bridge::{self, Crossing},
     call::{Call, Operation, Route, header},
     inject::{Injected, Sealed},
     intend::Intent,
@@ -115,25 +116,28 @@ fn errand(one: &One, call: &Call) -> Option<Errand> {
 }
 
 /// One call on its way to one server.
-struct Passage<'a> {
-    line: &'a Line,
-    caller: &'a Caller,
-    one: &'a One,
-    call: &'a Call,
+pub(crate) struct Passage<'a> {
+    pub(crate) line: &'a Line,
+    pub(crate) caller: &'a Caller,
+    pub(crate) one: &'a One,
+    pub(crate) call: &'a Call,
     injected: &'a Injected,
 }
 
-type Sent = (Arrival, Option<Arc<Session>>);
+/// What came back, and the session that it opens.
+pub(crate) type Sent = (Arrival, Option<Arc<Session>>);
 
 impl Passage<'_> {
     async fn send(&self) -> Result<Sent, UpstreamFault> {
-        match &self.one.server.transport {
-            Transport::Http(_) => self.over_http().await,
-            Transport::Stdio(program) => Box::pin(self.over_pipe(program.shared)).await,
+        match (self.one.crossing, &self.one.server.transport) {
+            (Crossing::Upward, _) => Box::pin(bridge::upward::send(self)).await,
+            (Crossing::None, Transport::Http(_)) => self.over_http().await,
+            (Crossing::None, Transport::Stdio(program)) => Box::pin(self.over_pipe(program.shared)).await,
         }
     }
 
-    fn hop(&self) -> Hop<'_> {
+    /// The server as this call reaches it.
+    pub(crate) fn hop(&self) -> Hop<'_> {
         Hop {
             state: &self.line.state,
             server: &self.one.server,
@@ -357,15 +361,20 @@ impl Passage<'_> {
     /// A process says nothing until it answers. Where that takes long and the client reads streams, it gets one.
     fn wait(&self) -> Wait {
         let deadline = self.one.server.deadline;
-        let accepted = self.call.headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
-        let streams = accepted.flat_map(|value| value.split(',')).any(|kind| {
-            let kind = kind.split(';').next().unwrap_or_default().trim();
-            kind.eq_ignore_ascii_case("text/event-stream") || kind == "*/*"
-        });
-        if streams && deadline > SILENCE { Wait::Stream(SILENCE) } else { Wait::Fail(deadline) }
+        if deadline > SILENCE && self.reads_streams() { Wait::Stream(SILENCE) } else { Wait::Fail(deadline) }
     }
 
-    fn edited(&self, message: &Message) -> Result<Message, UpstreamFault> {
+    /// Whether the client takes an answer as a stream of events.
+    pub(crate) fn reads_streams(&self) -> bool {
+        let accepted = self.call.headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
+        accepted.flat_map(|value| value.split(',')).any(|kind| {
+            let kind = kind.split(';').next().unwrap_or_default().trim();
+            kind.eq_ignore_ascii_case("text/event-stream") || kind == "*/*"
+        })
+    }
+
+    /// The message with the names that the server knows.
+    pub(crate) fn edited(&self, message: &Message) -> Result<Message, UpstreamFault> {
         let same = self.one.edits(message).is_empty() && message.method() != "subscriptions/listen";
         if same { Ok(message.clone()) } else { exchange::one(self.body(), &self.hop().limits) }
     }
@@ -383,7 +392,7 @@ impl Passage<'_> {
 
 impl Line {
     /// Looks whether the caller may have another session, before a server hears of it.
-    fn room_for_session(&self, caller: &Caller, introduction: &Message) -> Result<(), UpstreamFault> {
+    pub(crate) fn room_for_session(&self, caller: &Caller, introduction: &Message) -> Result<(), UpstreamFault> {
         if introduction.bytes().len() > INTRODUCTION {
             // A session keeps it, to introduce the client to servers later.
             return Err(UpstreamFault::Sessions(format!("an `initialize` may be {INTRODUCTION} bytes long, no more")));

@@ -9,6 +9,7 @@ mod aggregate;
 mod ask;
 mod authenticate;
 mod authorize;
+mod bridge;
 pub mod call;
 pub mod catalog;
 pub mod clock;

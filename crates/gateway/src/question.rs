@@ -112,6 +112,10 @@ pub(crate) async fn decline(
     let limits = line.snapshot.answer_limits();
     let hop = Hop { state: &line.state, server, injected: &injected, limits };
     let Ok(answer) = exchange::one(text, &limits) else { return };
+    // Whoever carries a modern server's question waits here, not there.
+    if session.is_some_and(|session| session.upward.deliver(&answer)) {
+        return;
+    }
     let leg = session.and_then(|session| session.leg(server));
     let sending = hop.send(leg.as_deref(), &answer);
     match tokio::time::timeout(server.deadline, sending).await {

@@ -6,6 +6,7 @@
 use crate::{
     aggregate,
     authenticate::Caller,
+    bridge::{self, Crossing},
     call::{Call, Operation, Route},
     catalog::Tool,
     pipeline::Line,
@@ -34,6 +35,8 @@ pub(crate) enum Target {
 /// One thing on one server.
 pub(crate) struct One {
     pub(crate) server: Arc<Server>,
+    /// What lies between the two eras, where client and server differ.
+    pub(crate) crossing: Crossing,
     pub(crate) session: Option<Arc<Session>>,
     /// None for what needs no rule: handshakes, lists, notifications, streams.
     pub(crate) action: Option<Action>,
@@ -146,8 +149,11 @@ impl Line {
                     .get(name)
                     .filter(|server| self.snapshot.policies.reaches(&caller.subject, server.root()))
                     .ok_or_else(no_such_server)?;
-                let session = self.session(caller, call, matches!(server.transport, Transport::Stdio(_)))?;
                 self.fit(server, call).await?;
+                let alone = matches!(server.transport, Transport::Http(_))
+                    && Crossing::between(call.era, server) == Crossing::None;
+                // A web server of the client's era knows by itself which session a message belongs to.
+                let session = self.session(caller, call, !alone)?;
                 let one = self.on_server(server, session, caller, call).await?;
                 Ok(Target::One(Box::new(one)))
             }
@@ -169,13 +175,13 @@ impl Line {
         }
     }
 
-    /// Refuses a server of the other era, naming both. Building a bridge between them is the next step of the project.
+    /// Refuses a server of another era to which no bridge leads, naming both.
     pub(crate) async fn fit(&self, server: &Arc<Server>, call: &Call) -> Result<(), Stop> {
         if server.is_unknown(call.era) {
             // The fault is kept with the server; whoever needs the server will meet it.
             let _ = self.catalog(server).await;
         }
-        if server.speaks(call.era) == Some(false) { Err(other_era(server, call)) } else { Ok(()) }
+        if bridge::is_out_of_reach(call.era, server) { Err(other_era(server, call)) } else { Ok(()) }
     }
 
     /// Reads what a message wants of one server.
@@ -187,14 +193,14 @@ impl Line {
         call: &Call,
     ) -> Result<One, Stop> {
         let Operation::Message(message) = &call.operation else {
-            return Ok(One::open(server, session, call.method()));
+            return Ok(One::open(server, session, call.era, call.method()));
         };
         match message.kind() {
             Kind::Response => self.one_answering(server, session, message),
             Kind::Request | Kind::Notification => {
                 let method = message.method();
                 if mcp::method::is_open(method) {
-                    return Ok(One::open(server, session, method));
+                    return Ok(One::open(server, session, call.era, method));
                 }
                 let action = client_action(message);
                 let name = name_of(action, message)?;
@@ -244,6 +250,7 @@ impl Line {
         };
         Ok(One {
             server: Arc::clone(server),
+            crossing: Crossing::between(call.era, server),
             session,
             action: Some(action),
             resource,
@@ -257,9 +264,10 @@ impl Line {
 }
 
 impl One {
-    fn open(server: &Arc<Server>, session: Option<Arc<Session>>, method: &str) -> Self {
+    fn open(server: &Arc<Server>, session: Option<Arc<Session>>, era: Era, method: &str) -> Self {
         Self {
             server: Arc::clone(server),
+            crossing: Crossing::between(era, server),
             session,
             action: None,
             resource: server.resource(method),
@@ -303,6 +311,7 @@ impl Line {
         let action = mcp::method::action(taken.method()).unwrap_or(Action::MethodCall);
         Ok(One {
             server: Arc::clone(server),
+            crossing: Crossing::between(Era::Legacy, server),
             session,
             action: Some(action),
             resource: server.resource(taken.method()),

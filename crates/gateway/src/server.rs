@@ -43,6 +43,8 @@ pub struct Server {
     pub calls_in_flight: usize,
     /// What the operator says it speaks.
     pub era: Option<EraSettings>,
+    /// Whether clients of an era that it does not speak are carried over to it.
+    pub bridged: bool,
     /// Changes when anything that decides whom we talk to changes: sessions opened before are opened anew.
     pub fingerprint: u64,
     /// What is known of it.
@@ -135,6 +137,7 @@ impl Server {
             deadline: settings.deadline.unwrap_or(deadline),
             calls_in_flight: settings.calls_in_flight,
             era: settings.era,
+            bridged: settings.bridged,
             fingerprint,
             state,
             lists: KnownLists::default(),

@@ -4,6 +4,7 @@
 //! servers have asked. It holds no rights: each message is judged anew.
 
 use crate::{
+    bridge::upward::Side,
     call::Route,
     upstream::{Source, pipe::Pipe},
 };
@@ -62,6 +63,8 @@ pub struct Session {
     opening_streams: AtomicUsize,
     stream_opened: Notify,
     ended: watch::Sender<bool>,
+    /// What it takes to speak to modern servers.
+    pub(crate) upward: Arc<Side>,
 }
 
 /// A session of ours on one upstream.
@@ -463,6 +466,7 @@ impl Sessions {
             opening_streams: AtomicUsize::new(0),
             stream_opened: Notify::new(),
             ended: watch::channel(false).0,
+            upward: Arc::default(),
         });
         if let Some(shard) = self.shard(&digest) {
             shard.write().unwrap_or_else(PoisonError::into_inner).insert(digest, Arc::clone(&session));

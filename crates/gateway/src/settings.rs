@@ -99,6 +99,8 @@ pub struct ServerSettings {
     pub calls_in_flight: usize,
     /// What it speaks; none means: find out.
     pub era: Option<EraSettings>,
+    /// Whether clients of an era that it does not speak are carried over to it.
+    pub bridged: bool,
 }
 
 /// Which eras an upstream speaks, as the operator knows it.

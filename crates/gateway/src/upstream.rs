@@ -6,6 +6,7 @@ pub(crate) mod http;
 pub(crate) mod pipe;
 
 use crate::{
+    bridge::upward::Rounds,
     session::Told,
     stop::{Stage, Stop},
 };
@@ -59,6 +60,8 @@ pub(crate) enum Source {
     Http(http::Events),
     /// A process.
     Pipe(pipe::Replies),
+    /// A server of the other era, in rounds.
+    Bridged(Box<Rounds>),
     /// What servers tell a session unasked.
     Told(mpsc::Receiver<Told>),
     /// Events made here, from several servers.
@@ -76,6 +79,7 @@ impl Source {
         match self {
             Self::Http(events) => Ok(events.next().await?.map(|event| (None, event))),
             Self::Pipe(replies) => Ok(replies.next().await.map(|message| (None, event(message)))),
+            Self::Bridged(rounds) => Ok(rounds.next().await?.map(|event| (None, event))),
             Self::Told(told) => Ok(told.recv().await.map(|(server, message)| (server, event(message)))),
             Self::Made { events, _open: _ } => Ok(events.recv().await),
         }
@@ -111,12 +115,21 @@ pub(crate) enum UpstreamFault {
     /// What it said is not MCP.
     #[error("{0}")]
     Protocol(String),
+    /// What it says has no words in the client's era.
+    #[error("{0}")]
+    Bridge(String),
     /// It has as many calls in flight as it may have.
     #[error("too many calls are in flight")]
     Busy,
     /// The caller has too many sessions, or introduces itself at too great a length.
     #[error("{0}")]
     Sessions(String),
+}
+
+impl From<mcp::bridge::BridgeFault> for UpstreamFault {
+    fn from(fault: mcp::bridge::BridgeFault) -> Self {
+        Self::Bridge(fault.to_string())
+    }
 }
 
 impl UpstreamFault {
@@ -130,6 +143,7 @@ impl UpstreamFault {
             Self::Credential(_) => "upstream-credential",
             Self::Lost => "upstream-session",
             Self::Protocol(_) => "upstream-protocol",
+            Self::Bridge(_) => "bridge",
             Self::Busy => "busy",
             Self::Sessions(_) => "sessions",
         }
@@ -156,6 +170,10 @@ impl UpstreamFault {
             Self::Credential(_) => (mcp::error::UPSTREAM_DOWN, "does not accept the gateway's credential"),
             Self::Lost => (mcp::error::UPSTREAM_DOWN, "has forgotten the session"),
             Self::Protocol(_) => (mcp::error::UPSTREAM_DOWN, "gave an answer that is not MCP"),
+            Self::Bridge(why) => {
+                let why = format!("server `{server}` speaks another protocol era than this client: {why}");
+                return Stop::failed(Stage::Forward, self.reason(), mcp::error::UPSTREAM_DOWN, why);
+            }
             Self::Busy => (mcp::error::REFUSED_LIMIT, "has too many calls in flight"),
             Self::Sessions(_) => return self.stop_here(),
         };

@@ -146,6 +146,7 @@ const SERVER: &[Key] = &[
     key("deadline", Shape::Duration, "The longest until an answer begins. Default: that of `bounds`."),
     key("calls_in_flight", Shape::Count(1, 1_000_000), "The most calls under way at one time. Default: 256."),
     key("era", Shape::Choice(&["auto", "legacy", "modern", "both"]), "Protocol revisions it speaks. Default: auto."),
+    key("bridge", Shape::Switch, "Carry clients of an era that it does not speak over to it. Default: true."),
     key("ca", Shape::Text, "A file of trusted roots (PEM) instead of the system's."),
     key("env", Shape::Map(Word::Variable, &Shape::Hidden), "Plain variables of a command's environment; no secrets."),
     key("directory", Shape::Text, "A command's working directory. Default: the folder of this file."),

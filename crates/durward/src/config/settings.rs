@@ -94,6 +94,8 @@ pub(crate) struct Server {
     pub(crate) calls_in_flight: usize,
     /// Which revisions of the protocol it is spoken to in.
     pub(crate) era: EraChoice,
+    /// Clients of another era are carried over to it.
+    pub(crate) bridge: bool,
 }
 
 /// How a server is reached.

@@ -2,6 +2,7 @@
 
 use crate::{
     authenticate::Caller,
+    bridge::{self, Crossing},
     call::Call,
     catalog::{Catalog, look::GLANCE},
     forward::open_leg,
@@ -140,6 +141,14 @@ impl<'a> Hand<'a> {
         // One call more for that server, as on its own door.
         let _in_flight = hop.server.state.enter(hop.server.calls_in_flight).ok_or(UpstreamFault::Busy)?;
         let reading = async {
+            if let (Crossing::Upward, Some(session)) =
+                (Crossing::between(self.call.era, hop.server), &self.many.session)
+            {
+                let meta = bridge::upward::introduction(session)?.metadata();
+                let meta = String::from_utf8_lossy(&meta);
+                let leg = self.line.state.modern_leg(hop, self.caller.principal.id())?;
+                return hop.pages(leg.as_deref(), kind, Era::Modern, Some(&meta)).await;
+            }
             let leg = self.leg(hop).await?;
             match (hop.pages(leg.as_deref(), kind, self.call.era, meta).await, &self.many.session) {
                 (Err(UpstreamFault::Lost), Some(session)) => {

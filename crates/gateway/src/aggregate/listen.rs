@@ -3,6 +3,7 @@
 use super::answer::Hand;
 use crate::{
     authenticate::Caller,
+    bridge::{self, Crossing},
     call::Route,
     catalog::Changes,
     forward,
@@ -45,7 +46,9 @@ pub(crate) fn legacy(hand: &Hand<'_>) -> Result<Arrival, Stop> {
     let arrival = forward::listen(session);
     for server in &hand.many.members {
         // A process tells the session by itself; a web server has to be asked for its stream.
-        if matches!(server.transport, Transport::Http(_)) {
+        if Crossing::between(Era::Legacy, server) == Crossing::Upward {
+            bridge::upward::listen::begin(&hand.line.state, &server.name, session);
+        } else if matches!(server.transport, Transport::Http(_)) {
             begin(&hand.line.state, &server.name, session);
         }
     }
@@ -135,7 +138,7 @@ pub(crate) fn announce(line: &Line, server: &Server, changes: Changes) {
         return;
     }
     let _ = line.state.news.send(News { server: server.name.clone(), changes });
-    if server.speaks(Era::Legacy) == Some(false) {
+    if bridge::is_out_of_reach(Era::Legacy, server) {
         return;
     }
     for session in line.state.sessions.every(|session| session.route == Route::All && session.is_heard()) {

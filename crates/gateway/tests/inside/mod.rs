@@ -88,6 +88,8 @@ pub(crate) struct Plan {
     pub(crate) anonymous: Option<&'static str>,
     pub(crate) bounds: Bounds,
     pub(crate) credentials: Vec<CredentialSettings>,
+    pub(crate) era: EraSettings,
+    pub(crate) bridged: bool,
     /// Looks on whenever the log is signed, on the log's own thread: may wait, may panic.
     pub(crate) signing: Arc<dyn Fn() + Send + Sync>,
 }
@@ -107,6 +109,8 @@ impl Plan {
             anonymous: None,
             bounds: Bounds { sessions_per_principal: 4096, ..Bounds::default() },
             credentials: Vec::new(),
+            era: EraSettings::Both,
+            bridged: true,
             signing: Arc::new(|| {}),
         }
     }
@@ -268,7 +272,8 @@ fn snapshot(plan: Plan, registry: &Arc<Registry>, jwks: &Arc<JwksCache>, before:
             tools: plan.tools.clone(),
             deadline: None,
             calls_in_flight: 256,
-            era: Some(EraSettings::Both),
+            era: Some(plan.era),
+            bridged: plan.bridged,
         };
         (ServerName::new(name).unwrap(), settings)
     });

@@ -64,6 +64,7 @@ pub(super) fn read(entry: &Entry, base: &Path, bounds: &Bounds, faults: &mut Fau
             Some("both") => EraChoice::Both,
             _ => EraChoice::Auto,
         },
+        bridge: node.get("bridge").is_none() || switch(node, "bridge"),
     })
 }
 

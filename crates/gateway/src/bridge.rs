@@ -1,0 +1,34 @@
+//! Between a client and a server that speak different eras. What is said is translated in `mcp::bridge`; here lives
+//! what lasts longer than a message: rounds of questions, streams, subscriptions.
+//!
+//! A bridge is the last part of the line, behind every stage that can say no: what it sends was decided as any other
+//! call, and what comes back is released as any other answer.
+
+pub(crate) mod upward;
+
+use crate::server::Server;
+use mcp::Era;
+
+/// What a bridge does with a call of this era to this server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Crossing {
+    /// Both speak the same.
+    None,
+    /// A legacy client before a modern server.
+    Upward,
+}
+
+impl Crossing {
+    /// What lies between a client of `era` and this server.
+    pub(crate) fn between(era: Era, server: &Server) -> Self {
+        match (era, server.speaks(era)) {
+            (Era::Legacy, Some(false)) if server.bridged => Self::Upward,
+            (Era::Legacy | Era::Modern, _) => Self::None,
+        }
+    }
+}
+
+/// Whether nothing leads from a client of `era` to this server.
+pub(crate) fn is_out_of_reach(era: Era, server: &Server) -> bool {
+    server.speaks(era) == Some(false) && Crossing::between(era, server) == Crossing::None
+}

@@ -1,0 +1,159 @@
+//! A legacy client before a modern server. The session is ours: the server knows of none, every request carries what
+//! the client said of itself.
+
+pub(crate) mod listen;
+mod rounds;
+mod side;
+
+pub(crate) use rounds::Rounds;
+pub(crate) use side::Side;
+
+use crate::{
+    aggregate::answer::{result_of, whole},
+    call::{Operation, header},
+    forward::{self, Passage, Sent},
+    session::Session,
+    upstream::{Arrival, Source, UpstreamFault, exchange, http as wire},
+};
+use http::{HeaderMap, HeaderValue, StatusCode};
+use mcp::{
+    Kind, Message, Revision,
+    bridge::{
+        LogLevel,
+        upward::{self as translate, Introduction},
+    },
+};
+use std::sync::Arc;
+
+/// Carries one call over.
+pub(crate) async fn send(way: &Passage<'_>) -> Result<Sent, UpstreamFault> {
+    match (&way.call.operation, &way.one.session) {
+        (Operation::Message(message), None) => introduce(way, message).await,
+        (Operation::Message(message), Some(session)) => {
+            let arrival = match message.kind() {
+                Kind::Response => answered(session, &way.edited(message)?),
+                Kind::Notification => heed(session, message),
+                Kind::Request => request(way, session, message).await?,
+            };
+            Ok((arrival, None))
+        }
+        (Operation::Listen, Some(session)) => {
+            let arrival = forward::listen(session);
+            listen::begin(&way.line.state, &way.one.server.name, session);
+            Ok((arrival, None))
+        }
+        (Operation::End, Some(session)) => {
+            way.line.state.sessions.close(session);
+            Ok((Arrival::Bare { status: StatusCode::OK, headers: HeaderMap::new() }, None))
+        }
+        (Operation::Listen | Operation::End | Operation::Unread, _) => {
+            Err(UpstreamFault::Protocol("there is no session".to_owned()))
+        }
+    }
+}
+
+/// How the client of a session introduced itself, and the log level it asked for since.
+pub(crate) fn introduction(session: &Session) -> Result<Introduction, UpstreamFault> {
+    let mut introduction = Introduction::of(&session.introduction)?;
+    if let Some(level) = session.log_level()
+        && let Some(level) = LogLevel::named(&exchange::one(level, &mcp::Limits::default())?)
+    {
+        introduction.set_level(level);
+    }
+    Ok(introduction)
+}
+
+/// `initialize`: answered from what the server says of itself.
+async fn introduce(way: &Passage<'_>, message: &Message) -> Result<Sent, UpstreamFault> {
+    way.line.room_for_session(way.caller, message)?;
+    let hop = way.hop();
+    let introduction = Introduction::of(message)?;
+    let question = exchange::one(translate::discover("0", &introduction), &hop.limits)?;
+    let leg = way.line.state.modern_leg(&hop, way.caller.principal.id())?;
+    let answer = hop.ask(leg.as_deref(), &question).await?;
+    let id = message.id().unwrap_or("null");
+    let text = translate::initialize_result(&answer, &introduction, id)?;
+    let session = way.line.open_session(way.caller, way.call, message, introduction.revision())?;
+    Ok((whole(text), Some(session)))
+}
+
+/// The client's answer to a question that a round waits for.
+fn answered(session: &Session, message: &Message) -> Arrival {
+    // Nobody waits for it any more where the call was given up meanwhile.
+    session.upward.deliver(message);
+    accepted()
+}
+
+/// What the client says without asking. A modern server has no ear for most of it.
+fn heed(session: &Session, message: &Message) -> Arrival {
+    if message.method() == "notifications/cancelled"
+        && let Some(id) = message.param(&["requestId"])
+    {
+        session.upward.cancel(&String::from_utf8_lossy(id.raw));
+    }
+    accepted()
+}
+
+fn accepted() -> Arrival {
+    Arrival::Bare { status: StatusCode::ACCEPTED, headers: HeaderMap::new() }
+}
+
+async fn request(way: &Passage<'_>, session: &Arc<Session>, message: &Message) -> Result<Arrival, UpstreamFault> {
+    match message.method() {
+        "ping" => Ok(result_of(message, "{}")),
+        "logging/setLevel" if LogLevel::named(message).is_none() => Ok(refusal(message, "`level` is no log level")),
+        "logging/setLevel" => {
+            session.set_log_level(message.bytes().clone());
+            Ok(result_of(message, "{}"))
+        }
+        method @ ("resources/subscribe" | "resources/unsubscribe") => {
+            let uri = message.subject().unwrap_or_default();
+            if !session.upward.subscribe(&uri, method == "resources/subscribe") {
+                return Ok(refusal(message, "too many resources are subscribed to in this session"));
+            }
+            Ok(result_of(message, "{}"))
+        }
+        _ => carry(way, session, message).await,
+    }
+}
+
+/// Sends a request on, and gives its answer as the client's revision has it.
+async fn carry(way: &Passage<'_>, session: &Arc<Session>, message: &Message) -> Result<Arrival, UpstreamFault> {
+    let limits = way.hop().limits;
+    let introduction = introduction(session)?;
+    let request = translate::request(&way.edited(message)?, &introduction)?;
+    let request = exchange::one(request, &limits)?;
+    let headers = headers(way, &request);
+    let mut rounds = Rounds::new(way, session, introduction, request, headers);
+    let first = rounds.first().await?;
+    Ok(match first {
+        Some(body) => whole(body),
+        None => Arrival::Stream { headers: HeaderMap::new(), source: Source::Bridged(Box::new(rounds)) },
+    })
+}
+
+/// The headers of the server's hop: those that mirror the body are made anew.
+fn headers(way: &Passage<'_>, request: &Message) -> HeaderMap {
+    let traces = way.line.snapshot.settings.traces;
+    let mut headers = wire::onward(way.call, &way.one.server.headers, traces);
+    headers.remove(&header::LAST_EVENT);
+    headers.extend(wire::own());
+    headers.insert(header::VERSION.clone(), HeaderValue::from_static(Revision::V2026_07_28.as_str()));
+    if let Ok(method) = HeaderValue::from_str(request.method()) {
+        headers.insert(header::METHOD.clone(), method);
+    }
+    if let Some(name) = request.subject() {
+        headers.insert(header::NAME.clone(), mcp::name_value(&name));
+    }
+    let bindings = way.one.tool.as_ref().map(|tool| tool.bindings.as_slice()).unwrap_or_default();
+    if !bindings.is_empty()
+        && let Some(Ok(arguments)) = request.arguments().map(|arguments| arguments.value())
+    {
+        headers.extend(mcp::param::headers(bindings, &arguments));
+    }
+    headers
+}
+
+fn refusal(message: &Message, why: &str) -> Arrival {
+    whole(mcp::error_text(message.id(), mcp::error::INVALID_PARAMS, why, None))
+}

@@ -1,0 +1,117 @@
+//! The listening stream of a legacy session, carried by one `subscriptions/listen` on a modern server. It is opened
+//! anew when the set of followed resources changes.
+
+use crate::{
+    inject,
+    server::{Server, Transport},
+    session::Session,
+    state::State,
+    upstream::{
+        Arrival, Source, UpstreamFault,
+        exchange::{self, Hop, Wait},
+        http::{self as wire, Outbound},
+    },
+};
+use http::{HeaderValue, Method};
+use mcp::{
+    Kind, Revision,
+    bridge::{Filter, upward as translate},
+};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use vocab::ServerName;
+
+/// How long to wait before a stream that broke off is opened again.
+const AGAIN: Duration = Duration::from_secs(2);
+
+/// Follows a server for a session, unless somebody does already.
+pub(crate) fn begin(state: &Arc<State>, server: &ServerName, session: &Arc<Session>) {
+    tokio::spawn(follow(Arc::clone(state), server.clone(), Arc::clone(session)));
+}
+
+/// Follows a server until the session ends or nobody listens.
+async fn follow(state: Arc<State>, name: ServerName, session: Arc<Session>) {
+    let Some(_following) = session.follow(&name) else { return };
+    let mut end = session.end();
+    let mut followed = session.upward.followed();
+    let following = async {
+        while session.is_heard() {
+            let now = state.line();
+            let Some((_, server)) = now.may_hear(&session.holder(), &name) else { return };
+            let resources = followed.borrow_and_update().clone();
+            let listening = listen(&state, server, &session, &resources);
+            tokio::select! {
+                heard = listening => match heard {
+                    Ok(true) => {}
+                    // It has no such stream.
+                    Ok(false) => return,
+                    Err(fault) => tracing::debug!(server = %name, %fault, "a stream broke off"),
+                },
+                changed = followed.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                    continue;
+                }
+            }
+            tokio::time::sleep(AGAIN).await;
+        }
+    };
+    tokio::select! {
+        () = following => {}
+        _ = end.wait_for(|ended| *ended) => {}
+    }
+}
+
+/// One stream, to its end. `false` if the server has none.
+async fn listen(
+    state: &Arc<State>,
+    server: &Arc<Server>,
+    session: &Arc<Session>,
+    resources: &BTreeSet<Box<str>>,
+) -> Result<bool, UpstreamFault> {
+    let injected = inject::credentials(state, server).map_err(|fault| UpstreamFault::Down(fault.to_string()))?;
+    let limits = state.line().snapshot.answer_limits();
+    let id = format!("\"durward-listen-{}\"", session.question_id());
+    let uris = resources.iter().map(ToString::to_string).collect();
+    let wanted = Filter { tools: true, prompts: true, resources: true, uris };
+    let request = translate::listen(&id, &super::introduction(session)?, &wanted);
+    let request = exchange::one(request, &limits)?;
+    let arrival = match &server.transport {
+        Transport::Http(_) => {
+            let mut headers = wire::own();
+            headers
+                .insert(crate::call::header::VERSION.clone(), HeaderValue::from_static(Revision::V2026_07_28.as_str()));
+            headers.insert(crate::call::header::METHOD.clone(), HeaderValue::from_static("subscriptions/listen"));
+            let outbound = Outbound { method: Method::POST, headers, body: request.bytes().clone() };
+            wire::send(state, server, &injected, outbound, limits.body).await?.0
+        }
+        Transport::Stdio(program) => {
+            let hop = Hop { state, server, injected: &injected, limits };
+            let pipe = state.modern_pipe(&hop, &session.owner, program.shared)?;
+            exchange::over_pipe(&pipe, &request, None, Wait::Stream(Duration::ZERO)).await?
+        }
+    };
+    let Arrival::Stream { mut source, .. } = arrival else { return Ok(false) };
+    told(state, server, session, &mut source).await.map(|()| true)
+}
+
+async fn told(
+    state: &Arc<State>,
+    server: &Arc<Server>,
+    session: &Arc<Session>,
+    source: &mut Source,
+) -> Result<(), UpstreamFault> {
+    while let Some((_, event)) = Box::pin(source.next()).await? {
+        let Some(text) = event.message() else { continue };
+        let message = exchange::one(text.clone(), &state.line().snapshot.answer_limits())?;
+        if message.kind() != Kind::Notification {
+            continue;
+        }
+        let Some(text) = translate::notification(&message) else { continue };
+        let may_hear = state.line().may_hear(&session.holder(), &server.name).is_some();
+        if !may_hear || !session.tell(&server.name, text) {
+            return Ok(());
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,294 @@
+//! One request to a modern server, in as many rounds as it has questions: each answer that asks for input becomes
+//! requests on the stream of the call, and their answers become the next round.
+//!
+//! Every wait is cancel-safe: what is under way lies in the step, not in a future that a `select!` may drop.
+
+use super::side::UnderWay;
+use crate::{
+    forward::Passage,
+    inject,
+    server::{Server, Transport},
+    session::Session,
+    state::State,
+    upstream::{
+        Arrival, Source, UpstreamFault,
+        exchange::{self, Hop, Wait},
+        http::{self as wire, Outbound},
+    },
+};
+use bytes::Bytes;
+use http::{HeaderMap, Method};
+use mcp::{
+    Kind, Limits, Message,
+    bridge::upward::{self as translate, InputRequired, Introduction},
+    sse::Event,
+};
+use std::{collections::VecDeque, future::Future, pin::Pin, sync::Arc};
+use sync_wrapper::SyncWrapper;
+use tokio::sync::oneshot;
+use vocab::PrincipalId;
+
+/// How often a server may ask in the course of one call.
+const ROUNDS: usize = 10;
+
+/// A request and what became of it so far.
+pub(crate) struct Rounds {
+    state: Arc<State>,
+    server: Arc<Server>,
+    session: Arc<Session>,
+    principal: PrincipalId,
+    headers: HeaderMap,
+    limits: Limits,
+    introduction: Introduction,
+    /// The client reads streams: it can be asked.
+    can_be_asked: bool,
+    /// The request as the server is to see it, under the client's id.
+    request: Message,
+    round: usize,
+    under_way: UnderWay,
+    step: Step,
+}
+
+type Sending = Pin<Box<dyn Future<Output = Result<Arrival, UpstreamFault>> + Send>>;
+
+enum Step {
+    /// On its way.
+    Sending(SyncWrapper<Sending>),
+    /// The server speaks.
+    Reading(Source),
+    /// The client is asked.
+    Asking(Asking),
+    /// The answer was given.
+    Over,
+}
+
+/// Questions of one round.
+struct Asking {
+    /// Not put to the client yet.
+    unsaid: VecDeque<Bytes>,
+    /// Not answered yet.
+    waiting: VecDeque<Wanted>,
+    answers: Vec<(Box<str>, Box<[u8]>)>,
+    /// What the server wants back as it is.
+    state: Option<Box<str>>,
+}
+
+/// One answer that is waited for.
+struct Wanted {
+    /// Under which name the server wants it.
+    key: Box<str>,
+    /// What was asked.
+    method: Box<str>,
+    answer: oneshot::Receiver<Message>,
+}
+
+impl Rounds {
+    pub(super) fn new(
+        way: &Passage<'_>,
+        session: &Arc<Session>,
+        introduction: Introduction,
+        request: Message,
+        headers: HeaderMap,
+    ) -> Self {
+        let mut rounds = Self {
+            state: Arc::clone(&way.line.state),
+            server: Arc::clone(&way.one.server),
+            session: Arc::clone(session),
+            principal: way.caller.principal.id().clone(),
+            headers,
+            limits: way.hop().limits,
+            introduction,
+            can_be_asked: way.reads_streams(),
+            under_way: session.upward.begin(request.id().unwrap_or_default()),
+            request,
+            round: 0,
+            step: Step::Over,
+        };
+        rounds.step = Step::Sending(SyncWrapper::new(rounds.sending(rounds.request.clone())));
+        rounds
+    }
+
+    /// The answer, if it comes in one piece and asks for nothing. `None`: it is a stream.
+    pub(super) async fn first(&mut self) -> Result<Option<Bytes>, UpstreamFault> {
+        let Step::Sending(sending) = &mut self.step else { return Ok(None) };
+        let arrival = tokio::select! {
+            biased;
+            () = self.under_way.cancelled() => return Ok(Some(self.taken_back())),
+            arrival = sending.get_mut() => arrival?,
+        };
+        self.arrived(arrival)
+    }
+
+    /// What comes next on the client's stream.
+    pub(crate) async fn next(&mut self) -> Result<Option<Event>, UpstreamFault> {
+        loop {
+            let Self { under_way, step, .. } = self;
+            let came = tokio::select! {
+                biased;
+                () = under_way.cancelled(), if !matches!(step, Step::Over) => {
+                    return Ok(Some(Event::of(self.taken_back())));
+                }
+                came = step.wait() => came?,
+            };
+            match came {
+                Came::Nothing => return Ok(None),
+                Came::Comment(event) => return Ok(Some(event)),
+                Came::Question(text) => return Ok(Some(Event::of(text))),
+                Came::Text(text) => {
+                    if let Some(text) = self.read(text)? {
+                        return Ok(Some(Event::of(text)));
+                    }
+                }
+                Came::Arrival(arrival) => {
+                    if let Some(text) = self.arrived(arrival)? {
+                        return Ok(Some(Event::of(text)));
+                    }
+                }
+                Came::Answers => self.go_on()?,
+            }
+        }
+    }
+
+    fn taken_back(&mut self) -> Bytes {
+        // Letting go of the stream is what cancels a modern request.
+        self.step = Step::Over;
+        let why = "the client cancelled the request";
+        mcp::error_text(self.request.id(), mcp::error::INTERNAL, why, None)
+    }
+
+    fn arrived(&mut self, arrival: Arrival) -> Result<Option<Bytes>, UpstreamFault> {
+        match arrival {
+            Arrival::Whole { body, .. } => self.read(body),
+            Arrival::Stream { source, .. } => {
+                self.step = Step::Reading(source);
+                Ok(None)
+            }
+            Arrival::Bare { status, .. } => Err(UpstreamFault::Protocol(format!("HTTP {status} without a message"))),
+        }
+    }
+
+    /// One message of the server, as the client is to read it. `None`: nothing yet.
+    fn read(&mut self, text: Bytes) -> Result<Option<Bytes>, UpstreamFault> {
+        let message = exchange::one(text, &self.limits)?;
+        match message.kind() {
+            Kind::Notification => Ok(translate::notification(&message)),
+            Kind::Request => Err(UpstreamFault::Protocol("a modern server sends no requests".to_owned())),
+            Kind::Response => {
+                if let Some(wanted) = InputRequired::of(&message)? {
+                    return self.ask(&wanted).map(|()| None);
+                }
+                self.step = Step::Over;
+                let message = self.under_own_id(message)?;
+                Ok(Some(translate::answer(&message, self.request.method(), self.session.revision)?))
+            }
+        }
+    }
+
+    /// Later rounds have ids of their own; the client knows the first.
+    fn under_own_id(&self, message: Message) -> Result<Message, UpstreamFault> {
+        match (message.id_member(), self.request.id()) {
+            (Some(member), Some(id)) if self.round > 0 => {
+                let text = mcp::splice(message.bytes(), &mut [(member.span, id.as_bytes().to_vec())]);
+                exchange::one(text, &self.limits)
+            }
+            _ => Ok(message),
+        }
+    }
+
+    fn ask(&mut self, wanted: &InputRequired<'_>) -> Result<(), UpstreamFault> {
+        if !self.can_be_asked {
+            let why = "it asks the client something, and the client's `Accept` has no `text/event-stream`";
+            return Err(UpstreamFault::Bridge(why.to_owned()));
+        }
+        self.round += 1;
+        if self.round > ROUNDS {
+            return Err(UpstreamFault::Bridge(format!("the server asks more than {ROUNDS} times in one call")));
+        }
+        let state = wanted.state.map(Box::from);
+        let mut asking = Asking { unsaid: VecDeque::new(), waiting: VecDeque::new(), answers: Vec::new(), state };
+        for request in &wanted.requests {
+            let id = format!("\"durward-{}\"", self.session.question_id());
+            let text = translate::question(&id, request, &self.introduction)?;
+            asking.unsaid.push_back(text);
+            let (key, method) = (Box::from(&*request.key), Box::from(&*request.method));
+            asking.waiting.push_back(Wanted { key, method, answer: self.session.upward.wait(&id) });
+        }
+        self.step = Step::Asking(asking);
+        Ok(())
+    }
+
+    /// The next round.
+    fn go_on(&mut self) -> Result<(), UpstreamFault> {
+        let Step::Asking(asking) = &mut self.step else { return Ok(()) };
+        let id = format!("\"durward-round-{}-{}\"", self.round, self.session.question_id());
+        let answers: Vec<(&str, &[u8])> = asking.answers.iter().map(|(key, answer)| (&**key, &**answer)).collect();
+        let retry = translate::retry(&self.request, &id, &answers, asking.state.as_deref())?;
+        let retry = exchange::one(retry, &self.limits)?;
+        self.step = Step::Sending(SyncWrapper::new(self.sending(retry)));
+        Ok(())
+    }
+
+    /// One request on its way, with the credential of this moment.
+    fn sending(&self, request: Message) -> Sending {
+        let (state, server) = (Arc::clone(&self.state), Arc::clone(&self.server));
+        let (headers, limits, principal) = (self.headers.clone(), self.limits, self.principal.clone());
+        Box::pin(async move {
+            let injected =
+                inject::credentials(&state, &server).map_err(|fault| UpstreamFault::Down(fault.to_string()))?;
+            match &server.transport {
+                Transport::Http(_) => {
+                    let outbound = Outbound { method: Method::POST, headers, body: request.bytes().clone() };
+                    Ok(wire::send(&state, &server, &injected, outbound, limits.body).await?.0)
+                }
+                Transport::Stdio(program) => {
+                    let hop = Hop { state: &state, server: &server, injected: &injected, limits };
+                    let pipe = state.modern_pipe(&hop, &principal, program.shared)?;
+                    exchange::over_pipe(&pipe, &request, None, Wait::Fail(server.deadline)).await
+                }
+            }
+        })
+    }
+}
+
+/// What a step brought.
+enum Came {
+    Arrival(Arrival),
+    Text(Bytes),
+    Comment(Event),
+    Question(Bytes),
+    Answers,
+    Nothing,
+}
+
+impl Step {
+    async fn wait(&mut self) -> Result<Came, UpstreamFault> {
+        match self {
+            Self::Sending(sending) => sending.get_mut().await.map(Came::Arrival),
+            Self::Reading(source) => match Box::pin(source.next()).await? {
+                None => Ok(Came::Nothing),
+                Some((_, event)) => Ok(match event.message() {
+                    Some(text) => Came::Text(text.clone()),
+                    None => Came::Comment(event),
+                }),
+            },
+            Self::Asking(asking) => asking.wait().await,
+            Self::Over => Ok(Came::Nothing),
+        }
+    }
+}
+
+impl Asking {
+    async fn wait(&mut self) -> Result<Came, UpstreamFault> {
+        if let Some(text) = self.unsaid.pop_front() {
+            return Ok(Came::Question(text));
+        }
+        while let Some(wanted) = self.waiting.front_mut() {
+            let answer = (&mut wanted.answer).await;
+            let answer = answer.map_err(|_| UpstreamFault::Bridge("a question was given up".to_owned()))?;
+            let response = translate::input_response(&answer, &wanted.method)?;
+            self.answers.push((wanted.key.clone(), Box::from(&*response)));
+            self.waiting.pop_front();
+        }
+        Ok(Came::Answers)
+    }
+}
