@@ -87,6 +87,8 @@ pub struct CallRecord {
     pub arguments: Option<Commitment>,
     /// When the call arrived.
     pub at: Timestamp,
+    /// The protocol era that the server was spoken to in, where it is not the client's.
+    pub bridge: Option<Cow<'static, str>>,
     /// The call.
     pub call: CallId,
     /// How dangerous the operator says the target is.
@@ -147,6 +149,7 @@ impl CallRecord {
             agent: None,
             arguments: None,
             at,
+            bridge: None,
             call,
             class: None,
             credential: None,
@@ -388,7 +391,8 @@ impl Leaf {
                 for text in [&mut record.error, &mut record.target, &mut record.trace] {
                     to.optional(text);
                 }
-                for text in [&mut record.era, &mut record.identity, &mut record.method].into_iter().flatten() {
+                let texts = [&mut record.bridge, &mut record.era, &mut record.identity, &mut record.method];
+                for text in texts.into_iter().flatten() {
                     to.shared(text);
                 }
                 for finding in &mut record.findings {

@@ -389,10 +389,10 @@ async fn an_introduction_says_what_can_be_delivered() {
 }
 
 #[tokio::test]
-async fn servers_of_the_other_era_are_left_out_and_said_so() {
+async fn servers_to_which_no_bridge_may_lead_are_left_out_and_said_so() {
     let (a, b) = (Upstream::with_tools(["old"]).await, Upstream::with_tools(["new"]).await);
     let servers = format!(
-        "servers:\n  a: {{ url: \"{}\", internal: true, era: legacy }}\n  b: {{ url: \"{}\", internal: true, era: modern }}\n",
+        "servers:\n  a: {{ url: \"{}\", internal: true, era: legacy, bridge: false }}\n  b: {{ url: \"{}\", internal: true, era: modern, bridge: false }}\n",
         a.url(),
         b.url()
     );

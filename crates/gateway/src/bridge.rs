@@ -28,6 +28,16 @@ impl Crossing {
     }
 }
 
+impl Crossing {
+    /// The era that the server is spoken to in, where it is not the client's.
+    pub(crate) const fn into_era(self) -> Option<Era> {
+        match self {
+            Self::None => None,
+            Self::Upward => Some(Era::Modern),
+        }
+    }
+}
+
 /// Whether nothing leads from a client of `era` to this server.
 pub(crate) fn is_out_of_reach(era: Era, server: &Server) -> bool {
     server.speaks(era) == Some(false) && Crossing::between(era, server) == Crossing::None

@@ -125,6 +125,7 @@ impl Noted for Target {
             facts.server = Some(one.server.name.clone());
             facts.target = Some(Arc::clone(&one.resource.id.name));
             facts.action = one.action;
+            facts.bridged = one.crossing.into_era();
             if one.action == Some(Action::ToolExecute) {
                 facts.class = Some(one.resource.class);
             }

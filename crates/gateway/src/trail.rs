@@ -43,6 +43,8 @@ pub struct Facts {
     pub peer: IpAddr,
     /// Its era.
     pub era: Era,
+    /// The era that its server was spoken to in, where that is another.
+    pub bridged: Option<Era>,
     /// Its method.
     pub method: Cow<'static, str>,
     /// Who called.
@@ -103,6 +105,7 @@ impl Facts {
             tenant,
             peer,
             era: Era::Legacy,
+            bridged: None,
             method: Cow::Borrowed(""),
             principal: None,
             identity: None,
@@ -298,13 +301,11 @@ impl Trail {
             action: facts.action,
             agent: facts.principal.as_ref().map(|principal| principal.agent.clone()),
             arguments: facts.arguments,
+            bridge: facts.bridged.map(|era| Cow::Borrowed(era.as_str())),
             class: facts.class,
             credential: facts.credential.clone(),
             duration_us: facts.duration_us,
-            era: Some(Cow::Borrowed(match facts.era {
-                Era::Legacy => "legacy",
-                Era::Modern => "modern",
-            })),
+            era: Some(Cow::Borrowed(facts.era.as_str())),
             error,
             findings: facts.findings.clone(),
             http_status: (facts.status != 0).then_some(facts.status),

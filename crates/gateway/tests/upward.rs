@@ -16,7 +16,7 @@ fn modern(upstream: &Upstream) -> Plan {
 
 /// What the server heard last of a method, with its metadata.
 fn heard(upstream: &Upstream, method: &str) -> (Value, Value) {
-    let request = upstream.seen(method).pop().unwrap().json();
+    let request = upstream.seen(method).pop().map_or(Value::Null, |seen| seen.json());
     let meta = request["params"]["_meta"].clone();
     (request, meta)
 }

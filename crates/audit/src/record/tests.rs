@@ -92,6 +92,7 @@ fn whole(text: &str) -> CallRecord {
         http_status: Some(200),
         identity: Some("key:ci-1".into()),
         intent: Some(3),
+        bridge: Some("modern".into()),
         method: Some(text.to_owned().into()),
         outcome: Outcome::Withheld { reason: text.to_owned().into(), stage: "release".into() },
         parent: Some(call_id(9)),

@@ -121,6 +121,7 @@ impl CallRecord {
         object.text(key!("agent"), self.agent.as_ref().map(vocab::AgentId::as_str));
         object.commitment(key!("arguments"), self.arguments);
         object.time(key!("at"), self.at);
+        object.text(key!("bridge"), self.bridge.as_deref());
         object.call(key!("call"), Some(self.call));
         object.text(key!("class"), self.class.map(vocab::Class::as_str));
         object.text(key!("credential"), self.credential.as_ref().map(vocab::SecretName::as_str));

@@ -103,6 +103,7 @@ fn served(closed: &Closed) -> Span {
         attributes.push(attribute("durward.call.parent", parent.to_string()));
     }
     attributes.push(attribute("durward.era", facts.era.as_str()));
+    attributes.extend(facts.bridged.map(|era| attribute("durward.bridge", era.as_str())));
     attributes.push(attribute("durward.outcome", outcome_name(outcome)));
     if let Some(principal) = &facts.principal {
         attributes.push(attribute("durward.agent", principal.agent.as_str()));

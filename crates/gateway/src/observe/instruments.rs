@@ -20,12 +20,13 @@ const fn metric(
 }
 
 /// Every metric, in the order in which they are shown.
-pub const ALL: [&Instrument; 30] = [
+pub const ALL: [&Instrument; 31] = [
     &OPERATION,
     &UPSTREAM,
     &CALLED,
     &AGENT_CALLED,
     &TOOL_CALLED,
+    &BRIDGED,
     &STOPPED,
     &LIMITED,
     &FOUND,
@@ -82,6 +83,13 @@ pub(crate) static TOOL_CALLED: Instrument = metric(
     Kind::Counter,
     &["server", "tool", "outcome"],
     "Closed calls of tools that exist and may be seen.",
+);
+pub(crate) static BRIDGED: Instrument = metric(
+    "durward.bridged.calls",
+    "",
+    Kind::Counter,
+    &["server", "era"],
+    "Closed calls whose server does not speak the client's protocol era, by the era of the client.",
 );
 pub(crate) static STOPPED: Instrument = metric(
     "durward.stops",

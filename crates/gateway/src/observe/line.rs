@@ -35,6 +35,7 @@ pub(crate) fn write(closed: &Closed) {
         target = facts.target.as_deref().map(target),
         method = method(&facts.method),
         era = facts.era.as_str(),
+        bridge = facts.bridged.map(mcp::Era::as_str),
         outcome = outcome_name(outcome),
         stage,
         reason,

@@ -40,6 +40,7 @@ pub(crate) struct Metrics {
     called: Counted,
     agent_called: Counted,
     tool_called: Counted,
+    bridged: Counted,
     stopped: Counted,
     limited: Counted,
     found: Counted,
@@ -62,6 +63,7 @@ impl Default for Metrics {
             called: Counted::new(&all::CALLED),
             agent_called: Counted::new(&all::AGENT_CALLED),
             tool_called: Counted::new(&all::TOOL_CALLED),
+            bridged: Counted::new(&all::BRIDGED),
             stopped: Counted::new(&all::STOPPED),
             limited: Counted::new(&all::LIMITED),
             found: Counted::new(&all::FOUND),
@@ -85,6 +87,9 @@ impl Metrics {
             _ => "",
         };
         self.called.count(&[server, method, verdict, facts.era.as_str()]);
+        if facts.bridged.is_some() {
+            self.bridged.count(&[server, facts.era.as_str()]);
+        }
         if let Some(principal) = &facts.principal {
             let agent = self.agents.bound("", principal.agent.as_str());
             self.agent_called.count(&[agent, verdict]);
@@ -154,6 +159,7 @@ impl Metrics {
             &self.called,
             &self.agent_called,
             &self.tool_called,
+            &self.bridged,
             &self.stopped,
             &self.limited,
             &self.found,
