@@ -6,6 +6,7 @@
 mod admin;
 mod agent;
 mod audit;
+mod connect;
 mod policy;
 mod secret;
 #[cfg(test)]
@@ -14,6 +15,7 @@ mod tests;
 pub(crate) use admin::{AdminCommand, AdminKeyCommand};
 pub(crate) use agent::{AgentCommand, AgentKeyCommand};
 pub(crate) use audit::{AuditCommand, Filter, Outcome};
+pub(crate) use connect::ConnectCommand;
 pub(crate) use policy::{PolicyCommand, Question};
 pub(crate) use secret::SecretCommand;
 
@@ -64,6 +66,20 @@ Exit codes:
   2  the command line is wrong
   3  the gateway cannot be reached, or another process holds the data directory
   4  the log does not verify";
+
+const CONNECT: &str = "\
+The client starts it, as it starts any server; it carries every message to a gateway that runs elsewhere.
+The agent's key, or a bearer token, comes from the variable DURWARD_KEY or from --key-file, and from no argument.
+
+Example, as clients write it:
+  { \"command\": \"durward\", \"args\": [\"connect\", \"https://gate.example/mcp\"],
+    \"env\": { \"DURWARD_KEY\": \"dwk_...\" } }
+
+Exit codes:
+  0  the client ended its input, or a signal came
+  1  the key cannot be read, or the gateway refused it and took nothing
+  2  the command line is wrong
+  3  the gateway was never reached";
 
 /// The one door between AI agents and the tools they use.
 ///
@@ -126,6 +142,9 @@ pub(crate) enum Command {
     #[command(after_help = "Without a configuration it starts empty and says what to do next.\n\
         SIGHUP and changed files reload; SIGTERM lets calls in flight end first.")]
     Up,
+    /// Be an MCP server on standard input and output, for clients that speak nothing else.
+    #[command(after_help = CONNECT)]
+    Connect(ConnectCommand),
     /// Write a configuration and a policy to start from.
     #[command(after_help = "Overwrites nothing. Exit code 1 if a file is already there.")]
     Init {

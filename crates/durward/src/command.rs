@@ -7,6 +7,7 @@ mod admin;
 mod agent;
 mod audit;
 mod config;
+pub(crate) mod connect;
 mod init;
 pub(crate) mod office;
 mod policy;
@@ -22,7 +23,7 @@ use crate::{
 use anyhow::Result;
 use std::io;
 
-/// Runs every command but those that start a gateway.
+/// Runs every command but those that start a gateway or are one end of it.
 pub(crate) async fn run(cli: &Cli) -> Result<Exit> {
     let shared = &cli.shared;
     match &cli.command {
@@ -35,7 +36,7 @@ pub(crate) async fn run(cli: &Cli) -> Result<Exit> {
         Command::Audit(command) => audit::run(shared, command).await,
         Command::Admin(command) => admin::run(shared, command).await,
         Command::Completions { shell } => config::completions(*shell),
-        Command::Up | Command::Check { .. } | Command::Demo { .. } | Command::DemoServer => {
+        Command::Up | Command::Connect(_) | Command::Check { .. } | Command::Demo { .. } | Command::DemoServer => {
             anyhow::bail!("this command is run elsewhere")
         }
     }

@@ -72,6 +72,12 @@ fn run(cli: &Cli) -> anyhow::Result<Exit> {
         Command::Up => runtime.block_on(up::run(&cli.shared)),
         Command::Demo { once } => demo::run(runtime, &cli.shared, *once),
         Command::DemoServer => demo::serve().map(|()| Exit::Done),
+        Command::Connect(command) => {
+            let ended = runtime.block_on(command::connect::run(command));
+            // A name that is still looked up must not hold up the end.
+            runtime.shutdown_background();
+            ended
+        }
         Command::Check { servers } => runtime.block_on(check::run(&cli.shared, *servers)),
         _ => runtime.block_on(command::run(cli)),
     }

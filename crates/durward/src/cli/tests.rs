@@ -32,6 +32,8 @@ fn commands_read_as_people_write_them() {
         "durward demo --once",
         "durward up --config x.yaml --data /tmp/d",
         "durward --config x.yaml up",
+        "durward connect",
+        "durward connect https://gate.example/mcp/files --key-file key",
         "durward init",
         "durward check --output json",
         "durward check --servers",
@@ -72,6 +74,9 @@ fn what_is_not_a_name_or_a_time_is_refused() {
         "durward audit show 12",
         "durward secret set",
         "durward secret set name value",
+        "durward connect gate.example/mcp",
+        "durward connect https://me:secret@gate.example/mcp",
+        "durward connect --key dwk_x",
     ] {
         let fault = parse(line).map(|_| ()).unwrap_err();
         assert!(

@@ -1,0 +1,105 @@
+//! `durward connect`: an MCP server on standard input and output that is, in truth, a gateway elsewhere.
+//!
+//! For clients that speak nothing but stdio, in either era. Messages pass as the bytes they are; stdout carries nothing
+//! else. Judges nothing: who may do what is the gateway's to say.
+//!
+//! Read in this order: [`take`] (what a line of the client's leads to), [`post`] (how it travels and what comes back),
+//! [`session`] (what it takes to begin again), [`follow`] (what the gateway says unasked).
+
+mod bridge;
+mod credential;
+mod errand;
+mod failure;
+mod follow;
+mod line;
+mod mirror;
+mod post;
+mod session;
+mod speak;
+mod take;
+mod tell;
+
+use crate::cli::{ConnectCommand, Exit};
+use anyhow::{Context, Result};
+use bridge::Bridge;
+use credential::Credential;
+use egress::{Egress, Endpoint};
+use failure::Failure;
+use std::{sync::Arc, time::Duration};
+use take::Intake;
+use tell::Tell;
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    time::timeout,
+};
+
+/// How long requests may still be answered after the client has ended its input. Clients that want to leave sooner send a
+/// signal.
+const LINGER: Duration = Duration::from_secs(5);
+/// How long the gateway may take to hear that the session ends.
+const FAREWELL: Duration = Duration::from_millis(500);
+
+/// Why it ends.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// The client wants nothing more.
+    Input,
+    /// Somebody said so, or nobody reads any more.
+    Now,
+}
+
+/// Carries messages until the client ends its input, or a signal comes.
+pub(crate) async fn run(command: &ConnectCommand) -> Result<Exit> {
+    let credential = Credential::find(command.key_file.as_deref())?;
+    // Whoever types an address means it, wherever it is. Addresses that nobody may dial stay closed.
+    let endpoint = Endpoint::new(&command.url, true, None)?;
+    let egress = Egress::new(egress::Settings::default())?;
+    let tell = Tell::new(&command.url, credential.header().is_some());
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let mut lines = line::from_stdin().context("standard input cannot be read")?;
+    let (voice, written) = speak::to_stdout().context("standard output cannot be written")?;
+
+    let bridge = Arc::new(Bridge::new(egress, endpoint, credential, tell, voice.clone()));
+    let mut intake = Intake::new(Arc::clone(&bridge));
+    let following = tokio::spawn(follow::follow(Arc::clone(&bridge)));
+    let carrying = async {
+        while let Some(line) = lines.recv().await {
+            intake.take(line).await;
+        }
+    };
+    let end = tokio::select! {
+        () = carrying => End::Input,
+        () = voice.gone() => End::Now,
+        _ = terminate.recv() => End::Now,
+        _ = interrupt.recv() => End::Now,
+    };
+
+    if end == End::Input {
+        let told = async {
+            tokio::select! {
+                () = bridge.errands.settled() => {}
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+        };
+        // Whatever is not answered by then is told so.
+        let _ = timeout(LINGER, told).await;
+    }
+    following.abort();
+    close(&bridge).await;
+    written.all(&voice).await;
+    Ok(bridge.tell.exit())
+}
+
+/// Ends every request and the session.
+async fn close(bridge: &Bridge) {
+    for errand in bridge.errands.all() {
+        if bridge.errands.close(&errand) {
+            let what = "the client ended its input before the gateway answered".to_owned();
+            let failure = Failure::Lost { what, may_have_happened: true };
+            // A client that does not read any more holds up nothing.
+            let _ = timeout(FAREWELL, bridge.voice.say(failure.answer(errand.id()))).await;
+        }
+    }
+    bridge.leave(FAREWELL).await;
+}

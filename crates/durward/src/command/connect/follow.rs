@@ -1,0 +1,72 @@
+//! The stream of what the gateway says unasked, kept open as long as the session lasts.
+//!
+//! Never ends a session; begins one again where the gateway has forgotten it.
+
+use super::{
+    bridge::Bridge,
+    post::{Cursor, Pause, Stream, is_event_stream},
+};
+use http::StatusCode;
+use std::sync::Arc;
+use tokio::time::{Instant, sleep};
+
+/// Follows one session after the other.
+pub(super) async fn follow(bridge: Arc<Bridge>) {
+    let mut ready = bridge.session.ready.subscribe();
+    loop {
+        let Ok(number) = ready.wait_for(|number| *number > 0).await.map(|number| *number) else { return };
+        tokio::select! {
+            () = session(&bridge, number) => {}
+            _ = ready.wait_for(|now| *now != number) => continue,
+        }
+        // Nothing more can be heard in this session.
+        if ready.wait_for(|now| *now != number).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Listens in one session until there is nothing to listen to.
+async fn session(bridge: &Bridge, number: u64) {
+    let mut cursor = Cursor::default();
+    let mut pause = Pause::default();
+    // A gateway that forgot the session says 404; so does one that never had such a stream.
+    let mut was_there = false;
+    loop {
+        let begun = Instant::now();
+        match bridge.listen(&cursor).await {
+            Ok(response) if response.status().is_success() && is_event_stream(response.headers()) => {
+                was_there = true;
+                let mut stream = Stream::unasked(response.into_body());
+                while let Ok(Some(event)) = stream.next().await {
+                    cursor.note(&event);
+                    let Some(message) = event.message() else { continue };
+                    if let Err(fault) = bridge.deliver(message, None).await {
+                        tracing::warn!(%fault, "the gateway sent an event that is no message");
+                    }
+                }
+                sleep(cursor.wait()).await;
+            }
+            Ok(response) if response.status() == StatusCode::NOT_FOUND && was_there => {
+                // The next round tries again, or another session is followed.
+                if let Err(failure) = bridge.introduce_again(number).await {
+                    tracing::debug!("not introduced again yet: {}", failure.text());
+                }
+            }
+            Ok(response) if is_passing(response.status()) => {}
+            Ok(response) => {
+                let status = response.status();
+                let failure = bridge.unfit(response).await;
+                tracing::debug!(%status, "no stream of what is said unasked: {}", failure.text());
+                return;
+            }
+            Err(_) => was_there = true,
+        }
+        pause.after(begun).await;
+    }
+}
+
+/// Whether trying again later may help.
+fn is_passing(status: StatusCode) -> bool {
+    status == StatusCode::TOO_MANY_REQUESTS || status.is_server_error()
+}

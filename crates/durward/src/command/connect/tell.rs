@@ -1,0 +1,123 @@
+//! What the person is told, on stderr: each trouble once, until it is over.
+
+use crate::{cli::Exit, command::print::say};
+use egress::EgressFault;
+use http::StatusCode;
+use std::sync::atomic::{AtomicBool, Ordering};
+use url::Url;
+
+/// What was told, and what is known of the gateway.
+pub(super) struct Tell {
+    /// The address as it may be shown.
+    pub(super) gateway: String,
+    has_credential: bool,
+    is_refused: AtomicBool,
+    is_down: AtomicBool,
+    was_reached: AtomicBool,
+    was_accepted: AtomicBool,
+}
+
+impl Tell {
+    pub(super) fn new(url: &Url, has_credential: bool) -> Self {
+        // SECURITY: a query may carry a credential.
+        let mut shown = url.clone();
+        shown.set_query(None);
+        if has_credential && is_readable_on_the_way(url) {
+            say(&format!("durward: the key travels to {shown} without encryption; use https"));
+        }
+        Self {
+            gateway: shown.into(),
+            has_credential,
+            is_refused: AtomicBool::new(false),
+            is_down: AtomicBool::new(false),
+            was_reached: AtomicBool::new(false),
+            was_accepted: AtomicBool::new(false),
+        }
+    }
+
+    /// The gateway answered.
+    pub(super) fn reached(&self, status: StatusCode) {
+        self.was_reached.store(true, Ordering::Relaxed);
+        if self.is_down.swap(false, Ordering::Relaxed) {
+            say(&format!("durward: {} answers again", self.gateway));
+        }
+        if status.is_success() {
+            self.was_accepted.store(true, Ordering::Relaxed);
+            self.is_refused.store(false, Ordering::Relaxed);
+        }
+    }
+
+    /// The gateway cannot be reached.
+    pub(super) fn down(&self, fault: &EgressFault) {
+        if !self.is_down.swap(true, Ordering::Relaxed) {
+            say(&format!("durward: {}; durward connect stays and tries again", self.unreachable(fault)));
+        }
+    }
+
+    /// The gateway does not let this caller in.
+    pub(super) fn refused(&self, status: StatusCode, why: &str) {
+        if !self.is_refused.swap(true, Ordering::Relaxed) {
+            say(&format!("durward: {}", self.refusal(status, why)));
+        }
+    }
+
+    /// Why a request was not sent.
+    pub(super) fn unreachable(&self, fault: &EgressFault) -> String {
+        format!("cannot reach the gateway at {}: {}", self.gateway, chain(fault))
+    }
+
+    /// Why a request was refused, and what to do.
+    pub(super) fn refusal(&self, status: StatusCode, why: &str) -> String {
+        let gateway = &self.gateway;
+        let status = status.as_u16();
+        match (status, self.has_credential) {
+            (401, false) => format!(
+                "{gateway} wants a key, and there is none ({status}: {why}); make one with `durward agent key create NAME` \
+                 and give it in the variable DURWARD_KEY or in a file with --key-file"
+            ),
+            (401, true) => format!(
+                "{gateway} does not accept the key ({status}: {why}); it may be revoked, expired, or another gateway's; \
+                 make a new one with `durward agent key create NAME`"
+            ),
+            _ => format!(
+                "{gateway} refuses this agent ({status}: {why}); `durward agent list` tells whether it is disabled, \
+                 `durward agent key create NAME` makes another's key"
+            ),
+        }
+    }
+
+    /// What the program ends with.
+    pub(super) fn exit(&self) -> Exit {
+        if self.was_accepted.load(Ordering::Relaxed) {
+            Exit::Done
+        } else if self.is_refused.load(Ordering::Relaxed) {
+            Exit::Failed
+        } else if self.is_down.load(Ordering::Relaxed) && !self.was_reached.load(Ordering::Relaxed) {
+            Exit::Unreachable
+        } else {
+            Exit::Done
+        }
+    }
+}
+
+/// A fault and its causes.
+pub(super) fn chain(fault: &EgressFault) -> String {
+    let mut text = fault.to_string();
+    let mut cause = std::error::Error::source(fault);
+    while let Some(inner) = cause {
+        text.push_str(": ");
+        text.push_str(&inner.to_string());
+        cause = inner.source();
+    }
+    text
+}
+
+fn is_readable_on_the_way(url: &Url) -> bool {
+    let is_here = match url.host() {
+        Some(url::Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
+        Some(url::Host::Ipv4(address)) => address.is_loopback(),
+        Some(url::Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
+    };
+    url.scheme() == "http" && !is_here
+}
