@@ -3,6 +3,7 @@
 //   node stranger-sdk1.mjs WHAT URL [WHAT URL …]     WHAT as in stranger.mjs
 
 import { Client } from '@modelcontextprotocol/sdk/client/index.js';
+import { StdioClientTransport } from '@modelcontextprotocol/sdk/client/stdio.js';
 import { StreamableHTTPClientTransport } from '@modelcontextprotocol/sdk/client/streamableHttp.js';
 import {
   CallToolResultSchema,
@@ -13,7 +14,7 @@ import {
   ToolListChangedNotificationSchema,
 } from '@modelcontextprotocol/sdk/types.js';
 
-import { tell } from './stranger.mjs';
+import { connector, tell } from './stranger.mjs';
 
 async function open(url) {
   const client = new Client(
@@ -30,7 +31,9 @@ async function open(url) {
     content: { type: 'text', text: 'Yes, Ada' },
   }));
   client.setRequestHandler(ListRootsRequestSchema, () => ({ roots: [{ uri: 'file:///srv/ada', name: 'home' }] }));
-  const transport = new StreamableHTTPClientTransport(new URL(url));
+  const transport = connector
+    ? new StdioClientTransport({ command: connector, args: ['connect', url] })
+    : new StreamableHTTPClientTransport(new URL(url));
   await client.connect(transport);
   return {
     era: 'legacy',
@@ -53,7 +56,7 @@ async function open(url) {
       changed: new Promise((resolve) => client.setNotificationHandler(ToolListChangedNotificationSchema, resolve)),
     }),
     close: async () => {
-      await transport.terminateSession();
+      await transport.terminateSession?.();
       await client.close();
     },
   };

@@ -3,8 +3,9 @@
 //   node stranger-sdk2.mjs WHAT URL [WHAT URL …]     WHAT as in stranger.mjs
 
 import { Client, StreamableHTTPClientTransport } from '@modelcontextprotocol/client';
+import { StdioClientTransport } from '@modelcontextprotocol/client/stdio';
 
-import { tell } from './stranger.mjs';
+import { connector, tell } from './stranger.mjs';
 
 async function open(url, mode) {
   const client = new Client(
@@ -24,7 +25,9 @@ async function open(url, mode) {
     content: { type: 'text', text: 'Yes, Ada' },
   }));
   client.setRequestHandler('roots/list', () => ({ roots: [{ uri: 'file:///srv/ada', name: 'home' }] }));
-  const transport = new StreamableHTTPClientTransport(new URL(url));
+  const transport = connector
+    ? new StdioClientTransport({ command: connector, args: ['connect', url] })
+    : new StreamableHTTPClientTransport(new URL(url));
   await client.connect(transport);
   const era = client.getProtocolEra();
   return {
@@ -53,7 +56,7 @@ async function open(url, mode) {
       return { changed };
     },
     close: async () => {
-      if (era === 'legacy') await transport.terminateSession();
+      if (era === 'legacy') await transport.terminateSession?.();
       await client.close();
     },
   };

@@ -9,6 +9,9 @@ import { setTimeout as pause } from 'node:timers/promises';
 const STORIES = { fixture, everything, files };
 const PATIENCE = 60_000;
 
+/** The program that carries a client's pipes to a URL, where the client is to have nothing but pipes. */
+export const connector = process.env.DURWARD_CONNECT;
+
 /**
  * Tells each story of the command line, `WHAT URL` after `WHAT URL`, with every client that `openers` can open for it;
  * ends the process. `fixture__` is the story of `fixture` where names carry that prefix and other servers answer too.

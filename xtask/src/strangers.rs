@@ -1,20 +1,35 @@
 //! Clients and servers that others wrote, unmodified, through the gateway: each pair is a line in a table.
 
-use crate::{install, ports, process::program, world::World};
+use crate::{
+    install, ports,
+    process::program,
+    world::{self, World},
+};
 use anyhow::{Context, Result, anyhow, bail};
 use std::{
     fs,
-    path::{Path, PathBuf},
-    process::Stdio,
+    path::Path,
+    process::{Command, Stdio},
     thread,
 };
 
-/// A client program: its name, its file, and whether it is Python.
-const CLIENTS: [(&str, &str, bool); 4] = [
-    ("typescript-sdk-1", "tests/js/stranger-sdk1.mjs", false),
-    ("typescript-sdk-2", "tests/js/stranger-sdk2.mjs", false),
-    ("python-mcp", "tests/py/stranger_mcp.py", true),
-    ("python-fastmcp", "tests/py/stranger_fastmcp.py", true),
+/// How a client reaches the gateway.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// Over HTTP.
+    Http,
+    /// Over pipes, to `durward connect`.
+    Pipes,
+}
+
+/// A client program: its name, its file, whether it is Python, and how it reaches the gateway.
+const CLIENTS: [(&str, &str, bool, Way); 6] = [
+    ("typescript-sdk-1", "tests/js/stranger-sdk1.mjs", false, Way::Http),
+    ("typescript-sdk-2", "tests/js/stranger-sdk2.mjs", false, Way::Http),
+    ("typescript-sdk-1-stdio", "tests/js/stranger-sdk1.mjs", false, Way::Pipes),
+    ("typescript-sdk-2-stdio", "tests/js/stranger-sdk2.mjs", false, Way::Pipes),
+    ("python-mcp", "tests/py/stranger_mcp.py", true, Way::Http),
+    ("python-fastmcp", "tests/py/stranger_fastmcp.py", true, Way::Http),
 ];
 
 /// A path of the gateway, and the story that is told there. The aggregate is asked for one server by the prefix of its
@@ -59,11 +74,13 @@ pub(crate) fn run(root: &Path, options: &Options) -> Result<()> {
         None => served.iter().find(|(own, _)| *own == path).map(|(_, url)| url.clone()),
     };
 
+    let connect = world::built(root)?;
+
     // The clients know nothing of each other, so they run at once; each tells its sessions one after the other.
     let rows: Result<Vec<Vec<Row>>> = thread::scope(|scope| {
         let tellings: Vec<_> = CLIENTS
             .into_iter()
-            .map(|(client, script, is_python)| {
+            .map(|(client, script, is_python, way)| {
                 let sessions: Vec<_> = SESSIONS
                     .into_iter()
                     .map(|(path, what)| (format!("{client} {path} {what}"), path, what))
@@ -72,7 +89,12 @@ pub(crate) fn run(root: &Path, options: &Options) -> Result<()> {
                     .collect();
                 let interpreter = if is_python { install::python_binary(root) } else { install::node(root) };
                 let log = world.folder().join(format!("{client}.log"));
-                scope.spawn(move || tell(&interpreter, &root.join(script), &log, &sessions))
+                let mut command = program(interpreter);
+                command.arg(root.join(script));
+                if way == Way::Pipes {
+                    command.env("DURWARD_CONNECT", &connect);
+                }
+                scope.spawn(move || tell(command, &log, &sessions))
             })
             .collect();
         tellings.into_iter().map(|telling| telling.join().map_err(|_| anyhow!("a thread panicked"))?).collect()
@@ -81,16 +103,15 @@ pub(crate) fn run(root: &Path, options: &Options) -> Result<()> {
 }
 
 /// Runs one client through its sessions: (name, what, URL).
-fn tell(interpreter: &PathBuf, script: &Path, log: &Path, sessions: &[(String, &str, String)]) -> Result<Vec<Row>> {
+fn tell(mut command: Command, log: &Path, sessions: &[(String, &str, String)]) -> Result<Vec<Row>> {
     if sessions.is_empty() {
         return Ok(Vec::new());
     }
     let file = fs::File::create(log).with_context(|| format!("cannot write {}", log.display()))?;
-    let mut command = program(interpreter);
-    command.arg(script).args(sessions.iter().flat_map(|(_, what, url)| [*what, url.as_str()]));
+    command.args(sessions.iter().flat_map(|(_, what, url)| [*what, url.as_str()]));
     command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file);
     // Its exit status only says that something failed; what it printed says what.
-    let _tells_less = command.status().with_context(|| format!("{} does not start", script.display()))?;
+    let _tells_less = command.status().with_context(|| format!("{} does not start", command.get_program().display()))?;
     let said = fs::read_to_string(log)?;
     let mut told = said.split("begin ").skip(1);
     let rows = sessions.iter().map(|(name, ..)| {
