@@ -189,7 +189,8 @@ impl Bridge {
         }
         let handle = response.headers().get(SESSION_ID).cloned();
         let is_stream = is_event_stream(response.headers());
-        let text = self.whole(response.into_body()).await?;
+        let whole = timeout(PROMPT, self.whole(response.into_body())).await;
+        let text = whole.map_err(|_| Failure::Late(format!("{} does not end its answer", self.tell.gateway)))??;
         let answer = response_in(text, is_stream);
         let answer = answer.ok_or_else(|| Failure::Unfit("the gateway did not answer `initialize`".to_owned()))?;
         if let Some(error) = answer.error() {
@@ -422,8 +423,10 @@ impl Bridge {
 
     /// Reads a body that says nothing, so that its connection can be used again.
     async fn read_out(&self, body: Body) {
-        if let Err(failure) = self.whole(body).await {
-            tracing::debug!("{}", failure.text());
+        match timeout(PROMPT, self.whole(body)).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(failure)) => tracing::debug!("{}", failure.text()),
+            Err(_) => tracing::debug!("an answer that nobody waits for does not end"),
         }
     }
 

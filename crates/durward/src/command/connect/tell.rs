@@ -121,3 +121,39 @@ fn is_readable_on_the_way(url: &Url) -> bool {
     };
     url.scheme() == "http" && !is_here
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_that_others_can_read_on_the_way_is_told() {
+        let is_readable = |url: &str| is_readable_on_the_way(&Url::parse(url).unwrap());
+        for url in ["http://gate.example/mcp", "http://10.0.0.1:7420/mcp", "http://localhost.example/mcp"] {
+            assert!(is_readable(url), "{url}");
+        }
+        for url in ["https://gate.example/mcp", "http://127.0.0.1:7420/mcp", "http://localhost/mcp", "http://[::1]/mcp"]
+        {
+            assert!(!is_readable(url), "{url}");
+        }
+    }
+
+    #[test]
+    fn what_was_seen_of_the_gateway_decides_the_exit_code() {
+        let tell = || Tell::new(&Url::parse("http://127.0.0.1:1/mcp?token=hunter2").unwrap(), true);
+        let nothing = tell();
+        assert_eq!(nothing.exit(), Exit::Done);
+        let down =
+            EgressFault::Timeout { host: "a".into(), phase: egress::Phase::Connect, after: std::time::Duration::ZERO };
+        nothing.down(&down);
+        assert_eq!(nothing.exit(), Exit::Unreachable);
+        let refused = tell();
+        refused.reached(StatusCode::UNAUTHORIZED);
+        refused.refused(StatusCode::UNAUTHORIZED, "no");
+        assert_eq!(refused.exit(), Exit::Failed);
+        refused.reached(StatusCode::OK);
+        refused.refused(StatusCode::UNAUTHORIZED, "revoked");
+        assert_eq!(refused.exit(), Exit::Done);
+        assert!(!refused.refusal(StatusCode::UNAUTHORIZED, "no").contains("hunter2"));
+    }
+}
