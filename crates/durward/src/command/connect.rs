@@ -16,6 +16,7 @@ mod mirror;
 mod post;
 mod session;
 mod speak;
+mod stream;
 mod take;
 mod tell;
 

@@ -4,7 +4,8 @@
 
 use super::{
     bridge::Bridge,
-    post::{Cursor, Pause, Stream, is_event_stream},
+    post::is_event_stream,
+    stream::{Cursor, Pause, Stream},
 };
 use http::StatusCode;
 use std::sync::Arc;
