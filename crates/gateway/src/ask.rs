@@ -4,6 +4,7 @@
 //! is answered to the server; the client never hears of it.
 
 use crate::{
+    authenticate::Caller,
     call::{Call, Operation, Route},
     forward::Exchange,
     pipeline::Line,
@@ -13,17 +14,16 @@ use crate::{
     stop::{Stage, Stop},
     text::Cleared,
     trace::Parent,
-    trail::Trail,
+    trail::{Facts, Trail},
     upstream::exchange,
 };
 use bytes::Bytes;
-use guard::Carry;
 use http::HeaderMap;
 use mcp::{Message, error};
-use policy::Question;
+use policy::{Permit, Question};
 use serde_json::Value;
 use std::sync::Arc;
-use vocab::{Action, CallId};
+use vocab::{Action, CallId, Digest};
 
 /// One question.
 pub(crate) struct Ask<'a> {
@@ -44,15 +44,8 @@ pub(crate) enum Verdict {
 impl Line {
     /// Judges a question of a server.
     pub(crate) async fn ask(&self, ask: Ask<'_>) -> Verdict {
-        let call = Call {
-            id: crate::call::new_id(),
-            parent: Some(ask.parent),
-            route: ask.exchange.call.route.clone(),
-            operation: Operation::Message(ask.message.clone()),
-            era: ask.exchange.call.era,
-            headers: HeaderMap::new(),
-            peer: ask.exchange.call.peer,
-        };
+        let Exchange { caller, call, .. } = ask.exchange;
+        let call = Inquiry { caller, call, server: ask.server, parent: ask.parent, message: ask.message }.as_call();
         let mut trail = Trail::open(&call, &self.state);
         match self.judge(&ask, &mut trail) {
             Ok(text) => {
@@ -68,51 +61,13 @@ impl Line {
     }
 
     fn judge(&self, ask: &Ask<'_>, trail: &mut Trail) -> Result<Bytes, Stop> {
-        let caller = &ask.exchange.caller;
-        let method = ask.message.method();
-        let resource = ask.server.resource(method);
-        let action = mcp::method::action(method).unwrap_or(Action::MethodCall);
-        let digest = crate::resolve::digest_of(Some(ask.message));
-        let facts = trail.facts_mut();
-        facts.principal = Some(caller.principal.id().clone());
-        facts.identity = Some(caller.principal.credential_id().clone());
-        facts.server = Some(ask.server.name.clone());
-        facts.target = Some(Arc::clone(&resource.id.name));
-        facts.action = Some(action);
-        facts.trace.get_or_insert_with(|| Parent::caused(ask.parent, &ask.exchange.call));
+        let Exchange { caller, call, .. } = ask.exchange;
+        let inquiry = Inquiry { caller, call, server: ask.server, parent: ask.parent, message: ask.message };
+        inquiry.note(trail.facts_mut());
         let session = session(ask.exchange)?;
-        facts.session = Some(session.digest);
-        let (text, said) = self.release_message(ask.message, ask.exchange, &mut Carry::default())?;
-        let findings = said.findings.clone();
-        if !said.text.is_empty() {
-            let facts = trail.facts_mut();
-            facts.judged = Some(said.fingerprint());
-            facts.cleared = Cleared::of(said.text.clone(), said.clear);
-        }
-        said.note(trail.facts_mut());
-        let permit = if mcp::method::is_open(method) {
-            self.snapshot.policies.authorize_open(&caller.subject, method, std::slice::from_ref(&resource))
-        } else {
-            // What cannot be read is not judged as if it were nothing.
-            let arguments = ask.message.params_member().map(|params| params.value()).transpose().map_err(|fault| {
-                Stop::refused(Stage::Validate, "arguments", error::INVALID_PARAMS, fault.to_string())
-            })?;
-            let arguments = arguments.unwrap_or(Value::Null);
-            self.snapshot.policies.authorize(&Question {
-                subject: &caller.subject,
-                action,
-                resource: &resource,
-                arguments: &arguments,
-                digest,
-                findings: &findings,
-                now: self.state.clock.now(),
-            })
-        };
-        let permit = permit.map_err(|refusal| {
-            Stop::refused(Stage::Authorize, "denied", error::REFUSED_POLICY, format!("policy: {refusal}"))
-                .rules(refusal.rules)
-        })?;
-        let permit = trail.note(Ok(permit))?;
+        trail.facts_mut().session = Some(session.digest);
+        let Judged { text, permit, digest } = self.judge_inquiry(&inquiry, trail)?;
+        let method = ask.message.method();
         let id = ask.message.id_member().ok_or_else(|| {
             Stop::refused(Stage::Resolve, "no-id", error::INVALID_REQUEST, "a question without an id")
         })?;
@@ -139,6 +94,92 @@ impl Line {
     async fn decline(&self, ask: &Ask<'_>, stop: &Stop) {
         let text = mcp::error_text(ask.message.id(), stop.code, &stop.message, None);
         question::decline(self, ask.server, session(ask.exchange).ok(), text).await;
+    }
+}
+
+/// A question, and in whose course it came.
+pub(crate) struct Inquiry<'a> {
+    pub(crate) caller: &'a Caller,
+    pub(crate) call: &'a Call,
+    pub(crate) server: &'a Arc<Server>,
+    pub(crate) parent: CallId,
+    pub(crate) message: &'a Message,
+}
+
+/// A question that may be asked.
+pub(crate) struct Judged {
+    /// As the client may read it.
+    pub(crate) text: Bytes,
+    pub(crate) permit: Permit,
+    /// Of what was asked.
+    pub(crate) digest: Digest,
+}
+
+impl Inquiry<'_> {
+    /// The call that the question is.
+    pub(crate) fn as_call(&self) -> Call {
+        Call {
+            id: crate::call::new_id(),
+            parent: Some(self.parent),
+            route: self.call.route.clone(),
+            operation: Operation::Message(self.message.clone()),
+            era: self.call.era,
+            headers: HeaderMap::new(),
+            peer: self.call.peer,
+        }
+    }
+
+    /// Writes down who asks whom.
+    pub(crate) fn note(&self, facts: &mut Facts) {
+        let method = self.message.method();
+        facts.principal = Some(self.caller.principal.id().clone());
+        facts.identity = Some(self.caller.principal.credential_id().clone());
+        facts.server = Some(self.server.name.clone());
+        facts.target = Some(self.server.resource(method).id.name);
+        facts.action = Some(mcp::method::action(method).unwrap_or(Action::MethodCall));
+        facts.trace.get_or_insert_with(|| Parent::caused(self.parent, self.call));
+    }
+}
+
+impl Line {
+    /// What detectors and policy say to a question.
+    pub(crate) fn judge_inquiry(&self, inquiry: &Inquiry<'_>, trail: &mut Trail) -> Result<Judged, Stop> {
+        let Inquiry { caller, message, .. } = inquiry;
+        let method = message.method();
+        let resource = inquiry.server.resource(method);
+        let action = mcp::method::action(method).unwrap_or(Action::MethodCall);
+        let digest = crate::resolve::digest_of(Some(message));
+        let (text, said) = self.release_question(message)?;
+        let findings = said.findings.clone();
+        if !said.text.is_empty() {
+            let facts = trail.facts_mut();
+            facts.judged = Some(said.fingerprint());
+            facts.cleared = Cleared::of(said.text.clone(), said.clear);
+        }
+        said.note(trail.facts_mut());
+        let permit = if mcp::method::is_open(method) {
+            self.snapshot.policies.authorize_open(&caller.subject, method, std::slice::from_ref(&resource))
+        } else {
+            // What cannot be read is not judged as if it were nothing.
+            let arguments = message.params_member().map(|params| params.value()).transpose().map_err(|fault| {
+                Stop::refused(Stage::Validate, "arguments", error::INVALID_PARAMS, fault.to_string())
+            })?;
+            let arguments = arguments.unwrap_or(Value::Null);
+            self.snapshot.policies.authorize(&Question {
+                subject: &caller.subject,
+                action,
+                resource: &resource,
+                arguments: &arguments,
+                digest,
+                findings: &findings,
+                now: self.state.clock.now(),
+            })
+        };
+        let permit = permit.map_err(|refusal| {
+            Stop::refused(Stage::Authorize, "denied", error::REFUSED_POLICY, format!("policy: {refusal}"))
+                .rules(refusal.rules)
+        })?;
+        Ok(Judged { text, permit: trail.note(Ok(permit))?, digest })
     }
 }
 

@@ -4,6 +4,7 @@
 //! A bridge is the last part of the line, behind every stage that can say no: what it sends was decided as any other
 //! call, and what comes back is released as any other answer.
 
+pub(crate) mod downward;
 pub(crate) mod upward;
 
 use crate::server::Server;
@@ -16,6 +17,8 @@ pub(crate) enum Crossing {
     None,
     /// A legacy client before a modern server.
     Upward,
+    /// A modern client before a legacy server.
+    Downward,
 }
 
 impl Crossing {
@@ -23,6 +26,7 @@ impl Crossing {
     pub(crate) fn between(era: Era, server: &Server) -> Self {
         match (era, server.speaks(era)) {
             (Era::Legacy, Some(false)) if server.bridged => Self::Upward,
+            (Era::Modern, Some(false)) if server.bridged => Self::Downward,
             (Era::Legacy | Era::Modern, _) => Self::None,
         }
     }

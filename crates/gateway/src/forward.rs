@@ -131,9 +131,15 @@ impl Passage<'_> {
     async fn send(&self) -> Result<Sent, UpstreamFault> {
         match (self.one.crossing, &self.one.server.transport) {
             (Crossing::Upward, _) => Box::pin(bridge::upward::send(self)).await,
+            (Crossing::Downward, _) => Box::pin(bridge::downward::send(self)).await,
             (Crossing::None, Transport::Http(_)) => self.over_http().await,
             (Crossing::None, Transport::Stdio(program)) => Box::pin(self.over_pipe(program.shared)).await,
         }
+    }
+
+    /// What the server is given.
+    pub(crate) const fn injected(&self) -> &Injected {
+        self.injected
     }
 
     /// The server as this call reaches it.
@@ -359,7 +365,7 @@ impl Passage<'_> {
     }
 
     /// A process says nothing until it answers. Where that takes long and the client reads streams, it gets one.
-    fn wait(&self) -> Wait {
+    pub(crate) fn wait(&self) -> Wait {
         let deadline = self.one.server.deadline;
         if deadline > SILENCE && self.reads_streams() { Wait::Stream(SILENCE) } else { Wait::Fail(deadline) }
     }

@@ -199,6 +199,16 @@ impl Line {
             said.known = is_whole.then_some(known.fingerprint);
             return Ok((message.bytes().clone(), said));
         }
+        self.release_part(message, said, carry)
+    }
+
+    /// Releases what a server asks.
+    pub(crate) fn release_question(&self, question: &Message) -> Result<(Bytes, Said), Stop> {
+        self.release_part(question, Said::of(question), &mut Carry::default())
+    }
+
+    /// Looks at what a message says.
+    fn release_part(&self, message: &Message, mut said: Said, carry: &mut Carry) -> Result<(Bytes, Said), Stop> {
         let part = message.result_member().or_else(|| message.error_member()).or_else(|| message.params_member());
         let Some(part) = part.filter(|_| !self.snapshot.guards.is_off(Side::Result)) else {
             return Ok((message.bytes().clone(), said));

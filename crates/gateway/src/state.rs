@@ -3,6 +3,7 @@
 use crate::{
     aggregate::listen::News,
     authenticate::Caller,
+    bridge::downward::{Legs, Parked},
     clock::Clock,
     forward::Exchange,
     journal::Journal,
@@ -56,6 +57,10 @@ pub struct State {
     pub cut: AtomicBool,
     /// Processes of modern servers, by server and principal.
     pub(crate) pipes: Mutex<HashMap<(ServerName, u64, PrincipalId), Arc<Pipe>>>,
+    /// Sessions of ours with legacy servers, for modern clients.
+    pub(crate) legs: Legs,
+    /// Calls of modern clients whose server waits for an answer of theirs.
+    pub(crate) parked: Parked,
     /// Whose tasks are whose.
     pub(crate) tasks: Tasks,
     /// Servers whose lists changed unsaid, for the streams of the aggregate.
@@ -97,11 +102,23 @@ impl State {
             stopping: watch::channel(false).0,
             cut: AtomicBool::new(false),
             pipes: Mutex::default(),
+            legs: Legs::default(),
+            parked: Parked::new(),
             tasks: Tasks::default(),
             news: broadcast::channel(NEWS).0,
             under_way: AtomicUsize::new(0),
             ended: Notify::new(),
         }
+    }
+
+    /// How many calls of modern clients wait, on legacy servers, for an answer of their client.
+    pub fn parked_count(&self) -> usize {
+        self.parked.count()
+    }
+
+    /// How many sessions with legacy servers are kept for modern clients.
+    pub fn leg_count(&self) -> usize {
+        self.legs.count()
     }
 
     /// The line as it is configured at this moment.

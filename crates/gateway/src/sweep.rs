@@ -9,7 +9,7 @@ use crate::{
     state::State,
     upstream::exchange::Hop,
 };
-use identity::{AuthFault, CredentialId};
+use identity::{AuthFault, CredentialId, Principal};
 use std::sync::{Arc, PoisonError};
 use vocab::ServerName;
 
@@ -29,6 +29,7 @@ impl State {
             // A server that is not configured any more, or elsewhere, is told nothing.
             drop(session.drop_legs(stale));
         }
+        self.sweep_legs(&snapshot);
         self.tasks.sweep(self.clock.ticks());
         let mut pipes = self.pipes.lock().unwrap_or_else(PoisonError::into_inner);
         pipes.retain(|(name, fingerprint, _), pipe| {
@@ -57,9 +58,30 @@ impl State {
         }
     }
 
+    /// Ends what modern clients left on legacy servers.
+    fn sweep_legs(self: &Arc<Self>, snapshot: &Snapshot) {
+        let line = self.line();
+        let now = self.clock.ticks();
+        self.parked.sweep(now, |resting| {
+            let server = line.may_hear(resting.holder(), resting.server()).map(|(_, server)| server);
+            server.is_some_and(|server| server.fingerprint == resting.fingerprint())
+        });
+        let idle = u64::try_from(snapshot.settings.bounds.session_idle.as_micros()).unwrap_or(u64::MAX);
+        let over = self.legs.sweep(|name, link| {
+            let current = snapshot.servers.get(name).is_some_and(|server| server.fingerprint == link.leg.fingerprint);
+            current && link.idle(now) <= idle && !self.is_forfeited(&link.holder(), snapshot)
+        });
+        if !over.is_empty() {
+            tokio::spawn(end_legs(Arc::clone(self), over, UnderWay::begin(self)));
+        }
+    }
+
     /// Whether the credential that opened a session no longer counts. A token that ran out may be renewed.
     fn is_forfeit(&self, session: &Session, snapshot: &Snapshot) -> bool {
-        let holder = session.holder();
+        self.is_forfeited(&session.holder(), snapshot)
+    }
+
+    fn is_forfeited(&self, holder: &Principal, snapshot: &Snapshot) -> bool {
         match holder.still_valid(&snapshot.identity, self.clock.now()) {
             Ok(()) => false,
             Err(AuthFault::Expired) => !matches!(holder.credential_id(), CredentialId::Token(_)),

@@ -6,7 +6,7 @@ pub(crate) mod http;
 pub(crate) mod pipe;
 
 use crate::{
-    bridge::upward::Rounds,
+    bridge::{downward::Talk, upward::Rounds},
     session::Told,
     stop::{Stage, Stop},
 };
@@ -62,6 +62,8 @@ pub(crate) enum Source {
     Pipe(pipe::Replies),
     /// A server of the other era, in rounds.
     Bridged(Box<Rounds>),
+    /// A legacy server that a modern client calls.
+    Talked(Box<Talk>),
     /// What servers tell a session unasked.
     Told(mpsc::Receiver<Told>),
     /// Events made here, from several servers.
@@ -80,6 +82,7 @@ impl Source {
             Self::Http(events) => Ok(events.next().await?.map(|event| (None, event))),
             Self::Pipe(replies) => Ok(replies.next().await.map(|message| (None, event(message)))),
             Self::Bridged(rounds) => Ok(rounds.next().await?.map(|event| (None, event))),
+            Self::Talked(talk) => Ok(talk.next().await?.map(|event| (None, event))),
             Self::Told(told) => Ok(told.recv().await.map(|(server, message)| (server, event(message)))),
             Self::Made { events, _open: _ } => Ok(events.recv().await),
         }

@@ -149,6 +149,11 @@ impl<'a> Hand<'a> {
                 let leg = self.line.state.modern_leg(hop, self.caller.principal.id())?;
                 return hop.pages(leg.as_deref(), kind, Era::Modern, Some(&meta)).await;
             }
+            if let (Crossing::Downward, Some(request)) =
+                (Crossing::between(self.call.era, hop.server), self.call.message())
+            {
+                return bridge::downward::pages(hop, self.caller, request, kind).await;
+            }
             let leg = self.leg(hop).await?;
             match (hop.pages(leg.as_deref(), kind, self.call.era, meta).await, &self.many.session) {
                 (Err(UpstreamFault::Lost), Some(session)) => {

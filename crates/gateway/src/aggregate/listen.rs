@@ -236,7 +236,7 @@ impl Latecomers {
             };
             let line = self.line.state.line();
             let Some((caller, known)) = line.may_hear(&self.caller.principal, &server) else { continue };
-            if known.speaks(Era::Modern) == Some(false) {
+            if bridge::is_out_of_reach(Era::Modern, known) {
                 continue;
             }
             if let Some(joined) = self.merged.add(&server) {
@@ -371,9 +371,14 @@ async fn merge(
         crate::inject::credentials(&line.state, server).map_err(|fault| UpstreamFault::Down(fault.to_string()))?;
     let limits = line.snapshot.answer_limits();
     let hop = Hop { state: &line.state, server, injected: &injected, limits };
-    let leg = line.state.modern_leg(&hop, caller.principal.id())?;
     let request = exchange::one(narrowed(line, caller, server, request), &limits)?;
-    let (arrival, _) = hop.send(leg.as_deref(), &request).await?;
+    let arrival = if Crossing::between(Era::Modern, server) == Crossing::Downward {
+        let source = bridge::downward::listen(&hop, caller, &request).await?;
+        Arrival::Stream { headers: HeaderMap::new(), source }
+    } else {
+        let leg = line.state.modern_leg(&hop, caller.principal.id())?;
+        hop.send(leg.as_deref(), &request).await?.0
+    };
     let Arrival::Stream { mut source, .. } = arrival else { return Ok(false) };
     while let Some((_, event)) = source.next().await? {
         let Some(data) = event.message() else { continue };

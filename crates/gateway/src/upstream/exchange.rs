@@ -17,7 +17,10 @@ use bytes::Bytes;
 use mcp::{Body, Era, Kind, Limits, Message, Revision};
 use std::{
     hash::{DefaultHasher, Hash, Hasher},
-    sync::{Arc, LazyLock},
+    sync::{
+        Arc, LazyLock,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -205,8 +208,8 @@ impl Hop<'_> {
         let mut pages = Vec::new();
         let mut size = 0;
         let mut cursor: Option<String> = None;
-        for number in 1..=PAGES {
-            let text = request(number, kind.method(), cursor.as_deref(), era, meta);
+        for _ in 0..PAGES {
+            let text = request(kind.method(), cursor.as_deref(), era, meta);
             let page = self.ask(leg, &one(text, &self.limits)?).await?;
             if let Some(code) = page.error_code() {
                 // A server that has none of a kind may say so this way.
@@ -240,15 +243,19 @@ const LIST_SIZE: usize = 64 * 1024 * 1024;
 /// How long all pages of one list may take. A server that may take longer for one answer may take that long.
 const LIST_TIME: Duration = Duration::from_secs(30);
 
-fn request(id: usize, method: &str, cursor: Option<&str>, era: Era, meta: Option<&str>) -> Bytes {
+/// Numbers requests for lists: many calls share a session with a server, and ids must differ within one.
+static LISTED: AtomicU64 = AtomicU64::new(1);
+
+fn request(method: &str, cursor: Option<&str>, era: Era, meta: Option<&str>) -> Bytes {
     let cursor = cursor.map(|cursor| format!("\"cursor\":{}", mcp::quote(cursor)));
     let meta = match era {
         Era::Legacy => None,
         Era::Modern => Some(format!("\"_meta\":{}", meta.unwrap_or(&OWN_META))),
     };
     let params: Vec<String> = meta.into_iter().chain(cursor).collect();
+    let id = LISTED.fetch_add(1, Ordering::Relaxed);
     Bytes::from(format!(
-        "{{\"jsonrpc\":\"2.0\",\"id\":{id},\"method\":\"{method}\",\"params\":{{{}}}}}",
+        "{{\"jsonrpc\":\"2.0\",\"id\":\"durward-list-{id}\",\"method\":\"{method}\",\"params\":{{{}}}}}",
         params.join(",")
     ))
 }

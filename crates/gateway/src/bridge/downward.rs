@@ -1,0 +1,309 @@
+//! A modern client before a legacy server. The client has no session; those with the server are ours ([`legs`]). What a
+//! server asks in the course of a call ends the client's request, and waits for the next one ([`parked`]).
+
+mod legs;
+mod listen;
+mod parked;
+mod talk;
+
+pub(crate) use legs::{Legs, Link};
+pub(crate) use parked::Parked;
+pub(crate) use talk::Talk;
+
+use crate::{
+    aggregate::answer::whole,
+    authenticate::Caller,
+    call::{Operation, header},
+    forward::{Passage, Sent},
+    server::Server,
+    session::Way,
+    state::State,
+    upstream::{
+        Arrival, Source, UpstreamFault,
+        exchange::{self, Hop},
+        http::{self as wire, Outbound},
+    },
+};
+use http::{HeaderMap, Method, StatusCode};
+use mcp::{
+    Era, Kind, ListKind, Message,
+    bridge::{Client, LogLevel, downward as translate},
+    error,
+};
+use parked::{Resting, Ticket, TicketFault};
+use serde_json::Value;
+use std::sync::Arc;
+use talk::{Asker, Course, Errand, QUESTION};
+use vocab::{Digest, PrincipalId};
+
+/// Carries one call over.
+pub(crate) async fn send(way: &Passage<'_>) -> Result<Sent, UpstreamFault> {
+    let Operation::Message(message) = &way.call.operation else {
+        return Err(UpstreamFault::Protocol("the modern era has no such request".to_owned()));
+    };
+    let arrival = match message.kind() {
+        // What a client says without asking belongs to a session, and it has none.
+        Kind::Notification | Kind::Response => {
+            Arrival::Bare { status: StatusCode::ACCEPTED, headers: HeaderMap::new() }
+        }
+        Kind::Request => request(way, message).await?,
+    };
+    Ok((arrival, None))
+}
+
+async fn request(way: &Passage<'_>, message: &Message) -> Result<Arrival, UpstreamFault> {
+    match message.method() {
+        "server/discover" => {
+            let link = link(&way.hop(), way, message).await?;
+            Ok(whole(translate::discover_result(&link.answer, message.id().unwrap_or("null"))?))
+        }
+        "subscriptions/listen" => {
+            let source = listen(&way.hop(), way.caller, &way.edited(message)?).await?;
+            Ok(Arrival::Stream { headers: HeaderMap::new(), source })
+        }
+        // What the modern era does not have, a legacy server is not asked for.
+        method @ ("initialize" | "ping" | "logging/setLevel" | "resources/subscribe" | "resources/unsubscribe") => {
+            Ok(unknown(message, &format!("Unknown method: {method}")))
+        }
+        method if method.starts_with("tasks/") => {
+            Ok(unknown(message, "tasks are not carried to a server of the legacy protocol"))
+        }
+        _ => match translate::request_state(message) {
+            Some(state) => resume(way, message, state.text().as_deref().unwrap_or_default()).await,
+            None => carry(way, message).await,
+        },
+    }
+}
+
+/// Every page of a list of a legacy server, for the aggregate.
+pub(crate) async fn pages(
+    hop: &Hop<'_>,
+    caller: &Caller,
+    request: &Message,
+    kind: ListKind,
+) -> Result<Vec<Message>, UpstreamFault> {
+    let (legs, client) = (&hop.state.legs, Client::of_request(request)?);
+    let link = legs.link(hop, caller, &client).await?;
+    match hop.pages(Some(&link.leg), kind, Era::Legacy, None).await {
+        Err(UpstreamFault::Lost) => {
+            legs.forget(&link);
+            let link = legs.link(hop, caller, &client).await?;
+            hop.pages(Some(&link.leg), kind, Era::Legacy, None).await
+        }
+        pages => pages,
+    }
+}
+
+/// What a legacy server says unasked, as `subscriptions/listen` has it, for the aggregate.
+pub(crate) async fn listen(hop: &Hop<'_>, caller: &Caller, request: &Message) -> Result<Source, UpstreamFault> {
+    let link = hop.state.legs.link(hop, caller, &Client::of_request(request)?).await?;
+    listen::open(hop, caller, &link, request).await
+}
+
+async fn link(hop: &Hop<'_>, way: &Passage<'_>, message: &Message) -> Result<Arc<Link>, UpstreamFault> {
+    way.line.state.legs.link(hop, way.caller, &Client::of_request(message)?).await
+}
+
+/// Sends a request on, and gives its answer as a modern client reads it.
+async fn carry(way: &Passage<'_>, message: &Message) -> Result<Arrival, UpstreamFault> {
+    let edited = way.edited(message)?;
+    let hop = way.hop();
+    let mut first = true;
+    loop {
+        let link = link(&hop, way, message).await?;
+        if let Some(level) = LogLevel::wanted(message) {
+            // A server that does not take it says less than it could, no more.
+            let _ = link.hear_from(&hop, level).await;
+        }
+        let course = dispatch(way, &hop, &link, &edited).await;
+        match course {
+            // SPEC: the request was not taken. Whoever says so may err all the same, so what changes something is left to the
+            // client to ask again.
+            Err(UpstreamFault::Lost) if first && !way.one.changes_state() => first = false,
+            Ok((course, arrival)) => return answer(way, message, course, arrival).await,
+            Err(fault) => return Err(fault),
+        }
+    }
+}
+
+/// Sends a request over a leg, under an id that no other has there.
+async fn dispatch(
+    way: &Passage<'_>,
+    hop: &Hop<'_>,
+    link: &Arc<Link>,
+    edited: &Message,
+) -> Result<(Course, Arrival), UpstreamFault> {
+    let number = link.number();
+    let request = exchange::one(translate::request(edited)?, &hop.limits)?;
+    let mut edits: Vec<_> = request.id_member().into_iter().chain(request.progress_token_member()).collect();
+    let mut edits: Vec<_> = edits.drain(..).map(|member| (member.span, number.to_string().into_bytes())).collect();
+    let request = exchange::one(mcp::splice(request.bytes(), &mut edits), &hop.limits)?;
+    let errand = Errand::new(hop, link, number);
+    let bound = bound(way.caller.principal.id(), hop.server, edited);
+    let mut course = Course::new(hop.server, link, errand, edited.method(), bound);
+    let arrival = match &link.leg.way {
+        Way::Pipe(pipe) => exchange::over_pipe(pipe, &request, None, way.wait()).await?,
+        Way::Http(_) => {
+            let outbound =
+                Outbound { method: Method::POST, headers: headers(way, link), body: request.bytes().clone() };
+            wire::send(&way.line.state, hop.server, way.injected(), outbound, hop.limits.body).await?.0
+        }
+    };
+    let status = arrival.status();
+    if exchange::is_lost(Some(&link.leg), status) {
+        course.is_over();
+        way.line.state.legs.forget(link);
+        return Err(UpstreamFault::Lost);
+    }
+    if !status.is_success() && !course.is_answer(&arrival, &hop.limits) {
+        course.is_over();
+        // Some servers answer unknown sessions with 400, naming no request. The next call tries a new one.
+        if status == StatusCode::BAD_REQUEST {
+            way.line.state.legs.forget(link);
+        }
+        return Err(UpstreamFault::Protocol(format!("HTTP {status}")));
+    }
+    Ok((course, arrival))
+}
+
+/// Answers what a server asked in the course of an earlier request, and goes on with that.
+async fn resume(way: &Passage<'_>, message: &Message, sealed: &str) -> Result<Arrival, UpstreamFault> {
+    let resting = match claim(way, message, sealed) {
+        Ok(resting) => resting,
+        Err(fault) => return Ok(refusal(message, &fault.to_string())),
+    };
+    let Some(given) = translate::input_response(message, QUESTION) else {
+        return Ok(refusal(message, &TicketFault::Unanswered.to_string()));
+    };
+    let Resting { course, question, permit, .. } = *resting;
+    let hop = way.hop();
+    let answer = translate::answer_to(&question, given, course.link.leg.revision);
+    let answer = exchange::one(answer, &hop.limits)?;
+    let deadline = hop.server.deadline;
+    let sending = hop.send(Some(&course.link.leg), &answer);
+    let (arrival, _) =
+        tokio::time::timeout(deadline, sending).await.map_err(|_| UpstreamFault::Timeout(deadline))??;
+    // The answer has left: what allowed the question is used up.
+    drop(permit);
+    let status = arrival.status();
+    if exchange::is_lost(Some(&course.link.leg), status) {
+        way.line.state.legs.forget(&course.link);
+        return Err(UpstreamFault::Lost);
+    }
+    if !status.is_success() {
+        return Err(UpstreamFault::Protocol(format!("HTTP {status} to the client's answer")));
+    }
+    go_on(way, message, course).await
+}
+
+/// Takes the call that a ticket is for, if it is for this one.
+fn claim(way: &Passage<'_>, message: &Message, sealed: &str) -> Result<Box<Resting>, TicketFault> {
+    let state = &way.line.state;
+    let ticket = state.parked.open(sealed)?;
+    let edited = way.edited(message).map_err(|_| TicketFault::Misplaced)?;
+    if ticket.bound != bound(way.caller.principal.id(), &way.one.server, &edited) {
+        return Err(TicketFault::Misplaced);
+    }
+    if ticket.until <= state.clock.ticks() {
+        return Err(TicketFault::Expired);
+    }
+    // Whoever forgot the answer may send it yet.
+    if translate::input_response(message, QUESTION).is_none() {
+        return Err(TicketFault::Unanswered);
+    }
+    let resting = state.parked.take(&ticket.number).ok_or(TicketFault::Used)?;
+    let holds = state.line().may_hear(resting.holder(), resting.server()).is_some();
+    let same = resting.fingerprint() == way.one.server.fingerprint;
+    if holds && same { Ok(resting) } else { Err(TicketFault::Used) }
+}
+
+async fn answer(
+    way: &Passage<'_>,
+    message: &Message,
+    mut course: Course,
+    arrival: Arrival,
+) -> Result<Arrival, UpstreamFault> {
+    match arrival {
+        Arrival::Bare { status, .. } => Err(UpstreamFault::Protocol(format!("HTTP {status} without a message"))),
+        Arrival::Whole { body, .. } => {
+            course.hear_whole(body);
+            go_on(way, message, course).await
+        }
+        Arrival::Stream { source, .. } => {
+            course.hear(source);
+            go_on(way, message, course).await
+        }
+    }
+}
+
+/// Reads on. An answer that is there, or that the client wants in one piece, is a JSON body; whatever lasts is a stream.
+async fn go_on(way: &Passage<'_>, message: &Message, course: Course) -> Result<Arrival, UpstreamFault> {
+    let streams = way.reads_streams();
+    let mut talk = Talk::new(&way.line.state, Asker::of(way, message)?, course);
+    if let Some(text) = talk.first(streams).await? {
+        let status = exchange::one(text.clone(), &way.hop().limits)?.error_code();
+        // SPEC: 2026-07-28 answers an unknown method with 404.
+        let unknown = status == Some(error::METHOD_NOT_FOUND);
+        return Ok(if unknown { with_status(text, StatusCode::NOT_FOUND) } else { whole(text) });
+    }
+    Ok(Arrival::Stream { headers: HeaderMap::new(), source: Source::Talked(Box::new(talk)) })
+}
+
+/// The headers of the server's hop: those that mirror the body are the modern era's.
+fn headers(way: &Passage<'_>, link: &Link) -> HeaderMap {
+    let mut headers = wire::onward(way.call, &way.one.server.headers, way.line.snapshot.settings.traces);
+    let stay: Vec<_> = headers.keys().filter(|name| name.as_str().starts_with(header::PARAM_PREFIX)).cloned().collect();
+    for name in stay.iter().chain([&header::METHOD, &header::NAME, &header::VERSION, &header::LAST_EVENT]) {
+        headers.remove(name);
+    }
+    headers.extend(wire::own());
+    exchange::address(&link.leg, &mut headers);
+    headers
+}
+
+/// What a ticket is bound to: who asks whom for what. The answers of a retry are no part of it, nor is its metadata.
+fn bound(principal: &PrincipalId, server: &Server, request: &Message) -> Digest {
+    let mut params = request.params_member().and_then(|params| params.value().ok()).unwrap_or(Value::Null);
+    if let Some(members) = params.as_object_mut() {
+        for member in ["_meta", "inputResponses", "requestState", "task"] {
+            members.remove(member);
+        }
+    }
+    let principal = serde_json::to_value(principal).unwrap_or(Value::Null);
+    let whole = Value::from(vec![principal, server.name.as_str().into(), request.method().into(), params]);
+    Digest::of(whole.to_string().as_bytes())
+}
+
+/// Says something to a server over a leg, in bounded time.
+async fn tell(state: &Arc<State>, server: &Arc<Server>, link: &Link, text: bytes::Bytes) -> Result<(), UpstreamFault> {
+    let injected = crate::inject::credentials(state, server).map_err(|fault| UpstreamFault::Down(fault.to_string()))?;
+    let limits = state.line().snapshot.answer_limits();
+    let hop = Hop { state, server, injected: &injected, limits };
+    let message = exchange::one(text, &limits)?;
+    let sending = hop.send(Some(&link.leg), &message);
+    tokio::time::timeout(server.deadline, sending).await.map_err(|_| UpstreamFault::Timeout(server.deadline))?.map(drop)
+}
+
+fn with_status(body: bytes::Bytes, status: StatusCode) -> Arrival {
+    match whole(body) {
+        Arrival::Whole { headers, body, .. } => Arrival::Whole { status, headers, body },
+        other => other,
+    }
+}
+
+fn unknown(message: &Message, why: &str) -> Arrival {
+    with_status(mcp::error_text(message.id(), error::METHOD_NOT_FOUND, why, None), StatusCode::NOT_FOUND)
+}
+
+fn refusal(message: &Message, why: &str) -> Arrival {
+    whole(mcp::error_text(message.id(), error::INVALID_PARAMS, why, None))
+}
+
+/// Makes the ticket under which a call waits.
+fn ticket(state: &State, bound: Digest) -> Option<(parked::Number, u64, String)> {
+    let number = Parked::number()?;
+    let life = u64::try_from(parked::LIFE.as_micros()).unwrap_or(u64::MAX);
+    let until = state.clock.ticks().saturating_add(life);
+    let sealed = state.parked.seal(&Ticket { number, until, bound })?;
+    Some((number, until, sealed))
+}

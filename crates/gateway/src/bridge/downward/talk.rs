@@ -1,0 +1,421 @@
+//! One call to a legacy server: what it says in its course, as a modern client reads it. A question of the server ends
+//! the client's request and lets the call wait; the client's next request goes on with it.
+//!
+//! Every wait is cancel-safe: what is under way lies here, not in a future that a `select!` may drop.
+
+use super::{Link, parked::Resting};
+use crate::{
+    ask::{Inquiry, Judged},
+    authenticate::Caller,
+    call::{Call, Operation},
+    catalog,
+    forward::Passage,
+    server::Server,
+    session::Way,
+    state::State,
+    stop::{Stage, Stop},
+    trail::Trail,
+    upstream::{
+        Arrival, Source, UpstreamFault,
+        exchange::{self, Hop},
+    },
+};
+use bytes::Bytes;
+use mcp::{
+    Kind, Limits, Message,
+    bridge::{self, Client, LogLevel, downward as translate},
+    error,
+    sse::Event,
+};
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::{Arc, Weak},
+};
+use sync_wrapper::SyncWrapper;
+use vocab::Digest;
+
+/// What the client's answer to a question is called in its retry.
+pub(super) const QUESTION: &str = "question";
+
+/// Who calls, and in which request: another one in each round.
+pub(super) struct Asker {
+    caller: Caller,
+    call: Call,
+    client: Client,
+    level: Option<LogLevel>,
+    /// As the client wrote it.
+    id: Box<str>,
+    /// As the client wrote it.
+    token: Option<Box<str>>,
+}
+
+impl Asker {
+    pub(super) fn of(way: &Passage<'_>, message: &Message) -> Result<Self, UpstreamFault> {
+        let call = way.call;
+        Ok(Self {
+            caller: way.caller.clone(),
+            call: Call {
+                id: call.id,
+                parent: call.parent,
+                route: call.route.clone(),
+                operation: Operation::Message(message.clone()),
+                era: call.era,
+                headers: call.headers.clone(),
+                peer: call.peer,
+            },
+            client: Client::of_request(message)?,
+            level: LogLevel::wanted(message),
+            id: Box::from(message.id().unwrap_or("null")),
+            token: message.progress_token().map(Box::from),
+        })
+    }
+}
+
+/// A request on its way: a server that still works on it when this is dropped is told that nobody waits.
+pub(super) struct Errand {
+    // Not the state itself: a call that waits lies in it.
+    state: Weak<State>,
+    server: Arc<Server>,
+    link: Arc<Link>,
+    number: u64,
+    over: bool,
+}
+
+impl Errand {
+    pub(super) fn new(hop: &Hop<'_>, link: &Arc<Link>, number: u64) -> Self {
+        let state = Arc::downgrade(hop.state);
+        Self { state, server: Arc::clone(hop.server), link: Arc::clone(link), number, over: false }
+    }
+}
+
+impl Drop for Errand {
+    fn drop(&mut self) {
+        // A process is told by its pipe.
+        if self.over || matches!(self.link.leg.way, Way::Pipe(_)) {
+            return;
+        }
+        let (Some(state), Ok(runtime)) = (self.state.upgrade(), tokio::runtime::Handle::try_current()) else { return };
+        let (server, link, number) = (Arc::clone(&self.server), Arc::clone(&self.link), self.number);
+        runtime.spawn(async move {
+            let line = state.line();
+            // A server that is not configured any more, or elsewhere, is told nothing.
+            let current = line.snapshot.servers.get(&server.name);
+            let Some(current) = current.filter(|current| current.fingerprint == server.fingerprint) else { return };
+            let text = format!(
+                r#"{{"jsonrpc":"2.0","method":"notifications/cancelled","params":{{"requestId":{number},"reason":"the client is gone"}}}}"#
+            );
+            if let Err(fault) = super::tell(&state, current, &link, text.into()).await {
+                tracing::debug!(server = %server.name, %fault, "a cancellation could not be sent");
+            }
+        });
+    }
+}
+
+/// A call as its server knows it.
+pub(super) struct Course {
+    pub(super) server: Arc<Server>,
+    pub(super) link: Arc<Link>,
+    // In this order: a process hears that a request is over before anybody forgets which.
+    source: Option<Source>,
+    whole: Option<Bytes>,
+    errand: Errand,
+    method: Box<str>,
+    /// Principal, server and request.
+    bound: Digest,
+}
+
+impl Course {
+    pub(super) fn new(server: &Arc<Server>, link: &Arc<Link>, errand: Errand, method: &str, bound: Digest) -> Self {
+        let (server, link, method) = (Arc::clone(server), Arc::clone(link), Box::from(method));
+        Self { server, link, source: None, whole: None, errand, method, bound }
+    }
+
+    /// The server speaks here.
+    pub(super) fn hear(&mut self, source: Source) {
+        self.source = Some(source);
+    }
+
+    /// This is all that it says.
+    pub(super) fn hear_whole(&mut self, text: Bytes) {
+        self.whole = Some(text);
+    }
+
+    /// The server works on it no more.
+    pub(super) const fn is_over(&mut self) {
+        self.errand.over = true;
+    }
+
+    /// Whether an arrival is an answer to this very request.
+    pub(super) fn is_answer(&self, arrival: &Arrival, limits: &Limits) -> bool {
+        let Arrival::Whole { body, .. } = arrival else { return false };
+        exchange::one(body.clone(), limits).is_ok_and(|message| self.is_answered_by(&message))
+    }
+
+    fn is_answered_by(&self, message: &Message) -> bool {
+        let number = self.errand.number.to_string();
+        message.kind() == Kind::Response && message.id().is_some_and(|id| mcp::id_key(id) == mcp::id_key(&number))
+    }
+
+    /// The next message of the server. `None`: it has ended.
+    async fn next(&mut self) -> Result<Option<Event>, UpstreamFault> {
+        if let Some(text) = self.whole.take() {
+            return Ok(Some(Event::of(text)));
+        }
+        match &mut self.source {
+            Some(source) => Ok(Box::pin(source.next()).await?.map(|(_, event)| event)),
+            None => Ok(None),
+        }
+    }
+}
+
+type Telling = Pin<Box<dyn Future<Output = Result<(), UpstreamFault>> + Send>>;
+
+/// One call, and what is to be said of it.
+pub(crate) struct Talk {
+    state: Arc<State>,
+    asker: Asker,
+    limits: Limits,
+    /// None once it is over, or waits elsewhere.
+    course: Option<Course>,
+    /// What the server is being told: it comes first.
+    telling: Option<SyncWrapper<Telling>>,
+}
+
+impl Talk {
+    pub(super) fn new(state: &Arc<State>, asker: Asker, course: Course) -> Self {
+        let limits = state.line().snapshot.answer_limits();
+        Self { state: Arc::clone(state), asker, limits, course: Some(course), telling: None }
+    }
+
+    /// The answer, where it comes in one piece, or must. `None`: what comes is a stream.
+    pub(super) async fn first(&mut self, streams: bool) -> Result<Option<Bytes>, UpstreamFault> {
+        let is_stream = self.course.as_ref().is_some_and(|course| course.source.is_some());
+        if is_stream && streams {
+            return Ok(None);
+        }
+        while let Some(event) = self.next().await? {
+            let Some(text) = event.message() else { continue };
+            // What comes before it has no place in a body.
+            if exchange::one(text.clone(), &self.limits)?.kind() == Kind::Response {
+                return Ok(Some(text.clone()));
+            }
+        }
+        Err(UpstreamFault::Cut("no response in the stream".to_owned()))
+    }
+
+    /// What comes next on the client's stream.
+    pub(crate) async fn next(&mut self) -> Result<Option<Event>, UpstreamFault> {
+        loop {
+            if let Some(telling) = &mut self.telling {
+                let told = telling.get_mut().await;
+                self.telling = None;
+                told?;
+            }
+            let Some(course) = &mut self.course else { return Ok(None) };
+            let Some(event) = course.next().await? else {
+                self.course = None;
+                return Ok(None);
+            };
+            match event.message() {
+                Some(text) => {
+                    if let Some(text) = self.read(text.clone())? {
+                        return Ok(Some(Event::of(text)));
+                    }
+                }
+                // The client cannot come back for more under the server's ids.
+                None if event.id.is_some() => {}
+                None => return Ok(Some(event)),
+            }
+        }
+    }
+
+    /// One message of the server, as the client is to read it. `None`: nothing of it.
+    fn read(&mut self, text: Bytes) -> Result<Option<Bytes>, UpstreamFault> {
+        let message = exchange::one(text, &self.limits)?;
+        match message.kind() {
+            Kind::Notification => Ok(self.notified(&message)),
+            Kind::Request => Ok(self.asked(&message)),
+            Kind::Response => self.answered(&message).map(Some),
+        }
+    }
+
+    fn answered(&mut self, message: &Message) -> Result<Bytes, UpstreamFault> {
+        let Some(mut course) = self.course.take() else { return Err(ended()) };
+        // An error about a message that could not be read has no id, or `null` (JSON-RPC 2.0 §5).
+        let nameless = message.error().is_some() && matches!(message.id(), None | Some("null"));
+        if !nameless && !course.is_answered_by(message) {
+            return Err(UpstreamFault::Protocol("the server answered another request".to_owned()));
+        }
+        course.is_over();
+        let restored = match message.id_member() {
+            Some(member) if !nameless => {
+                let text = mcp::splice(message.bytes(), &mut [(member.span, self.asker.id.as_bytes().to_vec())]);
+                exchange::one(text, &self.limits)?
+            }
+            Some(_) | None => message.clone(),
+        };
+        if let Some(text) = self.pages(&course, &restored) {
+            return Ok(text);
+        }
+        let info = translate::server_info(&course.link.answer);
+        Ok(translate::answer(&restored, &course.method, info)?)
+    }
+
+    /// Pages that must be visited before the call is made again: the server's way to ask in an error.
+    fn pages(&self, course: &Course, answer: &Message) -> Option<Bytes> {
+        if !bridge::may_ask(&course.method) {
+            return None;
+        }
+        let asking = translate::pages_required(&self.asker.id, answer, &self.asker.client).ok()??;
+        let pages = answer.error_member()?;
+        // SECURITY: it is a question like others, and judged like them.
+        let text = format!(
+            r#"{{"jsonrpc":"2.0","id":{},"method":"elicitation/create","params":{}}}"#,
+            self.asker.id,
+            String::from_utf8_lossy(pages.raw)
+        );
+        let question = exchange::one(text.into(), &self.limits).ok()?;
+        let judged = self.judged(&course.server, &question, |_| Ok(()));
+        judged.is_ok().then_some(asking)
+    }
+
+    fn notified(&self, message: &Message) -> Option<Bytes> {
+        let course = self.course.as_ref()?;
+        match message.method() {
+            "notifications/progress" => {
+                let token = message.param(&["progressToken"])?;
+                if token.raw != course.errand.number.to_string().as_bytes() {
+                    return None;
+                }
+                let own = self.asker.token.as_ref()?;
+                let text = mcp::splice(message.bytes(), &mut [(token.span, own.as_bytes().to_vec())]);
+                translate::notification(&exchange::one(text, &self.limits).ok()?, None)
+            }
+            "notifications/message" => {
+                // The level of a session is the least of all that were asked for.
+                let wanted = self.asker.level?;
+                let fits = LogLevel::named(message).is_some_and(|level| level >= wanted);
+                fits.then(|| translate::notification(message, None))?
+            }
+            _ => {
+                // SPEC: the modern era says these on `subscriptions/listen` only.
+                let line = self.state.line();
+                if let Some(server) = line.snapshot.servers.get(&course.server.name) {
+                    catalog::notice(&line, server, message);
+                }
+                None
+            }
+        }
+    }
+
+    /// A question of the server: the client is asked, or the server is told why not.
+    fn asked(&mut self, question: &Message) -> Option<Bytes> {
+        let course = self.course.as_ref()?;
+        if question.method() == "ping" {
+            self.tell(error::result_text(question.id().unwrap_or("null"), b"{}"));
+            return None;
+        }
+        let server = Arc::clone(&course.server);
+        match self.put(&server, question) {
+            Ok(text) => Some(text),
+            Err(stop) => {
+                self.tell(mcp::error_text(question.id(), stop.code, &stop.message, None));
+                None
+            }
+        }
+    }
+
+    fn put(&mut self, server: &Arc<Server>, question: &Message) -> Result<Bytes, Stop> {
+        let method = self.course.as_ref().map(|course| course.method.clone()).unwrap_or_default();
+        let client = self.asker.client.clone();
+        let judged = self.judged(server, question, |question| {
+            if !bridge::may_ask(&method) {
+                return Err(cannot_ask(format!("nobody can be asked anything in the course of `{method}`")));
+            }
+            client.can_answer(question.method(), question.params()).map_err(|fault| cannot_ask(fault.to_string()))
+        })?;
+        self.park(judged)
+    }
+
+    /// Judges a question, as a call of its own with a record of its own.
+    fn judged(
+        &self,
+        server: &Arc<Server>,
+        question: &Message,
+        fits: impl FnOnce(&Message) -> Result<(), Stop>,
+    ) -> Result<Judged, Stop> {
+        let line = self.state.line();
+        let Asker { caller, call, .. } = &self.asker;
+        // The rights of this moment.
+        let now = line.may_hear(&caller.principal, &server.name).map(|(caller, _)| caller);
+        let inquiry =
+            Inquiry { caller: now.as_ref().unwrap_or(caller), call, server, parent: call.id, message: question };
+        let mut trail = Trail::open(&inquiry.as_call(), &self.state);
+        inquiry.note(trail.facts_mut());
+        let judged = match &now {
+            None => Err(Stop::refused(
+                Stage::Authorize,
+                "denied",
+                error::REFUSED_POLICY,
+                "whoever would be asked has no right to the server any more",
+            )),
+            Some(_) => fits(question).and_then(|()| line.judge_inquiry(&inquiry, &mut trail)),
+        };
+        match &judged {
+            Ok(_) => trail.close_answered(http::StatusCode::OK),
+            Err(stop) => trail.close_stopped(stop),
+        }
+        judged
+    }
+
+    /// Lets the call wait for the client's next request. What the client reads now.
+    fn park(&mut self, judged: Judged) -> Result<Bytes, Stop> {
+        let Judged { text, permit, .. } = judged;
+        let broken = |why: String| Stop::failed(Stage::Release, "park", error::INTERNAL, why);
+        let question = exchange::one(text, &self.limits).map_err(|fault| broken(fault.to_string()))?;
+        let Some(course) = self.course.take() else { return Err(broken("the call is over".to_owned())) };
+        let sealed = super::ticket(&self.state, course.bound);
+        let id = question.id().map(Box::from);
+        let asking = sealed.zip(id).map(|((number, until, sealed), id)| {
+            let state = mcp::quote(&sealed);
+            let asking = translate::input_required(&self.asker.id, QUESTION, &question, &self.asker.client, &state);
+            (number, until, id, asking)
+        });
+        let (number, until, id, asking) = match asking {
+            Some((number, until, id, Ok(asking))) => (number, until, id, asking),
+            Some((_, _, _, Err(fault))) => {
+                self.course = Some(course);
+                return Err(cannot_ask(fault.to_string()));
+            }
+            None => {
+                self.course = Some(course);
+                return Err(broken("the call cannot wait".to_owned()));
+            }
+        };
+        let holder = self.asker.caller.principal.clone();
+        match self.state.parked.park(number, Box::new(Resting { course, question: id, permit, holder, until })) {
+            Ok(()) => Ok(asking),
+            Err(resting) => {
+                self.course = Some(resting.course);
+                let why = "too many calls wait for an answer of their client";
+                Err(Stop::refused(Stage::Limit, "parked", error::REFUSED_LIMIT, why))
+            }
+        }
+    }
+
+    /// Tells the server something before it is read on.
+    fn tell(&mut self, text: Bytes) {
+        let Some(course) = &self.course else { return };
+        let (state, server, link) = (Arc::clone(&self.state), Arc::clone(&course.server), Arc::clone(&course.link));
+        self.telling = Some(SyncWrapper::new(Box::pin(async move { super::tell(&state, &server, &link, text).await })));
+    }
+}
+
+fn cannot_ask(why: String) -> Stop {
+    Stop::refused(Stage::Resolve, "cannot-ask", error::METHOD_NOT_FOUND, why)
+}
+
+fn ended() -> UpstreamFault {
+    UpstreamFault::Protocol("the call is over".to_owned())
+}

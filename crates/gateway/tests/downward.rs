@@ -1,0 +1,384 @@
+//! A modern client before a server that speaks the legacy era alone.
+#![expect(clippy::indexing_slicing, clippy::unwrap_used, reason = "what a test expects and does not find fails it")]
+
+mod inside;
+
+use gateway::settings::EraSettings;
+use inside::{Inside, Plan, outcome};
+use serde_json::{Value, json};
+use std::time::Duration;
+use testkit::{Agent, Answer, Feed, Reply, Upstream, meta, soon};
+
+const META: &str = "io.modelcontextprotocol/";
+
+fn legacy(upstream: &Upstream) -> Plan {
+    Plan { era: EraSettings::Legacy, ..Plan::of(upstream) }
+}
+
+fn tool(path: &str) -> &'static str {
+    if path == "/mcp" { "files__echo" } else { "echo" }
+}
+
+/// Waits for what comes soon.
+async fn until(what: impl Fn() -> bool) {
+    let mut turns = tokio::time::interval(Duration::from_millis(5));
+    soon(async {
+        while !what() {
+            turns.tick().await;
+        }
+    })
+    .await;
+}
+
+/// A call whose answer is up to the test.
+async fn begun(upstream: &Upstream, agent: &Agent, path: &str) -> (Feed, Reply) {
+    let (events, feed) = Answer::events();
+    upstream.next("tools/call", events);
+    (feed, agent.request("tools/call", json!({"name": tool(path), "arguments": {"n": 1}})).await)
+}
+
+/// The server asks who it is that calls.
+async fn ask(feed: &Feed, id: Value) {
+    let schema = json!({"type": "object", "properties": {"name": {"type": "string"}}});
+    let params = json!({"message": "Who?", "requestedSchema": schema});
+    feed.message(&json!({"jsonrpc": "2.0", "id": id, "method": "elicitation/create", "params": params})).await;
+}
+
+async fn finish(feed: &Feed, upstream: &Upstream, text: &str) {
+    let id = upstream.seen("tools/call").pop().unwrap().id();
+    let result = json!({"content": [{"type": "text", "text": text}]});
+    feed.message(&json!({"jsonrpc": "2.0", "id": id, "result": result})).await;
+}
+
+/// What the client is asked, and the state it is to bring back.
+async fn asked(reply: &mut Reply) -> Value {
+    let answer = soon(reply.event()).await.unwrap().json();
+    let result = &answer["result"];
+    assert_eq!(result["resultType"], "input_required", "{answer}");
+    assert_eq!(result["inputRequests"]["question"]["method"], "elicitation/create", "{answer}");
+    result["requestState"].clone()
+}
+
+fn retry(path: &str, state: &Value, arguments: &Value) -> Value {
+    let answer = json!({"action": "accept", "content": {"name": "Ada"}});
+    json!({"name": tool(path), "arguments": arguments, "requestState": state, "inputResponses": {"question": answer}})
+}
+
+#[tokio::test]
+async fn a_client_of_2026_uses_a_server_of_2025_and_needs_no_session() {
+    let upstream = Upstream::start().await;
+    let inside = Inside::start(legacy(&upstream)).await;
+    for path in ["/mcp/files", "/mcp"] {
+        let alice = inside.modern(path, &inside.alice);
+        let found = alice.request("server/discover", json!({})).await.json().await;
+        assert_eq!(found["result"]["supportedVersions"], json!(["2026-07-28"]), "{found}");
+        assert!(found["result"]["capabilities"]["tools"].is_object(), "{found}");
+        assert_eq!(alice.tools().await, [tool(path)]);
+        let answer = alice.call(tool(path), json!({"n": 1.0})).await;
+        assert_eq!(answer["result"]["resultType"], "complete", "{answer}");
+        assert_eq!(answer["result"]["_meta"][format!("{META}serverInfo")]["name"], "fake", "{answer}");
+        let sent = upstream.seen("tools/call").pop().unwrap();
+        assert_eq!(sent.json()["params"], json!({"name": "echo", "arguments": {"n": 1.0}}));
+        assert!(sent.header("mcp-session-id").is_some());
+        assert_eq!(sent.header("mcp-protocol-version"), Some("2025-11-25"));
+        assert_eq!((sent.header("mcp-method"), sent.header("mcp-name")), (None, None));
+    }
+    let introduced = upstream
+        .seen("initialize")
+        .into_iter()
+        .filter(|hello| hello.json()["params"]["clientInfo"]["name"] == "testkit");
+    assert_eq!(introduced.count(), 1, "one session serves every call");
+    let alice = inside.modern("/mcp/files", &inside.alice);
+    for method in ["vendor/unknown", "ping", "resources/subscribe"] {
+        let answer = alice.request(method, json!({})).await;
+        assert_eq!(answer.status, 404, "{method}");
+        assert_eq!(answer.json().await["error"]["code"], -32601);
+    }
+    let read = alice.request("resources/read", json!({"uri": "file:///none"})).await;
+    assert_eq!(read.json().await["error"]["code"], -32601);
+}
+
+#[tokio::test]
+async fn two_calls_with_one_id_are_two_calls_for_the_server() {
+    let upstream = Upstream::start().await;
+    let inside = Inside::start(legacy(&upstream)).await;
+    let first = inside.modern("/mcp/files", &inside.alice);
+    let second = inside.modern("/mcp/files", &inside.alice);
+    let (feed, mut answer) = begun(&upstream, &first, "/mcp/files").await;
+    let other = second.call("echo", json!({"n": 2})).await;
+    assert_eq!((&other["id"], &other["result"]["content"][0]["text"]), (&json!(1), &json!(r#"{"n":2}"#)));
+    let calls = upstream.seen("tools/call");
+    assert_ne!(calls[0].id(), calls[1].id());
+    assert_eq!(calls[0].header("mcp-session-id"), calls[1].header("mcp-session-id"));
+    let result = json!({"content": []});
+    feed.message(&json!({"jsonrpc": "2.0", "id": calls[0].id(), "result": result})).await;
+    assert_eq!(soon(answer.event()).await.unwrap().json()["id"], 1);
+}
+
+#[tokio::test]
+async fn progress_and_log_messages_come_on_the_stream_of_their_call() {
+    let upstream = Upstream::start().await;
+    upstream.next("initialize", Answer::result(&json!("x"), &json!(null)));
+    upstream.always("initialize", |request| {
+        let result = json!({"protocolVersion": "2025-11-25", "capabilities": {"tools": {}, "logging": {}},
+            "serverInfo": {"name": "fake", "version": "1"}});
+        Answer::result(&request.id(), &result).header("mcp-session-id", "one")
+    });
+    upstream.always("logging/setLevel", |request| Answer::result(&request.id(), &json!({})));
+    let inside = Inside::start(legacy(&upstream)).await;
+    let alice = inside.modern("/mcp/files", &inside.alice);
+    alice.tools().await;
+    let (events, feed) = Answer::events();
+    upstream.next("tools/call", events);
+    let mut of_call = meta();
+    of_call["progressToken"] = json!("mine");
+    of_call[format!("{META}logLevel")] = json!("warning");
+    let mut stream = alice.request("tools/call", json!({"name": "echo", "arguments": {}, "_meta": of_call})).await;
+    assert_eq!(upstream.seen("logging/setLevel").pop().unwrap().json()["params"], json!({"level": "warning"}));
+    let sent = upstream.seen("tools/call").pop().unwrap().json();
+    let token = sent["params"]["_meta"]["progressToken"].clone();
+    assert_eq!(sent["params"]["_meta"], json!({"progressToken": sent["id"]}));
+    let says = |method: &str, params: Value| json!({"jsonrpc": "2.0", "method": method, "params": params});
+    feed.message(&says("notifications/message", json!({"level": "info", "data": "quiet"}))).await;
+    feed.message(&says("notifications/progress", json!({"progressToken": 4711, "progress": 1}))).await;
+    feed.message(&says("notifications/progress", json!({"progressToken": token, "progress": 2}))).await;
+    feed.message(&says("notifications/message", json!({"level": "error", "data": "loud"}))).await;
+    let progress = soon(stream.event()).await.unwrap().json();
+    assert_eq!(progress["params"], json!({"progressToken": "mine", "progress": 2}));
+    assert_eq!(soon(stream.event()).await.unwrap().json()["params"]["data"], "loud");
+}
+
+#[tokio::test]
+async fn a_question_ends_the_request_and_the_next_one_goes_on_with_the_call() {
+    for path in ["/mcp/files", "/mcp"] {
+        let upstream = Upstream::start().await;
+        let inside = Inside::start(legacy(&upstream)).await;
+        let alice = inside.modern(path, &inside.alice);
+        let (feed, mut reply) = begun(&upstream, &alice, path).await;
+        ask(&feed, json!("q1")).await;
+        let state = asked(&mut reply).await;
+        assert_eq!(inside.state.parked_count(), 1);
+        let mut second = alice.request("tools/call", retry(path, &state, &json!({"n": 1}))).await;
+        let heard = upstream.arrived("response", 1).await.json();
+        assert_eq!((&heard["id"], &heard["result"]["content"]["name"]), (&json!("q1"), &json!("Ada")));
+        // It may ask again, and again.
+        ask(&feed, json!(7)).await;
+        let state = asked(&mut second).await;
+        let mut third = alice.request("tools/call", retry(path, &state, &json!({"n": 1}))).await;
+        assert_eq!(upstream.arrived("response", 2).await.id(), 7);
+        finish(&feed, &upstream, "hello Ada").await;
+        let end = soon(third.event()).await.unwrap().json();
+        assert_eq!((&end["id"], &end["result"]["content"][0]["text"]), (&json!(3), &json!("hello Ada")), "{end}");
+        assert_eq!(end["result"]["resultType"], "complete");
+        drop(third);
+        assert_eq!((inside.state.parked_count(), upstream.seen("tools/call").len()), (0, 1));
+        let records = inside.records().await;
+        let asked = records.iter().find(|record| record["action"] == "server.elicit").unwrap();
+        let call = records.iter().find(|record| record["action"] == "tool.execute").unwrap();
+        assert_eq!(asked["parent"], call["call"]);
+    }
+}
+
+#[tokio::test]
+async fn a_state_is_good_for_one_call_of_one_caller_once() {
+    let upstream = Upstream::start().await;
+    let inside = Inside::start(legacy(&upstream)).await;
+    let (alice, bob) = (inside.modern("/mcp/files", &inside.alice), inside.modern("/mcp/files", &inside.bob));
+    let (feed, mut reply) = begun(&upstream, &alice, "/mcp/files").await;
+    ask(&feed, json!("q")).await;
+    let state = asked(&mut reply).await;
+    let refused = async |agent: &Agent, params: Value| {
+        let answer = agent.request("tools/call", params).await.json().await;
+        assert_eq!(answer["error"]["code"], -32602, "{answer}");
+        answer["error"]["message"].as_str().unwrap().to_owned()
+    };
+    let same = json!({"n": 1});
+    assert!(refused(&bob, retry("", &state, &same)).await.contains("another call"));
+    assert!(refused(&alice, retry("", &state, &json!({"n": 2}))).await.contains("another call"));
+    assert!(refused(&alice, retry("", &json!("AAAA"), &same)).await.contains("not one of"));
+    let foreign = format!("A{}", &state.as_str().unwrap()[1..]).replacen("AA", "BA", 1);
+    let foreign = if foreign == state.as_str().unwrap() { foreign.replacen('A', "C", 1) } else { foreign };
+    assert!(refused(&alice, retry("", &json!(foreign), &same)).await.contains("another node"));
+    let mut broken = state.as_str().unwrap().to_owned();
+    let last = broken.pop().unwrap();
+    broken.pop();
+    broken.push(if last == 'A' { 'B' } else { 'A' });
+    broken.push(last);
+    let why = refused(&alice, retry("", &json!(broken), &same)).await;
+    assert!(why.contains("not one of"), "{why}");
+    let mut unanswered = retry("", &state, &same);
+    unanswered["inputResponses"] = json!({});
+    assert!(refused(&alice, unanswered).await.contains("no answer"));
+    assert_eq!((inside.state.parked_count(), upstream.seen("response").len()), (1, 0));
+    let mut resumed = alice.request("tools/call", retry("", &state, &same)).await;
+    assert!(refused(&alice, retry("", &state, &same)).await.contains("used before"));
+    finish(&feed, &upstream, "done").await;
+    assert_eq!(soon(resumed.event()).await.unwrap().json()["result"]["content"][0]["text"], "done");
+    // What waits too long is given up, and the server is told.
+    let (feed, mut reply) = begun(&upstream, &alice, "/mcp/files").await;
+    ask(&feed, json!("q")).await;
+    let state = asked(&mut reply).await;
+    inside.clock.advance(Duration::from_secs(301));
+    assert!(refused(&alice, retry("", &state, &same)).await.contains("expired"));
+    inside.state.sweep();
+    assert_eq!(inside.state.parked_count(), 0);
+    let told = upstream.arrived("notifications/cancelled", 1).await.json();
+    assert_eq!(told["params"]["requestId"], upstream.seen("tools/call").pop().unwrap().id());
+    soon(feed.closed()).await;
+}
+
+#[tokio::test]
+async fn a_call_that_waits_ends_with_the_key_and_with_the_server() {
+    for revoked in [true, false] {
+        let upstream = Upstream::start().await;
+        let inside = Inside::start(legacy(&upstream)).await;
+        let alice = inside.modern("/mcp/files", &inside.alice);
+        let (feed, mut reply) = begun(&upstream, &alice, "/mcp/files").await;
+        ask(&feed, json!("q")).await;
+        asked(&mut reply).await;
+        inside.state.sweep();
+        assert_eq!((inside.state.parked_count(), inside.state.leg_count()), (1, 1));
+        if revoked {
+            inside.registry.revoke_key(&inside.alice_key);
+        } else {
+            let elsewhere = Upstream::start().await;
+            inside.swap(legacy(&elsewhere));
+        }
+        inside.state.sweep();
+        soon(feed.closed()).await;
+        assert_eq!(inside.state.parked_count(), 0);
+        // The farewell of the call may still be on its way.
+        until(|| {
+            inside.state.sweep();
+            inside.state.leg_count() == 0
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn a_question_that_policy_forbids_is_answered_and_the_call_goes_on() {
+    let upstream = Upstream::start().await;
+    let rules = json!([
+        {"id": "all", "action": "*", "target": "*/*", "effect": "allow"},
+        {"id": "quiet", "action": "server.elicit", "target": "files/*", "effect": "deny"},
+    ]);
+    let inside = Inside::start(Plan { policy: json!({"policy": "test", "rules": rules}), ..legacy(&upstream) }).await;
+    let alice = inside.modern("/mcp/files", &inside.alice);
+    let (feed, mut reply) = begun(&upstream, &alice, "/mcp/files").await;
+    ask(&feed, json!("q")).await;
+    let no = upstream.arrived("response", 1).await.json();
+    assert_eq!((&no["id"], &no["error"]["code"]), (&json!("q"), &json!(-31001)), "{no}");
+    // What nobody can be asked, and whether anybody is there.
+    feed.message(&json!({"jsonrpc": "2.0", "id": 8, "method": "vendor/ask"})).await;
+    assert_eq!(upstream.arrived("response", 2).await.json()["error"]["code"], -32601);
+    feed.message(&json!({"jsonrpc": "2.0", "id": 9, "method": "ping"})).await;
+    assert_eq!(upstream.arrived("response", 3).await.json()["result"], json!({}));
+    finish(&feed, &upstream, "nobody").await;
+    assert_eq!(soon(reply.event()).await.unwrap().json()["result"]["content"][0]["text"], "nobody");
+    drop(reply);
+    let records = inside.records().await;
+    let asked = records.iter().find(|record| record["action"] == "server.elicit").unwrap();
+    assert_eq!((outcome(asked).as_str(), inside.state.parked_count()), ("refused denied authorize", 0));
+}
+
+#[tokio::test]
+async fn a_client_that_goes_away_cancels_under_the_id_that_the_server_knows() {
+    let upstream = Upstream::start().await;
+    let inside = Inside::start(legacy(&upstream)).await;
+    let alice = inside.modern("/mcp/files", &inside.alice);
+    let (feed, reply) = begun(&upstream, &alice, "/mcp/files").await;
+    drop(reply);
+    let told = upstream.arrived("notifications/cancelled", 1).await;
+    let call = upstream.seen("tools/call").pop().unwrap();
+    assert_eq!(told.json()["params"]["requestId"], call.id());
+    assert_eq!(told.header("mcp-session-id"), call.header("mcp-session-id"));
+    soon(feed.closed()).await;
+    alice.call("echo", json!({})).await;
+    assert_eq!(upstream.seen("notifications/cancelled").len(), 1, "what is answered is not cancelled");
+}
+
+#[tokio::test]
+async fn a_listener_hears_what_it_asked_for_and_nothing_else() {
+    for path in ["/mcp/files", "/mcp"] {
+        let upstream = Upstream::start().await;
+        for method in ["resources/subscribe", "resources/unsubscribe"] {
+            upstream.always(method, |request| Answer::result(&request.id(), &json!({})));
+        }
+        let inside = Inside::start(legacy(&upstream)).await;
+        let alice = inside.modern(path, &inside.alice);
+        alice.tools().await;
+        let (events, feed) = Answer::events();
+        upstream.next("GET", events);
+        let wanted =
+            json!({"toolsListChanged": true, "promptsListChanged": true, "resourceSubscriptions": ["file:///a"]});
+        let mut listener = alice.request("subscriptions/listen", json!({"notifications": wanted})).await;
+        let begun = soon(listener.event()).await.unwrap().json();
+        assert_eq!(begun["method"], "notifications/subscriptions/acknowledged");
+        if path == "/mcp/files" {
+            let honoured = json!({"toolsListChanged": true, "resourceSubscriptions": ["file:///a"]});
+            assert_eq!(begun["params"]["notifications"], honoured, "the server never says that prompts changed");
+        }
+        assert_eq!(upstream.arrived("resources/subscribe", 1).await.json()["params"], json!({"uri": "file:///a"}));
+        upstream.arrived("GET", 1).await;
+        let says = |method: &str, params: Value| json!({"jsonrpc": "2.0", "method": method, "params": params});
+        feed.message(&says("notifications/resources/updated", json!({"uri": "file:///b"}))).await;
+        feed.message(&says("notifications/prompts/list_changed", json!({}))).await;
+        feed.message(&json!({"jsonrpc": "2.0", "id": 5, "method": "roots/list"})).await;
+        feed.message(&says("notifications/resources/updated", json!({"uri": "file:///a"}))).await;
+        let told = soon(listener.event()).await.unwrap().json();
+        assert_eq!(told["params"]["uri"], "file:///a", "{told}");
+        assert_eq!(told["params"]["_meta"][format!("{META}subscriptionId")], 2, "{told}");
+        let no = upstream.arrived("response", 1).await.json();
+        assert_eq!((&no["id"], &no["error"]["code"]), (&json!(5), &json!(-32601)));
+        drop(listener);
+        assert_eq!(upstream.arrived("resources/unsubscribe", 1).await.json()["params"]["uri"], "file:///a");
+        soon(feed.closed()).await;
+    }
+}
+
+#[tokio::test]
+async fn two_principals_never_share_a_session_and_one_that_is_idle_ends() {
+    let upstream = Upstream::start().await;
+    let inside = Inside::start(legacy(&upstream)).await;
+    for token in [&inside.alice, &inside.bob, &inside.alice] {
+        inside.modern("/mcp/files", token).call("echo", json!({})).await;
+    }
+    let sessions: Vec<_> =
+        upstream.seen("tools/call").iter().map(|call| call.header("mcp-session-id").unwrap().to_owned()).collect();
+    assert_eq!(sessions[0], sessions[2]);
+    assert_ne!(sessions[0], sessions[1]);
+    assert_eq!(inside.state.leg_count(), 2);
+    let before = upstream.seen("DELETE").len();
+    inside.clock.advance(Duration::from_hours(48));
+    inside.state.sweep();
+    assert_eq!(inside.state.leg_count(), 0);
+    upstream.arrived("DELETE", before + 2).await;
+}
+
+#[tokio::test]
+async fn a_session_that_the_server_forgot_is_opened_anew_and_only_what_reads_is_repeated() {
+    let upstream = Upstream::start().await;
+    let inside = Inside::start(legacy(&upstream)).await;
+    let alice = inside.modern("/mcp/files", &inside.alice);
+    alice.tools().await;
+    let gone = || Answer::status(http::StatusCode::NOT_FOUND);
+    upstream.next("tools/list", gone());
+    assert_eq!(alice.tools().await, ["echo"]);
+    upstream.next("tools/call", gone());
+    let answer = alice.call("echo", json!({})).await;
+    assert_eq!(answer["error"]["code"], -31006, "{answer}");
+    assert_eq!(upstream.seen("tools/call").len(), 1, "it may have happened");
+    assert!(alice.call("echo", json!({})).await.get("result").is_some());
+}
+
+#[tokio::test]
+async fn a_bridge_that_the_operator_forbids_is_none() {
+    let upstream = Upstream::start().await;
+    let inside = Inside::start(Plan { bridged: false, ..legacy(&upstream) }).await;
+    for path in ["/mcp/files", "/mcp"] {
+        let answer = inside.modern(path, &inside.alice).request("tools/list", json!({})).await.json().await;
+        let message = answer["error"]["message"].as_str().unwrap();
+        assert!(message.contains("speaks the legacy protocol") && message.contains("modern"), "{path} {message}");
+    }
+}
