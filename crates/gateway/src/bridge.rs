@@ -38,6 +38,7 @@ impl Crossing {
         match self {
             Self::None => None,
             Self::Upward => Some(Era::Modern),
+            Self::Downward => Some(Era::Legacy),
         }
     }
 }

@@ -94,8 +94,9 @@ async fn a_client_of_2026_uses_a_server_of_2025_and_needs_no_session() {
         assert_eq!(answer.status, 404, "{method}");
         assert_eq!(answer.json().await["error"]["code"], -32601);
     }
-    let read = alice.request("resources/read", json!({"uri": "file:///none"})).await;
-    assert_eq!(read.json().await["error"]["code"], -32601);
+    upstream.always("resources/read", |request| Answer::error(&request.id(), -32002, "no such resource"));
+    let read = alice.request("resources/read", json!({"uri": "file:///none"})).await.json().await;
+    assert_eq!(read["error"]["code"], -32602, "{read}");
 }
 
 #[tokio::test]
@@ -118,7 +119,6 @@ async fn two_calls_with_one_id_are_two_calls_for_the_server() {
 #[tokio::test]
 async fn progress_and_log_messages_come_on_the_stream_of_their_call() {
     let upstream = Upstream::start().await;
-    upstream.next("initialize", Answer::result(&json!("x"), &json!(null)));
     upstream.always("initialize", |request| {
         let result = json!({"protocolVersion": "2025-11-25", "capabilities": {"tools": {}, "logging": {}},
             "serverInfo": {"name": "fake", "version": "1"}});
@@ -196,9 +196,11 @@ async fn a_state_is_good_for_one_call_of_one_caller_once() {
     assert!(refused(&bob, retry("", &state, &same)).await.contains("another call"));
     assert!(refused(&alice, retry("", &state, &json!({"n": 2}))).await.contains("another call"));
     assert!(refused(&alice, retry("", &json!("AAAA"), &same)).await.contains("not one of"));
-    let foreign = format!("A{}", &state.as_str().unwrap()[1..]).replacen("AA", "BA", 1);
-    let foreign = if foreign == state.as_str().unwrap() { foreign.replacen('A', "C", 1) } else { foreign };
-    assert!(refused(&alice, retry("", &json!(foreign), &same)).await.contains("another node"));
+    let elsewhere = Inside::start(legacy(&upstream)).await;
+    let (there, mut reply) = begun(&upstream, &elsewhere.modern("/mcp/files", &elsewhere.alice), "/mcp/files").await;
+    ask(&there, json!("q")).await;
+    let foreign = asked(&mut reply).await;
+    assert!(refused(&alice, retry("", &foreign, &same)).await.contains("another node"));
     let mut broken = state.as_str().unwrap().to_owned();
     let last = broken.pop().unwrap();
     broken.pop();
@@ -212,7 +214,8 @@ async fn a_state_is_good_for_one_call_of_one_caller_once() {
     assert_eq!((inside.state.parked_count(), upstream.seen("response").len()), (1, 0));
     let mut resumed = alice.request("tools/call", retry("", &state, &same)).await;
     assert!(refused(&alice, retry("", &state, &same)).await.contains("used before"));
-    finish(&feed, &upstream, "done").await;
+    let id = upstream.seen("tools/call").remove(0).id();
+    feed.message(&json!({"jsonrpc": "2.0", "id": id, "result": {"content": [{"type": "text", "text": "done"}]}})).await;
     assert_eq!(soon(resumed.event()).await.unwrap().json()["result"]["content"][0]["text"], "done");
     // What waits too long is given up, and the server is told.
     let (feed, mut reply) = begun(&upstream, &alice, "/mcp/files").await;
@@ -354,6 +357,43 @@ async fn two_principals_never_share_a_session_and_one_that_is_idle_ends() {
     inside.state.sweep();
     assert_eq!(inside.state.leg_count(), 0);
     upstream.arrived("DELETE", before + 2).await;
+}
+
+/// A server that asks who calls, and answers with its process and what it was told.
+const PROCESS: &str = r#"
+while read -r line; do
+  id=${line#*\"id\":}; id=${id%%,*}
+  case "$line" in
+    *'"initialize"'*) echo '{"jsonrpc":"2.0","id":'$id',"result":{"protocolVersion":"2025-06-18","capabilities":{"tools":{}},"serverInfo":{"name":"sh","version":"1"}}}';;
+    *'"tools/list"'*) echo '{"jsonrpc":"2.0","id":'$id',"result":{"tools":[{"name":"echo","inputSchema":{"type":"object"}}]}}';;
+    *'"tools/call"'*) call=$id; echo '{"jsonrpc":"2.0","id":"q","method":"elicitation/create","params":{"message":"Who?","requestedSchema":{"type":"object","properties":{}}}}';;
+    *'"id":"q"'*) echo '{"jsonrpc":"2.0","id":'$call',"result":{"content":[],"pid":'$$',"heard":'$line'}}';;
+  esac
+done
+"#;
+
+#[tokio::test]
+async fn a_process_serves_one_principal_and_may_ask_it() {
+    let upstream = Upstream::start().await;
+    let command = Some(["/bin/sh", "-c", PROCESS].map(str::to_owned).to_vec());
+    let inside = Inside::start(Plan { command, ..legacy(&upstream) }).await;
+    let mut seen = Vec::new();
+    for token in [&inside.alice, &inside.bob, &inside.alice] {
+        let agent = inside.modern("/mcp/files", token);
+        let mut reply = agent.request("tools/call", json!({"name": "echo", "arguments": {"n": 1}})).await;
+        let state = asked(&mut reply).await;
+        let mut end = agent.request("tools/call", retry("", &state, &json!({"n": 1}))).await;
+        let end = soon(end.event()).await.unwrap().json();
+        assert_eq!(
+            (&end["id"], &end["result"]["heard"]["result"]["content"]["name"]),
+            (&json!(2), &json!("Ada")),
+            "{end}"
+        );
+        seen.push(end["result"]["pid"].as_u64().unwrap());
+    }
+    assert_eq!(seen[0], seen[2]);
+    assert_ne!(seen[0], seen[1]);
+    assert_eq!((inside.state.parked_count(), inside.state.leg_count()), (0, 2));
 }
 
 #[tokio::test]

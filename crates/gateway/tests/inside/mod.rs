@@ -90,6 +90,8 @@ pub(crate) struct Plan {
     pub(crate) credentials: Vec<CredentialSettings>,
     pub(crate) era: EraSettings,
     pub(crate) bridged: bool,
+    /// A process in place of the addresses.
+    pub(crate) command: Option<Vec<String>>,
     /// Looks on whenever the log is signed, on the log's own thread: may wait, may panic.
     pub(crate) signing: Arc<dyn Fn() + Send + Sync>,
 }
@@ -111,6 +113,7 @@ impl Plan {
             credentials: Vec::new(),
             era: EraSettings::Both,
             bridged: true,
+            command: None,
             signing: Arc::new(|| {}),
         }
     }
@@ -264,8 +267,14 @@ fn issue(registry: &Registry, agent: &str, expires: Option<Timestamp>) -> (Strin
 fn snapshot(plan: Plan, registry: &Arc<Registry>, jwks: &Arc<JwksCache>, before: Option<&Snapshot>) -> Snapshot {
     let tenant = TenantId::default_tenant();
     let servers = plan.servers.into_iter().map(|(name, url)| {
+        let transport = match plan.command.clone() {
+            Some(command) => {
+                TransportSettings::Stdio { command, env: BTreeMap::new(), dir: None, shared: false, memory: None }
+            }
+            None => TransportSettings::Http { url, internal: true, ca: None },
+        };
         let settings = ServerSettings {
-            transport: TransportSettings::Http { url, internal: true, ca: None },
+            transport,
             environment: None,
             credentials: plan.credentials.clone(),
             headers: Vec::new(),
