@@ -52,7 +52,10 @@ async fn finish(feed: &Feed, upstream: &Upstream, text: &str) {
 
 /// What the client is asked, and the state it is to bring back.
 async fn asked(reply: &mut Reply) -> Value {
-    let answer = soon(reply.event()).await.unwrap().json();
+    state_of(&soon(reply.event()).await.unwrap().json())
+}
+
+fn state_of(answer: &Value) -> Value {
     let result = &answer["result"];
     assert_eq!(result["resultType"], "input_required", "{answer}");
     assert_eq!(result["inputRequests"]["question"]["method"], "elicitation/create", "{answer}");
@@ -94,6 +97,21 @@ async fn a_client_of_2026_uses_a_server_of_2025_and_needs_no_session() {
         assert_eq!(answer.status, 404, "{method}");
         assert_eq!(answer.json().await["error"]["code"], -32601);
     }
+    // The status says so also where the server streams every answer.
+    upstream.always("vendor/streamed", |request| {
+        let error = json!({"jsonrpc": "2.0", "id": request.id(), "error": {"code": -32601, "message": "no"}});
+        Answer::event_text(format!("data: {error}\n\n"))
+    });
+    assert_eq!(alice.request("vendor/streamed", json!({})).await.status, 404);
+    // A client that reads no streams gets the answer alone.
+    upstream.always("vendor/talks", |request| {
+        let (note, id) = (json!({"jsonrpc": "2.0", "method": "notifications/message", "params": {}}), request.id());
+        let answer = json!({"jsonrpc": "2.0", "id": id, "result": {"last": true}});
+        Answer::event_text(format!("data: {note}\n\ndata: {answer}\n\n"))
+    });
+    let call = json!({"jsonrpc": "2.0", "id": 9, "method": "vendor/talks", "params": {"_meta": meta()}});
+    let answer = alice.ask("vendor/talks", &call).replace("accept", "application/json").send().await.json().await;
+    assert_eq!((&answer["id"], &answer["result"]["last"]), (&json!(9), &json!(true)), "{answer}");
     upstream.always("resources/read", |request| Answer::error(&request.id(), -32002, "no such resource"));
     let read = alice.request("resources/read", json!({"uri": "file:///none"})).await.json().await;
     assert_eq!(read["error"]["code"], -32602, "{read}");
@@ -380,10 +398,8 @@ async fn a_process_serves_one_principal_and_may_ask_it() {
     let mut seen = Vec::new();
     for token in [&inside.alice, &inside.bob, &inside.alice] {
         let agent = inside.modern("/mcp/files", token);
-        let mut reply = agent.request("tools/call", json!({"name": "echo", "arguments": {"n": 1}})).await;
-        let state = asked(&mut reply).await;
-        let mut end = agent.request("tools/call", retry("", &state, &json!({"n": 1}))).await;
-        let end = soon(end.event()).await.unwrap().json();
+        let state = state_of(&agent.call("echo", json!({"n": 1})).await);
+        let end = agent.request("tools/call", retry("", &state, &json!({"n": 1}))).await.json().await;
         assert_eq!(
             (&end["id"], &end["result"]["heard"]["result"]["content"]["name"]),
             (&json!(2), &json!("Ada")),

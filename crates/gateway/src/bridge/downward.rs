@@ -240,10 +240,12 @@ async fn answer(
 async fn go_on(way: &Passage<'_>, message: &Message, course: Course) -> Result<Arrival, UpstreamFault> {
     let streams = way.reads_streams();
     let mut talk = Talk::new(&way.line.state, Asker::of(way, message)?, course);
-    if let Some(text) = talk.first(streams).await? {
-        let status = exchange::one(text.clone(), &way.hop().limits)?.error_code();
+    let deadline = way.one.server.deadline;
+    let first = tokio::time::timeout(deadline, talk.first(streams)).await;
+    if let Some(text) = first.map_err(|_| UpstreamFault::Timeout(deadline))?? {
+        let code = exchange::one(text.clone(), &way.hop().limits)?.error_code();
         // SPEC: 2026-07-28 answers an unknown method with 404.
-        let unknown = status == Some(error::METHOD_NOT_FOUND);
+        let unknown = code == Some(error::METHOD_NOT_FOUND);
         return Ok(if unknown { with_status(text, StatusCode::NOT_FOUND) } else { whole(text) });
     }
     Ok(Arrival::Stream { headers: HeaderMap::new(), source: Source::Talked(Box::new(talk)) })

@@ -31,12 +31,16 @@ use std::{
     future::Future,
     pin::Pin,
     sync::{Arc, Weak},
+    time::Duration,
 };
 use sync_wrapper::SyncWrapper;
 use vocab::Digest;
 
 /// What the client's answer to a question is called in its retry.
 pub(super) const QUESTION: &str = "question";
+
+/// How long the head of an answer waits for its first event.
+const AT_ONCE: Duration = Duration::from_millis(100);
 
 /// Who calls, and in which request: another one in each round.
 pub(super) struct Asker {
@@ -180,18 +184,29 @@ pub(crate) struct Talk {
     course: Option<Course>,
     /// What the server is being told: it comes first.
     telling: Option<SyncWrapper<Telling>>,
+    /// What was read already.
+    ahead: Option<Event>,
 }
 
 impl Talk {
     pub(super) fn new(state: &Arc<State>, asker: Asker, course: Course) -> Self {
         let limits = state.line().snapshot.answer_limits();
-        Self { state: Arc::clone(state), asker, limits, course: Some(course), telling: None }
+        Self { state: Arc::clone(state), asker, limits, course: Some(course), telling: None, ahead: None }
     }
 
     /// The answer, where it comes in one piece, or must. `None`: what comes is a stream.
     pub(super) async fn first(&mut self, streams: bool) -> Result<Option<Bytes>, UpstreamFault> {
         let is_stream = self.course.as_ref().is_some_and(|course| course.source.is_some());
         if is_stream && streams {
+            // Many servers stream every answer, also one that could be a body, and has a status then.
+            let Ok(event) = tokio::time::timeout(AT_ONCE, self.next()).await else { return Ok(None) };
+            let Some(event) = event? else { return Ok(None) };
+            if let Some(text) = event.message()
+                && exchange::one(text.clone(), &self.limits)?.kind() == Kind::Response
+            {
+                return Ok(Some(text.clone()));
+            }
+            self.ahead = Some(event);
             return Ok(None);
         }
         while let Some(event) = self.next().await? {
@@ -206,6 +221,9 @@ impl Talk {
 
     /// What comes next on the client's stream.
     pub(crate) async fn next(&mut self) -> Result<Option<Event>, UpstreamFault> {
+        if let Some(event) = self.ahead.take() {
+            return Ok(Some(event));
+        }
         loop {
             if let Some(telling) = &mut self.telling {
                 let told = telling.get_mut().await;
