@@ -1,7 +1,7 @@
 //! Finds the bucket of a rule and the names it is for. Bounded: full buckets that nobody holds make room.
 
 use super::bucket::Bucket;
-use foldhash::fast::RandomState;
+use foldhash::quality::RandomState;
 use std::{
     collections::HashMap,
     hash::{BuildHasher, Hash},
