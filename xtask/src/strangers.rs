@@ -111,7 +111,8 @@ fn tell(mut command: Command, log: &Path, sessions: &[(String, &str, String)]) -
     command.args(sessions.iter().flat_map(|(_, what, url)| [*what, url.as_str()]));
     command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file);
     // Its exit status only says that something failed; what it printed says what.
-    let _tells_less = command.status().with_context(|| format!("{} does not start", command.get_program().display()))?;
+    let _tells_less =
+        command.status().with_context(|| format!("{} does not start", command.get_program().display()))?;
     let said = fs::read_to_string(log)?;
     let mut told = said.split("begin ").skip(1);
     let rows = sessions.iter().map(|(name, ..)| {

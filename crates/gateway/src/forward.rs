@@ -10,6 +10,7 @@ use crate::{
     intend::Intent,
     pipeline::Line,
     resolve::{One, Target},
+    screen::Screened,
     server::Transport,
     session::{Errand, Leg, Session, Way},
     stop::{Stage, Stop},
@@ -24,8 +25,10 @@ use crate::{
 use ::http::{HeaderMap, HeaderValue, Method, StatusCode, header::ACCEPT};
 use bytes::Bytes;
 use mcp::{Era, Kind, Message, Revision};
+use serde_json::Value;
 use std::{sync::Arc, time::Duration};
 use tokio::sync::mpsc;
+use vocab::{Action, Digest, Finding};
 
 /// How long a process is waited for before its answer becomes a stream that can be kept alive.
 const SILENCE: Duration = Duration::from_secs(5);
@@ -76,6 +79,8 @@ impl Line {
         let Sealed { decided, injected } = sealed;
         let crate::pipeline::Decided { caller, target, call, slot: mut held, permit: _ } = *decided;
         held.spend();
+        let judged =
+            target.one().filter(|one| one.crossing == Crossing::Upward).map(|one| Arc::new(Judged::of(one, &call)));
         let call = call.valid.call;
         let errand = target.one().and_then(|one| errand(one, &call));
         let mut exchange =
@@ -96,7 +101,7 @@ impl Line {
                         "no credential was prepared",
                     ));
                 };
-                let way = Passage { line: self, caller, one, call, injected };
+                let way = Passage { line: self, caller, one, call, injected, judged };
                 way.send().await.map_err(|fault| fault.stop(&one.server.name))?
             }
         };
@@ -122,6 +127,30 @@ pub(crate) struct Passage<'a> {
     pub(crate) one: &'a One,
     pub(crate) call: &'a Call,
     injected: &'a Injected,
+    /// What was judged, where more than one request may come of it.
+    pub(crate) judged: Option<Arc<Judged>>,
+}
+
+/// What policy was asked about a call: what is sent in a later round is judged by it again.
+pub(crate) struct Judged {
+    /// None for what needs no rule.
+    pub(crate) action: Option<Action>,
+    pub(crate) name: Arc<str>,
+    pub(crate) arguments: Value,
+    pub(crate) digest: Digest,
+    pub(crate) findings: Vec<Finding>,
+}
+
+impl Judged {
+    fn of(one: &One, call: &Screened) -> Self {
+        Self {
+            action: one.action,
+            name: Arc::clone(&one.resource.id.name),
+            arguments: call.valid.arguments.clone(),
+            digest: call.valid.digest,
+            findings: call.findings.clone(),
+        }
+    }
 }
 
 /// What came back, and the session that it opens.

@@ -113,7 +113,7 @@ pub(crate) async fn decline(
     let hop = Hop { state: &line.state, server, injected: &injected, limits };
     let Ok(answer) = exchange::one(text, &limits) else { return };
     // Whoever carries a modern server's question waits here, not there.
-    if session.is_some_and(|session| session.upward.deliver(&answer)) {
+    if session.is_some_and(|session| session.upward.deliver(&server.name, &answer)) {
         return;
     }
     let leg = session.and_then(|session| session.leg(server));

@@ -230,6 +230,11 @@ impl Session {
         first.then(|| Following { session: Arc::clone(self), server: server.clone() })
     }
 
+    /// Whether somebody follows it.
+    pub(crate) fn is_followed(&self, server: &ServerName) -> bool {
+        lock(&self.followed).contains(server)
+    }
+
     /// Keeps the listening stream of a leg for whoever will follow it.
     pub(crate) fn keep_stream(&self, server: &ServerName, stream: Option<Source>) {
         lock(&self.streams_ahead)

@@ -245,3 +245,63 @@ async fn a_bridge_that_the_operator_forbids_is_none() {
         assert!(message.contains("speaks the modern protocol") && message.contains("legacy"), "{path} {message}");
     }
 }
+
+#[tokio::test]
+async fn a_right_that_is_withdrawn_while_the_client_thinks_ends_the_call() {
+    let upstream = curious(elicitation()).await;
+    let inside = Inside::start(modern(&upstream)).await;
+    let alice = inside.legacy("/mcp/files", &inside.alice).await;
+    let mut stream = alice.request("tools/call", json!({"name": "echo", "arguments": {}})).await;
+    let question = soon(stream.event()).await.unwrap().json();
+    let rules = json!([
+        {"id": "all", "action": "*", "target": "*/*", "effect": "allow"},
+        {"id": "late", "action": "tool.execute", "target": "files/echo", "effect": "deny"},
+    ]);
+    inside.swap(Plan { policy: json!({"policy": "test", "rules": rules}), ..modern(&upstream) });
+    reply(&alice, &question, json!({"action": "accept", "content": {"name": "Ada"}})).await;
+    let end = soon(stream.event()).await.unwrap().json();
+    assert!(end["error"]["message"].as_str().unwrap().contains("withdrawn"), "{end}");
+    assert_eq!(upstream.seen("tools/call").len(), 1, "the second round never left");
+}
+
+#[tokio::test]
+async fn what_is_no_answer_to_the_request_is_none() {
+    let upstream = Upstream::start().await;
+    let inside = Inside::start(modern(&upstream)).await;
+    let alice = inside.legacy("/mcp/files", &inside.alice).await;
+    alice.tools().await;
+    let told = json!({"jsonrpc": "2.0", "method": "notifications/subscriptions/acknowledged", "params": {}});
+    let foreign = json!({"jsonrpc": "2.0", "id": "another", "result": {"resultType": "complete", "content": []}});
+    for wrong in [told, foreign] {
+        upstream.next("tools/call", Answer::json(wrong.to_string()));
+        let answer = alice.call("echo", json!({})).await;
+        assert_eq!(answer["error"]["code"], -31006, "{answer}");
+    }
+    assert!(alice.call("echo", json!({})).await["result"].is_object(), "the session lives on");
+}
+
+#[tokio::test]
+async fn a_server_hears_of_the_resources_that_are_followed_on_it_and_of_no_others() {
+    let (one, other) = (Upstream::start().await, Upstream::start().await);
+    for (upstream, uri) in [(&one, "one:///a"), (&other, "other:///b")] {
+        let resources = json!({"resultType": "complete", "resources": [{"uri": uri, "name": "r"}], "ttlMs": 0, "cacheScope": "private"});
+        upstream.always("resources/list", move |request| Answer::result(&request.id(), &resources));
+    }
+    let servers = vec![("files", one.url()), ("more", other.url())];
+    let inside = Inside::start(Plan { servers, ..modern(&one) }).await;
+    let alice = inside.legacy("/mcp", &inside.alice).await;
+    alice.tools().await;
+    for uri in ["one:///a", "other:///b"] {
+        let followed = alice.request("resources/subscribe", json!({"uri": uri})).await.json().await;
+        assert_eq!(followed["result"], json!({}), "{followed}");
+    }
+    let (events, _feed) = Answer::events();
+    one.next("subscriptions/listen", events);
+    let (events, _other_feed) = Answer::events();
+    other.next("subscriptions/listen", events);
+    let _listener = alice.listen().await;
+    for (upstream, uri) in [(&one, "one:///a"), (&other, "other:///b")] {
+        let asked = soon(upstream.arrived("subscriptions/listen", 1)).await.json();
+        assert_eq!(asked["params"]["notifications"]["resourceSubscriptions"], json!([uri]));
+    }
+}

@@ -31,7 +31,7 @@ pub(crate) async fn send(way: &Passage<'_>) -> Result<Sent, UpstreamFault> {
         (Operation::Message(message), None) => introduce(way, message).await,
         (Operation::Message(message), Some(session)) => {
             let arrival = match message.kind() {
-                Kind::Response => answered(session, &way.edited(message)?),
+                Kind::Response => answered(way, session, &way.edited(message)?)?,
                 Kind::Notification => heed(session, message),
                 Kind::Request => request(way, session, message).await?,
             };
@@ -78,10 +78,12 @@ async fn introduce(way: &Passage<'_>, message: &Message) -> Result<Sent, Upstrea
 }
 
 /// The client's answer to a question that a round waits for.
-fn answered(session: &Session, message: &Message) -> Arrival {
-    // Nobody waits for it any more where the call was given up meanwhile.
-    session.upward.deliver(message);
-    accepted()
+fn answered(way: &Passage<'_>, session: &Session, message: &Message) -> Result<Arrival, UpstreamFault> {
+    if session.upward.deliver(&way.one.server.name, message) {
+        Ok(accepted())
+    } else {
+        Err(UpstreamFault::Bridge("the call that asked was given up meanwhile".to_owned()))
+    }
 }
 
 /// What the client says without asking. A modern server has no ear for most of it.
@@ -103,13 +105,17 @@ async fn request(way: &Passage<'_>, session: &Arc<Session>, message: &Message) -
         "ping" => Ok(result_of(message, "{}")),
         "logging/setLevel" if LogLevel::named(message).is_none() => Ok(refusal(message, "`level` is no log level")),
         "logging/setLevel" => {
-            session.set_log_level(message.bytes().clone());
+            // A text of our own: the message is part of a larger buffer, which would stay as long as the session.
+            let level = LogLevel::named(message).map(LogLevel::as_str).unwrap_or_default();
+            let kept =
+                format!(r#"{{"jsonrpc":"2.0","id":0,"method":"logging/setLevel","params":{{"level":"{level}"}}}}"#);
+            session.set_log_level(kept.into());
             Ok(result_of(message, "{}"))
         }
         method @ ("resources/subscribe" | "resources/unsubscribe") => {
             let uri = message.subject().unwrap_or_default();
-            if !session.upward.subscribe(&uri, method == "resources/subscribe") {
-                return Ok(refusal(message, "too many resources are subscribed to in this session"));
+            if !session.upward.subscribe(&way.one.server.name, &uri, method == "resources/subscribe") {
+                return Ok(refusal(message, "too many or too long addresses are subscribed to in this session"));
             }
             Ok(result_of(message, "{}"))
         }
@@ -124,7 +130,13 @@ async fn carry(way: &Passage<'_>, session: &Arc<Session>, message: &Message) -> 
     let request = translate::request(&way.edited(message)?, &introduction)?;
     let request = exchange::one(request, &limits)?;
     let headers = headers(way, &request);
-    let mut rounds = Rounds::new(way, session, introduction, request, headers);
+    if session.is_heard() && !session.is_followed(&way.one.server.name) {
+        // It was not there when the client began to listen.
+        listen::begin(&way.line.state, &way.one.server.name, session);
+    }
+    let judged =
+        Arc::clone(way.judged.as_ref().ok_or_else(|| UpstreamFault::Protocol("nothing was judged".to_owned()))?);
+    let mut rounds = Rounds::new(way, session, introduction, request, headers, judged);
     let first = rounds.first().await?;
     Ok(match first {
         Some(body) => whole(body),

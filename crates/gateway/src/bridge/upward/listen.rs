@@ -2,6 +2,8 @@
 //! anew when the set of followed resources changes.
 
 use crate::{
+    aggregate::listen::may_subscribe,
+    bridge::Crossing,
     inject,
     server::{Server, Transport},
     session::Session,
@@ -12,12 +14,12 @@ use crate::{
         http::{self as wire, Outbound},
     },
 };
-use http::{HeaderValue, Method};
+use http::{HeaderValue, Method, StatusCode};
 use mcp::{
-    Kind, Revision,
+    Era, Kind, Revision,
     bridge::{Filter, upward as translate},
 };
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 use vocab::ServerName;
 
 /// How long to wait before a stream that broke off is opened again.
@@ -36,9 +38,16 @@ async fn follow(state: Arc<State>, name: ServerName, session: Arc<Session>) {
     let following = async {
         while session.is_heard() {
             let now = state.line();
-            let Some((_, server)) = now.may_hear(&session.holder(), &name) else { return };
-            let resources = followed.borrow_and_update().clone();
-            let listening = listen(&state, server, &session, &resources);
+            let Some((caller, server)) = now.may_hear(&session.holder(), &name) else { return };
+            if Crossing::between(Era::Legacy, server) != Crossing::Upward {
+                return;
+            }
+            // What the caller may not follow is not asked for, and no server hears what is followed on another.
+            let mine = |(of, uri): &(ServerName, Box<str>)| {
+                (*of == name && may_subscribe(&now, &caller, server, uri)).then(|| uri.to_string())
+            };
+            let resources = followed.borrow_and_update().iter().filter_map(mine).collect();
+            let listening = listen(&state, server, &session, resources);
             tokio::select! {
                 heard = listening => match heard {
                     Ok(true) => {}
@@ -67,12 +76,11 @@ async fn listen(
     state: &Arc<State>,
     server: &Arc<Server>,
     session: &Arc<Session>,
-    resources: &BTreeSet<Box<str>>,
+    uris: Vec<String>,
 ) -> Result<bool, UpstreamFault> {
     let injected = inject::credentials(state, server).map_err(|fault| UpstreamFault::Down(fault.to_string()))?;
     let limits = state.line().snapshot.answer_limits();
     let id = format!("\"durward-listen-{}\"", session.question_id());
-    let uris = resources.iter().map(ToString::to_string).collect();
     let wanted = Filter { tools: true, prompts: true, resources: true, uris };
     let request = translate::listen(&id, &super::introduction(session)?, &wanted);
     let request = exchange::one(request, &limits)?;
@@ -91,27 +99,37 @@ async fn listen(
             exchange::over_pipe(&pipe, &request, None, Wait::Stream(Duration::ZERO)).await?
         }
     };
-    let Arrival::Stream { mut source, .. } = arrival else { return Ok(false) };
-    told(state, server, session, &mut source).await.map(|()| true)
+    match arrival {
+        Arrival::Stream { mut source, .. } => told(state, server, session, &mut source).await,
+        Arrival::Bare { status, .. } | Arrival::Whole { status, .. } => match status {
+            StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED => Ok(false),
+            status => Err(UpstreamFault::Protocol(format!("HTTP {status} to `subscriptions/listen`"))),
+        },
+    }
 }
 
+/// Passes on what is said, to the end of the stream. `false` if the server has none.
 async fn told(
     state: &Arc<State>,
     server: &Arc<Server>,
     session: &Arc<Session>,
     source: &mut Source,
-) -> Result<(), UpstreamFault> {
+) -> Result<bool, UpstreamFault> {
     while let Some((_, event)) = Box::pin(source.next()).await? {
         let Some(text) = event.message() else { continue };
         let message = exchange::one(text.clone(), &state.line().snapshot.answer_limits())?;
+        if message.error_code() == Some(mcp::error::METHOD_NOT_FOUND) {
+            return Ok(false);
+        }
         if message.kind() != Kind::Notification {
             continue;
         }
         let Some(text) = translate::notification(&message) else { continue };
-        let may_hear = state.line().may_hear(&session.holder(), &server.name).is_some();
-        if !may_hear || !session.tell(&server.name, text) {
-            return Ok(());
+        let line = state.line();
+        let now = line.may_hear(&session.holder(), &server.name).map(|(_, server)| server.fingerprint);
+        if now != Some(server.fingerprint) || !session.tell(&server.name, text) {
+            return Ok(true);
         }
     }
-    Ok(())
+    Ok(true)
 }

@@ -5,7 +5,8 @@
 
 use super::side::UnderWay;
 use crate::{
-    forward::Passage,
+    bridge::Crossing,
+    forward::{Judged, Passage},
     inject,
     server::{Server, Transport},
     session::Session,
@@ -19,7 +20,7 @@ use crate::{
 use bytes::Bytes;
 use http::{HeaderMap, Method};
 use mcp::{
-    Kind, Limits, Message,
+    Era, Kind, Limits, Message,
     bridge::upward::{self as translate, InputRequired, Introduction},
     sse::Event,
 };
@@ -45,6 +46,9 @@ pub(crate) struct Rounds {
     /// The request as the server is to see it, under the client's id.
     request: Message,
     round: usize,
+    /// The id of the request that is under way now.
+    round_id: Box<str>,
+    judged: Arc<Judged>,
     under_way: UnderWay,
     step: Step,
 }
@@ -71,6 +75,8 @@ struct Asking {
     answers: Vec<(Box<str>, Box<[u8]>)>,
     /// What the server wants back as it is.
     state: Option<Box<str>>,
+    /// How many bytes of answers still fit into a request.
+    room: usize,
 }
 
 /// One answer that is waited for.
@@ -89,6 +95,7 @@ impl Rounds {
         introduction: Introduction,
         request: Message,
         headers: HeaderMap,
+        judged: Arc<Judged>,
     ) -> Self {
         let mut rounds = Self {
             state: Arc::clone(&way.line.state),
@@ -100,6 +107,8 @@ impl Rounds {
             introduction,
             can_be_asked: way.reads_streams(),
             under_way: session.upward.begin(request.id().unwrap_or_default()),
+            round_id: Box::from(request.id().unwrap_or_default()),
+            judged,
             request,
             round: 0,
             step: Step::Over,
@@ -132,7 +141,7 @@ impl Rounds {
             };
             match came {
                 Came::Nothing => return Ok(None),
-                Came::Comment(event) => return Ok(Some(event)),
+                Came::Comment => {}
                 Came::Question(text) => return Ok(Some(Event::of(text))),
                 Came::Text(text) => {
                     if let Some(text) = self.read(text)? {
@@ -140,7 +149,7 @@ impl Rounds {
                     }
                 }
                 Came::Arrival(arrival) => {
-                    if let Some(text) = self.arrived(arrival)? {
+                    if let Some(text) = self.arrived(*arrival)? {
                         return Ok(Some(Event::of(text)));
                     }
                 }
@@ -158,7 +167,14 @@ impl Rounds {
 
     fn arrived(&mut self, arrival: Arrival) -> Result<Option<Bytes>, UpstreamFault> {
         match arrival {
-            Arrival::Whole { body, .. } => self.read(body),
+            Arrival::Whole { body, .. } => {
+                // Nothing follows it, so it has to be the answer.
+                self.step = Step::Over;
+                if exchange::one(body.clone(), &self.limits)?.kind() != Kind::Response {
+                    return Err(UpstreamFault::Protocol("the server answered with something else".to_owned()));
+                }
+                self.read(body)
+            }
             Arrival::Stream { source, .. } => {
                 self.step = Step::Reading(source);
                 Ok(None)
@@ -174,6 +190,11 @@ impl Rounds {
             Kind::Notification => Ok(translate::notification(&message)),
             Kind::Request => Err(UpstreamFault::Protocol("a modern server sends no requests".to_owned())),
             Kind::Response => {
+                // An error that names no request is one of this exchange, which carries no other.
+                let named = message.id().filter(|id| *id != "null").map(mcp::id_key);
+                if named.map_or(message.error().is_none(), |named| named != mcp::id_key(&self.round_id)) {
+                    return Err(UpstreamFault::Protocol("the server answered another request".to_owned()));
+                }
                 if let Some(wanted) = InputRequired::of(&message)? {
                     return self.ask(&wanted).map(|()| None);
                 }
@@ -195,6 +216,33 @@ impl Rounds {
         }
     }
 
+    /// What is answered takes time: rights, rules and servers may be others now, and what is sent next has the effect.
+    fn still_right(&mut self) -> Result<(), UpstreamFault> {
+        let withdrawn = || UpstreamFault::Bridge("the right to this call was withdrawn in the course of it".to_owned());
+        let line = self.state.line();
+        let (caller, server) = line.may_hear(&self.session.holder(), &self.server.name).ok_or_else(withdrawn)?;
+        let same = server.fingerprint == self.server.fingerprint;
+        if !same || Crossing::between(Era::Legacy, server) != Crossing::Upward {
+            let why = "the server was configured anew in the course of the call";
+            return Err(UpstreamFault::Bridge(why.to_owned()));
+        }
+        let judged = &self.judged;
+        let question = policy::Question {
+            subject: &caller.subject,
+            // What needs no rule is never asked about.
+            action: judged.action.ok_or_else(withdrawn)?,
+            resource: &server.resource(&judged.name),
+            arguments: &judged.arguments,
+            digest: judged.digest,
+            findings: &judged.findings,
+            now: self.state.clock.now(),
+        };
+        let permit = line.snapshot.policies.authorize(&question).map_err(|_| withdrawn())?;
+        drop(permit);
+        self.server = Arc::clone(server);
+        Ok(())
+    }
+
     fn ask(&mut self, wanted: &InputRequired<'_>) -> Result<(), UpstreamFault> {
         if !self.can_be_asked {
             let why = "it asks the client something, and the client's `Accept` has no `text/event-stream`";
@@ -205,13 +253,20 @@ impl Rounds {
             return Err(UpstreamFault::Bridge(format!("the server asks more than {ROUNDS} times in one call")));
         }
         let state = wanted.state.map(Box::from);
-        let mut asking = Asking { unsaid: VecDeque::new(), waiting: VecDeque::new(), answers: Vec::new(), state };
+        let mut asking = Asking {
+            unsaid: VecDeque::new(),
+            waiting: VecDeque::new(),
+            answers: Vec::new(),
+            state,
+            room: self.limits.body,
+        };
         for request in &wanted.requests {
             let id = format!("\"durward-{}\"", self.session.question_id());
             let text = translate::question(&id, request, &self.introduction)?;
             asking.unsaid.push_back(text);
             let (key, method) = (Box::from(&*request.key), Box::from(&*request.method));
-            asking.waiting.push_back(Wanted { key, method, answer: self.session.upward.wait(&id) });
+            let answer = self.session.upward.wait(&self.server.name, &id);
+            asking.waiting.push_back(Wanted { key, method, answer });
         }
         self.step = Step::Asking(asking);
         Ok(())
@@ -219,11 +274,13 @@ impl Rounds {
 
     /// The next round.
     fn go_on(&mut self) -> Result<(), UpstreamFault> {
+        self.still_right()?;
         let Step::Asking(asking) = &mut self.step else { return Ok(()) };
         let id = format!("\"durward-round-{}-{}\"", self.round, self.session.question_id());
         let answers: Vec<(&str, &[u8])> = asking.answers.iter().map(|(key, answer)| (&**key, &**answer)).collect();
         let retry = translate::retry(&self.request, &id, &answers, asking.state.as_deref())?;
         let retry = exchange::one(retry, &self.limits)?;
+        self.round_id = id.into_boxed_str();
         self.step = Step::Sending(SyncWrapper::new(self.sending(retry)));
         Ok(())
     }
@@ -252,9 +309,9 @@ impl Rounds {
 
 /// What a step brought.
 enum Came {
-    Arrival(Arrival),
+    Arrival(Box<Arrival>),
     Text(Bytes),
-    Comment(Event),
+    Comment,
     Question(Bytes),
     Answers,
     Nothing,
@@ -263,12 +320,13 @@ enum Came {
 impl Step {
     async fn wait(&mut self) -> Result<Came, UpstreamFault> {
         match self {
-            Self::Sending(sending) => sending.get_mut().await.map(Came::Arrival),
+            Self::Sending(sending) => sending.get_mut().await.map(|arrival| Came::Arrival(Box::new(arrival))),
             Self::Reading(source) => match Box::pin(source.next()).await? {
                 None => Ok(Came::Nothing),
                 Some((_, event)) => Ok(match event.message() {
                     Some(text) => Came::Text(text.clone()),
-                    None => Came::Comment(event),
+                    // Its id is a place in a stream of the server's, where no client of the bridge can go on.
+                    None => Came::Comment,
                 }),
             },
             Self::Asking(asking) => asking.wait().await,
@@ -286,6 +344,7 @@ impl Asking {
             let answer = (&mut wanted.answer).await;
             let answer = answer.map_err(|_| UpstreamFault::Bridge("a question was given up".to_owned()))?;
             let response = translate::input_response(&answer, &wanted.method)?;
+            self.room = self.room.checked_sub(response.len()).ok_or(UpstreamFault::TooBig(response.len()))?;
             self.answers.push((wanted.key.clone(), Box::from(&*response)));
             self.waiting.pop_front();
         }

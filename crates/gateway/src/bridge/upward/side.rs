@@ -7,36 +7,47 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 use tokio::sync::{Notify, oneshot, watch};
+use vocab::ServerName;
 
 /// Resources that one session may follow.
 const FOLLOWED: usize = 1024;
+/// The longest address that is followed, in bytes.
+const LONGEST: usize = 2048;
 
 /// One session's side of the bridge.
 #[derive(Default)]
 pub(crate) struct Side {
     /// Questions put to the client, by the id they have on the server's side of the session.
-    waiting: Mutex<HashMap<String, oneshot::Sender<Message>>>,
+    waiting: Mutex<HashMap<String, (ServerName, oneshot::Sender<Message>)>>,
     /// Calls under way, by the client's id.
     under_way: Mutex<HashMap<String, Arc<Notify>>>,
-    followed: watch::Sender<BTreeSet<Box<str>>>,
+    /// Each with the server that it was asked of: others do not hear of it.
+    followed: watch::Sender<Followed>,
 }
 
+/// Resources, each with its server.
+pub(crate) type Followed = BTreeSet<(ServerName, Box<str>)>;
+
 impl Side {
-    /// Waits for the answer to a question.
-    pub(crate) fn wait(&self, id: &str) -> oneshot::Receiver<Message> {
+    /// Waits for the answer to a question of `server`.
+    pub(crate) fn wait(&self, server: &ServerName, id: &str) -> oneshot::Receiver<Message> {
         let (sender, receiver) = oneshot::channel();
         let mut waiting = lock(&self.waiting);
         // Whoever waited is gone where the call was given up.
-        waiting.retain(|_, sender| !sender.is_closed());
-        waiting.insert(mcp::id_key(id), sender);
+        waiting.retain(|_, (_, sender)| !sender.is_closed());
+        waiting.insert(mcp::id_key(id), (server.clone(), sender));
         receiver
     }
 
-    /// Hands an answer to whoever waits for it. `false` if nobody does.
-    pub(crate) fn deliver(&self, answer: &Message) -> bool {
-        let Some(id) = answer.id() else { return false };
-        let waiting = lock(&self.waiting).remove(&mcp::id_key(id));
-        waiting.is_some_and(|sender| sender.send(answer.clone()).is_ok())
+    /// Hands an answer to whoever waits for it. `false` if nobody does. SECURITY: ids can be guessed; what one server
+    /// is told never answers the question of another.
+    pub(crate) fn deliver(&self, server: &ServerName, answer: &Message) -> bool {
+        let Some(id) = answer.id().map(mcp::id_key) else { return false };
+        let mut all = lock(&self.waiting);
+        if all.get(&id).is_none_or(|(asker, _)| asker != server) {
+            return false;
+        }
+        all.remove(&id).is_some_and(|(_, sender)| sender.send(answer.clone()).is_ok())
     }
 
     /// Notes a call that the client may cancel, until it is dropped.
@@ -54,22 +65,26 @@ impl Side {
         }
     }
 
-    /// Follows a resource, or no longer. `false` if there are too many.
-    pub(crate) fn subscribe(&self, uri: &str, follow: bool) -> bool {
+    /// Follows a resource, or no longer. `false` if there are too many, or its address is too long.
+    pub(crate) fn subscribe(&self, server: &ServerName, uri: &str, follow: bool) -> bool {
+        if uri.len() > LONGEST {
+            return false;
+        }
+        let one = (server.clone(), Box::from(uri));
         let mut fits = true;
         self.followed.send_if_modified(|followed| match follow {
-            true if followed.len() >= FOLLOWED && !followed.contains(uri) => {
+            true if followed.len() >= FOLLOWED && !followed.contains(&one) => {
                 fits = false;
                 false
             }
-            true => followed.insert(Box::from(uri)),
-            false => followed.remove(uri),
+            true => followed.insert(one),
+            false => followed.remove(&one),
         });
         fits
     }
 
     /// The resources that are followed, as they change.
-    pub(crate) fn followed(&self) -> watch::Receiver<BTreeSet<Box<str>>> {
+    pub(crate) fn followed(&self) -> watch::Receiver<Followed> {
         self.followed.subscribe()
     }
 }
