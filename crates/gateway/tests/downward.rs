@@ -438,3 +438,27 @@ async fn a_bridge_that_the_operator_forbids_is_none() {
         assert!(message.contains("speaks the legacy protocol") && message.contains("modern"), "{path} {message}");
     }
 }
+
+#[tokio::test]
+async fn a_server_that_was_moved_is_told_nothing_more() {
+    let (old, new) = (Upstream::start().await, Upstream::start().await);
+    old.always("resources/subscribe", |request| Answer::result(&request.id(), &json!({})));
+    let inside = Inside::start(legacy(&old)).await;
+    let alice = inside.modern("/mcp/files", &inside.alice);
+    alice.tools().await;
+    let wanted = json!({"resourceSubscriptions": ["file:///a"]});
+    let mut listener = alice.request("subscriptions/listen", json!({"notifications": wanted})).await;
+    assert!(soon(listener.event()).await.is_some());
+    let (_feed, call) = begun(&old, &alice, "/mcp/files").await;
+    soon(old.arrived("tools/call", 1)).await;
+    inside.swap(legacy(&new));
+    while soon(listener.event()).await.is_some() {}
+    drop((listener, call));
+    // Once nobody has a hand in it the session is swept, and whatever was to be said has been said.
+    until(|| {
+        inside.clock.advance(Duration::from_hours(1));
+        inside.state.leg_count() == 0
+    })
+    .await;
+    assert!(old.seen("resources/unsubscribe").is_empty() && old.seen("notifications/cancelled").is_empty());
+}

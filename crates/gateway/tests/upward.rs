@@ -305,3 +305,17 @@ async fn a_server_hears_of_the_resources_that_are_followed_on_it_and_of_no_other
         assert_eq!(asked["params"]["notifications"]["resourceSubscriptions"], json!([uri]));
     }
 }
+
+#[tokio::test]
+async fn a_silent_stream_ends_with_the_bridge_that_carried_it() {
+    let upstream = Upstream::start().await;
+    let inside = Inside::start(modern(&upstream)).await;
+    let alice = inside.legacy("/mcp/files", &inside.alice).await;
+    let (events, feed) = Answer::events();
+    upstream.next("subscriptions/listen", events);
+    let _listener = alice.listen().await;
+    soon(upstream.arrived("subscriptions/listen", 1)).await;
+    inside.swap(Plan { bridged: false, ..modern(&upstream) });
+    soon(feed.closed()).await;
+    assert_eq!(upstream.seen("subscriptions/listen").len(), 1, "it is not opened again");
+}

@@ -15,6 +15,7 @@ use crate::{
     authenticate::Caller,
     call::{Operation, header},
     forward::{Passage, Sent},
+    pipeline::Line,
     server::Server,
     session::Way,
     state::State,
@@ -276,10 +277,22 @@ fn bound(principal: &PrincipalId, server: &Server, request: &Message) -> Digest 
     Digest::of(whole.to_string().as_bytes())
 }
 
+/// The server as it is configured now, if it is still where it was.
+///
+/// SECURITY: one that was taken out or moved is told nothing more, least of all the credential of its successor.
+fn current(line: &Line, server: &Server) -> Result<Arc<Server>, UpstreamFault> {
+    let current = line.snapshot.servers.get(&server.name);
+    let same = current.filter(|current| current.fingerprint == server.fingerprint);
+    same.map(Arc::clone)
+        .ok_or_else(|| UpstreamFault::Bridge("it was configured anew in the course of the call".to_owned()))
+}
+
 /// Says something to a server over a leg, in bounded time.
-async fn tell(state: &Arc<State>, server: &Arc<Server>, link: &Link, text: bytes::Bytes) -> Result<(), UpstreamFault> {
+async fn tell(state: &Arc<State>, server: &Server, link: &Link, text: bytes::Bytes) -> Result<(), UpstreamFault> {
+    let line = state.line();
+    let server = &current(&line, server)?;
     let injected = crate::inject::credentials(state, server).map_err(|fault| UpstreamFault::Down(fault.to_string()))?;
-    let limits = state.line().snapshot.answer_limits();
+    let limits = line.snapshot.answer_limits();
     let hop = Hop { state, server, injected: &injected, limits };
     let message = exchange::one(text, &limits)?;
     let sending = hop.send(Some(&link.leg), &message);

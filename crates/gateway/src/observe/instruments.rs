@@ -20,7 +20,7 @@ const fn metric(
 }
 
 /// Every metric, in the order in which they are shown.
-pub const ALL: [&Instrument; 31] = [
+pub const ALL: [&Instrument; 33] = [
     &OPERATION,
     &UPSTREAM,
     &CALLED,
@@ -34,6 +34,8 @@ pub const ALL: [&Instrument; 31] = [
     &ADDED,
     &UNDER_WAY,
     &SESSIONS,
+    &LEGS,
+    &PARKED,
     &CHILDREN,
     &SERVER_UP,
     &SERVER_ERA,
@@ -114,6 +116,20 @@ pub(crate) static ADDED: Instrument = metric(
 pub(crate) static UNDER_WAY: Instrument =
     metric("durward.calls.active", "", Kind::Gauge, &[], "Requests being worked on.");
 pub(crate) static SESSIONS: Instrument = metric("durward.sessions", "", Kind::Gauge, &[], "Open legacy sessions.");
+pub(crate) static LEGS: Instrument = metric(
+    "durward.bridge.sessions",
+    "",
+    Kind::Gauge,
+    &[],
+    "Sessions with legacy servers that are kept for modern clients.",
+);
+pub(crate) static PARKED: Instrument = metric(
+    "durward.bridge.parked",
+    "",
+    Kind::Gauge,
+    &[],
+    "Calls of modern clients whose legacy server waits for an answer of the client.",
+);
 pub(crate) static CHILDREN: Instrument =
     metric("durward.children", "", Kind::Gauge, &[], "Server processes that are running.");
 pub(crate) static SERVER_UP: Instrument = metric(

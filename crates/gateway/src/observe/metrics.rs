@@ -177,6 +177,8 @@ impl Metrics {
         families.extend([
             Family::read(&all::UNDER_WAY, [([], state.under_way.load(Ordering::Relaxed) as u64)]),
             Family::read(&all::SESSIONS, [([], state.sessions.count() as u64)]),
+            Family::read(&all::LEGS, [([], state.leg_count() as u64)]),
+            Family::read(&all::PARKED, [([], state.parked_count() as u64)]),
             Family::read(&all::CHILDREN, [([], state.children.running() as u64)]),
         ]);
         families.extend(self.servers(snapshot.servers.values().map(|server| &**server)));

@@ -213,7 +213,8 @@ async fn follow(state: Arc<State>, server: Arc<Server>, link: Arc<Link>, caller:
             goes_on = following => goes_on,
             () = unheard(&link) => true,
         };
-        let still = state.line().may_hear(&caller.principal, &server.name).is_some();
+        let line = state.line();
+        let still = line.may_hear(&caller.principal, &server.name).is_some() && super::current(&line, &server).is_ok();
         if !goes_on || !still {
             state.legs.forget(&link);
             link.end();

@@ -102,14 +102,10 @@ impl Drop for Errand {
         let (Some(state), Ok(runtime)) = (self.state.upgrade(), tokio::runtime::Handle::try_current()) else { return };
         let (server, link, number) = (Arc::clone(&self.server), Arc::clone(&self.link), self.number);
         runtime.spawn(async move {
-            let line = state.line();
-            // A server that is not configured any more, or elsewhere, is told nothing.
-            let current = line.snapshot.servers.get(&server.name);
-            let Some(current) = current.filter(|current| current.fingerprint == server.fingerprint) else { return };
             let text = format!(
                 r#"{{"jsonrpc":"2.0","method":"notifications/cancelled","params":{{"requestId":{number},"reason":"the client is gone"}}}}"#
             );
-            if let Err(fault) = super::tell(&state, current, &link, text.into()).await {
+            if let Err(fault) = super::tell(&state, &server, &link, text.into()).await {
                 tracing::debug!(server = %server.name, %fault, "a cancellation could not be sent");
             }
         });

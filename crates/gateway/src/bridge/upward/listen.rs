@@ -5,6 +5,7 @@ use crate::{
     aggregate::listen::may_subscribe,
     bridge::Crossing,
     inject,
+    pipeline::Line,
     server::{Server, Transport},
     session::Session,
     state::State,
@@ -24,6 +25,8 @@ use vocab::ServerName;
 
 /// How long to wait before a stream that broke off is opened again.
 const AGAIN: Duration = Duration::from_secs(2);
+/// How often it is looked whether somebody listens, may, and to this server: a stream may say nothing for long.
+const LOOK: Duration = Duration::from_millis(500);
 
 /// Follows a server for a session, unless somebody does already.
 pub(crate) fn begin(state: &Arc<State>, server: &ServerName, session: &Arc<Session>) {
@@ -61,6 +64,7 @@ async fn follow(state: Arc<State>, name: ServerName, session: Arc<Session>) {
                     }
                     continue;
                 }
+                () = until_over(&state, &session, server) => continue,
             }
             tokio::time::sleep(AGAIN).await;
         }
@@ -69,6 +73,22 @@ async fn follow(state: Arc<State>, name: ServerName, session: Arc<Session>) {
         () = following => {}
         _ = end.wait_for(|ended| *ended) => {}
     }
+}
+
+/// Waits until the stream has lost its reason.
+async fn until_over(state: &Arc<State>, session: &Arc<Session>, server: &Server) {
+    let mut look = tokio::time::interval(LOOK);
+    while session.is_heard() && is_current(&state.line(), session, server) {
+        look.tick().await;
+    }
+}
+
+/// Whether the session may hear of this very server, over a bridge.
+fn is_current(line: &Line, session: &Session, server: &Server) -> bool {
+    let now = line.may_hear(&session.holder(), &server.name).map(|(_, now)| now);
+    now.is_some_and(|now| {
+        now.fingerprint == server.fingerprint && Crossing::between(Era::Legacy, now) == Crossing::Upward
+    })
 }
 
 /// One stream, to its end. `false` if the server has none.
@@ -125,9 +145,7 @@ async fn told(
             continue;
         }
         let Some(text) = translate::notification(&message) else { continue };
-        let line = state.line();
-        let now = line.may_hear(&session.holder(), &server.name).map(|(_, server)| server.fingerprint);
-        if now != Some(server.fingerprint) || !session.tell(&server.name, text) {
+        if !is_current(&state.line(), session, server) || !session.tell(&server.name, text) {
             return Ok(true);
         }
     }

@@ -43,6 +43,8 @@ pub(crate) struct Rounds {
     introduction: Introduction,
     /// The client reads streams: it can be asked.
     can_be_asked: bool,
+    /// How long a process may say nothing.
+    wait: Wait,
     /// The request as the server is to see it, under the client's id.
     request: Message,
     round: usize,
@@ -106,6 +108,7 @@ impl Rounds {
             limits: way.hop().limits,
             introduction,
             can_be_asked: way.reads_streams(),
+            wait: way.wait(),
             under_way: session.upward.begin(request.id().unwrap_or_default()),
             round_id: Box::from(request.id().unwrap_or_default()),
             judged,
@@ -168,11 +171,8 @@ impl Rounds {
     fn arrived(&mut self, arrival: Arrival) -> Result<Option<Bytes>, UpstreamFault> {
         match arrival {
             Arrival::Whole { body, .. } => {
-                // Nothing follows it, so it has to be the answer.
+                // Nothing follows it; where it asks, the next round does.
                 self.step = Step::Over;
-                if exchange::one(body.clone(), &self.limits)?.kind() != Kind::Response {
-                    return Err(UpstreamFault::Protocol("the server answered with something else".to_owned()));
-                }
                 self.read(body)
             }
             Arrival::Stream { source, .. } => {
@@ -288,7 +288,7 @@ impl Rounds {
     /// One request on its way, with the credential of this moment.
     fn sending(&self, request: Message) -> Sending {
         let (state, server) = (Arc::clone(&self.state), Arc::clone(&self.server));
-        let (headers, limits, principal) = (self.headers.clone(), self.limits, self.principal.clone());
+        let (headers, limits, principal, wait) = (self.headers.clone(), self.limits, self.principal.clone(), self.wait);
         Box::pin(async move {
             let injected =
                 inject::credentials(&state, &server).map_err(|fault| UpstreamFault::Down(fault.to_string()))?;
@@ -300,7 +300,7 @@ impl Rounds {
                 Transport::Stdio(program) => {
                     let hop = Hop { state: &state, server: &server, injected: &injected, limits };
                     let pipe = state.modern_pipe(&hop, &principal, program.shared)?;
-                    exchange::over_pipe(&pipe, &request, None, Wait::Fail(server.deadline)).await
+                    exchange::over_pipe(&pipe, &request, None, wait).await
                 }
             }
         })
