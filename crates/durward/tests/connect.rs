@@ -648,7 +648,7 @@ async fn whoever_ends_the_input_or_sends_a_signal_is_not_kept_waiting() {
     // A client that dies without a word: nobody reads.
     let mut client = Client::legacy(&upstream.url(), None).await;
     let input = client.input.take();
-    drop(std::mem::replace(&mut client.output, quiet()));
+    drop(std::mem::replace(&mut client.output, quiet().await));
     let mut input = input.unwrap();
     input.write_all(b"{}\n").await.unwrap();
     assert_eq!(
@@ -657,9 +657,12 @@ async fn whoever_ends_the_input_or_sends_a_signal_is_not_kept_waiting() {
     );
 }
 
-/// The output of a process that says nothing.
+/// The output of a process that says nothing. It is over: until a process has become another program, it holds every
+/// pipe that was open when it began.
 #[expect(clippy::disallowed_methods, reason = "a test starts a program")]
-fn quiet() -> Lines<BufReader<ChildStdout>> {
+async fn quiet() -> Lines<BufReader<ChildStdout>> {
     let mut process = Command::new("true").stdout(Stdio::piped()).spawn().unwrap();
-    BufReader::new(process.stdout.take().unwrap()).lines()
+    let output = process.stdout.take().unwrap();
+    assert!(soon(process.wait()).await.unwrap().success());
+    BufReader::new(output).lines()
 }
