@@ -1,6 +1,7 @@
 //! A small HTTP client for tests: one connection per request unless the test keeps one, nothing added, nothing followed,
 //! nothing retried.
 
+use crate::schema::Hearing;
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri, header};
 use http_body_util::{BodyExt, Full};
@@ -82,9 +83,10 @@ impl Ask {
     /// # Errors
     /// Whatever the connection says.
     pub async fn try_send(self) -> hyper::Result<Reply> {
+        let hearing = Hearing::of(&self.headers, &self.body);
         let (mut sender, driver) = dial(&self.authority()).await?;
         let (head, body) = sender.send_request(self.request()).await?.into_parts();
-        Ok(Reply { status: head.status, headers: head.headers, body, pending: BytesMut::new(), driver })
+        Ok(Reply { status: head.status, headers: head.headers, body, pending: BytesMut::new(), driver, hearing })
     }
 
     fn authority(&self) -> String {
@@ -158,6 +160,7 @@ pub struct Reply {
     body: Incoming,
     pending: BytesMut,
     driver: JoinHandle<()>,
+    hearing: Hearing,
 }
 
 impl fmt::Debug for Reply {
@@ -254,7 +257,10 @@ impl Reply {
             }
             return last;
         }
-        serde_json::from_slice(&self.bytes().await).unwrap_or(Value::Null)
+        let hearing = std::mem::take(&mut self.hearing);
+        let message = serde_json::from_slice(&self.bytes().await).unwrap_or(Value::Null);
+        hearing.note(&message);
+        message
     }
 
     /// The next event of a stream that carries data; none at its end. Comments are passed over.
@@ -264,6 +270,7 @@ impl Reply {
             if let Some(end) = seen.windows(2).position(|pair| pair == b"\n\n") {
                 let raw = seen.split_to(end + 2);
                 let event = Event::parse(&String::from_utf8_lossy(&raw));
+                self.hearing.note_event(&event);
                 if !event.data.is_empty() || event.id.is_some() {
                     self.pending = seen;
                     return Some(event);

@@ -13,6 +13,7 @@ mod answer;
 mod client;
 mod clock;
 mod issuer;
+pub mod schema;
 mod upstream;
 
 #[cfg(test)]

@@ -6,7 +6,7 @@
 use crate::{
     agent::{LEGACY, MODERN},
     answer::{Answer, AnswerBody},
-    soon,
+    schema, soon,
 };
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response, StatusCode};
@@ -233,6 +233,7 @@ async fn exchange(state: Arc<State>, request: Request<Incoming>) -> io::Result<R
     let body = body.collect().await.map_err(io::Error::other)?.to_bytes();
     let path = head.uri.path_and_query().map_or_else(String::new, ToString::to_string);
     let received = Received { method: head.method, path, headers: head.headers, body };
+    schema::note_request(&received);
     locked(&state.received).push(received.clone());
     state.arrivals.send_modify(|count| *count += 1);
 

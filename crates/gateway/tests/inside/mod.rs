@@ -29,7 +29,7 @@ use std::{
     time::Duration,
 };
 use tempfile::TempDir;
-use testkit::{Agent, Ask, Upstream, meta, soon};
+use testkit::{Agent, Ask, Upstream, meta, schema, soon};
 use vault::{KeySource, Vault};
 use vocab::{AgentId, ServerName, TenantId, Timestamp};
 
@@ -249,6 +249,8 @@ impl Drop for Inside {
     fn drop(&mut self) {
         self.state.stopping.send_replace(true);
         self.state.cut.store(true, Ordering::Release);
+        let faults = schema::verdict();
+        assert!(faults.is_empty() || std::thread::panicking(), "{}", faults.join("\n"));
     }
 }
 

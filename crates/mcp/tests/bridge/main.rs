@@ -154,7 +154,7 @@ fn upward_case(case: &Case<'_>) -> Found {
         "introduce" => {
             let found = Introduction::of(&case.input())?;
             let capabilities = mcp::value(found.client().capabilities().as_bytes()).unwrap();
-            let wrong = schema::definition_faults(Revision::V2026_07_28, "ClientCapabilities", &capabilities);
+            let wrong = testkit::schema::definition_faults("2026-07-28", "ClientCapabilities", &capabilities);
             assert_eq!(wrong, Vec::<String>::new());
             let info = found.client().info().unwrap_or("nobody");
             text(format!("{} {} {info}", found.revision(), found.client().capabilities()))
