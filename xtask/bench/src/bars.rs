@@ -1,5 +1,7 @@
 //! The bars: what the project promises about its own cost, as ratios inside one run.
 
+use crate::bridged;
+
 /// What was measured of one target in one scenario; NaN where it was not.
 #[derive(Debug, Clone)]
 pub(crate) struct Fact {
@@ -15,14 +17,28 @@ pub(crate) struct Fact {
     pub(crate) first_event: f64,
     /// MiB resident
     pub(crate) resident: f64,
+    /// CPU per call over that of a call that crosses no bridge
+    pub(crate) bridged_ratio: f64,
 }
 
 impl Fact {
+    /// Nothing is known yet.
+    pub(crate) fn none(target: &'static str, scenario: String) -> Self {
+        Self {
+            target,
+            scenario,
+            cpu_ratio: f64::NAN,
+            added_ratio: f64::NAN,
+            rate_ratio: f64::NAN,
+            first_event: f64::NAN,
+            resident: f64::NAN,
+            bridged_ratio: f64::NAN,
+        }
+    }
+
     /// A target that has served nothing yet.
     pub(crate) fn idle(target: &'static str, resident: f64) -> Self {
-        let none = f64::NAN;
-        let scenario = "idle".to_owned();
-        Self { target, scenario, cpu_ratio: none, added_ratio: none, rate_ratio: none, first_event: none, resident }
+        Self { resident, ..Self::none(target, "idle".to_owned()) }
     }
 }
 
@@ -47,7 +63,7 @@ const fn at_most(
     Bar { target, scenario, what, value, limit, at_least: false }
 }
 
-const BARS: [Bar; 7] = [
+const BARS: [Bar; 8] = [
     at_most("durward bare", "serial", "CPU per call, x bare proxy", |fact| fact.cpu_ratio, 1.6),
     at_most("durward all", "serial", "CPU per call, x bare proxy", |fact| fact.cpu_ratio, 2.2),
     at_most("durward all", "serial", "added p50, x bare proxy", |fact| fact.added_ratio, 2.5),
@@ -62,6 +78,7 @@ const BARS: [Bar; 7] = [
     at_most("durward all", "first event", "first event, us later than direct", |fact| fact.first_event, 1_000.0),
     at_most("durward", "idle", "resident MiB", |fact| fact.resident, 25.0),
     at_most("durward", "list of 1000", "CPU per list, x bare proxy", |fact| fact.cpu_ratio, 3.0),
+    at_most("durward", bridged::NAME, "CPU per call, x without a bridge", |fact| fact.bridged_ratio, 1.6),
 ];
 
 /// Prints every bar with what was measured, and says how many are missed.

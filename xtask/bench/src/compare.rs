@@ -3,6 +3,7 @@
 
 use crate::{
     bars::{self, Fact},
+    bridged,
     load::{self, Load, Outcome, quantile},
     machine,
     message::{Era, Question},
@@ -90,6 +91,9 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         }
         facts.extend(print(&scenario, &targets, &samples));
     }
+    if options.only.as_ref().is_none_or(|only| bridged::NAME.contains(only.as_str())) {
+        facts.extend(bridged::run(&stage, rounds, seconds)?);
+    }
     let missed = bars::print(&facts);
     ensure!(!options.gate || missed == 0, "{missed} bars are missed");
     Ok(())
@@ -117,11 +121,12 @@ fn idle(folder: &Path, gateway: &Path) -> Result<Vec<Fact>> {
 }
 
 impl Stage {
-    fn of(&self, way: Way) -> Vec<&Target> {
+    pub(crate) fn of(&self, way: Way) -> Vec<&Target> {
         let gateways = self.targets.iter().filter(|target| target.is_gateway);
         match way {
             Way::Long => self.long.iter().chain(gateways).collect(),
             Way::Json | Way::Events => self.targets.iter().collect(),
+            Way::Across(_) => gateways.collect(),
         }
     }
 }
@@ -149,7 +154,7 @@ fn scenarios() -> Vec<Scenario> {
 }
 
 /// Core 0 carries what is measured; load and server share core 1, or core 0 too where the scenario is serial.
-fn measure(stage: &Stage, target: &Target, scenario: &Scenario, seconds: f64) -> Result<Sample> {
+pub(crate) fn measure(stage: &Stage, target: &Target, scenario: &Scenario, seconds: f64) -> Result<Sample> {
     let others = usize::from(!scenario.is_serial && std::thread::available_parallelism()?.get() > 1);
     machine::pin(target.pid(), 0)?;
     for upstream in &stage.upstreams {
@@ -190,7 +195,7 @@ fn measure(stage: &Stage, target: &Target, scenario: &Scenario, seconds: f64) ->
     })
 }
 
-fn median(values: impl Iterator<Item = f64>) -> f64 {
+pub(crate) fn median(values: impl Iterator<Item = f64>) -> f64 {
     let mut values: Vec<f64> = values.collect();
     values.sort_by(f64::total_cmp);
     quantile(&values, 500)
@@ -224,13 +229,11 @@ fn print(scenario: &Scenario, targets: &[&Target], samples: &[Vec<Sample>]) -> V
         );
         if target.is_gateway {
             facts.push(Fact {
-                target: target.name,
-                scenario: scenario.name.clone(),
                 cpu_ratio,
                 added_ratio: added / bare_added,
                 rate_ratio: paired(|own, bare| own.rate / bare.rate, bare),
                 first_event: paired(|own, direct| own.first - direct.first, direct),
-                resident: f64::NAN,
+                ..Fact::none(target.name, scenario.name.clone())
             });
         }
     }

@@ -4,6 +4,7 @@
 
 mod answer;
 mod bars;
+mod bridged;
 mod compare;
 mod load;
 mod machine;

@@ -34,11 +34,13 @@ impl Target {
     /// Where this target has the answers in JSON, in events, and the long list.
     pub(crate) fn path(&self, way: Way) -> &'static str {
         match (way, self.is_gateway) {
-            (Way::Json | Way::Long, false) => "/mcp",
+            (Way::Json | Way::Long | Way::Across(_), false) => "/mcp",
             (Way::Events, false) => "/events",
             (Way::Json, true) => "/mcp/json",
             (Way::Events, true) => "/mcp/events",
             (Way::Long, true) => "/mcp/long",
+            (Way::Across(Era::Legacy), true) => "/mcp/modern",
+            (Way::Across(Era::Modern), true) => "/mcp/legacy",
         }
     }
 }
@@ -50,6 +52,8 @@ pub(crate) enum Way {
     Events,
     /// A second upstream with a thousand tools
     Long,
+    /// For clients of this era, a server that is taken to speak the other one alone
+    Across(Era),
 }
 
 /// Everything that runs while measuring.
@@ -198,10 +202,19 @@ fn config(
     let long = long.map_or_else(String::new, |long| {
         format!("  long: {{ url: \"http://{long}/mcp\", internal: true, calls_in_flight: 4096{class} }}\n")
     });
+    let across: String = ["legacy", "modern"]
+        .map(|era| {
+            format!(
+                "  {era}: {{ url: \"http://{json}/mcp\", era: {era}, internal: true, calls_in_flight: 4096{class} }}\n"
+            )
+        })
+        .concat();
+    // Idle memory is measured before one server.
+    let across = if long.is_empty() { String::new() } else { across };
     let shared = format!(
         "listen: {listen}\nadmin: {{ listen: \"{admin}\" }}\nworkers: 1\npolicies: [policy.json]\nagents: {{ bench: {{}} }}\n\
          servers:\n  json: {{ url: \"http://{json}/mcp\", internal: true, calls_in_flight: 4096{class} }}\n  \
-         events: {{ url: \"http://{json}/events\", internal: true, calls_in_flight: 4096{class} }}\n{long}"
+         events: {{ url: \"http://{json}/events\", internal: true, calls_in_flight: 4096{class} }}\n{long}{across}"
     );
     let own = match controls {
         Controls::Bare => {
