@@ -27,6 +27,13 @@ pub enum Operation {
     Unread,
 }
 
+/// The same value in memory of its own. A header holds the whole buffer that it was read into, for as long as it lives.
+pub(crate) fn alone(value: &HeaderValue) -> HeaderValue {
+    let mut own = HeaderValue::from_bytes(value.as_bytes()).unwrap_or_else(|_| value.clone());
+    own.set_sensitive(value.is_sensitive());
+    own
+}
+
 /// Random bytes for the next call ids of this thread: asking for many at once costs what asking for one does.
 struct Supply {
     bytes: [[u8; 16]; 64],
@@ -124,6 +131,13 @@ impl Call {
         match self.era {
             Era::Legacy => self.headers.get(&header::SESSION),
             Era::Modern => None,
+        }
+    }
+
+    /// Makes ready for a stream that may last for days.
+    pub(crate) fn last(&mut self) {
+        for value in self.headers.values_mut() {
+            *value = alone(value);
         }
     }
 

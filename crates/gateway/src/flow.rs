@@ -99,7 +99,7 @@ impl Flow {
     }
 
     /// Lets the stream run on a task of its own, after what was said already. The trail closes when it ends.
-    fn start(self, said: Bytes, state: Arc<State>, trail: Trail) -> mpsc::Receiver<Bytes> {
+    fn start(mut self, said: Bytes, state: Arc<State>, mut trail: Trail) -> mpsc::Receiver<Bytes> {
         let (sender, receiver) = mpsc::channel(BACKLOG);
         if !said.is_empty() {
             // There is room: the channel is new.
@@ -107,20 +107,18 @@ impl Flow {
         }
         // A stop of the gateway waits for answers, not for those who listen.
         let under_way = if self.listens() { None } else { Some(UnderWay::begin(&state)) };
+        self.exchange.call.last();
+        // Here, not in a function of its own: whatever such a function is given would be kept twice.
         tokio::spawn(async move {
-            self.run(state, trail, sender).await;
+            let _streaming = self.exchange.target.session().map(crate::session::Session::streaming);
+            let end = AssertUnwindSafe(self.pump(&state, &mut trail, &sender)).catch_unwind().await;
+            let end = end.unwrap_or_else(|_| End::Stopped(Box::new(trail.panicked())));
+            if let Some(word) = self.close(end, trail) {
+                say(&sender, word, STALLED).await;
+            }
             drop(under_way);
         });
         receiver
-    }
-
-    async fn run(mut self, state: Arc<State>, mut trail: Trail, client: mpsc::Sender<Bytes>) {
-        let _streaming = self.exchange.target.session().map(crate::session::Session::streaming);
-        let end = AssertUnwindSafe(self.pump(&state, &mut trail, &client)).catch_unwind().await;
-        let end = end.unwrap_or_else(|_| End::Stopped(Box::new(trail.panicked())));
-        if let Some(word) = self.close(end, trail) {
-            say(&client, word, STALLED).await;
-        }
     }
 
     /// Closes the record, which waits for nobody. Gives what is left to say as the last message of the stream.
@@ -145,7 +143,8 @@ impl Flow {
 
     /// What the server said, judged: what the client gets of it, or the end. A panic is an end as others are.
     async fn take(&mut self, event: Heard, state: &Arc<State>, trail: &mut Trail) -> Result<Option<Bytes>, End> {
-        let judged = AssertUnwindSafe(self.judge(event, state, trail)).catch_unwind().await;
+        // Boxed: while nothing is said, a stream keeps no room for what judges it.
+        let judged = AssertUnwindSafe(Box::pin(self.judge(event, state, trail))).catch_unwind().await;
         judged.unwrap_or_else(|_| Err(End::Stopped(Box::new(trail.panicked()))))
     }
 

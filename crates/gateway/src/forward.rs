@@ -237,7 +237,7 @@ impl Passage<'_> {
         self.after_http(&arrival);
         let opened = match (call.message(), raw.get(&header::SESSION), &arrival) {
             (Some(message), Some(handle), Arrival::Whole { .. } | Arrival::Stream { .. }) if introduces => {
-                Some(self.open(message, Way::Http(Some(handle.clone())))?)
+                Some(self.open(message, Way::http(Some(handle)))?)
             }
             _ => None,
         };

@@ -79,6 +79,13 @@ pub(crate) struct Leg {
     pub(crate) own: bool,
 }
 
+impl Way {
+    /// The way to a web server that calls the session `handle`.
+    pub(crate) fn http(handle: Option<&HeaderValue>) -> Self {
+        Self::Http(handle.map(crate::call::alone))
+    }
+}
+
 /// A listening stream that was opened before anybody followed it.
 pub(crate) enum Ahead {
     /// Here it is.

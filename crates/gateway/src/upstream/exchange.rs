@@ -133,7 +133,7 @@ impl Hop<'_> {
             .filter(|revision| revision.era() == Era::Legacy)
             .ok_or_else(|| UpstreamFault::Protocol(format!("the server agreed on protocol version {version:?}")))?;
         if pipe.is_none() {
-            leg.way = Way::Http(headers.get(&header::SESSION).cloned());
+            leg.way = Way::http(headers.get(&header::SESSION));
         }
         let ready =
             one(Bytes::from_static(br#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#), &self.limits)?;
