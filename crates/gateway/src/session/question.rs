@@ -1,0 +1,78 @@
+//! What servers asked in a session, until the client has answered.
+
+use super::{Session, lock};
+use policy::Permit;
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::atomic::Ordering,
+};
+use vocab::{Digest, ServerName};
+
+/// Questions of servers that may wait for their answer, per session.
+const ASKED: usize = 256;
+
+/// Questions without an answer, and the order in which they came.
+#[derive(Default)]
+pub(super) struct Questions {
+    waiting: HashMap<String, Asked>,
+    order: VecDeque<String>,
+}
+
+/// A question of a server that the client has not answered yet.
+pub struct Asked {
+    /// Who asked.
+    pub server: ServerName,
+    /// The id that the client knows.
+    pub shown: Box<str>,
+    /// The id under which it asked, as it wrote it.
+    pub id: Box<str>,
+    /// What it asked.
+    pub method: Box<str>,
+    /// The permit for asking: the answer travels back under it.
+    pub permit: Permit,
+    /// The digest of what was asked.
+    pub digest: Digest,
+}
+
+impl Session {
+    /// Remembers a question. Where too many wait, the oldest is forgotten: many are never answered.
+    pub fn ask(&self, client_id: &str, asked: Asked) {
+        let mut questions = lock(&self.asked);
+        let Questions { waiting, order } = &mut *questions;
+        let key = mcp::id_key(client_id);
+        waiting.insert(key.clone(), asked);
+        order.push_back(key);
+        while order.len() > ASKED {
+            let Some(oldest) = order.pop_front() else { break };
+            waiting.remove(&oldest);
+        }
+    }
+
+    /// The question that the client answers with this id. It can be answered once.
+    pub fn answered(&self, client_id: &str) -> Option<Asked> {
+        let mut questions = lock(&self.asked);
+        let key = mcp::id_key(client_id);
+        let found = questions.waiting.remove(&key)?;
+        questions.order.retain(|known| *known != key);
+        Some(found)
+    }
+
+    /// The id under which `server` is asked, given the id that the client knows; for notifications about questions.
+    pub fn shown_question(&self, server: &ServerName, id: &str) -> Option<String> {
+        let key = mcp::id_key(id);
+        let questions = lock(&self.asked);
+        let found =
+            questions.waiting.values().find(|asked| asked.server == *server && mcp::id_key(&asked.id) == key)?;
+        Some(found.shown.to_string())
+    }
+
+    /// An id for a question, unique in this session whatever the servers choose.
+    pub fn question_id(&self) -> u64 {
+        self.next_question.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Who asked the question that the client answers with this id.
+    pub fn asker(&self, client_id: &str) -> Option<ServerName> {
+        lock(&self.asked).waiting.get(&mcp::id_key(client_id)).map(|asked| asked.server.clone())
+    }
+}
