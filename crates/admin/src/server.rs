@@ -16,6 +16,7 @@ use mcp::Era;
 use serde_json::{Value, json};
 use std::sync::{Arc, atomic::Ordering};
 use tokio::task::JoinSet;
+use vocab::Timestamp;
 
 pub(crate) async fn list(State(desk): State<Arc<Desk>>) -> Result<Done, Fault> {
     let plane = desk.plane.as_ref().ok_or_else(no_gateway)?;
@@ -56,6 +57,7 @@ fn describe(server: &Server, clock: &dyn Clock) -> Value {
         "state": state,
         "fault": fault,
         "eras": { "legacy": server.speaks(Era::Legacy), "modern": server.speaks(Era::Modern) },
+        "asked_at": { "legacy": asked(server, Era::Legacy), "modern": asked(server, Era::Modern) },
         "in_flight": server.state.in_flight.load(Ordering::Acquire),
         "calls_in_flight": server.calls_in_flight,
         "looked_at_seconds_ago": catalog.as_deref().map(age),
@@ -67,6 +69,12 @@ fn describe(server: &Server, clock: &dyn Clock) -> Value {
         })),
         "unusable": catalog.as_ref().map_or_else(Vec::new, |catalog| unusable(server, catalog)),
     })
+}
+
+/// When it was asked what it speaks; none where the configuration says it, or nobody asked yet.
+fn asked(server: &Server, era: Era) -> Option<Timestamp> {
+    let asked = server.era.is_none().then(|| server.state.verdict.load().of(era)).flatten();
+    asked.map(|seen| seen.at)
 }
 
 /// How it is reached, and where; never a query, which may hold what nobody should read.

@@ -45,9 +45,18 @@ fn the_server_itself() {
         out.flush().unwrap();
     };
     let mut asking = Value::Null;
+    let mut introduced = !eras.contains("only");
     for line in std::io::stdin().lock().lines().map_while(Result::ok) {
         let Ok(message) = serde_json::from_str::<Value>(&line) else { continue };
         let id = &message["id"];
+        introduced |= message["method"] == "initialize";
+        if !introduced {
+            // Old servers know nothing before `initialize`: some end, some say nothing.
+            if eras.contains("exits") {
+                std::process::exit(1);
+            }
+            continue;
+        }
         let answer = |result: Value| say(&json!({"jsonrpc": "2.0", "id": id, "result": result}).to_string());
         let tool = |name: &str| json!({"name": name, "inputSchema": {"type": "object"}});
         match message["method"].as_str() {
@@ -148,6 +157,30 @@ async fn ids_and_tokens_come_back_as_they_were_written() {
         world.post("/mcp/old", body).header("mcp-session-id", legacy.session().unwrap()).send().await.json().await;
     let line = answer["result"]["line"].as_str().unwrap();
     assert!(line.contains(r#" "arguments":{"z":1.0,"a":12345678901234567890,"e":"\u00e9"}"#), "{line}");
+}
+
+#[tokio::test]
+async fn old_servers_are_asked_beside_the_process_that_serves() {
+    let servers = [
+        scripted("ends", "legacy only, exits", ""),
+        scripted("mute", "legacy only, mute", ", deadline: 2s"),
+        scripted("new", "modern", ""),
+    ];
+    let world = World::start(&servers.concat()).await;
+    for name in ["ends", "mute"] {
+        // The end of the one that was asked, and its silence, say what it speaks: both kinds of clients are served.
+        let agent = world.legacy(&format!("/mcp/{name}")).await;
+        let mine = pid(&agent).await;
+        let modern = world.modern(&format!("/mcp/{name}"));
+        let bridged = pid(&modern).await;
+        assert_ne!(mine, bridged);
+        assert_eq!((pid(&agent).await, pid(&modern).await), (mine, bridged), "nobody asks them in mid-work");
+    }
+    let agent = world.legacy("/mcp/new").await;
+    assert_eq!(pid(&agent).await, pid(&world.modern("/mcp/new")).await, "one principal, one process of the new era");
+    // Who was asked beside those that serve is gone.
+    world.until(|| world.children() == 5).await;
+    assert!(world.said().iter().all(|line| !line.contains("ended by itself")), "{:?}", world.said());
 }
 
 #[tokio::test]

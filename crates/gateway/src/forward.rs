@@ -89,6 +89,9 @@ impl Line {
         if let Some(question) = target.one().and_then(|one| one.answers.as_ref()) {
             question.answer();
         }
+        for (server, injected) in target.servers().iter().zip(&injected) {
+            self.fits_credential(server, injected.pool);
+        }
         // Rare ways are boxed, here and elsewhere on the line: their state would be copied along with every call.
         let (arrival, opened) = match target {
             Target::Many(many) => Box::pin(aggregate::forward(self, caller, many, call, &injected)).await?,
@@ -369,6 +372,9 @@ impl Passage<'_> {
                 let arrival = exchange::over_pipe(&pipe, message, None, wait).await?;
                 let answered = matches!(&arrival, Arrival::Whole { body, .. } if is_result(body, &self.hop().limits));
                 let opened = if answered { Some(self.open(message, Way::Pipe(Arc::clone(&pipe)))?) } else { None };
+                if !answered {
+                    state.look_at_misfit(&self.one.server, Era::Legacy);
+                }
                 if let Some(session) = &opened {
                     hear(&pipe, session);
                 }
@@ -376,7 +382,9 @@ impl Passage<'_> {
             }
             (Operation::Message(message), None, Era::Modern) => {
                 let pipe = state.modern_pipe(&self.hop(), self.caller.principal.id(), shared)?;
-                Ok((exchange::over_pipe(&pipe, &self.edited(message)?, None, self.wait()).await?, None))
+                let arrival = exchange::over_pipe(&pipe, &self.edited(message)?, None, self.wait()).await;
+                state.doubt_process(&self.one.server, &arrival);
+                Ok((arrival?, None))
             }
             (Operation::Message(message), Some(session), _) => {
                 let leg = self.leg(session).await?;

@@ -44,5 +44,6 @@ pub mod trace;
 pub mod trail;
 mod upstream;
 mod validate;
+pub mod verdict;
 
 pub use upstream::{child::Room, pipe::Program};

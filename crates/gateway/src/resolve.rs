@@ -69,6 +69,14 @@ impl Target {
         }
     }
 
+    /// The servers that the call goes to, in the order of what they are given.
+    pub(crate) fn servers(&self) -> &[Arc<Server>] {
+        match self {
+            Self::One(one) => std::slice::from_ref(&one.server),
+            Self::Many(many) => &many.members,
+        }
+    }
+
     pub(crate) fn session(&self) -> Option<&Arc<Session>> {
         match self {
             Self::One(one) => one.session.as_ref(),

@@ -5,6 +5,7 @@ use crate::{
     known::KnownLists,
     settings::{CredentialSettings, EraSettings, ServerSettings, ToolSettings, TransportSettings},
     upstream::pipe::Pipe,
+    verdict::Verdict,
 };
 use arc_swap::{ArcSwap, ArcSwapOption};
 use egress::{Endpoint, EndpointFault, Roots};
@@ -193,15 +194,11 @@ impl Server {
 
     /// Whether it is known to speak `era`, known not to, or not known.
     pub fn speaks(&self, era: Era) -> Option<bool> {
-        let verdict = match self.era {
-            Some(EraSettings::Legacy) => Verdict { legacy: Some(true), modern: Some(false) },
-            Some(EraSettings::Modern) => Verdict { legacy: Some(false), modern: Some(true) },
-            Some(EraSettings::Both) => Verdict { legacy: Some(true), modern: Some(true) },
-            None => **self.state.verdict.load(),
-        };
-        match era {
-            Era::Legacy => verdict.legacy,
-            Era::Modern => verdict.modern,
+        match self.era {
+            Some(EraSettings::Legacy) => Some(era == Era::Legacy),
+            Some(EraSettings::Modern) => Some(era == Era::Modern),
+            Some(EraSettings::Both) => Some(true),
+            None => self.state.verdict.load().of(era).map(|seen| seen.speaks),
         }
     }
 }
@@ -257,6 +254,8 @@ pub struct ServerState {
     pub catalog: ArcSwapOption<Catalog>,
     /// Which eras it speaks.
     pub verdict: ArcSwap<Verdict>,
+    /// The credential it was looked at with last, 0 before the first time. Stays in memory.
+    pub(crate) asked_with: AtomicU64,
     /// Why the last look at it failed.
     pub fault: ArcSwapOption<String>,
     /// Ticks of that look: a server that is down is not looked at by every call.
@@ -271,15 +270,6 @@ pub struct ServerState {
     pub in_flight: AtomicUsize,
     /// The one process of a shared stdio server.
     pub(crate) shared: Mutex<Option<Arc<Pipe>>>,
-}
-
-/// Which eras a server was seen to speak.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Verdict {
-    /// Answers `initialize`.
-    pub legacy: Option<bool>,
-    /// Answers `server/discover`.
-    pub modern: Option<bool>,
 }
 
 /// One call in flight on a server; counted until dropped.

@@ -34,7 +34,7 @@ pub(crate) async fn run(shared: &Shared, command: &ServerCommand) -> Result<Exit
 
 /// A line for each server.
 pub(crate) fn table(servers: &Value) -> Result<()> {
-    let header = ["server", "transport", "environment", "state", "eras", "in_flight", "tools", "unusable"];
+    let header = ["server", "transport", "environment", "state", "eras", "asked", "in_flight", "tools", "unusable"];
     print::list(Output::Table, servers, "servers", header, row)
 }
 
@@ -54,7 +54,7 @@ pub(crate) fn is_troubled(server: &Value) -> bool {
     unusable || server.get("fault").is_some_and(|fault| !fault.is_null())
 }
 
-fn row(server: &Value) -> [String; 8] {
+fn row(server: &Value) -> [String; 9] {
     let [name, transport, environment, state, in_flight] =
         ["server", "transport", "environment", "state", "in_flight"].map(|member| print::text(server, member));
     let era = |era: &str| match server.pointer(&format!("/eras/{era}")).and_then(Value::as_bool) {
@@ -65,7 +65,17 @@ fn row(server: &Value) -> [String; 8] {
     let eras: Vec<String> = ["legacy", "modern"].into_iter().filter_map(era).collect();
     let unusable = server.get("unusable").and_then(Value::as_array).map_or(0, Vec::len);
     let tools = server.get("catalog").map_or_else(|| "-".to_owned(), |catalog| print::text(catalog, "tools"));
-    [name, transport, environment, state, eras.join(","), in_flight, tools, unusable.to_string()]
+    [name, transport, environment, state, eras.join(","), asked(server), in_flight, tools, unusable.to_string()]
+}
+
+/// Since when it is known which eras a server speaks: the older of the dates, to the second.
+fn asked(server: &Value) -> String {
+    let dates = ["/asked_at/legacy", "/asked_at/modern"].map(|era| server.pointer(era).and_then(Value::as_str));
+    let oldest = dates.into_iter().flatten().min().unwrap_or("-");
+    match oldest.split_once('.') {
+        Some((seconds, _)) => format!("{seconds}Z"),
+        None => oldest.to_owned(),
+    }
 }
 
 /// Why a server is down, and which of its tools cannot be called.

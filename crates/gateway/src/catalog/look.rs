@@ -7,7 +7,7 @@ use super::{Catalog, Changes, Tool, micros};
 use crate::{
     aggregate,
     pipeline::Line,
-    server::{Server, ServerState, Transport, Verdict},
+    server::{Server, ServerState, Transport},
     session::{Leg, Way},
     settings::EraSettings,
     upstream::{
@@ -37,8 +37,6 @@ const OLDEST: Duration = Duration::from_hours(1);
 const LOOK: Duration = Duration::from_mins(1);
 /// How long whoever asks for many servers waits for one of them, counted from the beginning of the look.
 pub(crate) const GLANCE: Duration = Duration::from_secs(2);
-/// How long after a look caused by a missing name the next one may be.
-const MISSES: Duration = Duration::from_secs(2);
 /// How long after a look that failed the next one may be.
 const FAILED: Duration = Duration::from_secs(1);
 /// How long after a look that a server asked for it may ask for the next.
@@ -125,18 +123,13 @@ enum Why {
 }
 
 impl Line {
-    /// The tool called `name`. A name that is not known causes one look, at most one in [`MISSES`].
+    /// The tool called `name`. A name that is not known causes one look, within the bound of what clients may cause.
     pub(crate) async fn tool(&self, server: &Arc<Server>, name: &str) -> Result<Option<Arc<Tool>>, UpstreamFault> {
         let catalog = self.catalog(server).await?;
         if let Some(tool) = catalog.tools.get(name) {
             return Ok(Some(Arc::clone(tool)));
         }
-        let now = self.state.clock.ticks();
-        let last = server.state.missed_at.load(Ordering::Acquire);
-        let due = last == 0 || now.saturating_sub(last) > micros(MISSES);
-        if !due
-            || server.state.missed_at.compare_exchange(last, now.max(1), Ordering::AcqRel, Ordering::Acquire).is_err()
-        {
+        if !self.may_look_for_a_client(server) {
             return Ok(None);
         }
         let catalog = Box::pin(self.begin(server, Why::Need(catalog.looked_at)).seen(server)).await?;
@@ -313,6 +306,7 @@ impl Line {
         let injected =
             crate::inject::credentials(&self.state, server).map_err(|fault| UpstreamFault::Down(fault.to_string()))?;
         let hop = Hop { state: &self.state, server, injected: &injected, limits: self.snapshot.answer_limits() };
+        server.state.asked_with.store(injected.pool, Ordering::Relaxed);
         let modern = match server.era {
             Some(EraSettings::Legacy) => Ok(None),
             Some(EraSettings::Modern | EraSettings::Both) | None => hop.discover().await,
@@ -323,10 +317,9 @@ impl Line {
             Some(EraSettings::Both) if matches!(modern, Ok(Some(_))) => Ok(None),
             Some(EraSettings::Legacy | EraSettings::Both) | None => hop.introduce().await,
         };
-        let verdict = Verdict {
-            legacy: legacy.as_ref().ok().map(Option::is_some),
-            modern: modern.as_ref().ok().map(Option::is_some),
-        };
+        let (in_legacy, in_modern) =
+            (legacy.as_ref().ok().map(Option::is_some), modern.as_ref().ok().map(Option::is_some));
+        let verdict = server.state.verdict.load().after(in_legacy, in_modern, injected.pool, self.state.clock.now());
         let catalog = match (modern, legacy) {
             (Ok(Some((leg, identity))), other) => {
                 if let Ok(Some((leg, _))) = &other {
@@ -353,6 +346,11 @@ impl ServerState {
     fn looks(&self) -> MutexGuard<'_, Looks> {
         self.looks.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// Whether a look is under way.
+    pub(crate) fn is_looked_at(&self) -> bool {
+        self.looks().now.as_ref().is_some_and(Looking::is_under_way)
+    }
 }
 
 impl Hop<'_> {
@@ -367,7 +365,7 @@ impl Hop<'_> {
             Transport::Stdio(_) => Some(Leg {
                 fingerprint: self.server.fingerprint,
                 revision: Revision::V2026_07_28,
-                way: Way::Pipe(self.start()?),
+                way: Way::Pipe(self.probe()?),
                 own: true,
             }),
         };

@@ -77,6 +77,15 @@ pub(crate) enum ChildFault {
     Ended,
 }
 
+/// What a process is started for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// Calls.
+    Serve,
+    /// One question that it may not know. That it ends on it says that it does not, not that it is broken.
+    Probe,
+}
+
 /// What is started. Prints nothing: its environment holds secrets.
 pub(crate) struct ChildSpec {
     server: ServerName,
@@ -87,6 +96,7 @@ pub(crate) struct ChildSpec {
     dir: Option<PathBuf>,
     memory: Option<u64>,
     longest_line: usize,
+    purpose: Purpose,
 }
 
 impl ChildSpec {
@@ -115,7 +125,14 @@ impl ChildSpec {
             dir: program.dir.clone(),
             memory: program.memory,
             longest_line,
+            purpose: Purpose::Serve,
         })
+    }
+
+    /// The same for another purpose.
+    pub(crate) fn with(mut self, purpose: Purpose) -> Self {
+        self.purpose = purpose;
+        self
     }
 
     /// The command, with nothing of our environment but what the room hands down.
@@ -199,6 +216,7 @@ impl Child {
             place,
             spoke,
             memory: spec.memory,
+            purpose: spec.purpose,
             group,
             process,
         };
@@ -236,6 +254,7 @@ struct Attended {
     readers: [JoinHandle<()>; 2],
     spoke: Arc<AtomicBool>,
     memory: Option<u64>,
+    purpose: Purpose,
     // In this order: the group is signalled before its leader's number can be given to another process.
     group: Group,
     process: tokio::process::Child,
@@ -272,6 +291,9 @@ impl Attended {
         }
         match exit {
             Exit::Stopped => tracing::debug!(server = %self.server, "server process stopped"),
+            Exit::ByItself(_) if self.purpose == Purpose::Probe => {
+                tracing::debug!(server = %self.server, "server process ended on a question of another era");
+            }
             Exit::ByItself(status) => {
                 let status = status.map_or_else(|| "unknown status".to_owned(), |status| status.to_string());
                 tracing::warn!(server = %self.server, status, "server process ended by itself");

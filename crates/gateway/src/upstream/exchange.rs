@@ -2,6 +2,7 @@
 
 use super::{
     Arrival, Source, UpstreamFault,
+    child::Purpose,
     http::{self, Outbound},
     pipe::{Asker, Pipe},
 };
@@ -127,6 +128,7 @@ impl Hop<'_> {
         let (answer, headers) =
             tokio::time::timeout(deadline, opening).await.map_err(|_| UpstreamFault::Timeout(deadline))??;
         let Some(version) = answer.outcome_member(&["protocolVersion"]).and_then(|member| member.text()) else {
+            self.state.look_at_misfit(self.server, Era::Legacy);
             return Err(UpstreamFault::Protocol("`initialize` was not answered with a protocol version".to_owned()));
         };
         leg.revision = Revision::parse(&version)
@@ -143,11 +145,21 @@ impl Hop<'_> {
 
     /// Starts the server's process.
     pub(crate) fn start(&self) -> Result<Arc<Pipe>, UpstreamFault> {
+        self.start_for(Purpose::Serve)
+    }
+
+    /// Starts a sibling of the process that serves, to be asked what it may not know: old servers exit on anything
+    /// before `initialize`.
+    pub(crate) fn probe(&self) -> Result<Arc<Pipe>, UpstreamFault> {
+        self.start_for(Purpose::Probe)
+    }
+
+    fn start_for(&self, purpose: Purpose) -> Result<Arc<Pipe>, UpstreamFault> {
         let Transport::Stdio(program) = &self.server.transport else {
             return Err(UpstreamFault::Protocol("the server is no process".to_owned()));
         };
         let secrets = self.injected.env.iter().map(|(name, secret)| (name.clone(), secret.clone())).collect();
-        Pipe::start(&self.server.name, program, secrets, self.dressed(), &self.state.children, self.limits)
+        Pipe::start(&self.server.name, program, secrets, self.dressed(), &self.state.children, self.limits, purpose)
     }
 
     /// Whether a process runs and has the credentials that it would be started with now.

@@ -16,8 +16,11 @@ use http::{
 };
 use http_body::Body as _;
 use http_body_util::{BodyExt, Full};
-use mcp::sse::{Decoder, Event};
-use std::{collections::VecDeque, time::Duration};
+use mcp::{
+    Era, Revision,
+    sse::{Decoder, Event},
+};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 /// Headers of a server's answer that travel on to the client.
 static ONWARD: [HeaderName; 4] = [CONTENT_TYPE, CACHE_CONTROL, ALLOW, RETRY_AFTER];
@@ -41,7 +44,7 @@ pub(crate) struct Outbound {
 pub(crate) fn onward(call: &Call, allowed: &[HeaderName], traces: bool) -> HeaderMap {
     let mut headers = HeaderMap::with_capacity(12);
     // SECURITY: only in the modern era are the mirrors of the body checked against it; unchecked ones stay here.
-    let modern = call.era == mcp::Era::Modern;
+    let modern = call.era == Era::Modern;
     for (name, value) in &call.headers {
         let mirror =
             *name == header::METHOD || *name == header::NAME || name.as_str().starts_with(header::PARAM_PREFIX);
@@ -112,7 +115,7 @@ pub(crate) fn own_stream() -> HeaderMap {
 
 /// Sends one request and reads the head of the answer; a JSON body is read whole, a stream is not.
 pub(crate) async fn send(
-    state: &State,
+    state: &Arc<State>,
     server: &Server,
     injected: &Injected,
     outbound: Outbound,
@@ -121,6 +124,8 @@ pub(crate) async fn send(
     let Transport::Http(endpoint) = &server.transport else {
         return Err(UpstreamFault::Protocol("the server is a process".to_owned()));
     };
+    // Where a refusal may say that the server does not speak what it was seen to speak.
+    let asked = (outbound.method == Method::POST).then(|| asked(&outbound.headers));
     let mut request = Request::new(Full::new(outbound.body));
     *request.method_mut() = outbound.method;
     *request.uri_mut() = injected.uri(endpoint.uri())?;
@@ -157,7 +162,17 @@ pub(crate) async fn send(
         headers.remove(CONTENT_TYPE);
         Arrival::Bare { status: head.status, headers }
     };
+    if let Some((era, in_session)) = asked {
+        state.doubt(server, era, in_session, &arrival);
+    }
     Ok((arrival, head.headers))
+}
+
+/// In which era a server is asked, and whether in a session.
+fn asked(headers: &HeaderMap) -> (Era, bool) {
+    let version = headers.get(&header::VERSION).and_then(|value| value.to_str().ok());
+    let era = version.and_then(Revision::parse).map_or(Era::Legacy, Revision::era);
+    (era, headers.contains_key(&header::SESSION))
 }
 
 fn starts_with(value: &[u8], kind: &[u8]) -> bool {
@@ -244,7 +259,7 @@ mod tests {
             parent: None,
             route: crate::call::Route::All,
             operation: crate::call::Operation::Listen,
-            era: mcp::Era::Legacy,
+            era: Era::Legacy,
             headers,
             peer: std::net::IpAddr::from([127, 0, 0, 1]),
         };

@@ -4,7 +4,7 @@
 
 use super::{
     UpstreamFault,
-    child::{Child, ChildSpec, Exit, Room},
+    child::{Child, ChildSpec, Exit, Purpose, Room},
 };
 use bytes::Bytes;
 use mcp::{Body, Kind, Limits, Message};
@@ -110,9 +110,11 @@ impl Pipe {
         dressed: u64,
         room: &Room,
         limits: Limits,
+        purpose: Purpose,
     ) -> Result<Arc<Self>, UpstreamFault> {
         let spec = ChildSpec::new(server.clone(), program, secrets, limits.body)
-            .map_err(|fault| UpstreamFault::Down(fault.to_string()))?;
+            .map_err(|fault| UpstreamFault::Down(fault.to_string()))?
+            .with(purpose);
         let (child, lines) = Child::spawn(spec, room).map_err(|fault| UpstreamFault::Down(fault.to_string()))?;
         let pipe = Arc::new(Self {
             server: server.clone(),

@@ -89,6 +89,8 @@ pub(crate) struct Plan {
     pub(crate) bounds: Bounds,
     pub(crate) credentials: Vec<CredentialSettings>,
     pub(crate) era: EraSettings,
+    /// Servers are asked what they speak, whatever `era` says.
+    pub(crate) probed: bool,
     pub(crate) bridged: bool,
     /// A process in place of the addresses.
     pub(crate) command: Option<Vec<String>>,
@@ -112,6 +114,7 @@ impl Plan {
             bounds: Bounds { sessions_per_principal: 4096, ..Bounds::default() },
             credentials: Vec::new(),
             era: EraSettings::Both,
+            probed: false,
             bridged: true,
             command: None,
             signing: Arc::new(|| {}),
@@ -283,7 +286,7 @@ fn snapshot(plan: Plan, registry: &Arc<Registry>, jwks: &Arc<JwksCache>, before:
             tools: plan.tools.clone(),
             deadline: None,
             calls_in_flight: 256,
-            era: Some(plan.era),
+            era: (!plan.probed).then_some(plan.era),
             bridged: plan.bridged,
         };
         (ServerName::new(name).unwrap(), settings)

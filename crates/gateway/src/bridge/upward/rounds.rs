@@ -300,7 +300,9 @@ impl Rounds {
                 Transport::Stdio(program) => {
                     let hop = Hop { state: &state, server: &server, injected: &injected, limits };
                     let pipe = state.modern_pipe(&hop, &principal, program.shared)?;
-                    exchange::over_pipe(&pipe, &request, None, wait).await
+                    let arrival = exchange::over_pipe(&pipe, &request, None, wait).await;
+                    state.doubt_process(&server, &arrival);
+                    arrival
                 }
             }
         })

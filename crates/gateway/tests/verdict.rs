@@ -1,0 +1,184 @@
+//! Which eras a server speaks: asked, dated, kept per credential, and asked again when it does not fit any more.
+
+mod inside;
+
+use gateway::settings::{CredentialSettings, Place};
+use inside::{Inside, Plan};
+use mcp::Era;
+use serde_json::{Value, json};
+use std::{sync::Arc, time::Duration};
+use testkit::{Answer, Received, Upstream, soon};
+use vocab::{Secret, SecretName};
+
+fn is_modern(received: &Received) -> bool {
+    received.header("mcp-protocol-version") == Some("2026-07-28")
+}
+
+fn refused(received: &Received, code: i64) -> Answer {
+    Answer::error(&received.id(), code, "no").with_status(http::StatusCode::BAD_REQUEST)
+}
+
+/// Makes a server one of the old era, as its SDKs are.
+fn of_2025(upstream: &Upstream) {
+    upstream.honestly("initialize");
+    upstream.always("server/discover", |received| refused(received, -32000));
+    upstream.always("tools/call", |received| match is_modern(received) {
+        true => refused(received, -32000),
+        false => Answer::result(&received.id(), &json!({"content": [], "old": true})),
+    });
+}
+
+/// Makes a server one of the new era.
+fn of_2026(upstream: &Upstream) {
+    upstream.honestly("server/discover");
+    upstream.always("initialize", |received| refused(received, -32022));
+    upstream.always("tools/call", |received| match is_modern(received) {
+        true => Answer::result(&received.id(), &json!({"content": [], "resultType": "complete", "old": false})),
+        false => refused(received, -32020),
+    });
+}
+
+fn server(inside: &Inside) -> Arc<gateway::server::Server> {
+    inside.state.line().servers().next().cloned().unwrap()
+}
+
+/// Waits until it is known whether the server speaks an era.
+async fn learned(inside: &Inside, era: Era, speaks: bool) {
+    let mut turns = tokio::time::interval(Duration::from_millis(5));
+    soon(async {
+        while server(inside).speaks(era) != Some(speaks) {
+            turns.tick().await;
+        }
+    })
+    .await;
+}
+
+async fn probed(upstream: &Upstream) -> Inside {
+    let inside = Inside::start(Plan { probed: true, ..Plan::of(upstream) }).await;
+    inside.state.line().look(&server(&inside)).await;
+    inside
+}
+
+async fn call(inside: &Inside) -> Value {
+    inside.call(&inside.alice, "echo", &json!({})).send().await.json().await
+}
+
+#[tokio::test]
+async fn an_old_server_that_became_new_is_asked_again_when_it_says_so() {
+    let upstream = Upstream::start().await;
+    of_2025(&upstream);
+    let inside = probed(&upstream).await;
+    assert_eq!([Era::Legacy, Era::Modern].map(|era| server(&inside).speaks(era)), [Some(true), Some(false)]);
+    let agent = inside.legacy("/mcp/files", &inside.alice).await;
+    assert_eq!(agent.call("echo", json!({})).await["result"]["old"], true);
+    let before = server(&inside).state.verdict.load().legacy.unwrap();
+    inside.clock.advance(Duration::from_secs(10));
+    of_2026(&upstream);
+    // This one is lost, and says what is wrong.
+    assert!(agent.call("echo", json!({})).await["result"].is_null());
+    learned(&inside, Era::Legacy, false).await;
+    assert!(server(&inside).state.verdict.load().legacy.unwrap().at > before.at, "a verdict has a date");
+    // From now on a bridge leads there.
+    let agent = inside.legacy("/mcp/files", &inside.alice).await;
+    assert_eq!(agent.call("echo", json!({})).await["result"]["old"], false);
+    assert_eq!(call(&inside).await["result"]["old"], false);
+}
+
+#[tokio::test]
+async fn a_new_server_that_became_old_is_asked_again_when_it_does_not_understand() {
+    let upstream = Upstream::start().await;
+    of_2026(&upstream);
+    let inside = probed(&upstream).await;
+    assert_eq!(call(&inside).await["result"]["old"], false);
+    of_2025(&upstream);
+    assert!(call(&inside).await["result"].is_null());
+    learned(&inside, Era::Modern, false).await;
+    assert_eq!(call(&inside).await["result"]["old"], true);
+    // A call that a bridge carries over is held against what is known, too.
+    inside.clock.advance(Duration::from_secs(10));
+    of_2026(&upstream);
+    inside.state.line().look(&server(&inside)).await;
+    let agent = inside.legacy("/mcp/files", &inside.alice).await;
+    assert_eq!(agent.call("echo", json!({})).await["result"]["old"], false);
+    of_2025(&upstream);
+    assert!(agent.call("echo", json!({})).await["result"].is_null());
+    learned(&inside, Era::Legacy, true).await;
+}
+
+#[tokio::test]
+async fn what_clients_can_make_a_server_be_asked_is_bounded() {
+    let upstream = Upstream::start().await;
+    of_2026(&upstream);
+    let inside = probed(&upstream).await;
+    assert_eq!(upstream.seen("server/discover").len(), 1);
+    // It answers calls as if it did not know the era, and says that it speaks it when it is asked.
+    upstream.always("tools/call", |received| refused(received, -32000));
+    for _ in 0..8 {
+        assert!(call(&inside).await["result"].is_null());
+    }
+    upstream.arrived("resources/templates/list", 2).await;
+    assert!(call(&inside).await["result"].is_null());
+    assert_eq!(upstream.seen("server/discover").len(), 2, "the clock stands: once");
+    inside.clock.advance(Duration::from_secs(3));
+    assert!(call(&inside).await["result"].is_null());
+    upstream.arrived("server/discover", 3).await;
+}
+
+#[tokio::test]
+async fn silence_on_http_is_an_outage_and_changes_no_verdict() {
+    let upstream = Upstream::start().await;
+    of_2025(&upstream);
+    let mut plan = Plan { probed: true, ..Plan::of(&upstream) };
+    plan.bounds.deadline = Duration::from_millis(300);
+    let inside = Inside::start(plan).await;
+    inside.state.line().look(&server(&inside)).await;
+    let first = **server(&inside).state.verdict.load();
+    upstream.always("server/discover", |_| Answer::hang());
+    inside.clock.advance(Duration::from_mins(10));
+    inside.state.line().look(&server(&inside)).await;
+    let second = **server(&inside).state.verdict.load();
+    assert_eq!(second.modern, first.modern, "under the date of the answer");
+    assert!(second.legacy.unwrap().at > first.legacy.unwrap().at);
+    assert_eq!(call(&inside).await["result"]["old"], true, "the bridge stands");
+    // Not for ever.
+    inside.clock.advance(Duration::from_mins(51));
+    inside.state.line().look(&server(&inside)).await;
+    assert_eq!(server(&inside).speaks(Era::Modern), None);
+}
+
+#[tokio::test]
+async fn a_verdict_holds_for_the_credential_it_was_asked_with() {
+    let upstream = Upstream::start().await;
+    of_2026(&upstream);
+    // Whoever has the second token is led to the old server.
+    let first = |received: &Received| received.header("authorization") == Some("Bearer first");
+    upstream.always("initialize", move |received| match first(received) {
+        true => refused(received, -32022),
+        false => Answer::result(
+            &received.id(),
+            &json!({"protocolVersion": "2025-11-25", "capabilities": {"tools": {}}, "serverInfo": {"name": "old", "version": "1"}}),
+        ),
+    });
+    upstream.always("server/discover", move |received| match first(received) {
+        true => Answer::result(
+            &received.id(),
+            &json!({"supportedVersions": ["2026-07-28"], "capabilities": {"tools": {}}, "ttlMs": 0, "cacheScope": "private", "resultType": "complete"}),
+        ),
+        false => refused(received, -32000),
+    });
+    upstream.always("tools/call", |received| Answer::result(&received.id(), &json!({"content": []})));
+    let inside = Inside::start(Plan { probed: true, ..Plan::of(&upstream) }).await;
+    let secret = SecretName::new("token").unwrap();
+    inside.state.vault.set(&secret, &Secret::new("first".to_owned()), inside.now()).unwrap();
+    let credentials = vec![CredentialSettings { secret: secret.clone(), place: Place::Bearer }];
+    inside.swap(Plan { probed: true, credentials, ..Plan::of(&upstream) });
+    assert!(call(&inside).await["result"].is_object());
+    assert_eq!(server(&inside).speaks(Era::Modern), Some(true));
+    let asked = upstream.seen("server/discover").len();
+    inside.state.vault.set(&secret, &Secret::new("second".to_owned()), inside.now()).unwrap();
+    assert!(call(&inside).await["result"].is_object());
+    learned(&inside, Era::Modern, false).await;
+    assert_eq!(server(&inside).speaks(Era::Legacy), Some(true));
+    assert!(call(&inside).await["result"].is_object());
+    assert_eq!(upstream.seen("server/discover").len(), asked + 1, "once for each credential");
+}
