@@ -20,8 +20,11 @@ pub(crate) type Sender = SendRequest<Full<Bytes>>;
 const PER_KEY: usize = 64;
 /// Idle connections kept per thread.
 const PER_THREAD: usize = 1024;
-/// How long a connection stays idle, unless the server promised less.
+/// How long a connection stays idle where the server promised to keep it for longer.
 const IDLE: Duration = Duration::from_mins(1);
+/// How long where the server promised nothing: less than the five seconds after which Node and uvicorn drop theirs. Event
+/// streams of the official SDKs promise nothing, whatever their server does.
+const UNPROMISED: Duration = Duration::from_secs(4);
 /// How often idle connections are looked through.
 const SWEEP: Duration = Duration::from_secs(15);
 
@@ -68,13 +71,13 @@ impl Lease {
     pub(crate) fn take(key: Key) -> Option<Self> {
         POOL.with(|pool| {
             let sender = pool.lock().take(key, Instant::now())?;
-            Some(Self { sender, home: Arc::clone(pool), key, idle: IDLE })
+            Some(Self { sender, home: Arc::clone(pool), key, idle: UNPROMISED })
         })
     }
 
     /// A new connection, to be parked in this thread's pool.
     pub(crate) fn new(sender: Sender, key: Key) -> Self {
-        Self { sender, home: POOL.with(Arc::clone), key, idle: IDLE }
+        Self { sender, home: POOL.with(Arc::clone), key, idle: UNPROMISED }
     }
 
     /// Leaves an idle connection before the server drops it: a request that meets a closing
@@ -160,5 +163,40 @@ impl Drop for Sweeping {
         if let Some(pool) = self.0.upgrade() {
             pool.sweeping.store(false, Ordering::Relaxed);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Key, Lease, POOL};
+    use hyper_util::rt::TokioIo;
+    use std::time::Duration;
+    use tokio::time::Instant;
+
+    /// Whether a connection that is parked now is taken again in that time.
+    async fn is_reused(endpoint: u64, promised: Option<u64>, after: Duration) -> bool {
+        let (near, _far) = tokio::io::duplex(64);
+        let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(near)).await.unwrap();
+        let driver = tokio::spawn(connection);
+        let key = Key { egress: 0, endpoint, credential: 0 };
+        let mut lease = Lease::new(sender, key);
+        if let Some(seconds) = promised {
+            lease.expect_close_after(Duration::from_secs(seconds));
+        }
+        lease.sender.ready().await.unwrap();
+        lease.park();
+        let is_reused = POOL.with(|pool| pool.lock().take(key, Instant::now() + after)).is_some();
+        driver.abort();
+        is_reused
+    }
+
+    #[tokio::test]
+    async fn a_server_that_promises_nothing_is_not_trusted_to_keep_a_connection() {
+        let soon = Duration::from_secs(3);
+        let as_node_drops_it = Duration::from_secs(5);
+        assert!(is_reused(1, None, soon).await);
+        assert!(!is_reused(2, None, as_node_drops_it).await);
+        assert!(is_reused(3, Some(65), as_node_drops_it).await);
+        assert!(!is_reused(4, Some(5), as_node_drops_it).await);
     }
 }
