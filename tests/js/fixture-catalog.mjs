@@ -30,8 +30,19 @@ const states = createRequestStateCodec({ key: randomBytes(32) });
 // "list changed" message from here always follows a real change.
 const revision = { tools: 0, prompts: 0 };
 
-/** One server for one session (legacy) or one request (modern). `notify` reaches the open subscription streams. */
-export function catalog({ era, notify }) {
+/** Everything that the official SDK speaks of the legacy era. */
+const LEGACY = ['2025-11-25', '2025-06-18', '2025-03-26', '2024-11-05'];
+
+/**
+ * One server for one session (legacy) or one request (modern). `notify` reaches the open subscription streams.
+ *
+ * With a `revision` it is a server of that revision: it speaks no newer one, and offers nothing that came later. With an
+ * `authority` its resources have it in their addresses, so that several of these servers stand side by side.
+ */
+export function catalog({ era, notify, revision, authority }) {
+  const supportedProtocolVersions =
+    revision && (revision > LEGACY[0] ? [revision] : LEGACY.filter((version) => version <= revision));
+  const at = (path) => `test://${authority ? `${authority}/` : ''}${path}`;
   const server = new McpServer(
     { name: 'durward-fixture', version: '1.0.0', title: 'Durward fixture' },
     {
@@ -43,15 +54,18 @@ export function catalog({ era, notify }) {
         logging: {},
       },
       requestState: { verify: states.verify },
+      ...(supportedProtocolVersions && { supportedProtocolVersions }),
     },
   );
+  const isOf2025June = !revision || revision >= '2025-06-18';
   plain(server);
+  if (isOf2025June) shaped(server, at);
   streaming(server);
-  asking(server);
+  asking(server, isOf2025June);
   interrupted(server);
-  changing(server, notify);
+  changing(server, notify, at);
   annotated(server);
-  resources(server, era);
+  resources(server, era, at);
   prompts(server);
   return server;
 }
@@ -99,8 +113,24 @@ function plain(server) {
   });
 }
 
-// Calls that wait, and what lets them go on.
+// What came with 2025-06-18.
+function shaped(server, at) {
+  tool(server, 'test_resource_link', 'Answers with a link to a resource.', undefined, () => ({
+    content: [{ type: 'resource_link', uri: at('static-text'), name: 'static-text', mimeType: 'text/plain' }],
+  }));
+  server.registerTool(
+    'test_structured_content',
+    { description: 'Answers with an object, and with its text.', outputSchema: z.object({ city: z.string(), celsius: z.number() }) },
+    () => {
+      const structuredContent = { city: 'Paris', celsius: 21.5 };
+      return { ...text(JSON.stringify(structuredContent)), structuredContent };
+    },
+  );
+}
+
+// Calls that wait, and what lets them go on; and those that were cancelled.
 const gates = new Map();
+const cancelled = new Set();
 
 function streaming(server) {
   const gate = z.object({ gate: z.string() });
@@ -109,15 +139,20 @@ function streaming(server) {
     const tooLate = pause(10_000, undefined, { ref: false }).then(() => {
       throw new Error('nobody opened the gate');
     });
+    context.mcpReq.signal.addEventListener('abort', () => cancelled.add(gate));
     const progressToken = context.mcpReq._meta?.progressToken;
     await context.mcpReq.notify({ method: 'notifications/progress', params: { progressToken, progress: 1 } });
     await Promise.race([opened, tooLate]).finally(() => gates.delete(gate));
     return text('The gate is open.');
   });
   tool(server, 'test_gate_open', 'Lets a waiting call go on.', gate, ({ gate }) => {
+    if (cancelled.has(gate)) return text('Whoever waited was cancelled.');
     gates.get(gate)?.();
     return text('Opened.');
   });
+  tool(server, 'test_gate_is_cancelled', 'Says whether the call that waits there was cancelled.', gate, ({ gate }) =>
+    text(cancelled.has(gate) ? 'yes' : 'no'),
+  );
   tool(server, 'test_tool_with_logging', 'Logs three times while it runs.', undefined, async (context) => {
     await context.mcpReq.log('info', 'Tool execution started');
     await pause(STEP);
@@ -154,7 +189,7 @@ function streaming(server) {
 const within = (context) => ({ relatedRequestId: context.mcpReq.id });
 
 // Legacy era: the server sends a request of its own while the call is open.
-function asking(server) {
+function asking(server, canElicit) {
   const elicit = async (context, message, requestedSchema, prefix) => {
     const { action, content } = await context.mcpReq.elicitInput({ message, requestedSchema }, within(context));
     return text(`${prefix}: action=${action}, content=${JSON.stringify(content ?? {})}`);
@@ -163,6 +198,11 @@ function asking(server) {
     const answer = await context.mcpReq.requestSampling({ messages: [said(prompt)], maxTokens: 100 }, within(context));
     return text(`LLM response: ${answer.content.text ?? ''}`);
   });
+  tool(server, 'test_roots', 'Asks the client for its roots.', undefined, async (context) => {
+    const { roots } = await server.server.listRoots(undefined, within(context));
+    return text(`Roots: ${roots.map((root) => root.uri).join(', ')}`);
+  });
+  if (!canElicit) return;
   tool(server, 'test_elicitation', 'Asks the user for a name and an address.', z.object({ message: z.string() }), ({ message }, context) =>
     elicit(
       context,
@@ -318,7 +358,7 @@ function interrupted(server) {
 const clientCapabilities = (context) =>
   context.mcpReq.envelope?.['io.modelcontextprotocol/clientCapabilities'] ?? {};
 
-function changing(server, notify) {
+function changing(server, notify, at) {
   const described = () => `Changes its own description (revision ${revision.tools}).`;
   const tools = tool(server, 'test_trigger_tool_change', described(), undefined, () => {
     revision.tools += 1;
@@ -333,8 +373,8 @@ function changing(server, notify) {
     return text(`Prompt list revision ${revision.prompts}.`);
   });
   tool(server, 'test_touch_resource', 'Says that the watched resource changed.', undefined, async () => {
-    notify.resourceUpdated('test://watched-resource');
-    await server.server.sendResourceUpdated({ uri: 'test://watched-resource' }).catch(() => {});
+    notify.resourceUpdated(at('watched-resource'));
+    await server.server.sendResourceUpdated({ uri: at('watched-resource') }).catch(() => {});
     return text('Touched.');
   });
 }
@@ -390,17 +430,19 @@ function annotated(server) {
   );
 }
 
-function resources(server, era) {
-  const fixed = (name, uri, mimeType, body) =>
+function resources(server, era, at) {
+  const fixed = (name, path, mimeType, body) => {
+    const uri = at(path);
     server.registerResource(name, uri, { title: name, description: `The ${name} resource.`, mimeType }, () => ({
       contents: [{ uri, mimeType, ...body }],
     }));
-  fixed('static-text', 'test://static-text', 'text/plain', { text: 'This is the content of the static text resource.' });
-  fixed('static-binary', 'test://static-binary', 'image/png', { blob: PIXEL });
-  fixed('watched-resource', 'test://watched-resource', 'text/plain', { text: 'Watched.' });
+  };
+  fixed('static-text', 'static-text', 'text/plain', { text: 'This is the content of the static text resource.' });
+  fixed('static-binary', 'static-binary', 'image/png', { blob: PIXEL });
+  fixed('watched-resource', 'watched-resource', 'text/plain', { text: 'Watched.' });
   server.registerResource(
     'template',
-    new ResourceTemplate('test://template/{id}/data', { list: undefined }),
+    new ResourceTemplate(at('template/{id}/data'), { list: undefined }),
     { title: 'template', description: 'Fills its id in.', mimeType: 'application/json' },
     (uri, { id }) => ({
       contents: [

@@ -3,6 +3,9 @@
 //   node fixture-server.mjs --port N      prints "ready http://127.0.0.1:N/mcp" on stderr; 0 picks a free port
 //   node fixture-server.mjs --stdio       the same server on stdin and stdout
 //
+//   --revision V      only one era: this revision and, in the legacy one, those before it
+//   --authority A     resources are test://A/…, not test://…
+//
 // What it offers is in fixture-catalog.mjs.
 
 import {
@@ -13,7 +16,7 @@ import {
   toWebRequest,
 } from '@modelcontextprotocol/node';
 import { createMcpHandler, isInitializeRequest, isLegacyRequest } from '@modelcontextprotocol/server';
-import { serveStdio } from '@modelcontextprotocol/server/stdio';
+import { StdioServerTransport, serveStdio } from '@modelcontextprotocol/server/stdio';
 import { randomUUID } from 'node:crypto';
 import { createServer } from 'node:http';
 import { parseArgs } from 'node:util';
@@ -23,18 +26,27 @@ import { catalog } from './fixture-catalog.mjs';
 const BODY_LIMIT = 4 * 1024 * 1024;
 
 const { values: options } = parseArgs({
-  options: { port: { type: 'string', default: '0' }, stdio: { type: 'boolean', default: false } },
+  options: {
+    port: { type: 'string', default: '0' },
+    stdio: { type: 'boolean', default: false },
+    revision: { type: 'string' },
+    authority: { type: 'string' },
+  },
 });
+const { revision, authority } = options;
+const speaks = { legacy: !revision || revision < '2026', modern: !revision || revision >= '2026' };
+const offered = ({ era, notify }) => catalog({ era, notify, revision, authority });
 
 if (options.stdio) {
   const silent = { toolsChanged() {}, promptsChanged() {}, resourceUpdated() {} };
-  serveStdio(({ era }) => catalog({ era, notify: silent }));
+  if (speaks.modern) serveStdio(({ era }) => offered({ era, notify: silent }), { legacy: speaks.legacy ? 'serve' : 'reject' });
+  else offered({ era: 'legacy', notify: silent }).connect(new StdioServerTransport());
 } else {
   serveHttp(Number(options.port));
 }
 
 function serveHttp(port) {
-  const modern = createMcpHandler(({ era }) => catalog({ era, notify: modern.notify }), { legacy: 'reject' });
+  const modern = createMcpHandler(({ era }) => offered({ era, notify: modern.notify }), { legacy: 'reject' });
   const answerModern = toNodeHandler(modern);
   const sessions = new Map();
   const hostIsLocal = localhostHostValidation();
@@ -46,7 +58,7 @@ function serveHttp(port) {
       if (request.url?.split('?')[0] !== '/mcp') return void response.writeHead(404).end();
       const body = await readBody(request);
       const web = await toWebRequest(request, body.json);
-      if (await isLegacyRequest(web, body.json)) await answerLegacy(request, response, body, { sessions, modern });
+      if (speaks.legacy && (!speaks.modern || (await isLegacyRequest(web, body.json)))) await answerLegacy(request, response, body, { sessions, modern });
       else await answerModern(request, response, body.json);
     } catch (cause) {
       console.error(cause);
@@ -72,7 +84,7 @@ async function answerLegacy(request, response, body, { sessions, modern }) {
     onsessioninitialized: (opened) => void sessions.set(opened, transport),
     onsessionclosed: (closed) => void sessions.delete(closed),
   });
-  await catalog({ era: 'legacy', notify: modern.notify }).connect(transport);
+  await offered({ era: 'legacy', notify: modern.notify }).connect(transport);
   await transport.handleRequest(request, response, body.json);
 }
 

@@ -46,7 +46,7 @@ export async function tell(openers) {
 }
 
 /** The client of an aggregate, as if one server were behind it: its names say which one is meant. */
-function prefixed(client, prefix) {
+export function prefixed(client, prefix) {
   const own = (entries) =>
     entries
       .filter(({ name }) => name.startsWith(prefix))
@@ -56,12 +56,13 @@ function prefixed(client, prefix) {
     tools: async () => own(await client.tools()),
     prompts: async () => own(await client.prompts()),
     call: (name, ...rest) => client.call(prefix + name, ...rest),
+    callLogged: (name) => client.callLogged(prefix + name),
     prompt: (name, ...rest) => client.prompt(prefix + name, ...rest),
     complete: (name, ...rest) => client.complete(prefix + name, ...rest),
   };
 }
 
-const textOf = (result) => result.content.find((block) => block.type === 'text')?.text;
+export const textOf = (result) => result.content.find((block) => block.type === 'text')?.text;
 
 async function fixture(client, ok) {
   const tools = (await client.tools()).map((tool) => tool.name);
@@ -183,7 +184,7 @@ async function cancels(client, tool, given, ok) {
   ok('cancels a call and goes on');
 }
 
-function inTime(promise, complaint, patience = 8000) {
+export function inTime(promise, complaint, patience = 8000) {
   const late = pause(patience, undefined, { ref: false }).then(() => {
     throw new Error(complaint);
   });

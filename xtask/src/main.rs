@@ -4,6 +4,7 @@
 
 mod conformance;
 mod install;
+mod matrix;
 mod picture;
 mod ports;
 mod process;
@@ -43,6 +44,8 @@ enum Chore {
     Conformance(conformance::Options),
     /// Unmodified clients and servers of others, through the gateway
     Strangers(strangers::Options),
+    /// Every revision of a client at every revision of a server, held against docs/compatibility.md
+    Matrix(matrix::Options),
     /// Draws the tour as it prints, for the README
     Picture(picture::Options),
     /// Measures the gateway against direct and against a bare proxy
@@ -63,6 +66,7 @@ fn main() -> ExitCode {
         Chore::Install => install::run(&root),
         Chore::Conformance(options) => conformance::run(&root, &options),
         Chore::Strangers(options) => strangers::run(&root, &options),
+        Chore::Matrix(options) => matrix::run(&root, &options),
         Chore::Picture(options) => picture::run(&root, &options),
         Chore::Bench { rest } => bench(&root, &rest),
     };
@@ -92,6 +96,7 @@ fn test(root: &Path) -> Result<()> {
     plan.cargo("build the gateway", &["build", "--package", "durward", "--bins"])?;
     plan.run("conformance", |root| conformance::run(root, &conformance::Options::default()))?;
     plan.run("strangers", |root| strangers::run(root, &strangers::Options::default()))?;
+    plan.run("matrix", |root| matrix::run(root, &matrix::Options::default()))?;
     // As the README says it: without a package.
     plan.cargo("demo", &["run", "--quiet", "--", "demo", "--once"])?;
     plan.cargo("fuzz smoke", &["run", "--quiet", "--package", "fuzz", "--bin", "smoke", "--", "--seconds", "10"])?;

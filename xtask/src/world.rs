@@ -10,7 +10,7 @@ use std::{
     fs,
     net::SocketAddr,
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, Stdio},
 };
 
 const ALLOW_ALL: &str = r#"{"policy":"all","rules":[{"action":"*","target":"*/*","effect":"allow"}]}"#;
@@ -20,6 +20,7 @@ pub(crate) struct World {
     running: Vec<Running>,
     folder: PathBuf,
     servers: String,
+    agents: String,
 }
 
 impl World {
@@ -30,7 +31,7 @@ impl World {
             fs::remove_dir_all(&folder)?;
         }
         fs::create_dir_all(&folder)?;
-        Ok(Self { running: Vec::new(), folder, servers: String::new() })
+        Ok(Self { running: Vec::new(), folder, servers: String::new(), agents: String::new() })
     }
 
     pub(crate) fn folder(&self) -> &Path {
@@ -70,14 +71,28 @@ impl World {
         Ok(())
     }
 
+    /// Lets an agent in, beside the anonymous one, once the gateway is there.
+    pub(crate) fn agent(&mut self, name: &str) -> Result<()> {
+        writeln!(self.agents, "  {name}: {{}}")?;
+        Ok(())
+    }
+
+    /// A key for an agent of the running gateway.
+    pub(crate) fn key(&self, root: &Path, agent: &str) -> Result<String> {
+        let mut command = process::program(built(root)?);
+        command.args(["agent", "key", "create", agent, "--config", "durward.yaml", "--data", "data"]);
+        command.stderr(Stdio::null());
+        Ok(process::output(command.current_dir(&self.folder))?.trim().to_owned())
+    }
+
     /// Starts the gateway with one rule that allows everything to an anonymous caller. Gives its address.
     pub(crate) fn gateway(&mut self, root: &Path) -> Result<SocketAddr> {
         let (listen, admin) = (ports::free()?, ports::free()?);
         fs::write(self.folder.join("policy.json"), ALLOW_ALL)?;
         let config = format!(
-            "listen: {listen}\nadmin: {{ listen: {admin} }}\ndanger_allow_anonymous: trial\nagents:\n  trial: {{}}\n\
+            "listen: {listen}\nadmin: {{ listen: {admin} }}\ndanger_allow_anonymous: trial\nagents:\n  trial: {{}}\n{}\
              policies: [policy.json]\nservers:\n{}",
-            self.servers
+            self.agents, self.servers
         );
         fs::write(self.folder.join("durward.yaml"), config)?;
         let mut command = process::program(built(root)?);
