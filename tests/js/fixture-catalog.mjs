@@ -61,7 +61,7 @@ export function catalog({ era, notify, revision, authority }) {
   plain(server);
   if (isOf2025June) shaped(server, at);
   streaming(server);
-  asking(server, isOf2025June);
+  asking(server, era, isOf2025June);
   interrupted(server);
   changing(server, notify, at);
   annotated(server);
@@ -188,19 +188,32 @@ function streaming(server) {
 // On the stream of the call: the listening stream may not be open yet, and what is sent there then is lost.
 const within = (context) => ({ relatedRequestId: context.mcpReq.id });
 
-// Legacy era: the server sends a request of its own while the call is open.
-function asking(server, canElicit) {
+// What the suite of the legacy era asks for. There the server sends a request of its own while the call is open; in the
+// modern one the same tool ends the call with the question.
+function asking(server, era, canElicit) {
+  const isModern = era === 'modern';
+  const answer = (context) => inputResponse(context.mcpReq.inputResponses, 'asked');
   const elicit = async (context, message, requestedSchema, prefix) => {
-    const { action, content } = await context.mcpReq.elicitInput({ message, requestedSchema }, within(context));
-    return text(`${prefix}: action=${action}, content=${JSON.stringify(content ?? {})}`);
+    const given = isModern
+      ? answer(context)
+      : await context.mcpReq.elicitInput({ message, requestedSchema }, within(context));
+    if (given.kind === 'missing') {
+      return inputRequired({ inputRequests: { asked: inputRequired.elicit({ message, requestedSchema }) } });
+    }
+    return text(`${prefix}: action=${given.action}, content=${JSON.stringify(given.content ?? {})}`);
   };
   tool(server, 'test_sampling', 'Asks the client for a completion.', z.object({ prompt: z.string() }), async ({ prompt }, context) => {
-    const answer = await context.mcpReq.requestSampling({ messages: [said(prompt)], maxTokens: 100 }, within(context));
-    return text(`LLM response: ${answer.content.text ?? ''}`);
+    const wanted = { messages: [said(prompt)], maxTokens: 100 };
+    const given = isModern ? answer(context) : { result: await context.mcpReq.requestSampling(wanted, within(context)) };
+    return given.result
+      ? text(`LLM response: ${given.result.content.text ?? ''}`)
+      : inputRequired({ inputRequests: { asked: inputRequired.createMessage(wanted) } });
   });
   tool(server, 'test_roots', 'Asks the client for its roots.', undefined, async (context) => {
-    const { roots } = await server.server.listRoots(undefined, within(context));
-    return text(`Roots: ${roots.map((root) => root.uri).join(', ')}`);
+    const given = isModern ? answer(context) : await server.server.listRoots(undefined, within(context));
+    return given.roots
+      ? text(`Roots: ${given.roots.map((root) => root.uri).join(', ')}`)
+      : inputRequired({ inputRequests: { asked: inputRequired.listRoots() } });
   });
   if (!canElicit) return;
   tool(server, 'test_elicitation', 'Asks the user for a name and an address.', z.object({ message: z.string() }), ({ message }, context) =>
@@ -330,7 +343,7 @@ function interrupted(server) {
   });
   tool(server, 'test_input_required_result_capabilities', 'Asks only what the client can answer.', undefined, (context) => {
     if (answers(context)) return text('Thank you.');
-    const can = clientCapabilities(context);
+    const can = clientCapabilities(context) ?? server.server.getClientCapabilities();
     return inputRequired({
       inputRequests: {
         ...(can.elicitation && { user_name: QUESTIONS.name() }),
@@ -356,7 +369,7 @@ function interrupted(server) {
 }
 
 const clientCapabilities = (context) =>
-  context.mcpReq.envelope?.['io.modelcontextprotocol/clientCapabilities'] ?? {};
+  context.mcpReq.envelope?.['io.modelcontextprotocol/clientCapabilities'];
 
 function changing(server, notify, at) {
   const described = () => `Changes its own description (revision ${revision.tools}).`;

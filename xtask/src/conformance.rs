@@ -2,7 +2,8 @@
 //!
 //! An exit status of zero hides losses, so rows of (scenario, check, status) are compared as multisets. The aggregate is
 //! asked through `tests/js/rename-proxy.mjs`, which takes the server off the names; what differs then is listed in
-//! `tests/conformance/aggregate-expected.txt`, row by row, with the reason.
+//! `tests/conformance/aggregate-expected.txt`, row by row, with the reason. So is what differs where a bridge lies between the
+//! suite and a server of the other era (`bridge-expected.txt`).
 
 mod rows;
 
@@ -16,7 +17,10 @@ use rows::Rows;
 use std::{fs, path::Path, process::Command, thread};
 
 const VERSIONS: [&str; 2] = ["2025-11-25", "2026-07-28"];
-const EXPECTED: &str = "tests/conformance/aggregate-expected.txt";
+const AGGREGATE: &str = "tests/conformance/aggregate-expected.txt";
+const BRIDGE: &str = "tests/conformance/bridge-expected.txt";
+/// For each version, a server that speaks nothing but the other era: its name, and its revision.
+const OTHERS: [(&str, &str); 2] = [("modern", "2026-07-28"), ("legacy", "2025-11-25")];
 
 /// Client scenarios of a version that need no authorization server: those cannot pass through a changed URL.
 const CLIENT_SCENARIOS: [(&str, &[&str]); 2] = [
@@ -45,19 +49,31 @@ pub(crate) struct Options {
 pub(crate) fn run(root: &Path, options: &Options) -> Result<()> {
     install::peers(root)?;
     let mut world = World::new(root, "conformance")?;
-    let direct = fixture(root, &mut world)?;
+    let direct = fixture(root, &mut world, "fixture", &[])?;
     if options.direct_only {
         return VERSIONS
             .iter()
             .try_for_each(|version| Suite { root, folder: world.folder(), version }.fixture(&direct).map(drop));
     }
     let gateway = world.gateway(root)?;
+    // A gateway of their own, or they would be members of the aggregate.
+    let mut others = World::new(root, "conformance-bridges")?;
+    for (name, revision) in OTHERS {
+        fixture(root, &mut others, name, &["--revision", revision])?;
+    }
+    let bridges = others.gateway(root)?;
     let bare = bare_names(root, &mut world, &format!("http://{gateway}/mcp"))?;
     let folder = world.folder();
+    let ways = Ways {
+        direct: &direct,
+        through: &format!("http://{gateway}/mcp/fixture"),
+        aggregate: &bare,
+        bridges: &format!("http://{bridges}/mcp"),
+    };
     // The client's scenarios have servers of their own, so both halves run at once.
     let differing = thread::scope(|scope| {
         let clients = scope.spawn(|| clients(root, folder));
-        let servers = servers(root, folder, &direct, &format!("http://{gateway}/mcp/fixture"), &bare)?;
+        let servers = servers(root, folder, &ways)?;
         let clients = clients.join().map_err(|_| anyhow!("the client scenarios panicked"))??;
         Ok::<_, anyhow::Error>(servers + clients)
     })?;
@@ -67,26 +83,38 @@ pub(crate) fn run(root: &Path, options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// Server mode: the suite dials the fixture directly, through the gateway, and as the aggregate's only member.
-fn servers(root: &Path, folder: &Path, direct: &str, through: &str, bare: &str) -> Result<usize> {
-    let mut differing = 0;
-    let mut aggregated = Vec::new();
-    for version in VERSIONS {
-        let suite = Suite { root, folder, version };
-        let alone = suite.fixture(direct)?;
-        differing += report(version, "/mcp/fixture", &alone.differences(&suite.server("through", through)?));
-        let differences = alone.differences(&suite.server("aggregate", bare)?);
-        aggregated.extend(differences.into_iter().map(|line| format!("{version} {line}")));
-    }
-    Ok(differing + aggregate(root, &aggregated)?)
+/// How the suite reaches the fixture: its URLs.
+struct Ways<'a> {
+    direct: &'a str,
+    through: &'a str,
+    /// As the aggregate's only member.
+    aggregate: &'a str,
+    /// What the names of [`OTHERS`] follow.
+    bridges: &'a str,
 }
 
-/// Starts the dual-era fixture server as `fixture` and gives its address.
-fn fixture(root: &Path, world: &mut World) -> Result<String> {
+/// Server mode: the suite dials the fixture on every way.
+fn servers(root: &Path, folder: &Path, ways: &Ways<'_>) -> Result<usize> {
+    let mut differing = 0;
+    let (mut aggregated, mut bridged) = (Vec::new(), Vec::new());
+    for (version, (other, _)) in VERSIONS.into_iter().zip(OTHERS) {
+        let suite = Suite { root, folder, version };
+        let alone = suite.fixture(ways.direct)?;
+        let through = suite.server("through", ways.through)?;
+        differing += report(version, "/mcp/fixture", &alone.differences(&through));
+        let dated = |rows: Rows| alone.differences(&rows).into_iter().map(|line| format!("{version} {line}"));
+        aggregated.extend(dated(suite.server("aggregate", ways.aggregate)?));
+        bridged.extend(dated(suite.server("bridge", &format!("{}/{other}", ways.bridges))?));
+    }
+    Ok(differing + listed(root, "/mcp", AGGREGATE, &aggregated)? + listed(root, "bridges", BRIDGE, &bridged)?)
+}
+
+/// Starts a fixture server under that name and gives its address.
+fn fixture(root: &Path, world: &mut World, name: &str, told: &[&str]) -> Result<String> {
     let address = ports::free()?;
     let mut command = program(install::node(root));
-    command.arg(root.join("tests/js/fixture-server.mjs")).args(["--port", &address.port().to_string()]);
-    world.http("fixture", address, "/mcp", &mut command)
+    command.arg(root.join("tests/js/fixture-server.mjs")).args(["--port", &address.port().to_string()]).args(told);
+    world.http(name, address, "/mcp", &mut command)
 }
 
 /// Starts what undoes the aggregate's renaming, and gives its address.
@@ -160,19 +188,19 @@ fn report(version: &str, way: &str, differences: &[String]) -> usize {
     differences.len()
 }
 
-/// The aggregate may differ only in the rows that are listed, and must differ in each of them.
-fn aggregate(root: &Path, found: &[String]) -> Result<usize> {
-    let text = fs::read_to_string(root.join(EXPECTED)).with_context(|| format!("cannot read {EXPECTED}"))?;
+/// What differs on that way must be listed in the file, and everything listed must differ.
+fn listed(root: &Path, way: &str, file: &str, found: &[String]) -> Result<usize> {
+    let text = fs::read_to_string(root.join(file)).with_context(|| format!("cannot read {file}"))?;
     let expected: Vec<&str> = text.lines().filter(|line| !line.is_empty() && !line.starts_with('#')).collect();
     let surprising: Vec<_> = found.iter().filter(|line| !expected.contains(&line.as_str())).collect();
     let missing: Vec<_> = expected.iter().filter(|line| !found.iter().any(|found| found == *line)).collect();
     for line in &surprising {
-        eprintln!("  /mcp, not expected: {line}");
+        eprintln!("  {way}, not expected: {line}");
     }
     for line in &missing {
-        eprintln!("  /mcp, expected but not seen: {line}");
+        eprintln!("  {way}, expected but not seen: {line}");
     }
-    eprintln!("/mcp: {} rows differ, {} are listed in {EXPECTED}", found.len(), expected.len());
+    eprintln!("{way}: {} rows differ, {} are listed in {file}", found.len(), expected.len());
     Ok(surprising.len() + missing.len())
 }
 
