@@ -88,6 +88,7 @@ impl World {
         let settings = Settings {
             tenant: tenant.clone(),
             public_url: None,
+            tls: false,
             hosts: vec!["gateway.example".into()],
             origins: Vec::new(),
             trusted_proxies: Vec::new(),

@@ -4,6 +4,7 @@ use crate::config::settings::{DetectMode, Durability, EraChoice, Jwks, Place, Re
 use anyhow::{Context, Result, anyhow};
 use gateway::{
     limit::{Allowance, LimitSetting, LimitSettings, Limits, Rate},
+    rim::Certificates,
     settings::{self as plane, CredentialSettings, EraSettings, ServerSettings, ToolSettings, TransportSettings},
     snapshot::Snapshot,
 };
@@ -46,10 +47,11 @@ pub(crate) fn keeping(settings: &Settings) -> Option<audit::Keeping> {
 }
 
 /// Where the data plane listens.
-pub(crate) fn listening(settings: &Settings) -> plane::Listening {
+pub(crate) fn listening(settings: &Settings, tls: Option<Arc<Certificates>>) -> plane::Listening {
     let cores = thread::available_parallelism().map_or(1, std::num::NonZero::get);
     plane::Listening {
         address: settings.listen,
+        tls,
         workers: settings.workers.map_or(cores, std::num::NonZero::get),
         connections: settings.bounds.connections,
     }
@@ -63,6 +65,7 @@ fn plane_settings(settings: &Settings, tenant: &TenantId) -> Result<plane::Setti
     Ok(plane::Settings {
         tenant: tenant.clone(),
         public_url: settings.public_url.as_ref().map(|url| url.as_str().trim_end_matches('/').to_owned()),
+        tls: settings.tls.is_some(),
         hosts: settings.hosts.clone(),
         origins: settings.origins.clone(),
         trusted_proxies: settings

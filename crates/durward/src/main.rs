@@ -4,6 +4,7 @@
 //! starts stands in [`running`], what happens to a call in `gateway::pipeline`.
 
 mod assemble;
+mod certificate;
 mod check;
 mod cli;
 mod command;

@@ -1,7 +1,7 @@
 //! A running gateway: what is built, in the order it is built, and how it stops.
 
 use crate::{
-    assemble,
+    assemble, certificate,
     config::{self, Loaded, Report, Settings},
     control::{self, Control},
     directory::Directory,
@@ -17,14 +17,14 @@ use gateway::{
     clock::{Clock, SystemClock},
     limit::{Allowance, LimitSettings, Limits, Rate},
     observe::Observer,
-    rim::Rim,
+    rim::{Certificates, Rim},
     state::{Parts, State},
 };
 use identity::JwksCache;
 use policy::Policies;
 use std::{
     net::SocketAddr,
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::{Arc, Mutex, PoisonError, atomic::Ordering},
     time::Duration,
 };
@@ -54,6 +54,8 @@ struct Configured {
     directory: Arc<Directory>,
     observer: Arc<Observer>,
     telemetry: Mutex<Option<Telemetry>>,
+    /// What TLS clients are shown, if there are any.
+    certificates: Option<Arc<Certificates>>,
     jwks: Arc<JwksCache>,
     file: Option<PathBuf>,
     /// The data directory that was named beside the file, if one was: what the file says of it counts for nothing.
@@ -78,7 +80,9 @@ impl Running {
         retention::apply(&state, &settings)?;
         let observer = Observer::start(Arc::clone(&state));
         let telemetry = Mutex::new(export(&settings, &observer, &state)?);
-        let rim = Rim::start(&state, &assemble::listening(&settings))?;
+        let shown = settings.tls.as_ref().map(certificate::read).transpose()?;
+        let certificates = shown.map(|shown| Arc::new(Certificates::new(shown)));
+        let rim = Rim::start(&state, &assemble::listening(&settings, certificates.clone()))?;
         let address = rim.address();
         let manage = settings.admin.listen;
         let configured = Arc::new(Configured {
@@ -86,6 +90,7 @@ impl Running {
             directory: Arc::clone(&directory),
             observer: Arc::clone(&observer),
             telemetry,
+            certificates,
             jwks,
             file,
             data,
@@ -113,14 +118,9 @@ impl Running {
         self.configured.reload()
     }
 
-    /// The file of the configuration.
-    pub(crate) fn file(&self) -> Option<&Path> {
-        self.configured.file.as_deref()
-    }
-
-    /// Folders whose files make up the configuration.
-    pub(crate) fn watched_folders(&self) -> Vec<PathBuf> {
-        self.configured.watched_folders()
+    /// Files that make up the configuration, whatever they are called, and the folders they are in.
+    pub(crate) fn watched(&self) -> (Vec<PathBuf>, Vec<PathBuf>) {
+        self.configured.watched()
     }
 
     /// Stops: takes nothing new, lets calls in flight end, stops processes, closes the log.
@@ -214,12 +214,20 @@ impl Configured {
         if snapshot.policies.version() != current.policies.version() {
             changes.push(format!("policies: {} → {}", current.policies.version(), snapshot.policies.version()));
         }
+        let shown =
+            settings.tls.as_ref().map(certificate::read).transpose().map_err(|unfit| Reload::Other(unfit.into()))?;
         if before.telemetry != settings.telemetry {
             let telemetry = export(&settings, &self.observer, &self.state).map_err(Reload::Other)?;
             // The one it replaces sends what it has and ends.
             *self.telemetry.lock().unwrap_or_else(PoisonError::into_inner) = telemetry;
         }
         retention::apply(&self.state, &settings).map_err(Reload::Other)?;
+        if let (Some(certificates), Some(shown)) = (&self.certificates, shown) {
+            let fingerprint = shown.fingerprint();
+            if certificates.show(&shown) {
+                changes.push(format!("tls: another certificate is shown, SHA-256 {fingerprint}"));
+            }
+        }
         self.state.swap(snapshot);
         // What the change put an end to ends now.
         self.state.sweep();
@@ -231,17 +239,19 @@ impl Configured {
         Ok(changes)
     }
 
-    fn watched_folders(&self) -> Vec<PathBuf> {
+    fn watched(&self) -> (Vec<PathBuf>, Vec<PathBuf>) {
         let settings = self.settings();
-        let files = self.file.iter().chain(&settings.policies.files);
-        let folders = files.filter_map(|file| file.parent()).map(|folder| {
+        let tls = settings.tls.iter().flat_map(|tls| [&tls.certificate, &tls.key]);
+        let files: Vec<PathBuf> = self.file.iter().chain(tls).cloned().collect();
+        let all = files.iter().chain(&settings.policies.files);
+        let folders = all.filter_map(|file| file.parent()).map(|folder| {
             let here = folder.as_os_str().is_empty();
             if here { PathBuf::from(".") } else { folder.to_owned() }
         });
         let mut folders: Vec<PathBuf> = folders.collect();
         folders.sort();
         folders.dedup();
-        folders
+        (files, folders)
     }
 }
 

@@ -10,7 +10,7 @@ use crate::{
 use anyhow::{Context, Result};
 use notify::{RecursiveMode, Watcher};
 use std::{
-    ffi::OsStr,
+    ffi::OsString,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -88,7 +88,8 @@ impl Signals {
 fn greet(running: &Running, file: Option<&Path>) {
     let settings = running.settings();
     say(&format!("durward {} is ready", env!("CARGO_PKG_VERSION")));
-    say(&format!("  agents connect to  http://{}/mcp  (or /mcp/SERVER)", running.address));
+    let scheme = if settings.tls.is_some() { "https" } else { "http" };
+    say(&format!("  agents connect to  {scheme}://{}/mcp  (or /mcp/SERVER)", running.address));
     say(&format!("  management         http://{}  (health, metrics, API)", running.management()));
     say(&format!("  data directory     {}", settings.data.display()));
     match file {
@@ -105,7 +106,8 @@ fn greet(running: &Running, file: Option<&Path>) {
 pub(crate) async fn until_told(running: &Arc<Running>, signals: Signals) -> Result<()> {
     let Signals { mut terminate, mut interrupt, mut hangup } = signals;
     let (changed, mut changes) = mpsc::channel(1);
-    let _watcher = watch(running, &changed);
+    let mut watched = running.watched();
+    let mut watcher = watch(&watched, &changed);
     loop {
         tokio::select! {
             _ = terminate.recv() => return Ok(()),
@@ -121,23 +123,32 @@ pub(crate) async fn until_told(running: &Arc<Running>, signals: Signals) -> Resu
                 let _ = reload(running);
             }
         }
+        // What is configured now may lie elsewhere.
+        let now = running.watched();
+        if now != watched {
+            // The one before it ends first: nothing is told twice.
+            drop(watcher.take());
+            watcher = watch(&now, &changed);
+            watched = now;
+        }
     }
 }
 
 /// Watches the folders of the configuration and of the policies. Where that cannot be done, SIGHUP still works.
-fn watch(running: &Running, changed: &mpsc::Sender<()>) -> Option<notify::RecommendedWatcher> {
+fn watch(
+    (files, folders): &(Vec<PathBuf>, Vec<PathBuf>),
+    changed: &mpsc::Sender<()>,
+) -> Option<notify::RecommendedWatcher> {
     let changed = changed.clone();
-    let own = running.file().and_then(Path::file_name).map(ToOwned::to_owned);
+    let own: Vec<_> = files.iter().filter_map(|file| file.file_name()).map(ToOwned::to_owned).collect();
     let told = move |event: notify::Result<notify::Event>| {
-        if event
-            .is_ok_and(|event| !event.kind.is_access() && event.paths.iter().any(|path| is_read(path, own.as_deref())))
-        {
+        if event.is_ok_and(|event| !event.kind.is_access() && event.paths.iter().any(|path| is_read(path, &own))) {
             let _ = changed.try_send(());
         }
     };
     let mut watcher = notify::recommended_watcher(told).ok()?;
-    for folder in running.watched_folders() {
-        if let Err(fault) = watcher.watch(&folder, RecursiveMode::NonRecursive) {
+    for folder in folders {
+        if let Err(fault) = watcher.watch(folder, RecursiveMode::NonRecursive) {
             tracing::warn!(folder = %folder.display(), %fault, "changes here are not noticed; send SIGHUP instead");
         }
     }
@@ -146,11 +157,11 @@ fn watch(running: &Running, changed: &mpsc::Sender<()>) -> Option<notify::Recomm
 
 /// Whether a file of this name may be one that is read. What we say ourselves may go into a file beside it: a gateway
 /// that read its configuration again for that would never come to rest.
-fn is_read(path: &Path, own: Option<&OsStr>) -> bool {
+fn is_read(path: &Path, own: &[OsString]) -> bool {
     let policy = path.extension().is_some_and(|end| end == "json" || end == "yaml" || end == "yml");
     // A mounted volume is swapped by a link of such a name.
     let link = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b".."));
-    policy || link || own.is_some_and(|own| path.file_name() == Some(own))
+    policy || link || path.file_name().is_some_and(|name| own.iter().any(|own| own == name))
 }
 
 /// Whether there was anything to say.

@@ -35,6 +35,7 @@ fn base(settings: &Settings, host: Option<&str>) -> String {
     match (&settings.public_url, host) {
         (Some(url), _) => url.trim_end_matches('/').to_owned(),
         // Host was checked against what is allowed before anything else.
+        (None, Some(host)) if settings.tls => format!("https://{host}"),
         (None, Some(host)) => format!("http://{host}"),
         (None, None) => String::new(),
     }

@@ -2,7 +2,12 @@
 
 mod accept;
 mod browser;
+mod certificate;
+mod connection;
 mod receive;
+mod replay;
+mod serve;
 
 pub use accept::{Rim, RimFault};
+pub use certificate::{Certificate, CertificateFault, Certificates};
 pub(crate) use receive::UnderWay;

@@ -1,10 +1,12 @@
 //! What the binary hands in: plain data, already checked. The gateway reads no file and no environment.
 
+use crate::rim::Certificates;
 use http::HeaderName;
 use std::{
     collections::BTreeMap,
     net::{IpAddr, SocketAddr},
     path::PathBuf,
+    sync::Arc,
     time::Duration,
 };
 use vocab::{Class, EnvironmentName, SecretName, ServerName, TenantId};
@@ -16,6 +18,8 @@ pub struct Settings {
     pub tenant: TenantId,
     /// What clients dial, for metadata; none means the listener's own address.
     pub public_url: Option<String>,
+    /// Clients come over TLS: what they dial begins with `https`.
+    pub tls: bool,
     /// Hosts that may stand in `Host`, besides the listener's own address and the public URL's.
     pub hosts: Vec<String>,
     /// Origins that may stand in `Origin`, besides the public URL's.
@@ -41,6 +45,8 @@ pub struct Settings {
 pub struct Listening {
     /// Address; port 0 takes a free one.
     pub address: SocketAddr,
+    /// What clients are shown before they may speak; none means without TLS.
+    pub tls: Option<Arc<Certificates>>,
     /// Worker threads, each with its own accept socket.
     pub workers: usize,
     /// Open client connections.

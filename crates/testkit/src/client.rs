@@ -3,13 +3,20 @@
 
 use crate::schema::Hearing;
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri, header, response::Parts};
 use http_body_util::{BodyExt, Full};
-use hyper::{body::Incoming, client::conn::http1};
-use hyper_util::rt::TokioIo;
+use hyper::{
+    body::Incoming,
+    client::conn::{http1, http2},
+};
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::Value;
 use std::fmt;
-use tokio::{net::TcpStream, task::JoinHandle};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+    task::JoinHandle,
+};
 
 /// A request in the making.
 #[derive(Debug, Clone)]
@@ -86,11 +93,35 @@ impl Ask {
         let hearing = Hearing::of(&self.headers, &self.body);
         let (mut sender, driver) = dial(&self.authority()).await?;
         let (head, body) = sender.send_request(self.request()).await?.into_parts();
-        Ok(Reply { status: head.status, headers: head.headers, body, pending: BytesMut::new(), driver, hearing })
+        Ok(Reply::of(head, body, Some(driver), hearing))
+    }
+
+    /// Sends it in HTTP/1.1 over a connection that is there already, whatever it is made of.
+    ///
+    /// # Errors
+    /// Whatever the connection says.
+    pub async fn over<S>(self, stream: S) -> hyper::Result<Reply>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let hearing = Hearing::of(&self.headers, &self.body);
+        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+        let driver = tokio::spawn(async move { drop(connection.await) });
+        let (head, body) = sender.send_request(self.request()).await?.into_parts();
+        Ok(Reply::of(head, body, Some(driver), hearing))
     }
 
     fn authority(&self) -> String {
         self.uri.authority().expect("a host").to_string()
+    }
+
+    /// The request as HTTP/2 has it: the address in its own place, and `Host` only where the test set it.
+    fn whole(self) -> Request<Full<Bytes>> {
+        let mut request = Request::new(Full::new(self.body));
+        *request.method_mut() = self.method;
+        *request.uri_mut() = self.uri;
+        *request.headers_mut() = self.headers;
+        request
     }
 
     fn request(self) -> Request<Full<Bytes>> {
@@ -105,6 +136,50 @@ impl Ask {
             request.headers_mut().insert(header::HOST, host);
         }
         request
+    }
+}
+
+/// One connection in HTTP/2, for many requests at one time. Dropping it closes it.
+pub struct Multiplexed {
+    sender: http2::SendRequest<Full<Bytes>>,
+    driver: JoinHandle<()>,
+}
+
+impl fmt::Debug for Multiplexed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Multiplexed").finish_non_exhaustive()
+    }
+}
+
+impl Drop for Multiplexed {
+    fn drop(&mut self) {
+        self.driver.abort();
+    }
+}
+
+impl Multiplexed {
+    /// Shakes hands over a connection that is there already.
+    ///
+    /// # Errors
+    /// Whatever the connection says.
+    pub async fn over<S>(stream: S) -> hyper::Result<Self>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let (sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await?;
+        Ok(Self { sender, driver: tokio::spawn(async move { drop(connection.await) }) })
+    }
+
+    /// Sends a request and waits for the head of the answer. Dropping the answer resets its stream.
+    ///
+    /// # Errors
+    /// Whatever the connection says: it is gone, or breaks.
+    pub async fn send(&self, ask: Ask) -> hyper::Result<Reply> {
+        let hearing = Hearing::of(&ask.headers, &ask.body);
+        let mut sender = self.sender.clone();
+        sender.ready().await?;
+        let (head, body) = sender.send_request(ask.whole()).await?.into_parts();
+        Ok(Reply::of(head, body, None, hearing))
     }
 }
 
@@ -159,7 +234,7 @@ pub struct Reply {
     pub headers: HeaderMap,
     body: Incoming,
     pending: BytesMut,
-    driver: JoinHandle<()>,
+    driver: Option<JoinHandle<()>>,
     hearing: Hearing,
 }
 
@@ -171,7 +246,9 @@ impl fmt::Debug for Reply {
 
 impl Drop for Reply {
     fn drop(&mut self) {
-        self.driver.abort();
+        if let Some(driver) = &self.driver {
+            driver.abort();
+        }
     }
 }
 
@@ -211,6 +288,10 @@ impl Event {
 }
 
 impl Reply {
+    fn of(head: Parts, body: Incoming, driver: Option<JoinHandle<()>>, hearing: Hearing) -> Self {
+        Self { status: head.status, headers: head.headers, body, pending: BytesMut::new(), driver, hearing }
+    }
+
     /// A header as text, if it is there.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).and_then(|value| value.to_str().ok())

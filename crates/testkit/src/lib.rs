@@ -21,7 +21,7 @@ mod tests;
 
 pub use agent::{Agent, LEGACY, MODERN, meta};
 pub use answer::{Answer, Feed};
-pub use client::{Ask, Connection, Event, Reply};
+pub use client::{Ask, Connection, Event, Multiplexed, Reply};
 pub use clock::HeldClock;
 pub use issuer::{Issuer, Kind, SigningKey, compact};
 pub use upstream::{Received, Upstream};

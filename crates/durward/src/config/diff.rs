@@ -41,7 +41,9 @@ impl Change {
     /// Whether it takes effect at the next start only.
     fn waits(&self) -> bool {
         let of = |key: &&str| self.path.strip_prefix(*key).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
-        AT_START.iter().any(of)
+        // Another certificate is shown at once; TLS itself begins and ends with the listener.
+        let turns = of(&"tls") && (self.before.is_none() || self.after.is_none());
+        turns || AT_START.iter().any(of)
     }
 }
 

@@ -97,6 +97,7 @@ pub(super) const ROOT: Shape = Shape::Table(&[
         Shape::Url,
         "What clients dial, where it differs from `listen`: the address of the proxy in front.",
     ),
+    key("tls", Shape::Table(TLS), "TLS on `listen`. Default: plain HTTP."),
     key("admin", Shape::Table(ADMIN), "Management, health and metrics."),
     key("data", Shape::Text, "The data directory: log, keys, secrets. Default: durward-data beside this file."),
     key("workers", Shape::Count(1, 1024), "Worker threads of the data plane. Default: one per core."),
@@ -130,6 +131,11 @@ pub(super) const ROOT: Shape = Shape::Table(&[
 ]);
 
 const ADMIN: &[Key] = &[key("listen", Shape::Address, "Where management listens. Default: 127.0.0.1:7421.")];
+
+const TLS: &[Key] = &[
+    must("certificate", Shape::Text, "A file in PEM: the gateway's own certificate, then those that vouch for it."),
+    must("key", Shape::Text, "A file in PEM, of mode 0600, that holds its private key."),
+];
 
 const SERVER: &[Key] = &[
     key("url", Shape::Url, "Its endpoint, for a server over HTTP. Either this or `command`."),

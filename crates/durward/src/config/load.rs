@@ -13,6 +13,7 @@ use super::{
     tree::{self, Node, Span},
     veil,
 };
+use crate::{assemble::chain, certificate};
 use policy::{Policies, PolicyFault, PolicyWarning, Source};
 use std::{
     fs, io,
@@ -185,12 +186,24 @@ fn files(root: &Node, settings: &Settings, base: &Path, faults: &mut Faults) {
             faults.push(Fault::at(&node.span, what).fix(format!("paths begin at the folder of this file: {path}")));
         }
     };
+    let tls = root.get("tls");
+    let (certificate, key) = (tls.and_then(|tls| tls.get("certificate")), tls.and_then(|tls| tls.get("key")));
+    want(certificate, false);
+    want(key, false);
     for server in root.get("servers").map(Node::entries).unwrap_or_default() {
         want(server.node.get("ca"), false);
         want(server.node.get("directory"), true);
     }
     for issuer in root.get("issuers").map(Node::each).unwrap_or_default() {
         want(issuer.get("jwks").and_then(|jwks| jwks.get("file")), false);
+    }
+    if let (Some(files), Some(certificate), Some(key)) = (&settings.tls, certificate, key)
+        && files.certificate.is_file()
+        && files.key.is_file()
+        && let Err(unfit) = certificate::read(files)
+    {
+        let node = if unfit.is_of_key() { key } else { certificate };
+        faults.push(Fault::at(&node.span, chain(&unfit)).fix(unfit.fix()));
     }
     if settings.data.is_file()
         && let Some(node) = root.get("data")

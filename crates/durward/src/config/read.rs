@@ -31,7 +31,7 @@ pub(super) fn read(root: &Node, base: &Path, faults: &mut Faults) -> Settings {
     }
     settings.workers = parsed::<usize>(root, "workers").and_then(NonZeroUsize::new);
     settings.bounds = bounds(root.get("bounds"));
-    listener::read(root, &mut settings, faults);
+    listener::read(root, base, &mut settings, faults);
     for entry in root.get("servers").map(Node::entries).unwrap_or_default() {
         if let (Ok(name), Some(server)) = (entry.key.parse(), server::read(entry, base, &settings.bounds, faults)) {
             settings.servers.entry(name).or_insert(server);

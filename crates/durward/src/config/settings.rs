@@ -22,6 +22,9 @@ use vocab::{AgentId, Class, EnvironmentName, RoleName, SecretName, ServerName};
 pub(crate) struct Settings {
     /// Where agents connect.
     pub(crate) listen: SocketAddr,
+    /// TLS on it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) tls: Option<Tls>,
     /// What clients dial, where it differs from `listen`.
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "optional_text")]
     pub(crate) public_url: Option<Url>,
@@ -63,6 +66,15 @@ pub(crate) struct Settings {
     pub(crate) danger_allow_anonymous: Option<AgentId>,
     /// Serve plain HTTP off loopback although no proxy with TLS is declared.
     pub(crate) danger_plain_http: bool,
+}
+
+/// The files of the certificate that clients are shown.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct Tls {
+    /// The certificate and those that vouch for it.
+    pub(crate) certificate: PathBuf,
+    /// Its private key.
+    pub(crate) key: PathBuf,
 }
 
 /// The management listener.
@@ -473,6 +485,7 @@ impl Settings {
     pub(crate) fn empty(data: PathBuf) -> Self {
         Self {
             listen: super::key::LISTEN,
+            tls: None,
             public_url: None,
             admin: Admin { listen: super::key::ADMIN_LISTEN },
             data,

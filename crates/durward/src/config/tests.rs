@@ -14,6 +14,7 @@ use super::{
 use std::{
     fmt::Write as _,
     fs,
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
 };
 
@@ -157,8 +158,9 @@ fn every_known_key_changes_what_is_configured() {
     let (mut all, mut seen) = (Vec::new(), Vec::new());
     known(&ROOT, "", &mut all);
     used(&root, &ROOT, "", &mut seen);
-    // One place for the master key: its other places have a case of their own below. Policies are read by `load`.
-    let elsewhere = ["vault.key.file", "vault.key.command", "policies"];
+    // One place for the master key: its other places have a case of their own below, and so has TLS, whose key is in no
+    // repository. Policies are read by `load`.
+    let elsewhere = ["vault.key.file", "vault.key.command", "policies", "tls", "tls.certificate", "tls.key"];
     for path in &all {
         let spans: Vec<_> = seen.iter().filter(|(other, _)| other == path).map(|(_, span)| span).collect();
         assert!(!spans.is_empty() || elsewhere.contains(&path.as_str()), "the complete case lacks `{path}`");
@@ -181,6 +183,53 @@ fn the_master_key_may_come_from_a_file_or_a_command() {
         let expected = format!("at the next start: + {expected}");
         assert!(changes.iter().any(|change| change.to_string() == expected), "{changes:?}");
     }
+}
+
+#[test]
+fn tls_is_two_files_that_fit_together() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let made = |name: &str| {
+        let rcgen::CertifiedKey { cert, signing_key } =
+            rcgen::generate_simple_self_signed(vec!["gate.test".to_owned()]).expect("a certificate");
+        fs::write(folder.path().join(format!("{name}.pem")), cert.pem()).expect("a file");
+        let key = folder.path().join(format!("{name}.key"));
+        fs::write(&key, signing_key.serialize_pem()).expect("a file");
+        fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).expect("a mode");
+    };
+    made("a");
+    made("b");
+    fs::write(folder.path().join("open.key"), "").expect("a file");
+    fs::set_permissions(folder.path().join("open.key"), fs::Permissions::from_mode(0o640)).expect("a mode");
+    fs::write(folder.path().join("empty.pem"), "").expect("a file");
+    fs::write(folder.path().join("broken.pem"), "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")
+        .expect("a file");
+    let load = |certificate: &str, key: &str| {
+        let text = format!("listen: 0.0.0.0:7420\ntls: {{ certificate: {certificate}, key: {key} }}");
+        parse("durward.yaml", &text, folder.path())
+    };
+
+    let a = load("a.pem", "a.key").expect("it is TLS: it may listen to everybody").settings;
+    let b = load("b.pem", "b.key").expect("another").settings;
+    let none = parse("durward.yaml", "listen: 127.0.0.1:7420", folder.path()).expect("plain").settings;
+    let lines = |before, after| diff::between(before, after).iter().map(ToString::to_string).collect::<Vec<_>>();
+    assert!(lines(&a, &b).iter().any(|line| line.starts_with("~ tls.key")), "a file is taken at once");
+    assert!(lines(&none, &a).iter().any(|line| line.starts_with("at the next start: + tls.key")), "TLS itself is not");
+
+    for (certificate, key, expected) in [
+        ("a.pem", "b.key", "the private key belongs to another certificate"),
+        ("a.pem", "open.key", "its mode is 640"),
+        ("a.pem", "missing.key", "this file does not exist"),
+        ("missing.pem", "a.key", "this file does not exist"),
+        ("a.key", "a.key", "there is no certificate in it"),
+        ("empty.pem", "a.key", "there is no certificate in it"),
+        ("broken.pem", "a.key", "the certificate cannot be used"),
+    ] {
+        let report = load(certificate, key).expect_err("nothing of that fits").render(false);
+        assert!(report.contains(expected) && report.contains("help:"), "{certificate} {key}: {report}");
+    }
+    // A key that is missing names itself, and so does a table that lacks one.
+    let report = parse("durward.yaml", "tls: { certificate: a.pem }", folder.path()).expect_err("no key").render(false);
+    assert!(report.contains("`tls.key` is missing"), "{report}");
 }
 
 #[test]

@@ -89,7 +89,7 @@ impl World {
             }
         });
         let address = wait(&said, &mut lines, 0, "agents connect to").await;
-        let (_, rest) = address.split_once("http://").expect("an address");
+        let (_, rest) = address.split_once("://").expect("an address");
         let address = rest.split('/').next().and_then(|text| text.parse().ok()).expect("an address");
         Self { process, address, folder, said, lines, alice, bob }
     }

@@ -1,9 +1,7 @@
 //! Listens: one current-thread runtime per worker, each with its own accept socket.
 
-use super::receive;
+use super::{certificate, connection, serve::stopped};
 use crate::{settings::Listening, state::State};
-use hyper::{server::conn::http1, service::service_fn};
-use hyper_util::rt::{TokioIo, TokioTimer};
 use socket2::{Domain, Protocol, Socket, Type};
 use std::{
     io,
@@ -15,12 +13,9 @@ use std::{
     thread::JoinHandle,
     time::Duration,
 };
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
 
-/// How long a client may take to send the head of a request.
-const HEAD: Duration = Duration::from_secs(15);
-/// The head of a request, in bytes.
-const HEAD_BYTES: usize = 64 << 10;
 /// Connections the system keeps for us before we accept them.
 const BACKLOG: i32 = 1024;
 /// How long to wait when the system has no more descriptors.
@@ -44,9 +39,23 @@ pub enum RimFault {
         #[source]
         cause: io::Error,
     },
+    /// TLS cannot be set up.
+    #[error("TLS cannot be set up")]
+    Tls(#[source] rustls::Error),
     /// A worker cannot be started.
     #[error("cannot start a worker")]
     Worker(#[source] io::Error),
+}
+
+/// What is the same for every connection.
+pub(super) struct Door {
+    pub(super) state: Arc<State>,
+    /// How TLS begins, where it does.
+    pub(super) tls: Option<TlsAcceptor>,
+    /// Open connections.
+    open: Arc<AtomicUsize>,
+    /// How many there may be.
+    most: usize,
 }
 
 impl Rim {
@@ -60,14 +69,16 @@ impl Rim {
         for _ in 1..listening.workers {
             sockets.push(bind(address, Place::Shared)?);
         }
+        let tls = listening.tls.as_ref().map(certificate::acceptor).transpose().map_err(RimFault::Tls)?;
         let open = Arc::new(AtomicUsize::new(0));
+        let door = Arc::new(Door { state: Arc::clone(state), tls, open, most: listening.connections });
         let mut workers = Vec::with_capacity(sockets.len());
         for (number, socket) in sockets.into_iter().enumerate() {
-            let (state, open, most) = (Arc::clone(state), Arc::clone(&open), listening.connections);
+            let door = Arc::clone(&door);
             let runtime =
                 tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(RimFault::Worker)?;
             let work = move || {
-                runtime.block_on(accept(state, socket, open, most));
+                runtime.block_on(accept(door, socket));
                 runtime.shutdown_timeout(Duration::from_millis(100));
             };
             let thread =
@@ -114,25 +125,24 @@ fn bind(address: SocketAddr, place: Place) -> io::Result<StdListener> {
     Ok(socket.into())
 }
 
-async fn accept(state: Arc<State>, socket: StdListener, open: Arc<AtomicUsize>, most: usize) {
+async fn accept(door: Arc<Door>, socket: StdListener) {
     let listener = match TcpListener::from_std(socket) {
         Ok(listener) => listener,
         Err(fault) => return tracing::error!(%fault, "a worker cannot listen"),
     };
-    let mut stopping = state.stopping.subscribe();
+    let mut stopping = door.state.stopping.subscribe();
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok((stream, peer)) => {
-                    if open.fetch_add(1, Ordering::AcqRel) >= most {
-                        open.fetch_sub(1, Ordering::AcqRel);
-                        tracing::warn!(%peer, most, "a connection was closed: too many are open");
+                    let Some(open) = door.enter() else {
+                        tracing::warn!(%peer, most = door.most, "a connection was closed: too many are open");
                         continue;
-                    }
-                    let (state, open) = (Arc::clone(&state), Open(Arc::clone(&open)));
+                    };
+                    let door = Arc::clone(&door);
                     tokio::spawn(async move {
                         let _open = open;
-                        connection(state, stream, peer).await;
+                        connection::network(&door, stream, peer).await;
                     });
                 }
                 Err(fault) => {
@@ -145,8 +155,16 @@ async fn accept(state: Arc<State>, socket: StdListener, open: Arc<AtomicUsize>, 
     }
     drop(listener);
     // Calls under way end by themselves or at the deadline of the drain; processes end on the runtime they began on.
-    while !state.cut.load(Ordering::Acquire) {
-        let _ = tokio::time::timeout(EXHAUSTED, state.ended.notified()).await;
+    while !door.state.cut.load(Ordering::Acquire) {
+        let _ = tokio::time::timeout(EXHAUSTED, door.state.ended.notified()).await;
+    }
+}
+
+impl Door {
+    /// Counts one more connection, unless too many are open.
+    fn enter(&self) -> Option<Open> {
+        let open = Open(Arc::clone(&self.open));
+        (self.open.fetch_add(1, Ordering::AcqRel) < self.most).then_some(open)
     }
 }
 
@@ -157,39 +175,6 @@ impl Drop for Open {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::AcqRel);
     }
-}
-
-async fn connection(state: Arc<State>, stream: TcpStream, peer: SocketAddr) {
-    // Small answers must not wait for the next one.
-    let _ = stream.set_nodelay(true);
-    let dialled = stream.local_addr().ok().map(|own| own.ip());
-    let mut stopping = state.stopping.subscribe();
-    // Boxed: a connection that waits for its next request keeps no room for the whole line.
-    let service = service_fn(move |request| Box::pin(receive::answer(Arc::clone(&state), request, peer.ip(), dialled)));
-    let serving = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD)
-        .max_buf_size(HEAD_BYTES)
-        .serve_connection(TokioIo::new(stream), service);
-    tokio::pin!(serving);
-    tokio::select! {
-        served = serving.as_mut() => {
-            if let Err(fault) = served {
-                tracing::trace!(%peer, %fault, "a connection ended early");
-            }
-        }
-        () = stopped(&mut stopping) => {
-            // Answers under way are finished, new requests on this connection are not taken.
-            serving.as_mut().graceful_shutdown();
-            let _ = serving.await;
-        }
-    }
-}
-
-/// Waits until the gateway stops.
-async fn stopped(stopping: &mut tokio::sync::watch::Receiver<bool>) {
-    // A sender that is gone has stopped too.
-    let _ = stopping.wait_for(|stopping| *stopping).await;
 }
 
 #[cfg(test)]

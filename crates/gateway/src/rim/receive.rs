@@ -1,6 +1,6 @@
 //! From an HTTP request to calls on the line: paths, Host and Origin, bounded bodies, batches.
 
-use super::browser;
+use super::{browser, serve::Ends};
 use crate::{
     call::{Call, Operation, Route, header, new_id},
     flow::{STALLED, say},
@@ -16,7 +16,7 @@ use crate::{
 use bytes::{Bytes, BytesMut};
 use futures_util::FutureExt;
 use http::{
-    HeaderMap, HeaderValue, Method, Request, Response, StatusCode,
+    HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri,
     header::{ALLOW, CONTENT_TYPE, HOST, ORIGIN},
 };
 use http_body_util::BodyExt;
@@ -57,12 +57,11 @@ impl Drop for UnderWay {
     }
 }
 
-/// Answers one HTTP request. `dialled`: the address of ours that the client reached.
+/// Answers one HTTP request.
 pub(super) async fn answer(
     state: Arc<State>,
     request: Request<Incoming>,
-    peer: IpAddr,
-    dialled: Option<IpAddr>,
+    Ends { peer, dialled }: Ends,
 ) -> Result<Reply, Infallible> {
     let under_way = UnderWay::begin(&state);
     let line = state.line();
@@ -83,16 +82,19 @@ pub(super) async fn answer(
 
 async fn route(
     line: &Line,
-    request: Request<Incoming>,
+    mut request: Request<Incoming>,
     peer: IpAddr,
     dialled: Option<IpAddr>,
     under_way: UnderWay,
 ) -> Reply {
     let settings = &line.snapshot.settings;
     let peer = real_peer(settings, peer, request.headers());
-    if let Err(why) = local(settings, request.headers(), dialled) {
-        return bare(line, peer, request.headers(), why);
-    }
+    let host = match local(settings, request.uri(), request.headers(), dialled) {
+        Ok(host) => host,
+        Err(why) => return bare(line, peer, request.headers(), why),
+    };
+    // From here on a request of HTTP/2 is like any other.
+    request.headers_mut().entry(HOST).or_insert(host);
     if browser::asks(request.method(), request.headers()) {
         return browser::may(request.headers(), &line.snapshot);
     }
@@ -323,16 +325,40 @@ fn address(text: &[u8]) -> Option<IpAddr> {
     alone().or_else(with_port).or_else(in_brackets)
 }
 
-/// SECURITY: a page in a browser must not reach a gateway on its user's machine (DNS rebinding).
-fn local(settings: &Settings, headers: &HeaderMap, dialled: Option<IpAddr>) -> Result<(), &'static str> {
-    let host = headers.get(HOST).and_then(|host| host.to_str().ok()).ok_or("the header `Host` is missing")?;
-    if headers.get_all(HOST).iter().count() > 1 || !settings.allows_host(host, dialled) {
+/// SECURITY: a page in a browser must not reach a gateway on its user's machine (DNS rebinding). What was dialled, if it
+/// is served here.
+fn local(
+    settings: &Settings,
+    uri: &Uri,
+    headers: &HeaderMap,
+    dialled: Option<IpAddr>,
+) -> Result<HeaderValue, &'static str> {
+    let host = host(uri, headers)?;
+    if !host.to_str().is_ok_and(|host| settings.allows_host(host, dialled)) {
         return Err("this `Host` is not served here; list it under `hosts` or set `public_url`");
     }
     match headers.get(ORIGIN).map(|origin| origin.to_str()) {
-        None => Ok(()),
-        Some(Ok(origin)) if settings.allows_origin(origin) => Ok(()),
+        None => Ok(host),
+        Some(Ok(origin)) if settings.allows_origin(origin) => Ok(host),
         Some(_) => Err("this `Origin` is not allowed; list it under `origins`"),
+    }
+}
+
+/// What the client dialled: `Host`, the address in the request itself, which HTTP/2 has instead, or both if they agree.
+fn host(uri: &Uri, headers: &HeaderMap) -> Result<HeaderValue, &'static str> {
+    let mut hosts = headers.get_all(HOST).iter();
+    let (host, more) = (hosts.next(), hosts.next().is_some());
+    if more {
+        return Err("there is more than one `Host`");
+    }
+    match (uri.authority(), host) {
+        (None, None) => Err("the header `Host` is missing"),
+        (None, Some(host)) => Ok(host.clone()),
+        (Some(authority), None) => HeaderValue::from_str(authority.as_str()).map_err(|_| "this is no address"),
+        (Some(authority), Some(host)) if host.as_bytes().eq_ignore_ascii_case(authority.as_str().as_bytes()) => {
+            Ok(host.clone())
+        }
+        (Some(_), Some(_)) => Err("`Host` and the address in the request differ"),
     }
 }
 
@@ -442,7 +468,28 @@ fn plain(status: StatusCode, text: &'static str) -> Reply {
 
 #[cfg(test)]
 mod tests {
-    use super::address;
+    use super::{address, host};
+    use http::{HeaderMap, HeaderValue, header::HOST};
+
+    #[test]
+    fn what_was_dialled_is_said_once_or_twice_alike() {
+        for (uri, hosts, expected) in [
+            ("/mcp", &["a.test:1"][..], Some("a.test:1")),
+            ("http://a.test:1/mcp", &[], Some("a.test:1")),
+            ("http://a.test:1/mcp", &["A.test:1"], Some("A.test:1")),
+            ("http://a.test:1/mcp", &["b.test:1"], None),
+            ("http://evil@a.test/mcp", &["a.test"], None),
+            ("/mcp", &[], None),
+            ("/mcp", &["a.test", "a.test"], None),
+        ] {
+            let mut headers = HeaderMap::new();
+            for host in hosts {
+                headers.append(HOST, HeaderValue::from_static(host));
+            }
+            let found = host(&uri.parse().unwrap(), &headers).ok();
+            assert_eq!(found, expected.map(HeaderValue::from_static), "{uri} {hosts:?}");
+        }
+    }
 
     #[test]
     fn addresses_are_read_as_proxies_write_them() {

@@ -168,7 +168,7 @@ impl Inside {
             egress,
             children: Room::new(4, Vec::new()),
         }));
-        let listening = Listening { address: "127.0.0.1:0".parse().unwrap(), workers: 2, connections: 1024 };
+        let listening = Listening { address: "127.0.0.1:0".parse().unwrap(), tls: None, workers: 2, connections: 1024 };
         let rim = Rim::start(&state, &listening).expect("it listens");
         let address = rim.address();
         Self { state, clock, registry, jwks, alice, alice_key, bob, folder, address, _rim: rim }
@@ -294,6 +294,7 @@ fn snapshot(plan: Plan, registry: &Arc<Registry>, jwks: &Arc<JwksCache>, before:
     let settings = Settings {
         tenant: tenant.clone(),
         public_url: None,
+        tls: false,
         hosts: Vec::new(),
         origins: Vec::new(),
         trusted_proxies: Vec::new(),

@@ -4,17 +4,21 @@ use super::{
     super::{
         fault::{Fault, Faults},
         quantity,
-        settings::{Admin, Settings},
+        settings::{Admin, Settings, Tls},
         tree::Node,
         veil,
     },
-    at, parsed, switch, texts, url,
+    at, parsed, switch, text, texts, url,
 };
+use std::path::Path;
 use url::Url;
 
 /// Reads the listeners.
-pub(super) fn read(root: &Node, settings: &mut Settings, faults: &mut Faults) {
+pub(super) fn read(root: &Node, base: &Path, settings: &mut Settings, faults: &mut Faults) {
     settings.listen = parsed(root, "listen").unwrap_or(settings.listen);
+    settings.tls = root.get("tls").and_then(|tls| {
+        Some(Tls { certificate: base.join(text(tls, "certificate")?), key: base.join(text(tls, "key")?) })
+    });
     settings.public_url = url(root, "public_url");
     settings.danger_plain_http = switch(root, "danger_plain_http");
     if let Some(listen) = root.get("admin").and_then(|admin| parsed(admin, "listen")) {
@@ -26,12 +30,13 @@ pub(super) fn read(root: &Node, settings: &mut Settings, faults: &mut Faults) {
     settings.hosts = texts(root, "hosts");
     exposure(root, settings, faults);
     proxies(root, settings, faults);
+    scheme(root, settings, faults);
     names(root, faults);
 }
 
 /// Reports a listener that others can reach and read.
 fn exposure(root: &Node, settings: &Settings, faults: &mut Faults) {
-    let secure = settings.public_url.as_ref().is_some_and(|url| url.scheme() == "https");
+    let secure = settings.tls.is_some() || settings.public_url.as_ref().is_some_and(|url| url.scheme() == "https");
     if let Some(node) = root.get("listen")
         && !settings.listen.ip().is_loopback()
         && !secure
@@ -39,8 +44,8 @@ fn exposure(root: &Node, settings: &Settings, faults: &mut Faults) {
     {
         faults.push(
                 Fault::at(&node.span, "keys and calls would cross the network in the clear")
-                    .because("not loopback, and no `https` in `public_url`")
-                    .fix("put a proxy with TLS in front and name its address in `public_url`, listen on 127.0.0.1, or, if you accept it, set `danger_plain_http: true`"),
+                    .because("not loopback, no `tls`, and no `https` in `public_url`")
+                    .fix("name a certificate under `tls`, put a proxy with TLS in front and name its address in `public_url`, listen on 127.0.0.1, or, if you accept it, set `danger_plain_http: true`"),
         );
     }
     if let Some(node) = root.get("danger_plain_http").filter(|_| settings.danger_plain_http) {
@@ -74,6 +79,20 @@ fn exposure(root: &Node, settings: &Settings, faults: &mut Faults) {
     }
 }
 
+/// Warns about an address that clients dial in the clear although it speaks TLS.
+fn scheme(root: &Node, settings: &Settings, faults: &mut Faults) {
+    if let (Some(node), Some(url), Some(_)) = (root.get("public_url"), &settings.public_url, &settings.tls)
+        && url.scheme() == "http"
+    {
+        faults.push(
+            Fault::at(&node.span, "clients are told to dial this without TLS")
+                .because("`tls` is configured")
+                .fix("write `https`")
+                .warning(),
+        );
+    }
+}
+
 fn proxies(root: &Node, settings: &Settings, faults: &mut Faults) {
     let everyone = root.get("trusted_proxies").map(Node::each).unwrap_or_default().iter();
     for node in everyone.filter(|node| node.text().is_some_and(|text| text.ends_with("/0"))) {
@@ -85,6 +104,7 @@ fn proxies(root: &Node, settings: &Settings, faults: &mut Faults) {
     }
     if let Some(node) = root.get("public_url")
         && !settings.listen.ip().is_loopback()
+        && settings.tls.is_none()
         && settings.trusted_proxies.is_empty()
         && !settings.danger_plain_http
     {

@@ -1,0 +1,68 @@
+//! From a connection that was accepted to one that speaks HTTP. Each step has a bound of time.
+
+use super::{
+    accept::Door,
+    certificate::HTTP2,
+    replay::{Replay, Version, version},
+    serve::{self, Ends, HEAD, stopped},
+};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+    time::timeout,
+};
+
+/// How long TLS may take to begin.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+
+/// What HTTP goes over, whatever that is.
+trait Wire: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> Wire for S {}
+
+/// A connection of which it is known how it speaks.
+enum Begun {
+    /// The usual one has a type of its own: what it costs is counted.
+    One(Replay<TcpStream>),
+    /// HTTP/1 over anything else.
+    Other(Box<dyn Wire>),
+    /// HTTP/2.
+    Two(Box<dyn Wire>),
+}
+
+/// Carries a connection from the network to its end.
+pub(super) async fn network(door: &Door, stream: TcpStream, peer: SocketAddr) {
+    // Small answers must not wait for the next one.
+    let _ = stream.set_nodelay(true);
+    let ends = Ends { peer: peer.ip(), dialled: stream.local_addr().ok().map(|own| own.ip()) };
+    let mut stopping = door.state.stopping.subscribe();
+    let begun = tokio::select! {
+        begun = begin(door, stream) => begun,
+        () = stopped(&mut stopping) => return,
+    };
+    let state = Arc::clone(&door.state);
+    match begun {
+        Ok(Begun::One(stream)) => serve::http1(state, stream, ends).await,
+        // Boxed: what is rare takes no room in what is not.
+        Ok(Begun::Other(stream)) => Box::pin(serve::http1(state, stream, ends)).await,
+        Ok(Begun::Two(stream)) => Box::pin(serve::http2(state, stream, ends)).await,
+        Err(fault) => tracing::debug!(%peer, %fault, "a connection never came to HTTP"),
+    }
+}
+
+async fn begin(door: &Door, stream: TcpStream) -> io::Result<Begun> {
+    let Some(tls) = &door.tls else {
+        return Ok(match in_time(HEAD, version(stream)).await? {
+            (Version::One, stream) => Begun::One(stream),
+            (Version::Two, stream) => Begun::Two(Box::new(stream)),
+        });
+    };
+    let stream = Box::pin(in_time(HANDSHAKE, tls.accept(stream))).await?;
+    let version = stream.get_ref().1.alpn_protocol();
+    Ok(if version == Some(HTTP2) { Begun::Two(Box::new(stream)) } else { Begun::Other(Box::new(stream)) })
+}
+
+async fn in_time<T>(time: Duration, step: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    timeout(time, step).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+}
