@@ -1,6 +1,6 @@
 //! From configuration to what the data plane runs on.
 
-use crate::config::settings::{DetectMode, Durability, EraChoice, Jwks, Place, Reach, Server, Settings};
+use crate::config::settings::{DetectMode, Durability, EraChoice, Jwks, Listen, Place, Reach, Server, Settings};
 use anyhow::{Context, Result, anyhow};
 use gateway::{
     limit::{Allowance, LimitSetting, LimitSettings, Limits, Rate},
@@ -50,10 +50,17 @@ pub(crate) fn keeping(settings: &Settings) -> Option<audit::Keeping> {
 pub(crate) fn listening(settings: &Settings, tls: Option<Arc<Certificates>>) -> plane::Listening {
     let cores = thread::available_parallelism().map_or(1, std::num::NonZero::get);
     plane::Listening {
-        address: settings.listen,
+        listeners: settings.listen.iter().map(|place| listener(place, settings)).collect(),
         tls,
         workers: settings.workers.map_or(cores, std::num::NonZero::get),
         connections: settings.bounds.connections,
+    }
+}
+
+fn listener(place: &Listen, settings: &Settings) -> plane::Listener {
+    match place {
+        Listen::Network(address) => plane::Listener::Network(*address),
+        Listen::Unix(path) => plane::Listener::Unix { path: path.clone(), mode: settings.socket_access.mode() },
     }
 }
 

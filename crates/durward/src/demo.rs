@@ -72,7 +72,8 @@ async fn play(screen: &Screen, folder: &Folder, once: bool) -> Result<bool> {
     let key = furnish(&load(folder)?.settings, &token).await?;
     let running = Running::start(load(folder)?, Some(folder.configuration()), None).await?;
     drop(turn);
-    let url = format!("http://{}/mcp", running.address);
+    let address = running.address.context("the demo listens on an address")?;
+    let url = format!("http://{address}/mcp");
 
     introduce(screen, &running, &url);
     let agent = Agent::connect(&url, &key).await.context("the agent cannot connect to the gateway")?;
@@ -138,7 +139,7 @@ fn random() -> Result<Secret<String>> {
 }
 
 fn introduce(screen: &Screen, running: &Running, url: &str) {
-    let note = if folder::is_usual(running.address) { "" } else { " (the usual port is taken)" };
+    let note = if running.address.is_some_and(folder::is_usual) { "" } else { " (the usual port is taken)" };
     screen.line(format!("\n  {}\n", screen.bold(&format!("durward {}", env!("CARGO_PKG_VERSION")))));
     screen.line(format!("  gateway  {url}{note}"));
     screen.line("  servers  customers, over HTTP with a credential; files, a process on stdio");

@@ -18,6 +18,7 @@ use gateway::{
     limit::{Allowance, LimitSettings, Limits, Rate},
     observe::Observer,
     rim::{Certificates, Rim},
+    settings::Listener,
     state::{Parts, State},
 };
 use identity::JwksCache;
@@ -41,7 +42,8 @@ const SWEEP: Duration = Duration::from_secs(30);
 pub(crate) struct Running {
     pub(crate) state: Arc<State>,
     pub(crate) directory: Arc<Directory>,
-    pub(crate) address: SocketAddr,
+    /// The first address of the network that is listened on.
+    pub(crate) address: Option<SocketAddr>,
     pub(crate) observer: Arc<Observer>,
     configured: Arc<Configured>,
     control: Control,
@@ -106,6 +108,15 @@ impl Running {
     /// Where management, health and metrics are.
     pub(crate) const fn management(&self) -> SocketAddr {
         self.control.address
+    }
+
+    /// Where agents connect, as they would dial it.
+    pub(crate) fn places(&self) -> impl Iterator<Item = String> {
+        let scheme = if self.configured.certificates.is_some() { "https" } else { "http" };
+        self.rim.places().iter().map(move |place| match place {
+            Listener::Network(address) => format!("{scheme}://{address}/mcp  (or /mcp/SERVER)"),
+            Listener::Unix { path, .. } => format!("unix:{}", path.display()),
+        })
     }
 
     /// The settings in force.

@@ -88,8 +88,10 @@ impl Signals {
 fn greet(running: &Running, file: Option<&Path>) {
     let settings = running.settings();
     say(&format!("durward {} is ready", env!("CARGO_PKG_VERSION")));
-    let scheme = if settings.tls.is_some() { "https" } else { "http" };
-    say(&format!("  agents connect to  {scheme}://{}/mcp  (or /mcp/SERVER)", running.address));
+    for (number, place) in running.places().enumerate() {
+        let what = if number == 0 { "agents connect to" } else { "and to" };
+        say(&format!("  {what:<17}  {place}"));
+    }
     say(&format!("  management         http://{}  (health, metrics, API)", running.management()));
     say(&format!("  data directory     {}", settings.data.display()));
     match file {

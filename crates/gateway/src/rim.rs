@@ -4,10 +4,12 @@ mod accept;
 mod browser;
 mod certificate;
 mod connection;
+mod listen;
 mod receive;
 mod replay;
 mod serve;
 
 pub use accept::{Rim, RimFault};
 pub use certificate::{Certificate, CertificateFault, Certificates};
+pub use listen::ListenFault;
 pub(crate) use receive::UnderWay;

@@ -43,14 +43,38 @@ pub struct Settings {
 /// Where the data plane listens and how wide it is. Changing these needs a restart.
 #[derive(Debug, Clone)]
 pub struct Listening {
-    /// Address; port 0 takes a free one.
-    pub address: SocketAddr,
-    /// What clients are shown before they may speak; none means without TLS.
+    /// Where, at least one place.
+    pub listeners: Vec<Listener>,
+    /// What clients from the network are shown before they may speak; none means without TLS.
     pub tls: Option<Arc<Certificates>>,
     /// Worker threads, each with its own accept socket.
     pub workers: usize,
     /// Open client connections.
     pub connections: usize,
+}
+
+/// One place that is listened on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Listener {
+    /// An address; port 0 takes a free one.
+    Network(SocketAddr),
+    /// A socket in the file system, and who may connect.
+    Unix {
+        /// Where.
+        path: PathBuf,
+        /// Its mode.
+        mode: u32,
+    },
+}
+
+impl Listener {
+    /// The address, if this is one of the network.
+    pub const fn address(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Network(address) => Some(*address),
+            Self::Unix { .. } => None,
+        }
+    }
 }
 
 /// Stated bounds of everything that a peer can make grow.

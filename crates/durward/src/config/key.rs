@@ -37,6 +37,8 @@ pub(super) enum Shape {
     Rate,
     /// An address and a port.
     Address,
+    /// The same, or `unix:PATH`.
+    Listen,
     /// `https://…`; with `true` also `http://…`.
     Url,
     /// `10.0.0.0/8`
@@ -91,13 +93,18 @@ const fn must(name: &'static str, shape: Shape, about: &'static str) -> Key {
 
 /// The whole file.
 pub(super) const ROOT: Shape = Shape::Table(&[
-    key("listen", Shape::Address, "Where agents connect. Default: 127.0.0.1:7420."),
+    key("listen", Shape::Some(&Shape::Listen), "Where agents connect, one place or several. Default: 127.0.0.1:7420."),
+    key(
+        "socket_access",
+        Shape::Choice(&["owner", "group", "everyone"]),
+        "Who on this machine may connect to a socket of `listen` (mode 0600, 0660, 0666). Default: owner.",
+    ),
     key(
         "public_url",
         Shape::Url,
         "What clients dial, where it differs from `listen`: the address of the proxy in front.",
     ),
-    key("tls", Shape::Table(TLS), "TLS on `listen`. Default: plain HTTP."),
+    key("tls", Shape::Table(TLS), "TLS on the addresses of `listen`; sockets have none. Default: plain HTTP."),
     key("admin", Shape::Table(ADMIN), "Management, health and metrics."),
     key("data", Shape::Text, "The data directory: log, keys, secrets. Default: durward-data beside this file."),
     key("workers", Shape::Count(1, 1024), "Worker threads of the data plane. Default: one per core."),

@@ -68,6 +68,7 @@ fn holds(shape: &Shape) -> String {
         Shape::Duration => "a time: `500ms`, `30s`, `5m`, `2h`, `30d`".to_owned(),
         Shape::Rate => "so many per so long: `10/min`, `5/s`, `1/30s`".to_owned(),
         Shape::Address => "address and port".to_owned(),
+        Shape::Listen => "address and port, or `unix:PATH`".to_owned(),
         Shape::Url => "a URL, `https://…` or `http://…`".to_owned(),
         Shape::Network => "an address or a range of them, `10.0.0.0/8`".to_owned(),
         Shape::Choice(choices) => choices.iter().map(|choice| format!("`{choice}`")).collect::<Vec<_>>().join(", "),

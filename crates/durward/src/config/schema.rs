@@ -26,6 +26,7 @@ fn describe(shape: &Shape) -> Value {
         Shape::Rate => json!({ "type": "string", "pattern": "^[1-9][0-9]* ?/ ?.+$" }),
         Shape::Url => json!({ "type": "string", "format": "uri", "pattern": "^https?://" }),
         Shape::Claim => json!({ "type": "string", "pattern": "^claim:." }),
+        Shape::Listen => json!({ "type": "string", "pattern": "^unix:.|:[0-9]+$" }),
         Shape::Address => json!({ "type": "string", "pattern": ":[0-9]+$" }),
         Shape::Network | Shape::Text | Shape::Hidden => json!({ "type": "string", "minLength": 1 }),
         Shape::Choice(choices) => json!({ "enum": choices }),

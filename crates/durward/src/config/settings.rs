@@ -12,6 +12,7 @@ use std::{
     net::{IpAddr, SocketAddr},
     num::NonZeroUsize,
     path::PathBuf,
+    str::FromStr,
     time::Duration,
 };
 use url::Url;
@@ -21,8 +22,11 @@ use vocab::{AgentId, Class, EnvironmentName, RoleName, SecretName, ServerName};
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(crate) struct Settings {
     /// Where agents connect.
-    pub(crate) listen: SocketAddr,
-    /// TLS on it.
+    #[serde(serialize_with = "one_or_more")]
+    pub(crate) listen: Vec<Listen>,
+    /// Who may connect to its sockets.
+    pub(crate) socket_access: SocketAccess,
+    /// TLS on its addresses.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) tls: Option<Tls>,
     /// What clients dial, where it differs from `listen`.
@@ -66,6 +70,69 @@ pub(crate) struct Settings {
     pub(crate) danger_allow_anonymous: Option<AgentId>,
     /// Serve plain HTTP off loopback although no proxy with TLS is declared.
     pub(crate) danger_plain_http: bool,
+}
+
+/// One place where agents connect.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Listen {
+    /// On the network.
+    Network(SocketAddr),
+    /// In the file system.
+    Unix(PathBuf),
+}
+
+impl Listen {
+    /// The address, if this is one of the network.
+    pub(crate) const fn address(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Network(address) => Some(*address),
+            Self::Unix(_) => None,
+        }
+    }
+}
+
+impl FromStr for Listen {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        match text.strip_prefix("unix:") {
+            Some("") => Err(()),
+            Some(path) => Ok(Self::Unix(path.into())),
+            None => text.parse().map(Self::Network).map_err(drop),
+        }
+    }
+}
+
+impl fmt::Display for Listen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Network(address) => address.fmt(f),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+/// Who on this machine may connect to a socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum SocketAccess {
+    /// The gateway's own user.
+    Owner,
+    /// Its group, too.
+    Group,
+    /// Everybody.
+    Everyone,
+}
+
+impl SocketAccess {
+    /// The mode of the socket.
+    pub(crate) const fn mode(self) -> u32 {
+        match self {
+            Self::Owner => 0o600,
+            Self::Group => 0o660,
+            Self::Everyone => 0o666,
+        }
+    }
 }
 
 /// The files of the certificate that clients are shown.
@@ -484,7 +551,8 @@ impl Settings {
     /// What holds without a configuration file, with `data` as the data directory.
     pub(crate) fn empty(data: PathBuf) -> Self {
         Self {
-            listen: super::key::LISTEN,
+            listen: vec![Listen::Network(super::key::LISTEN)],
+            socket_access: SocketAccess::Owner,
             tls: None,
             public_url: None,
             admin: Admin { listen: super::key::ADMIN_LISTEN },
@@ -550,6 +618,13 @@ fn optional_duration<S: Serializer>(value: &Option<Duration>, serializer: S) -> 
 
 fn text<T: fmt::Display, S: Serializer>(value: &T, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(value)
+}
+
+fn one_or_more<T: fmt::Display, S: Serializer>(values: &[T], serializer: S) -> Result<S::Ok, S::Error> {
+    match values {
+        [one] => serializer.collect_str(one),
+        more => texts(more, serializer),
+    }
 }
 
 fn texts<T: fmt::Display, S: Serializer>(values: &[T], serializer: S) -> Result<S::Ok, S::Error> {

@@ -6,6 +6,7 @@ use super::{
     fault::{Fault, Faults},
     key::{Key, Shape, Word},
     quantity,
+    settings::Listen,
     tree::{Entry, Node, Value},
     veil,
 };
@@ -39,6 +40,7 @@ pub(super) fn check(node: &Node, shape: &Shape, path: &str, faults: &mut Faults)
         | Shape::Duration
         | Shape::Rate
         | Shape::Address
+        | Shape::Listen
         | Shape::Url
         | Shape::Network
         | Shape::Choice(_)
@@ -133,6 +135,7 @@ fn scalar(node: &Node, shape: &Shape, path: &str, faults: &mut Faults) {
         Shape::Duration => "a duration",
         Shape::Rate => "a rate",
         Shape::Address => "an address with a port",
+        Shape::Listen => "an address with a port or a socket",
         Shape::Url => "a URL",
         Shape::Network => "a range of addresses",
         Shape::Claim => "a claim",
@@ -179,6 +182,16 @@ fn scalar(node: &Node, shape: &Shape, path: &str, faults: &mut Faults) {
         Shape::Network => match quantity::network(text) {
             Ok(_) => return,
             Err(expected) => (format!("`{path}` is not a range of addresses"), Some(expected.into())),
+        },
+        Shape::Listen => match text.parse::<Listen>() {
+            Ok(_) => return,
+            Err(()) => (
+                format!("`{path}` is neither an address with a port nor a socket"),
+                Some(
+                    "write `127.0.0.1:7420`, `[::1]:7420` or `unix:/run/durward.sock`; names are not resolved here"
+                        .into(),
+                ),
+            ),
         },
         Shape::Address => match text.parse::<std::net::SocketAddr>() {
             Ok(_) => return,

@@ -7,6 +7,7 @@
 
 mod http2;
 mod tls;
+mod unix;
 
 #[path = "../rig/mod.rs"]
 mod rig;
@@ -59,7 +60,9 @@ impl Identity {
 
 /// A gateway with TLS, and the lines of its configuration after `listen` and `tls`.
 pub(crate) async fn behind_tls(identity: &Identity, upstream: &Upstream, more: &str) -> World {
-    let body = format!("tls: {{ certificate: tls.pem, key: tls.key }}\n{more}servers:\n{}", http("files", upstream));
+    let tls = "tls: { certificate: tls.pem, key: tls.key }";
+    let listen = "listen: [127.0.0.1:0, \"unix:agents.sock\"]";
+    let body = format!("{listen}\n{tls}\n{more}servers:\n{}", http("files", upstream));
     let (folder, alice, bob) = unlaid(&body).await;
     identity.lay(folder.path());
     World::launch(folder, alice, bob).await

@@ -6,10 +6,15 @@ use super::{
     replay::{Replay, Version, version},
     serve::{self, Ends, HEAD, stopped},
 };
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    net::TcpStream,
+    net::{TcpStream, UnixStream},
     time::timeout,
 };
 
@@ -48,6 +53,24 @@ pub(super) async fn network(door: &Door, stream: TcpStream, peer: SocketAddr) {
         Ok(Begun::Other(stream)) => Box::pin(serve::http1(state, stream, ends)).await,
         Ok(Begun::Two(stream)) => Box::pin(serve::http2(state, stream, ends)).await,
         Err(fault) => tracing::debug!(%peer, %fault, "a connection never came to HTTP"),
+    }
+}
+
+/// Carries a connection of a local socket to its end. It is plain HTTP of somebody on this machine, who may have dialled
+/// any name for it.
+pub(super) async fn local(door: &Door, stream: UnixStream) {
+    // Who it is on this machine is for the mode of the socket to say: it counts as one address.
+    let ends = Ends { peer: IpAddr::V4(Ipv4Addr::LOCALHOST), dialled: None };
+    let mut stopping = door.state.stopping.subscribe();
+    let begun = tokio::select! {
+        begun = in_time(HEAD, version(stream)) => begun,
+        () = stopped(&mut stopping) => return,
+    };
+    let state = Arc::clone(&door.state);
+    match begun {
+        Ok((Version::One, stream)) => Box::pin(serve::http1(state, Box::new(stream) as Box<dyn Wire>, ends)).await,
+        Ok((Version::Two, stream)) => Box::pin(serve::http2(state, Box::new(stream) as Box<dyn Wire>, ends)).await,
+        Err(fault) => tracing::debug!(%fault, "a local connection never came to HTTP"),
     }
 }
 

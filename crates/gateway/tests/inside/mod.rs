@@ -9,7 +9,7 @@ use gateway::{
     clock::Clock,
     limit::{LimitSettings, Limits},
     rim::Rim,
-    settings::{
+    settings::{Listener, 
         Bounds, CredentialSettings, EraSettings, Listening, ServerSettings, Settings, ToolSettings, TransportSettings,
     },
     snapshot::Snapshot,
@@ -168,9 +168,9 @@ impl Inside {
             egress,
             children: Room::new(4, Vec::new()),
         }));
-        let listening = Listening { address: "127.0.0.1:0".parse().unwrap(), tls: None, workers: 2, connections: 1024 };
+        let listening = Listening { listeners: vec![Listener::Network("127.0.0.1:0".parse().unwrap())], tls: None, workers: 2, connections: 1024 };
         let rim = Rim::start(&state, &listening).expect("it listens");
-        let address = rim.address();
+        let address = rim.address().expect("an address");
         Self { state, clock, registry, jwks, alice, alice_key, bob, folder, address, _rim: rim }
     }
 

@@ -4,7 +4,7 @@ use super::{
     super::{
         fault::{Fault, Faults},
         quantity,
-        settings::{Admin, Settings, Tls},
+        settings::{Admin, Listen, Settings, SocketAccess, Tls},
         tree::Node,
         veil,
     },
@@ -15,7 +15,12 @@ use url::Url;
 
 /// Reads the listeners.
 pub(super) fn read(root: &Node, base: &Path, settings: &mut Settings, faults: &mut Faults) {
-    settings.listen = parsed(root, "listen").unwrap_or(settings.listen);
+    places(root, base, settings, faults);
+    settings.socket_access = match text(root, "socket_access") {
+        Some("group") => SocketAccess::Group,
+        Some("everyone") => SocketAccess::Everyone,
+        _ => SocketAccess::Owner,
+    };
     settings.tls = root.get("tls").and_then(|tls| {
         Some(Tls { certificate: base.join(text(tls, "certificate")?), key: base.join(text(tls, "key")?) })
     });
@@ -34,14 +39,52 @@ pub(super) fn read(root: &Node, base: &Path, settings: &mut Settings, faults: &m
     names(root, faults);
 }
 
+/// Reads the places, which must be at least one, and each of them once.
+fn places(root: &Node, base: &Path, settings: &mut Settings, faults: &mut Faults) {
+    let Some(node) = root.get("listen") else { return };
+    let mut places: Vec<Listen> = Vec::new();
+    for member in node.each() {
+        let place = match member.text().and_then(|text| text.parse().ok()) {
+            Some(Listen::Unix(path)) => Listen::Unix(base.join(path)),
+            Some(place) => place,
+            None => continue,
+        };
+        if places.contains(&place) && place.address().is_none_or(|address| address.port() != 0) {
+            faults.push(Fault::at(&member.span, "this place is named twice").fix("keep one of them"));
+        }
+        places.push(place);
+    }
+    if node.each().is_empty() {
+        faults.push(Fault::at(&node.span, "nobody could connect").fix("name a place: `127.0.0.1:7420`"));
+    }
+    if !places.is_empty() {
+        settings.listen = places;
+    }
+    if let Some(node) = root.get("socket_access")
+        && settings.listen.iter().all(|place| place.address().is_some())
+    {
+        faults.push(
+            Fault::at(&node.span, "`socket_access` has no use here")
+                .because("no socket is listened on")
+                .fix("name one in `listen`: `unix:/run/durward/agents.sock`")
+                .warning(),
+        );
+    }
+}
+
+/// Whether others can reach a place over the network.
+fn is_open(place: &Listen) -> bool {
+    place.address().is_some_and(|address| !address.ip().is_loopback())
+}
+
 /// Reports a listener that others can reach and read.
 fn exposure(root: &Node, settings: &Settings, faults: &mut Faults) {
     let secure = settings.tls.is_some() || settings.public_url.as_ref().is_some_and(|url| url.scheme() == "https");
-    if let Some(node) = root.get("listen")
-        && !settings.listen.ip().is_loopback()
-        && !secure
-        && !settings.danger_plain_http
-    {
+    let open = |node: &&Node| node.text().and_then(|text| text.parse().ok()).is_some_and(|place| is_open(&place));
+    for node in root.get("listen").map(Node::each).unwrap_or_default().iter().filter(open) {
+        if secure || settings.danger_plain_http {
+            break;
+        }
         faults.push(
                 Fault::at(&node.span, "keys and calls would cross the network in the clear")
                     .because("not loopback, no `tls`, and no `https` in `public_url`")
@@ -49,7 +92,7 @@ fn exposure(root: &Node, settings: &Settings, faults: &mut Faults) {
         );
     }
     if let Some(node) = root.get("danger_plain_http").filter(|_| settings.danger_plain_http) {
-        let (what, why) = if settings.listen.ip().is_loopback() || secure {
+        let (what, why) = if secure || !settings.listen.iter().any(is_open) {
             ("`danger_plain_http` has no use here", "the listener is on loopback or behind TLS")
         } else {
             ("keys and calls cross the network in the clear", "`danger_plain_http` is set")
@@ -57,7 +100,9 @@ fn exposure(root: &Node, settings: &Settings, faults: &mut Faults) {
         faults.push(Fault::at(&node.span, what).because(why).warning());
     }
     if let Some(node) = at(root, &["admin", "listen"]) {
-        if settings.admin.listen == settings.listen && settings.listen.port() != 0 {
+        if settings.admin.listen.port() != 0
+            && settings.listen.iter().any(|place| place.address() == Some(settings.admin.listen))
+        {
             faults.push(
                 Fault::at(&node.span, "agents and management need an address each")
                     .because("`listen` has this one")
@@ -103,7 +148,7 @@ fn proxies(root: &Node, settings: &Settings, faults: &mut Faults) {
         );
     }
     if let Some(node) = root.get("public_url")
-        && !settings.listen.ip().is_loopback()
+        && settings.listen.iter().any(is_open)
         && settings.tls.is_none()
         && settings.trusted_proxies.is_empty()
         && !settings.danger_plain_http

@@ -1,0 +1,217 @@
+//! Takes the places that are listened on: addresses of the network, and sockets in the file system.
+
+use crate::settings::{Listener, Listening};
+use socket2::{Domain, Protocol, SockAddr, Socket as Raw, Type};
+use std::{
+    fs, io,
+    net::{SocketAddr, TcpListener},
+    os::unix::{
+        fs::{FileTypeExt, MetadataExt, PermissionsExt},
+        net::UnixListener,
+    },
+    path::{Path, PathBuf},
+};
+
+/// Connections the system keeps for us before we accept them.
+const BACKLOG: i32 = 1024;
+
+/// A socket that listens.
+pub(super) enum Socket {
+    /// On the network.
+    Network(TcpListener),
+    /// In the file system.
+    Unix(UnixListener),
+}
+
+/// Why a place cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum ListenFault {
+    /// The address cannot be had.
+    #[error("cannot listen on {place}; is something else running there?")]
+    Bind {
+        /// Which.
+        place: String,
+        /// Why.
+        #[source]
+        cause: io::Error,
+    },
+    /// Somebody listens on the socket.
+    #[error("another process listens on unix:{}; stop it, or choose another path", .0.display())]
+    Taken(PathBuf),
+    /// What lies there is no socket.
+    #[error("{} is there already and is no socket; remove it, or choose another path", .0.display())]
+    Other(PathBuf),
+    /// The socket cannot be made.
+    #[error("cannot listen on unix:{}; its folder must be there, be ours to write, and the path not be longer than 107 bytes", path.display())]
+    Unix {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        cause: io::Error,
+    },
+}
+
+/// All places, taken.
+pub(super) struct Taken {
+    /// Where that is: a port that was free has its number.
+    pub(super) places: Vec<Listener>,
+    /// The sockets of each worker.
+    pub(super) workers: Vec<Vec<Socket>>,
+    /// Files to remove at the end.
+    pub(super) files: Vec<Left>,
+}
+
+/// Takes every place, once for each worker.
+pub(super) fn take(listening: &Listening) -> Result<Taken, ListenFault> {
+    let mut taken = Taken { places: Vec::new(), workers: Vec::new(), files: Vec::new() };
+    taken.workers.resize_with(listening.workers.max(1), Vec::new);
+    for listener in &listening.listeners {
+        match listener {
+            Listener::Network(address) => {
+                let bind = |address, place| {
+                    bind(address, place).map_err(|cause| ListenFault::Bind { place: address.to_string(), cause })
+                };
+                // Port 0 takes a free port; the other workers share it.
+                let mut place = (*address, Place::Ours);
+                for worker in &mut taken.workers {
+                    let socket = bind(place.0, place.1)?;
+                    let own = socket.local_addr();
+                    place = (own.map_err(|cause| ListenFault::Bind { place: address.to_string(), cause })?, Place::Shared);
+                    worker.push(Socket::Network(socket));
+                }
+                taken.places.push(Listener::Network(place.0));
+            }
+            Listener::Unix { path, mode } => {
+                let fault = |cause| ListenFault::Unix { path: path.clone(), cause };
+                let socket = unix(path, *mode)?;
+                taken.files.push(Left::at(path).map_err(fault)?);
+                for worker in &mut taken.workers {
+                    // One socket for all: whoever is free takes the next connection.
+                    worker.push(Socket::Unix(socket.try_clone().map_err(fault)?));
+                }
+                taken.places.push(listener.clone());
+            }
+        }
+    }
+    Ok(taken)
+}
+
+/// How an address is taken.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// Nobody else may have it.
+    Ours,
+    /// Beside our own first socket.
+    Shared,
+}
+
+fn bind(address: SocketAddr, place: Place) -> io::Result<TcpListener> {
+    let socket = Raw::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    // A socket that may share its port would also share it with another gateway, which would get half of the calls:
+    // the first one takes the port alone, and opens it to the other workers afterwards.
+    socket.set_reuse_port(place == Place::Shared)?;
+    socket.bind(&address.into())?;
+    socket.set_reuse_port(true)?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// Makes a socket in the file system. What a dead process left behind is replaced, what a living one holds is not.
+fn unix(path: &Path, mode: u32) -> Result<UnixListener, ListenFault> {
+    let fault = |cause| ListenFault::Unix { path: path.to_owned(), cause };
+    match fs::symlink_metadata(path) {
+        Err(cause) if cause.kind() == io::ErrorKind::NotFound => {}
+        Err(cause) => return Err(fault(cause)),
+        Ok(there) if !there.file_type().is_socket() => return Err(ListenFault::Other(path.to_owned())),
+        Ok(_) => {
+            if !is_dead(path).map_err(fault)? {
+                return Err(ListenFault::Taken(path.to_owned()));
+            }
+            fs::remove_file(path).map_err(fault)?;
+        }
+    }
+    let socket = UnixListener::bind(path).map_err(fault)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(fault)?;
+    socket.set_nonblocking(true).map_err(fault)?;
+    Ok(socket)
+}
+
+/// Whether nobody listens on a socket any more. A full one is alive.
+fn is_dead(path: &Path) -> io::Result<bool> {
+    let probe = Raw::new(Domain::UNIX, Type::STREAM, None)?;
+    probe.set_nonblocking(true)?;
+    match probe.connect(&SockAddr::unix(path)?) {
+        Ok(()) => Ok(false),
+        Err(cause) if cause.kind() == io::ErrorKind::ConnectionRefused => Ok(true),
+        Err(cause) if cause.kind() == io::ErrorKind::WouldBlock => Ok(false),
+        Err(cause) => Err(cause),
+    }
+}
+
+/// The file of a socket, which is removed at the end unless somebody has put another in its place.
+#[derive(Debug)]
+pub(super) struct Left {
+    path: PathBuf,
+    file: (u64, u64),
+}
+
+impl Left {
+    fn at(path: &Path) -> io::Result<Self> {
+        let there = fs::symlink_metadata(path)?;
+        Ok(Self { path: path.to_owned(), file: (there.dev(), there.ino()) })
+    }
+}
+
+impl Drop for Left {
+    fn drop(&mut self) {
+        let is_ours = fs::symlink_metadata(&self.path).is_ok_and(|there| (there.dev(), there.ino()) == self.file);
+        if is_ours && let Err(fault) = fs::remove_file(&self.path) {
+            tracing::warn!(socket = %self.path.display(), %fault, "the socket stays behind");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Left, ListenFault, Place, bind, unix};
+    use std::{fs, io::ErrorKind, os::unix::{fs::PermissionsExt, net::UnixStream}};
+
+    #[test]
+    fn workers_share_a_port_that_no_other_gateway_can_take() {
+        let first = bind("127.0.0.1:0".parse().unwrap(), Place::Ours).unwrap();
+        let address = first.local_addr().unwrap();
+        let second = bind(address, Place::Shared).unwrap();
+        assert_eq!(second.local_addr().unwrap(), address);
+        assert_eq!(bind(address, Place::Ours).unwrap_err().kind(), ErrorKind::AddrInUse);
+    }
+
+    #[test]
+    fn a_socket_of_a_dead_process_is_replaced_and_that_of_a_living_one_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.sock");
+        let first = unix(&path, 0o600).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert!(matches!(unix(&path, 0o600), Err(ListenFault::Taken(_))));
+        let old = Left::at(&path).unwrap();
+        drop(first);
+
+        let second = unix(&path, 0o660).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o660);
+        // The inode may be the same again; what is removed is never somebody else's living socket by name alone.
+        let new = Left::at(&path).unwrap();
+        if old.file != new.file {
+            drop(old);
+            UnixStream::connect(&path).unwrap();
+        }
+        drop((second, new));
+        assert!(!path.exists(), "the end removes it");
+
+        fs::write(&path, "precious").unwrap();
+        assert!(matches!(unix(&path, 0o600), Err(ListenFault::Other(_))));
+        assert_eq!(fs::read_to_string(&path).unwrap(), "precious");
+        assert!(matches!(unix(&folder.path().join("no/a.sock"), 0o600), Err(ListenFault::Unix { .. })));
+    }
+}
