@@ -1,6 +1,6 @@
 //! Sockets in the file system, beside an address: the same gateway behind another door.
 
-use crate::{behind_tls, echo, is_answer, unlaid, world, Identity};
+use crate::{Identity, behind_tls, echo, is_answer, unlaid, world};
 use rustix::process::Signal;
 use std::{fs, os::unix::fs::PermissionsExt};
 use testkit::{Multiplexed, Upstream, soon};

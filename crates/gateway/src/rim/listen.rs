@@ -77,7 +77,8 @@ pub(super) fn take(listening: &Listening) -> Result<Taken, ListenFault> {
                 for worker in &mut taken.workers {
                     let socket = bind(place.0, place.1)?;
                     let own = socket.local_addr();
-                    place = (own.map_err(|cause| ListenFault::Bind { place: address.to_string(), cause })?, Place::Shared);
+                    place =
+                        (own.map_err(|cause| ListenFault::Bind { place: address.to_string(), cause })?, Place::Shared);
                     worker.push(Socket::Network(socket));
                 }
                 taken.places.push(Listener::Network(place.0));
@@ -177,7 +178,11 @@ impl Drop for Left {
 #[cfg(test)]
 mod tests {
     use super::{Left, ListenFault, Place, bind, unix};
-    use std::{fs, io::ErrorKind, os::unix::{fs::PermissionsExt, net::UnixStream}};
+    use std::{
+        fs,
+        io::ErrorKind,
+        os::unix::{fs::PermissionsExt, net::UnixStream},
+    };
 
     #[test]
     fn workers_share_a_port_that_no_other_gateway_can_take() {

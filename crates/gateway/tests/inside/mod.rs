@@ -9,8 +9,9 @@ use gateway::{
     clock::Clock,
     limit::{LimitSettings, Limits},
     rim::Rim,
-    settings::{Listener, 
-        Bounds, CredentialSettings, EraSettings, Listening, ServerSettings, Settings, ToolSettings, TransportSettings,
+    settings::{
+        Bounds, CredentialSettings, EraSettings, Listener, Listening, ServerSettings, Settings, ToolSettings,
+        TransportSettings,
     },
     snapshot::Snapshot,
     state::{Parts, State},
@@ -168,7 +169,12 @@ impl Inside {
             egress,
             children: Room::new(4, Vec::new()),
         }));
-        let listening = Listening { listeners: vec![Listener::Network("127.0.0.1:0".parse().unwrap())], tls: None, workers: 2, connections: 1024 };
+        let listening = Listening {
+            listeners: vec![Listener::Network("127.0.0.1:0".parse().unwrap())],
+            tls: None,
+            workers: 2,
+            connections: 1024,
+        };
         let rim = Rim::start(&state, &listening).expect("it listens");
         let address = rim.address().expect("an address");
         Self { state, clock, registry, jwks, alice, alice_key, bob, folder, address, _rim: rim }
