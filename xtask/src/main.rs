@@ -54,6 +54,12 @@ enum Chore {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         rest: Vec<String>,
     },
+    /// Loads the gateway for an hour, with churn, and looks whether it grows or forgets to let go
+    Soak {
+        /// What to hand to the measuring program; `--help` lists it
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        rest: Vec<String>,
+    },
 }
 
 fn main() -> ExitCode {
@@ -68,7 +74,8 @@ fn main() -> ExitCode {
         Chore::Strangers(options) => strangers::run(&root, &options),
         Chore::Matrix(options) => matrix::run(&root, &options),
         Chore::Picture(options) => picture::run(&root, &options),
-        Chore::Bench { rest } => bench(&root, &rest),
+        Chore::Bench { rest } => bench(&root, "compare", &rest),
+        Chore::Soak { rest } => bench(&root, "soak", &rest),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -100,6 +107,21 @@ fn test(root: &Path) -> Result<()> {
     // As the README says it: without a package.
     plan.cargo("demo", &["run", "--quiet", "--", "demo", "--once"])?;
     plan.cargo("fuzz smoke", &["run", "--quiet", "--package", "fuzz", "--bin", "smoke", "--", "--seconds", "10"])?;
+    plan.cargo(
+        "soak, briefly",
+        &[
+            "run",
+            "--quiet",
+            "--package",
+            "bench",
+            "--",
+            "soak",
+            "--gateway",
+            "target/debug/durward",
+            "--minutes",
+            "0.3",
+        ],
+    )?;
     plan.cargo("documentation examples", &["test", "--workspace", "--doc", "--quiet"])?;
     plan.tests()
 }
@@ -118,15 +140,18 @@ fn docs(root: &Path) -> Result<()> {
 }
 
 /// Both programs are built as they are given out first: a debug gateway says nothing about speed.
-fn bench(root: &Path, rest: &[String]) -> Result<()> {
+fn bench(root: &Path, part: &str, rest: &[String]) -> Result<()> {
     let mut plan = Plan::new(root);
     plan.cargo(
         "build what is given out",
         &["build", "--profile", "dist", "--package", "durward", "--package", "bench"],
     )?;
-    let mut run = vec!["run", "--profile", "dist", "--quiet", "--package", "bench", "--", "compare"];
+    let mut run = vec!["run", "--profile", "dist", "--quiet", "--package", "bench", "--", part];
     run.extend(rest.iter().map(String::as_str));
     plan.cargo("measure", &run)?;
+    if part != "compare" {
+        return Ok(());
+    }
     plan.cargo(
         "contention",
         &["run", "--profile", "dist", "--quiet", "--package", "gateway", "--example", "contention"],

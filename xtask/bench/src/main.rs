@@ -11,6 +11,7 @@ mod machine;
 mod message;
 mod proxy;
 mod setup;
+mod soak;
 mod upstream;
 mod wire;
 
@@ -33,6 +34,8 @@ struct Arguments {
 enum Part {
     /// Runs every target in turn, round after round, and prints what each costs
     Compare(compare::Options),
+    /// Loads a gateway for long, with churn, and looks whether it grows or forgets to let go
+    Soak(soak::Options),
     /// A minimal MCP server of both eras
     Upstream {
         #[arg(long)]
@@ -53,6 +56,7 @@ enum Part {
 fn main() -> Result<()> {
     match Arguments::parse().part {
         Part::Compare(options) => compare::run(&options),
+        Part::Soak(options) => on_one_thread(soak::run(options)),
         Part::Upstream { listen, tools } => on_one_thread(upstream::serve(listen, tools)),
         Part::Proxy { listen, upstream } => on_one_thread(proxy::serve(listen, upstream)),
     }

@@ -13,6 +13,9 @@ use std::{
 };
 use testkit::{Kind, SigningKey};
 
+/// How long a soaked gateway keeps a session that nobody uses.
+pub(crate) const SESSION_IDLE: Duration = Duration::from_secs(30);
+
 const AUDIENCE: &str = "http://127.0.0.1/mcp";
 const ISSUER: &str = "https://issuer.example";
 
@@ -21,6 +24,8 @@ pub(crate) struct Target {
     pub(crate) name: &'static str,
     pub(crate) address: SocketAddr,
     pub(crate) token: Option<String>,
+    /// Where a gateway shows its metrics.
+    pub(crate) metrics: Option<SocketAddr>,
     /// Whether its paths name servers, or are those of the upstream.
     pub(crate) is_gateway: bool,
     process: Process,
@@ -102,6 +107,8 @@ pub(crate) enum Controls {
     All,
     /// The same with every call on disk before it leaves
     Strict,
+    /// As bare, with secret screening, a process and sessions that end soon
+    Soak,
 }
 
 pub(crate) fn start(folder: &Path, gateway: Option<&Path>, strict: bool) -> Result<Stage> {
@@ -141,8 +148,17 @@ pub(crate) fn small(folder: &Path, binary: &Path) -> Result<Stage> {
     Ok(Stage { targets, long: Vec::new(), upstreams })
 }
 
+/// One gateway for a long time, before servers of both eras.
+pub(crate) fn soak(folder: &Path, binary: &Path) -> Result<Stage> {
+    fs::create_dir_all(folder)?;
+    let behind = free()?;
+    let upstreams = vec![upstream(folder, "soaked", behind, 50)?];
+    let targets = vec![durward(folder, binary, "durward soak", Controls::Soak, behind, Some(behind))?];
+    Ok(Stage { targets, long: Vec::new(), upstreams })
+}
+
 fn target(name: &'static str, address: SocketAddr, process: Process) -> Target {
-    Target { name, address, token: None, is_gateway: false, process }
+    Target { name, address, token: None, metrics: None, is_gateway: false, process }
 }
 
 fn upstream(folder: &Path, name: &str, listen: SocketAddr, tools: usize) -> Result<Process> {
@@ -178,7 +194,7 @@ fn durward(
     let key = SigningKey::generate(Kind::Rsa, "bench");
     fs::write(own.join("jwks.json"), json!({"keys": [key.jwk()]}).to_string())?;
     fs::write(own.join("policy.json"), policy(controls))?;
-    let config = config(controls, listen, admin, behind, long_behind);
+    let config = config(binary, controls, listen, admin, behind, long_behind);
     fs::write(own.join("durward.yaml"), config)?;
     let mut command = program(binary);
     command.args(["up", "--config", "durward.yaml", "--data", "data"]).current_dir(&own);
@@ -186,11 +202,12 @@ fn durward(
     command.env("DURWARD_LOG", "warn");
     let process = spawn(&mut command, folder, name, admin)?;
     wait(listen, name)?;
-    let token = (controls != Controls::Bare).then(|| token(&key)).transpose()?;
-    Ok(Target { name, address: listen, token, is_gateway: true, process })
+    let token = matches!(controls, Controls::All | Controls::Strict).then(|| token(&key)).transpose()?;
+    Ok(Target { name, address: listen, token, metrics: Some(admin), is_gateway: true, process })
 }
 
 fn config(
+    binary: &Path,
     controls: Controls,
     listen: SocketAddr,
     admin: SocketAddr,
@@ -220,6 +237,9 @@ fn config(
         Controls::Bare => {
             "danger_allow_anonymous: bench\ndetect: { secrets: { results: off, arguments: off } }\n".to_owned()
         }
+        Controls::Soak => {
+            format!("  pipe: {{ command: [\"{}\", demo-server] }}\ndanger_allow_anonymous: bench\n", binary.display())
+        }
         Controls::All | Controls::Strict => format!(
             "issuers:\n  - {{ url: \"{ISSUER}\", audience: \"{AUDIENCE}\", jwks: {{ file: jwks.json }}, agent: \"claim:azp\", user: \"claim:sub\" }}\n\
              limits:\n  - {{ for: {{ agent: \"*\" }}, rate: 1000000/s }}\n  - {{ for: {{ tool: \"*/*\" }}, rate: 1000000/s }}\n\
@@ -228,13 +248,15 @@ fn config(
         ),
     };
     // Limits on sessions are not what is measured.
-    format!("{shared}{own}bounds: {{ sessions_per_principal: 100000 }}\n")
+    let idle =
+        if controls == Controls::Soak { format!(", session_idle: {}s", SESSION_IDLE.as_secs()) } else { String::new() };
+    format!("{shared}{own}bounds: {{ sessions_per_principal: 100000{idle} }}\n")
 }
 
 /// A rule for the bench, among as many others as the target should carry.
 fn policy(controls: Controls) -> String {
     let mut rules = vec![json!({"action": "*", "target": "*/*", "effect": "allow"})];
-    if controls != Controls::Bare {
+    if matches!(controls, Controls::All | Controls::Strict) {
         rules.extend((1..100).map(|index| {
             let effect = if index % 10 == 0 { "deny" } else { "allow" };
             json!({"action": "tool.execute", "target": format!("server-{index}/tool_{index}_*"), "effect": effect})
