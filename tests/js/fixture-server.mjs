@@ -3,6 +3,8 @@
 //   node fixture-server.mjs --port N      prints "ready http://127.0.0.1:N/mcp" on stderr; 0 picks a free port
 //   node fixture-server.mjs --stdio       the same server on stdin and stdout
 //
+//   node fixture-server.mjs --sse --port N --revision 2024-11-05      as that revision has it: http://127.0.0.1:N/sse
+//
 //   --revision V      only one era: this revision and, in the legacy one, those before it
 //   --authority A     resources are test://A/…, not test://…
 //
@@ -17,6 +19,7 @@ import {
 } from '@modelcontextprotocol/node';
 import { createMcpHandler, isInitializeRequest, isLegacyRequest } from '@modelcontextprotocol/server';
 import { StdioServerTransport, serveStdio } from '@modelcontextprotocol/server/stdio';
+import { SSEServerTransport } from '@modelcontextprotocol/sdk/server/sse.js';
 import { randomUUID } from 'node:crypto';
 import { createServer } from 'node:http';
 import { parseArgs } from 'node:util';
@@ -29,6 +32,7 @@ const { values: options } = parseArgs({
   options: {
     port: { type: 'string', default: '0' },
     stdio: { type: 'boolean', default: false },
+    sse: { type: 'boolean', default: false },
     revision: { type: 'string' },
     authority: { type: 'string' },
   },
@@ -37,12 +41,41 @@ const { revision, authority } = options;
 const speaks = { legacy: !revision || revision < '2026', modern: !revision || revision >= '2026' };
 const offered = ({ era, notify }) => catalog({ era, notify, revision, authority });
 
+const silent = { toolsChanged() {}, promptsChanged() {}, resourceUpdated() {} };
+
 if (options.stdio) {
-  const silent = { toolsChanged() {}, promptsChanged() {}, resourceUpdated() {} };
   if (speaks.modern) serveStdio(({ era }) => offered({ era, notify: silent }), { legacy: speaks.legacy ? 'serve' : 'reject' });
   else offered({ era: 'legacy', notify: silent }).connect(new StdioServerTransport());
+} else if (options.sse) {
+  serveSse(Number(options.port));
 } else {
   serveHttp(Number(options.port));
+}
+
+/** A session is a stream from one address, with messages to another; only version 1 of the SDK still has that. */
+function serveSse(port) {
+  const sessions = new Map();
+  const hostIsLocal = localhostHostValidation();
+  const listener = createServer(async (request, response) => {
+    try {
+      if (!hostIsLocal(request, response)) return;
+      const { pathname, searchParams } = new URL(request.url, 'http://127.0.0.1');
+      if (request.method === 'GET' && pathname === '/sse') {
+        const transport = new SSEServerTransport('/messages', response);
+        sessions.set(transport.sessionId, transport);
+        response.on('close', () => sessions.delete(transport.sessionId));
+        return await offered({ era: 'legacy', notify: silent }).connect(transport);
+      }
+      const session = pathname === '/messages' && sessions.get(searchParams.get('sessionId'));
+      if (!session) return void response.writeHead(404).end();
+      await session.handlePostMessage(request, response, (await readBody(request)).json);
+    } catch (cause) {
+      console.error(cause);
+      response.destroy();
+    }
+  });
+  listener.listen(port, '127.0.0.1', () => console.error(`ready http://127.0.0.1:${listener.address().port}/sse`));
+  process.on('SIGTERM', () => process.exit(0));
 }
 
 function serveHttp(port) {

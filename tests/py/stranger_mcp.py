@@ -50,4 +50,5 @@ def opener(mode, era):
     return opened
 
 
-tell({"legacy": opener("legacy", "legacy"), "modern": opener("2026-07-28", "modern")})
+if __name__ == "__main__":
+    tell({"legacy": opener("legacy", "legacy"), "modern": opener("2026-07-28", "modern")})

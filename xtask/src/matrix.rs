@@ -23,15 +23,23 @@ use std::{
     thread,
 };
 
-/// A client: what it is called, how it reaches the gateway, and the newest revision that it speaks.
-const CLIENTS: [(&str, &str, &str); 6] = [
-    ("2025-03-26", "http", "2025-03-26"),
-    ("2025-06-18", "http", "2025-06-18"),
-    ("2025-11-25", "http", "2025-11-25"),
-    ("2026-07-28", "http", "2026-07-28"),
-    ("stdio, legacy", "stdio", "2025-11-25"),
-    ("stdio, modern", "stdio", "2026-07-28"),
+/// A client: what it is called, whose SDK it is on, how it reaches the gateway, and the newest revision that it speaks.
+const CLIENTS: [(&str, Language, &str, &str); 8] = [
+    ("2025-03-26", Language::TypeScript, "http", "2025-03-26"),
+    ("2025-06-18", Language::TypeScript, "http", "2025-06-18"),
+    ("2025-11-25", Language::TypeScript, "http", "2025-11-25"),
+    ("2026-07-28", Language::TypeScript, "http", "2026-07-28"),
+    ("stdio, legacy", Language::TypeScript, "stdio", "2025-11-25"),
+    ("stdio, modern", Language::TypeScript, "stdio", "2026-07-28"),
+    ("2025-11-25, Python", Language::Python, "http", "2025-11-25"),
+    ("stdio, modern, Python", Language::Python, "stdio", "2026-07-28"),
 ];
+
+#[derive(Clone, Copy)]
+enum Language {
+    TypeScript,
+    Python,
+}
 
 /// A server: what it is called on the page and at the gateway, how it is reached, and the newest revision that it speaks.
 const SERVERS: [(&str, &str, Reach, &str); 6] = [
@@ -115,6 +123,7 @@ fn start(root: &Path, world: &mut World, name: &str, reach: Reach, revision: &st
 
 /// A program that visits several cells, one after the other.
 struct Visitor {
+    language: Language,
     way: &'static str,
     revision: &'static str,
     key: String,
@@ -128,7 +137,7 @@ fn visits(root: &Path, world: &World, gateway: SocketAddr, only: Option<&str>) -
     let connect = world::built(root)?;
     let mut names = Vec::new();
     let mut visitors = VecDeque::new();
-    for (client, way, newest) in CLIENTS {
+    for (client, language, way, newest) in CLIENTS {
         let mut cells = Vec::new();
         for door in DOORS {
             for (server, name, _, revision) in SERVERS {
@@ -146,7 +155,7 @@ fn visits(root: &Path, world: &World, gateway: SocketAddr, only: Option<&str>) -
         if !cells.is_empty() {
             let key = world.key(root, &agent(client))?;
             let log = world.folder().join(format!("client-{}.log", agent(client)));
-            visitors.push_back(Visitor { way, revision: newest, key, cells, log });
+            visitors.push_back(Visitor { language, way, revision: newest, key, cells, log });
         }
     }
 
@@ -168,9 +177,14 @@ fn visits(root: &Path, world: &World, gateway: SocketAddr, only: Option<&str>) -
 }
 
 /// Gives what the client told.
-fn visit(root: &Path, connect: &Path, Visitor { way, revision, key, cells, log }: &Visitor) -> Result<String> {
-    let mut command = program(install::node(root));
-    command.arg(root.join("tests/js/matrix.mjs")).args([way, revision]).args(cells);
+fn visit(root: &Path, connect: &Path, visitor: &Visitor) -> Result<String> {
+    let Visitor { language, way, revision, key, cells, log } = visitor;
+    let (interpreter, script) = match language {
+        Language::TypeScript => (install::node(root), "tests/js/matrix.mjs"),
+        Language::Python => (install::python_binary(root), "tests/py/matrix.py"),
+    };
+    let mut command = program(interpreter);
+    command.arg(root.join(script)).args([way, revision]).args(cells);
     command.env("DURWARD_CONNECT", connect).env("DURWARD_KEY", key);
     let file = fs::File::create(log)?;
     command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file);
