@@ -52,6 +52,7 @@ pub(crate) fn listening(settings: &Settings, tls: Option<Arc<Certificates>>) -> 
     plane::Listening {
         listeners: settings.listen.iter().map(|place| listener(place, settings)).collect(),
         tls,
+        proxied: settings.proxy_protocol,
         workers: settings.workers.map_or(cores, std::num::NonZero::get),
         connections: settings.bounds.connections,
     }

@@ -5,6 +5,7 @@ mod browser;
 mod certificate;
 mod connection;
 mod listen;
+mod proxy;
 mod receive;
 mod replay;
 mod serve;

@@ -47,6 +47,8 @@ pub struct Listening {
     pub listeners: Vec<Listener>,
     /// What clients from the network are shown before they may speak; none means without TLS.
     pub tls: Option<Arc<Certificates>>,
+    /// Connections from the network come from a trusted proxy, which says first who connected to it (PROXY protocol).
+    pub proxied: bool,
     /// Worker threads, each with its own accept socket.
     pub workers: usize,
     /// Open client connections.

@@ -8,8 +8,17 @@ use serde_json::Value;
 use std::{collections::BTreeMap, fmt};
 
 /// What a running gateway cannot change: sockets, threads, the directory and its key, rooms of a fixed size.
-const AT_START: [&str; 8] =
-    ["listen", "socket_access", "admin", "data", "workers", "vault", "bounds.connections", "bounds.children"];
+const AT_START: [&str; 9] = [
+    "listen",
+    "socket_access",
+    "proxy_protocol",
+    "admin",
+    "data",
+    "workers",
+    "vault",
+    "bounds.connections",
+    "bounds.children",
+];
 
 /// One difference.
 #[derive(Debug, Clone, PartialEq, Eq)]

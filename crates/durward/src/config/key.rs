@@ -120,6 +120,11 @@ pub(super) const ROOT: Shape = Shape::Table(&[
     key("vault", Shape::Table(VAULT), "Secrets at rest."),
     key("trusted_proxies", Shape::List(&Shape::Network), "Proxies whose forwarding headers are believed."),
     key(
+        "proxy_protocol",
+        Shape::Switch,
+        "Connections to the addresses of `listen` come from `trusted_proxies` and begin with a header of the PROXY protocol, version 1 or 2. Default: false.",
+    ),
+    key(
         "origins",
         Shape::List(&Shape::Text),
         "Origins that browsers may call from, beside loopback ones and that of `public_url`.",

@@ -61,6 +61,8 @@ pub(crate) struct Settings {
     pub(crate) vault: VaultSettings,
     /// Proxies whose `Forwarded` and `X-Forwarded-*` headers are believed.
     pub(crate) trusted_proxies: Vec<Network>,
+    /// They say first who connected to them, by the PROXY protocol.
+    pub(crate) proxy_protocol: bool,
     /// `Origin` values that browsers may send, beside the gateway's own.
     pub(crate) origins: Vec<String>,
     /// `Host` values that are served, beside the listener's own and that of `public_url`.
@@ -569,6 +571,7 @@ impl Settings {
             bounds: Bounds::default(),
             vault: VaultSettings { key: KeySource::Data },
             trusted_proxies: Vec::new(),
+            proxy_protocol: false,
             origins: Vec::new(),
             hosts: Vec::new(),
             danger_allow_anonymous: None,

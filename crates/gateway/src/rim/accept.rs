@@ -52,6 +52,8 @@ pub(super) struct Door {
     pub(super) state: Arc<State>,
     /// How TLS begins, where it does.
     pub(super) tls: Option<TlsAcceptor>,
+    /// A proxy says first who connected to it.
+    pub(super) proxied: bool,
     /// Open connections.
     open: Arc<AtomicUsize>,
     /// How many there may be.
@@ -64,7 +66,13 @@ impl Rim {
         let tls = listening.tls.as_ref().map(certificate::acceptor).transpose().map_err(RimFault::Tls)?;
         let Taken { places, workers: sockets, files } = listen::take(listening)?;
         let open = Arc::new(AtomicUsize::new(0));
-        let door = Arc::new(Door { state: Arc::clone(state), tls, open, most: listening.connections });
+        let door = Arc::new(Door {
+            state: Arc::clone(state),
+            tls,
+            proxied: listening.proxied,
+            open,
+            most: listening.connections,
+        });
         let mut workers = Vec::with_capacity(sockets.len());
         for (number, sockets) in sockets.into_iter().enumerate() {
             let door = Arc::clone(&door);

@@ -3,6 +3,7 @@
 use super::{
     accept::Door,
     certificate::HTTP2,
+    proxy::{self, HeaderFault, Said},
     replay::{Replay, Version, version},
     serve::{self, Ends, HEAD, stopped},
 };
@@ -18,6 +19,8 @@ use tokio::{
     time::timeout,
 };
 
+/// How long a proxy may take to say who connected to it.
+const HEADER: Duration = Duration::from_secs(5);
 /// How long TLS may take to begin.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 
@@ -36,14 +39,28 @@ enum Begun {
     Two(Box<dyn Wire>),
 }
 
+/// Why a connection never came to HTTP.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    /// It comes from nobody whose word counts.
+    #[error("`proxy_protocol` is on and this peer is not among `trusted_proxies`")]
+    Stranger,
+    /// The proxy's word is none.
+    #[error(transparent)]
+    Header(#[from] HeaderFault),
+    /// It broke, or took too long.
+    #[error(transparent)]
+    Broken(#[from] io::Error),
+}
+
 /// Carries a connection from the network to its end.
 pub(super) async fn network(door: &Door, stream: TcpStream, peer: SocketAddr) {
     // Small answers must not wait for the next one.
     let _ = stream.set_nodelay(true);
-    let ends = Ends { peer: peer.ip(), dialled: stream.local_addr().ok().map(|own| own.ip()) };
+    let mut ends = Ends { peer: peer.ip(), dialled: stream.local_addr().ok().map(|own| own.ip()) };
     let mut stopping = door.state.stopping.subscribe();
     let begun = tokio::select! {
-        begun = begin(door, stream) => begun,
+        begun = begin(door, stream, &mut ends) => begun,
         () = stopped(&mut stopping) => return,
     };
     let state = Arc::clone(&door.state);
@@ -52,7 +69,11 @@ pub(super) async fn network(door: &Door, stream: TcpStream, peer: SocketAddr) {
         // Boxed: what is rare takes no room in what is not.
         Ok(Begun::Other(stream)) => Box::pin(serve::http1(state, stream, ends)).await,
         Ok(Begun::Two(stream)) => Box::pin(serve::http2(state, stream, ends)).await,
-        Err(fault) => tracing::debug!(%peer, %fault, "a connection never came to HTTP"),
+        // What operators have configured wrongly is said to them; what strangers send is not worth a line.
+        Err(fault @ (Failure::Stranger | Failure::Header(_))) => {
+            tracing::warn!(%peer, %fault, "a connection was closed");
+        }
+        Err(Failure::Broken(fault)) => tracing::debug!(%peer, %fault, "a connection never came to HTTP"),
     }
 }
 
@@ -74,7 +95,18 @@ pub(super) async fn local(door: &Door, stream: UnixStream) {
     }
 }
 
-async fn begin(door: &Door, stream: TcpStream) -> io::Result<Begun> {
+async fn begin(door: &Door, mut stream: TcpStream, ends: &mut Ends) -> Result<Begun, Failure> {
+    if door.proxied {
+        // SECURITY: judged by the address of the connection itself, before a byte of it is read.
+        if !door.state.snapshot.load().settings.trusts(ends.peer) {
+            return Err(Failure::Stranger);
+        }
+        let said = timeout(HEADER, Box::pin(proxy::read(&mut stream))).await;
+        match said.unwrap_or_else(|_| Err(io::Error::from(io::ErrorKind::TimedOut).into()))? {
+            Said::Client { from, to } => *ends = Ends { peer: from, dialled: Some(to) },
+            Said::Nobody => {}
+        }
+    }
     let Some(tls) = &door.tls else {
         return Ok(match in_time(HEAD, version(stream)).await? {
             (Version::One, stream) => Begun::One(stream),

@@ -172,6 +172,7 @@ impl Inside {
         let listening = Listening {
             listeners: vec![Listener::Network("127.0.0.1:0".parse().unwrap())],
             tls: None,
+            proxied: false,
             workers: 2,
             connections: 1024,
         };

@@ -31,6 +31,7 @@ pub(super) fn read(root: &Node, base: &Path, settings: &mut Settings, faults: &m
     }
     settings.trusted_proxies =
         texts(root, "trusted_proxies").iter().filter_map(|text| quantity::network(text).ok()).collect();
+    settings.proxy_protocol = switch(root, "proxy_protocol");
     settings.origins = texts(root, "origins");
     settings.hosts = texts(root, "hosts");
     exposure(root, settings, faults);
@@ -139,6 +140,16 @@ fn scheme(root: &Node, settings: &Settings, faults: &mut Faults) {
 }
 
 fn proxies(root: &Node, settings: &Settings, faults: &mut Faults) {
+    if let Some(node) = root.get("proxy_protocol")
+        && settings.proxy_protocol
+        && settings.trusted_proxies.is_empty()
+    {
+        faults.push(
+            Fault::at(&node.span, "every connection would be closed")
+                .because("no proxy is trusted to say who connects")
+                .fix("name the proxy's addresses in `trusted_proxies`"),
+        );
+    }
     let everyone = root.get("trusted_proxies").map(Node::each).unwrap_or_default().iter();
     for node in everyone.filter(|node| node.text().is_some_and(|text| text.ends_with("/0"))) {
         faults.push(
