@@ -11,6 +11,7 @@ mod policy;
 mod secret;
 #[cfg(test)]
 mod tests;
+mod tls;
 
 pub(crate) use admin::{AdminCommand, AdminKeyCommand};
 pub(crate) use agent::{AgentCommand, AgentKeyCommand};
@@ -18,6 +19,7 @@ pub(crate) use audit::{AuditCommand, Filter, Outcome};
 pub(crate) use connect::ConnectCommand;
 pub(crate) use policy::{PolicyCommand, Question};
 pub(crate) use secret::SecretCommand;
+pub(crate) use tls::{TlsCommand, TlsFiles};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::{path::PathBuf, process::ExitCode};
@@ -189,6 +191,9 @@ pub(crate) enum Command {
     /// Keys of the management API.
     #[command(subcommand)]
     Admin(AdminCommand),
+    /// Certificates for trials, and the authority that vouches for them.
+    #[command(subcommand)]
+    Tls(TlsCommand),
     /// Print a completion script.
     #[command(after_help = "Example:\n  durward completions bash > /etc/bash_completion.d/durward")]
     Completions {

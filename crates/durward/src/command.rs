@@ -15,6 +15,7 @@ pub(crate) mod print;
 mod prompt;
 mod secret;
 pub(crate) mod server;
+mod tls;
 
 use crate::{
     cli::{Cli, Command, Exit},
@@ -35,6 +36,7 @@ pub(crate) async fn run(cli: &Cli) -> Result<Exit> {
         Command::Policy(command) => policy::run(shared, command).await,
         Command::Audit(command) => audit::run(shared, command).await,
         Command::Admin(command) => admin::run(shared, command).await,
+        Command::Tls(command) => tls::run(shared, command),
         Command::Completions { shell } => config::completions(*shell),
         Command::Up | Command::Connect(_) | Command::Check { .. } | Command::Demo { .. } | Command::DemoServer => {
             anyhow::bail!("this command is run elsewhere")

@@ -18,6 +18,9 @@ pub(crate) struct ConnectCommand {
     /// Unless given, the variable `DURWARD_KEY` holds it. No argument ever does: others see arguments.
     #[arg(long, value_name = "FILE", env = "DURWARD_KEY_FILE")]
     pub(crate) key_file: Option<PathBuf>,
+    /// Certificates (PEM) of the authorities that may vouch for the gateway, instead of the system's.
+    #[arg(long, value_name = "FILE", env = "DURWARD_CA_FILE")]
+    pub(crate) ca_file: Option<PathBuf>,
 }
 
 /// An address that can be dialled. One without a path means everything that the gateway has.

@@ -59,6 +59,10 @@ fn commands_read_as_people_write_them() {
         "durward audit verify --checkpoint x",
         "durward audit checkpoint",
         "durward admin key create --role viewer",
+        "durward tls init",
+        "durward tls init gate.lan 10.0.0.1 --folder certificates",
+        "durward tls renew",
+        "durward connect https://gate.lan:7420 --ca-file authority.pem",
         "durward completions zsh",
     ] {
         assert!(parse(line).is_ok(), "{line}: {}", parse(line).map(|_| ()).unwrap_err());

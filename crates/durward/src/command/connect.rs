@@ -24,9 +24,9 @@ use crate::cli::{ConnectCommand, Exit};
 use anyhow::{Context, Result};
 use bridge::Bridge;
 use credential::Credential;
-use egress::{Egress, Endpoint};
+use egress::{Egress, Endpoint, Roots};
 use failure::Failure;
-use std::{sync::Arc, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 use take::Intake;
 use tell::Tell;
 use tokio::{
@@ -53,7 +53,8 @@ enum End {
 pub(crate) async fn run(command: &ConnectCommand) -> Result<Exit> {
     let credential = Credential::find(command.key_file.as_deref())?;
     // Whoever types an address means it, wherever it is. Addresses that nobody may dial stay closed.
-    let endpoint = Endpoint::new(&command.url, true, None)?;
+    let roots = command.ca_file.as_deref().map(roots).transpose()?;
+    let endpoint = Endpoint::new(&command.url, true, roots.as_ref())?;
     let egress = Egress::new(egress::Settings::default())?;
     let tell = Tell::new(&command.url, credential.header().is_some());
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
@@ -90,6 +91,12 @@ pub(crate) async fn run(command: &ConnectCommand) -> Result<Exit> {
     close(&bridge).await;
     written.all(&voice).await;
     Ok(bridge.tell.exit())
+}
+
+/// Whom to trust instead of the system's authorities.
+fn roots(path: &Path) -> Result<Roots> {
+    let here = || format!("`--ca-file {}`", path.display());
+    Roots::from_pem(&std::fs::read(path).with_context(here)?).with_context(here)
 }
 
 /// Ends every request and the session.

@@ -8,6 +8,7 @@
 mod http2;
 mod proxy;
 mod tls;
+mod trial;
 mod unix;
 
 #[path = "../rig/mod.rs"]
