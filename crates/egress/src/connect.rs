@@ -3,9 +3,11 @@
 //! The only place in Durward that opens an outbound connection.
 
 use crate::{
-    Body, EgressFault, Endpoint, Phase, Resolver, Roots, TlsError, address,
+    Body, Broken, EgressFault, Endpoint, Phase, Protocol, Resolver, Roots, TlsError, address,
     endpoint::Address,
-    pool::{Key, Lease, Sender},
+    http2::{self, Refused, Room, Shared},
+    pool::{self, Key, Lease, Sender, Taken},
+    tls::{Clients, H2},
 };
 use bytes::{Bytes, BytesMut};
 use http::{
@@ -14,7 +16,6 @@ use http::{
 };
 use http_body_util::{BodyExt, Full};
 use hyper_util::rt::TokioIo;
-use rustls::ClientConfig;
 use std::{
     fmt, io,
     net::SocketAddr,
@@ -57,7 +58,7 @@ impl Default for Settings {
 pub struct Egress {
     id: u64,
     resolver: Resolver,
-    client: Arc<ClientConfig>,
+    clients: Clients,
     trusts_nobody: bool,
     connect_deadline: Duration,
 }
@@ -68,7 +69,7 @@ impl Egress {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         Ok(Self {
             id: NEXT.fetch_add(1, Ordering::Relaxed),
-            client: settings.roots.client()?,
+            clients: settings.roots.clients()?,
             trusts_nobody: settings.roots.is_empty(),
             resolver: settings.resolver,
             connect_deadline: settings.connect_deadline,
@@ -91,16 +92,35 @@ impl Egress {
         let key = Key { egress: self.id, endpoint: endpoint.id, credential };
         let until = Instant::now() + deadline;
         let mut request = prepare(endpoint, request);
-        if let Some(lease) = Lease::take(key) {
-            match exchange(endpoint, lease, request, until, deadline).await {
+        match Lease::take(key) {
+            Some(Taken::Own(lease)) => match exchange(endpoint, lease, request, until, deadline).await {
                 Ok(response) => return Ok(response),
                 // The server dropped the idle connection; hyper hands back what it never wrote.
                 Err(Failed { unsent: Some(unsent), .. }) => request = *unsent,
                 Err(Failed { fault, .. }) => return Err(fault),
+            },
+            Some(Taken::Shared(room)) => {
+                match Box::pin(http2::exchange(endpoint, room, &request, until, deadline)).await {
+                    Ok(response) => return Ok(response),
+                    // The server says that it did not take it, or it never left.
+                    Err(Refused { untaken: true, .. }) => {}
+                    Err(Refused { fault, .. }) => return Err(fault),
+                }
+            }
+            None => {}
+        }
+        match Box::pin(self.open(endpoint, until, deadline)).await? {
+            Opened::Own(sender) => {
+                let lease = Lease::new(sender, key);
+                exchange(endpoint, lease, request, until, deadline).await.map_err(|failed| failed.fault)
+            }
+            Opened::Shared(connection) => {
+                pool::share(connection.clone(), key);
+                let room = enter(endpoint, connection)?;
+                let sent = Box::pin(http2::exchange(endpoint, room, &request, until, deadline)).await;
+                sent.map_err(|refused| refused.fault)
             }
         }
-        let lease = Lease::new(Box::pin(self.open(endpoint, until, deadline)).await?, key);
-        exchange(endpoint, lease, request, until, deadline).await.map_err(|failed| failed.fault)
     }
 
     /// Gets one small document, over a connection of its own. `limit` bounds the answer in bytes, `deadline` the whole of it.
@@ -118,11 +138,21 @@ impl Egress {
         *request.uri_mut() = endpoint.uri().clone();
         request.headers_mut().insert(ACCEPT, HeaderValue::from_static("application/json"));
 
-        let mut sender = self.open(&endpoint, until, deadline).await?;
-        let sent = sender.send_request(prepare(&endpoint, request));
+        let request = prepare(&endpoint, request);
         let late = |phase| EgressFault::Timeout { host: endpoint.host().to_owned(), phase, after: deadline };
-        let response = timeout_at(until, sent).await.map_err(|_| late(Phase::Head))?;
-        let (head, mut body) = response.map_err(|cause| broken(&endpoint, cause))?.into_parts();
+        let (head, mut body) = match self.open(&endpoint, until, deadline).await? {
+            Opened::Own(mut sender) => {
+                let response = timeout_at(until, sender.send_request(request)).await.map_err(|_| late(Phase::Head))?;
+                let response = response.map_err(|cause| broken(&endpoint, Broken::One(cause)))?;
+                response.map(|incoming| Body::new(incoming, None))
+            }
+            Opened::Shared(connection) => {
+                let room = enter(&endpoint, connection)?;
+                let sent = http2::exchange(&endpoint, room, &request, until, deadline).await;
+                sent.map_err(|refused| refused.fault)?
+            }
+        }
+        .into_parts();
         let mut text = BytesMut::new();
         while let Some(frame) = timeout_at(until, body.frame()).await.map_err(|_| late(Phase::Body))? {
             let Ok(data) = frame.map_err(|cause| broken(&endpoint, cause))?.into_data() else { continue };
@@ -135,22 +165,26 @@ impl Egress {
     }
 
     /// Opens a connection, within the connect deadline and the caller's.
-    async fn open(&self, endpoint: &Endpoint, until: Instant, deadline: Duration) -> Result<Sender, EgressFault> {
+    async fn open(&self, endpoint: &Endpoint, until: Instant, deadline: Duration) -> Result<Opened, EgressFault> {
         let after = self.connect_deadline.min(deadline);
         let until = until.min(Instant::now() + self.connect_deadline);
         timeout_at(until, async {
             let stream = self.dial(endpoint, until).await?;
             match &endpoint.secure {
-                None => start(endpoint, stream).await,
+                None => start(endpoint, stream, endpoint.protocol == Protocol::Http2).await,
                 Some(secure) => {
                     let fault = |cause| EgressFault::Tls { host: endpoint.host().to_owned(), cause };
-                    if secure.client.is_none() && self.trusts_nobody {
+                    if secure.clients.is_none() && self.trusts_nobody {
                         return Err(fault(io::Error::other("this system has no trusted certificates")));
                     }
-                    let client = secure.client.as_ref().unwrap_or(&self.client);
+                    let client = secure.clients.as_ref().unwrap_or(&self.clients).of(endpoint.protocol);
                     let connector = TlsConnector::from(Arc::clone(client));
                     let stream = connector.connect(secure.name.clone(), stream).await.map_err(fault)?;
-                    start(endpoint, stream).await
+                    let chosen = stream.get_ref().1.alpn_protocol() == Some(H2);
+                    if endpoint.protocol == Protocol::Http2 && !chosen {
+                        return Err(EgressFault::Http { host: endpoint.host().to_owned(), cause: None });
+                    }
+                    start(endpoint, stream, chosen).await
                 }
             }
         })
@@ -220,23 +254,40 @@ async fn connect(address: SocketAddr) -> io::Result<TcpStream> {
 }
 
 /// Starts HTTP on a fresh connection and leaves its driver to the runtime.
-async fn start<S>(endpoint: &Endpoint, stream: S) -> Result<Sender, EgressFault>
+async fn start<S>(endpoint: &Endpoint, stream: S, http2: bool) -> Result<Opened, EgressFault>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let unsent = |cause| EgressFault::Unsent { host: endpoint.host().to_owned(), cause };
+    if http2 {
+        let shared = Shared::start(stream).await.map_err(|cause| unsent(Broken::Two(cause)))?;
+        return Ok(Opened::Shared(shared));
+    }
     let (mut sender, driver) = hyper::client::conn::http1::Builder::new()
         .max_buf_size(HEAD)
         .handshake(TokioIo::new(stream))
         .await
-        .map_err(unsent)?;
+        .map_err(|cause| unsent(Broken::One(cause)))?;
     tokio::spawn(async move {
         if let Err(fault) = driver.await {
             tracing::trace!(%fault, "outbound connection ended");
         }
     });
-    sender.ready().await.map_err(unsent)?;
-    Ok(sender)
+    sender.ready().await.map_err(|cause| unsent(Broken::One(cause)))?;
+    Ok(Opened::Own(sender))
+}
+
+/// A new connection.
+enum Opened {
+    /// For one request at a time.
+    Own(Sender),
+    /// For many.
+    Shared(Shared),
+}
+
+/// Room for the first request of a new connection.
+fn enter(endpoint: &Endpoint, mut connection: Shared) -> Result<Room, EgressFault> {
+    connection.enter().ok_or_else(|| EgressFault::Http { host: endpoint.host().to_owned(), cause: None })
 }
 
 /// A request that got no answer, and itself if it was never written.
@@ -260,8 +311,8 @@ async fn exchange(
             let unsent = failed.take_message().map(Box::new);
             let cause = failed.into_error();
             let fault = match unsent {
-                Some(_) => EgressFault::Unsent { host: endpoint.host().to_owned(), cause },
-                None => broken(endpoint, cause),
+                Some(_) => EgressFault::Unsent { host: endpoint.host().to_owned(), cause: Broken::One(cause) },
+                None => broken(endpoint, Broken::One(cause)),
             };
             return Err(Failed { fault, unsent });
         }
@@ -294,9 +345,13 @@ fn prepare(endpoint: &Endpoint, mut request: Request<Full<Bytes>>) -> Request<Fu
 }
 
 /// What an error after sending means.
-fn broken(endpoint: &Endpoint, cause: hyper::Error) -> EgressFault {
+fn broken(endpoint: &Endpoint, cause: Broken) -> EgressFault {
     let host = endpoint.host().to_owned();
-    if cause.is_parse() { EgressFault::Http { host, cause: Some(cause) } } else { EgressFault::Closed { host, cause } }
+    if matches!(&cause, Broken::One(cause) if cause.is_parse()) {
+        EgressFault::Http { host, cause: Some(cause) }
+    } else {
+        EgressFault::Closed { host, cause }
+    }
 }
 
 /// How long the server keeps an idle connection, where it says so (`Keep-Alive: timeout=5`).

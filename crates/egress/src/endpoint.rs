@@ -3,18 +3,15 @@
 use crate::{
     address,
     fault::blocked_fix,
-    tls::{Roots, TlsError},
+    tls::{Clients, Roots, TlsError},
 };
 use http::{HeaderValue, Uri};
-use rustls::{ClientConfig, pki_types::ServerName};
+use rustls::pki_types::ServerName;
 use std::{
     fmt, io,
     net::IpAddr,
     path::{Path, PathBuf},
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::atomic::{AtomicU64, Ordering},
 };
 use url::{Host, Url};
 
@@ -79,6 +76,18 @@ pub enum EndpointFault {
     Roots(#[source] TlsError),
 }
 
+/// Which HTTP a server is spoken to in.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub enum Protocol {
+    /// What it chooses in the TLS handshake, HTTP/2 first; without TLS HTTP/1.1.
+    #[default]
+    Offered,
+    /// HTTP/1.1.
+    Http1,
+    /// HTTP/2, without TLS too: whoever configures it knows that the server speaks it.
+    Http2,
+}
+
 /// One place to send requests to. Connections are shared per endpoint value: parsing the same URL again
 /// makes an endpoint that shares none with the first, so that a reload never reuses an old target.
 pub struct Endpoint {
@@ -87,6 +96,7 @@ pub struct Endpoint {
     pub(crate) port: u16,
     pub(crate) secure: Option<Secure>,
     pub(crate) internal: bool,
+    pub(crate) protocol: Protocol,
     host: Box<str>,
     authority: HeaderValue,
     uri: Uri,
@@ -102,7 +112,7 @@ pub(crate) enum Address {
 pub(crate) struct Secure {
     pub(crate) name: ServerName<'static>,
     /// The endpoint's own trust; `None` is the connector's.
-    pub(crate) client: Option<Arc<ClientConfig>>,
+    pub(crate) clients: Option<Clients>,
 }
 
 impl Endpoint {
@@ -151,8 +161,8 @@ impl Endpoint {
             return Err(EndpointFault::PlainHttp(host));
         }
         let secure = if https {
-            let client = roots.map(Roots::client).transpose().map_err(EndpointFault::Roots)?;
-            Some(Secure { name: server_name(&address, &host)?, client })
+            let clients = roots.map(Roots::clients).transpose().map_err(EndpointFault::Roots)?;
+            Some(Secure { name: server_name(&address, &host)?, clients })
         } else {
             None
         };
@@ -167,10 +177,18 @@ impl Endpoint {
             port,
             secure,
             internal,
+            protocol: Protocol::Offered,
             host: host.into_boxed_str(),
             authority: HeaderValue::try_from(authority).map_err(|_| EndpointFault::Host)?,
             uri: Uri::builder().path_and_query(target(url)).build().map_err(EndpointFault::Path)?,
         })
+    }
+
+    /// The same place, spoken to in this way.
+    #[must_use]
+    pub const fn speaking(mut self, protocol: Protocol) -> Self {
+        self.protocol = protocol;
+        self
     }
 
     /// Path and query as configured: the URI of a request to exactly this endpoint. Cheap to clone.

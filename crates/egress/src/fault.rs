@@ -23,6 +23,17 @@ impl std::fmt::Display for Phase {
     }
 }
 
+/// What broke, as the library of the HTTP version says it.
+#[derive(Debug, thiserror::Error)]
+pub enum Broken {
+    /// HTTP/1.1.
+    #[error(transparent)]
+    One(#[from] hyper::Error),
+    /// HTTP/2.
+    #[error(transparent)]
+    Two(#[from] h2::Error),
+}
+
 /// Why a request got no answer. [`EgressFault::may_have_arrived`] tells whether it had an effect.
 #[derive(Debug, thiserror::Error)]
 pub enum EgressFault {
@@ -84,27 +95,29 @@ pub enum EgressFault {
     Closed {
         /// The host of the URL.
         host: String,
-        /// What hyper said.
+        /// What the library said.
         #[source]
-        cause: hyper::Error,
+        cause: Broken,
     },
     /// The connection broke before the request was sent.
     #[error("`{host}` closed the connection before the request was sent")]
     Unsent {
         /// The host of the URL.
         host: String,
-        /// What hyper said.
+        /// What the library said.
         #[source]
-        cause: hyper::Error,
+        cause: Broken,
     },
-    /// The answer is not HTTP/1.1 as we take it.
-    #[error("`{host}` does not answer in HTTP/1.1; check the port and the scheme of its URL")]
+    /// The answer is not HTTP as we take it.
+    #[error(
+        "`{host}` does not answer in the HTTP it was asked in; check the port and the scheme of its URL, and `http2`"
+    )]
     Http {
         /// The host of the URL.
         host: String,
-        /// What hyper said, where it was hyper who noticed.
+        /// What the library said, where it noticed.
         #[source]
-        cause: Option<hyper::Error>,
+        cause: Option<Broken>,
     },
     /// The answer is longer than allowed.
     #[error("the answer of `{host}` is longer than {limit} bytes")]

@@ -12,14 +12,15 @@ mod body;
 mod connect;
 mod endpoint;
 mod fault;
+mod http2;
 mod pool;
 mod resolve;
 mod tls;
 
 pub use body::Body;
 pub use connect::{Egress, Settings};
-pub use endpoint::{Endpoint, EndpointFault};
-pub use fault::{EgressFault, Phase};
+pub use endpoint::{Endpoint, EndpointFault, Protocol};
+pub use fault::{Broken, EgressFault, Phase};
 pub use resolve::{FixedNames, Resolver};
 pub use tls::{Roots, TlsError};
 

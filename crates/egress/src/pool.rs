@@ -1,5 +1,7 @@
-//! Idle connections, one pool per thread. Never opens one and never sends.
+//! Connections to be used again, one pool per thread: idle ones of HTTP/1.1, shared ones of HTTP/2. Never opens one and
+//! never sends.
 
+use crate::http2::{Room, Shared};
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::client::conn::http1::SendRequest;
@@ -18,6 +20,8 @@ pub(crate) type Sender = SendRequest<Full<Bytes>>;
 
 /// Idle connections kept per key.
 const PER_KEY: usize = 64;
+/// Shared connections kept per key.
+const SHARED_PER_KEY: usize = 8;
 /// Idle connections kept per thread.
 const PER_THREAD: usize = 1024;
 /// How long a connection stays idle where the server promised to keep it for longer.
@@ -45,8 +49,29 @@ pub(crate) struct Pool {
 
 #[derive(Default)]
 struct Idle {
-    by_key: HashMap<Key, Vec<Parked>>,
+    by_key: HashMap<Key, Kept>,
     count: usize,
+}
+
+/// What is kept for one key.
+#[derive(Default)]
+struct Kept {
+    parked: Vec<Parked>,
+    shared: Vec<Common>,
+}
+
+/// A shared connection, and until when it is kept without a request.
+struct Common {
+    connection: Shared,
+    until: Instant,
+}
+
+/// What a request may be sent over.
+pub(crate) enum Taken {
+    /// A connection of its own.
+    Own(Lease),
+    /// A stream of a shared one.
+    Shared(Room),
 }
 
 struct Parked {
@@ -67,11 +92,11 @@ pub(crate) struct Lease {
 }
 
 impl Lease {
-    /// An idle connection of this thread that can take a request now.
-    pub(crate) fn take(key: Key) -> Option<Self> {
-        POOL.with(|pool| {
-            let sender = pool.lock().take(key, Instant::now())?;
-            Some(Self { sender, home: Arc::clone(pool), key, idle: UNPROMISED })
+    /// A connection of this thread that can take a request now.
+    pub(crate) fn take(key: Key) -> Option<Taken> {
+        POOL.with(|pool| match pool.lock().take(key, Instant::now())? {
+            Found::Idle(sender) => Some(Taken::Own(Self { sender, home: Arc::clone(pool), key, idle: UNPROMISED })),
+            Found::Room(room) => Some(Taken::Shared(room)),
         })
     }
 
@@ -93,10 +118,28 @@ impl Lease {
         }
         let Self { sender, home, key, idle } = self;
         home.lock().put(key, Parked { sender, until: Instant::now() + idle });
-        if !home.sweeping.swap(true, Ordering::Relaxed) {
-            tokio::spawn(sweep(Sweeping(Arc::downgrade(&home))));
-        }
+        look_after(&home);
     }
+}
+
+/// Shares a new connection with the other requests of this thread.
+pub(crate) fn share(connection: Shared, key: Key) {
+    POOL.with(|pool| {
+        pool.lock().share(key, Common { connection, until: Instant::now() + IDLE });
+        look_after(pool);
+    });
+}
+
+fn look_after(pool: &Arc<Pool>) {
+    if !pool.sweeping.swap(true, Ordering::Relaxed) {
+        tokio::spawn(sweep(Sweeping(Arc::downgrade(pool))));
+    }
+}
+
+/// What the pool has for a request.
+enum Found {
+    Idle(Sender),
+    Room(Room),
 }
 
 impl Pool {
@@ -107,8 +150,19 @@ impl Pool {
 
 impl Idle {
     /// The connection used last, so that the surplus ages.
-    fn take(&mut self, key: Key, now: Instant) -> Option<Sender> {
-        let parked = self.by_key.get_mut(&key)?;
+    fn take(&mut self, key: Key, now: Instant) -> Option<Found> {
+        let Kept { parked, shared } = self.by_key.get_mut(&key)?;
+        if !shared.is_empty() {
+            let before = shared.len();
+            shared.retain_mut(|one| !one.connection.is_over());
+            self.count -= before - shared.len();
+            for one in shared.iter_mut().rev() {
+                if let Some(room) = one.connection.enter() {
+                    one.until = now + IDLE;
+                    return Some(Found::Room(room));
+                }
+            }
+        }
         let mut at = parked.len();
         while at > 0 {
             at -= 1;
@@ -118,7 +172,7 @@ impl Idle {
                 self.count -= 1;
             } else if candidate.sender.is_ready() {
                 self.count -= 1;
-                return Some(parked.remove(at).sender);
+                return Some(Found::Idle(parked.remove(at).sender));
             }
             // Neither: its driver has not yet seen the end of the last answer.
         }
@@ -126,20 +180,34 @@ impl Idle {
     }
 
     fn put(&mut self, key: Key, parked: Parked) {
-        let of_key = self.by_key.entry(key).or_default();
+        let of_key = &mut self.by_key.entry(key).or_default().parked;
         if of_key.len() < PER_KEY && self.count < PER_THREAD {
             of_key.push(parked);
             self.count += 1;
         }
     }
 
+    fn share(&mut self, key: Key, common: Common) {
+        let of_key = &mut self.by_key.entry(key).or_default().shared;
+        if of_key.len() < SHARED_PER_KEY && self.count < PER_THREAD {
+            of_key.push(common);
+            self.count += 1;
+        }
+    }
+
     /// Drops what is closed or too old. Returns whether anything is left.
     fn sweep(&mut self, now: Instant) -> bool {
-        self.by_key.retain(|_, parked| {
+        self.by_key.retain(|_, Kept { parked, shared }| {
             parked.retain(|one| !one.sender.is_closed() && one.until > now);
-            !parked.is_empty()
+            shared.retain_mut(|one| {
+                if !one.connection.is_idle() {
+                    one.until = now + IDLE;
+                }
+                !one.connection.is_over() && one.until > now
+            });
+            !parked.is_empty() || !shared.is_empty()
         });
-        self.count = self.by_key.values().map(Vec::len).sum();
+        self.count = self.by_key.values().map(|kept| kept.parked.len() + kept.shared.len()).sum();
         self.count > 0
     }
 }

@@ -1,5 +1,7 @@
 //! Real sockets, scripted names: what is dialled, what is refused, what is reused.
 
+mod http2;
+
 use crate::{Egress, EgressFault, Endpoint, EndpointFault, FixedNames, Phase, Resolver, Roots, Settings};
 use bytes::Bytes;
 use http::{HeaderValue, Request, StatusCode};

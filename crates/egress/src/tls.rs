@@ -1,5 +1,6 @@
 //! Whom TLS trusts. Verification is rustls's; nothing here can switch it off.
 
+use crate::Protocol;
 use rustls::{
     ClientConfig, RootCertStore,
     pki_types::{CertificateDer, pem::PemObject},
@@ -62,16 +63,42 @@ impl Roots {
         self.0.is_empty()
     }
 
-    /// A client that trusts these roots and speaks HTTP/1.1.
-    pub(crate) fn client(&self) -> Result<Arc<ClientConfig>, TlsError> {
+    /// Clients that trust these roots.
+    pub(crate) fn clients(&self) -> Result<Clients, TlsError> {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let mut client = ClientConfig::builder_with_provider(provider)
+        let client = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .map_err(TlsError::Setup)?
             .with_root_certificates(Arc::clone(&self.0))
             .with_no_client_auth();
-        client.alpn_protocols = vec![b"http/1.1".to_vec()];
-        Ok(Arc::new(client))
+        let speaking = |names: &[&[u8]]| {
+            let mut client = client.clone();
+            client.alpn_protocols = names.iter().map(|name| name.to_vec()).collect();
+            Arc::new(client)
+        };
+        Ok(Clients { offered: speaking(&[H2, HTTP1]), http1: speaking(&[HTTP1]), http2: speaking(&[H2]) })
+    }
+}
+
+/// What ALPN calls the two (RFC 7301).
+pub(crate) const H2: &[u8] = b"h2";
+const HTTP1: &[u8] = b"http/1.1";
+
+/// One client for each protocol that may be wanted.
+pub(crate) struct Clients {
+    offered: Arc<ClientConfig>,
+    http1: Arc<ClientConfig>,
+    http2: Arc<ClientConfig>,
+}
+
+impl Clients {
+    /// The client that offers a server what it may choose from.
+    pub(crate) const fn of(&self, protocol: Protocol) -> &Arc<ClientConfig> {
+        match protocol {
+            Protocol::Offered => &self.offered,
+            Protocol::Http1 => &self.http1,
+            Protocol::Http2 => &self.http2,
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use crate::{
     verdict::Verdict,
 };
 use arc_swap::{ArcSwap, ArcSwapOption};
-use egress::{Endpoint, EndpointFault, Roots};
+use egress::{Endpoint, EndpointFault, Protocol, Roots};
 use globset::{GlobBuilder, GlobMatcher};
 use http::HeaderName;
 use mcp::Era;
@@ -107,8 +107,9 @@ impl Server {
         before: Option<&Arc<Self>>,
     ) -> Result<Self, ServerFault> {
         let transport = match &settings.transport {
-            TransportSettings::Http { url, internal, ca } => Transport::Http(
+            TransportSettings::Http { url, internal, ca, http2 } => Transport::Http(
                 endpoint(url, *internal, ca.as_deref())
+                    .map(|endpoint| endpoint.speaking(protocol(*http2)))
                     .map_err(|cause| ServerFault::Endpoint { server: name.clone(), cause })?,
             ),
             TransportSettings::Stdio { command, env, dir, shared, memory } => {
@@ -234,10 +235,18 @@ fn endpoint(url: &str, internal: bool, ca: Option<&[u8]>) -> Result<Endpoint, En
     Endpoint::new(&url, internal, roots.as_ref())
 }
 
+const fn protocol(http2: Option<bool>) -> Protocol {
+    match http2 {
+        None => Protocol::Offered,
+        Some(true) => Protocol::Http2,
+        Some(false) => Protocol::Http1,
+    }
+}
+
 fn fingerprint(settings: &ServerSettings) -> u64 {
     let mut hasher = DefaultHasher::new();
     match &settings.transport {
-        TransportSettings::Http { url, internal, ca } => (url, internal, ca).hash(&mut hasher),
+        TransportSettings::Http { url, internal, ca, http2 } => (url, internal, ca, http2).hash(&mut hasher),
         TransportSettings::Stdio { command, env, dir, shared, memory } => {
             (command, env, dir, shared, memory).hash(&mut hasher);
             // A process got its credentials when it started.

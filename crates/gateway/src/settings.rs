@@ -157,6 +157,8 @@ pub enum TransportSettings {
         internal: bool,
         /// Roots other than the system's, as PEM.
         ca: Option<Vec<u8>>,
+        /// HTTP/2 alone, or HTTP/1.1 alone; none leaves it to the server.
+        http2: Option<bool>,
     },
     /// A process on standard input and output.
     Stdio {

@@ -166,6 +166,11 @@ const SERVER: &[Key] = &[
     key("era", Shape::Choice(&["auto", "legacy", "modern", "both"]), "Protocol revisions it speaks. Default: auto."),
     key("bridge", Shape::Switch, "Carry clients of an era that it does not speak over to it. Default: true."),
     key("ca", Shape::Text, "A file of trusted roots (PEM) instead of the system's."),
+    key(
+        "http2",
+        Shape::Switch,
+        "Only HTTP/2, or only HTTP/1.1. Default: what the server chooses, with TLS; without it HTTP/1.1.",
+    ),
     key("env", Shape::Map(Word::Variable, &Shape::Hidden), "Plain variables of a command's environment; no secrets."),
     key("directory", Shape::Text, "A command's working directory. Default: the folder of this file."),
     key("shared", Shape::Switch, "One process serves every caller, instead of one per session. Default: false."),

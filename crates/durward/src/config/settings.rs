@@ -193,6 +193,9 @@ pub(crate) enum Reach {
         /// A file of trusted roots (PEM) instead of the system's.
         #[serde(skip_serializing_if = "Option::is_none")]
         ca: Option<PathBuf>,
+        /// HTTP/2 and nothing else, or HTTP/1.1 and nothing else.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        http2: Option<bool>,
     },
     /// As a child process over stdin and stdout.
     Command {

@@ -93,6 +93,7 @@ pub(crate) struct Plan {
     /// Servers are asked what they speak, whatever `era` says.
     pub(crate) probed: bool,
     pub(crate) bridged: bool,
+    pub(crate) http2: Option<bool>,
     /// A process in place of the addresses.
     pub(crate) command: Option<Vec<String>>,
     /// Looks on whenever the log is signed, on the log's own thread: may wait, may panic.
@@ -117,6 +118,7 @@ impl Plan {
             era: EraSettings::Both,
             probed: false,
             bridged: true,
+            http2: None,
             command: None,
             signing: Arc::new(|| {}),
         }
@@ -283,7 +285,7 @@ fn snapshot(plan: Plan, registry: &Arc<Registry>, jwks: &Arc<JwksCache>, before:
             Some(command) => {
                 TransportSettings::Stdio { command, env: BTreeMap::new(), dir: None, shared: false, memory: None }
             }
-            None => TransportSettings::Http { url, internal: true, ca: None },
+            None => TransportSettings::Http { url, internal: true, ca: None, http2: plan.http2 },
         };
         let settings = ServerSettings {
             transport,
