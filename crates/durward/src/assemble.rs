@@ -96,7 +96,7 @@ fn plane_settings(settings: &Settings, tenant: &TenantId) -> Result<plane::Setti
 
 fn server_settings(server: &Server) -> Result<ServerSettings> {
     let transport = match &server.reach {
-        Reach::Http { url, internal, ca, http2 } => TransportSettings::Http {
+        Reach::Http { url, internal, ca, http2, socket } => TransportSettings::Http {
             url: url.to_string(),
             internal: *internal,
             ca: match ca {
@@ -106,6 +106,7 @@ fn server_settings(server: &Server) -> Result<ServerSettings> {
                 None => None,
             },
             http2: *http2,
+            socket: socket.clone(),
         },
         Reach::Command { program, arguments, directory, env, shared, memory } => TransportSettings::Stdio {
             command: std::iter::once(program.clone()).chain(arguments.iter().cloned()).collect(),

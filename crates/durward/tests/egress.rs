@@ -81,3 +81,28 @@ async fn redirects_are_not_followed() {
     assert_eq!(trap.connections(), 0);
     assert_eq!(relayed(&upstream, "tools/call").len(), 6, "and nothing is tried again");
 }
+
+#[tokio::test]
+async fn a_server_behind_a_socket_is_used_like_another() {
+    let upstream = Upstream::with_tools(["read"]).await;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("files.sock");
+    let listener = tokio::net::UnixListener::bind(&path).unwrap();
+    let behind = upstream.address();
+    tokio::spawn(async move {
+        while let Ok((mut near, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                #[expect(clippy::disallowed_methods, reason = "a fake server passes on")]
+                let mut far = tokio::net::TcpStream::connect(behind).await.unwrap();
+                let _ = tokio::io::copy_bidirectional(&mut near, &mut far).await;
+            });
+        }
+    });
+    let servers = format!("  files: {{ url: \"http://files/mcp\", socket: \"{}\", internal: true }}\n", path.display());
+    let world = World::start(&servers).await;
+    let legacy = world.legacy("/mcp/files").await;
+    assert_eq!(legacy.tools().await, ["read"]);
+    assert!(legacy.call("read", json!({})).await["result"].is_object());
+    assert!(world.modern("/mcp").call("files__read", json!({})).await["result"].is_object());
+    assert_eq!(upstream.seen("tools/call")[0].header("host"), Some("files"));
+}

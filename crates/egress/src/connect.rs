@@ -16,9 +16,11 @@ use http::{
 };
 use http_body_util::{BodyExt, Full};
 use hyper_util::rt::TokioIo;
+use socket2::{SockRef, TcpKeepalive};
 use std::{
     fmt, io,
     net::SocketAddr,
+    path::Path,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -27,7 +29,7 @@ use std::{
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    net::TcpStream,
+    net::{TcpStream, UnixStream},
     time::{Instant, timeout_at},
 };
 use tokio_rustls::TlsConnector;
@@ -169,29 +171,39 @@ impl Egress {
         let after = self.connect_deadline.min(deadline);
         let until = until.min(Instant::now() + self.connect_deadline);
         timeout_at(until, async {
-            let stream = self.dial(endpoint, until).await?;
-            match &endpoint.secure {
-                None => start(endpoint, stream, endpoint.protocol == Protocol::Http2).await,
-                Some(secure) => {
-                    let fault = |cause| EgressFault::Tls { host: endpoint.host().to_owned(), cause };
-                    if secure.clients.is_none() && self.trusts_nobody {
-                        return Err(fault(io::Error::other("this system has no trusted certificates")));
-                    }
-                    let client = secure.clients.as_ref().unwrap_or(&self.clients).of(endpoint.protocol);
-                    let connector = TlsConnector::from(Arc::clone(client));
-                    let stream = connector.connect(secure.name.clone(), stream).await.map_err(fault)?;
-                    let chosen = stream.get_ref().1.alpn_protocol() == Some(H2);
-                    if endpoint.protocol == Protocol::Http2 && !chosen {
-                        return Err(EgressFault::Http { host: endpoint.host().to_owned(), cause: None });
-                    }
-                    start(endpoint, stream, chosen).await
-                }
+            match &endpoint.socket {
+                None => self.speak(endpoint, self.dial(endpoint, until).await?).await,
+                Some(path) => self.speak(endpoint, reach(path).await?).await,
             }
         })
         .await
         .unwrap_or_else(|_| {
             Err(EgressFault::Timeout { host: endpoint.host().to_owned(), phase: Phase::Connect, after })
         })
+    }
+
+    /// Begins TLS where it is due, and HTTP.
+    async fn speak<S>(&self, endpoint: &Endpoint, stream: S) -> Result<Opened, EgressFault>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        match &endpoint.secure {
+            None => start(endpoint, stream, endpoint.protocol == Protocol::Http2).await,
+            Some(secure) => {
+                let fault = |cause| EgressFault::Tls { host: endpoint.host().to_owned(), cause };
+                if secure.clients.is_none() && self.trusts_nobody {
+                    return Err(fault(io::Error::other("this system has no trusted certificates")));
+                }
+                let client = secure.clients.as_ref().unwrap_or(&self.clients).of(endpoint.protocol);
+                let connector = TlsConnector::from(Arc::clone(client));
+                let stream = connector.connect(secure.name.clone(), stream).await.map_err(fault)?;
+                let chosen = stream.get_ref().1.alpn_protocol() == Some(H2);
+                if endpoint.protocol == Protocol::Http2 && !chosen {
+                    return Err(EgressFault::Http { host: endpoint.host().to_owned(), cause: None });
+                }
+                start(endpoint, stream, chosen).await
+            }
+        }
     }
 
     /// Connects to the first address that may be dialled and answers.
@@ -243,13 +255,25 @@ impl fmt::Debug for Egress {
     }
 }
 
-async fn connect(address: SocketAddr) -> io::Result<TcpStream> {
+/// How long a connection is silent before it is asked whether it lives, how often it is asked, and how often in vain.
+const ALIVE: (Duration, Duration, u32) = (Duration::from_secs(30), Duration::from_secs(10), 3);
+
+/// Connects to a Unix socket of this machine.
+async fn reach(path: &Path) -> Result<UnixStream, EgressFault> {
+    UnixStream::connect(path).await.map_err(|cause| EgressFault::Socket { path: path.to_owned(), cause })
+}
+
+pub(crate) async fn connect(address: SocketAddr) -> io::Result<TcpStream> {
     #[expect(
         clippy::disallowed_methods,
         reason = "this is the room of outbound connections; the address has been judged"
     )]
     let stream = TcpStream::connect(address).await?;
     stream.set_nodelay(true)?;
+    // A stream may be silent for as long as it likes; one whose other end is gone must not last for ever.
+    let (time, interval, retries) = ALIVE;
+    let alive = TcpKeepalive::new().with_time(time).with_interval(interval).with_retries(retries);
+    SockRef::from(&stream).set_tcp_keepalive(&alive)?;
     Ok(stream)
 }
 

@@ -68,6 +68,9 @@ pub enum EndpointFault {
         /// Whether the target was marked `internal`.
         internal: bool,
     },
+    /// A Unix socket of a target that is not marked.
+    #[error("{} is a socket of this machine; mark the server `internal: true` if it is meant to be there", .0.display())]
+    Socket(PathBuf),
     /// The path or query cannot be sent.
     #[error("the path of the URL cannot be sent")]
     Path(#[source] http::Error),
@@ -97,6 +100,8 @@ pub struct Endpoint {
     pub(crate) secure: Option<Secure>,
     pub(crate) internal: bool,
     pub(crate) protocol: Protocol,
+    /// A Unix socket that is dialled in place of the host.
+    pub(crate) socket: Option<PathBuf>,
     host: Box<str>,
     authority: HeaderValue,
     uri: Uri,
@@ -178,6 +183,7 @@ impl Endpoint {
             secure,
             internal,
             protocol: Protocol::Offered,
+            socket: None,
             host: host.into_boxed_str(),
             authority: HeaderValue::try_from(authority).map_err(|_| EndpointFault::Host)?,
             uri: Uri::builder().path_and_query(target(url)).build().map_err(EndpointFault::Path)?,
@@ -189,6 +195,17 @@ impl Endpoint {
     pub const fn speaking(mut self, protocol: Protocol) -> Self {
         self.protocol = protocol;
         self
+    }
+
+    /// The same place behind a Unix socket of this machine: the host of the URL is what the server hears, and is not
+    /// resolved.
+    pub fn through(mut self, socket: &Path) -> Result<Self, EndpointFault> {
+        // SECURITY: whoever listens there is inside, like a private address.
+        if !self.internal {
+            return Err(EndpointFault::Socket(socket.to_owned()));
+        }
+        self.socket = Some(socket.to_owned());
+        Ok(self)
     }
 
     /// Path and query as configured: the URI of a request to exactly this endpoint. Cheap to clone.

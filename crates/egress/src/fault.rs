@@ -69,6 +69,15 @@ pub enum EgressFault {
         #[source]
         cause: io::Error,
     },
+    /// Nobody listens on the Unix socket.
+    #[error("cannot connect to the socket {}; check that the server runs, listens there, and lets the gateway in", .path.display())]
+    Socket {
+        /// The socket.
+        path: std::path::PathBuf,
+        /// What the system said.
+        #[source]
+        cause: io::Error,
+    },
     /// The server could not prove who it is, or spoke no TLS.
     #[error(
         "no trusted TLS connection to `{host}`; check its certificate, or name its certificate authority in `roots`"
@@ -139,6 +148,7 @@ impl EgressFault {
             Self::Resolve { .. }
             | Self::Blocked { .. }
             | Self::Connect { .. }
+            | Self::Socket { .. }
             | Self::Tls { .. }
             | Self::Unsent { .. }
             | Self::Endpoint(_)
@@ -160,7 +170,7 @@ impl EgressFault {
         match self {
             Self::Resolve { .. } => "resolve",
             Self::Blocked { .. } => "blocked",
-            Self::Connect { .. } => "connect",
+            Self::Connect { .. } | Self::Socket { .. } => "connect",
             Self::Tls { .. } => "tls",
             Self::Timeout { .. } => "timeout",
             Self::Closed { .. } => "closed",

@@ -388,6 +388,47 @@ async fn what_is_not_http_is_said() {
 }
 
 #[tokio::test]
+async fn a_connection_whose_other_end_is_gone_does_not_last_for_ever() {
+    let server = Server::start(|_| Some(OK)).await;
+    let stream = crate::connect::connect((LOOPBACK, server.port).into()).await.unwrap();
+    let socket = socket2::SockRef::from(&stream);
+    assert!(socket.keepalive().unwrap() && socket.tcp_nodelay().unwrap());
+    assert_eq!(socket.tcp_keepalive_time().unwrap(), Duration::from_secs(30));
+}
+
+#[tokio::test]
+async fn a_socket_of_this_machine_is_dialled_only_inside_and_not_by_the_name_in_the_url() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, seen) = (folder.path().join("files.sock"), Arc::<Mutex<Seen>>::default());
+    let listener = tokio::net::UnixListener::bind(&path).unwrap();
+    let shared = Arc::clone(&seen);
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            shared.lock().unwrap().connections += 1;
+            let seen = Arc::clone(&shared);
+            tokio::spawn(async move { converse(stream, |_| Some(OK), &seen).await });
+        }
+    });
+    let egress = egress(FixedNames::default());
+    let endpoint = inside(&"http://files/mcp".parse().unwrap()).through(&path).unwrap();
+    for _ in 0..2 {
+        assert_eq!(call(&egress, &endpoint, 0).await.unwrap(), (StatusCode::OK, Bytes::from("ok")));
+    }
+    call(&egress, &endpoint, 1).await.unwrap();
+    {
+        let seen = seen.lock().unwrap();
+        assert!(seen.requests[0].contains("host: files\r\n"), "{:?}", seen.requests);
+        assert_eq!((seen.connections, seen.requests.len()), (2, 3), "one for each credential");
+    }
+    let outside = Endpoint::new(&"https://example.com/mcp".parse().unwrap(), false, None).unwrap();
+    assert!(matches!(outside.through(&path), Err(EndpointFault::Socket(_))));
+    let nowhere = inside(&"http://files/mcp".parse().unwrap()).through(&folder.path().join("none.sock")).unwrap();
+    let fault = call(&egress, &nowhere, 0).await.unwrap_err();
+    assert!(matches!(fault, EgressFault::Socket { .. }) && !fault.may_have_arrived(), "{fault:?}");
+    assert!(fault.to_string().contains("none.sock"));
+}
+
+#[tokio::test]
 async fn a_fetch_is_bounded() {
     let server = Server::start(|_| Some(OK)).await;
     let egress = egress(FixedNames::default());

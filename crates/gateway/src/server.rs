@@ -107,9 +107,13 @@ impl Server {
         before: Option<&Arc<Self>>,
     ) -> Result<Self, ServerFault> {
         let transport = match &settings.transport {
-            TransportSettings::Http { url, internal, ca, http2 } => Transport::Http(
+            TransportSettings::Http { url, internal, ca, http2, socket } => Transport::Http(
                 endpoint(url, *internal, ca.as_deref())
                     .map(|endpoint| endpoint.speaking(protocol(*http2)))
+                    .and_then(|endpoint| match socket {
+                        Some(socket) => endpoint.through(socket),
+                        None => Ok(endpoint),
+                    })
                     .map_err(|cause| ServerFault::Endpoint { server: name.clone(), cause })?,
             ),
             TransportSettings::Stdio { command, env, dir, shared, memory } => {
@@ -246,7 +250,9 @@ const fn protocol(http2: Option<bool>) -> Protocol {
 fn fingerprint(settings: &ServerSettings) -> u64 {
     let mut hasher = DefaultHasher::new();
     match &settings.transport {
-        TransportSettings::Http { url, internal, ca, http2 } => (url, internal, ca, http2).hash(&mut hasher),
+        TransportSettings::Http { url, internal, ca, http2, socket } => {
+            (url, internal, ca, http2, socket).hash(&mut hasher)
+        }
         TransportSettings::Stdio { command, env, dir, shared, memory } => {
             (command, env, dir, shared, memory).hash(&mut hasher);
             // A process got its credentials when it started.

@@ -159,6 +159,8 @@ pub enum TransportSettings {
         ca: Option<Vec<u8>>,
         /// HTTP/2 alone, or HTTP/1.1 alone; none leaves it to the server.
         http2: Option<bool>,
+        /// A Unix socket that is dialled in place of the address.
+        socket: Option<PathBuf>,
     },
     /// A process on standard input and output.
     Stdio {

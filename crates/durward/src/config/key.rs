@@ -166,6 +166,7 @@ const SERVER: &[Key] = &[
     key("era", Shape::Choice(&["auto", "legacy", "modern", "both"]), "Protocol revisions it speaks. Default: auto."),
     key("bridge", Shape::Switch, "Carry clients of an era that it does not speak over to it. Default: true."),
     key("ca", Shape::Text, "A file of trusted roots (PEM) instead of the system's."),
+    key("socket", Shape::Text, "A Unix socket that is dialled in place of the host of `url`. Wants `internal: true`."),
     key(
         "http2",
         Shape::Switch,

@@ -196,6 +196,9 @@ pub(crate) enum Reach {
         /// HTTP/2 and nothing else, or HTTP/1.1 and nothing else.
         #[serde(skip_serializing_if = "Option::is_none")]
         http2: Option<bool>,
+        /// A Unix socket in place of the host.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        socket: Option<PathBuf>,
     },
     /// As a child process over stdin and stdout.
     Command {
