@@ -94,6 +94,8 @@ pub(crate) struct Plan {
     pub(crate) probed: bool,
     pub(crate) bridged: bool,
     pub(crate) http2: Option<bool>,
+    /// The most processes at one time.
+    pub(crate) children: usize,
     /// A process in place of the addresses.
     pub(crate) command: Option<Vec<String>>,
     /// Looks on whenever the log is signed, on the log's own thread: may wait, may panic.
@@ -119,6 +121,7 @@ impl Plan {
             probed: false,
             bridged: true,
             http2: None,
+            children: 4,
             command: None,
             signing: Arc::new(|| {}),
         }
@@ -143,6 +146,7 @@ impl Inside {
     #[expect(clippy::unused_async, reason = "it is started where there is a runtime, and nowhere else")]
     pub(crate) async fn start(plan: Plan) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
+        let children = Room::new(plan.children, Vec::new());
         let clock = Arc::new(Held::new());
         let now = clock.now();
         let tenant = TenantId::default_tenant();
@@ -169,7 +173,7 @@ impl Inside {
             log: Arc::new(log),
             vault,
             egress,
-            children: Room::new(4, Vec::new()),
+            children,
         }));
         let listening = Listening {
             listeners: vec![Listener::Network("127.0.0.1:0".parse().unwrap())],
@@ -285,7 +289,7 @@ fn snapshot(plan: Plan, registry: &Arc<Registry>, jwks: &Arc<JwksCache>, before:
             Some(command) => {
                 TransportSettings::Stdio { command, env: BTreeMap::new(), dir: None, shared: false, memory: None }
             }
-            None => TransportSettings::Http { url, internal: true, ca: None, http2: plan.http2 },
+            None => TransportSettings::Http { url, internal: true, ca: None, http2: plan.http2, socket: None },
         };
         let settings = ServerSettings {
             transport,

@@ -1,0 +1,107 @@
+//! Nobody is left behind: a thousand processes come and go, with their clients, by themselves and by reloads.
+//!
+//! Alone in its file, so that every child of this process is one of these.
+
+mod inside;
+
+use gateway::settings::EraSettings;
+use inside::{Inside, Plan};
+use serde_json::json;
+use std::{fs, path::Path, sync::Arc, time::Duration};
+use testkit::{Ask, Upstream};
+
+const CONNECTS: usize = 1000;
+/// One that fell is not started again for 100 ms: the others go on meanwhile.
+const SERVERS: [&str; 16] = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l", "m", "n", "o", "p"];
+
+/// A server in a line of shell: answers everything, dies when it is told to, and leaves a mark when it begins.
+const SCRIPT: &str = r#"printf x >> "$1"; n=0
+while read -r line; do case $line in
+  *x/die*) kill -9 $$ ;;
+  *'"id"'*) n=$((n+1)); echo "{\"jsonrpc\":\"2.0\",\"id\":$n,\"result\":{\"protocolVersion\":\"2025-11-25\",\"capabilities\":{},\"serverInfo\":{\"name\":\"s\",\"version\":\"1\"}}}" ;;
+esac; done"#;
+
+fn plan(upstream: &Upstream, marks: &Path, generation: usize) -> Plan {
+    let command = ["/bin/sh", "-c", SCRIPT, "server", &marks.to_string_lossy(), &generation.to_string()];
+    Plan {
+        servers: SERVERS.map(|name| (name, String::new())).to_vec(),
+        command: Some(command.map(str::to_owned).to_vec()),
+        era: EraSettings::Legacy,
+        children: 64,
+        ..Plan::of(upstream)
+    }
+}
+
+/// Children of this process that run, and those that nobody waited for.
+fn children() -> usize {
+    let me = std::process::id().to_string();
+    let stats =
+        fs::read_dir("/proc").unwrap().flatten().filter_map(|entry| fs::read_to_string(entry.path().join("stat")).ok());
+    stats.filter(|stat| stat.rsplit(')').next().unwrap_or_default().split_whitespace().nth(1) == Some(&me)).count()
+}
+
+/// Opens a session, as soon as the server may start.
+async fn connect(inside: &Inside, url: &str) -> String {
+    let introduction = json!({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": {
+        "protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "c", "version": "1"}}});
+    let mut turns = tokio::time::interval(Duration::from_millis(10));
+    loop {
+        turns.tick().await;
+        let reply = Ask::post(url, introduction.to_string()).bearer(&inside.alice).send().await;
+        if let Some(session) = reply.header("mcp-session-id") {
+            return session.to_owned();
+        }
+    }
+}
+
+async fn say(inside: &Inside, url: &str, session: &str, method: &str) {
+    let message = json!({"jsonrpc": "2.0", "id": 2, "method": method});
+    let ask = Ask::post(url, message.to_string()).bearer(&inside.alice).header("mcp-session-id", session);
+    ask.send().await.text().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_thousand_connects_kills_and_reloads_leave_no_child() {
+    let upstream = Upstream::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let marks = folder.path().join("marks");
+    let inside = Arc::new(Inside::start(plan(&upstream, &marks, 0)).await);
+    let run = async {
+        for turn in 0..CONNECTS / SERVERS.len() + 1 {
+            let sessions = SERVERS.iter().enumerate().map(|(at, name)| {
+                let inside = Arc::clone(&inside);
+                async move {
+                    let url = inside.url(&format!("/mcp/{name}"));
+                    let session = connect(&inside, &url).await;
+                    // A third dies in mid-work, a third sees a reload, a third just ends.
+                    let method = if (turn + at) % 3 == 0 { "x/die" } else { "ping" };
+                    say(&inside, &url, &session, method).await;
+                    (url, session, (turn + at) % 3)
+                }
+            });
+            let sessions = futures_util::future::join_all(sessions).await;
+            if turn % 4 == 0 {
+                inside.swap(plan(&upstream, &marks, turn));
+            }
+            let ends = sessions.iter().map(|(url, session, kind)| {
+                let inside = Arc::clone(&inside);
+                async move {
+                    if *kind == 1 {
+                        say(&inside, url, session, "ping").await;
+                    }
+                    let ask = Ask::new(http::Method::DELETE, url).bearer(&inside.alice);
+                    ask.header("mcp-session-id", session).send().await.text().await;
+                }
+            });
+            futures_util::future::join_all(ends).await;
+        }
+        let mut turns = tokio::time::interval(Duration::from_millis(10));
+        while inside.state.children.running() > 0 || children() > 0 {
+            turns.tick().await;
+        }
+    };
+    let ended = tokio::time::timeout(Duration::from_secs(180), run).await;
+    assert!(ended.is_ok(), "{} run, {} are left", inside.state.children.running(), children());
+    let began = fs::read(&marks).unwrap().len();
+    assert!(began >= CONNECTS, "{began}");
+}
