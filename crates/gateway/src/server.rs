@@ -251,7 +251,7 @@ fn fingerprint(settings: &ServerSettings) -> u64 {
     let mut hasher = DefaultHasher::new();
     match &settings.transport {
         TransportSettings::Http { url, internal, ca, http2, socket } => {
-            (url, internal, ca, http2, socket).hash(&mut hasher)
+            (url, internal, ca, http2, socket).hash(&mut hasher);
         }
         TransportSettings::Stdio { command, env, dir, shared, memory } => {
             (command, env, dir, shared, memory).hash(&mut hasher);

@@ -1,4 +1,5 @@
 //! Which eras a server speaks: asked, dated, kept per credential, and asked again when it does not fit any more.
+#![expect(clippy::unwrap_used, reason = "what a test expects and does not find fails it")]
 
 mod inside;
 
@@ -22,9 +23,12 @@ fn refused(received: &Received, code: i64) -> Answer {
 fn of_2025(upstream: &Upstream) {
     upstream.honestly("initialize");
     upstream.always("server/discover", |received| refused(received, -32000));
-    upstream.always("tools/call", |received| match is_modern(received) {
-        true => refused(received, -32000),
-        false => Answer::result(&received.id(), &json!({"content": [], "old": true})),
+    upstream.always("tools/call", |received| {
+        if is_modern(received) {
+            refused(received, -32000)
+        } else {
+            Answer::result(&received.id(), &json!({"content": [], "old": true}))
+        }
     });
 }
 
@@ -32,9 +36,12 @@ fn of_2025(upstream: &Upstream) {
 fn of_2026(upstream: &Upstream) {
     upstream.honestly("server/discover");
     upstream.always("initialize", |received| refused(received, -32022));
-    upstream.always("tools/call", |received| match is_modern(received) {
-        true => Answer::result(&received.id(), &json!({"content": [], "resultType": "complete", "old": false})),
-        false => refused(received, -32020),
+    upstream.always("tools/call", |received| {
+        if is_modern(received) {
+            Answer::result(&received.id(), &json!({"content": [], "resultType": "complete", "old": false}))
+        } else {
+            refused(received, -32020)
+        }
     });
 }
 
@@ -152,20 +159,14 @@ async fn a_verdict_holds_for_the_credential_it_was_asked_with() {
     of_2026(&upstream);
     // Whoever has the second token is led to the old server.
     let first = |received: &Received| received.header("authorization") == Some("Bearer first");
-    upstream.always("initialize", move |received| match first(received) {
-        true => refused(received, -32022),
-        false => Answer::result(
+    upstream.always("initialize", move |received| if first(received) { refused(received, -32022) } else { Answer::result(
             &received.id(),
             &json!({"protocolVersion": "2025-11-25", "capabilities": {"tools": {}}, "serverInfo": {"name": "old", "version": "1"}}),
-        ),
-    });
-    upstream.always("server/discover", move |received| match first(received) {
-        true => Answer::result(
+        ) });
+    upstream.always("server/discover", move |received| if first(received) { Answer::result(
             &received.id(),
             &json!({"supportedVersions": ["2026-07-28"], "capabilities": {"tools": {}}, "ttlMs": 0, "cacheScope": "private", "resultType": "complete"}),
-        ),
-        false => refused(received, -32000),
-    });
+        ) } else { refused(received, -32000) });
     upstream.always("tools/call", |received| Answer::result(&received.id(), &json!({"content": []})));
     let inside = Inside::start(Plan { probed: true, ..Plan::of(&upstream) }).await;
     let secret = SecretName::new("token").unwrap();

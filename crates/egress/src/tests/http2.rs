@@ -301,7 +301,7 @@ async fn go_away(mut stream: TcpStream, last: u8, requests: &Mutex<usize>) -> io
         let mut head = [0; 9];
         stream.read_exact(&mut head).await?;
         let [high, mid, low, kind, flags, .., id] = head;
-        let mut payload = vec![0; usize::from(high) << 16 | usize::from(mid) << 8 | usize::from(low)];
+        let mut payload = vec![0; (usize::from(high) << 16) | (usize::from(mid) << 8) | usize::from(low)];
         stream.read_exact(&mut payload).await?;
         match (kind, flags, id) {
             (4, 0, _) => stream.write_all(&[0, 0, 0, 4, 1, 0, 0, 0, 0]).await?,
