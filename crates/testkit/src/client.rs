@@ -344,8 +344,19 @@ impl Reply {
         message
     }
 
-    /// The next event of a stream that carries data; none at its end. Comments are passed over.
+    /// The next event of a stream that carries data; none at its end. Comments are passed over, and so is what only
+    /// tells where the stream is.
     pub async fn event(&mut self) -> Option<Event> {
+        loop {
+            let event = self.any_event().await?;
+            if !event.data.is_empty() {
+                return Some(event);
+            }
+        }
+    }
+
+    /// The next event with data or an id; none at the end of the stream.
+    pub async fn any_event(&mut self) -> Option<Event> {
         let mut seen = BytesMut::new();
         loop {
             if let Some(end) = seen.windows(2).position(|pair| pair == b"\n\n") {
