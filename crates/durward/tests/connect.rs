@@ -7,6 +7,8 @@
     reason = "what a test expects and does not find fails it"
 )]
 
+#[path = "connect/relay.rs"]
+mod relay;
 mod world;
 
 use http::StatusCode;
@@ -296,6 +298,39 @@ async fn a_broken_stream_is_taken_up_where_it_broke() {
         _ => Answer::status(StatusCode::METHOD_NOT_ALLOWED),
     });
     assert_eq!(client.call(5, json!({})).await, serde_json::from_str::<Value>(answer).unwrap());
+    let (code, rest, _) = client.end().await;
+    assert_eq!((code, rest), (Some(0), vec![]));
+}
+
+#[tokio::test]
+async fn a_stream_of_the_gateway_that_is_cut_is_taken_up_where_it_broke() {
+    let upstream = Upstream::start().await;
+    let world = World::start(&world::http("files", &upstream)).await;
+    let relay = relay::Relay::before(world.address.to_string()).await;
+    let url = format!("http://{}/mcp", relay.address);
+    let mut client = Client::legacy(&url, Some(&world.alice)).await;
+    let (answer, feed) = Answer::events();
+    upstream.next("tools/call", answer);
+    let params = json!({ "name": "files__echo", "arguments": {}, "_meta": { "progressToken": "t" } });
+    client.send(&request(5, "tools/call", params)).await;
+    let id = upstream.arrived("tools/call", 1).await.id();
+    let progress = |n: u64| json!({ "jsonrpc": "2.0", "method": "notifications/progress", "params": { "progressToken": "t", "progress": n } });
+    feed.message(&progress(1)).await;
+    assert_eq!(client.hear().await["params"]["progress"], 1);
+    // What is said while the network is away comes when it is back, in order and once.
+    for n in [2, 4] {
+        relay.cut();
+        feed.message(&progress(n)).await;
+        feed.message(&progress(n + 1)).await;
+        assert_eq!(client.hear().await["params"]["progress"], n);
+        assert_eq!(client.hear().await["params"]["progress"], n + 1);
+    }
+    relay.cut();
+    feed.message(&json!({ "jsonrpc": "2.0", "id": id, "result": { "content": [] } })).await;
+    drop(feed);
+    let last = client.hear().await;
+    assert_eq!((&last["id"], &last["result"]["content"]), (&json!(5), &json!([])), "{last}");
+    assert_eq!(upstream.seen("tools/call").len(), 1, "the server was called once");
     let (code, rest, _) = client.end().await;
     assert_eq!((code, rest), (Some(0), vec![]));
 }

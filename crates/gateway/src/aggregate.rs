@@ -9,7 +9,7 @@ pub(crate) mod listen;
 use crate::{
     authenticate::Caller,
     bridge,
-    call::{Call, Operation, header},
+    call::{Call, Operation},
     catalog::Catalog,
     inject::Injected,
     pipeline::Line,
@@ -38,6 +38,11 @@ pub(crate) async fn resolve(
     if let Some((server, after)) = resumed(call, &members) {
         let mut one = line.on_server(&server, session, caller, call).await?;
         one.after = Some(after);
+        return Ok(Target::One(Box::new(one)));
+    }
+    if let Some(session) = &session
+        && let Some(one) = line.resumed(caller, call, session, &members)?
+    {
         return Ok(Target::One(Box::new(one)));
     }
     let Operation::Message(message) = &call.operation else { return Ok(many(members, session)) };
@@ -103,8 +108,7 @@ fn not_known(server: &Server) -> (ServerName, String) {
 
 /// The stream of one server that broke off, and the last event of it that the client has: ids carry their server.
 fn resumed(call: &Call, members: &[Arc<Server>]) -> Option<(Arc<Server>, HeaderValue)> {
-    let Operation::Listen = call.operation else { return None };
-    let last = call.headers.get(&header::LAST_EVENT)?.as_bytes();
+    let last = call.last_event()?.as_bytes();
     let slash = last.iter().position(|byte| *byte == b'/')?;
     let (name, id) = (last.get(..slash)?, last.get(slash + 1..)?);
     let server = members.iter().find(|server| server.name.as_str().as_bytes() == name)?;

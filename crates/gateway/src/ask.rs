@@ -23,7 +23,7 @@ use mcp::{Message, error};
 use policy::{Permit, Question};
 use serde_json::Value;
 use std::sync::Arc;
-use vocab::{Action, CallId, Digest};
+use vocab::{Action, CallId, Digest, Finding};
 
 /// One question.
 pub(crate) struct Ask<'a> {
@@ -121,6 +121,7 @@ impl Inquiry<'_> {
         Call {
             id: crate::call::new_id(),
             parent: Some(self.parent),
+            in_batch: false,
             route: self.call.route.clone(),
             operation: Operation::Message(self.message.clone()),
             era: self.call.era,
@@ -145,9 +146,6 @@ impl Line {
     /// What detectors and policy say to a question.
     pub(crate) fn judge_inquiry(&self, inquiry: &Inquiry<'_>, trail: &mut Trail) -> Result<Judged, Stop> {
         let Inquiry { caller, message, .. } = inquiry;
-        let method = message.method();
-        let resource = inquiry.server.resource(method);
-        let action = mcp::method::action(method).unwrap_or(Action::MethodCall);
         let digest = crate::resolve::digest_of(Some(message));
         let (text, said) = self.release_question(message)?;
         let findings = said.findings.clone();
@@ -157,29 +155,47 @@ impl Line {
             facts.cleared = Cleared::of(said.text.clone(), said.clear);
         }
         said.note(trail.facts_mut());
-        let permit = if mcp::method::is_open(method) {
-            self.snapshot.policies.authorize_open(&caller.subject, method, std::slice::from_ref(&resource))
-        } else {
-            // What cannot be read is not judged as if it were nothing.
-            let arguments = message.params_member().map(|params| params.value()).transpose().map_err(|fault| {
-                Stop::refused(Stage::Validate, "arguments", error::INVALID_PARAMS, fault.to_string())
-            })?;
-            let arguments = arguments.unwrap_or(Value::Null);
-            self.snapshot.policies.authorize(&Question {
-                subject: &caller.subject,
-                action,
-                resource: &resource,
-                arguments: &arguments,
-                digest,
-                findings: &findings,
-                now: self.state.clock.now(),
-            })
-        };
+        let permit = self.authorize_inquiry(caller, inquiry.server, message, &findings)?;
         let permit = permit.map_err(|refusal| {
             Stop::refused(Stage::Authorize, "denied", error::REFUSED_POLICY, format!("policy: {refusal}"))
                 .rules(refusal.rules)
         })?;
         Ok(Judged { text, permit: trail.note(Ok(permit))?, digest })
+    }
+
+    /// What policy says to a question now.
+    fn authorize_inquiry(
+        &self,
+        caller: &Caller,
+        server: &Server,
+        message: &Message,
+        findings: &[Finding],
+    ) -> Result<Result<Permit, policy::Refusal>, Stop> {
+        let method = message.method();
+        let resource = server.resource(method);
+        if mcp::method::is_open(method) {
+            let resources = std::slice::from_ref(&resource);
+            return Ok(self.snapshot.policies.authorize_open(&caller.subject, method, resources));
+        }
+        // What cannot be read is not judged as if it were nothing.
+        let arguments =
+            message.params_member().map(|params| params.value()).transpose().map_err(|fault| {
+                Stop::refused(Stage::Validate, "arguments", error::INVALID_PARAMS, fault.to_string())
+            })?;
+        Ok(self.snapshot.policies.authorize(&Question {
+            subject: &caller.subject,
+            action: mcp::method::action(method).unwrap_or(Action::MethodCall),
+            resource: &resource,
+            arguments: &arguments.unwrap_or(Value::Null),
+            digest: crate::resolve::digest_of(Some(message)),
+            findings,
+            now: self.state.clock.now(),
+        }))
+    }
+
+    /// Whether a question that was judged before may still be put to the client.
+    pub(crate) fn may_ask(&self, caller: &Caller, server: &Server, message: &Message) -> Result<bool, Stop> {
+        Ok(self.authorize_inquiry(caller, server, message, &[])?.is_ok())
     }
 }
 

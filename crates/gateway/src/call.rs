@@ -65,6 +65,8 @@ pub struct Call {
     pub id: CallId,
     /// The call in whose course a server asked for this one.
     pub parent: Option<CallId>,
+    /// It is one of several, whose answers come on one stream.
+    pub in_batch: bool,
     /// The door.
     pub route: Route,
     /// What is asked.
@@ -139,6 +141,12 @@ impl Call {
         for value in self.headers.values_mut() {
             *value = alone(value);
         }
+    }
+
+    /// The last event that a client has of a stream that was cut.
+    pub fn last_event(&self) -> Option<&HeaderValue> {
+        let Operation::Listen = self.operation else { return None };
+        self.headers.get(&header::LAST_EVENT).filter(|id| !id.is_empty())
     }
 
     /// Whether an answer is expected.

@@ -3,12 +3,14 @@
 //! What comes at once is passed on at once; whatever lasts runs on a task of its own. A client that goes away means what its era says: in the legacy era the call
 //! goes on, in the modern era it is cancelled by letting go of the server's stream.
 
+mod keep;
 mod pass;
 
 use crate::{
     forward::Exchange,
     reply::ReplyBody,
     rim::UnderWay,
+    session::replay::{Keeper, Watch},
     state::State,
     stop::{Cause, Stop},
     trail::Trail,
@@ -47,8 +49,23 @@ pub(crate) struct Flow {
     source: Source,
     exchange: Box<Exchange>,
     carry: Carry,
-    /// The client was given a place from which it can go on elsewhere.
+    /// The server gave the client a place from which it can go on there.
     resumable: bool,
+    /// Keeps what is said for a client that comes back here.
+    keeper: Option<Keeper>,
+    /// What the last event was.
+    passed: Passed,
+}
+
+/// What an event was.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Passed {
+    /// No message.
+    Comment,
+    /// A message before the answer, or after.
+    Message,
+    /// The answer.
+    Answer,
 }
 
 /// Why a flow ended.
@@ -63,7 +80,7 @@ enum End {
 
 impl Flow {
     pub(crate) fn new(source: Source, exchange: Box<Exchange>) -> Self {
-        Self { source, exchange, carry: Carry::default(), resumable: false }
+        Self { source, exchange, carry: Carry::default(), resumable: false, keeper: None, passed: Passed::Comment }
     }
 
     pub(crate) const fn exchange(&self) -> &Exchange {
@@ -72,38 +89,48 @@ impl Flow {
 
     /// Passes on what is there at once. Most answers are one event: then neither a task nor a channel is needed.
     pub(crate) async fn begin(mut self, state: &Arc<State>, mut trail: Trail) -> ReplyBody {
-        let mut said = Bytes::new();
+        let mut said: Option<(Bytes, Passed)> = None;
+        let mut more = None;
         // An answer and its end, with a word or two that concern somebody else: whatever goes on longer is a stream.
         for _ in 0..BURST {
-            if self.listens() || !(said.is_empty() || self.exchange.answered) {
+            if self.listens() || !(said.is_none() || self.exchange.answered) {
                 break;
             }
             let Ok(event) = tokio::time::timeout(AT_ONCE, self.source.next()).await else { break };
             match self.take(event, state, &mut trail).await {
                 Ok(None) => {}
-                Ok(Some(bytes)) if said.is_empty() => said = bytes,
+                Ok(Some(bytes)) if said.is_none() => said = Some((bytes, self.passed)),
                 Ok(Some(bytes)) => {
-                    said = [said, bytes].concat().into();
+                    more = Some((bytes, self.passed));
                     break;
                 }
                 Err(end) => {
-                    let word = self.close(end, trail);
-                    return ReplyBody::from(match word {
+                    let said = said.map(|(said, _)| said).unwrap_or_default();
+                    return ReplyBody::from(match self.close(end, trail) {
                         None => said,
                         Some(word) => [said, word].concat().into(),
                     });
                 }
             }
         }
-        ReplyBody::Stream(self.start(said, Arc::clone(state), trail))
+        ReplyBody::Stream(self.start([said, more], Arc::clone(state), trail))
     }
 
     /// Lets the stream run on a task of its own, after what was said already. The trail closes when it ends.
-    fn start(mut self, said: Bytes, state: Arc<State>, mut trail: Trail) -> mpsc::Receiver<Bytes> {
+    fn start(
+        mut self,
+        said: [Option<(Bytes, Passed)>; 2],
+        state: Arc<State>,
+        mut trail: Trail,
+    ) -> mpsc::Receiver<Bytes> {
         let (sender, receiver) = mpsc::channel(BACKLOG);
-        if !said.is_empty() {
-            // There is room: the channel is new.
-            let _ = sender.try_send(said);
+        self.keeper = self.keeper();
+        // There is room: the channel is new.
+        if let Some(primer) = self.primer() {
+            let _ = sender.try_send(primer);
+        }
+        for (said, passed) in said.into_iter().flatten() {
+            let _ = sender.try_send(self.keep(said, passed));
         }
         // A stop of the gateway waits for answers, not for those who listen.
         let under_way = if self.listens() { None } else { Some(UnderWay::begin(&state)) };
@@ -111,10 +138,17 @@ impl Flow {
         // Here, not in a function of its own: whatever such a function is given would be kept twice.
         tokio::spawn(async move {
             let _streaming = self.exchange.target.session().map(crate::session::Session::streaming);
-            let end = AssertUnwindSafe(self.pump(&state, &mut trail, &sender)).catch_unwind().await;
+            let mut client = Some(sender);
+            let end = AssertUnwindSafe(self.pump(&state, &mut trail, &mut client)).catch_unwind().await;
             let end = end.unwrap_or_else(|_| End::Stopped(Box::new(trail.panicked())));
             if let Some(word) = self.close(end, trail) {
-                say(&sender, word, STALLED).await;
+                let passed = if word.starts_with(b":") { Passed::Comment } else { Passed::Answer };
+                let word = self.keep(word, passed);
+                // Whoever takes the stream up again reads it to its end from what is kept.
+                drop(self.keeper.take());
+                if let Some(client) = client {
+                    say(&client, word, STALLED).await;
+                }
             }
             drop(under_way);
         });
@@ -160,9 +194,9 @@ impl Flow {
         }
     }
 
-    async fn pump(&mut self, state: &Arc<State>, trail: &mut Trail, client: &mpsc::Sender<Bytes>) -> End {
+    async fn pump(&mut self, state: &Arc<State>, trail: &mut Trail, client: &mut Option<mpsc::Sender<Bytes>>) -> End {
         let modern = self.exchange.call.era == Era::Modern;
-        let mut gone = false;
+        let watch = self.keeper.as_ref().map(Keeper::watch);
         let mut recheck = tokio::time::interval(RECHECK);
         recheck.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut ended = self.exchange.target.session().map(|session| session.end());
@@ -182,22 +216,32 @@ impl Flow {
                     match self.take(event, state, trail).await {
                         Ok(None) => {}
                         Ok(Some(bytes)) => {
-                            if !gone && !say(client, bytes, STALLED).await {
+                            let bytes = self.keep(bytes, self.passed);
+                            let heard = match client {
+                                None => true,
+                                Some(sender) => tokio::select! {
+                                    heard = say(sender, bytes, STALLED) => heard,
+                                    () = taken(watch.as_ref()) => false,
+                                },
+                            };
+                            if !heard {
                                 if modern || listens {
                                     return left(listens);
                                 }
-                                gone = true;
+                                *client = None;
                             }
                         }
                         Err(end) => return end,
                     }
                 }
-                () = client.closed(), if !gone => {
+                () = closed(client.as_ref()), if client.is_some() => {
                     if modern || listens {
                         return left(listens);
                     }
-                    gone = true;
+                    *client = None;
                 }
+                // SPEC: a message goes out on one stream. Who comes back takes it over.
+                () = taken(watch.as_ref()), if client.is_some() => *client = None,
                 _ = recheck.tick() => {
                     if let Err(stop) = self.still_allowed(state) {
                         return End::Stopped(Box::new(stop));
@@ -207,7 +251,9 @@ impl Flow {
                     }
                     if spoken.elapsed() > KEEP_ALIVE {
                         spoken = Instant::now();
-                        let _ = client.try_send(Bytes::from_static(b": keep-alive\n\n"));
+                        if let Some(client) = client {
+                            let _ = client.try_send(Bytes::from_static(b": keep-alive\n\n"));
+                        }
                     }
                 }
                 true = over(&mut ended) => return left(listens),
@@ -266,6 +312,22 @@ impl Flow {
 /// Hands bytes to a client. `false` if it is gone, or reads nothing for as long as `patience`.
 pub(crate) async fn say(client: &mpsc::Sender<Bytes>, bytes: Bytes, patience: Duration) -> bool {
     matches!(tokio::time::timeout(patience, client.send(bytes)).await, Ok(Ok(())))
+}
+
+/// Waits until the client is gone.
+async fn closed(client: Option<&mpsc::Sender<Bytes>>) {
+    match client {
+        Some(client) => client.closed().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Waits until somebody reads the stream in place of its first client.
+async fn taken(watch: Option<&Watch>) {
+    match watch {
+        Some(watch) => watch.taken().await,
+        None => std::future::pending().await,
+    }
 }
 
 /// The client let go: of a stream that is its normal end, of an answer it is not.

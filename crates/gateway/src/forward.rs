@@ -12,7 +12,7 @@ use crate::{
     resolve::{One, Target},
     screen::Screened,
     server::Transport,
-    session::{Errand, Leg, Session, Way},
+    session::{Errand, Leg, Session, Way, replay::Found},
     stop::{Stage, Stop},
     trail::{Facts, Noted},
     upstream::{
@@ -27,7 +27,6 @@ use bytes::Bytes;
 use mcp::{Era, Kind, Message, Revision};
 use serde_json::Value;
 use std::{sync::Arc, time::Duration};
-use tokio::sync::mpsc;
 use vocab::{Action, Digest, Finding};
 
 /// How long a process is waited for before its answer becomes a stream that can be kept alive.
@@ -161,6 +160,10 @@ pub(crate) type Sent = (Arrival, Option<Arc<Session>>);
 
 impl Passage<'_> {
     async fn send(&self) -> Result<Sent, UpstreamFault> {
+        if let (Some(place), Some(session)) = (self.one.resumes, &self.one.session) {
+            let source = Source::Kept(session.resume(place));
+            return Ok((Arrival::Stream { headers: HeaderMap::new(), source }, None));
+        }
         match (self.one.crossing, &self.one.server.transport) {
             (Crossing::Upward, _) => Box::pin(bridge::upward::send(self)).await,
             (Crossing::Downward, _) => Box::pin(bridge::downward::send(self)).await,
@@ -392,7 +395,7 @@ impl Passage<'_> {
                 let message = self.edited(message)?;
                 Ok((exchange::over_pipe(pipe, &message, Some(session.digest), self.wait()).await?, None))
             }
-            (Operation::Listen, Some(session), _) => Ok((listen(session), None)),
+            (Operation::Listen, Some(session), _) => Ok((listen(session, self.call), None)),
             (Operation::End, Some(session), _) => {
                 state.sessions.close(session);
                 Ok((Arrival::Bare { status: StatusCode::OK, headers: HeaderMap::new() }, None))
@@ -509,17 +512,23 @@ pub(crate) fn hear(pipe: &Arc<Pipe>, session: &Arc<Session>) {
     let server = pipe.server().clone();
     pipe.hear(move |message| match session.upgrade() {
         Some(session) if session.is_over() => Heard::Gone,
-        Some(session) if message.is_some_and(|message| session.tell(&server, message)) => Heard::Taken,
+        Some(session) if message.is_some_and(|message| session.tell(&server, &message)) => Heard::Taken,
         Some(_) => Heard::Missed,
         None => Heard::Gone,
     });
 }
 
-/// The listening stream of a session that is ours.
-pub(crate) fn listen(session: &Arc<Session>) -> Arrival {
-    let (sender, told) = mpsc::channel(256);
-    session.listen(sender);
-    Arrival::Stream { headers: HeaderMap::new(), source: Source::Told(told) }
+/// The listening stream of a session that is ours: a new one, or the rest of the one that was cut.
+pub(crate) fn listen(session: &Arc<Session>, call: &Call) -> Arrival {
+    let place = match call.last_event().map(|id| session.find_event(id)) {
+        Some(Found::Listening(place)) => Some(place),
+        Some(Found::Call(..) | Found::Nothing) | None => None,
+    };
+    let mut reader = session.listen(place);
+    if !session.knows_ids(call) {
+        reader.without_ids();
+    }
+    Arrival::Stream { headers: HeaderMap::new(), source: Source::Kept(reader) }
 }
 
 fn is_result(body: &Bytes, limits: &mcp::Limits) -> bool {

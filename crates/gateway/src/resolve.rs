@@ -12,7 +12,10 @@ use crate::{
     pipeline::Line,
     question::Taken,
     server::{Server, Transport},
-    session::Session,
+    session::{
+        Session,
+        replay::{Found, Place},
+    },
     stop::{About, Stage, Stop},
     task,
     trail::{Facts, Noted},
@@ -46,6 +49,8 @@ pub(crate) struct One {
     pub(crate) name_header: Option<HeaderValue>,
     /// The event of this server after which a broken stream of the aggregate goes on.
     pub(crate) after: Option<HeaderValue>,
+    /// The place in a stream of ours from which it goes on.
+    pub(crate) resumes: Option<Place>,
     /// The question this message answers.
     pub(crate) answers: Option<Taken>,
     /// The name that the caller used in the aggregate.
@@ -163,10 +168,41 @@ impl Line {
                     && Crossing::between(call.era, server) == Crossing::None;
                 // A web server of the client's era knows by itself which session a message belongs to.
                 let session = self.session(caller, call, !alone)?;
+                if let Some(session) = session.as_ref().filter(|_| !alone)
+                    && let Some(one) = self.resumed(caller, call, session, std::slice::from_ref(server))?
+                {
+                    return Ok(Target::One(Box::new(one)));
+                }
                 let one = self.on_server(server, session, caller, call).await?;
                 Ok(Target::One(Box::new(one)))
             }
         }
+    }
+
+    /// The stream of a call that was cut, where the client asks for its rest. `None`: it asks for no such thing.
+    pub(crate) fn resumed(
+        &self,
+        caller: &Caller,
+        call: &Call,
+        session: &Arc<Session>,
+        servers: &[Arc<Server>],
+    ) -> Result<Option<One>, Stop> {
+        let Some(id) = call.last_event() else { return Ok(None) };
+        let (place, about) = match session.find_event(id) {
+            Found::Listening(_) => return Ok(None),
+            Found::Call(place, about) => (place, about),
+            Found::Nothing => return Err(no_such_event()),
+        };
+        let server = servers.iter().find(|server| server.name == about.server).ok_or_else(no_such_event)?;
+        // SECURITY: what the caller may not see any more is not given again, and answers like what is not known.
+        let subject = &caller.subject;
+        let visible = |action| self.snapshot.policies.visible(subject, action, &server.resource(&about.name));
+        if !about.action.is_none_or(visible) {
+            return Err(no_such_event());
+        }
+        let mut one = One::open(server, Some(Arc::clone(session)), call.era, call.method());
+        one.resumes = Some(place);
+        Ok(Some(one))
     }
 
     /// The session that the caller names, if it is the caller's.
@@ -266,6 +302,7 @@ impl Line {
             tool,
             name_header: None,
             after: None,
+            resumes: None,
             answers: None,
             shown: None,
         })
@@ -283,6 +320,7 @@ impl One {
             tool: None,
             name_header: None,
             after: None,
+            resumes: None,
             answers: None,
             shown: None,
         }
@@ -327,6 +365,7 @@ impl Line {
             tool: None,
             name_header: None,
             after: None,
+            resumes: None,
             answers: Some(taken),
             shown: None,
         })
@@ -423,6 +462,16 @@ fn no_session_named() -> Stop {
         "no-session",
         error::INVALID_REQUEST,
         "the header `Mcp-Session-Id` is missing; begin with `initialize`",
+    )
+    .status(StatusCode::BAD_REQUEST)
+}
+
+fn no_such_event() -> Stop {
+    Stop::refused(
+        Stage::Resolve,
+        "unknown-event",
+        error::INVALID_REQUEST,
+        "no stream of this session has an event with this id, or it is not kept any more; leave out `Last-Event-ID`",
     )
     .status(StatusCode::BAD_REQUEST)
 }

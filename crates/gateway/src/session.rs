@@ -5,10 +5,11 @@
 
 mod listen;
 mod question;
+pub(crate) mod replay;
 mod table;
 
 pub(crate) use listen::Ahead;
-pub use listen::{Following, Told};
+pub use listen::Following;
 pub use question::Asked;
 pub use table::{SessionFault, Sessions};
 
@@ -18,6 +19,7 @@ use http::HeaderValue;
 use identity::{CredentialId, Principal};
 use mcp::Message;
 use question::Questions;
+use replay::Replay;
 use std::{
     collections::{HashMap, HashSet},
     pin::pin,
@@ -27,7 +29,7 @@ use std::{
     },
     time::Duration,
 };
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{Notify, watch};
 use vocab::{Digest, PrincipalId, ServerName};
 
 /// One legacy session.
@@ -52,7 +54,7 @@ pub struct Session {
     pub opening: tokio::sync::Mutex<()>,
     asked: Mutex<Questions>,
     under_way: Mutex<HashMap<String, ServerName>>,
-    listener: Mutex<Option<mpsc::Sender<Told>>>,
+    replay: Replay,
     followed: Mutex<HashSet<ServerName>>,
     streams_ahead: Mutex<HashMap<ServerName, Ahead>>,
     log_level: Mutex<Option<Bytes>>,

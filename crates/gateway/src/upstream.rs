@@ -7,7 +7,7 @@ pub(crate) mod pipe;
 
 use crate::{
     bridge::{downward::Talk, upward::Rounds},
-    session::Told,
+    session::replay::Reader,
     stop::{Stage, Stop},
 };
 use ::http::{HeaderMap, StatusCode};
@@ -64,8 +64,10 @@ pub(crate) enum Source {
     Bridged(Box<Rounds>),
     /// A legacy server that a modern client calls.
     Talked(Box<Talk>),
-    /// What servers tell a session unasked.
-    Told(mpsc::Receiver<Told>),
+    /// What is kept of a stream of a session, and what comes to it.
+    Kept(Reader),
+    /// What a server tells a modern client unasked.
+    Told(mpsc::Receiver<(Option<ServerName>, Bytes)>),
     /// Events made here, from several servers.
     Made {
         /// The events, with the server they come from.
@@ -83,6 +85,7 @@ impl Source {
             Self::Pipe(replies) => Ok(replies.next().await.map(|message| (None, event(message)))),
             Self::Bridged(rounds) => Ok(rounds.next().await?.map(|event| (None, event))),
             Self::Talked(talk) => Ok(talk.next().await?.map(|event| (None, event))),
+            Self::Kept(reader) => Ok(reader.next().await),
             Self::Told(told) => Ok(told.recv().await.map(|(server, message)| (server, event(message)))),
             Self::Made { events, _open: _ } => Ok(events.recv().await),
         }

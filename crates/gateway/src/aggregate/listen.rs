@@ -43,7 +43,7 @@ pub(crate) fn legacy(hand: &Hand<'_>) -> Result<Arrival, Stop> {
     let Some(session) = &hand.many.session else {
         return Err(Stop::failed(Stage::Forward, "session", error::INTERNAL, "no session to listen in"));
     };
-    let arrival = forward::listen(session);
+    let arrival = forward::listen(session, hand.call);
     for server in &hand.many.members {
         // A process tells the session by itself; a web server has to be asked for its stream.
         if Crossing::between(Era::Legacy, server) == Crossing::Upward {
@@ -105,7 +105,7 @@ async fn follow_once(line: &Line, server: &Arc<Server>, session: &Arc<Session>) 
     while let Some((_, event)) = source.next().await? {
         let Some(data) = event.message() else { continue };
         let may_hear = line.state.line().may_hear(&session.holder(), &server.name).is_some();
-        if !may_hear || !session.tell(&server.name, data.clone()) {
+        if !may_hear || !session.tell(&server.name, data) {
             return Ok(true);
         }
     }
@@ -144,7 +144,7 @@ pub(crate) fn announce(line: &Line, server: &Server, changes: Changes) {
     for session in line.state.sessions.every(|session| session.route == Route::All && session.is_heard()) {
         if line.may_hear(&session.holder(), &server.name).is_some() {
             for (method, _) in changes.news() {
-                session.say(None, format!(r#"{{"jsonrpc":"2.0","method":"{method}"}}"#).into());
+                session.say(None, &format!(r#"{{"jsonrpc":"2.0","method":"{method}"}}"#).into());
             }
         }
     }

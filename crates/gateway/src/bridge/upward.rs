@@ -38,7 +38,7 @@ pub(crate) async fn send(way: &Passage<'_>) -> Result<Sent, UpstreamFault> {
             Ok((arrival, None))
         }
         (Operation::Listen, Some(session)) => {
-            let arrival = forward::listen(session);
+            let arrival = forward::listen(session, way.call);
             listen::begin(&way.line.state, &way.one.server.name, session);
             Ok((arrival, None))
         }

@@ -1,6 +1,6 @@
 //! One event of a stream, judged: whose it is, who may hear it, and what of it.
 
-use super::Flow;
+use super::{Flow, Passed};
 use crate::{
     ask::{Ask, Verdict},
     call::Route,
@@ -27,16 +27,20 @@ impl Flow {
         from: Option<ServerName>,
         event: Event,
     ) -> Result<Option<Bytes>, Stop> {
+        self.passed = Passed::Comment;
         if !self.has_share(&state.line(), from.as_ref()) {
             return Ok(None);
         }
-        self.resumable |= event.id.is_some() && self.exchange.call.era == Era::Legacy;
-        let event = self.addressed(event);
+        let is_servers = self.reader().is_none();
+        self.resumable |= is_servers && event.id.is_some() && self.exchange.call.era == Era::Legacy;
+        let event = if is_servers { self.addressed(event) } else { event };
         let Some(data) = event.message() else { return Ok(Some(event.raw)) };
+        self.passed = Passed::Message;
         let line = state.line();
         let message =
             upstream::exchange::one(data.clone(), &line.snapshot.answer_limits()).map_err(|fault| self.stop(&fault))?;
         match message.kind() {
+            Kind::Request if self.reads_call() => self.question_again(&line, &event, &message),
             Kind::Request => Box::pin(self.question(&line, trail, from.as_ref(), &event, &message)).await,
             // SECURITY: nobody asked these servers anything on their common stream. What looks like an answer here could
             // be passed off as that of another server.
@@ -58,6 +62,7 @@ impl Flow {
                 said.note(trail.facts_mut());
                 if message.kind() == Kind::Response {
                     self.exchange.answered = true;
+                    self.passed = Passed::Answer;
                     // What is given again was committed to by the call that it answers.
                     if !self.is_replay() {
                         trail.committed(&said);
@@ -104,7 +109,9 @@ impl Flow {
     /// A server that takes back a question names it by its own id; in the aggregate the client knows another. `None` if
     /// this server has no such question: what it names belongs to somebody else.
     fn renamed(&self, from: Option<&ServerName>, message: &Message, text: Bytes) -> Result<Option<Bytes>, Stop> {
-        if self.exchange.call.route != Route::All || message.method() != "notifications/cancelled" {
+        // What was said before was named anew then.
+        let is_other = self.exchange.call.route != Route::All || self.reads_call();
+        if is_other || message.method() != "notifications/cancelled" {
             return Ok(Some(text));
         }
         let server = from.or_else(|| self.exchange.target.one().map(|one| &one.server.name));
@@ -138,6 +145,18 @@ impl Flow {
             Verdict::Passed(text) => Ok(Some(rewritten(event, message, &text))),
             Verdict::Declined => Ok(None),
         }
+    }
+
+    /// A question that was put to the client before, by an id that it knows or would know. It is put again where it
+    /// still waits for an answer and may still be asked.
+    fn question_again(&self, line: &Line, event: &Event, message: &Message) -> Result<Option<Bytes>, Stop> {
+        let Some(server) = self.server(line, None) else { return Ok(None) };
+        let asker = self.exchange.target.session().zip(message.id()).and_then(|(session, id)| session.asker(id));
+        if asker.as_ref() != Some(&server.name) || !line.may_ask(&self.exchange.caller, server, message)? {
+            return Ok(None);
+        }
+        let (text, _) = line.release_question(message)?;
+        Ok(Some(rewritten(event, message, &text)))
     }
 
     /// The server that speaks, as it is configured now.

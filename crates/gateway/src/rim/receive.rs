@@ -132,7 +132,16 @@ async fn route(
     if modern_version(&head.headers) {
         return refuse(line, peer, &head.headers, route, &not_allowed("POST"));
     }
-    let call = Call { id: new_id(), parent: None, route, operation, era: Era::Legacy, headers: head.headers, peer };
+    let call = Call {
+        id: new_id(),
+        parent: None,
+        in_batch: false,
+        route,
+        operation,
+        era: Era::Legacy,
+        headers: head.headers,
+        peer,
+    };
     run(line, call, under_way).await
 }
 
@@ -176,7 +185,12 @@ async fn post(line: &Line, headers: HeaderMap, body: Bytes, route: Route, peer: 
             }
             let era = message.era();
             let operation = Operation::Message(message);
-            run(line, Call { id: new_id(), parent: None, route, operation, era, headers, peer }, under_way).await
+            run(
+                line,
+                Call { id: new_id(), parent: None, in_batch: false, route, operation, era, headers, peer },
+                under_way,
+            )
+            .await
         }
         Ok(Text::Batch(messages)) => Box::pin(batch(line, headers, messages, route, peer, under_way)).await,
     }
@@ -229,6 +243,7 @@ async fn batch(
             let call = Call {
                 id: new_id(),
                 parent: None,
+                in_batch: true,
                 route: route.clone(),
                 operation,
                 era: Era::Legacy,
@@ -371,7 +386,8 @@ fn is_small(body: &Incoming) -> bool {
 async fn recognise(line: &Line, headers: &HeaderMap, route: &Route, peer: IpAddr) -> Result<(), Stop> {
     let era = if modern_version(headers) { Era::Modern } else { Era::Legacy };
     let (operation, headers) = (Operation::Unread, headers.clone());
-    let call = Call { id: new_id(), parent: None, route: route.clone(), operation, era, headers, peer };
+    let call =
+        Call { id: new_id(), parent: None, in_batch: false, route: route.clone(), operation, era, headers, peer };
     Box::pin(line.authenticate(&call)).await.map(drop)
 }
 
@@ -434,15 +450,32 @@ fn well_known(line: &Line, rest: &str, headers: &HeaderMap) -> Reply {
 /// A refusal of something that never became a call. It is recorded all the same.
 fn refuse(line: &Line, peer: IpAddr, headers: &HeaderMap, route: Route, stop: &Stop) -> Reply {
     let era = if modern_version(headers) { Era::Modern } else { Era::Legacy };
-    let call =
-        Call { id: new_id(), parent: None, route, operation: Operation::Unread, era, headers: HeaderMap::new(), peer };
+    let call = Call {
+        id: new_id(),
+        parent: None,
+        in_batch: false,
+        route,
+        operation: Operation::Unread,
+        era,
+        headers: HeaderMap::new(),
+        peer,
+    };
     let trail = Trail::open(&call, &line.state);
     respond::refuse(stop, trail, &Asked::of(&call))
 }
 
 fn refuse_message(line: &Line, peer: IpAddr, headers: HeaderMap, route: Route, message: Message, stop: &Stop) -> Reply {
     let era = message.era();
-    let call = Call { id: new_id(), parent: None, route, operation: Operation::Message(message), era, headers, peer };
+    let call = Call {
+        id: new_id(),
+        parent: None,
+        in_batch: false,
+        route,
+        operation: Operation::Message(message),
+        era,
+        headers,
+        peer,
+    };
     let trail = Trail::open(&call, &line.state);
     respond::refuse(stop, trail, &Asked::of(&call))
 }

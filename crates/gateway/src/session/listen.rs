@@ -4,7 +4,6 @@ use super::{Session, lock};
 use crate::upstream::Source;
 use bytes::Bytes;
 use std::sync::Arc;
-use tokio::sync::mpsc;
 use vocab::ServerName;
 
 /// A listening stream that was opened before anybody followed it.
@@ -15,31 +14,10 @@ pub(crate) enum Ahead {
     Absent,
 }
 
-/// What a server said unasked, and which one; none for what the gateway says of it.
-pub type Told = (Option<ServerName>, Bytes);
-
 impl Session {
-    /// Makes `sender` the stream for what servers say unasked. A newer stream replaces an older one.
-    pub fn listen(&self, sender: mpsc::Sender<Told>) {
-        *lock(&self.listener) = Some(sender);
-    }
-
     /// Says something on the listening stream. `false` if nobody listens or the listener is too slow.
-    pub fn tell(&self, server: &ServerName, message: Bytes) -> bool {
+    pub fn tell(&self, server: &ServerName, message: &Bytes) -> bool {
         self.say(Some(server.clone()), message)
-    }
-
-    /// Says something of the gateway's own on the listening stream.
-    pub(crate) fn say(&self, server: Option<ServerName>, message: Bytes) -> bool {
-        let mut listener = lock(&self.listener);
-        match listener.as_ref().map(|sender| sender.try_send((server, message))) {
-            Some(Ok(())) => true,
-            Some(Err(mpsc::error::TrySendError::Closed(_))) => {
-                *listener = None;
-                false
-            }
-            Some(Err(mpsc::error::TrySendError::Full(_))) | None => false,
-        }
     }
 
     /// Follows what a server says unasked, unless somebody does already: nothing is to be told twice.
@@ -62,11 +40,6 @@ impl Session {
     /// The stream kept by [`Session::keep_stream`], once.
     pub(crate) fn take_stream(&self, server: &ServerName) -> Option<Ahead> {
         lock(&self.streams_ahead).remove(server)
-    }
-
-    /// Whether anybody listens.
-    pub fn is_heard(&self) -> bool {
-        lock(&self.listener).as_ref().is_some_and(|sender| !sender.is_closed())
     }
 }
 

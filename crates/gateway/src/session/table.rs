@@ -1,6 +1,6 @@
 //! Every session, found by the digest of its handle; how many a principal has.
 
-use super::{Session, lock};
+use super::{Replay, Session, lock};
 use crate::call::Route;
 use http::HeaderValue;
 use identity::Principal;
@@ -23,6 +23,8 @@ const SHARDS: usize = 64;
 pub struct Sessions {
     shards: Vec<RwLock<HashMap<Digest, Arc<Session>>>>,
     per_owner: Mutex<HashMap<PrincipalId, usize>>,
+    /// Bytes that all of them keep for clients that come back.
+    replayed: Arc<AtomicUsize>,
 }
 
 /// Why there is no new session.
@@ -42,7 +44,11 @@ pub enum SessionFault {
 impl Sessions {
     /// No sessions.
     pub fn new() -> Self {
-        Self { shards: (0..SHARDS).map(|_| RwLock::default()).collect(), per_owner: Mutex::default() }
+        Self {
+            shards: (0..SHARDS).map(|_| RwLock::default()).collect(),
+            per_owner: Mutex::default(),
+            replayed: Arc::default(),
+        }
     }
 
     /// Whether the principal may open another one.
@@ -88,7 +94,7 @@ impl Sessions {
             opening: tokio::sync::Mutex::default(),
             asked: Mutex::default(),
             under_way: Mutex::default(),
-            listener: Mutex::default(),
+            replay: Replay::new(&self.replayed),
             followed: Mutex::default(),
             streams_ahead: Mutex::default(),
             log_level: Mutex::default(),
@@ -127,7 +133,7 @@ impl Sessions {
             session.ended.send_replace(true);
             lock(&session.legs).clear();
             lock(&session.streams_ahead).clear();
-            *lock(&session.listener) = None;
+            session.replay.clear();
         }
         removed
     }

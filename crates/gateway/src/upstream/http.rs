@@ -257,6 +257,7 @@ mod tests {
         let call = Call {
             id: crate::call::new_id(),
             parent: None,
+            in_batch: false,
             route: crate::call::Route::All,
             operation: crate::call::Operation::Listen,
             era: Era::Legacy,

@@ -62,6 +62,7 @@ impl Asker {
             call: Call {
                 id: call.id,
                 parent: call.parent,
+                in_batch: false,
                 route: call.route.clone(),
                 operation: Operation::Message(message.clone()),
                 era: call.era,

@@ -145,7 +145,7 @@ async fn told(
             continue;
         }
         let Some(text) = translate::notification(&message) else { continue };
-        if !is_current(&state.line(), session, server) || !session.tell(&server.name, text) {
+        if !is_current(&state.line(), session, server) || !session.tell(&server.name, &text) {
             return Ok(true);
         }
     }

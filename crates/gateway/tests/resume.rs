@@ -1,0 +1,194 @@
+//! Streams of the gateway's own that are cut, and taken up where they were.
+
+mod inside;
+
+use gateway::settings::EraSettings;
+use inside::{Inside, Plan};
+use serde_json::{Value, json};
+use testkit::{Agent, Answer, Ask, Feed, Reply, Upstream, soon};
+
+/// A client of 2025 and a server of 2026, whose call of a tool lasts.
+struct Scene {
+    upstream: Upstream,
+    inside: Inside,
+    alice: Agent,
+    path: &'static str,
+}
+
+impl Scene {
+    async fn start(path: &'static str) -> Self {
+        let upstream = Upstream::start().await;
+        let inside = Inside::start(plan(&upstream, json!("*"))).await;
+        let alice = inside.legacy(path, &inside.alice).await;
+        Self { upstream, inside, alice, path }
+    }
+
+    /// A call under way, and what the server says on its stream.
+    async fn call(&self) -> (Reply, Feed, Value) {
+        let (answer, feed) = Answer::events();
+        self.upstream.next("tools/call", answer);
+        let count = self.upstream.seen("tools/call").len();
+        let tool = if self.path == "/mcp" { "files__echo" } else { "echo" };
+        let params = json!({"name": tool, "arguments": {}, "_meta": {"progressToken": 1}});
+        let stream = self.alice.request("tools/call", params).await;
+        let id = self.upstream.arrived("tools/call", count + 1).await.id();
+        (stream, feed, id)
+    }
+
+    /// The rest of a stream, as its client asks for it.
+    fn resume(&self, token: &str, session: &str, last: &str) -> Ask {
+        let ask = Ask::get(&self.inside.url(self.path)).bearer(token).header("accept", "text/event-stream");
+        let ask = ask.header("mcp-session-id", session).header("mcp-protocol-version", testkit::LEGACY);
+        ask.header("last-event-id", last)
+    }
+
+    async fn again(&self, last: &str) -> Reply {
+        self.resume(&self.inside.alice, self.alice.session().unwrap_or_default(), last).send().await
+    }
+}
+
+fn plan(upstream: &Upstream, target: Value) -> Plan {
+    let rules = json!([
+        {"id": "tools", "action": "tool.execute", "target": if target == "*" { json!("*/*") } else { target }, "effect": "allow"},
+        {"id": "rest", "action": "resource.read", "target": "*/*", "effect": "allow"},
+    ]);
+    Plan { era: EraSettings::Modern, policy: json!({"policy": "test", "rules": rules}), ..Plan::of(upstream) }
+}
+
+fn progress(n: u64) -> Value {
+    json!({"jsonrpc": "2.0", "method": "notifications/progress", "params": {"progressToken": 1, "progress": n}})
+}
+
+fn result(id: &Value, text: &str) -> Value {
+    let content = json!([{"type": "text", "text": text}]);
+    json!({"jsonrpc": "2.0", "id": id, "result": {"resultType": "complete", "content": content}})
+}
+
+async fn rest(mut stream: Reply) -> Vec<Value> {
+    let mut rest = Vec::new();
+    while let Some(event) = soon(stream.event()).await {
+        rest.push(event.json());
+    }
+    rest
+}
+
+#[tokio::test]
+async fn a_call_whose_stream_is_cut_loses_nothing_and_repeats_nothing() {
+    for path in ["/mcp/files", "/mcp"] {
+        let scene = Scene::start(path).await;
+        let (mut stream, feed, id) = scene.call().await;
+        let primer = soon(stream.any_event()).await.unwrap();
+        assert!(primer.data.is_empty() && primer.raw.contains("retry:"), "{primer:?}");
+        feed.message(&progress(1)).await;
+        let first = soon(stream.event()).await.unwrap();
+        assert_eq!(first.json()["params"]["progress"], 1);
+        drop(stream);
+
+        // What is said while nobody reads is kept; what comes after, too.
+        feed.message(&progress(2)).await;
+        let mut again = scene.again(first.id.as_deref().unwrap()).await;
+        assert_eq!(again.status, 200);
+        let second = soon(again.event()).await.unwrap();
+        assert_eq!(second.json()["params"]["progress"], 2);
+        feed.message(&progress(3)).await;
+        assert_eq!(soon(again.event()).await.unwrap().json()["params"]["progress"], 3);
+        drop(again);
+        feed.message(&result(&id, "done")).await;
+        drop(feed);
+        let left = rest(scene.again(second.id.as_deref().unwrap()).await).await;
+        assert_eq!(left[0]["params"]["progress"], 3);
+        assert_eq!((&left[1]["id"], &left[1]["result"]["content"][0]["text"]), (&id, &json!("done")));
+        assert_eq!(left.len(), 2, "{left:?}");
+        // From the beginning it is all there, in order.
+        let all = rest(scene.again(primer.id.as_deref().unwrap()).await).await;
+        assert_eq!(all.len(), 4, "{all:?}");
+        assert_eq!(scene.upstream.seen("tools/call").len(), 1, "the server was called once");
+    }
+}
+
+#[tokio::test]
+async fn one_stream_is_given_again_and_never_another_nor_that_of_another_session() {
+    let scene = Scene::start("/mcp/files").await;
+    let (mut one, of_one, id_one) = scene.call().await;
+    let (mut two, of_two, id_two) = scene.call().await;
+    let places = [soon(one.any_event()).await.unwrap(), soon(two.any_event()).await.unwrap()];
+    let places = places.map(|event| event.id.unwrap());
+    assert_ne!(places[0], places[1]);
+    drop((one, two));
+    for (feed, id, text) in [(of_two, id_two, "two"), (of_one, id_one, "one")] {
+        feed.message(&result(&id, text)).await;
+    }
+    for (place, text) in places.iter().zip(["one", "two"]) {
+        let left = rest(scene.again(place).await).await;
+        assert_eq!(left.len(), 1, "{left:?}");
+        assert_eq!(left[0]["result"]["content"][0]["text"], text);
+    }
+    // What names nothing is refused, and so is what names something to somebody else.
+    for unknown in ["99-0", "files/1-0", "x"] {
+        let refused = scene.again(unknown).await;
+        assert_eq!(refused.status, 400);
+        assert_eq!(refused.json().await["error"]["code"], -32600);
+    }
+    let bob = scene.inside.legacy("/mcp/files", &scene.inside.bob).await;
+    let foreign = scene.resume(&scene.inside.bob, scene.alice.session().unwrap(), &places[0]).send().await;
+    assert_eq!(foreign.status, 404, "the session is not his");
+    let own = scene.resume(&scene.inside.bob, bob.session().unwrap(), &places[0]).send().await;
+    assert_eq!(own.status, 400, "and in his own there is no such stream");
+}
+
+#[tokio::test]
+async fn what_the_caller_may_not_see_any_more_is_not_given_again() {
+    let scene = Scene::start("/mcp/files").await;
+    let (mut stream, feed, id) = scene.call().await;
+    let place = soon(stream.any_event()).await.unwrap().id.unwrap();
+    drop(stream);
+    feed.message(&result(&id, "secret")).await;
+    drop(feed);
+    assert_eq!(rest(scene.again(&place).await).await.len(), 1);
+    scene.inside.swap(plan(&scene.upstream, json!("files/other")));
+    let refused = scene.again(&place).await;
+    assert_eq!(refused.status, 400);
+    assert!(!refused.text().await.contains("secret"));
+    scene.inside.registry.revoke_key(&scene.inside.alice_key);
+    assert_eq!(scene.again(&place).await.status, 401);
+}
+
+#[tokio::test]
+async fn who_comes_back_takes_the_stream_over_from_a_connection_that_only_seems_to_live() {
+    let scene = Scene::start("/mcp/files").await;
+    let (mut stalled, feed, id) = scene.call().await;
+    let place = soon(stalled.any_event()).await.unwrap().id.unwrap();
+    let again = scene.again(&place).await;
+    assert_eq!(soon(stalled.event()).await, None, "a message goes out on one stream");
+    feed.message(&result(&id, "done")).await;
+    drop(feed);
+    assert_eq!(rest(again).await.len(), 1);
+}
+
+#[tokio::test]
+async fn what_servers_say_while_a_listening_client_is_away_is_told_when_it_is_back() {
+    for path in ["/mcp/files", "/mcp"] {
+        let scene = Scene::start(path).await;
+        let (answer, feed) = Answer::events();
+        scene.upstream.next("subscriptions/listen", answer);
+        let mut stream = scene.alice.listen().await;
+        let heard = scene.upstream.arrived("subscriptions/listen", 1).await.id();
+        let meta = json!({"io.modelcontextprotocol/subscriptionId": heard});
+        let note = |kind: &str| json!({"jsonrpc": "2.0", "method": format!("notifications/{kind}/list_changed"), "params": {"_meta": meta}});
+        feed.message(&note("prompts")).await;
+        let first = soon(stream.event()).await.unwrap();
+        assert_eq!(first.json()["method"], "notifications/prompts/list_changed");
+        drop(stream);
+        feed.message(&note("tools")).await;
+        let mut again = scene.again(first.id.as_deref().unwrap()).await;
+        let second = soon(again.event()).await.unwrap();
+        assert_eq!(second.json()["method"], "notifications/tools/list_changed");
+        feed.message(&note("resources")).await;
+        assert_eq!(soon(again.event()).await.unwrap().json()["method"], "notifications/resources/list_changed");
+        assert_eq!(scene.upstream.seen("subscriptions/listen").len(), 1, "the server was followed all the time");
+        // A session that ends keeps nothing, and nobody.
+        assert_eq!(scene.alice.leave().await.status, 200);
+        soon(feed.closed()).await;
+        assert_eq!(scene.again(first.id.as_deref().unwrap()).await.status, 404);
+    }
+}
