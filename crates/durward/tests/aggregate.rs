@@ -204,7 +204,8 @@ async fn what_servers_say_comes_on_one_stream_and_once() {
     // A newer stream replaces the older one; the servers are followed once all the same.
     let mut stream = agent.listen().await;
     drop(first);
-    for feed in [&feed_a, &feed_b] {
+    for (upstream, feed) in [(&a, &feed_a), (&b, &feed_b)] {
+        upstream.set_tools(vec![tool("new")]);
         feed.message(&changed).await;
         assert_eq!(soon(stream.event()).await.unwrap().json(), changed);
     }
@@ -240,9 +241,9 @@ async fn no_server_speaks_for_another() {
     // An answer to what the client asks of `b`, and the end of a question that `a` never put.
     feed_a.message(&json!({"jsonrpc": "2.0", "id": 7, "result": {"content": []}})).await;
     feed_a.message(&json!({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": 7}})).await;
-    let changed = json!({"jsonrpc": "2.0", "method": "notifications/tools/list_changed"});
-    feed_a.message(&changed).await;
-    assert_eq!(soon(stream.event()).await.unwrap().json(), changed);
+    let said = json!({"jsonrpc": "2.0", "method": "notifications/message", "params": {"level": "info", "data": 1}});
+    feed_a.message(&said).await;
+    assert_eq!(soon(stream.event()).await.unwrap().json(), said);
 }
 
 #[tokio::test]
@@ -266,6 +267,7 @@ async fn modern_listeners_hear_all_servers_under_their_own_id() {
             &json!({"jsonrpc": "2.0", "method": "notifications/subscriptions/acknowledged", "params": {"_meta": meta}}),
         )
         .await;
+        upstream.set_tools(vec![tool("new")]);
         feed.message(
             &json!({"jsonrpc": "2.0", "method": "notifications/tools/list_changed", "params": {"_meta": meta}}),
         )

@@ -8,7 +8,7 @@ pub(crate) mod listen;
 
 use crate::{
     authenticate::Caller,
-    bridge,
+    bridge::{self, Crossing},
     call::{Call, Operation},
     catalog::Catalog,
     inject::Injected,
@@ -62,6 +62,8 @@ pub(crate) async fn resolve(
             }
         }
         Kind::Request | Kind::Notification if mcp::method::is_open(message.method()) => Ok(many(members, session)),
+        // SPEC: the modern era has no list of tasks.
+        Kind::Request if message.method() == "tasks/list" && call.era == Era::Legacy => Ok(many(members, session)),
         Kind::Request | Kind::Notification => {
             let one = on_one(line, caller, call, message, session, &members).await?;
             Ok(Target::One(Box::new(one)))
@@ -136,9 +138,15 @@ async fn on_one(
         Action::CompletionComplete | Action::ResourceRead | Action::ResourceSubscribe => {
             by_uri(line, caller, members, &shown).await
         }
-        Action::TaskManage | Action::MethodCall | Action::ServerSample | Action::ServerElicit | Action::ServerRoots => {
-            None
+        Action::TaskManage => {
+            let server = line.server_of_task(caller, message)?;
+            let carries =
+                |member: &&Arc<Server>| member.name == server && Crossing::between(call.era, member) == Crossing::None;
+            // One that has left is answered for like a task that never was.
+            let name = members.iter().find(carries).map(|member| (Arc::clone(member), shown.clone()));
+            Some(name.ok_or_else(|| line.gone_task(message))?)
         }
+        Action::MethodCall | Action::ServerSample | Action::ServerElicit | Action::ServerRoots => None,
     };
     let Some((server, name)) = found else {
         return Err(resolve::missing(action, &shown, call.era, "unknown"));
@@ -153,7 +161,9 @@ async fn on_one(
             stop
         }
     })?;
-    if name != shown {
+    if let Some(task) = &one.task {
+        one.name_header = Some(mcp::name_value(task));
+    } else if name != shown {
         one.name_header = Some(mcp::name_value(&name));
     }
     one.shown = Some(shown.into_boxed_str());
@@ -171,7 +181,7 @@ async fn by_name(line: &Line, members: &[Arc<Server>], action: Action, shown: &s
     for (member, catalog) in glances(line, members.iter()).await {
         let mut names: Box<dyn Iterator<Item = &str> + Send> = match action {
             Action::ToolExecute => Box::new(catalog.tools.keys().map(AsRef::as_ref)),
-            _ => Box::new(catalog.prompts.iter().map(AsRef::as_ref)),
+            _ => Box::new(catalog.prompts.keys().map(AsRef::as_ref)),
         };
         if let Some(name) = names.find(|name| mcp::name::join(member.name.as_str(), name) == shown) {
             return Some((Arc::clone(member), name.to_owned()));
@@ -224,9 +234,10 @@ pub(crate) async fn forward(
             (Kind::Request, "server/discover") => Ok((hand.discover(message).await, None)),
             (Kind::Request, "ping") => Ok((answer::result_of(message, "{}"), None)),
             (Kind::Request, "logging/setLevel") => Ok((hand.set_level(message).await, None)),
+            (Kind::Request, "tasks/list") => Ok((hand.tasks(message).await?, None)),
             (Kind::Request, "subscriptions/listen") => Ok((listen::modern(&hand, message)?, None)),
             (Kind::Request, method) => match mcp::method::list_kind(method) {
-                Some(kind) => Ok((hand.list(message, kind).await, None)),
+                Some(kind) => Ok((hand.list(message, kind).await?, None)),
                 None => Err(unknown(method, call.era)),
             },
             (Kind::Notification, method) => Ok((hand.notify(message, method).await, None)),

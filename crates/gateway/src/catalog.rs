@@ -2,28 +2,27 @@
 //! business of `look`.
 
 pub(crate) mod look;
+pub(crate) mod view;
 
 use crate::{pipeline::Line, server::Server};
 use bytes::Bytes;
 use mcp::{ListKind, Message, param::Binding};
 use serde_json::Value;
-use std::{
-    collections::{HashMap, HashSet},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::HashMap, ops::BitOr, sync::Arc, time::Duration};
 use vocab::Digest;
 
 /// What a server offers.
 pub struct Catalog {
     /// Tools by name.
     pub tools: HashMap<Box<str>, Arc<Tool>>,
-    /// Names of prompts.
-    pub prompts: HashSet<Box<str>>,
-    /// URIs of resources.
-    pub resources: HashSet<Box<str>>,
-    /// URI templates.
-    pub templates: Vec<Box<str>>,
+    /// Names of prompts, with the digests of their definitions.
+    pub prompts: HashMap<Box<str>, Digest>,
+    /// URIs of resources, likewise.
+    pub resources: HashMap<Box<str>, Digest>,
+    /// URI templates, likewise.
+    pub templates: Vec<(Box<str>, Digest)>,
+    /// The sums of all of these.
+    pub(crate) sums: view::Sums,
     /// What the server says it can, in the era it was asked in.
     pub capabilities: Value,
     /// What it says about its use. Untrusted.
@@ -72,14 +71,61 @@ impl Tool {
 }
 
 /// Which lists of a server are others than they were.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Changes {
     pub(crate) tools: bool,
     pub(crate) prompts: bool,
     pub(crate) resources: bool,
 }
 
+impl BitOr for Changes {
+    type Output = Self;
+
+    fn bitor(self, other: Self) -> Self {
+        Self {
+            tools: self.tools | other.tools,
+            prompts: self.prompts | other.prompts,
+            resources: self.resources | other.resources,
+        }
+    }
+}
+
 impl Changes {
+    /// All of them.
+    pub(crate) const ALL: Self = Self { tools: true, prompts: true, resources: true };
+
+    /// What a notification tells of.
+    pub(crate) fn told(method: &str) -> Self {
+        Self {
+            tools: method == "notifications/tools/list_changed",
+            prompts: method == "notifications/prompts/list_changed",
+            resources: method == "notifications/resources/list_changed",
+        }
+    }
+
+    /// Whether there is one.
+    pub(crate) const fn any(self) -> bool {
+        self.tools || self.prompts || self.resources
+    }
+
+    /// Whether lists of this kind are among them.
+    pub(crate) const fn has(self, kind: ListKind) -> bool {
+        match kind {
+            ListKind::Tools => self.tools,
+            ListKind::Prompts => self.prompts,
+            ListKind::Resources | ListKind::Templates => self.resources,
+        }
+    }
+
+    /// Those that `wanted` has, too.
+    pub(crate) const fn within(self, wanted: Self) -> Self {
+        Self {
+            tools: self.tools && wanted.tools,
+            prompts: self.prompts && wanted.prompts,
+            resources: self.resources && wanted.resources,
+        }
+    }
+
     /// What is new in `now`. Where nothing was known before, everything is that is not empty.
     fn since(before: Option<&Catalog>, now: &Catalog) -> Self {
         let Some(before) = before else {
@@ -99,15 +145,24 @@ impl Changes {
         }
     }
 
-    /// The notifications that tell of them, each with the filter under which modern clients ask for it.
-    pub(crate) fn news(self) -> impl Iterator<Item = (&'static str, &'static str)> {
+    /// Those that `other` lacks.
+    pub(crate) const fn without(self, other: Self) -> Self {
+        Self {
+            tools: self.tools && !other.tools,
+            prompts: self.prompts && !other.prompts,
+            resources: self.resources && !other.resources,
+        }
+    }
+
+    /// The notifications that tell of them.
+    pub(crate) fn news(self) -> impl Iterator<Item = &'static str> {
         [
-            (self.tools, "notifications/tools/list_changed", "toolsListChanged"),
-            (self.prompts, "notifications/prompts/list_changed", "promptsListChanged"),
-            (self.resources, "notifications/resources/list_changed", "resourcesListChanged"),
+            (self.tools, "notifications/tools/list_changed"),
+            (self.prompts, "notifications/prompts/list_changed"),
+            (self.resources, "notifications/resources/list_changed"),
         ]
         .into_iter()
-        .filter_map(|(changed, method, filter)| changed.then_some((method, filter)))
+        .filter_map(|(changed, method)| changed.then_some(method))
     }
 }
 
@@ -116,15 +171,15 @@ impl Catalog {
     fn lists(&self, kind: ListKind, name: &str) -> bool {
         match kind {
             ListKind::Tools => self.tools.contains_key(name),
-            ListKind::Prompts => self.prompts.contains(name),
-            ListKind::Resources => self.resources.contains(name),
-            ListKind::Templates => self.templates.iter().any(|template| **template == *name),
+            ListKind::Prompts => self.prompts.contains_key(name),
+            ListKind::Resources => self.resources.contains_key(name),
+            ListKind::Templates => self.templates.iter().any(|(template, _)| **template == *name),
         }
     }
 
     /// Whether `uri` is one of the server's resources, listed or by template.
     pub fn has_resource(&self, uri: &str) -> bool {
-        self.resources.contains(uri) || self.templates.iter().any(|template| matches_template(template, uri))
+        self.resources.contains_key(uri) || self.templates.iter().any(|(template, _)| matches_template(template, uri))
     }
 }
 
@@ -153,13 +208,7 @@ fn matches_template(template: &str, uri: &str) -> bool {
 
 /// A server says that a list changed: the next who needs it looks again.
 pub(crate) fn notice(line: &Line, server: &Arc<Server>, message: &Message) {
-    let changed = matches!(
-        message.method(),
-        "notifications/tools/list_changed"
-            | "notifications/prompts/list_changed"
-            | "notifications/resources/list_changed"
-    );
-    if changed {
+    if Changes::told(message.method()).any() {
         line.look_again(server);
     }
 }

@@ -5,6 +5,7 @@
 
 mod keep;
 mod pass;
+mod watch;
 
 use crate::{
     forward::Exchange,
@@ -51,6 +52,8 @@ pub(crate) struct Flow {
     carry: Carry,
     /// The server gave the client a place from which it can go on there.
     resumable: bool,
+    /// What a listener is told of the lists.
+    watch: Option<Box<watch::Watch>>,
     /// Keeps what is said for a client that comes back here.
     keeper: Option<Keeper>,
     /// What the last event was.
@@ -80,7 +83,15 @@ enum End {
 
 impl Flow {
     pub(crate) fn new(source: Source, exchange: Box<Exchange>) -> Self {
-        Self { source, exchange, carry: Carry::default(), resumable: false, keeper: None, passed: Passed::Comment }
+        Self {
+            source,
+            exchange,
+            carry: Carry::default(),
+            resumable: false,
+            keeper: None,
+            passed: Passed::Comment,
+            watch: None,
+        }
     }
 
     pub(crate) const fn exchange(&self) -> &Exchange {
@@ -196,13 +207,16 @@ impl Flow {
 
     async fn pump(&mut self, state: &Arc<State>, trail: &mut Trail, client: &mut Option<mpsc::Sender<Bytes>>) -> End {
         let modern = self.exchange.call.era == Era::Modern;
-        let watch = self.keeper.as_ref().map(Keeper::watch);
+        let turn = self.keeper.as_ref().map(Keeper::watch);
         let mut recheck = tokio::time::interval(RECHECK);
         recheck.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut ended = self.exchange.target.session().map(|session| session.end());
         let mut stopping = Some(state.stopping.subscribe());
         let idle = state.line().snapshot.settings.bounds.stream_idle;
         let listens = self.listens();
+        if listens {
+            self.watch = watch::Watch::begin(&state.line(), &self.exchange).map(Box::new);
+        }
         let (mut heard, mut spoken) = (Instant::now(), Instant::now());
         loop {
             tokio::select! {
@@ -221,7 +235,7 @@ impl Flow {
                                 None => true,
                                 Some(sender) => tokio::select! {
                                     heard = say(sender, bytes, STALLED) => heard,
-                                    () = taken(watch.as_ref()) => false,
+                                    () = taken(turn.as_ref()) => false,
                                 },
                             };
                             if !heard {
@@ -241,10 +255,24 @@ impl Flow {
                     *client = None;
                 }
                 // SPEC: a message goes out on one stream. Who comes back takes it over.
-                () = taken(watch.as_ref()), if client.is_some() => *client = None,
+                () = taken(turn.as_ref()), if client.is_some() => *client = None,
+                () = changed(&mut self.watch) => {
+                    for word in self.look(state) {
+                        spoken = Instant::now();
+                        if self.keeps_word(&word) {
+                            continue;
+                        }
+                        if let Some(client) = client && !say(client, mcp::sse::encode(&word, None), STALLED).await {
+                            return left(listens);
+                        }
+                    }
+                }
                 _ = recheck.tick() => {
                     if let Err(stop) = self.still_allowed(state) {
                         return End::Stopped(Box::new(stop));
+                    }
+                    if let Some(watch) = &mut self.watch {
+                        watch.check(&state.line(), &self.exchange.caller.subject);
                     }
                     if !listens && heard.elapsed() > idle {
                         return self.broken(&UpstreamFault::Timeout(idle));
@@ -265,6 +293,22 @@ impl Flow {
     /// A stream that lasts as long as the client wants: GET, and `subscriptions/listen`.
     fn listens(&self) -> bool {
         self.exchange.call.message().is_none_or(|message| message.method() == "subscriptions/listen")
+    }
+
+    /// What is to be said of lists that changed.
+    fn look(&mut self, state: &Arc<State>) -> Vec<Bytes> {
+        let line = state.line();
+        if line.still_allowed(&mut self.exchange).is_err() {
+            return Vec::new();
+        }
+        let (caller, request) = (&self.exchange.caller, self.exchange.call.message());
+        self.watch.as_mut().map(|watch| watch.look(&line, caller, request)).unwrap_or_default()
+    }
+
+    /// Says a word of ours on the listening stream of the session, where it is kept for a client that comes back.
+    fn keeps_word(&self, word: &Bytes) -> bool {
+        let is_merged = self.exchange.target.one().is_none() && self.reader().is_some();
+        is_merged && self.exchange.target.session().is_some_and(|session| session.say(None, word))
     }
 
     fn complete(&self) -> End {
@@ -339,6 +383,14 @@ const fn left(listens: bool) -> End {
 async fn over(ended: &mut Option<tokio::sync::watch::Receiver<bool>>) -> bool {
     match ended {
         Some(ended) => ended.wait_for(|ended| *ended).await.is_ok(),
+        None => std::future::pending().await,
+    }
+}
+
+/// Waits until lists may have changed.
+async fn changed(watch: &mut Option<Box<watch::Watch>>) {
+    match watch {
+        Some(watch) => watch.due().await,
         None => std::future::pending().await,
     }
 }

@@ -193,13 +193,21 @@ impl Passage<'_> {
             None => Bytes::new(),
             // What the caller may not follow is not asked for.
             Some(message) if message.method() == "subscriptions/listen" => {
-                aggregate::listen::narrowed(self.line, self.caller, &self.one.server, message)
+                aggregate::listen::narrowed(self.line, self.caller, &self.one.server, message, &self.call.route)
             }
             Some(message) => {
-                let mut edits = self.one.edits(message);
+                let mut edits = self.edits(message);
                 if edits.is_empty() { message.bytes().clone() } else { mcp::splice(message.bytes(), &mut edits) }
             }
         }
+    }
+
+    fn edits(&self, message: &Message) -> Vec<(mcp::Span, Vec<u8>)> {
+        let mut edits = self.one.edits(message);
+        if self.call.route == Route::All {
+            edits.extend(self.line.with_own_tasks(self.caller, self.one, message));
+        }
+        edits
     }
 
     /// The session's leg to this server. One that leads to yesterday's target, or to none yet, is opened anew.
@@ -421,7 +429,7 @@ impl Passage<'_> {
 
     /// The message with the names that the server knows.
     pub(crate) fn edited(&self, message: &Message) -> Result<Message, UpstreamFault> {
-        let same = self.one.edits(message).is_empty() && message.method() != "subscriptions/listen";
+        let same = self.edits(message).is_empty() && message.method() != "subscriptions/listen";
         if same { Ok(message.clone()) } else { exchange::one(self.body(), &self.hop().limits) }
     }
 

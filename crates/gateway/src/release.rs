@@ -87,7 +87,8 @@ impl Noted for Released {
 }
 
 impl Said {
-    fn of(message: &Message) -> Self {
+    /// Of a message in which nothing is looked for.
+    pub(crate) fn of(message: &Message) -> Self {
         Self {
             findings: Vec::new(),
             failed: message.is_failure(),
@@ -131,6 +132,10 @@ impl Line {
                     return Err(Stop::withheld("answer-id", error::INTERNAL, "the server answered another request"));
                 }
                 let (body, said) = self.release_known(&message, &exchange, &mut Carry::default(), known)?;
+                let body = match exchange.target.one() {
+                    Some(one) => self.with_shown_tasks(body, &exchange, &one.server)?,
+                    None => body,
+                };
                 Ok(Released::Whole { status, headers, body, said, exchange })
             }
         }

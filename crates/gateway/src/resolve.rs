@@ -55,6 +55,8 @@ pub(crate) struct One {
     pub(crate) answers: Option<Taken>,
     /// The name that the caller used in the aggregate.
     pub(crate) shown: Option<Box<str>>,
+    /// The server's id of the task that the call is about.
+    pub(crate) task: Option<Box<str>>,
 }
 
 /// A set of servers, and the session that spans them.
@@ -104,7 +106,7 @@ impl One {
         {
             edits.push((member.span, mcp::quote(name).into_bytes()));
         }
-        if self.shown.is_some() {
+        if self.shown.is_some() && self.crossing != Crossing::None {
             edits.extend(task::without_tasks(message));
         }
         edits
@@ -278,21 +280,19 @@ impl Line {
                 .rules(self.hiding(caller, lacking, &resource))
                 .about(about()));
         }
-        let tool = match action {
+        let (mut tool, mut task) = (None, None);
+        match action {
             Action::ToolExecute => {
-                self.room_for_task(caller, call).map_err(|stop| stop.about(about()))?;
+                self.room_for_task(caller, server, call).map_err(|stop| stop.about(about()))?;
                 let found = self.tool(server, name).await;
                 let found = found.map_err(|fault| fault.stop(&server.name).at(Stage::Resolve).about(about()))?;
-                Some(found.ok_or_else(|| missing(action, name, call.era, "unknown").about(about()))?)
+                tool = Some(found.ok_or_else(|| missing(action, name, call.era, "unknown").about(about()))?);
             }
             Action::TaskManage => {
-                if let Some(message) = call.message() {
-                    self.own_task(caller, server, message).map_err(|stop| stop.about(about()))?;
-                }
-                None
+                task = self.own_task(caller, server, call).map_err(|stop| stop.about(about()))?;
             }
-            _ => None,
-        };
+            _ => {}
+        }
         Ok(One {
             server: Arc::clone(server),
             crossing: Crossing::between(call.era, server),
@@ -305,6 +305,7 @@ impl Line {
             resumes: None,
             answers: None,
             shown: None,
+            task,
         })
     }
 }
@@ -323,6 +324,7 @@ impl One {
             resumes: None,
             answers: None,
             shown: None,
+            task: None,
         }
     }
 }
@@ -368,6 +370,7 @@ impl Line {
             resumes: None,
             answers: Some(taken),
             shown: None,
+            task: None,
         })
     }
 }

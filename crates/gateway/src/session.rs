@@ -13,7 +13,7 @@ pub use listen::Following;
 pub use question::Asked;
 pub use table::{SessionFault, Sessions};
 
-use crate::{bridge::upward::Side, call::Route, upstream::pipe::Pipe};
+use crate::{bridge::upward::Side, call::Route, catalog::view::View, upstream::pipe::Pipe};
 use bytes::Bytes;
 use http::HeaderValue;
 use identity::{CredentialId, Principal};
@@ -58,6 +58,8 @@ pub struct Session {
     followed: Mutex<HashSet<ServerName>>,
     streams_ahead: Mutex<HashMap<ServerName, Ahead>>,
     log_level: Mutex<Option<Bytes>>,
+    /// What the lists were when the client was last told, or could have asked.
+    pub(crate) view: Mutex<Option<View>>,
     next_question: AtomicU64,
     touched: AtomicU64,
     streams: AtomicUsize,

@@ -138,6 +138,8 @@ impl State {
                 // Others may be offered something else.
                 line.look_with_others(server);
             }
+            // Whoever listens to all servers may hear this one from now on.
+            let _ = self.news.send(News { server: server.name.clone(), back: false });
         }
     }
 }
@@ -200,6 +202,7 @@ impl Line {
             // Roles, groups and environments may be others now.
             exchange.caller = Caller { subject: snapshot::subject(&principal), principal };
         }
+        self.follow_holder(exchange);
         let Some(one) = exchange.target.one() else { return Ok(()) };
         let subject = &exchange.caller.subject;
         let server = self.snapshot.servers.get(&one.server.name);
@@ -216,6 +219,19 @@ impl Line {
 }
 
 impl Line {
+    /// A listener has the rights of the token that its session was last used with: tokens are renewed, and the new one may
+    /// come with other groups.
+    fn follow_holder(&self, exchange: &mut Exchange) {
+        let Some(session) = exchange.target.session().filter(|_| exchange.call.message().is_none()) else { return };
+        let holder = session.holder();
+        if holder.credential_id() == exchange.caller.principal.credential_id() {
+            return;
+        }
+        if let Ok(principal) = self.snapshot.identity.renew(&holder, self.state.clock.now()) {
+            exchange.caller = Caller { subject: snapshot::subject(&principal), principal };
+        }
+    }
+
     /// Who this caller is now, and the server, if it may still hear of it. For streams that last.
     pub(crate) fn may_hear(&self, known: &Principal, server: &ServerName) -> Option<(Caller, &Arc<Server>)> {
         let principal = self.snapshot.identity.renew(known, self.state.clock.now()).ok()?;

@@ -2,17 +2,20 @@
 //!
 //! Servers hand out task ids, and many take whoever knows one for its owner. Here an id belongs to the principal whose
 //! call began the task, for a day after it was last used. To everybody else it is unknown, as it is after a restart of
-//! the gateway. Carried on the door of one server only.
+//! the gateway. On the aggregate ids are sealed, and carry their server; across a bridge there are no tasks.
+
+mod seal;
 
 use crate::{
     authenticate::Caller,
+    bridge::Crossing,
     call::{Call, Route, header},
     forward::Exchange,
     pipeline::Line,
     resolve::{One, Target},
     server::Server,
     stop::{Stage, Stop},
-    upstream::{UpstreamFault, exchange},
+    upstream::exchange,
 };
 use bytes::Bytes;
 use mcp::{Era, Kind, Message, error};
@@ -29,7 +32,9 @@ const MOST: usize = 256;
 /// How long a task is remembered after it was last used.
 const LIFE: Duration = Duration::from_hours(24);
 /// The extension of the modern era.
-const EXTENSION: &str = "io.modelcontextprotocol/tasks";
+pub(crate) const EXTENSION: &str = "io.modelcontextprotocol/tasks";
+/// Where messages say which task they belong to.
+const RELATED: [&str; 3] = ["_meta", "io.modelcontextprotocol/related-task", "taskId"];
 
 /// Parts of the table, each with a lock of its own.
 const SHARDS: usize = 64;
@@ -38,6 +43,7 @@ const SHARDS: usize = 64;
 pub(crate) struct Tasks {
     shards: Vec<Mutex<HashMap<Id, Kept>>>,
     per_owner: Mutex<HashMap<PrincipalId, usize>>,
+    seal: seal::Seal,
 }
 
 /// A task of a server, by the digest of its id: ids may be long.
@@ -70,7 +76,11 @@ fn id_of(server: &Server, task: &str) -> Id {
 
 impl Default for Tasks {
     fn default() -> Self {
-        Self { shards: (0..SHARDS).map(|_| Mutex::default()).collect(), per_owner: Mutex::default() }
+        Self {
+            shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            per_owner: Mutex::default(),
+            seal: seal::Seal::default(),
+        }
     }
 }
 
@@ -156,40 +166,60 @@ fn life() -> u64 {
 }
 
 impl Line {
-    /// Looks whose task a message is about, before anything is sent. Policy has allowed the method already.
-    pub(crate) fn own_task(&self, caller: &Caller, server: &Server, message: &Message) -> Result<(), Stop> {
+    /// Looks whose task a message is about, before anything is sent, and gives the server's id of it. Policy has allowed the
+    /// method already.
+    pub(crate) fn own_task(&self, caller: &Caller, server: &Server, call: &Call) -> Result<Option<Box<str>>, Stop> {
+        let Some(message) = call.message() else { return Ok(None) };
         match message.method() {
-            "tasks/list" => Ok(()),
+            "tasks/list" => Ok(None),
             "tasks/get" | "tasks/result" | "tasks/cancel" | "tasks/update" => {
-                let task = message.subject().ok_or_else(|| {
-                    let why = format!("`{}` must name its task, as text: `taskId`", message.method());
-                    Stop::refused(Stage::Resolve, "no-name", error::INVALID_PARAMS, why)
-                })?;
-                let now = self.state.clock.ticks();
-                if self.state.tasks.belongs(caller.principal.id(), &id_of(server, &task), now) {
-                    return Ok(());
-                }
-                // SECURITY: a foreign task answers like one that never was.
-                let shown: String = task.chars().take(128).collect();
-                Err(Stop::refused(Stage::Resolve, "unknown", error::INVALID_PARAMS, format!("Unknown task: {shown}")))
+                let shown = named(message)?;
+                let task = match call.route {
+                    Route::One(_) => Some(shown.clone()),
+                    Route::All => {
+                        self.task_of(caller, &shown).and_then(|(of, task)| (of == server.name).then_some(task))
+                    }
+                };
+                let task = task.filter(|task| self.has_task(caller.principal.id(), server, task));
+                Ok(Some(task.ok_or_else(|| unknown(&shown))?.into_boxed_str()))
             }
             // What it would do with which task nobody can tell.
             method => Err(crate::resolve::missing(vocab::Action::TaskManage, method, message.era(), "unknown-method")),
         }
     }
 
+    /// The server that a message about a task goes to in the aggregate: the id says it.
+    pub(crate) fn server_of_task(&self, caller: &Caller, message: &Message) -> Result<ServerName, Stop> {
+        match message.method() {
+            "tasks/get" | "tasks/result" | "tasks/cancel" | "tasks/update" => {
+                let shown = named(message)?;
+                self.task_of(caller, &shown).map(|(server, _)| server).ok_or_else(|| unknown(&shown))
+            }
+            method => Err(crate::resolve::missing(vocab::Action::TaskManage, method, message.era(), "unknown-method")),
+        }
+    }
+
+    /// The answer about a task whose server is not there any more.
+    #[expect(clippy::unused_self, reason = "asked where the other answers about tasks are")]
+    pub(crate) fn gone_task(&self, message: &Message) -> Stop {
+        named(message).map_or_else(|stop| stop, |shown| unknown(&shown))
+    }
+
+    /// The server and its id of a task that the caller knows from the aggregate.
+    pub(crate) fn task_of(&self, caller: &Caller, shown: &str) -> Option<(ServerName, String)> {
+        self.state.tasks.seal.open(caller.principal.id(), shown)
+    }
+
     /// Whether the caller may begin another task, where the call asks for one.
-    pub(crate) fn room_for_task(&self, caller: &Caller, call: &Call) -> Result<(), Stop> {
+    pub(crate) fn room_for_task(&self, caller: &Caller, server: &Server, call: &Call) -> Result<(), Stop> {
         let Some(message) = call.message().filter(|message| asks_for_task(message)) else { return Ok(()) };
-        if call.route == Route::All {
-            return match call.era {
-                Era::Legacy => {
-                    let why = "tasks are not carried here; call the tool at /mcp/SERVER";
-                    Err(Stop::refused(Stage::Resolve, "task", error::INVALID_PARAMS, why))
-                }
-                // The server is not told that the client could have one.
-                Era::Modern => Ok(()),
-            };
+        if call.route == Route::All && call.era == Era::Legacy && Crossing::between(call.era, server) != Crossing::None
+        {
+            let why = format!(
+                "server `{}` speaks the modern protocol, and tasks are not carried over to it; call the tool without `task`",
+                server.name
+            );
+            return Err(Stop::refused(Stage::Resolve, "task", error::INVALID_PARAMS, why));
         }
         // A modern server need not begin one: it is found out when it does.
         let full = message.era() == Era::Legacy && !self.state.tasks.has_room(caller.principal.id());
@@ -210,11 +240,6 @@ impl Line {
             return Ok(());
         }
         let Some(task) = begun(message) else { return Ok(()) };
-        if exchange.call.route == Route::All {
-            let why =
-                "the call was made, but the server began a task, which is not carried here; call it at /mcp/SERVER";
-            return Err(Stop::withheld("task", error::WITHHELD, why));
-        }
         let (owner, now) = (exchange.caller.principal.id(), self.state.clock.ticks());
         self.state.tasks.keep(owner, id_of(&one.server, &task), now).map_err(|lost| match lost {
             Lost::TooMany => Stop::withheld("tasks", error::WITHHELD, format!("the call was made, but {}", too_many())),
@@ -228,13 +253,72 @@ impl Line {
     /// An answer that is given again may begin a task, too, where it did not arrive the first time. Only the session in which
     /// the call was made is given it, so the task is its owner's, unless somebody has it already.
     fn keep_resumed(&self, message: &Message, exchange: &Exchange, one: &One) {
-        let resumes = exchange.call.headers.contains_key(&header::LAST_EVENT) && exchange.call.route != Route::All;
+        let resumes = exchange.call.headers.contains_key(&header::LAST_EVENT);
         let Some(session) = one.session.as_ref().filter(|_| resumes) else { return };
         let Some(task) = begun(message) else { return };
         let kept = self.state.tasks.keep(&session.owner, id_of(&one.server, &task), self.state.clock.ticks());
         if kept.is_err() {
             tracing::debug!(server = %one.server.name, "a task of a resumed stream has another owner, or its owner too many");
         }
+    }
+
+    /// What a server says, with the ids of tasks as the caller knows them.
+    pub(crate) fn with_shown_tasks(&self, text: Bytes, exchange: &Exchange, server: &Server) -> Result<Bytes, Stop> {
+        if exchange.call.route != Route::All || !may_name_one(&text) {
+            return Ok(text);
+        }
+        let message = exchange::one(text, &self.snapshot.answer_limits()).map_err(|fault| fault.stop(&server.name))?;
+        let asked = exchange.call.message().map(Message::method);
+        let members = match message.kind() {
+            Kind::Response => {
+                let begun = match asked {
+                    Some("tools/call") | None => begun_member(&message),
+                    Some("tasks/get" | "tasks/result" | "tasks/cancel" | "tasks/update") => {
+                        message.outcome_member(&["taskId"])
+                    }
+                    Some(_) => None,
+                };
+                [begun, message.outcome_member(&RELATED)]
+            }
+            Kind::Notification | Kind::Request => {
+                let own = matches!(message.method(), "notifications/tasks" | "notifications/tasks/status");
+                [message.param(&["taskId"]).filter(|_| own), message.param(&RELATED)]
+            }
+        };
+        let mut edits = Vec::new();
+        for member in members.into_iter().flatten() {
+            let Some(task) = member.text() else { continue };
+            let shown = self.shown_task(exchange.caller.principal.id(), server, &task)?;
+            edits.push((member.span.clone(), mcp::quote(&shown).into_bytes()));
+        }
+        Ok(if edits.is_empty() { message.bytes().clone() } else { mcp::splice(message.bytes(), &mut edits) })
+    }
+
+    /// The id under which the caller knows a task of a server.
+    pub(crate) fn shown_task(&self, owner: &PrincipalId, server: &Server, task: &str) -> Result<String, Stop> {
+        self.state.tasks.seal.close(owner, &server.name, task).ok_or_else(|| {
+            let why = "it was done, but the server gave its task an id of more than 1024 bytes";
+            Stop::withheld("task", error::WITHHELD, why)
+        })
+    }
+
+    /// What a client on the aggregate says, with the server's own ids of its tasks.
+    pub(crate) fn with_own_tasks(&self, caller: &Caller, one: &One, message: &Message) -> Vec<(mcp::Span, Vec<u8>)> {
+        let mut edits = Vec::new();
+        if let Some((task, member)) = one.task.as_deref().zip(message.subject_member()) {
+            edits.push((member.span, mcp::quote(task).into_bytes()));
+        }
+        let related = match message.kind() {
+            Kind::Response => message.outcome_member(&RELATED),
+            Kind::Notification | Kind::Request => message.param(&RELATED),
+        };
+        if let Some(member) = related
+            && let Some((server, task)) = member.text().and_then(|shown| self.task_of(caller, &shown))
+            && server == one.server.name
+        {
+            edits.push((member.span.clone(), mcp::quote(&task).into_bytes()));
+        }
+        edits
     }
 
     /// A list of tasks without those of others. `None` where it holds none, or is no such list.
@@ -298,7 +382,7 @@ fn declares(extensions: &mcp::Member<'_>) -> bool {
     extensions.value().is_ok_and(|extensions| extensions.get(EXTENSION).is_some())
 }
 
-/// What a server must not hear of a client on the aggregate: that it could have tasks.
+/// What a server of the other era must not hear of a client: that it could have tasks.
 pub(crate) fn without_tasks(message: &Message) -> Option<(mcp::Span, Vec<u8>)> {
     let member = extensions(message)?;
     let Ok(Value::Object(mut extensions)) = member.value() else { return None };
@@ -306,26 +390,31 @@ pub(crate) fn without_tasks(message: &Message) -> Option<(mcp::Span, Vec<u8>)> {
     Some((member.span.clone(), Value::Object(extensions).to_string().into_bytes()))
 }
 
-/// A request as servers are to hear it on the aggregate: of no task, and of no client that could have one.
-pub(crate) fn untold(request: &Message, limits: &mcp::Limits) -> Result<Message, UpstreamFault> {
-    let mut edits: Vec<_> = without_tasks(request).into_iter().chain(without_ids(request)).collect();
-    if edits.is_empty() { Ok(request.clone()) } else { exchange::one(mcp::splice(request.bytes(), &mut edits), limits) }
+/// The id that a message about a task names.
+fn named(message: &Message) -> Result<String, Stop> {
+    message.subject().map(std::borrow::Cow::into_owned).ok_or_else(|| {
+        let why = format!("`{}` must name its task, as text: `taskId`", message.method());
+        Stop::refused(Stage::Resolve, "no-name", error::INVALID_PARAMS, why)
+    })
 }
 
-/// The filter of a listener without tasks.
-fn without_ids(message: &Message) -> Option<(mcp::Span, Vec<u8>)> {
-    let member = message.param(&["notifications"])?;
-    let Ok(Value::Object(mut filter)) = member.value() else { return None };
-    filter.remove("taskIds")?;
-    Some((member.span.clone(), Value::Object(filter).to_string().into_bytes()))
+/// SECURITY: a foreign task answers like one that never was.
+fn unknown(shown: &str) -> Stop {
+    let shown: String = shown.chars().take(128).collect();
+    Stop::refused(Stage::Resolve, "unknown", error::INVALID_PARAMS, format!("Unknown task: {shown}"))
 }
 
 /// The id of the task that an answer begins.
 fn begun(message: &Message) -> Option<String> {
-    let text = |path: &[&str]| message.outcome_member(path).and_then(|member| member.text().map(Into::into));
+    begun_member(message)?.text().map(Into::into)
+}
+
+/// Where it stands.
+fn begun_member(message: &Message) -> Option<mcp::Member<'_>> {
+    let at = |path: &[&str]| message.outcome_member(path).filter(|member| member.text().is_some());
     match message.outcome_member(&["resultType"]) {
-        Some(kind) if kind.text().as_deref() == Some("task") => text(&["taskId"]).or_else(|| text(&["task", "taskId"])),
+        Some(kind) if kind.text().as_deref() == Some("task") => at(&["taskId"]).or_else(|| at(&["task", "taskId"])),
         Some(_) => None,
-        None => text(&["task", "taskId"]),
+        None => at(&["task", "taskId"]),
     }
 }

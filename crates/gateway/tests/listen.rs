@@ -58,8 +58,9 @@ async fn a_server_that_left_a_merged_stream_joins_again_when_it_is_back() {
     inside.swap(Plan::of(&upstream));
     look().await;
     let asked = upstream.arrived("subscriptions/listen", 2).await;
-    let params = json!({"_meta": {"io.modelcontextprotocol/subscriptionId": asked.id()}, "mark": 1});
-    feed.message(&json!({"jsonrpc": "2.0", "method": "notifications/tools/list_changed", "params": params})).await;
+    let params =
+        json!({"_meta": {"io.modelcontextprotocol/subscriptionId": asked.id()}, "level": "info", "data": 1, "mark": 1});
+    feed.message(&json!({"jsonrpc": "2.0", "method": "notifications/message", "params": params})).await;
     assert!(event(&mut listener, |event| event["params"]["mark"] == 1).await.is_some());
 }
 

@@ -195,46 +195,208 @@ async fn a_task_of_an_answer_that_is_given_again_is_its_callers() {
     assert_eq!(manage(&alice, "tasks/get", "bobs").await["error"]["code"], -32602);
 }
 
+const EXTENSION: &str = "io.modelcontextprotocol/tasks";
+const RELATED: &str = "io.modelcontextprotocol/related-task";
+
+/// The server says that it has tasks, in either era.
+fn declaring(upstream: &Upstream) {
+    let base = json!({"tools": {"listChanged": true}});
+    let mut modern = base.clone();
+    modern["extensions"] = json!({EXTENSION: {}});
+    upstream.always("server/discover", move |request| {
+        let versions = json!(["2026-07-28"]);
+        let result = json!({"supportedVersions": versions, "capabilities": modern, "resultType": "complete", "ttlMs": 0, "cacheScope": "private"});
+        Answer::result(&request.id(), &result)
+    });
+}
+
+/// The call on the aggregate that becomes a task, and its id there.
+async fn begin_there(agent: &Agent, tool: &str, id: &str) -> String {
+    let mut params = json!({"name": tool, "arguments": {"id": id}});
+    if agent.session().is_some() {
+        params["task"] = json!({"ttl": 60000});
+    } else {
+        params["_meta"] = meta();
+        params["_meta"]["io.modelcontextprotocol/clientCapabilities"]["extensions"] = json!({EXTENSION: {}});
+    }
+    let answer = agent.request("tools/call", params).await.json().await;
+    let id = answer.pointer("/result/task/taskId").or_else(|| answer.pointer("/result/taskId"));
+    assert!(id.is_some_and(Value::is_string), "{answer}");
+    id.and_then(Value::as_str).unwrap_or_default().to_owned()
+}
+
 #[tokio::test]
-async fn the_aggregate_carries_no_tasks_and_says_so() {
+async fn tasks_of_all_servers_are_found_by_sealed_ids() {
+    let (one, two) = (trusting().await, trusting().await);
+    declaring(&one);
+    declaring(&two);
+    for upstream in [&one, &two] {
+        upstream.always("tasks/get", |request| {
+            let id = &request.json()["params"]["taskId"];
+            let meta = json!({RELATED: {"taskId": id}});
+            let result = json!({"taskId": id, "status": "working", "resultType": "complete", "_meta": meta});
+            Answer::result(&request.id(), &result)
+        });
+    }
+    let servers = vec![("one", one.url()), ("two", two.url())];
+    let inside = Inside::start(Plan { servers, ..Plan::of(&one) }).await;
+    let discovered = inside.modern("/mcp", &inside.alice).request("server/discover", json!({})).await.json().await;
+    assert_eq!(discovered["result"]["capabilities"]["extensions"], json!({EXTENSION: {}}), "{discovered}");
+    let clients = [
+        (inside.legacy("/mcp", &inside.alice).await, inside.legacy("/mcp", &inside.bob).await),
+        (inside.modern("/mcp", &inside.alice), inside.modern("/mcp", &inside.bob)),
+    ];
+    for (round, (alice, bob)) in clients.iter().enumerate() {
+        // Two servers choose the same id.
+        let (first, second) = (begin_there(alice, "one__echo", "a").await, begin_there(alice, "two__echo", "a").await);
+        assert_ne!(first, second);
+        assert!(!first.contains("one"), "{first}");
+        for (shown, upstream, other) in [(&first, &one, &two), (&second, &two, &one)] {
+            let others = other.seen("tasks/get").len();
+            let got = manage(alice, "tasks/get", shown).await;
+            assert_eq!(got["result"]["taskId"], json!(shown), "{got}");
+            assert_eq!(got["result"]["_meta"][RELATED]["taskId"], json!(shown), "{got}");
+            let asked = upstream.seen("tasks/get").pop().unwrap();
+            assert_eq!(asked.json()["params"]["taskId"], "a");
+            if round == 1 {
+                assert_eq!(asked.header("mcp-name"), Some("a"));
+            }
+            assert_eq!(other.seen("tasks/get").len(), others, "the other server is not asked");
+            // Nobody else can use the id, nor make one, nor take the server's own.
+            let before = upstream.seen("tasks/get").len();
+            let mut forged = shown.clone().into_bytes();
+            *forged.last_mut().unwrap() = if forged.ends_with(b"A") { b"B" } else { b"A" }[0];
+            let forged = String::from_utf8(forged).unwrap();
+            for (agent, id) in [(bob, shown.as_str()), (alice, &forged), (alice, "a"), (alice, "durward-task-AAAA")] {
+                let refused = manage(agent, "tasks/get", id).await;
+                assert_eq!(refused["error"]["code"], -32602, "{refused}");
+                assert_eq!(
+                    refused["error"]["message"],
+                    format!("Unknown task: {}", id.chars().take(128).collect::<String>())
+                );
+            }
+            assert_eq!(upstream.seen("tasks/get").len(), before);
+        }
+        assert_eq!(manage(alice, "tasks/peek", &first).await["error"]["code"], -32601);
+    }
+}
+
+#[tokio::test]
+async fn news_of_tasks_name_them_as_the_client_knows_them() {
     let upstream = trusting().await;
+    declaring(&upstream);
     let inside = screened(&upstream).await;
     let legacy = inside.legacy("/mcp", &inside.alice).await;
+    let shown = begin_there(&legacy, "files__echo", "a").await;
+    begin_there(&inside.legacy("/mcp", &inside.bob).await, "files__echo", "b").await;
+    let (stream, feed) = Answer::events();
+    upstream.next("GET", stream);
+    let mut listener = legacy.listen().await;
+    for task in ["b", "a"] {
+        let params = json!({"taskId": task, "status": "failed", "statusMessage": format!("with {SECRET}"), "_meta": {RELATED: {"taskId": task}},
+            "createdAt": "2026-11-28T00:00:00Z", "lastUpdatedAt": "2026-11-28T00:00:00Z", "ttl": null});
+        feed.message(&json!({"jsonrpc": "2.0", "method": "notifications/tasks/status", "params": params})).await;
+    }
+    let heard = soon(listener.event()).await.unwrap();
+    assert_eq!(heard.json()["params"]["taskId"], json!(shown));
+    assert_eq!(heard.json()["params"]["_meta"][RELATED]["taskId"], json!(shown));
+    assert!(heard.data.contains("[redacted:") && !heard.data.contains(SECRET), "{}", heard.data);
+    // A question in the course of a task, and its answer.
+    let question =
+        json!({"jsonrpc": "2.0", "id": 5, "method": "roots/list", "params": {"_meta": {RELATED: {"taskId": "a"}}}});
+    feed.message(&question).await;
+    let asked = soon(listener.event()).await.unwrap().json();
+    assert_eq!(asked["params"]["_meta"][RELATED]["taskId"], json!(shown), "{asked}");
+    let result = json!({"roots": [], "_meta": {RELATED: {"taskId": shown}}});
+    let answer = json!({"jsonrpc": "2.0", "id": asked["id"], "result": result});
+    assert_eq!(legacy.ask("response", &answer).send().await.status, 202);
+    let answered = upstream.arrived("response", 1).await.json();
+    assert_eq!(answered["result"]["_meta"][RELATED]["taskId"], "a", "{answered}");
+    // A modern listener names them so, too.
+    let modern = inside.modern("/mcp", &inside.alice);
+    let (stream, feed) = Answer::events();
+    upstream.next("subscriptions/listen", stream);
+    let wanted = json!({"notifications": {"taskIds": [shown, "a", "durward-task-AAAA"]}});
+    let (mut listener, ()) = tokio::join!(modern.request("subscriptions/listen", wanted), async {
+        let asked = upstream.arrived("subscriptions/listen", 1).await.json();
+        assert_eq!(asked["params"]["notifications"]["taskIds"], json!(["a"]), "{asked}");
+        let params = json!({"taskId": "a", "status": "working"});
+        feed.message(&json!({"jsonrpc": "2.0", "method": "notifications/tasks", "params": params})).await;
+    });
+    let begun = soon(listener.event()).await.unwrap().json();
+    assert_eq!(begun["params"]["notifications"]["taskIds"], json!([shown]), "{begun}");
+    assert_eq!(soon(listener.event()).await.unwrap().json()["params"]["taskId"], json!(shown));
+}
+
+#[tokio::test]
+async fn a_list_of_tasks_has_those_of_every_server_and_of_nobody_else() {
+    let upstream = trusting().await;
+    upstream.always("initialize", |request| {
+        let tasks = json!({"list": {}, "requests": {"tools": {"call": {}}}});
+        let result = json!({"protocolVersion": "2025-11-25", "capabilities": {"tools": {}, "tasks": tasks}, "serverInfo": {"name": "f", "version": "1"}});
+        Answer::result(&request.id(), &result).header("mcp-session-id", "s")
+    });
+    upstream.always("tasks/list", |request| {
+        let next = request.json()["params"]["cursor"].is_string();
+        let result = if next {
+            json!({"tasks": [{"taskId": "b"}]})
+        } else {
+            json!({"tasks": [{"taskId": "a"}, {"taskId": "nobody's"}], "nextCursor": "c"})
+        };
+        Answer::result(&request.id(), &result)
+    });
+    let plan = |policy: Value| Plan { era: gateway::settings::EraSettings::Legacy, policy, ..Plan::of(&upstream) };
+    let all = json!({"policy": "test", "rules": [{"id": "all", "action": "*", "target": "*/*", "effect": "allow"}]});
+    let inside = Inside::start(plan(all)).await;
+    let alice = inside.legacy("/mcp", &inside.alice).await;
+    let bob = inside.legacy("/mcp", &inside.bob).await;
+    let (a, b) = (begin_there(&alice, "files__echo", "a").await, begin_there(&bob, "files__echo", "b").await);
+    for (agent, own) in [(&alice, &a), (&bob, &b)] {
+        let listed = agent.request("tasks/list", json!({})).await.json().await;
+        assert_eq!(listed["result"], json!({"tasks": [{"taskId": own}]}), "{listed}");
+    }
+    let paged = alice.request("tasks/list", json!({"cursor": "c"})).await.json().await;
+    assert_eq!(paged["error"]["code"], -32602, "{paged}");
+    // Where policy keeps tasks from the caller there are none, and no such method.
+    inside.swap(plan(json!({"policy": "test", "rules": [{"id": "tools", "action": "tool.execute", "target": "*/*", "effect": "allow"}]})));
+    let asked = upstream.seen("tasks/list").len();
+    assert_eq!(alice.request("tasks/list", json!({})).await.json().await["error"]["code"], -32601);
+    assert!(manage(&alice, "tasks/get", &a).await.get("error").is_some());
+    assert_eq!(upstream.seen("tasks/list").len(), asked);
+    assert!(upstream.seen("tasks/get").is_empty());
+}
+
+#[tokio::test]
+async fn no_task_crosses_a_bridge_and_it_is_said() {
+    let upstream = trusting().await;
+    declaring(&upstream);
+    let inside = Inside::start(Plan { era: gateway::settings::EraSettings::Modern, ..Plan::of(&upstream) }).await;
+    let legacy = inside.legacy("/mcp", &inside.alice).await;
+    let hello = legacy
+        .request(
+            "initialize",
+            json!({"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}}),
+        )
+        .await
+        .json()
+        .await;
+    assert!(hello["result"]["capabilities"].get("tasks").is_none(), "{hello}");
+    let call = json!({"name": "files__echo", "arguments": {"id": "a"}, "task": {}});
+    let refused = legacy.request("tools/call", call).await.json().await;
+    assert_eq!(refused["error"]["code"], -32602, "{refused}");
+    assert!(refused["error"]["message"].as_str().unwrap().contains("tasks are not carried over"), "{refused}");
+    assert_eq!(legacy.request("tasks/list", json!({})).await.json().await["error"]["code"], -32601);
+    assert!(upstream.seen("tools/call").is_empty());
+    // The other way round the server does not hear that the client could have one.
+    let upstream = trusting().await;
+    let inside = Inside::start(Plan { era: gateway::settings::EraSettings::Legacy, ..Plan::of(&upstream) }).await;
     let modern = inside.modern("/mcp", &inside.alice);
     let discovered = modern.request("server/discover", json!({})).await.json().await;
     assert!(!discovered.to_string().contains("tasks"), "{discovered}");
-    for agent in [&legacy, &modern] {
-        for method in ["tasks/get", "tasks/list"] {
-            assert_eq!(manage(agent, method, "a").await["error"]["code"], -32601);
-        }
-    }
-    let call = json!({"name": "files__echo", "arguments": {"id": "a"}, "task": {}});
-    let refused = legacy.request("tools/call", call).await.json().await;
-    assert!(refused["error"]["message"].as_str().unwrap().contains("/mcp/SERVER"), "{refused}");
-    assert!(upstream.seen("tools/call").is_empty());
-    // A server that does not hear of tasks begins none; everything else it hears.
     let mut meta = meta();
-    meta["io.modelcontextprotocol/clientCapabilities"]["extensions"] =
-        json!({"io.modelcontextprotocol/tasks": {}, "vendor/x": {"n": 1}});
-    let call = json!({"name": "files__echo", "arguments": {"id": "a"}, "_meta": meta.clone()});
+    meta["io.modelcontextprotocol/clientCapabilities"]["extensions"] = json!({EXTENSION: {}});
+    let call = json!({"name": "files__echo", "arguments": {"id": "a"}, "_meta": meta});
     let answer = modern.request("tools/call", call).await.json().await;
     assert_eq!(answer["result"]["resultType"], "complete", "{answer}");
-    let heard = upstream.arrived("tools/call", 1).await.json();
-    let capabilities = &heard["params"]["_meta"]["io.modelcontextprotocol/clientCapabilities"];
-    assert_eq!(capabilities["extensions"], json!({"vendor/x": {"n": 1}}));
-    assert!(capabilities["elicitation"].is_object());
-    // Nor in lists and in what is listened to.
-    modern.request("tools/list", json!({"_meta": meta.clone()})).await.json().await;
-    let (stream, _feed) = Answer::events();
-    upstream.next("subscriptions/listen", stream);
-    let filter = json!({"taskIds": ["a"], "toolsListChanged": true});
-    let _listener = modern.request("subscriptions/listen", json!({"notifications": filter, "_meta": meta})).await;
-    let asked = upstream.arrived("subscriptions/listen", 1).await.json();
-    assert_eq!(asked["params"]["notifications"], json!({"toolsListChanged": true}));
-    let extensions =
-        |heard: &Value| heard["params"]["_meta"]["io.modelcontextprotocol/clientCapabilities"]["extensions"].clone();
-    let listed = upstream.seen("tools/list").last().unwrap().json();
-    for heard in [listed, asked] {
-        assert_eq!(extensions(&heard), json!({"vendor/x": {"n": 1}}), "{heard}");
-    }
+    assert!(!upstream.seen("initialize").last().unwrap().json().to_string().contains(EXTENSION));
 }

@@ -213,6 +213,7 @@ async fn what_a_server_says_unasked_is_heard_on_the_listening_stream() {
         let tagged = json!({format!("{META}subscriptionId"): asked["id"]});
         let changed = |method: &str| json!({"jsonrpc": "2.0", "method": method, "params": {"_meta": tagged}});
         feed.message(&changed("notifications/subscriptions/acknowledged")).await;
+        upstream.set_tools(vec![json!({"name": "new", "inputSchema": {"type": "object"}})]);
         feed.message(&changed("notifications/tools/list_changed")).await;
         let told = soon(listener.event()).await.unwrap().json();
         assert_eq!(told["method"], "notifications/tools/list_changed");

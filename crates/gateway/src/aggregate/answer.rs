@@ -3,8 +3,8 @@
 use crate::{
     authenticate::Caller,
     bridge::{self, Crossing},
-    call::Call,
-    catalog::{Catalog, look::GLANCE},
+    call::{Call, Route},
+    catalog::{Catalog, look::GLANCE, view::View},
     forward::open_leg,
     inject::Injected,
     pipeline::Line,
@@ -12,21 +12,32 @@ use crate::{
     resolve::Many,
     server::Server,
     session::{Leg, Session},
-    stop::Stop,
+    stop::{Stage, Stop},
     task,
-    upstream::{Arrival, UpstreamFault, exchange::Hop},
+    upstream::{
+        Arrival, UpstreamFault,
+        exchange::{self, Hop},
+    },
 };
 use bytes::Bytes;
 use futures_util::future::join_all;
 use http::{HeaderMap, HeaderValue, StatusCode, header::CONTENT_TYPE};
-use mcp::{Era, ListKind, Message, Revision};
+use mcp::{Era, ListKind, Message, Revision, error};
 use serde_json::{Map, Value, json};
-use std::{collections::HashSet, fmt::Write, sync::Arc, time::Duration};
+use std::{
+    collections::HashSet,
+    fmt::Write,
+    sync::{Arc, PoisonError},
+    time::Duration,
+};
+use vocab::Action;
 
 /// How long servers may take to hear that a session is over.
 const FAREWELL: Duration = Duration::from_secs(5);
 /// How long a list waits for one server, and for one that is not known to answer.
 const LIST: Duration = Duration::from_secs(15);
+/// Pages of one server's tasks.
+const TASK_PAGES: usize = 100;
 /// Instructions of one server, in characters, and of all together.
 const INSTRUCTIONS: (usize, usize) = (2_000, 8_000);
 
@@ -76,6 +87,9 @@ impl<'a> Hand<'a> {
             "serverInfo": { "name": "durward", "version": env!("CARGO_PKG_VERSION") },
         });
         offers.add_instructions(&mut result);
+        // From here on the client may know the lists.
+        let view = View::of(self.line, &self.caller.subject, Era::Legacy, &Route::All, |_, _| {});
+        *session.view.lock().unwrap_or_else(PoisonError::into_inner) = view;
         Ok((result_of(request, &result.to_string()), Some(session)))
     }
 
@@ -96,11 +110,9 @@ impl<'a> Hand<'a> {
     }
 
     /// One list of every server, all pages, narrowed to what the caller may see.
-    pub(crate) async fn list(&self, request: &Message, kind: ListKind) -> Arrival {
-        // What cannot be said without what servers must not hear is not said at all.
-        let untold = task::untold(request, &self.line.snapshot.answer_limits()).ok();
-        let meta = untold.as_ref().and_then(|request| request.param(&["_meta"]));
-        let meta = meta.map(|member| String::from_utf8_lossy(member.raw).into_owned());
+    pub(crate) async fn list(&self, request: &Message, kind: ListKind) -> Result<Arrival, Stop> {
+        one_page(request)?;
+        let meta = request.param(&["_meta"]).map(|member| String::from_utf8_lossy(member.raw).into_owned());
         let meta = meta.as_deref();
         let reading = self.hops().map(|hop| async move { (hop.server, self.pages(&hop, kind, meta).await) });
         let mut elements: Vec<Bytes> = Vec::new();
@@ -133,7 +145,7 @@ impl<'a> Hand<'a> {
             members.push(format!("\"_meta\":{}", json!({ "durward/unavailable": unavailable })));
         }
         let members = (!members.is_empty()).then(|| members.join(","));
-        whole(mcp::list::compose(request.id().unwrap_or("null"), kind, elements, None, members.as_deref()))
+        Ok(whole(mcp::list::compose(request.id().unwrap_or("null"), kind, elements, None, members.as_deref())))
     }
 
     /// Every page of one server, in bounded time: one that hangs must not hold up the others.
@@ -214,6 +226,92 @@ impl<'a> Hand<'a> {
         Ok(kept)
     }
 
+    /// `tasks/list`: the tasks that the caller began, of every server that has such a list.
+    pub(crate) async fn tasks(&self, request: &Message) -> Result<Arrival, Stop> {
+        one_page(request)?;
+        let lists = |server: &Server| {
+            let catalog = server.state.catalog.load();
+            let listed = catalog.as_ref().and_then(|catalog| catalog.capabilities.get("tasks")?.get("list"));
+            listed.is_some() && self.may_list_tasks(server)
+        };
+        let hops: Vec<Hop<'_>> =
+            self.hops().filter(|hop| carries_tasks(Era::Legacy, hop.server) && lists(hop.server)).collect();
+        if hops.is_empty() {
+            return Err(super::unknown("tasks/list", Era::Legacy));
+        }
+        let owner = self.caller.principal.id();
+        let reading = hops.iter().map(|hop| async move { (hop.server, self.tasks_of(hop).await) });
+        let (mut own, mut unavailable) = (Vec::new(), Vec::new());
+        for (server, tasks) in join_all(reading).await {
+            match tasks {
+                Ok(tasks) => {
+                    for mut task in tasks {
+                        let Some(id) = task.get_mut("taskId") else { continue };
+                        let Some(known) = id.as_str() else { continue };
+                        if self.line.has_task(owner, server, known)
+                            && let Ok(shown) = self.line.shown_task(owner, server, known)
+                        {
+                            *id = shown.into();
+                            own.push(task);
+                        }
+                    }
+                }
+                Err(fault) => {
+                    tracing::warn!(server = %server.name, %fault, "the server is missing from a list of tasks");
+                    let stop = fault.stop(&server.name);
+                    unavailable.push(json!({ "server": server.name.as_str(), "reason": stop.message }));
+                }
+            }
+        }
+        let result = if unavailable.is_empty() {
+            json!({ "tasks": own })
+        } else {
+            json!({ "tasks": own, "_meta": { "durward/unavailable": unavailable } })
+        };
+        Ok(result_of(request, &result.to_string()))
+    }
+
+    /// Whether policy lets the caller list tasks of a server.
+    fn may_list_tasks(&self, server: &Server) -> bool {
+        let question = policy::Question {
+            subject: &self.caller.subject,
+            action: Action::TaskManage,
+            resource: &server.resource("tasks/list"),
+            arguments: &json!({}),
+            digest: vocab::Digest::of(b"{}"),
+            findings: &[],
+            now: self.line.state.clock.now(),
+        };
+        self.line.snapshot.policies.authorize(&question).is_ok()
+    }
+
+    /// Every page of one server's tasks.
+    async fn tasks_of(&self, hop: &Hop<'_>) -> Result<Vec<Value>, UpstreamFault> {
+        let _in_flight = hop.server.state.enter(hop.server.calls_in_flight).ok_or(UpstreamFault::Busy)?;
+        let deadline = LIST.min(hop.server.deadline);
+        let reading = async {
+            let leg = self.leg(hop).await?;
+            let (mut tasks, mut cursor) = (Vec::new(), None::<String>);
+            for number in 0..TASK_PAGES {
+                let params = cursor.as_ref().map_or_else(|| json!({}), |cursor| json!({ "cursor": cursor }));
+                let id = format!("durward-tasks-{number}");
+                let text = json!({ "jsonrpc": "2.0", "id": id, "method": "tasks/list", "params": params }).to_string();
+                let page = hop.ask(leg.as_deref(), &exchange::one(text.into(), &hop.limits)?).await?;
+                let listed = page.outcome_member(&["tasks"]).and_then(|member| member.value().ok());
+                let Some(Value::Array(listed)) = listed else {
+                    return Err(UpstreamFault::Protocol("`tasks/list` gave no list".to_owned()));
+                };
+                tasks.extend(listed);
+                match mcp::list::next_cursor(&page).map(std::borrow::Cow::into_owned) {
+                    Some(next) if cursor.as_ref() != Some(&next) => cursor = Some(next),
+                    Some(_) | None => return Ok(tasks),
+                }
+            }
+            Err(UpstreamFault::Protocol(format!("`tasks/list` has more than {TASK_PAGES} pages")))
+        };
+        tokio::time::timeout(deadline, reading).await.map_err(|_| UpstreamFault::Timeout(deadline))?
+    }
+
     /// The level holds for every server of the session, those opened later too.
     pub(crate) async fn set_level(&self, request: &Message) -> Arrival {
         if let Some(session) = &self.many.session {
@@ -262,9 +360,24 @@ impl<'a> Hand<'a> {
     }
 }
 
+/// Lists for all servers come as one page, so that no server that leaves or joins can shift a place in them. A cursor is
+/// that of another list.
+fn one_page(request: &Message) -> Result<(), Stop> {
+    if request.param(&["cursor"]).is_none_or(|cursor| cursor.raw == b"null") {
+        return Ok(());
+    }
+    let why = "`cursor` is not from this list: all of it comes as one page, without a cursor";
+    Err(Stop::refused(Stage::Forward, "cursor", error::INVALID_PARAMS, why))
+}
+
+/// Whether tasks of this server are carried on the aggregate: not across a bridge.
+fn carries_tasks(era: Era, server: &Server) -> bool {
+    Crossing::between(era, server) == Crossing::None
+}
+
 /// A result of ours as an arrival.
 pub(crate) fn result_of(request: &Message, result: &str) -> Arrival {
-    whole(mcp::error::result_text(request.id().unwrap_or("null"), result.as_bytes()))
+    whole(error::result_text(request.id().unwrap_or("null"), result.as_bytes()))
 }
 
 /// One JSON message as an arrival.
@@ -302,6 +415,33 @@ impl Offers<'_> {
         if any("completions") {
             capabilities.insert("completions".to_owned(), json!({}));
         }
+        let carriers: Vec<&Value> = self
+            .catalogs
+            .iter()
+            .filter(|(server, _)| carries_tasks(era, server))
+            .map(|(_, catalog)| &catalog.capabilities)
+            .collect();
+        match era {
+            Era::Legacy => {
+                let parts = carriers.iter().filter_map(|capabilities| capabilities.get("tasks"));
+                let mut tasks = Map::new();
+                for of in parts.filter(|tasks| tasks.pointer("/requests/tools/call").is_some()) {
+                    tasks.insert("requests".to_owned(), json!({ "tools": { "call": {} } }));
+                    for name in ["list", "cancel"].into_iter().filter(|name| of.get(*name).is_some()) {
+                        tasks.insert(name.to_owned(), json!({}));
+                    }
+                }
+                if !tasks.is_empty() {
+                    capabilities.insert("tasks".to_owned(), Value::Object(tasks));
+                }
+            }
+            Era::Modern => {
+                let has = |of: &&Value| of.get("extensions").is_some_and(|of| of.get(task::EXTENSION).is_some());
+                if carriers.iter().any(has) {
+                    capabilities.insert("extensions".to_owned(), json!({ (task::EXTENSION): {} }));
+                }
+            }
+        }
         if era == Era::Legacy && any("logging") {
             capabilities.insert("logging".to_owned(), json!({}));
         }
@@ -313,12 +453,20 @@ impl Offers<'_> {
         let mut text = String::new();
         for (server, catalog) in &self.catalogs {
             let Some(instructions) = &catalog.instructions else { continue };
-            let part: String = instructions.chars().take(INSTRUCTIONS.0).collect();
-            if text.len() + part.len() > INSTRUCTIONS.1 {
-                break;
+            let mut part = format!("[server {} says]\n", server.name);
+            // SECURITY: marked line by line, so that no server can put words into the mouth of another.
+            let said: String = instructions.chars().take(INSTRUCTIONS.0).collect();
+            for line in said.lines() {
+                // Writing into a text cannot fail.
+                let _ = writeln!(part, "> {line}");
             }
-            // Writing into a text cannot fail.
-            let _ = writeln!(text, "[server {} says]\n{part}", server.name);
+            if said.len() < instructions.len() {
+                part.push_str("> […]\n");
+            }
+            // A shorter one of another server may still have room.
+            if text.chars().count() + part.chars().count() <= INSTRUCTIONS.1 {
+                text.push_str(&part);
+            }
         }
         if let (false, Value::Object(result)) = (text.is_empty(), result) {
             result.insert("instructions".to_owned(), Value::String(text));

@@ -5,9 +5,10 @@ use crate::{
     authenticate::Caller,
     bridge::{self, Crossing},
     call::Route,
-    catalog::Changes,
+    catalog::{Changes, view::Sums},
     forward,
     pipeline::Line,
+    release::list_action,
     server::{Server, Transport},
     session::{Ahead, Leg, Session},
     state::State,
@@ -21,7 +22,7 @@ use crate::{
 };
 use futures_util::future::join_all;
 use http::{HeaderMap, Method};
-use mcp::{Era, Kind, Message, error};
+use mcp::{Era, Kind, ListKind, Message, error};
 use serde_json::{Map, Value, json};
 use std::{
     collections::HashSet,
@@ -124,30 +125,57 @@ pub(crate) async fn stream_of(hop: &Hop<'_>, leg: &Leg) -> Result<Option<Source>
     })
 }
 
-/// A server's lists are others than they were, and it did not say so.
+/// A server's lists are others than they were.
 #[derive(Clone)]
 pub(crate) struct News {
-    server: ServerName,
-    changes: Changes,
+    pub(crate) server: ServerName,
+    /// Lists were without it until now.
+    pub(crate) back: bool,
 }
 
-/// Tells whoever listens to all servers that the lists of one changed: it was not known before, it is back, or it
-/// never says so itself.
-pub(crate) fn announce(line: &Line, server: &Server, changes: Changes) {
-    if changes.news().next().is_none() {
-        return;
+/// Tells whoever listens that the lists of a server changed. Whom it concerns, and whether, each stream finds out.
+pub(crate) fn announce(state: &State, server: &Server, back: bool, changes: Changes) {
+    if changes.any() {
+        let _ = state.news.send(News { server: server.name.clone(), back });
     }
-    let _ = line.state.news.send(News { server: server.name.clone(), changes });
-    if bridge::is_out_of_reach(Era::Legacy, server) {
-        return;
-    }
-    for session in line.state.sessions.every(|session| session.route == Route::All && session.is_heard()) {
-        if line.may_hear(&session.holder(), &server.name).is_some() {
-            for (method, _) in changes.news() {
-                session.say(None, &format!(r#"{{"jsonrpc":"2.0","method":"{method}"}}"#).into());
+}
+
+/// How long a server is asked what it shows a session.
+const SHOWN: Duration = Duration::from_secs(15);
+
+/// What a server shows in a session of the caller's, of the lists that it says changed.
+pub(crate) async fn shown(
+    line: &Line,
+    subject: &policy::Subject,
+    server: &Arc<Server>,
+    session: &Arc<Session>,
+    changes: Changes,
+) -> Result<Sums, UpstreamFault> {
+    let injected =
+        crate::inject::credentials(&line.state, server).map_err(|fault| UpstreamFault::Down(fault.to_string()))?;
+    let hop = Hop { state: &line.state, server, injected: &injected, limits: line.snapshot.answer_limits() };
+    let leg = hop.leg_of(session).ok_or(UpstreamFault::Lost)?;
+    let _in_flight = server.state.enter(server.calls_in_flight).ok_or(UpstreamFault::Busy)?;
+    let reading = async {
+        let mut sums = Sums::default();
+        for kind in ListKind::ALL {
+            if !changes.has(kind) {
+                continue;
+            }
+            for page in hop.pages(Some(&leg), kind, Era::Legacy, None).await? {
+                let entries =
+                    mcp::list::entries(&page, kind).map_err(|fault| UpstreamFault::Protocol(fault.to_string()))?;
+                for entry in entries {
+                    let resource = server.resource(&entry.name);
+                    if line.snapshot.policies.visible(subject, list_action(kind), &resource) {
+                        sums.of(kind).add(&vocab::Digest::of(entry.raw));
+                    }
+                }
             }
         }
-    }
+        Ok(sums)
+    };
+    tokio::time::timeout(SHOWN, reading).await.map_err(|_| UpstreamFault::Timeout(SHOWN))?
 }
 
 /// `subscriptions/listen`: our own acknowledgement, then what every server says under it.
@@ -163,7 +191,6 @@ pub(crate) fn modern(hand: &Hand<'_>, request: &Message) -> Result<Arrival, Stop
     let filter = request.param(&["notifications"]).and_then(|member| member.value().ok()).unwrap_or_else(|| json!({}));
     let (sender, events) = mpsc::channel(BACKLOG);
     let honoured = honoured(hand, &filter);
-    let untold = task::untold(request, &hand.line.snapshot.answer_limits()).map_err(|fault| fault.stop_here())?;
     let acknowledged = format!(
         r#"{{"jsonrpc":"2.0","method":"notifications/subscriptions/acknowledged","params":{{"_meta":{{"{}":{id}}},"notifications":{}}}}}"#,
         mcp::key::SUBSCRIPTION_ID,
@@ -175,7 +202,7 @@ pub(crate) fn modern(hand: &Hand<'_>, request: &Message) -> Result<Arrival, Stop
     for server in &hand.many.members {
         let line = hand.line.clone();
         let caller = hand.caller.clone();
-        let (server, request, sender) = (Arc::clone(server), untold.clone(), sender.clone());
+        let (server, request, sender) = (Arc::clone(server), request.clone(), sender.clone());
         let (ready, is_ready) = oneshot::channel();
         waiting.push(is_ready);
         let mut start = Start { _merged: merged.add(&server.name), ready: Some(ready), begun: begun.clone() };
@@ -186,15 +213,8 @@ pub(crate) fn modern(hand: &Hand<'_>, request: &Message) -> Result<Arrival, Stop
             }
         });
     }
-    let latecomers = Latecomers {
-        line: hand.line.clone(),
-        caller: hand.caller.clone(),
-        request: untold,
-        id: Box::from(id),
-        honoured,
-        merged,
-        begun,
-    };
+    let latecomers =
+        Latecomers { line: hand.line.clone(), caller: hand.caller.clone(), request: request.clone(), merged, begun };
     let (news, hearing) = (hand.line.state.news.subscribe(), sender.clone());
     tokio::spawn(async move {
         tokio::select! {
@@ -213,23 +233,21 @@ pub(crate) fn modern(hand: &Hand<'_>, request: &Message) -> Result<Arrival, Stop
     Ok(Arrival::Stream { headers: HeaderMap::new(), source: Source::Made { events, _open: sender } })
 }
 
-/// A merged stream, as the news of servers concern it.
+/// A merged stream, as servers that come concern it.
 struct Latecomers {
     line: Line,
     caller: Caller,
     request: Message,
-    id: Box<str>,
-    honoured: Value,
     merged: Merged,
     begun: watch::Receiver<bool>,
 }
 
 impl Latecomers {
-    /// Passes on news, and lets servers join that were not known when the stream began.
+    /// Lets servers join that were not known when the stream began.
     async fn welcome(mut self, mut news: broadcast::Receiver<News>, sender: &Sender) {
         let _ = self.begun.wait_for(|begun| *begun).await;
         loop {
-            let News { server, changes } = match news.recv().await {
+            let News { server, back: _ } = match news.recv().await {
                 Ok(news) => news,
                 Err(broadcast::error::RecvError::Lagged(_)) => continue,
                 Err(broadcast::error::RecvError::Closed) => return,
@@ -248,16 +266,6 @@ impl Latecomers {
                         () = sender.closed() => {}
                     }
                 });
-            }
-            for (method, filter) in changes.news() {
-                if self.honoured.get(filter) == Some(&Value::Bool(true)) {
-                    let key = mcp::key::SUBSCRIPTION_ID;
-                    let text = format!(
-                        r#"{{"jsonrpc":"2.0","method":"{method}","params":{{"_meta":{{"{key}":{}}}}}}}"#,
-                        self.id
-                    );
-                    let _ = sender.send((None, crate::upstream::event(text.into()))).await;
-                }
             }
         }
     }
@@ -278,6 +286,19 @@ fn honoured(hand: &Hand<'_>, filter: &Value) -> Value {
                     })
                 };
                 honoured.insert(key.clone(), uris.iter().filter(open).cloned().collect());
+            }
+            ("taskIds", Value::Array(tasks)) => {
+                let own = |task: &&Value| {
+                    let server = task.as_str().and_then(|task| hand.line.task_of(hand.caller, task));
+                    server.is_some_and(|(server, task)| {
+                        let member = hand.many.members.iter().find(|member| member.name == server);
+                        member.is_some_and(|member| {
+                            Crossing::between(Era::Modern, member) == Crossing::None
+                                && hand.line.has_task(hand.caller.principal.id(), member, &task)
+                        })
+                    })
+                };
+                honoured.insert(key.clone(), tasks.iter().filter(own).cloned().collect());
             }
             _ => {}
         }
@@ -371,7 +392,7 @@ async fn merge(
         crate::inject::credentials(&line.state, server).map_err(|fault| UpstreamFault::Down(fault.to_string()))?;
     let limits = line.snapshot.answer_limits();
     let hop = Hop { state: &line.state, server, injected: &injected, limits };
-    let request = exchange::one(narrowed(line, caller, server, request), &limits)?;
+    let request = exchange::one(narrowed(line, caller, server, request, &Route::All), &limits)?;
     let arrival = if Crossing::between(Era::Modern, server) == Crossing::Downward {
         let source = bridge::downward::listen(&hop, caller, &request).await?;
         Arrival::Stream { headers: HeaderMap::new(), source }
@@ -401,20 +422,37 @@ async fn merge(
 }
 
 /// The client's request with the resources that policy lets it follow on this server, and the tasks that it began there.
-pub(crate) fn narrowed(line: &Line, caller: &Caller, server: &Server, request: &Message) -> bytes::Bytes {
+pub(crate) fn narrowed(
+    line: &Line,
+    caller: &Caller,
+    server: &Server,
+    request: &Message,
+    route: &Route,
+) -> bytes::Bytes {
     let mut edits = Vec::new();
-    edits.extend(kept(request, "resourceSubscriptions", |uri| may_subscribe(line, caller, server, uri)));
-    edits.extend(kept(request, "taskIds", |task| line.has_task(caller.principal.id(), server, task)));
+    let followed = |uri: &str| may_subscribe(line, caller, server, uri).then(|| uri.to_owned());
+    edits.extend(kept(request, "resourceSubscriptions", followed));
+    edits.extend(kept(request, "taskIds", |shown| {
+        let task = match route {
+            Route::One(_) => shown.to_owned(),
+            Route::All => line.task_of(caller, shown).filter(|(of, _)| *of == server.name)?.1,
+        };
+        line.has_task(caller.principal.id(), server, &task).then_some(task)
+    }));
+    if *route == Route::All && Crossing::between(Era::Modern, server) != Crossing::None {
+        edits.extend(task::without_tasks(request));
+    }
     if edits.is_empty() { request.bytes().clone() } else { mcp::splice(request.bytes(), &mut edits) }
 }
 
-/// A list of the filter without what `keep` refuses. `None` if nothing is to be left out.
-fn kept(request: &Message, list: &str, keep: impl Fn(&str) -> bool) -> Option<(mcp::Span, Vec<u8>)> {
+/// A list of the filter as `keep` gives it, without what it refuses. `None` if nothing is another.
+fn kept(request: &Message, list: &str, keep: impl Fn(&str) -> Option<String>) -> Option<(mcp::Span, Vec<u8>)> {
     let member = request.param(&["notifications", list])?;
     let Ok(Value::Array(all)) = member.value() else {
         // SECURITY: what is no list cannot be judged, and a server might read it as one.
         return Some((member.span.clone(), b"[]".to_vec()));
     };
-    let kept: Vec<&Value> = all.iter().filter(|one| one.as_str().is_some_and(&keep)).collect();
-    (kept.len() != all.len()).then(|| (member.span.clone(), json!(kept).to_string().into_bytes()))
+    let kept: Vec<String> = all.iter().filter_map(|one| one.as_str().and_then(&keep)).collect();
+    let same = kept.len() == all.len() && kept.iter().zip(&all).all(|(kept, one)| one == kept);
+    (!same).then(|| (member.span.clone(), json!(kept).to_string().into_bytes()))
 }

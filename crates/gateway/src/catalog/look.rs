@@ -3,7 +3,7 @@
 //! Whoever needs the answer waits for it as long as it likes; the look goes on without it. What was seen of late serves
 //! while it is looked at again; what is too old does not. Never decides what a caller may see.
 
-use super::{Catalog, Changes, Tool, micros};
+use super::{Catalog, Changes, Tool, micros, view::Sums};
 use crate::{
     aggregate,
     pipeline::Line,
@@ -19,7 +19,7 @@ use bytes::Bytes;
 use mcp::{Era, ListKind, Message, Revision};
 use serde_json::Value;
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashMap,
     sync::{Arc, MutexGuard, PoisonError, atomic::Ordering},
     time::Duration,
 };
@@ -258,12 +258,12 @@ impl Line {
         let looking = Looking { began: Instant::now(), seen };
         looks.now = Some(looking.clone());
         drop(looks);
-        tokio::spawn(self.clone().carry_out(Arc::clone(server), why, sender));
+        tokio::spawn(self.clone().carry_out(Arc::clone(server), sender));
         Known::Looking(looking)
     }
 
     /// One look, from its beginning to the news of it.
-    async fn carry_out(self, server: Arc<Server>, why: Why, sender: watch::Sender<Option<Seen>>) {
+    async fn carry_out(self, server: Arc<Server>, sender: watch::Sender<Option<Seen>>) {
         let budget = budget(&server);
         let (line, looked_at) = (self.clone(), Arc::clone(&server));
         // On a task of its own: whatever happens to it, those who wait are told.
@@ -274,24 +274,22 @@ impl Line {
             Err(_) => Err(broken_off()),
         };
         match &seen {
-            Ok(catalog) => self.seen(&server, catalog, why),
+            Ok(catalog) => self.seen(&server, catalog),
             Err(fault) => self.unseen(&server, fault),
         }
         server.state.looks().now = None;
         sender.send_replace(Some(seen));
     }
 
-    fn seen(&self, server: &Arc<Server>, catalog: &Arc<Catalog>, why: Why) {
+    fn seen(&self, server: &Arc<Server>, catalog: &Arc<Catalog>) {
         let before = server.state.catalog.swap(Some(Arc::clone(catalog)));
         let came_back = server.state.fault.swap(None).is_some();
         if came_back {
             self.state.journal.system("upstream-up", Some(server.name.to_string()));
         }
-        // Lists were without it until now. What it says itself of changes is passed on as it says it.
+        // Lists were without it until now.
         let known = before.as_deref().filter(|_| !came_back);
-        if known.is_none() || why != Why::Told {
-            aggregate::listen::announce(&self.state.line(), server, Changes::since(known, catalog));
-        }
+        aggregate::listen::announce(&self.state, server, known.is_none(), Changes::since(known, catalog));
     }
 
     fn unseen(&self, server: &Arc<Server>, fault: &UpstreamFault) {
@@ -418,7 +416,7 @@ impl Hop<'_> {
             .and_then(|member| member.text().map(std::borrow::Cow::into_owned));
         let before = self.server.state.catalog.load_full();
         let mut tools = HashMap::new();
-        let (mut prompts, mut resources, mut templates) = (HashSet::new(), HashSet::new(), Vec::new());
+        let (mut prompts, mut resources, mut templates) = (HashMap::new(), HashMap::new(), Vec::new());
         for kind in ListKind::ALL {
             if capabilities.get(super::capability(kind)).is_none() {
                 continue;
@@ -437,14 +435,15 @@ impl Hop<'_> {
                             };
                             tools.insert(name, tool);
                         }
-                        ListKind::Prompts => drop(prompts.insert(name)),
-                        ListKind::Resources => drop(resources.insert(name)),
-                        ListKind::Templates => templates.push(name),
+                        ListKind::Prompts => drop(prompts.insert(name, Digest::of(entry.raw))),
+                        ListKind::Resources => drop(resources.insert(name, Digest::of(entry.raw))),
+                        ListKind::Templates => templates.push((name, Digest::of(entry.raw))),
                     }
                 }
             }
         }
-        Ok(Catalog { tools, prompts, resources, templates, capabilities, instructions, looked_at: now.max(1) })
+        let (sums, looked_at) = (Sums::default(), now.max(1));
+        Ok(Catalog { tools, prompts, resources, templates, sums, capabilities, instructions, looked_at }.summed())
     }
 }
 

@@ -4,7 +4,7 @@ use super::{Flow, Passed};
 use crate::{
     ask::{Ask, Verdict},
     call::Route,
-    catalog,
+    catalog::{self, Changes},
     pipeline::Line,
     release,
     server::Server,
@@ -53,13 +53,28 @@ impl Flow {
             Kind::Response | Kind::Notification => {
                 if let Some(server) = self.server(&line, from.as_ref()) {
                     catalog::notice(&line, server, &message);
-                    if !self.concerns(&line, server, &message) {
+                    if !self.concerns(&line, server, &message) || self.holds_back(&line, server, &message) {
                         return Ok(None);
                     }
                 }
-                let (text, said) = line.release_message(&message, &self.exchange, &mut self.carry)?;
+                // The gateway's own words hold nothing of servers; ids that it sealed look like secrets.
+                let is_ours = from.is_none() && self.exchange.target.one().is_none();
+                let (text, said) = if is_ours {
+                    (message.bytes().clone(), release::Said::of(&message))
+                } else {
+                    line.release_message(&message, &self.exchange, &mut self.carry)?
+                };
                 let Some(text) = self.renamed(from.as_ref(), &message, text)? else { return Ok(None) };
+                let text = match self.server(&line, from.as_ref()) {
+                    Some(server) => line.with_shown_tasks(text, &self.exchange, server)?,
+                    None => text,
+                };
                 said.note(trail.facts_mut());
+                if let Some(watch) = &mut self.watch
+                    && message.method() == "notifications/subscriptions/acknowledged"
+                {
+                    watch.acknowledged(&message);
+                }
                 if message.kind() == Kind::Response {
                     self.exchange.answered = true;
                     self.passed = Passed::Answer;
@@ -106,6 +121,13 @@ impl Flow {
         uri.is_some_and(|uri| line.snapshot.policies.visible(subject, Action::ResourceRead, &server.resource(&uri)))
     }
 
+    /// Whether a listener hears of changed lists from the gateway, and not in the server's words.
+    fn holds_back(&mut self, line: &Line, server: &Server, message: &Message) -> bool {
+        let changes = Changes::told(message.method());
+        let subject = &self.exchange.caller.subject;
+        changes.any() && self.watch.as_mut().is_some_and(|watch| watch.hear(line, subject, server, changes))
+    }
+
     /// A server that takes back a question names it by its own id; in the aggregate the client knows another. `None` if
     /// this server has no such question: what it names belongs to somebody else.
     fn renamed(&self, from: Option<&ServerName>, message: &Message, text: Bytes) -> Result<Option<Bytes>, Stop> {
@@ -142,7 +164,10 @@ impl Flow {
         let Some(server) = self.server(line, from) else { return Ok(None) };
         let ask = Ask { exchange: &self.exchange, server, parent: trail.facts().call, message };
         match line.ask(ask).await {
-            Verdict::Passed(text) => Ok(Some(rewritten(event, message, &text))),
+            Verdict::Passed(text) => {
+                let text = line.with_shown_tasks(text, &self.exchange, server)?;
+                Ok(Some(rewritten(event, message, &text)))
+            }
             Verdict::Declined => Ok(None),
         }
     }

@@ -98,6 +98,7 @@ impl Sessions {
             followed: Mutex::default(),
             streams_ahead: Mutex::default(),
             log_level: Mutex::default(),
+            view: Mutex::default(),
             next_question: AtomicU64::new(1),
             touched: AtomicU64::new(now),
             streams: AtomicUsize::new(0),

@@ -1,0 +1,221 @@
+//! Lists that become others while somebody listens: told once, and only to whom they are others.
+#![expect(clippy::indexing_slicing, reason = "what a test expects and does not find fails it")]
+
+mod inside;
+
+use identity::AgentSetting;
+use inside::{Inside, Plan};
+use serde_json::{Value, json};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+use testkit::{Agent, Answer, Feed, Reply, Upstream, soon};
+
+const SUBSCRIPTION: &str = "io.modelcontextprotocol/subscriptionId";
+const TOOLS: &str = "notifications/tools/list_changed";
+const PROMPTS: &str = "notifications/prompts/list_changed";
+
+fn tools(names: &[&str]) -> Vec<Value> {
+    names.iter().map(|name| json!({"name": name, "inputSchema": {"type": "object"}})).collect()
+}
+
+/// A server whose prompts are there once the switch is on.
+async fn prompting() -> (Upstream, Arc<AtomicBool>) {
+    let upstream = Upstream::start().await;
+    upstream.set_tools(tools(&["echo", "hidden"]));
+    let switch = Arc::new(AtomicBool::new(false));
+    let is_on = Arc::clone(&switch);
+    upstream.always("prompts/list", move |request| {
+        let prompts = if is_on.load(Ordering::SeqCst) { json!([{"name": "p"}]) } else { json!([]) };
+        let result = json!({"prompts": prompts, "resultType": "complete", "ttlMs": 0, "cacheScope": "private"});
+        Answer::result(&request.id(), &result)
+    });
+    (upstream, switch)
+}
+
+/// Listens, with the server's own stream to it. The stream of a modern client has begun.
+async fn listen(upstream: &Upstream, agent: &Agent) -> (Reply, Feed) {
+    let (stream, feed) = Answer::events();
+    if agent.session().is_some() {
+        let before = upstream.seen("GET").len();
+        upstream.next("GET", stream);
+        let listener = agent.listen().await;
+        upstream.arrived("GET", before + 1).await;
+        return (listener, feed);
+    }
+    let before = upstream.seen("subscriptions/listen").len();
+    upstream.next("subscriptions/listen", stream);
+    let wanted = json!({"notifications": {"toolsListChanged": true, "promptsListChanged": true}});
+    let (mut listener, ()) = tokio::join!(agent.request("subscriptions/listen", wanted.clone()), async {
+        let asked = upstream.arrived("subscriptions/listen", before + 1).await;
+        let mut params = wanted.clone();
+        params["_meta"] = json!({SUBSCRIPTION: asked.id()});
+        let begun = json!({"jsonrpc": "2.0", "method": "notifications/subscriptions/acknowledged", "params": params});
+        feed.message(&begun).await;
+    });
+    let begun = soon(listener.event()).await.unwrap().json();
+    assert_eq!(begun["method"], "notifications/subscriptions/acknowledged");
+    (listener, feed)
+}
+
+async fn say(feed: &Feed, agent: &Agent, method: &str) {
+    let mut note = json!({"jsonrpc": "2.0", "method": method});
+    if agent.session().is_none() {
+        note["params"] = json!({"_meta": {SUBSCRIPTION: 1}});
+    }
+    feed.message(&note).await;
+}
+
+async fn heard(listener: &mut Reply) -> String {
+    let event = soon(listener.event()).await.unwrap().json();
+    event["method"].as_str().unwrap_or_default().to_owned()
+}
+
+/// Waits until the gateway has seen this tool.
+async fn known(inside: &Inside, tool: &str) {
+    let mut turns = tokio::time::interval(Duration::from_millis(5));
+    soon(async {
+        loop {
+            turns.tick().await;
+            let line = inside.state.line();
+            let catalog = line.servers().next().and_then(|server| server.state.catalog.load_full());
+            if catalog.is_some_and(|catalog| catalog.tools.contains_key(tool)) {
+                return;
+            }
+        }
+    })
+    .await;
+}
+
+async fn looked(inside: &Inside) {
+    let server = inside.state.line().servers().next().cloned().unwrap();
+    inside.state.line().look(&server).await;
+}
+
+fn narrow() -> Value {
+    json!({"policy": "test", "rules": [
+        {"id": "some", "action": "*", "target": ["files/echo", "files/p"], "effect": "allow", "agents": ["alice"]},
+        {"id": "all", "action": "*", "target": "*/*", "effect": "allow", "agents": ["bob"]},
+    ]})
+}
+
+#[tokio::test]
+async fn a_listener_is_told_once_and_only_of_its_own_view() {
+    for (door, is_legacy) in [("/mcp", true), ("/mcp", false), ("/mcp/files", true), ("/mcp/files", false)] {
+        for sees_all in [false, true] {
+            if sees_all && door != "/mcp" {
+                continue;
+            }
+            let (upstream, switch) = prompting().await;
+            let inside = Inside::start(Plan { policy: narrow(), ..Plan::of(&upstream) }).await;
+            looked(&inside).await;
+            let token = if sees_all { &inside.bob } else { &inside.alice };
+            let agent = if is_legacy { inside.legacy(door, token).await } else { inside.modern(door, token) };
+            let (mut listener, feed) = listen(&upstream, &agent).await;
+            // What the caller may not see becomes another, and the server says so again and again.
+            upstream.set_tools(tools(&["echo", "hidden", "more"]));
+            for _ in 0..3 {
+                say(&feed, &agent, TOOLS).await;
+            }
+            known(&inside, "more").await;
+            if sees_all {
+                assert_eq!(heard(&mut listener).await, TOOLS);
+            }
+            // And then what it may see.
+            switch.store(true, Ordering::SeqCst);
+            say(&feed, &agent, PROMPTS).await;
+            assert_eq!(heard(&mut listener).await, PROMPTS, "{door} legacy: {is_legacy} all: {sees_all}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_group_that_changes_changes_the_next_list_and_is_told() {
+    let (upstream, switch) = prompting().await;
+    switch.store(true, Ordering::SeqCst);
+    let in_group = |group: &str| AgentSetting { groups: vec![Arc::from(group)], ..AgentSetting::default() };
+    let plan = |alice: &str, prompts: bool| {
+        let mut rules = json!([
+            {"id": "echo", "action": "tool.execute", "target": "files/echo", "effect": "allow"},
+            {"id": "ops", "action": "tool.execute", "target": "files/hidden", "effect": "allow", "when": "'ops' in principal.groups"},
+        ]);
+        if prompts {
+            let rule =
+                json!({"id": "p", "action": "prompt.get", "target": "files/p", "effect": "allow", "agents": ["bob"]});
+            rules.as_array_mut().unwrap().push(rule);
+        }
+        let agents = vec![("alice", in_group(alice)), ("bob", in_group("staff"))];
+        Plan { policy: json!({"policy": "test", "rules": rules}), agents, ..Plan::of(&upstream) }
+    };
+    let inside = Inside::start(plan("staff", false)).await;
+    looked(&inside).await;
+    let mut streams = Vec::new();
+    for door in ["/mcp", "/mcp/files"] {
+        for agent in [inside.legacy(door, &inside.alice).await, inside.modern(door, &inside.alice)] {
+            let (listener, feed) = listen(&upstream, &agent).await;
+            assert_eq!(agent.tools().await.len(), 1);
+            streams.push((agent, listener, feed));
+        }
+    }
+    let bob = inside.legacy("/mcp", &inside.bob).await;
+    let (mut bobs, _feed) = listen(&upstream, &bob).await;
+    inside.swap(plan("ops", false));
+    for (agent, listener, _) in &mut streams {
+        assert_eq!(heard(listener).await, TOOLS);
+        let names = agent.tools().await;
+        assert!(names.len() == 2 && names.iter().any(|name| name.ends_with("hidden")), "{names:?}");
+    }
+    // And back, by the same way; the other caller at the same address hears only of what concerns it.
+    inside.swap(plan("staff", true));
+    for (agent, listener, _) in &mut streams {
+        assert_eq!(heard(listener).await, TOOLS);
+        assert_eq!(agent.tools().await.len(), 1);
+    }
+    assert_eq!(heard(&mut bobs).await, PROMPTS);
+}
+
+#[tokio::test]
+async fn a_list_of_one_session_is_told_to_that_session() {
+    let (upstream, switch) = prompting().await;
+    let dynamic = Arc::new(AtomicBool::new(false));
+    let is_on = Arc::clone(&dynamic);
+    upstream.always("tools/list", move |request| {
+        let own = request.header("mcp-session-id").is_some() && is_on.load(Ordering::SeqCst);
+        let tools = tools(if own { &["echo", "dynamic"] } else { &["echo"] });
+        let result = json!({"tools": tools, "resultType": "complete", "ttlMs": 0, "cacheScope": "private"});
+        Answer::result(&request.id(), &result)
+    });
+    let inside = Inside::start(Plan::of(&upstream)).await;
+    looked(&inside).await;
+    let agent = inside.legacy("/mcp", &inside.alice).await;
+    let (mut listener, feed) = listen(&upstream, &agent).await;
+    dynamic.store(true, Ordering::SeqCst);
+    say(&feed, &agent, TOOLS).await;
+    assert_eq!(heard(&mut listener).await, TOOLS);
+    assert_eq!(agent.tools().await, ["files__echo", "files__dynamic"]);
+    // The same again is nothing new.
+    let lists = upstream.seen("tools/list").len();
+    say(&feed, &agent, TOOLS).await;
+    upstream.arrived("tools/list", lists + 1).await;
+    switch.store(true, Ordering::SeqCst);
+    say(&feed, &agent, PROMPTS).await;
+    assert_eq!(heard(&mut listener).await, PROMPTS);
+}
+
+#[tokio::test]
+async fn what_changed_while_nobody_listened_is_told_when_somebody_does() {
+    let (upstream, _) = prompting().await;
+    let inside = Inside::start(Plan::of(&upstream)).await;
+    looked(&inside).await;
+    let agent = inside.legacy("/mcp", &inside.alice).await;
+    let (listener, _feed) = listen(&upstream, &agent).await;
+    drop(listener);
+    upstream.set_tools(tools(&["echo", "more"]));
+    looked(&inside).await;
+    let mut listener = agent.listen().await;
+    assert_eq!(heard(&mut listener).await, TOOLS);
+}
