@@ -29,9 +29,9 @@ use vocab::ServerName;
 /// Events that wait for a client. Few: each may be as large as an answer.
 const BACKLOG: usize = 16;
 /// How long a stream may be silent before a comment keeps it alive.
-const KEEP_ALIVE: Duration = Duration::from_secs(15);
+pub(crate) const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// How often the right to listen is looked at again.
-const RECHECK: Duration = Duration::from_millis(500);
+pub(crate) const RECHECK: Duration = Duration::from_millis(500);
 /// How long a client that does not read holds a stream.
 pub(crate) const STALLED: Duration = Duration::from_mins(1);
 

@@ -20,6 +20,7 @@ mod intend;
 pub mod journal;
 mod known;
 pub mod limit;
+mod mailbox;
 mod metadata;
 pub mod observe;
 pub mod pipeline;

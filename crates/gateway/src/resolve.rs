@@ -159,12 +159,7 @@ impl Line {
             }
             Route::One(name) => {
                 // SECURITY: first of all, so that nothing else can tell a hidden server from none.
-                let server = self
-                    .snapshot
-                    .servers
-                    .get(name)
-                    .filter(|server| self.snapshot.policies.reaches(&caller.subject, server.root()))
-                    .ok_or_else(no_such_server)?;
+                let server = self.door(caller, name)?;
                 self.fit(server, call).await?;
                 let alone = matches!(server.transport, Transport::Http(_))
                     && Crossing::between(call.era, server) == Crossing::None;
@@ -205,6 +200,14 @@ impl Line {
         let mut one = One::open(server, Some(Arc::clone(session)), call.era, call.method());
         one.resumes = Some(place);
         Ok(Some(one))
+    }
+
+    /// The server behind a door, if the caller may see anything of it.
+    pub(crate) fn door(&self, caller: &Caller, name: &ServerName) -> Result<&Arc<Server>, Stop> {
+        let server = self.snapshot.servers.get(name);
+        server
+            .filter(|server| self.snapshot.policies.reaches(&caller.subject, server.root()))
+            .ok_or_else(no_such_server)
     }
 
     /// The session that the caller names, if it is the caller's.
@@ -453,7 +456,7 @@ fn no_such_server() -> Stop {
         .status(StatusCode::NOT_FOUND)
 }
 
-fn no_such_session() -> Stop {
+pub(crate) fn no_such_session() -> Stop {
     // SPEC: 404 makes the client begin a new session.
     Stop::refused(Stage::Resolve, "unknown-session", error::SESSION_NOT_FOUND, "Session not found")
         .status(StatusCode::NOT_FOUND)

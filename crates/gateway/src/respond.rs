@@ -91,7 +91,7 @@ fn reply(status: StatusCode, headers: HeaderMap, body: ReplyBody, call: CallId, 
 }
 
 /// Each answer carries its call id.
-fn mark(reply: &mut Reply, call: CallId) {
+pub(crate) fn mark(reply: &mut Reply, call: CallId) {
     if let Ok(value) = HeaderValue::from_bytes(&call.hex()) {
         reply.headers_mut().insert(header::CALL.clone(), value);
     }

@@ -9,6 +9,7 @@ mod proxy;
 mod receive;
 mod replay;
 mod serve;
+mod stream;
 
 pub use accept::{Rim, RimFault};
 pub use certificate::{Certificate, CertificateFault, Certificates};

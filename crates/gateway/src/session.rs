@@ -41,7 +41,7 @@ pub struct Session {
     /// Whose it is.
     pub owner: PrincipalId,
     /// The credential of the last message. A session does not outlive its key.
-    holder: Mutex<Principal>,
+    holder: Holder,
     /// The door it was opened through.
     pub route: Route,
     /// The client's `initialize`, to introduce it to servers later.
@@ -192,27 +192,14 @@ impl Session {
         }
     }
 
-    /// Whether the caller may use it. A key's session is that key's alone; tokens are renewed, so theirs follow the
-    /// principal.
+    /// Whether the caller may use it.
     fn belongs_to(&self, caller: &Principal) -> bool {
-        if self.owner != *caller.id() {
-            return false;
-        }
-        let mut holder = lock(&self.holder);
-        let same = holder.credential_id() == caller.credential_id();
-        let renewed = matches!(
-            (holder.credential_id(), caller.credential_id()),
-            (CredentialId::Token(_), CredentialId::Token(_)) | (CredentialId::Anonymous, CredentialId::Anonymous)
-        );
-        if renewed && !same {
-            *holder = caller.clone();
-        }
-        same || renewed
+        self.holder.admits(caller)
     }
 
     /// The credential of its last message.
     pub fn holder(&self) -> Principal {
-        lock(&self.holder).clone()
+        self.holder.principal()
     }
 
     /// Forgets the legs that `stale` holds for, and hands them back.
@@ -232,6 +219,38 @@ impl Session {
         self.streams.load(Ordering::Acquire) == 0
             && now.saturating_sub(self.touched.load(Ordering::Relaxed))
                 > u64::try_from(after.as_micros()).unwrap_or(u64::MAX)
+    }
+}
+
+/// Who holds something that lasts: a principal, with the credential it used last.
+pub(crate) struct Holder(Mutex<Principal>);
+
+impl Holder {
+    pub(crate) fn new(principal: &Principal) -> Self {
+        Self(Mutex::new(principal.clone()))
+    }
+
+    /// Whether the caller is the holder. What a key holds is that key's alone; tokens are renewed, so what they hold
+    /// follows the principal.
+    pub(crate) fn admits(&self, caller: &Principal) -> bool {
+        let mut holder = lock(&self.0);
+        if holder.id() != caller.id() {
+            return false;
+        }
+        let same = holder.credential_id() == caller.credential_id();
+        let renewed = matches!(
+            (holder.credential_id(), caller.credential_id()),
+            (CredentialId::Token(_), CredentialId::Token(_)) | (CredentialId::Anonymous, CredentialId::Anonymous)
+        );
+        if renewed && !same {
+            *holder = caller.clone();
+        }
+        same || renewed
+    }
+
+    /// The holder as it came last.
+    pub(crate) fn principal(&self) -> Principal {
+        lock(&self.0).clone()
     }
 }
 

@@ -7,6 +7,7 @@ use crate::{
     clock::Clock,
     forward::Exchange,
     journal::Journal,
+    mailbox::Mailboxes,
     pipeline::Line,
     server::{Server, Transport},
     session::{Leg, Sessions, Way},
@@ -49,6 +50,8 @@ pub struct State {
     pub egress: Arc<Egress>,
     /// Legacy sessions.
     pub sessions: Sessions,
+    /// Clients of the transport of 2024-11-05.
+    pub(crate) mailboxes: Mailboxes,
     /// Child processes.
     pub children: crate::upstream::child::Room,
     /// Wakes whoever waits for the gateway to stop.
@@ -98,6 +101,7 @@ impl State {
             vault: parts.vault,
             egress: parts.egress,
             sessions: Sessions::new(),
+            mailboxes: Mailboxes::default(),
             children: parts.children,
             stopping: watch::channel(false).0,
             cut: AtomicBool::new(false),
@@ -114,6 +118,11 @@ impl State {
     /// How many calls of modern clients wait, on legacy servers, for an answer of their client.
     pub fn parked_count(&self) -> usize {
         self.parked.count()
+    }
+
+    /// How many clients of the transport of 2024-11-05 have their stream open.
+    pub fn mailbox_count(&self) -> usize {
+        self.mailboxes.count()
     }
 
     /// How many sessions with legacy servers are kept for modern clients.

@@ -14,6 +14,7 @@ mod client;
 mod clock;
 mod issuer;
 pub mod schema;
+mod streamer;
 mod upstream;
 
 #[cfg(test)]
@@ -24,6 +25,7 @@ pub use answer::{Answer, Feed};
 pub use client::{Ask, Connection, Event, Multiplexed, Reply};
 pub use clock::HeldClock;
 pub use issuer::{Issuer, Kind, SigningKey, compact};
+pub use streamer::Streamer;
 pub use upstream::{Received, Upstream};
 
 use std::{future::Future, time::Duration};

@@ -1,7 +1,8 @@
 //! From an HTTP request to calls on the line: paths, Host and Origin, bounded bodies, batches.
 
-use super::{browser, serve::Ends};
+use super::{browser, serve::Ends, stream};
 use crate::{
+    authenticate::Caller,
     call::{Call, Operation, Route, header, new_id},
     flow::{STALLED, say},
     metadata,
@@ -102,8 +103,11 @@ async fn route(
     if let Some(rest) = path.strip_prefix(metadata::WELL_KNOWN) {
         return well_known(line, rest, request.headers());
     }
-    let Some(route) = door(path) else {
-        return plain(StatusCode::NOT_FOUND, "not found; the doors are /mcp and /mcp/{server}\n");
+    if path == stream::MESSAGES || path.starts_with(stream::STREAM) {
+        return Box::pin(stream::serve(line, request, peer, under_way)).await;
+    }
+    let Some(route) = door(path, "/mcp") else {
+        return nowhere();
     };
     if let Err(fault) = mcp::header::check_shape(request.headers()) {
         let stop =
@@ -146,7 +150,7 @@ async fn route(
 }
 
 /// Runs one call. In the legacy era a client that goes away does not end it.
-async fn run(line: &Line, call: Call, under_way: UnderWay) -> Reply {
+pub(super) async fn run(line: &Line, call: Call, under_way: UnderWay) -> Reply {
     let (line, era) = (line.clone(), call.era);
     // Boxed once: on its way to a task it would be copied three times.
     let serving = Box::pin(async move {
@@ -197,7 +201,7 @@ async fn post(line: &Line, headers: HeaderMap, body: Bytes, route: Route, peer: 
 }
 
 /// Header and body say the same.
-fn agree(headers: &HeaderMap, message: &Message) -> Result<(), Stop> {
+pub(super) fn agree(headers: &HeaderMap, message: &Message) -> Result<(), Stop> {
     mcp::check(headers, message).map_err(|fault| {
         let mut stop =
             Stop::refused(Stage::Receive, "header", fault.code(), fault.to_string()).status(StatusCode::BAD_REQUEST);
@@ -290,9 +294,9 @@ async fn relay(reply: Reply, sender: &mpsc::Sender<Bytes>, heard: &mut bool) {
     }
 }
 
-/// `/mcp` and `/mcp/{server}`; nothing else, in no other spelling.
-fn door(path: &str) -> Option<Route> {
-    let rest = path.strip_prefix("/mcp")?;
+/// `/mcp` and `/mcp/{server}`, or the same behind another word; nothing else, in no other spelling.
+pub(super) fn door(path: &str, word: &str) -> Option<Route> {
+    let rest = path.strip_prefix(word)?;
     match rest.strip_prefix('/') {
         None if rest.is_empty() => Some(Route::All),
         Some(name) => ServerName::new(name).ok().map(Route::One),
@@ -308,7 +312,7 @@ fn modern_version(headers: &HeaderMap) -> bool {
         .is_some_and(|revision| revision.era() == Era::Modern)
 }
 
-fn is_json(headers: &HeaderMap) -> bool {
+pub(super) fn is_json(headers: &HeaderMap) -> bool {
     let kind = headers.get(CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
     let kind = kind.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
     kind.eq_ignore_ascii_case(b"application/json")
@@ -378,21 +382,21 @@ fn host(uri: &Uri, headers: &HeaderMap) -> Result<HeaderValue, &'static str> {
 }
 
 /// Whether a body costs no more than anybody may cost.
-fn is_small(body: &Incoming) -> bool {
+pub(super) fn is_small(body: &Incoming) -> bool {
     body.size_hint().exact().is_some_and(|size| size <= SMALL)
 }
 
 /// Proves who calls, from the head alone. The line does so again, once the body is there.
-async fn recognise(line: &Line, headers: &HeaderMap, route: &Route, peer: IpAddr) -> Result<(), Stop> {
+pub(super) async fn recognise(line: &Line, headers: &HeaderMap, route: &Route, peer: IpAddr) -> Result<Caller, Stop> {
     let era = if modern_version(headers) { Era::Modern } else { Era::Legacy };
     let (operation, headers) = (Operation::Unread, headers.clone());
     let call =
         Call { id: new_id(), parent: None, in_batch: false, route: route.clone(), operation, era, headers, peer };
-    Box::pin(line.authenticate(&call)).await.map(drop)
+    Box::pin(line.authenticate(&call)).await
 }
 
 /// Reads a body within bounds of size and time.
-async fn read(body: Incoming, limit: usize) -> Result<Bytes, Stop> {
+pub(super) async fn read(body: Incoming, limit: usize) -> Result<Bytes, Stop> {
     let too_big = || {
         Stop::refused(
             Stage::Receive,
@@ -437,18 +441,19 @@ async fn read(body: Incoming, limit: usize) -> Result<Bytes, Stop> {
 
 fn well_known(line: &Line, rest: &str, headers: &HeaderMap) -> Reply {
     let settings = &line.snapshot.settings;
-    let route = if rest.is_empty() { Some(Route::All) } else { door(rest) };
+    let word = if rest.starts_with(stream::STREAM) { stream::STREAM } else { "/mcp" };
+    let route = if rest.is_empty() { Some(Route::All) } else { door(rest, word) };
     let Some(route) = route.filter(|_| !settings.issuers.is_empty()) else {
         return plain(StatusCode::NOT_FOUND, "no token issuer is configured\n");
     };
     let host = headers.get(HOST).and_then(|host| host.to_str().ok());
-    let mut reply = Response::new(ReplyBody::from(Bytes::from(metadata::document(settings, &route, host))));
+    let mut reply = Response::new(ReplyBody::from(Bytes::from(metadata::document(settings, word, &route, host))));
     reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     reply
 }
 
 /// A refusal of something that never became a call. It is recorded all the same.
-fn refuse(line: &Line, peer: IpAddr, headers: &HeaderMap, route: Route, stop: &Stop) -> Reply {
+pub(super) fn refuse(line: &Line, peer: IpAddr, headers: &HeaderMap, route: Route, stop: &Stop) -> Reply {
     let era = if modern_version(headers) { Era::Modern } else { Era::Legacy };
     let call = Call {
         id: new_id(),
@@ -464,7 +469,14 @@ fn refuse(line: &Line, peer: IpAddr, headers: &HeaderMap, route: Route, stop: &S
     respond::refuse(stop, trail, &Asked::of(&call))
 }
 
-fn refuse_message(line: &Line, peer: IpAddr, headers: HeaderMap, route: Route, message: Message, stop: &Stop) -> Reply {
+pub(super) fn refuse_message(
+    line: &Line,
+    peer: IpAddr,
+    headers: HeaderMap,
+    route: Route,
+    message: Message,
+    stop: &Stop,
+) -> Reply {
     let era = message.era();
     let call = Call {
         id: new_id(),
@@ -486,10 +498,18 @@ fn bare(line: &Line, peer: IpAddr, headers: &HeaderMap, why: &'static str) -> Re
     refuse(line, peer, headers, Route::All, &stop)
 }
 
-fn not_allowed(allowed: &'static str) -> Stop {
+pub(super) fn not_allowed(allowed: &'static str) -> Stop {
     Stop::refused(Stage::Receive, "method", error::INVALID_REQUEST, "this HTTP method is not allowed here")
         .status(StatusCode::METHOD_NOT_ALLOWED)
         .header(ALLOW, HeaderValue::from_static(allowed))
+}
+
+/// What is served at no other path.
+pub(super) fn nowhere() -> Reply {
+    plain(
+        StatusCode::NOT_FOUND,
+        "not found; the doors are /mcp and /mcp/{server}, for clients of 2024-11-05 /sse and /sse/{server}\n",
+    )
 }
 
 fn plain(status: StatusCode, text: &'static str) -> Reply {

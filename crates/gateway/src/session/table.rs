@@ -1,6 +1,6 @@
 //! Every session, found by the digest of its handle; how many a principal has.
 
-use super::{Replay, Session, lock};
+use super::{Holder, Replay, Session, lock};
 use crate::call::Route;
 use http::HeaderValue;
 use identity::Principal;
@@ -86,7 +86,7 @@ impl Sessions {
             handle,
             digest,
             owner: principal.id().clone(),
-            holder: Mutex::new(principal.clone()),
+            holder: Holder::new(principal),
             route,
             introduction,
             revision,

@@ -96,6 +96,8 @@ pub(crate) struct Plan {
     pub(crate) http2: Option<bool>,
     /// The most processes at one time.
     pub(crate) children: usize,
+    /// What clients dial, where that is another address.
+    pub(crate) public_url: Option<&'static str>,
     /// A process in place of the addresses.
     pub(crate) command: Option<Vec<String>>,
     /// Looks on whenever the log is signed, on the log's own thread: may wait, may panic.
@@ -122,6 +124,7 @@ impl Plan {
             bridged: true,
             http2: None,
             children: 4,
+            public_url: None,
             command: None,
             signing: Arc::new(|| {}),
         }
@@ -306,7 +309,7 @@ fn snapshot(plan: Plan, registry: &Arc<Registry>, jwks: &Arc<JwksCache>, before:
     });
     let settings = Settings {
         tenant: tenant.clone(),
-        public_url: None,
+        public_url: plan.public_url.map(str::to_owned),
         tls: false,
         hosts: Vec::new(),
         origins: Vec::new(),
