@@ -24,7 +24,8 @@ use std::{
 };
 
 /// A client: what it is called, whose SDK it is on, how it reaches the gateway, and the newest revision that it speaks.
-const CLIENTS: [(&str, Language, &str, &str); 8] = [
+const CLIENTS: [(&str, Language, &str, &str); 9] = [
+    ("2024-11-05, SSE", Language::TypeScript, "sse", "2024-11-05"),
     ("2025-03-26", Language::TypeScript, "http", "2025-03-26"),
     ("2025-06-18", Language::TypeScript, "http", "2025-06-18"),
     ("2025-11-25", Language::TypeScript, "http", "2025-11-25"),
@@ -141,9 +142,11 @@ fn visits(root: &Path, world: &World, gateway: SocketAddr, only: Option<&str>) -
         let mut cells = Vec::new();
         for door in DOORS {
             for (server, name, _, revision) in SERVERS {
+                // The transport of 2024-11-05 has doors of its own beside those of the others.
+                let base = if way == "sse" { "/sse" } else { "/mcp" };
                 let (path, prefix) = match door {
-                    Door::Own => (format!("/mcp/{name}"), String::new()),
-                    Door::All => ("/mcp".to_owned(), format!("{name}__")),
+                    Door::Own => (format!("{base}/{name}"), String::new()),
+                    Door::All => (base.to_owned(), format!("{name}__")),
                 };
                 let at = (client, server, door);
                 if only.is_none_or(|only| words(at).contains(only)) {
