@@ -18,6 +18,8 @@ struct Scene {
 impl Scene {
     async fn start(path: &'static str) -> Self {
         let upstream = Upstream::start().await;
+        let resources = json!({"resources": [{"uri": "a:b", "name": "b"}], "ttlMs": 0, "cacheScope": "private", "resultType": "complete"});
+        upstream.always("resources/list", move |request| Answer::result(&request.id(), &resources));
         let inside = Inside::start(plan(&upstream, json!("*"))).await;
         let alice = inside.legacy(path, &inside.alice).await;
         Self { upstream, inside, alice, path }
@@ -51,6 +53,7 @@ fn plan(upstream: &Upstream, target: Value) -> Plan {
     let rules = json!([
         {"id": "tools", "action": "tool.execute", "target": if target == "*" { json!("*/*") } else { target }, "effect": "allow"},
         {"id": "rest", "action": "resource.read", "target": "*/*", "effect": "allow"},
+        {"id": "follow", "action": "resource.subscribe", "target": "*/*", "effect": "allow"},
     ]);
     Plan { era: EraSettings::Modern, policy: json!({"policy": "test", "rules": rules}), ..Plan::of(upstream) }
 }
@@ -169,22 +172,23 @@ async fn who_comes_back_takes_the_stream_over_from_a_connection_that_only_seems_
 async fn what_servers_say_while_a_listening_client_is_away_is_told_when_it_is_back() {
     for path in ["/mcp/files", "/mcp"] {
         let scene = Scene::start(path).await;
+        let subscribed = scene.alice.request("resources/subscribe", json!({"uri": "a:b"})).await.json().await;
+        assert_eq!(subscribed["result"], json!({}), "{subscribed}");
         let (answer, feed) = Answer::events();
         scene.upstream.next("subscriptions/listen", answer);
         let mut stream = scene.alice.listen().await;
         let heard = scene.upstream.arrived("subscriptions/listen", 1).await.id();
         let meta = json!({"io.modelcontextprotocol/subscriptionId": heard});
-        let note = |kind: &str| json!({"jsonrpc": "2.0", "method": format!("notifications/{kind}/list_changed"), "params": {"_meta": meta}});
-        feed.message(&note("prompts")).await;
+        let note = |number: u64| json!({"jsonrpc": "2.0", "method": "notifications/resources/updated", "params": {"uri": "a:b", "number": number, "_meta": meta}});
+        feed.message(&note(1)).await;
         let first = soon(stream.event()).await.unwrap();
-        assert_eq!(first.json()["method"], "notifications/prompts/list_changed");
+        assert_eq!(first.json()["params"]["number"], 1, "{first:?}");
         drop(stream);
-        feed.message(&note("tools")).await;
+        feed.message(&note(2)).await;
         let mut again = scene.again(first.id.as_deref().unwrap()).await;
-        let second = soon(again.event()).await.unwrap();
-        assert_eq!(second.json()["method"], "notifications/tools/list_changed");
-        feed.message(&note("resources")).await;
-        assert_eq!(soon(again.event()).await.unwrap().json()["method"], "notifications/resources/list_changed");
+        assert_eq!(soon(again.event()).await.unwrap().json()["params"]["number"], 2);
+        feed.message(&note(3)).await;
+        assert_eq!(soon(again.event()).await.unwrap().json()["params"]["number"], 3);
         assert_eq!(scene.upstream.seen("subscriptions/listen").len(), 1, "the server was followed all the time");
         // A session that ends keeps nothing, and nobody.
         assert_eq!(scene.alice.leave().await.status, 200);

@@ -58,8 +58,17 @@ async fn a_client_of_2024_uses_any_server_on_one_lasting_stream() {
         }
         until(|| inside.state.mailbox_count() == 0 && inside.state.sessions.count() == 0).await;
         // Each message is a call of its own in the session, and so are the two streams, this one and the one below it.
-        let records = inside.records().await;
-        let of = |method: &str| records.iter().filter(|record| record["method"] == method).count();
+        let of = |records: &[Value], method: &str| records.iter().filter(|record| record["method"] == method).count();
+        let records = soon(async {
+            loop {
+                let records = inside.records().await;
+                if of(&records, "GET") == 4 {
+                    return records;
+                }
+            }
+        })
+        .await;
+        let of = |method: &str| of(&records, method);
         assert_eq!((of("initialize"), of("notifications/initialized"), of("tools/list")), (2, 2, 2));
         assert_eq!((of("tools/call"), of("ping"), of("GET")), (4, 2, 4));
         assert!(records.iter().all(|record| record["agent"] == "alice"));
@@ -130,6 +139,8 @@ async fn what_servers_say_unasked_is_heard_on_the_same_stream() {
         let mut alice = begun(&inside, path).await;
         alice.request("tools/list", json!({})).await;
         upstream.arrived("GET", gets + 1).await;
+        let tool = |name: &str| json!({"name": name, "inputSchema": {"type": "object"}});
+        upstream.set_tools(vec![tool("echo"), tool(path)]);
         let news = json!({"jsonrpc": "2.0", "method": "notifications/tools/list_changed"});
         assert!(feed.message(&news).await);
         assert_eq!(alice.message().await["method"], news["method"]);
