@@ -434,8 +434,10 @@ async fn only_the_doors_are_doors() {
         "/mcpx",
         "/mcp/other",
         "/mcp/FILES",
-        "/sse",
+        "/sse/",
+        "/sse/files/",
         "/messages",
+        "/messages/",
         "/mcp;files",
     ] {
         let reply = world.post(path, call).send().await;

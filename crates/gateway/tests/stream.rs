@@ -1,5 +1,4 @@
 //! Clients of the transport of 2024-11-05: HTTP with SSE on two addresses.
-#![expect(clippy::indexing_slicing, reason = "what a test expects and does not find fails it")]
 
 mod inside;
 

@@ -1,5 +1,4 @@
 //! What the aggregate says of all servers at once: introductions and pages.
-#![expect(clippy::indexing_slicing, reason = "what a test expects and does not find fails it")]
 
 mod inside;
 
