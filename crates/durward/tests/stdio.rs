@@ -44,6 +44,7 @@ fn the_server_itself() {
         out.write_all(format!("{text}\n").as_bytes()).unwrap();
         out.flush().unwrap();
     };
+    let mut has_grown = false;
     let mut asking = Value::Null;
     let mut introduced = !eras.contains("only");
     for line in std::io::stdin().lock().lines().map_while(Result::ok) {
@@ -67,10 +68,10 @@ fn the_server_itself() {
                 "supportedVersions": ["2026-07-28"], "capabilities": {"tools": {}}, "ttlMs": 0, "cacheScope": "private",
                 "resultType": "complete"})),
             Some("tools/list") => {
-                let names = ["raw", "progress", "wait", "crash", "ask", "pid", "change", "token"];
-                answer(
-                    json!({"tools": names.map(tool), "ttlMs": 0, "cacheScope": "private", "resultType": "complete"}),
-                );
+                let names = ["raw", "progress", "wait", "crash", "ask", "pid", "change", "token", "grown"];
+                let names = &names[..if has_grown { 9 } else { 8 }];
+                let tools: Vec<Value> = names.iter().copied().map(tool).collect();
+                answer(json!({"tools": tools, "ttlMs": 0, "cacheScope": "private", "resultType": "complete"}));
             }
             Some("tools/call") => match message["params"]["name"].as_str().unwrap_or_default() {
                 "raw" => answer(json!({"line": line})),
@@ -89,6 +90,7 @@ fn the_server_itself() {
                     say(r#"{"jsonrpc":"2.0","id":"q-1","method":"sampling/createMessage","params":{"n":1.0}}"#);
                 }
                 "change" => {
+                    has_grown = true;
                     say(r#"{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}"#);
                     answer(json!({}));
                 }

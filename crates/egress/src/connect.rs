@@ -257,6 +257,9 @@ impl fmt::Debug for Egress {
 
 /// How long a connection is silent before it is asked whether it lives, how often it is asked, and how often in vain.
 const ALIVE: (Duration, Duration, u32) = (Duration::from_secs(30), Duration::from_secs(10), 3);
+/// How long what was sent may go unacknowledged.
+#[cfg(target_os = "linux")]
+const UNHEARD: Duration = Duration::from_mins(1);
 
 /// Connects to a Unix socket of this machine.
 async fn reach(path: &Path) -> Result<UnixStream, EgressFault> {
@@ -274,6 +277,9 @@ pub(crate) async fn connect(address: SocketAddr) -> io::Result<TcpStream> {
     let (time, interval, retries) = ALIVE;
     let alive = TcpKeepalive::new().with_time(time).with_interval(interval).with_retries(retries);
     SockRef::from(&stream).set_tcp_keepalive(&alive)?;
+    // While something is on its way there are no probes, and the system would try for a quarter of an hour.
+    #[cfg(target_os = "linux")]
+    SockRef::from(&stream).set_tcp_user_timeout(Some(UNHEARD))?;
     Ok(stream)
 }
 

@@ -189,7 +189,12 @@ impl Idle {
 
     fn share(&mut self, key: Key, common: Common) {
         let of_key = &mut self.by_key.entry(key).or_default().shared;
-        if of_key.len() < SHARED_PER_KEY && self.count < PER_THREAD {
+        // One that is full of streams makes room for one that is not; its streams keep it as long as they last.
+        if of_key.len() == SHARED_PER_KEY {
+            of_key.remove(0);
+            self.count = self.count.saturating_sub(1);
+        }
+        if self.count < PER_THREAD {
             of_key.push(common);
             self.count += 1;
         }

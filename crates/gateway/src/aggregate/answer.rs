@@ -40,6 +40,8 @@ const LIST: Duration = Duration::from_secs(15);
 const TASK_PAGES: usize = 100;
 /// Instructions of one server, in characters, and of all together.
 const INSTRUCTIONS: (usize, usize) = (2_000, 8_000);
+/// Whatever somebody may show as the beginning of a new line.
+const BREAKS: [char; 7] = ['\n', '\r', '\u{b}', '\u{c}', '\u{85}', '\u{2028}', '\u{2029}'];
 
 /// One call on the aggregate.
 pub(crate) struct Hand<'a> {
@@ -291,20 +293,27 @@ impl<'a> Hand<'a> {
         let deadline = LIST.min(hop.server.deadline);
         let reading = async {
             let leg = self.leg(hop).await?;
-            let (mut tasks, mut cursor) = (Vec::new(), None::<String>);
+            let (mut tasks, mut cursor, mut size) = (Vec::new(), None::<String>, 0);
             for number in 0..TASK_PAGES {
                 let params = cursor.as_ref().map_or_else(|| json!({}), |cursor| json!({ "cursor": cursor }));
                 let id = format!("durward-tasks-{number}");
                 let text = json!({ "jsonrpc": "2.0", "id": id, "method": "tasks/list", "params": params }).to_string();
                 let page = hop.ask(leg.as_deref(), &exchange::one(text.into(), &hop.limits)?).await?;
+                size += page.bytes().len();
+                if size > exchange::LIST_SIZE {
+                    return Err(UpstreamFault::TooBig(exchange::LIST_SIZE));
+                }
                 let listed = page.outcome_member(&["tasks"]).and_then(|member| member.value().ok());
                 let Some(Value::Array(listed)) = listed else {
                     return Err(UpstreamFault::Protocol("`tasks/list` gave no list".to_owned()));
                 };
                 tasks.extend(listed);
                 match mcp::list::next_cursor(&page).map(std::borrow::Cow::into_owned) {
-                    Some(next) if cursor.as_ref() != Some(&next) => cursor = Some(next),
-                    Some(_) | None => return Ok(tasks),
+                    None => return Ok(tasks),
+                    Some(next) if cursor.as_ref() == Some(&next) => {
+                        return Err(UpstreamFault::Protocol("`tasks/list` gave one cursor twice".to_owned()));
+                    }
+                    Some(next) => cursor = Some(next),
                 }
             }
             Err(UpstreamFault::Protocol(format!("`tasks/list` has more than {TASK_PAGES} pages")))
@@ -456,7 +465,7 @@ impl Offers<'_> {
             let mut part = format!("[server {} says]\n", server.name);
             // SECURITY: marked line by line, so that no server can put words into the mouth of another.
             let said: String = instructions.chars().take(INSTRUCTIONS.0).collect();
-            for line in said.lines() {
+            for line in said.split(BREAKS).filter(|line| !line.is_empty()) {
                 // Writing into a text cannot fail.
                 let _ = writeln!(part, "> {line}");
             }

@@ -57,7 +57,7 @@ enum Failure {
 pub(super) async fn network(door: &Door, stream: TcpStream, peer: SocketAddr) {
     // Small answers must not wait for the next one.
     let _ = stream.set_nodelay(true);
-    let mut ends = Ends { peer: peer.ip(), dialled: stream.local_addr().ok().map(|own| own.ip()) };
+    let mut ends = Ends { peer: peer.ip(), dialled: stream.local_addr().ok().map(|own| own.ip()), may_name: true };
     let mut stopping = door.state.stopping.subscribe();
     let begun = tokio::select! {
         begun = begin(door, stream, &mut ends) => begun,
@@ -81,7 +81,7 @@ pub(super) async fn network(door: &Door, stream: TcpStream, peer: SocketAddr) {
 /// any name for it.
 pub(super) async fn local(door: &Door, stream: UnixStream) {
     // Who it is on this machine is for the mode of the socket to say: it counts as one address.
-    let ends = Ends { peer: IpAddr::V4(Ipv4Addr::LOCALHOST), dialled: None };
+    let ends = Ends { peer: IpAddr::V4(Ipv4Addr::LOCALHOST), dialled: None, may_name: true };
     let mut stopping = door.state.stopping.subscribe();
     let begun = tokio::select! {
         begun = in_time(HEAD, version(stream)) => begun,
@@ -103,8 +103,9 @@ async fn begin(door: &Door, mut stream: TcpStream, ends: &mut Ends) -> Result<Be
         }
         let said = timeout(HEADER, Box::pin(proxy::read(&mut stream))).await;
         match said.unwrap_or_else(|_| Err(io::Error::from(io::ErrorKind::TimedOut).into()))? {
-            Said::Client { from, to } => *ends = Ends { peer: from, dialled: Some(to) },
-            Said::Nobody => {}
+            Said::Client { from, to } => *ends = Ends { peer: from, dialled: Some(to), may_name: true },
+            // SECURITY: a balancer that passes bytes on strips no header: what stands there is the client's own word.
+            Said::Nobody => ends.may_name = false,
         }
     }
     let Some(tls) = &door.tls else {

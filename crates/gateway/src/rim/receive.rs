@@ -17,7 +17,7 @@ use crate::{
 use bytes::{Bytes, BytesMut};
 use futures_util::FutureExt;
 use http::{
-    HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri,
+    HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version,
     header::{ALLOW, CONTENT_TYPE, HOST, ORIGIN},
 };
 use http_body_util::BodyExt;
@@ -59,19 +59,15 @@ impl Drop for UnderWay {
 }
 
 /// Answers one HTTP request.
-pub(super) async fn answer(
-    state: Arc<State>,
-    request: Request<Incoming>,
-    Ends { peer, dialled }: Ends,
-) -> Result<Reply, Infallible> {
+pub(super) async fn answer(state: Arc<State>, request: Request<Incoming>, ends: Ends) -> Result<Reply, Infallible> {
     let under_way = UnderWay::begin(&state);
     let line = state.line();
     let origin = request.headers().get(ORIGIN).cloned();
-    let reply = AssertUnwindSafe(route(&line, request, peer, dialled, under_way)).catch_unwind().await;
+    let reply = AssertUnwindSafe(route(&line, request, ends, under_way)).catch_unwind().await;
     // From its trail on, a call answers for its own panics. What comes out here broke before there was one.
     let mut reply = reply.unwrap_or_else(|_| {
         let stop = Stop::panicked(Stage::Receive).status(StatusCode::INTERNAL_SERVER_ERROR);
-        refuse(&line, peer, &HeaderMap::new(), Route::All, &stop)
+        refuse(&line, ends.peer, &HeaderMap::new(), Route::All, &stop)
     });
     let may_read =
         |origin: &HeaderValue| origin.to_str().is_ok_and(|origin| line.snapshot.settings.allows_origin(origin));
@@ -84,12 +80,11 @@ pub(super) async fn answer(
 async fn route(
     line: &Line,
     mut request: Request<Incoming>,
-    peer: IpAddr,
-    dialled: Option<IpAddr>,
+    Ends { peer, dialled, may_name }: Ends,
     under_way: UnderWay,
 ) -> Reply {
     let settings = &line.snapshot.settings;
-    let peer = real_peer(settings, peer, request.headers());
+    let peer = if may_name { real_peer(settings, peer, request.headers()) } else { peer };
     let host = match local(settings, request.uri(), request.headers(), dialled) {
         Ok(host) => host,
         Err(why) => return bare(line, peer, request.headers(), why),
@@ -117,8 +112,8 @@ async fn route(
     let (head, body) = request.into_parts();
     let operation = match head.method {
         Method::POST => {
-            // SECURITY: what is large is kept only for those who have proven who they are.
-            if !is_small(&body)
+            // SECURITY: what is large, or one of many at one time, is kept only for those who have proven who they are.
+            if (!is_small(&body) || head.version == Version::HTTP_2)
                 && let Err(stop) = recognise(line, &head.headers, &route, peer).await
             {
                 return refuse(line, peer, &head.headers, route, &stop);

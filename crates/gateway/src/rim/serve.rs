@@ -33,6 +33,8 @@ use tokio::{
 pub(super) const HEAD: Duration = Duration::from_secs(15);
 /// The head of a request, in bytes.
 const HEAD_BYTES: u32 = 64 << 10;
+/// The same where a connection carries many requests at one time.
+const HEAD_BYTES_OF_MANY: u32 = 16 << 10;
 
 // Bounds of HTTP/2. One connection costs no more than a few of HTTP/1 do.
 
@@ -67,6 +69,8 @@ pub(super) struct Ends {
     pub(super) peer: IpAddr,
     /// The address of ours that was reached.
     pub(super) dialled: Option<IpAddr>,
+    /// Whether a trusted proxy may name somebody else in its headers.
+    pub(super) may_name: bool,
 }
 
 /// Serves HTTP/1.
@@ -112,7 +116,7 @@ where
         .max_concurrent_streams(STREAMS)
         .max_pending_accept_reset_streams(TAKEN_BACK)
         .max_local_error_reset_streams(BROKEN)
-        .max_header_list_size(HEAD_BYTES)
+        .max_header_list_size(HEAD_BYTES_OF_MANY)
         .header_table_size(TABLE)
         .max_frame_size(FRAME)
         .initial_stream_window_size(WINDOW)

@@ -30,8 +30,10 @@ use vocab::ServerName;
 const EVENTS: usize = 512;
 /// Bytes that a session keeps, besides its newest event.
 const BYTES: usize = 1 << 20;
+/// Bytes that all sessions of a principal keep together: an answer as large as answers may be, and a little more.
+const OWNER_BYTES: usize = 20 << 20;
 /// Bytes that all sessions keep together.
-const ALL_BYTES: usize = 64 << 20;
+const ALL_BYTES: usize = 128 << 20;
 /// Streams of which a session knows what they were.
 const STREAMS: usize = 64;
 /// What an event costs besides its text, about.
@@ -48,10 +50,17 @@ struct Kept {
     streams: VecDeque<Stream>,
     events: VecDeque<Event>,
     bytes: usize,
-    /// Of all sessions.
-    all: Arc<AtomicUsize>,
+    pot: Pot,
     last_stream: u64,
     listening: Option<Listening>,
+}
+
+/// What is kept beside a session's own.
+pub(super) struct Pot {
+    /// Bytes of all sessions.
+    pub(super) all: Arc<AtomicUsize>,
+    /// Bytes of all sessions of the principal: what one hoards is not taken from the others.
+    pub(super) owners: Arc<AtomicUsize>,
 }
 
 /// One stream.
@@ -95,15 +104,9 @@ pub(crate) enum Found {
 }
 
 impl Replay {
-    pub(super) fn new(all: &Arc<AtomicUsize>) -> Self {
-        let kept = Kept {
-            streams: VecDeque::new(),
-            events: VecDeque::new(),
-            bytes: 0,
-            all: Arc::clone(all),
-            last_stream: 0,
-            listening: None,
-        };
+    pub(super) fn new(pot: Pot) -> Self {
+        let kept =
+            Kept { streams: VecDeque::new(), events: VecDeque::new(), bytes: 0, pot, last_stream: 0, listening: None };
         Self { kept: Mutex::new(kept), changed: Notify::new() }
     }
 
@@ -170,6 +173,28 @@ impl Place {
     }
 }
 
+impl Pot {
+    /// Whether more is kept than may be.
+    fn is_full(&self) -> bool {
+        self.is_hoarded(0) || self.all.load(Ordering::Relaxed) > ALL_BYTES
+    }
+
+    /// Whether the principal's own share would overflow with `more` bytes.
+    fn is_hoarded(&self, more: usize) -> bool {
+        self.owners.load(Ordering::Relaxed).saturating_add(more) > OWNER_BYTES
+    }
+
+    fn grow(&self, bytes: usize) {
+        self.all.fetch_add(bytes, Ordering::Relaxed);
+        self.owners.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    fn shrink(&self, bytes: usize) {
+        self.all.fetch_sub(bytes, Ordering::Relaxed);
+        self.owners.fetch_sub(bytes, Ordering::Relaxed);
+    }
+}
+
 impl Kept {
     fn stream(&mut self, number: u64) -> Option<&mut Stream> {
         self.streams.iter_mut().rev().find(|stream| stream.number == number)
@@ -204,7 +229,7 @@ impl Kept {
                 |event: &Event| unread.is_none_or(|(stream, read)| event.stream != stream || event.number <= read);
             let Some(oldest) = self.events.iter().position(may_leave) else { return };
             // What came last may be the answer that its client waits for.
-            if oldest + 1 == self.events.len() && self.all.load(Ordering::Relaxed) <= ALL_BYTES {
+            if oldest + 1 == self.events.len() && !self.pot.is_full() {
                 return;
             }
             self.forget(oldest);
@@ -212,19 +237,19 @@ impl Kept {
     }
 
     fn is_full(&self) -> bool {
-        self.events.len() > EVENTS || self.bytes > BYTES || self.all.load(Ordering::Relaxed) > ALL_BYTES
+        self.events.len() > EVENTS || self.bytes > BYTES || self.pot.is_full()
     }
 
     fn grow(&mut self, text: usize) {
         self.bytes += text + OVERHEAD;
-        self.all.fetch_add(text + OVERHEAD, Ordering::Relaxed);
+        self.pot.grow(text + OVERHEAD);
     }
 
     /// Forgets the event at a position. `false` if there is none.
     fn forget(&mut self, at: usize) -> bool {
         let Some(gone) = self.events.remove(at) else { return false };
         self.bytes = self.bytes.saturating_sub(gone.text.len() + OVERHEAD);
-        self.all.fetch_sub(gone.text.len() + OVERHEAD, Ordering::Relaxed);
+        self.pot.shrink(gone.text.len() + OVERHEAD);
         true
     }
 }

@@ -1,6 +1,6 @@
 //! Every session, found by the digest of its handle; how many a principal has.
 
-use super::{Holder, Replay, Session, lock};
+use super::{Holder, Replay, Session, lock, replay::Pot};
 use crate::call::Route;
 use http::HeaderValue;
 use identity::Principal;
@@ -22,8 +22,16 @@ const SHARDS: usize = 64;
 /// All sessions.
 pub struct Sessions {
     shards: Vec<RwLock<HashMap<Digest, Arc<Session>>>>,
-    per_owner: Mutex<HashMap<PrincipalId, usize>>,
+    per_owner: Mutex<HashMap<PrincipalId, Share>>,
     /// Bytes that all of them keep for clients that come back.
+    replayed: Arc<AtomicUsize>,
+}
+
+/// What the sessions of one principal take.
+#[derive(Default)]
+struct Share {
+    sessions: usize,
+    /// Bytes that they keep for clients that come back.
     replayed: Arc<AtomicUsize>,
 }
 
@@ -54,7 +62,7 @@ impl Sessions {
     /// Whether the principal may open another one.
     pub fn room(&self, owner: &PrincipalId, most: usize) -> Result<(), SessionFault> {
         match lock(&self.per_owner).get(owner) {
-            Some(count) if *count >= most => Err(SessionFault::TooMany { most }),
+            Some(share) if share.sessions >= most => Err(SessionFault::TooMany { most }),
             Some(_) | None => Ok(()),
         }
     }
@@ -73,14 +81,15 @@ impl Sessions {
         aws_lc_rs::rand::fill(&mut random).map_err(|_| SessionFault::Random)?;
         let text = base64::Engine::encode(&base64::engine::general_purpose::URL_SAFE_NO_PAD, random);
         let handle = HeaderValue::from_str(&text).map_err(|_| SessionFault::Random)?;
-        {
+        let pot = {
             let mut owners = lock(&self.per_owner);
-            let count = owners.entry(principal.id().clone()).or_default();
-            if *count >= most {
+            let share = owners.entry(principal.id().clone()).or_default();
+            if share.sessions >= most {
                 return Err(SessionFault::TooMany { most });
             }
-            *count += 1;
-        }
+            share.sessions += 1;
+            Pot { all: Arc::clone(&self.replayed), owners: Arc::clone(&share.replayed) }
+        };
         let digest = Digest::of(handle.as_bytes());
         let session = Arc::new(Session {
             handle,
@@ -94,7 +103,7 @@ impl Sessions {
             opening: tokio::sync::Mutex::default(),
             asked: Mutex::default(),
             under_way: Mutex::default(),
-            replay: Replay::new(&self.replayed),
+            replay: Replay::new(pot),
             followed: Mutex::default(),
             streams_ahead: Mutex::default(),
             log_level: Mutex::default(),
@@ -141,9 +150,9 @@ impl Sessions {
 
     fn release(&self, owner: &PrincipalId) {
         let mut owners = lock(&self.per_owner);
-        if let Some(count) = owners.get_mut(owner) {
-            *count = count.saturating_sub(1);
-            if *count == 0 {
+        if let Some(share) = owners.get_mut(owner) {
+            share.sessions = share.sessions.saturating_sub(1);
+            if share.sessions == 0 {
                 owners.remove(owner);
             }
         }

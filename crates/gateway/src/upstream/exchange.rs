@@ -76,6 +76,10 @@ impl Hop<'_> {
             Arrival::Bare { status, .. } | Arrival::Whole { status, .. } if is_lost(leg, status) => {
                 Err(UpstreamFault::Lost)
             }
+            // A server that is not itself today says nothing of what it speaks.
+            Arrival::Bare { status, .. } if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS => {
+                Err(UpstreamFault::Down(format!("HTTP {status}")))
+            }
             Arrival::Bare { status, .. } => Err(UpstreamFault::Protocol(format!("HTTP {status} without a message"))),
             Arrival::Whole { body, .. } => one(body, &self.limits),
             Arrival::Stream { mut source, .. } => {
@@ -251,7 +255,7 @@ impl Hop<'_> {
 /// Pages of one list.
 const PAGES: usize = 1000;
 /// All pages of one list together.
-const LIST_SIZE: usize = 64 * 1024 * 1024;
+pub(crate) const LIST_SIZE: usize = 64 * 1024 * 1024;
 /// How long all pages of one list may take. A server that may take longer for one answer may take that long.
 const LIST_TIME: Duration = Duration::from_secs(30);
 

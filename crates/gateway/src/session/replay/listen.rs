@@ -69,7 +69,9 @@ impl Session {
             None => {
                 let unread = kept.events.iter().filter(|event| event.stream == stream && event.number > read);
                 let (count, bytes) = unread.fold((0, 0), |(count, bytes), event| (count + 1, bytes + event.text.len()));
-                if count >= BACKLOG || bytes > super::BYTES {
+                // What nobody has read yet does not leave for what is new.
+                let is_hoard = count > 0 && kept.pot.is_hoarded(message.len());
+                if count >= BACKLOG || bytes > super::BYTES || is_hoard {
                     return false;
                 }
             }

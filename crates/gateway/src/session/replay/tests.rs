@@ -1,6 +1,6 @@
 //! What is kept has bounds, and what leaves is the oldest.
 
-use super::{ALL_BYTES, About, BYTES, EVENTS, Event, Kept, OVERHEAD, Place, Replay, STREAMS, lock};
+use super::{ALL_BYTES, About, BYTES, EVENTS, Event, Kept, OVERHEAD, OWNER_BYTES, Place, Pot, Replay, STREAMS, lock};
 use bytes::Bytes;
 use std::sync::{
     Arc,
@@ -10,6 +10,10 @@ use vocab::ServerName;
 
 fn about() -> About {
     About { server: ServerName::new("files").unwrap(), action: None, name: Arc::from("echo"), id: Box::from("1") }
+}
+
+fn pot(all: &Arc<AtomicUsize>, owners: &Arc<AtomicUsize>) -> Pot {
+    Pot { all: Arc::clone(all), owners: Arc::clone(owners) }
 }
 
 fn say(kept: &mut Kept, stream: u64, number: u64, length: usize) {
@@ -23,7 +27,7 @@ fn numbers(kept: &Kept) -> Vec<u64> {
 #[test]
 fn a_session_keeps_so_many_events_and_so_many_bytes_and_the_oldest_leave() {
     let all = Arc::new(AtomicUsize::new(0));
-    let replay = Replay::new(&all);
+    let replay = Replay::new(pot(&all, &Arc::default()));
     let mut kept = lock(&replay.kept);
     let stream = kept.begin(Some(about()));
     for number in 1..=EVENTS as u64 + 3 {
@@ -44,7 +48,7 @@ fn a_session_keeps_so_many_events_and_so_many_bytes_and_the_oldest_leave() {
 #[test]
 fn all_sessions_together_keep_no_more_than_their_bound() {
     let all = Arc::new(AtomicUsize::new(0));
-    let sessions: Vec<Replay> = (0..10).map(|_| Replay::new(&all)).collect();
+    let sessions: Vec<Replay> = (0..10).map(|_| Replay::new(pot(&all, &Arc::default()))).collect();
     for replay in &sessions {
         let mut kept = lock(&replay.kept);
         let stream = kept.begin(Some(about()));
@@ -57,8 +61,25 @@ fn all_sessions_together_keep_no_more_than_their_bound() {
 }
 
 #[test]
+fn what_one_principal_hoards_is_not_taken_from_another() {
+    let (all, hoard) = (Arc::default(), Arc::default());
+    let hoarders: Vec<Replay> = (0..10).map(|_| Replay::new(pot(&all, &hoard))).collect();
+    for replay in &hoarders {
+        let mut kept = lock(&replay.kept);
+        let stream = kept.begin(Some(about()));
+        say(&mut kept, stream, 1, OWNER_BYTES / 4);
+    }
+    assert!(hoard.load(Ordering::Relaxed) <= OWNER_BYTES);
+    let other = Replay::new(pot(&all, &Arc::default()));
+    let mut kept = lock(&other.kept);
+    let stream = kept.begin(Some(about()));
+    say(&mut kept, stream, 1, OWNER_BYTES / 4);
+    assert_eq!(numbers(&kept), [1]);
+}
+
+#[test]
 fn a_session_knows_so_many_streams_and_forgets_those_that_are_over_first() {
-    let replay = Replay::new(&Arc::default());
+    let replay = Replay::new(pot(&Arc::default(), &Arc::default()));
     let mut kept = lock(&replay.kept);
     let first = kept.begin(Some(about()));
     let second = kept.begin(Some(about()));
