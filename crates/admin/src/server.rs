@@ -80,7 +80,7 @@ fn asked(server: &Server, era: Era) -> Option<Timestamp> {
 /// How it is reached, and where; never a query, which may hold what nobody should read.
 fn transport(settings: &TransportSettings) -> (&'static str, String) {
     match settings {
-        TransportSettings::Http { url, .. } => {
+        TransportSettings::Http { url, lasting, .. } => {
             let plain = url.split(['?', '#']).next().unwrap_or_default();
             let plain = match plain.split_once("://") {
                 Some((scheme, rest)) => {
@@ -91,7 +91,8 @@ fn transport(settings: &TransportSettings) -> (&'static str, String) {
                 }
                 None => String::new(),
             };
-            ("http", plain)
+            let word = if *lasting { "sse" } else { "http" };
+            (word, plain)
         }
         TransportSettings::Stdio { command, .. } => ("stdio", command.first().cloned().unwrap_or_default()),
     }

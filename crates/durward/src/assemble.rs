@@ -96,7 +96,7 @@ fn plane_settings(settings: &Settings, tenant: &TenantId) -> Result<plane::Setti
 
 fn server_settings(server: &Server) -> Result<ServerSettings> {
     let transport = match &server.reach {
-        Reach::Http { url, internal, ca, http2, socket } => TransportSettings::Http {
+        Reach::Http { url, internal, ca, http2, socket, sse } => TransportSettings::Http {
             url: url.to_string(),
             internal: *internal,
             ca: match ca {
@@ -107,6 +107,7 @@ fn server_settings(server: &Server) -> Result<ServerSettings> {
             },
             http2: *http2,
             socket: socket.clone(),
+            lasting: *sse,
         },
         Reach::Command { program, arguments, directory, env, shared, memory } => TransportSettings::Stdio {
             command: std::iter::once(program.clone()).chain(arguments.iter().cloned()).collect(),

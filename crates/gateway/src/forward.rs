@@ -11,7 +11,7 @@ use crate::{
     pipeline::Line,
     resolve::{One, Target},
     screen::Screened,
-    server::Transport,
+    server::Carriage,
     session::{Errand, Leg, Session, Way, replay::Found},
     stop::{Stage, Stop},
     trail::{Facts, Noted},
@@ -164,11 +164,11 @@ impl Passage<'_> {
             let source = Source::Kept(session.resume(place));
             return Ok((Arrival::Stream { headers: HeaderMap::new(), source }, None));
         }
-        match (self.one.crossing, &self.one.server.transport) {
+        match (self.one.crossing, self.one.server.carriage()) {
             (Crossing::Upward, _) => Box::pin(bridge::upward::send(self)).await,
             (Crossing::Downward, _) => Box::pin(bridge::downward::send(self)).await,
-            (Crossing::None, Transport::Http(_)) => self.over_http().await,
-            (Crossing::None, Transport::Stdio(program)) => Box::pin(self.over_pipe(program.shared)).await,
+            (Crossing::None, Carriage::Requests) => self.over_http().await,
+            (Crossing::None, Carriage::Pipe { shared }) => Box::pin(self.over_pipe(shared)).await,
         }
     }
 
@@ -244,6 +244,9 @@ impl Passage<'_> {
             }
             _ => self.dispatch(leg.as_deref()).await?,
         };
+        if introduces && self.answers_as_before_streamable_http(&arrival).await {
+            return Box::pin(self.over_pipe(false)).await;
+        }
         let arrival = match (&self.one.session, call.era) {
             (Some(session), Era::Legacy) if session.route == Route::All => self.again(session, leg, arrival).await?,
             _ => arrival,
@@ -256,6 +259,21 @@ impl Passage<'_> {
             _ => None,
         };
         Ok((arrival, opened))
+    }
+
+    /// SPEC: whoever answers `initialize` so may speak the transport of 2024-11-05. A look finds out, once.
+    async fn answers_as_before_streamable_http(&self, arrival: &Arrival) -> bool {
+        let server = &self.one.server;
+        let refused = matches!(
+            arrival.status(),
+            StatusCode::BAD_REQUEST | StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED
+        );
+        if !refused || !server.may_last() {
+            return false;
+        }
+        // The fault is kept with the server.
+        let _ = Box::pin(self.line.catalog(server)).await;
+        server.lasts()
     }
 
     /// Opens a listening stream. What the client says after it must not overtake it: a server may ask there, in the
@@ -483,10 +501,10 @@ pub(crate) async fn open_leg(hop: &Hop<'_>, session: &Arc<Session>) -> Result<Ar
     if let Some(leg) = hop.leg_of(session) {
         return Ok(leg);
     }
-    let pipe = match &hop.server.transport {
-        Transport::Stdio(program) if program.shared => Some(hop.state.shared_pipe(hop)?),
-        Transport::Stdio(_) => Some(hop.start()?),
-        Transport::Http(_) => None,
+    let pipe = match hop.server.carriage() {
+        Carriage::Pipe { shared: true } => Some(hop.state.shared_pipe(hop)?),
+        Carriage::Pipe { shared: false } => Some(hop.start()?),
+        Carriage::Requests => None,
     };
     let (leg, _) = hop.open(&session.introduction, pipe).await?;
     if let Way::Pipe(pipe) = &leg.way {

@@ -11,7 +11,7 @@ use crate::{
     catalog::Tool,
     pipeline::Line,
     question::Taken,
-    server::{Server, Transport},
+    server::{Carriage, Server},
     session::{
         Session,
         replay::{Found, Place},
@@ -161,8 +161,8 @@ impl Line {
                 // SECURITY: first of all, so that nothing else can tell a hidden server from none.
                 let server = self.door(caller, name)?;
                 self.fit(server, call).await?;
-                let alone = matches!(server.transport, Transport::Http(_))
-                    && Crossing::between(call.era, server) == Crossing::None;
+                let alone =
+                    server.carriage() == Carriage::Requests && Crossing::between(call.era, server) == Crossing::None;
                 // A web server of the client's era knows by itself which session a message belongs to.
                 let session = self.session(caller, call, !alone)?;
                 if let Some(session) = session.as_ref().filter(|_| !alone)

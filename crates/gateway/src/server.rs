@@ -17,7 +17,7 @@ use std::{
     hash::{Hash, Hasher},
     sync::{
         Arc, Mutex,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -59,10 +59,22 @@ pub struct Server {
 
 /// How an upstream is reached.
 pub enum Transport {
-    /// Streamable HTTP.
+    /// HTTP.
     Http(Endpoint),
     /// A process.
     Stdio(crate::upstream::pipe::Program),
+}
+
+/// How messages are carried to an upstream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Carriage {
+    /// Each by a request that is answered with what comes of it: Streamable HTTP.
+    Requests,
+    /// All over one connection that lasts: a process, or a stream of 2024-11-05.
+    Pipe {
+        /// One for everybody.
+        shared: bool,
+    },
 }
 
 struct ToolClass {
@@ -107,7 +119,7 @@ impl Server {
         before: Option<&Arc<Self>>,
     ) -> Result<Self, ServerFault> {
         let transport = match &settings.transport {
-            TransportSettings::Http { url, internal, ca, http2, socket } => Transport::Http(
+            TransportSettings::Http { url, internal, ca, http2, socket, lasting: _ } => Transport::Http(
                 endpoint(url, *internal, ca.as_deref())
                     .map(|endpoint| endpoint.speaking(protocol(*http2)))
                     .and_then(|endpoint| match socket {
@@ -142,7 +154,8 @@ impl Server {
             headers: settings.headers.clone(),
             deadline: settings.deadline.unwrap_or(deadline),
             calls_in_flight: settings.calls_in_flight,
-            era: settings.era,
+            // Before this transport was given up there was one era.
+            era: if is_lasting(&settings.transport) { Some(EraSettings::Legacy) } else { settings.era },
             bridged: settings.bridged,
             fingerprint,
             state,
@@ -166,6 +179,33 @@ impl Server {
     /// The settings it was made of.
     pub fn settings(&self) -> &ServerSettings {
         &self.settings
+    }
+
+    /// How messages are carried to it, as far as that is known.
+    pub(crate) fn carriage(&self) -> Carriage {
+        match &self.transport {
+            Transport::Stdio(program) => Carriage::Pipe { shared: program.shared },
+            Transport::Http(_) if self.lasts() => Carriage::Pipe { shared: false },
+            Transport::Http(_) => Carriage::Requests,
+        }
+    }
+
+    /// Whether it speaks the transport of 2024-11-05: as the operator says, or as it was seen to.
+    pub(crate) fn lasts(&self) -> bool {
+        is_lasting(&self.settings.transport) || self.state.lasts.load(Ordering::Acquire)
+    }
+
+    /// Whether it may be found to speak the transport of 2024-11-05.
+    pub(crate) fn may_last(&self) -> bool {
+        matches!(self.settings.transport, TransportSettings::Http { lasting: false, .. })
+    }
+
+    /// Its URL, if it has one.
+    pub(crate) fn url(&self) -> Option<Url> {
+        match &self.settings.transport {
+            TransportSettings::Http { url, .. } => url.parse().ok(),
+            TransportSettings::Stdio { .. } => None,
+        }
     }
 
     /// The server's part called `name`, as policy knows it.
@@ -247,11 +287,15 @@ const fn protocol(http2: Option<bool>) -> Protocol {
     }
 }
 
+const fn is_lasting(transport: &TransportSettings) -> bool {
+    matches!(transport, TransportSettings::Http { lasting: true, .. })
+}
+
 fn fingerprint(settings: &ServerSettings) -> u64 {
     let mut hasher = DefaultHasher::new();
     match &settings.transport {
-        TransportSettings::Http { url, internal, ca, http2, socket } => {
-            (url, internal, ca, http2, socket).hash(&mut hasher);
+        TransportSettings::Http { url, internal, ca, http2, socket, lasting } => {
+            (url, internal, ca, http2, socket, lasting).hash(&mut hasher);
         }
         TransportSettings::Stdio { command, env, dir, shared, memory } => {
             (command, env, dir, shared, memory).hash(&mut hasher);
@@ -271,6 +315,8 @@ pub struct ServerState {
     pub verdict: ArcSwap<Verdict>,
     /// The credential it was looked at with last, 0 before the first time. Stays in memory.
     pub(crate) asked_with: AtomicU64,
+    /// It was seen to speak the transport of 2024-11-05.
+    pub(crate) lasts: AtomicBool,
     /// Why the last look at it failed.
     pub fault: ArcSwapOption<String>,
     /// Ticks of that look: a server that is down is not looked at by every call.

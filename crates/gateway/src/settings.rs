@@ -161,6 +161,8 @@ pub enum TransportSettings {
         http2: Option<bool>,
         /// A Unix socket that is dialled in place of the address.
         socket: Option<PathBuf>,
+        /// It speaks the transport of 2024-11-05, HTTP with SSE: a stream that lasts, and POSTs beside it.
+        lasting: bool,
     },
     /// A process on standard input and output.
     Stdio {

@@ -3,6 +3,7 @@
 pub(crate) mod child;
 pub(crate) mod exchange;
 pub(crate) mod http;
+pub(crate) mod lasting;
 pub(crate) mod pipe;
 
 use crate::{

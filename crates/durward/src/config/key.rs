@@ -154,6 +154,11 @@ const SERVER: &[Key] = &[
     key("command", Shape::Some(&Shape::Text), "Program and arguments, for a server over stdin and stdout."),
     key("environment", Shape::Word(Word::Environment), "The environment it belongs to: dev, staging, prod."),
     key("internal", Shape::Switch, "Allow private and loopback addresses, and plain HTTP. Default: false."),
+    key(
+        "transport",
+        Shape::Choice(&["auto", "sse"]),
+        "HTTP with SSE of 2024-11-05: `sse`. Default: auto, which asks the server.",
+    ),
     key("credential", Shape::Some(&Shape::Table(CREDENTIAL)), "Secrets its calls are given, by name. One or a list."),
     key("headers", Shape::List(&Shape::Word(Word::Header)), "Client headers that travel on to it. Default: none."),
     key(

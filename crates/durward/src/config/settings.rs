@@ -199,6 +199,9 @@ pub(crate) enum Reach {
         /// A Unix socket in place of the host.
         #[serde(skip_serializing_if = "Option::is_none")]
         socket: Option<PathBuf>,
+        /// The transport is that of 2024-11-05.
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        sse: bool,
     },
     /// As a child process over stdin and stdout.
     Command {

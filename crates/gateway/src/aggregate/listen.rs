@@ -9,7 +9,7 @@ use crate::{
     forward,
     pipeline::Line,
     release::list_action,
-    server::{Server, Transport},
+    server::{Carriage, Server},
     session::{Ahead, Leg, Session},
     state::State,
     stop::{Stage, Stop},
@@ -49,7 +49,7 @@ pub(crate) fn legacy(hand: &Hand<'_>) -> Result<Arrival, Stop> {
         // A process tells the session by itself; a web server has to be asked for its stream.
         if Crossing::between(Era::Legacy, server) == Crossing::Upward {
             bridge::upward::listen::begin(&hand.line.state, &server.name, session);
-        } else if matches!(server.transport, Transport::Http(_)) {
+        } else if server.carriage() == Carriage::Requests {
             begin(&hand.line.state, &server.name, session);
         }
     }

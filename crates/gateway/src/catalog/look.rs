@@ -313,7 +313,7 @@ impl Line {
             Some(EraSettings::Modern) => Ok(None),
             // Who is known to speak both is asked in one.
             Some(EraSettings::Both) if matches!(modern, Ok(Some(_))) => Ok(None),
-            Some(EraSettings::Legacy | EraSettings::Both) | None => hop.introduce().await,
+            Some(EraSettings::Legacy | EraSettings::Both) | None => hop.introduce(matches!(modern, Ok(None))).await,
         };
         let (in_legacy, in_modern) =
             (legacy.as_ref().ok().map(Option::is_some), modern.as_ref().ok().map(Option::is_some));
@@ -393,16 +393,35 @@ impl Hop<'_> {
     }
 
     /// Asks in the legacy era. `None` if the server does not speak it.
-    async fn introduce(&self) -> Result<Option<(Leg, Message)>, UpstreamFault> {
+    async fn introduce(&self, is_old: bool) -> Result<Option<(Leg, Message)>, UpstreamFault> {
         let introduction = one(Bytes::from_static(OWN_INTRODUCTION.as_bytes()), &self.limits)?;
-        // A process is asked beside the one that serves.
         let pipe = match &self.server.transport {
-            Transport::Http(_) => None,
-            Transport::Stdio(_) => Some(self.start()?),
+            Transport::Http(_) if self.server.may_last() => None,
+            // A process is asked beside the one that serves.
+            Transport::Http(_) | Transport::Stdio(_) => Some(self.start()?),
         };
+        let lasts = &self.server.state.lasts;
         match self.open(&introduction, pipe).await {
-            Ok((leg, answer)) => Ok(Some((leg, answer))),
-            Err(UpstreamFault::Protocol(_)) => Ok(None),
+            Ok((leg, answer)) => {
+                lasts.store(false, Ordering::Release);
+                Ok(Some((leg, answer)))
+            }
+            // SPEC: a server that refuses a POST of `initialize` may be one of 2024-11-05, which GET shows.
+            Err(UpstreamFault::Protocol(_)) if is_old && self.server.may_last() => {
+                match timeout(PROBE, self.open(&introduction, Some(self.start()?))).await {
+                    Ok(Ok((leg, answer))) => {
+                        lasts.store(true, Ordering::Release);
+                        Ok(Some((leg, answer)))
+                    }
+                    Ok(Err(fault)) => {
+                        tracing::debug!(server = %self.server.name, %fault, "the server speaks no transport of 2024-11-05 either");
+                        Ok(None)
+                    }
+                    Err(_) => Ok(None),
+                }
+            }
+            // Of a server that is said to speak the older transport the operator should read what its stream lacks.
+            Err(UpstreamFault::Protocol(_)) if !self.server.lasts() => Ok(None),
             Err(fault) => Err(fault),
         }
     }

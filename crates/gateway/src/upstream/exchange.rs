@@ -147,7 +147,7 @@ impl Hop<'_> {
         Ok((leg, answer))
     }
 
-    /// Starts the server's process.
+    /// Starts the server's process, or opens a stream of 2024-11-05.
     pub(crate) fn start(&self) -> Result<Arc<Pipe>, UpstreamFault> {
         self.start_for(Purpose::Serve)
     }
@@ -160,7 +160,7 @@ impl Hop<'_> {
 
     fn start_for(&self, purpose: Purpose) -> Result<Arc<Pipe>, UpstreamFault> {
         let Transport::Stdio(program) = &self.server.transport else {
-            return Err(UpstreamFault::Protocol("the server is no process".to_owned()));
+            return Pipe::open(self.state, self.server, self.dressed(), self.limits);
         };
         let secrets = self.injected.env.iter().map(|(name, secret)| (name.clone(), secret.clone())).collect();
         Pipe::start(&self.server.name, program, secrets, self.dressed(), &self.state.children, self.limits, purpose)
@@ -176,6 +176,14 @@ impl Hop<'_> {
         let mut hasher = DefaultHasher::new();
         for (name, secret) in &self.injected.env {
             (name, secret.expose()).hash(&mut hasher);
+        }
+        for (name, value) in &self.injected.headers {
+            (name, value.as_bytes()).hash(&mut hasher);
+        }
+        if let Transport::Http(endpoint) = &self.server.transport
+            && let Ok(address) = self.injected.uri(endpoint.uri())
+        {
+            address.hash(&mut hasher);
         }
         hasher.finish()
     }

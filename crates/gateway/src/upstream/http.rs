@@ -11,7 +11,7 @@ use crate::{
 };
 use bytes::{Bytes, BytesMut};
 use http::{
-    HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode,
+    HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri,
     header::{ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, USER_AGENT},
 };
 use http_body::Body as _;
@@ -124,11 +124,26 @@ pub(crate) async fn send(
     let Transport::Http(endpoint) = &server.transport else {
         return Err(UpstreamFault::Protocol("the server is a process".to_owned()));
     };
+    send_to(state, server, injected, endpoint.uri(), outbound, answer_limit).await
+}
+
+/// The same, to another path of the same server.
+pub(crate) async fn send_to(
+    state: &Arc<State>,
+    server: &Server,
+    injected: &Injected,
+    target: &Uri,
+    outbound: Outbound,
+    answer_limit: usize,
+) -> Result<(Arrival, HeaderMap), UpstreamFault> {
+    let Transport::Http(endpoint) = &server.transport else {
+        return Err(UpstreamFault::Protocol("the server is a process".to_owned()));
+    };
     // Where a refusal may say that the server does not speak what it was seen to speak.
     let asked = (outbound.method == Method::POST).then(|| asked(&outbound.headers));
     let mut request = Request::new(Full::new(outbound.body));
     *request.method_mut() = outbound.method;
-    *request.uri_mut() = injected.uri(endpoint.uri())?;
+    *request.uri_mut() = injected.uri(target)?;
     *request.headers_mut() = outbound.headers;
     for (name, value) in &injected.headers {
         request.headers_mut().insert(name.clone(), value.clone());

@@ -5,7 +5,9 @@
 use super::{
     UpstreamFault,
     child::{Child, ChildSpec, Exit, Purpose, Room},
+    lasting::Lasting,
 };
+use crate::{server::Server, state::State};
 use bytes::Bytes;
 use mcp::{Body, Kind, Limits, Message};
 use std::{
@@ -43,10 +45,18 @@ pub struct Program {
     pub memory: Option<u64>,
 }
 
-/// A running server process with requests in flight.
+/// What carries the messages.
+enum Carrier {
+    Process(Child),
+    Stream(Lasting),
+}
+
+/// A server at the other end of a connection that lasts, with requests in flight.
 pub(crate) struct Pipe {
     server: ServerName,
-    child: Child,
+    carrier: Carrier,
+    /// How long it may take to accept one message.
+    patience: Duration,
     /// Several sessions share it.
     shared: bool,
     /// Which credentials it was started with.
@@ -116,10 +126,34 @@ impl Pipe {
             .map_err(|fault| UpstreamFault::Down(fault.to_string()))?
             .with(purpose);
         let (child, lines) = Child::spawn(spec, room).map_err(|fault| UpstreamFault::Down(fault.to_string()))?;
+        Ok(Self::begin(server, Carrier::Process(child), lines, (program.shared, WRITE), dressed, limits))
+    }
+
+    /// Opens a stream of 2024-11-05 and reads what is said on it until it ends.
+    pub(crate) fn open(
+        state: &Arc<State>,
+        server: &Arc<Server>,
+        dressed: u64,
+        limits: Limits,
+    ) -> Result<Arc<Self>, UpstreamFault> {
+        let (stream, messages) = Lasting::open(state, server, limits.body)?;
+        let terms = (false, server.deadline);
+        Ok(Self::begin(&server.name, Carrier::Stream(stream), messages, terms, dressed, limits))
+    }
+
+    fn begin(
+        server: &ServerName,
+        carrier: Carrier,
+        lines: mpsc::Receiver<Bytes>,
+        (shared, patience): (bool, Duration),
+        dressed: u64,
+        limits: Limits,
+    ) -> Arc<Self> {
         let pipe = Arc::new(Self {
             server: server.clone(),
-            child,
-            shared: program.shared,
+            carrier,
+            patience,
+            shared,
             dressed,
             next: AtomicU64::new(1),
             waiting: Mutex::default(),
@@ -128,7 +162,7 @@ impl Pipe {
             alive: AtomicBool::new(true),
         });
         tokio::spawn(read(Arc::downgrade(&pipe), lines, limits, server.clone()));
-        Ok(pipe)
+        pipe
     }
 
     /// Whose process it is.
@@ -143,7 +177,11 @@ impl Pipe {
 
     /// How it came to say nothing more, for the log.
     pub(crate) async fn ending(&self) -> String {
-        match tokio::time::timeout(ENDING, self.child.exited()).await {
+        let child = match &self.carrier {
+            Carrier::Process(child) => child,
+            Carrier::Stream(stream) => return stream.ending(),
+        };
+        match tokio::time::timeout(ENDING, child.exited()).await {
             Ok(Exit::ByItself(Some(status))) => format!("the process ended by itself: {status}"),
             Ok(Exit::ByItself(None)) => "the process ended by itself".to_owned(),
             Ok(Exit::Stopped) => "the process was stopped".to_owned(),
@@ -214,7 +252,10 @@ impl Pipe {
     /// Writes one line as it is.
     pub(crate) async fn write(&self, line: Bytes) -> Result<(), UpstreamFault> {
         if !self.is_alive() {
-            return Err(UpstreamFault::Down("the process has ended".to_owned()));
+            return Err(UpstreamFault::Down(match &self.carrier {
+                Carrier::Process(_) => "the process has ended".to_owned(),
+                Carrier::Stream(stream) => stream.ending(),
+            }));
         }
         // On the pipe a line break ends the message; in JSON it can only be white space.
         let line = if line.iter().any(|byte| matches!(byte, b'\n' | b'\r')) {
@@ -222,10 +263,16 @@ impl Pipe {
         } else {
             line
         };
-        match tokio::time::timeout(WRITE, self.child.send(line)).await {
-            Ok(sent) => sent.map_err(|fault| UpstreamFault::Down(fault.to_string())),
-            Err(_) => Err(UpstreamFault::Timeout(WRITE)),
-        }
+        let sending = async {
+            match &self.carrier {
+                Carrier::Process(child) => {
+                    child.send(line).await.map_err(|fault| UpstreamFault::Down(fault.to_string()))
+                }
+                Carrier::Stream(stream) => Box::pin(stream.send(line)).await,
+            }
+        };
+        let sent = tokio::time::timeout(self.patience, sending).await;
+        sent.unwrap_or(Err(UpstreamFault::Timeout(self.patience)))
     }
 
     /// Hands one message of the server to whoever it concerns. A request that nobody can hear is answered at once.

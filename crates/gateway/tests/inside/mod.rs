@@ -96,6 +96,8 @@ pub(crate) struct Plan {
     pub(crate) http2: Option<bool>,
     /// The most processes at one time.
     pub(crate) children: usize,
+    /// The servers speak the transport of 2024-11-05, and the configuration says so.
+    pub(crate) lasting: bool,
     /// What clients dial, where that is another address.
     pub(crate) public_url: Option<&'static str>,
     /// A process in place of the addresses.
@@ -124,6 +126,7 @@ impl Plan {
             bridged: true,
             http2: None,
             children: 4,
+            lasting: false,
             public_url: None,
             command: None,
             signing: Arc::new(|| {}),
@@ -292,7 +295,14 @@ fn snapshot(plan: Plan, registry: &Arc<Registry>, jwks: &Arc<JwksCache>, before:
             Some(command) => {
                 TransportSettings::Stdio { command, env: BTreeMap::new(), dir: None, shared: false, memory: None }
             }
-            None => TransportSettings::Http { url, internal: true, ca: None, http2: plan.http2, socket: None },
+            None => TransportSettings::Http {
+                url,
+                internal: true,
+                ca: None,
+                http2: plan.http2,
+                socket: None,
+                lasting: plan.lasting,
+            },
         };
         let settings = ServerSettings {
             transport,

@@ -18,7 +18,7 @@ use url::{Host, Url};
 use vocab::Class;
 
 /// Keys that only a server over HTTP has.
-const HTTP_ONLY: [&str; 5] = ["internal", "ca", "headers", "http2", "socket"];
+const HTTP_ONLY: [&str; 6] = ["internal", "ca", "headers", "http2", "socket", "transport"];
 /// Keys that only a command has.
 const COMMAND_ONLY: [&str; 4] = ["env", "directory", "shared", "memory"];
 /// The most memory of a command's processes where nothing else is said. It can be bounded on Linux alone.
@@ -90,9 +90,11 @@ fn reach(node: &Node, base: &Path, faults: &mut Faults) -> Option<Reach> {
                     .fix("if this server is your own, add `internal: true`"),
             );
         }
+        let ca = text(node, "ca").map(|ca| base.join(ca));
         let socket = text(node, "socket").map(|socket| base.join(socket));
         let http2 = node.get("http2").is_some().then(|| switch(node, "http2"));
-        return Some(Reach::Http { url, internal, ca: text(node, "ca").map(|ca| base.join(ca)), http2, socket });
+        let sse = text(node, "transport") == Some("sse");
+        return Some(Reach::Http { url, internal, ca, http2, socket, sse });
     }
     for argument in node.get("command").map(Node::each).unwrap_or_default() {
         if argument.text().is_some_and(veil::looks_secret) {

@@ -5,7 +5,7 @@
 
 use crate::{
     authenticate::Caller,
-    server::Transport,
+    server::Carriage,
     session::{Leg, Way},
     upstream::{
         UpstreamFault,
@@ -241,10 +241,10 @@ impl Legs {
 
 /// Introduces the client to the server.
 async fn open(hop: &Hop<'_>, caller: &Caller, client: &Client, now: u64) -> Result<Arc<Link>, UpstreamFault> {
-    let pipe = match &hop.server.transport {
-        Transport::Stdio(program) if program.shared => Some(hop.state.shared_pipe(hop)?),
-        Transport::Stdio(_) => Some(hop.start()?),
-        Transport::Http(_) => None,
+    let pipe = match hop.server.carriage() {
+        Carriage::Pipe { shared: true } => Some(hop.state.shared_pipe(hop)?),
+        Carriage::Pipe { shared: false } => Some(hop.start()?),
+        Carriage::Requests => None,
     };
     let introduction = exchange::one(translate::initialize("0", client), &hop.limits)?;
     let (leg, answer) = hop.open(&introduction, pipe).await?;

@@ -1,0 +1,195 @@
+//! A server of the transport of 2024-11-05: one stream for all it says, POSTs beside it for what it hears.
+//!
+//! Carries messages as a process's pipes do. Credentials go with the GET and with every POST, and neither goes anywhere
+//! but to the origin that is configured.
+
+use super::{
+    Arrival, Source, UpstreamFault,
+    http::{self as wire, Events, Outbound},
+};
+use crate::{inject::Injected, server::Server, state::State};
+use ::http::{Method, StatusCode, Uri};
+use bytes::Bytes;
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio::sync::{mpsc, oneshot, watch};
+use url::Url;
+
+/// Messages of the server that wait to be read.
+const BACKLOG: usize = 16;
+
+/// Where messages are posted, once the server has said so.
+type Address = Option<Result<Uri, UpstreamFault>>;
+
+/// One stream and what is posted beside it. Dropping it closes the stream.
+pub(crate) struct Lasting {
+    state: Arc<State>,
+    server: Arc<Server>,
+    injected: Arc<Injected>,
+    limit: usize,
+    address: watch::Receiver<Address>,
+    ending: Arc<Mutex<String>>,
+    stop: Mutex<Option<oneshot::Sender<()>>>,
+}
+
+impl Lasting {
+    /// Opens the stream. What the server says comes out of the other end.
+    pub(crate) fn open(
+        state: &Arc<State>,
+        server: &Arc<Server>,
+        limit: usize,
+    ) -> Result<(Self, mpsc::Receiver<Bytes>), UpstreamFault> {
+        let injected =
+            crate::inject::credentials(state, server).map_err(|fault| UpstreamFault::Down(fault.to_string()))?;
+        let (said, hears) = mpsc::channel(BACKLOG);
+        let (found, address) = watch::channel(None);
+        let (stop, stopped) = oneshot::channel();
+        let lasting = Self {
+            state: Arc::clone(state),
+            server: Arc::clone(server),
+            injected: Arc::new(injected),
+            limit,
+            address,
+            ending: Arc::default(),
+            stop: Mutex::new(Some(stop)),
+        };
+        let reader = Reader {
+            state: Arc::clone(state),
+            server: Arc::clone(server),
+            injected: Arc::clone(&lasting.injected),
+            limit,
+            ending: Arc::clone(&lasting.ending),
+        };
+        tokio::spawn(async move {
+            tokio::select! {
+                () = reader.read(found, said) => {}
+                _ = stopped => {}
+            }
+        });
+        Ok((lasting, hears))
+    }
+
+    /// Posts one message.
+    pub(crate) async fn send(&self, message: Bytes) -> Result<(), UpstreamFault> {
+        let mut address = self.address.clone();
+        let found = address.wait_for(Option::is_some).await.ok().and_then(|found| found.clone());
+        let address = found.unwrap_or_else(|| Err(UpstreamFault::Down(self.ending())))?;
+        let outbound = Outbound { method: Method::POST, headers: wire::own(), body: message };
+        let sent = wire::send_to(&self.state, &self.server, &self.injected, &address, outbound, self.limit).await;
+        match sent?.0.status() {
+            status if status.is_success() => Ok(()),
+            status => {
+                // SPEC: nothing says what a refusal means here. Of a server that knows the stream no more, none can come.
+                if matches!(status, StatusCode::NOT_FOUND | StatusCode::GONE) {
+                    drop(self.stop.lock().unwrap_or_else(PoisonError::into_inner).take());
+                }
+                Err(UpstreamFault::Down(format!("the server answered HTTP {status} to a message")))
+            }
+        }
+    }
+
+    /// How the stream ended, for the log.
+    pub(crate) fn ending(&self) -> String {
+        let ending = self.ending.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if ending.is_empty() { "the stream of the server ended".to_owned() } else { ending }
+    }
+}
+
+/// What reads the stream.
+struct Reader {
+    state: Arc<State>,
+    server: Arc<Server>,
+    injected: Arc<Injected>,
+    limit: usize,
+    ending: Arc<Mutex<String>>,
+}
+
+impl Reader {
+    async fn read(self, found: watch::Sender<Address>, said: mpsc::Sender<Bytes>) {
+        let ending = self.read_on(&found, &said).await.err();
+        let fault = ending.unwrap_or_else(|| UpstreamFault::Down("the server ended its stream".to_owned()));
+        *self.ending.lock().unwrap_or_else(PoisonError::into_inner) = fault.to_string();
+        if found.borrow().is_none() {
+            found.send_replace(Some(Err(fault)));
+        }
+    }
+
+    async fn read_on(&self, found: &watch::Sender<Address>, said: &mpsc::Sender<Bytes>) -> Result<(), UpstreamFault> {
+        let outbound = Outbound { method: Method::GET, headers: wire::own_stream(), body: Bytes::new() };
+        let (arrival, _) = wire::send(&self.state, &self.server, &self.injected, outbound, self.limit).await?;
+        let mut events = match arrival {
+            Arrival::Stream { source: Source::Http(events), .. } => events,
+            other => {
+                return Err(UpstreamFault::Protocol(format!(
+                    "GET was answered HTTP {} without a stream",
+                    other.status()
+                )));
+            }
+        };
+        let address = tokio::time::timeout(self.server.deadline, self.address(&mut events)).await;
+        let address = address.map_err(|_| UpstreamFault::Timeout(self.server.deadline))??;
+        found.send_replace(Some(Ok(address)));
+        while let Some(event) = events.next().await? {
+            let is_message = event.event.as_ref().is_none_or(|kind| kind.as_ref() == b"message");
+            if let Some(message) = event.message().filter(|_| is_message)
+                && said.send(message.clone()).await.is_err()
+            {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// The address that the first event names.
+    async fn address(&self, events: &mut Events) -> Result<Uri, UpstreamFault> {
+        while let Some(event) = events.next().await? {
+            let Some(data) = event.message() else { continue };
+            if event.event.as_ref().is_none_or(|kind| kind.as_ref() != b"endpoint") {
+                return Err(UpstreamFault::Protocol("its stream does not begin with the event `endpoint`".to_owned()));
+            }
+            let base = self.server.url().ok_or_else(|| UpstreamFault::Protocol("the server has no URL".to_owned()))?;
+            return beside(&base, &String::from_utf8_lossy(data)).map_err(UpstreamFault::Protocol);
+        }
+        Err(UpstreamFault::Protocol("its stream ended before the event `endpoint`".to_owned()))
+    }
+}
+
+/// The address for messages. SECURITY: it must have the origin of the stream, or a server could send the gateway, and its
+/// credential, elsewhere.
+fn beside(base: &Url, named: &str) -> Result<Uri, String> {
+    let address = base.join(named.trim()).map_err(|_| "its event `endpoint` names no address".to_owned())?;
+    if address.origin() != base.origin() || !address.username().is_empty() || address.password().is_some() {
+        return Err("its event `endpoint` names an address of another origin than the configured one".to_owned());
+    }
+    let target = match address.query() {
+        Some(query) => format!("{}?{query}", address.path()),
+        None => address.path().to_owned(),
+    };
+    target.parse().map_err(|_| "its event `endpoint` names no address that can be sent".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::beside;
+
+    #[test]
+    fn messages_go_to_the_origin_of_the_stream_and_nowhere_else() {
+        let base = "https://mcp.example.com/a/sse?x=1".parse().unwrap();
+        for (named, expected) in [
+            ("/messages?sessionId=1", Some("/messages?sessionId=1")),
+            ("messages?sessionId=1", Some("/a/messages?sessionId=1")),
+            ("?sessionId=1", Some("/a/sse?sessionId=1")),
+            ("https://mcp.example.com/m", Some("/m")),
+            ("https://mcp.example.com:443/m", Some("/m")),
+            ("http://mcp.example.com/m", None),
+            ("https://mcp.example.com:8443/m", None),
+            ("https://example.com/m", None),
+            ("//evil.example/m", None),
+            ("\\\\evil.example/m", None),
+            ("https://mcp.example.com@evil.example/m", None),
+            ("https://user@mcp.example.com/m", None),
+            ("javascript:alert(1)", None),
+        ] {
+            assert_eq!(beside(&base, named).ok().map(|uri| uri.to_string()).as_deref(), expected, "{named}");
+        }
+    }
+}

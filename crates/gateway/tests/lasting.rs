@@ -1,0 +1,196 @@
+//! Servers of the transport of 2024-11-05: a stream that lasts, and POSTs beside it.
+#![expect(clippy::indexing_slicing, clippy::unwrap_used, reason = "what a test expects and does not find fails it")]
+
+mod inside;
+
+use gateway::settings::{CredentialSettings, Place};
+use http::StatusCode;
+use inside::{Inside, Plan, outcome};
+use serde_json::{Value, json};
+use std::sync::{Arc, Mutex};
+use testkit::{Answer, Feed, Received, Streamer, Upstream, soon};
+
+/// The streams of a server by number, as long as they are open.
+type Streams = Arc<Mutex<Vec<Option<Feed>>>>;
+
+/// A server that names `endpoint` with a session on its streams, and says there what it would otherwise answer.
+async fn server(endpoint: &str) -> (Upstream, Streams) {
+    let upstream = Upstream::start().await;
+    let (streams, endpoint) = (Streams::default(), endpoint.to_owned());
+    let opened = Arc::clone(&streams);
+    upstream.always("GET", move |_| {
+        let (answer, feed) = Answer::events();
+        let mut opened = opened.lock().unwrap();
+        let said = format!("event: endpoint\ndata: {endpoint}?sessionId={}\n\n", opened.len());
+        opened.push(Some(feed.clone()));
+        tokio::spawn(async move { feed.raw(said).await });
+        answer
+    });
+    for method in ["initialize", "tools/list", "ping"] {
+        say(&upstream, &streams, method, |received| {
+            let result = match received.name().as_str() {
+                "initialize" => json!({
+                    "protocolVersion": "2024-11-05", "capabilities": {"tools": {"listChanged": true}},
+                    "serverInfo": {"name": "old", "version": "1"},
+                }),
+                "tools/list" => json!({"tools": [{"name": "echo", "inputSchema": {"type": "object"}}]}),
+                _ => json!({}),
+            };
+            vec![json!({"jsonrpc": "2.0", "id": received.id(), "result": result})]
+        });
+    }
+    for method in ["notifications/initialized", "notifications/cancelled", "response"] {
+        say(&upstream, &streams, method, |_| Vec::new());
+    }
+    say(&upstream, &streams, "tools/call", |received| vec![answer_to(received)]);
+    upstream.always("server/discover", |_| Answer::status(StatusCode::NOT_FOUND));
+    (upstream, streams)
+}
+
+fn answer_to(received: &Received) -> Value {
+    let arguments = received.json()["params"]["arguments"].to_string();
+    json!({"jsonrpc": "2.0", "id": received.id(), "result": {"content": [{"type": "text", "text": arguments}]}})
+}
+
+/// What the server says to each request of this name, on the stream that its address names.
+fn say(
+    upstream: &Upstream,
+    streams: &Streams,
+    name: &str,
+    what: impl Fn(&Received) -> Vec<Value> + Send + Sync + 'static,
+) {
+    let streams = Arc::clone(streams);
+    upstream.always(name, move |received| {
+        let Some((_, session)) = received.path.split_once("sessionId=") else {
+            return Answer::status(StatusCode::METHOD_NOT_ALLOWED);
+        };
+        let number: usize = session.split('&').next().unwrap().parse().unwrap();
+        let Some(feed) = streams.lock().unwrap()[number].clone() else {
+            return Answer::status(StatusCode::NOT_FOUND);
+        };
+        let said = what(received);
+        tokio::spawn(async move {
+            for message in said {
+                feed.message(&message).await;
+            }
+        });
+        Answer::status(StatusCode::ACCEPTED)
+    });
+}
+
+fn old(upstream: &Upstream) -> Plan {
+    Plan { lasting: true, ..Plan::of(upstream) }
+}
+
+fn unknown(upstream: &Upstream) -> Plan {
+    Plan { probed: true, ..Plan::of(upstream) }
+}
+
+#[tokio::test]
+async fn every_client_uses_a_server_of_2024_told_or_found_out() {
+    for plan in [old, unknown] {
+        for path in ["/mcp/files", "/mcp"] {
+            let (upstream, _streams) = server("/messages").await;
+            let inside = Inside::start(plan(&upstream)).await;
+            let tool = if path == "/mcp" { "files__echo" } else { "echo" };
+            let alice = inside.legacy(path, &inside.alice).await;
+            assert_eq!(alice.tools().await, [tool]);
+            let answer = alice.call(tool, json!({"n": 1})).await;
+            assert_eq!(answer["result"]["content"][0]["text"], r#"{"n":1}"#, "{answer}");
+            let modern = inside.modern(path, &inside.alice);
+            let answer = modern.call(tool, json!({"n": 2})).await;
+            assert_eq!(answer["result"]["content"][0]["text"], r#"{"n":2}"#, "{answer}");
+            assert_eq!(answer["result"]["resultType"], "complete", "{answer}");
+            let old = if path == "/mcp" { "/sse" } else { "/sse/files" };
+            let mut bob = Streamer::begin(&inside.url(old), Some(&inside.bob)).await.0;
+            let answer = bob.request("tools/call", json!({"name": tool, "arguments": {"n": 3}})).await;
+            assert_eq!(answer["result"]["content"][0]["text"], r#"{"n":3}"#, "{answer}");
+            let called = upstream.seen("tools/call");
+            assert!(called.iter().all(|seen| seen.path.starts_with("/messages?sessionId=")), "{called:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn progress_and_questions_find_the_call_and_the_answer_its_server() {
+    let (upstream, streams) = server("/messages").await;
+    say(&upstream, &streams, "tools/call", |received| {
+        let params = json!({"progressToken": received.json()["params"]["_meta"]["progressToken"], "progress": 1});
+        let question = json!({"messages": [], "maxTokens": 1});
+        vec![
+            json!({"jsonrpc": "2.0", "method": "notifications/progress", "params": params}),
+            json!({"jsonrpc": "2.0", "id": "q", "method": "sampling/createMessage", "params": question}),
+        ]
+    });
+    let inside = Inside::start(old(&upstream)).await;
+    let alice = inside.legacy("/mcp/files", &inside.alice).await;
+    let params = json!({"name": "echo", "arguments": {}, "_meta": {"progressToken": "mine"}});
+    let mut stream = alice.request("tools/call", params).await;
+    assert_eq!(soon(stream.event()).await.unwrap().json()["params"]["progressToken"], "mine");
+    let question = soon(stream.event()).await.unwrap().json();
+    assert_eq!(question["method"], "sampling/createMessage");
+    let said = json!({"role": "assistant", "model": "m", "content": {"type": "text", "text": "y"}});
+    let reply = json!({"jsonrpc": "2.0", "id": question["id"], "result": said});
+    assert_eq!(alice.ask("response", &reply).send().await.status, 202);
+    assert_eq!(upstream.arrived("response", 1).await.id(), "q");
+    let known = upstream.seen("tools/call").pop().unwrap().id();
+    // Its first request was `initialize`.
+    assert_eq!(alice.notify("notifications/cancelled", json!({"requestId": 2})).await.status, 202);
+    assert_eq!(upstream.arrived("notifications/cancelled", 1).await.json()["params"]["requestId"], known);
+}
+
+#[tokio::test]
+async fn a_stream_that_breaks_fails_its_calls_and_the_next_message_opens_another() {
+    for (path, tool) in [("/mcp", "files__echo"), ("/mcp/files", "echo")] {
+        let (upstream, streams) = server("/messages").await;
+        let inside = Inside::start(old(&upstream)).await;
+        let alice = inside.legacy(path, &inside.alice).await;
+        let answer = alice.call(tool, json!({})).await;
+        assert_eq!(answer["error"], Value::Null, "{answer}");
+        say(&upstream, &streams, "tools/call", |_| Vec::new());
+        let calls = upstream.seen("tools/call").len();
+        let (answer, ()) = tokio::join!(alice.call(tool, json!({})), async {
+            upstream.arrived("tools/call", calls + 1).await;
+            streams.lock().unwrap().fill(None);
+        });
+        assert_eq!(answer["error"]["code"], -31006, "{answer}");
+        let last = inside.records().await.pop().unwrap();
+        assert_eq!(outcome(&last), "faulted upstream-cut forward", "{last:#}");
+        let opened = streams.lock().unwrap().len();
+        say(&upstream, &streams, "tools/call", |received| vec![answer_to(received)]);
+        let answer = alice.call(tool, json!({"again": true})).await;
+        assert_eq!(answer["result"]["content"][0]["text"], r#"{"again":true}"#, "{answer}");
+        assert!(streams.lock().unwrap().len() > opened);
+    }
+}
+
+#[tokio::test]
+async fn an_address_of_another_origin_is_never_posted_to() {
+    let elsewhere = Upstream::start().await;
+    let (upstream, _streams) = server(&elsewhere.url()).await;
+    let inside = Inside::start(old(&upstream)).await;
+    let server = inside.state.line().servers().next().cloned().unwrap();
+    inside.state.line().look(&server).await;
+    let why = server.state.fault.load_full().unwrap();
+    assert!(why.contains("another origin"), "{why}");
+    assert_eq!(elsewhere.received(), 0);
+    assert!(upstream.requests().iter().all(|seen| seen.name() == "GET"));
+}
+
+#[tokio::test]
+async fn the_credential_goes_with_the_stream_and_with_every_message() {
+    let (upstream, _streams) = server("/messages").await;
+    let secret = vocab::SecretName::new("token").unwrap();
+    let credentials = vec![
+        CredentialSettings { secret: secret.clone(), place: Place::Bearer },
+        CredentialSettings { secret: secret.clone(), place: Place::Query("key".to_owned()) },
+    ];
+    let inside = Inside::start(Plan { credentials, ..old(&upstream) }).await;
+    inside.state.vault.set(&secret, &vocab::Secret::new("s3cret".to_owned()), inside.now()).unwrap();
+    let alice = inside.legacy("/mcp/files", &inside.alice).await;
+    assert_eq!(alice.call("echo", json!({})).await["error"], Value::Null);
+    for seen in upstream.requests() {
+        assert_eq!(seen.header("authorization"), Some("Bearer s3cret"), "{seen:?}");
+        assert!(seen.path.ends_with("key=s3cret"), "{seen:?}");
+    }
+}
