@@ -255,6 +255,121 @@ async fn an_answer_that_a_server_gives_in_pieces_is_fetched_to_its_end() {
     assert_eq!(answer["error"]["code"], -31006, "{answer}");
 }
 
+/// The first piece of an answer, which says that there is more.
+fn first_piece() -> Answer {
+    Answer::event_text("id: 7\nretry: 1\ndata:\n\n")
+}
+
+#[tokio::test]
+async fn the_rest_of_an_answer_is_let_go_once_it_is_there_or_nobody_waits_for_it() {
+    let (upstream, inside) = started().await;
+    let mut alice = begun(&inside, "/sse/files").await;
+    until(|| relayed(&upstream, "GET") == 1).await;
+    // The server leaves its stream open after the answer.
+    upstream.next("tools/call", first_piece());
+    let (rest, feed) = Answer::events();
+    upstream.next("GET", rest);
+    let id = alice.send("tools/call", json!({"name": "echo", "arguments": {}})).await;
+    until(|| relayed(&upstream, "GET") == 2).await;
+    assert!(feed.message(&json!({"jsonrpc": "2.0", "id": id, "result": {"content": []}})).await);
+    assert_eq!(alice.message().await["id"], id);
+    soon(feed.closed()).await;
+    // It never answers, and the client does not wait for it.
+    upstream.next("tools/call", first_piece());
+    let (rest, feed) = Answer::events();
+    upstream.next("GET", rest);
+    alice.send("tools/call", json!({"name": "echo", "arguments": {}})).await;
+    until(|| relayed(&upstream, "GET") == 3).await;
+    drop(alice);
+    soon(feed.closed()).await;
+    until(|| inside.state.sessions.count() == 0).await;
+}
+
+#[tokio::test]
+async fn the_rest_of_an_answer_is_not_waited_for_for_ever() {
+    let upstream = Upstream::start().await;
+    let mut plan = Plan::of(&upstream);
+    plan.bounds.stream_idle = std::time::Duration::from_millis(300);
+    let inside = Inside::start(plan).await;
+    let mut alice = begun(&inside, "/sse/files").await;
+    until(|| relayed(&upstream, "GET") == 1).await;
+    upstream.next("tools/call", first_piece());
+    let (rest, feed) = Answer::events();
+    upstream.next("GET", rest);
+    let id = alice.send("tools/call", json!({"name": "echo", "arguments": {}})).await;
+    let answer = alice.message().await;
+    assert_eq!((&answer["id"], &answer["error"]["code"]), (&json!(id), &json!(-31006)), "{answer}");
+    soon(feed.closed()).await;
+}
+
+#[tokio::test]
+async fn the_rest_of_an_answer_is_asked_for_by_the_rules_of_the_moment() {
+    let (upstream, inside) = started().await;
+    let mut alice = begun(&inside, "/sse/files").await;
+    until(|| relayed(&upstream, "GET") == 1).await;
+    let (answer, feed) = Answer::events();
+    upstream.next("tools/call", answer);
+    let id = alice.send("tools/call", json!({"name": "echo", "arguments": {}})).await;
+    upstream.arrived("tools/call", 1).await;
+    assert!(feed.raw("id: 7\ndata:\n\n").await);
+    let (rest, silent) = Answer::events();
+    upstream.next("GET", rest);
+    let mut stricter = Plan::of(&upstream);
+    stricter.bounds.stream_idle = std::time::Duration::from_millis(300);
+    inside.swap(stricter);
+    let ended = std::time::Instant::now();
+    drop(feed);
+    let answer = alice.message().await;
+    assert_eq!((&answer["id"], &answer["error"]["code"]), (&json!(id), &json!(-31006)), "{answer}");
+    assert!(ended.elapsed() >= std::time::Duration::from_secs(1), "a server that names no pause has one all the same");
+    soon(silent.closed()).await;
+}
+
+#[tokio::test]
+async fn whoever_listens_listens_again_after_a_failure() {
+    let (upstream, inside) = started().await;
+    let (answer, feed) = Answer::events();
+    upstream
+        .next("GET", Answer::status(StatusCode::SERVICE_UNAVAILABLE))
+        .next("GET", Answer::event_text("id: 5\nretry: 1\ndata:\n\n"))
+        .next("GET", Answer::status(StatusCode::BAD_REQUEST))
+        .next("GET", answer);
+    let mut alice = begun(&inside, "/sse/files").await;
+    until(|| relayed(&upstream, "GET") == 4).await;
+    let events: Vec<_> = upstream
+        .seen("GET")
+        .iter()
+        .filter(|seen| seen.header("durward-call-id").is_some())
+        .map(|seen| seen.header("last-event-id").map(str::to_owned))
+        .collect();
+    assert_eq!(
+        events,
+        [None, None, Some("5".to_owned()), None],
+        "an event that is not known there is not asked for twice"
+    );
+    let news = json!({"jsonrpc": "2.0", "method": "notifications/message", "params": {"level": "info", "data": "x"}});
+    assert!(feed.message(&news).await);
+    assert_eq!(alice.message().await["params"], news["params"]);
+    drop(alice);
+    soon(feed.closed()).await;
+}
+
+#[tokio::test]
+async fn an_answer_as_deep_as_may_be_is_one_answer() {
+    let upstream = Upstream::start().await;
+    let mut plan = Plan::of(&upstream);
+    plan.bounds.depth = 128;
+    let inside = Inside::start(plan).await;
+    let mut alice = begun(&inside, "/sse/files").await;
+    let deep = format!("{}{}", "[".repeat(100), "]".repeat(100));
+    let text = format!(r#"{{"jsonrpc":"2.0","id":2,"result":{{"content":[],"x":{deep}}}}}"#);
+    upstream.next("tools/call", Answer::json(text.clone()));
+    alice.send("tools/call", json!({"name": "echo", "arguments": {}})).await;
+    assert_eq!(alice.event().await.unwrap().raw, format!("event: message\ndata: {text}\n\n"));
+    let id = alice.send("ping", json!({})).await;
+    assert_eq!(alice.message().await["id"], id, "nothing came after the answer");
+}
+
 #[tokio::test]
 async fn a_stream_ends_with_the_key_the_session_and_the_gateway() {
     let (upstream, inside) = started().await;

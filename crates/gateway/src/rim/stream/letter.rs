@@ -12,13 +12,13 @@ use crate::{
 };
 use bytes::Bytes;
 use futures_util::FutureExt;
-use http::{HeaderValue, header::CONTENT_TYPE};
+use http::{HeaderValue, StatusCode, header::CONTENT_TYPE};
 use mcp::{
     Kind, Limits, Message, Revision,
     sse::{Decoder, Event},
 };
 use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
-use tokio::sync::oneshot;
+use tokio::{sync::oneshot, time::Instant};
 
 /// How long the client's next message waits for the server's listening stream.
 const OVERTAKEN: Duration = Duration::from_secs(1);
@@ -26,6 +26,11 @@ const OVERTAKEN: Duration = Duration::from_secs(1);
 const AGAIN: Duration = Duration::from_secs(5);
 /// The longest time that a server may have us wait.
 const LATEST: Duration = Duration::from_secs(30);
+/// How long a server is left alone that failed, the first time and at most: each time is twice the one before.
+const FAILED: Duration = Duration::from_secs(1);
+const FAILED_LONG: Duration = Duration::from_mins(1);
+/// How long after one piece of an answer the next is asked for, unless the server says.
+const PIECE: Duration = Duration::from_secs(1);
 /// How often the rest of an answer is asked for that a server gives in pieces.
 const PIECES: usize = 1000;
 
@@ -50,17 +55,14 @@ pub(super) fn answer(line: &Line, call: Call, mailbox: Arc<Mailbox>, held: (Busy
         if introduces {
             begun(&line.state, &mailbox, &reply);
         }
-        let mut relay = Relay { mailbox: &mailbox, introduces, heard: true, answered: false, last: None, pause: None };
-        relay.whole(reply).await;
-        for _ in 0..PIECES {
-            // SPEC: a server may end a stream that it gave ids for; the rest is asked for by id.
-            let Some(after) = relay.last.take().filter(|_| !relay.answered && relay.heard) else { break };
-            tokio::time::sleep(relay.pause.unwrap_or_default().min(LATEST)).await;
-            let reply = serve(&line, resumed.after(&after), &asked).await;
-            if !reply.status().is_success() {
-                break;
-            }
-            relay.whole(reply).await;
+        let mut relay = Relay::new(&mailbox);
+        relay.introduces = introduces;
+        relay.answer(reply).await;
+        let mut over = mailbox.end();
+        tokio::select! {
+            () = relay.rest(&line.state, &resumed, &asked) => {}
+            // The session waits for what is under way here: nobody is left to hear the rest.
+            _ = over.wait_for(|over| *over) => {}
         }
         if !relay.answered {
             if introduces {
@@ -72,7 +74,7 @@ pub(super) fn answer(line: &Line, call: Call, mailbox: Arc<Mailbox>, held: (Busy
                 mcp::error::UPSTREAM_DOWN,
                 "the server broke off in the middle of its answer",
             );
-            relay.whole(respond::refusal(&stop, &asked, resumed.id)).await;
+            relay.answer(respond::refusal(&stop, &asked, resumed.id)).await;
         }
     });
 }
@@ -85,28 +87,28 @@ pub(super) async fn listen(line: &Line, call: Call, mailbox: &Arc<Mailbox>) {
         let mut over = mailbox.end();
         let mut opened = Some(opened);
         let listening = async {
-            let mut next = call.again();
+            let mut last: Option<Bytes> = None;
+            let mut failed = FAILED;
             loop {
+                let next = last.take().map_or_else(|| call.again(), |after| call.after(&after));
                 let asked = Asked::of(&next);
                 let reply = serve(&state.line(), next, &asked).await;
                 drop(opened.take());
-                if !reply.status().is_success() {
+                if reply.status() == StatusCode::METHOD_NOT_ALLOWED {
+                    // The server has no such stream.
                     break;
                 }
-                let mut relay = Relay {
-                    mailbox: &mailbox,
-                    introduces: false,
-                    heard: true,
-                    answered: false,
-                    last: None,
-                    pause: None,
-                };
+                if !reply.status().is_success() {
+                    // Also where the server no longer knows the last event: the next stream begins anew.
+                    tokio::time::sleep(failed).await;
+                    failed = failed.saturating_mul(2).min(FAILED_LONG);
+                    continue;
+                }
+                failed = FAILED;
+                let mut relay = Relay::new(&mailbox);
                 relay.whole(reply).await;
                 tokio::time::sleep(relay.pause.unwrap_or(AGAIN).min(LATEST)).await;
-                next = match relay.last.take() {
-                    Some(after) => call.after(&after),
-                    None => call.again(),
-                };
+                last = relay.last;
             }
         };
         tokio::select! {
@@ -133,6 +135,36 @@ fn begun(state: &State, mailbox: &Mailbox, reply: &Reply) {
     mailbox.keep(session);
 }
 
+/// How far a stream is read.
+#[derive(Clone, Copy)]
+enum Until {
+    /// To its end.
+    Closed,
+    /// To the answer. Silence is bounded elsewhere.
+    Answered,
+    /// To the answer, unless nothing is said for so long: the line takes the rest of an answer for listening, which has
+    /// no such bound.
+    Silent(Duration),
+}
+
+impl Until {
+    /// When silence that begins now has lasted too long.
+    fn silent(self) -> Option<Instant> {
+        match self {
+            Self::Closed | Self::Answered => None,
+            Self::Silent(idle) => Instant::now().checked_add(idle),
+        }
+    }
+}
+
+/// Waits until then, or for ever.
+async fn pause_until(then: Option<Instant>) {
+    match then {
+        Some(then) => tokio::time::sleep_until(then).await,
+        None => std::future::pending().await,
+    }
+}
+
 /// One answer on its way onto the stream.
 struct Relay<'a> {
     mailbox: &'a Mailbox,
@@ -147,28 +179,77 @@ struct Relay<'a> {
     pause: Option<Duration>,
 }
 
-impl Relay<'_> {
-    /// All of an answer. A client that is gone does not end it: it is read on to its end.
+impl<'a> Relay<'a> {
+    const fn new(mailbox: &'a Mailbox) -> Self {
+        Self { mailbox, introduces: false, heard: true, answered: false, last: None, pause: None }
+    }
+
+    /// What the server says until it has answered. A client that is gone does not end it.
+    async fn answer(&mut self, reply: Reply) {
+        self.read(reply, Until::Answered).await;
+    }
+
+    /// All that is said on a stream.
     async fn whole(&mut self, reply: Reply) {
+        self.read(reply, Until::Closed).await;
+    }
+
+    /// The rest of an answer.
+    async fn rest(&mut self, state: &Arc<State>, call: &Call, asked: &Asked) {
+        for _ in 0..PIECES {
+            // SPEC: a server may end a stream that it gave ids for; the rest is asked for by id.
+            let Some(after) = self.last.take().filter(|_| !self.answered && self.heard) else { break };
+            tokio::time::sleep(self.pause.unwrap_or(PIECE).min(LATEST)).await;
+            // What is allowed now, which is not what was when the call came.
+            let line = state.line();
+            let idle = line.snapshot.settings.bounds.stream_idle;
+            let Ok(reply) = tokio::time::timeout(idle, serve(&line, call.after(&after), asked)).await else { break };
+            if !reply.status().is_success() {
+                break;
+            }
+            self.read(reply, Until::Silent(idle)).await;
+        }
+    }
+
+    async fn read(&mut self, reply: Reply, until: Until) {
         let is_stream = reply.headers().get(CONTENT_TYPE).is_some_and(|kind| kind == "text/event-stream");
         // What comes here was bounded on its way.
         let mut decoder = Decoder::new(usize::MAX);
         match reply.into_body() {
             ReplyBody::Whole(None) => {}
-            ReplyBody::Whole(Some(body)) if is_stream => self.events(&mut decoder, body).await,
+            ReplyBody::Whole(Some(body)) if is_stream => {
+                self.events(&mut decoder, body).await;
+            }
             ReplyBody::Whole(Some(body)) => self.message(&body).await,
             ReplyBody::Stream(mut pieces) => {
-                while let Some(piece) = pieces.recv().await {
-                    self.events(&mut decoder, piece).await;
+                let mut silent = until.silent();
+                loop {
+                    let piece = tokio::select! {
+                        piece = pieces.recv() => piece,
+                        () = pause_until(silent) => {
+                            // Whoever says nothing here says nothing on the next stream either.
+                            self.last = None;
+                            break;
+                        }
+                    };
+                    let Some(piece) = piece else { break };
+                    if self.events(&mut decoder, piece).await {
+                        silent = until.silent();
+                    }
+                    if self.answered && !matches!(until, Until::Closed) {
+                        break;
+                    }
                 }
             }
         }
     }
 
-    async fn events(&mut self, decoder: &mut Decoder, piece: Bytes) {
+    /// Whether there was a message among them: what keeps a stream alive is none.
+    async fn events(&mut self, decoder: &mut Decoder, piece: Bytes) -> bool {
+        let mut said = false;
         let mut events: Vec<Event> = Vec::new();
         if decoder.push(piece, &mut events).is_err() {
-            return;
+            return said;
         }
         for event in events {
             if let Some(retry) = event.retry {
@@ -179,13 +260,15 @@ impl Relay<'_> {
             }
             if let Some(message) = event.message() {
                 self.message(message).await;
+                said = true;
             }
         }
+        said
     }
 
     async fn message(&mut self, text: &Bytes) {
         // Bounded and well-formed already: by the line, which made or judged it.
-        let limits = Limits { body: usize::MAX, ..Limits::default() };
+        let limits = Limits { body: usize::MAX, depth: Limits::DEEPEST, ..Limits::default() };
         if let Ok(mcp::Body::Single(message)) = mcp::scan(text.clone(), &limits)
             && message.kind() == Kind::Response
         {
