@@ -17,7 +17,7 @@ use crate::{
     pipeline::Line,
     release::list_action,
     resolve::Target,
-    server::Server,
+    server::{Carriage, Server},
     session::Session,
     snapshot::Snapshot,
 };
@@ -160,14 +160,21 @@ impl Watch {
                 *told = *told | changes;
                 self.stir();
             }
-            (Crossing::Downward, _) => {
-                self.back.insert(server.name.clone());
-                self.stir();
+            (Crossing::Downward, _) => self.believe(server),
+            // A process that serves one caller alone shows it what nobody else sees.
+            (Crossing::None | Crossing::Upward, _) if server.carriage() == Carriage::Pipe { shared: false } => {
+                self.believe(server);
             }
             // A modern server shows the same to everybody, and is being looked at: there will be news.
             (Crossing::None | Crossing::Upward, _) => {}
         }
         true
+    }
+
+    /// Takes a server's word for it that it shows this caller something else.
+    fn believe(&mut self, server: &Server) {
+        self.back.insert(server.name.clone());
+        self.stir();
     }
 
     /// Looks whether the rights are still those of the view.
