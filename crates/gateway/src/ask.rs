@@ -194,8 +194,14 @@ impl Line {
     }
 
     /// Whether a question that was judged before may still be put to the client.
-    pub(crate) fn may_ask(&self, caller: &Caller, server: &Server, message: &Message) -> Result<bool, Stop> {
-        Ok(self.authorize_inquiry(caller, server, message, &[])?.is_ok())
+    pub(crate) fn may_ask(
+        &self,
+        caller: &Caller,
+        server: &Server,
+        message: &Message,
+        findings: &[Finding],
+    ) -> Result<bool, Stop> {
+        Ok(self.authorize_inquiry(caller, server, message, findings)?.is_ok())
     }
 }
 

@@ -214,6 +214,8 @@ impl Flow {
         let mut stopping = Some(state.stopping.subscribe());
         let idle = state.line().snapshot.settings.bounds.stream_idle;
         let listens = self.listens();
+        // Who reads what is kept may go at any time, and be silent as long as the call that is answered: that has bounds.
+        let is_free = listens || self.reads_call();
         if listens {
             self.watch = watch::Watch::begin(&state.line(), &self.exchange).map(Box::new);
         }
@@ -225,7 +227,7 @@ impl Flow {
                     heard = Instant::now();
                     spoken = heard;
                     if ended.as_ref().is_some_and(|ended| *ended.borrow()) {
-                        return left(listens);
+                        return left(is_free);
                     }
                     match self.take(event, state, trail).await {
                         Ok(None) => {}
@@ -239,8 +241,8 @@ impl Flow {
                                 },
                             };
                             if !heard {
-                                if modern || listens {
-                                    return left(listens);
+                                if modern || is_free {
+                                    return left(is_free);
                                 }
                                 *client = None;
                             }
@@ -249,8 +251,8 @@ impl Flow {
                     }
                 }
                 () = closed(client.as_ref()), if client.is_some() => {
-                    if modern || listens {
-                        return left(listens);
+                    if modern || is_free {
+                        return left(is_free);
                     }
                     *client = None;
                 }
@@ -263,7 +265,7 @@ impl Flow {
                             continue;
                         }
                         if let Some(client) = client && !say(client, mcp::sse::encode(&word, None), STALLED).await {
-                            return left(listens);
+                            return left(is_free);
                         }
                     }
                 }
@@ -274,7 +276,7 @@ impl Flow {
                     if let Some(watch) = &mut self.watch {
                         watch.check(&state.line(), &self.exchange.caller.subject);
                     }
-                    if !listens && heard.elapsed() > idle {
+                    if !is_free && heard.elapsed() > idle {
                         return self.broken(&UpstreamFault::Timeout(idle));
                     }
                     if spoken.elapsed() > KEEP_ALIVE {
@@ -284,15 +286,19 @@ impl Flow {
                         }
                     }
                 }
-                true = over(&mut ended) => return left(listens),
+                true = over(&mut ended) => return left(is_free),
                 true = over(&mut stopping), if listens => return End::Complete,
             }
         }
     }
 
-    /// A stream that lasts as long as the client wants: GET, and `subscriptions/listen`.
+    /// A stream that lasts as long as the client wants: GET, and `subscriptions/listen`. The rest of a call, which is asked
+    /// for with GET too, ends with its answer.
     fn listens(&self) -> bool {
-        self.exchange.call.message().is_none_or(|message| message.method() == "subscriptions/listen")
+        match self.exchange.call.message() {
+            Some(message) => message.method() == "subscriptions/listen",
+            None => !self.reads_call(),
+        }
     }
 
     /// What is to be said of lists that changed.
@@ -312,9 +318,10 @@ impl Flow {
     }
 
     fn complete(&self) -> End {
-        let (answered, listens) = (self.exchange.answered, self.listens());
+        let answered = self.exchange.answered;
+        let is_free = self.listens() || self.reads_call();
         // SPEC: a server may close a stream it gave an id for; the client asks for the rest with `Last-Event-ID`.
-        if listens || answered || self.resumable || !self.exchange.call.wants_answer() {
+        if is_free || answered || self.resumable || !self.exchange.call.wants_answer() {
             End::Complete
         } else {
             self.broken(&UpstreamFault::Cut("the stream ended without a response".to_owned()))
@@ -374,9 +381,9 @@ async fn taken(watch: Option<&Watch>) {
     }
 }
 
-/// The client let go: of a stream that is its normal end, of an answer it is not.
-const fn left(listens: bool) -> End {
-    if listens { End::Complete } else { End::Cancelled }
+/// The client let go: of a stream that it may leave that is its normal end, of an answer it is not.
+const fn left(is_free: bool) -> End {
+    if is_free { End::Complete } else { End::Cancelled }
 }
 
 /// Waits for the end of the session, or of the gateway.

@@ -193,8 +193,8 @@ impl Line {
         let server = servers.iter().find(|server| server.name == about.server).ok_or_else(no_such_event)?;
         // SECURITY: what the caller may not see any more is not given again, and answers like what is not known.
         let subject = &caller.subject;
-        let visible = |action| self.snapshot.policies.visible(subject, action, &server.resource(&about.name));
-        if !about.action.is_none_or(visible) {
+        let resource = server.resource(&about.name);
+        if !about.actions.iter().all(|action| self.snapshot.policies.visible(subject, *action, &resource)) {
             return Err(no_such_event());
         }
         let mut one = One::open(server, Some(Arc::clone(session)), call.era, call.method());

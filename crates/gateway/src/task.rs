@@ -250,11 +250,12 @@ impl Line {
         })
     }
 
-    /// An answer that is given again may begin a task, too, where it did not arrive the first time. Only the session in which
+    /// An answer that a server gives again may begin a task, too, where it did not arrive the first time. Only the session in which
     /// the call was made is given it, so the task is its owner's, unless somebody has it already.
     fn keep_resumed(&self, message: &Message, exchange: &Exchange, one: &One) {
         let resumes = exchange.call.headers.contains_key(&header::LAST_EVENT);
-        let Some(session) = one.session.as_ref().filter(|_| resumes) else { return };
+        // What the gateway gives again was kept with its task when it was said, and may name it by the sealed id.
+        let Some(session) = one.session.as_ref().filter(|_| resumes && one.resumes.is_none()) else { return };
         let Some(task) = begun(message) else { return };
         let kept = self.state.tasks.keep(&session.owner, id_of(&one.server, &task), self.state.clock.ticks());
         if kept.is_err() {

@@ -169,6 +169,27 @@ async fn who_comes_back_takes_the_stream_over_from_a_connection_that_only_seems_
 }
 
 #[tokio::test]
+async fn a_call_that_is_taken_up_again_is_waited_for_when_the_gateway_stops() {
+    for path in ["/mcp/files", "/mcp"] {
+        let scene = Scene::start(path).await;
+        let (mut stream, feed, id) = scene.call().await;
+        let place = soon(stream.any_event()).await.unwrap().id.unwrap();
+        drop(stream);
+        feed.message(&progress(1)).await;
+        let mut again = scene.again(&place).await;
+        assert_eq!(soon(again.event()).await.unwrap().json()["params"]["progress"], 1);
+        let mut listener = scene.alice.listen().await;
+        scene.inside.state.stopping.send_replace(true);
+        assert_eq!(soon(listener.event()).await, None, "whoever listens is let go");
+        feed.message(&result(&id, "done")).await;
+        drop(feed);
+        let left = rest(again).await;
+        assert_eq!(left.len(), 1, "{left:?}");
+        assert_eq!(left[0]["result"]["content"][0]["text"], "done");
+    }
+}
+
+#[tokio::test]
 async fn what_servers_say_while_a_listening_client_is_away_is_told_when_it_is_back() {
     for path in ["/mcp/files", "/mcp"] {
         let scene = Scene::start(path).await;
@@ -195,4 +216,82 @@ async fn what_servers_say_while_a_listening_client_is_away_is_told_when_it_is_ba
         soon(feed.closed()).await;
         assert_eq!(scene.again(first.id.as_deref().unwrap()).await.status, 404);
     }
+}
+
+#[tokio::test]
+async fn a_question_is_put_again_by_the_same_id_until_it_is_answered_and_as_long_as_it_may_be() {
+    let upstream = Upstream::start().await;
+    let all = || vec![json!({"id": "all", "action": "*", "target": "*/*", "effect": "allow"})];
+    let guards = || guard::Guards::new(guard::Setting { results: guard::Mode::Mask, arguments: guard::Mode::Off });
+    let plan = |rules: Vec<Value>| Plan {
+        guards: guards(),
+        policy: json!({"policy": "test", "rules": rules}),
+        ..Plan::of(&upstream)
+    };
+    let inside = Inside::start(plan(all())).await;
+    let alice = inside.legacy("/mcp", &inside.alice).await;
+    let (answer, feed) = Answer::events();
+    upstream.next("GET", answer);
+    let mut stream = alice.listen().await;
+    let place = soon(stream.any_event()).await.unwrap().id.unwrap();
+    let message = "is ghp_A7dK2mQ9xR4tV8wZ1cF6hJ3nP5sY0u2Kq9Lb yours?";
+    let params = json!({"message": message, "requestedSchema": {"type": "object", "properties": {}}});
+    feed.message(&json!({"jsonrpc": "2.0", "id": 5, "method": "elicitation/create", "params": params})).await;
+    let asked = soon(stream.event()).await.unwrap().json();
+    assert!(!asked.to_string().contains("ghp_"), "{asked}");
+    let again = || {
+        let ask = Ask::get(&inside.url("/mcp")).bearer(&inside.alice).header("accept", "text/event-stream");
+        ask.header("mcp-session-id", alice.session().unwrap()).header("last-event-id", &place)
+    };
+    let mut stream = again().send().await;
+    assert_eq!(soon(stream.event()).await.unwrap().json(), asked);
+    // What came after the question tells that it was left out.
+    let note =
+        json!({"jsonrpc": "2.0", "method": "notifications/message", "params": {"level": "info", "data": "after"}});
+    feed.message(&note).await;
+    assert_eq!(soon(stream.event()).await.unwrap().json(), note);
+    let careful = json!({"id": "no", "action": "server.elicit", "target": "*/*", "effect": "deny", "when": "findings.exists(f, f.detector == \"secrets\")"});
+    inside.swap(plan([all(), vec![careful]].concat()));
+    let mut stream = again().send().await;
+    assert_eq!(soon(stream.event()).await.unwrap().json(), note, "with what it holds it may not be asked any more");
+    inside.swap(plan(all()));
+    let mut stream = again().send().await;
+    assert_eq!(soon(stream.event()).await.unwrap().json(), asked);
+    let answer = json!({"jsonrpc": "2.0", "id": asked["id"], "result": {"action": "decline"}});
+    assert_eq!(alice.ask("response", &answer).send().await.status, 202);
+    assert_eq!(upstream.arrived("response", 1).await.json()["id"], 5);
+    let mut stream = again().send().await;
+    assert_eq!(soon(stream.event()).await.unwrap().json(), note, "it is answered");
+}
+
+#[tokio::test]
+async fn a_completion_is_given_again_to_whom_may_see_what_it_completes() {
+    let upstream = Upstream::start().await;
+    let plan = |prompts: &str| {
+        let rules = json!([
+            {"id": "complete", "action": "completion.complete", "target": "*/*", "effect": "allow"},
+            {"id": "prompts", "action": "prompt.get", "target": prompts, "effect": "allow"},
+        ]);
+        Plan { era: EraSettings::Modern, policy: json!({"policy": "test", "rules": rules}), ..Plan::of(&upstream) }
+    };
+    let inside = Inside::start(plan("*/*")).await;
+    let alice = inside.legacy("/mcp/files", &inside.alice).await;
+    let (answer, feed) = Answer::events();
+    upstream.next("completion/complete", answer);
+    let argument = json!({"name": "a", "value": "b"});
+    let params = json!({"ref": {"type": "ref/prompt", "name": "greet"}, "argument": argument});
+    let mut stream = alice.request("completion/complete", params).await;
+    let id = upstream.arrived("completion/complete", 1).await.id();
+    let place = soon(stream.any_event()).await.unwrap().id.unwrap();
+    drop(stream);
+    let completion = json!({"resultType": "complete", "completion": {"values": ["bob"]}});
+    feed.message(&json!({"jsonrpc": "2.0", "id": id, "result": completion})).await;
+    drop(feed);
+    let again = || {
+        let ask = Ask::get(&inside.url("/mcp/files")).bearer(&inside.alice).header("accept", "text/event-stream");
+        ask.header("mcp-session-id", alice.session().unwrap()).header("last-event-id", &place).send()
+    };
+    assert_eq!(rest(again().await).await[0]["result"]["completion"]["values"], json!(["bob"]));
+    inside.swap(plan("files/other"));
+    assert_eq!(again().await.status, 400);
 }

@@ -329,6 +329,44 @@ async fn news_of_tasks_name_them_as_the_client_knows_them() {
 }
 
 #[tokio::test]
+async fn what_is_given_again_of_a_call_names_tasks_as_it_did() {
+    let upstream = trusting().await;
+    declaring(&upstream);
+    let inside = screened(&upstream).await;
+    let alice = inside.legacy("/mcp", &inside.alice).await;
+    begin_there(&alice, "files__echo", "a").await;
+    let (answer, feed) = Answer::events();
+    upstream.next("tools/call", answer);
+    let params = json!({"name": "files__echo", "arguments": {"id": "late"}, "task": {"ttl": 60000}});
+    let mut stream = alice.request("tools/call", params).await;
+    let id = upstream.arrived("tools/call", 2).await.id();
+    let place = soon(stream.any_event()).await.unwrap().id.unwrap();
+    drop(stream);
+    let news = json!({"taskId": "a", "status": "working", "_meta": {RELATED: {"taskId": "a"}}});
+    feed.message(&json!({"jsonrpc": "2.0", "method": "notifications/tasks/status", "params": news})).await;
+    let begun = json!({"task": {"taskId": "late", "status": "working"}, "_meta": {RELATED: {"taskId": "late"}}});
+    feed.message(&json!({"jsonrpc": "2.0", "id": id, "result": begun})).await;
+    drop(feed);
+    for _ in 0..2 {
+        let resume = Ask::get(&inside.url("/mcp")).bearer(&inside.alice).header("accept", "text/event-stream");
+        let resume = resume.header("mcp-session-id", alice.session().unwrap()).header("last-event-id", &place);
+        let mut again = resume.send().await;
+        let news = soon(again.event()).await.unwrap().json();
+        let answer = soon(again.event()).await.unwrap().json();
+        for (shown, related, own) in [
+            (&news["params"]["taskId"], &news["params"]["_meta"][RELATED]["taskId"], "a"),
+            (&answer["result"]["task"]["taskId"], &answer["result"]["_meta"][RELATED]["taskId"], "late"),
+        ] {
+            for shown in [shown, related] {
+                let got = manage(&alice, "tasks/get", shown.as_str().unwrap()).await;
+                assert!(got.get("result").is_some(), "{own}: {got} of {news} {answer}");
+                assert_eq!(upstream.seen("tasks/get").pop().unwrap().json()["params"]["taskId"], own);
+            }
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_list_of_tasks_has_those_of_every_server_and_of_nobody_else() {
     let upstream = trusting().await;
     upstream.always("initialize", |request| {

@@ -4,6 +4,7 @@ use super::{Flow, Passed};
 use crate::{
     bridge::Crossing,
     call::Route,
+    resolve::reference,
     server::Transport,
     session::replay::{About, Keeper, Reader},
     upstream::Source,
@@ -11,6 +12,10 @@ use crate::{
 use bytes::Bytes;
 use mcp::{Era, Kind};
 use std::sync::Arc;
+use vocab::Action;
+
+/// The longest id and name of a call whose stream is kept, in bytes, together.
+const KNOWN_BY: usize = 4096;
 
 impl Flow {
     /// Keeps the stream of a call that goes on, where the gateway is its origin.
@@ -23,12 +28,17 @@ impl Flow {
             && matches!(one.server.transport, Transport::Http(_))
             && one.crossing == Crossing::None;
         // The server's own ids pass, and lead back to it; the id of one answer of a batch would lead to that one alone.
-        if is_servers || self.resumable || call.in_batch {
+        // What a stream is known by is kept as long as its session: nobody is to keep megabytes there.
+        let known_by = request.id()?.len() + one.resource.id.name.len();
+        if is_servers || self.resumable || call.in_batch || known_by > KNOWN_BY {
             return None;
         }
+        // Completions tell of what they complete.
+        let completed = reference(request).filter(|_| one.action == Some(Action::CompletionComplete));
+        let actions = one.action.into_iter().chain(completed.map(|(action, _)| action)).collect();
         let about = About {
             server: one.server.name.clone(),
-            action: one.action,
+            actions,
             name: Arc::clone(&one.resource.id.name),
             id: Box::from(request.id()?),
         };
@@ -65,6 +75,11 @@ impl Flow {
             | Source::Told(_)
             | Source::Made { .. } => None,
         }
+    }
+
+    /// Whether what came last was put to the client before: what a call's stream holds, and what was read once already.
+    pub(super) fn reads_again(&self) -> bool {
+        self.reader().is_some_and(|reader| reader.is_of_call() || reader.reads_again())
     }
 
     /// Whether what is read was said on the stream of a call, and judged then.

@@ -40,7 +40,7 @@ impl Flow {
         let message =
             upstream::exchange::one(data.clone(), &line.snapshot.answer_limits()).map_err(|fault| self.stop(&fault))?;
         match message.kind() {
-            Kind::Request if self.reads_call() => self.question_again(&line, &event, &message),
+            Kind::Request if self.reads_again() => self.question_again(&line, from.as_ref(), &event, &message),
             Kind::Request => Box::pin(self.question(&line, trail, from.as_ref(), &event, &message)).await,
             // SECURITY: nobody asked these servers anything on their common stream. What looks like an answer here could
             // be passed off as that of another server.
@@ -65,7 +65,8 @@ impl Flow {
                     line.release_message(&message, &self.exchange, &mut self.carry)?
                 };
                 let Some(text) = self.renamed(from.as_ref(), &message, text)? else { return Ok(None) };
-                let text = match self.server(&line, from.as_ref()) {
+                // What was said on the stream of a call names tasks as its client knows them.
+                let text = match self.server(&line, from.as_ref()).filter(|_| !self.reads_call()) {
                     Some(server) => line.with_shown_tasks(text, &self.exchange, server)?,
                     None => text,
                 };
@@ -112,7 +113,8 @@ impl Flow {
         match message.method() {
             "notifications/resources/updated" => {}
             "notifications/tasks/status" | "notifications/tasks" => {
-                return line.hears_of_task(&self.exchange, server, message);
+                // On the stream of a call it was asked when they were said, by the id that the server knows.
+                return self.reads_call() || line.hears_of_task(&self.exchange, server, message);
             }
             _ => return true,
         }
@@ -172,15 +174,39 @@ impl Flow {
         }
     }
 
-    /// A question that was put to the client before, by an id that it knows or would know. It is put again where it
-    /// still waits for an answer and may still be asked.
-    fn question_again(&self, line: &Line, event: &Event, message: &Message) -> Result<Option<Bytes>, Stop> {
-        let Some(server) = self.server(line, None) else { return Ok(None) };
-        let asker = self.exchange.target.session().zip(message.id()).and_then(|(session, id)| session.asker(id));
-        if asker.as_ref() != Some(&server.name) || !line.may_ask(&self.exchange.caller, server, message)? {
+    /// A question that was put to the client before. It is put again, by the same id, where it still waits for an answer
+    /// and may still be asked.
+    fn question_again(
+        &self,
+        line: &Line,
+        from: Option<&ServerName>,
+        event: &Event,
+        message: &Message,
+    ) -> Result<Option<Bytes>, Stop> {
+        let Some(server) = self.server(line, from) else { return Ok(None) };
+        let Some((session, id)) = self.exchange.target.session().zip(message.id()) else { return Ok(None) };
+        // On the stream of a call it was kept with the id that its client knows, on one that listens with the server's.
+        let is_of_call = self.reads_call();
+        let shown = if is_of_call {
+            session.asker(id).filter(|asker| *asker == server.name).map(|_| id.to_owned())
+        } else {
+            session.shown_question(&server.name, id)
+        };
+        let Some(shown) = shown else { return Ok(None) };
+        // What must not pass now is left out, and the rest goes on.
+        let Ok((text, said)) = line.release_question(message) else { return Ok(None) };
+        if !line.may_ask(&self.exchange.caller, server, message, &said.findings)? {
             return Ok(None);
         }
-        let (text, _) = line.release_question(message)?;
+        if is_of_call {
+            return Ok(Some(rewritten(event, message, &text)));
+        }
+        let text = upstream::exchange::one(text, &line.snapshot.answer_limits()).map_err(|fault| self.stop(&fault))?;
+        let text = match text.id_member() {
+            Some(id) => mcp::splice(text.bytes(), &mut [(id.span.clone(), shown.into_bytes())]),
+            None => text.bytes().clone(),
+        };
+        let text = line.with_shown_tasks(text, &self.exchange, server)?;
         Ok(Some(rewritten(event, message, &text)))
     }
 

@@ -8,8 +8,8 @@ use vocab::{Action, ServerName};
 /// The call that a stream answers: what has to be asked of policy before anything of it is given again.
 pub(crate) struct About {
     pub(crate) server: ServerName,
-    /// None for what needs no rule.
-    pub(crate) action: Option<Action>,
+    /// Each is needed. None for what needs no rule.
+    pub(crate) actions: Vec<Action>,
     pub(crate) name: Arc<str>,
     /// The id of the request, as its client wrote it.
     pub(crate) id: Box<str>,

@@ -18,6 +18,8 @@ pub(super) struct Listening {
     pub(super) stream: u64,
     /// The number of the last event that was given to its reader.
     pub(super) read: u64,
+    /// The number of the last event that was ever given to one.
+    pub(super) furthest: u64,
     /// When its client left.
     pub(super) left: Option<Instant>,
 }
@@ -37,13 +39,18 @@ impl Session {
         let current = kept.listening.as_ref().map(|listening| (listening.stream, listening.left.is_none()));
         // What was cut and replaced by another stream since is read to its end, and heard no more.
         let is_replaced = from.is_some() && current.is_some_and(|(stream, heard)| stream != place.stream && heard);
+        let known = kept.listening.as_ref().filter(|listening| listening.stream == place.stream);
+        let known = known.map(|listening| listening.furthest);
+        // Of a stream that another one replaced nobody knows any more how far it was read: all the way, for what is asked
+        // once must not be asked twice.
+        let furthest = known.or_else(|| kept.stream(place.stream).map(|stream| stream.last)).unwrap_or_default();
         if !is_replaced {
             if let Some((before, _)) = current.filter(|(stream, _)| *stream != place.stream)
                 && let Some(before) = kept.stream(before)
             {
                 before.over = true;
             }
-            kept.listening = Some(Listening { stream: place.stream, read: place.after, left: None });
+            kept.listening = Some(Listening { stream: place.stream, read: place.after, furthest, left: None });
         }
         let mut turn = 0;
         if let Some(stream) = kept.stream(place.stream) {
@@ -53,14 +60,14 @@ impl Session {
         }
         drop(kept);
         self.replay.changed.notify_waiters();
-        Reader::new(self, place, turn, false, from.is_some())
+        Reader::new(self, place, turn, false, from.is_some()).read_before(furthest)
     }
 
     /// Says something on the stream that listens: of a server, or of the gateway's own. `false` if nobody listens or the
     /// listener is too slow.
     pub(crate) fn say(&self, server: Option<ServerName>, message: &Bytes) -> bool {
         let mut kept = lock(&self.replay.kept);
-        let Some(Listening { stream, read, left }) = kept.listening else { return false };
+        let Some(Listening { stream, read, left, .. }) = kept.listening else { return false };
         match left {
             Some(_) if !is_notification(message) || kept.listening.as_ref().is_some_and(Listening::is_over) => {
                 return false;

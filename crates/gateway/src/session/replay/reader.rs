@@ -17,6 +17,8 @@ pub(crate) struct Reader {
     knows_place: bool,
     /// Its client knows nothing of ids.
     plain: bool,
+    /// The number of the last event that was given to a reader before this one.
+    before: u64,
 }
 
 /// What is said next, and by whom.
@@ -37,7 +39,18 @@ impl Session {
 
 impl Reader {
     pub(super) fn new(session: &Arc<Session>, place: Place, turn: u64, of_call: bool, is_resumed: bool) -> Self {
-        Self { session: Arc::clone(session), place, turn, of_call, knows_place: is_resumed, plain: false }
+        Self { session: Arc::clone(session), place, turn, of_call, knows_place: is_resumed, plain: false, before: 0 }
+    }
+
+    /// Events up to this one were given to a reader before.
+    pub(super) const fn read_before(mut self, last: u64) -> Self {
+        self.before = last;
+        self
+    }
+
+    /// Whether the event that came last was given to a reader before.
+    pub(crate) const fn reads_again(&self) -> bool {
+        self.place.after <= self.before
     }
 
     /// Whether what is read was judged when it was said: it is the stream of a call.
@@ -90,6 +103,7 @@ impl Reader {
                 self.knows_place = !self.plain;
                 if let Some(listening) = kept.listening.as_mut().filter(|listening| listening.stream == number) {
                     listening.read = at;
+                    listening.furthest = listening.furthest.max(at);
                 }
                 Look::Said((server, self.event(text)))
             }

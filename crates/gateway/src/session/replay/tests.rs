@@ -9,7 +9,12 @@ use std::sync::{
 use vocab::ServerName;
 
 fn about() -> About {
-    About { server: ServerName::new("files").unwrap(), action: None, name: Arc::from("echo"), id: Box::from("1") }
+    About {
+        server: ServerName::new("files").unwrap(),
+        actions: Vec::new(),
+        name: Arc::from("echo"),
+        id: Box::from("1"),
+    }
 }
 
 fn pot(all: &Arc<AtomicUsize>, owners: &Arc<AtomicUsize>) -> Pot {
