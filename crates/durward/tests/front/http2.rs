@@ -133,7 +133,7 @@ async fn the_bounds_are_said_at_the_start_and_kept() {
         entry.get(2..6).map(|value| u32::from_be_bytes(value.try_into().unwrap()))
     };
     // Streams at one time, the window of one, the size of the head.
-    assert_eq!((said(3), said(4), said(6)), (Some(100), Some(256 << 10), Some(64 << 10)));
+    assert_eq!((said(3), said(4), said(6)), (Some(100), Some(256 << 10), Some(16 << 10)));
 
     // One more than that is refused. These wait for their bodies.
     let mut many = Vec::new();
