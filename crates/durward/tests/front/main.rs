@@ -17,10 +17,14 @@ mod rig;
 mod world;
 
 use serde_json::{Value, json};
-use std::{fs, os::unix::fs::PermissionsExt, path::Path, sync::Arc};
+use std::{fs, os::unix::fs::PermissionsExt, path::Path, sync::Arc, time::Duration};
 use tempfile::TempDir;
-use testkit::{Ask, Upstream};
-use tokio::net::TcpStream;
+use testkit::{Ask, Upstream, soon};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt},
+    net::TcpStream,
+    time::timeout,
+};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 use world::{ALL, World, http};
 
@@ -91,4 +95,21 @@ pub(crate) fn echo(world: &World, n: usize) -> Ask {
 /// Whether this answers a call.
 pub(crate) fn is_answer(answer: &Value) -> bool {
     answer["result"]["content"].is_array()
+}
+
+/// Dials until there is no room for one more. Whoever was here before may take a moment to go: what is let in instead
+/// keeps its place.
+async fn until_full<S: AsyncRead + Unpin>(dial: impl AsyncFn() -> S) {
+    let mut held = Vec::new();
+    soon(async {
+        loop {
+            let mut more = dial().await;
+            match timeout(Duration::from_millis(300), more.read(&mut [0])).await {
+                Ok(read) if read.as_ref().is_ok_and(|read| *read == 0) => return,
+                Ok(_) => {}
+                Err(_) => held.push(more),
+            }
+        }
+    })
+    .await;
 }

@@ -88,15 +88,7 @@ async fn whoever_does_not_speak_tls_is_let_go_and_holds_nothing() {
 
     // Whoever says nothing takes a place until it is over, and no longer.
     let mut silent = [dial(&world).await, dial(&world).await, dial(&world).await];
-    let one_more = async {
-        loop {
-            let mut stream = dial(&world).await;
-            if stream.read(&mut [0]).await.is_ok_and(|read| read == 0) {
-                return;
-            }
-        }
-    };
-    soon(one_more).await;
+    crate::until_full(|| dial(&world)).await;
     world.says("too many are open").await;
     for stream in &mut silent {
         let ended = timeout(Duration::from_secs(20), stream.read(&mut [0])).await.expect("a handshake has its time");

@@ -4,7 +4,7 @@ use crate::{Identity, behind_tls, echo, is_answer, unlaid, world};
 use rustix::process::Signal;
 use std::{fs, os::unix::fs::PermissionsExt};
 use testkit::{Multiplexed, Upstream, soon};
-use tokio::{io::AsyncReadExt, net::UnixStream};
+use tokio::net::UnixStream;
 use world::{World, http};
 
 const LISTEN: &str = "listen: [127.0.0.1:0, \"unix:agents.sock\"]\n";
@@ -68,14 +68,6 @@ async fn tls_is_for_the_network_and_the_bound_of_connections_for_all() {
     let stream = crate::over_tls(&world, &identity.trusted(&[b"http/1.1"])).await.unwrap();
     assert!(is_answer(&echo(&world, 1).over(UnixStream::connect(&path).await.unwrap()).await.unwrap().json().await));
     let held = UnixStream::connect(&path).await.unwrap();
-    let refused = async {
-        loop {
-            let mut more = UnixStream::connect(&path).await.unwrap();
-            if more.read(&mut [0]).await.is_ok_and(|read| read == 0) {
-                return;
-            }
-        }
-    };
-    soon(refused).await;
+    crate::until_full(async || UnixStream::connect(&path).await.unwrap()).await;
     drop((stream, held));
 }
