@@ -575,7 +575,7 @@ fn broken(dir: &Path, index: u64, what: What, explanation: String) -> Broken {
     Broken { tree: dir.display().to_string(), index, what, explanation }
 }
 
-/// The tenants that have a tree. A single one, for now: they share one journal.
+/// The tenants that have a tree: one, for all records share a journal.
 fn tenants(dir: &Path) -> Result<Vec<TenantId>, Broken> {
     let unreadable = |cause: io::Error| broken(dir, 0, What::Unreadable, cause.to_string());
     let entries = match fs::read_dir(dir.join("tenant")) {
