@@ -54,6 +54,11 @@ impl<S: AsyncRead + Unpin> AsyncRead for Replay<S> {
         let count = this.head.len().min(buffer.remaining());
         buffer.put_slice(this.head.get(..count).unwrap_or_default());
         this.head.advance(count);
+        if buffer.remaining() > 0 {
+            // What is there already comes in one piece: whoever reads needs no second buffer for it. A stream that is
+            // broken says so again when nothing else is left to give.
+            let _ = Pin::new(&mut this.stream).poll_read(context, buffer);
+        }
         Poll::Ready(Ok(()))
     }
 }
@@ -88,6 +93,16 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Replay<S> {
 mod tests {
     use super::{PREFACE, Version, version};
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    #[tokio::test]
+    async fn what_came_at_once_is_read_at_once() {
+        let said = b"GET /mcp HTTP/1.1\r\nhost: localhost\r\naccept: text/event-stream\r\n\r\n";
+        let (mut client, server) = tokio::io::duplex(1024);
+        client.write_all(said).await.unwrap();
+        let (_, mut stream) = version(server).await.unwrap();
+        let mut buffer = [0; 1024];
+        assert_eq!(stream.read(&mut buffer).await.unwrap(), said.len());
+    }
 
     #[tokio::test]
     async fn the_first_bytes_tell_the_version_and_are_read_again() {
