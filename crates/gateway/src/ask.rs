@@ -122,6 +122,7 @@ impl Inquiry<'_> {
             id: crate::call::new_id(),
             parent: Some(self.parent),
             in_batch: false,
+            presence: None,
             route: self.call.route.clone(),
             operation: Operation::Message(self.message.clone()),
             era: self.call.era,

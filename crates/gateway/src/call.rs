@@ -1,8 +1,9 @@
 //! One call as it came in: who sent it is not known yet, what it says has been read.
 
+use crate::absent::Presence;
 use http::{HeaderMap, HeaderValue};
 use mcp::{Era, Message};
-use std::{borrow::Cow, cell::RefCell, fmt, net::IpAddr};
+use std::{borrow::Cow, cell::RefCell, fmt, net::IpAddr, sync::Arc};
 use vocab::{CallId, ServerName};
 
 /// Which door the call came through.
@@ -67,6 +68,8 @@ pub struct Call {
     pub parent: Option<CallId>,
     /// It is one of several, whose answers come on one stream.
     pub in_batch: bool,
+    /// Whether its client still waits, where it goes on without.
+    pub(crate) presence: Option<Arc<Presence>>,
     /// The door.
     pub route: Route,
     /// What is asked.

@@ -4,6 +4,7 @@
 //! of their own, in the order of the line: `authenticate`, `resolve`, `admit`, `validate`, `screen`, `authorize`,
 //! `settle`, `intend`, `inject`, `forward`, `release`, `respond`.
 
+mod absent;
 mod admit;
 mod aggregate;
 mod ask;

@@ -152,6 +152,7 @@ impl Line {
     /// Finds what a call is about, within what the caller may see.
     pub(crate) async fn resolve(&self, caller: &Caller, call: &Call) -> Result<Target, Stop> {
         self.attempt(caller)?;
+        self.attend(caller, call)?;
         match &call.route {
             Route::All => {
                 let session = self.session(caller, call, true)?;

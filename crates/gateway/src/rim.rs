@@ -5,13 +5,17 @@ mod browser;
 mod certificate;
 mod connection;
 mod listen;
+mod open;
+mod patience;
 mod proxy;
 mod receive;
 mod replay;
 mod serve;
 mod stream;
+mod tally;
 
 pub use accept::{Rim, RimFault};
 pub use certificate::{Certificate, CertificateFault, Certificates};
 pub use listen::ListenFault;
 pub(crate) use receive::UnderWay;
+pub(crate) use tally::Tally;

@@ -1,6 +1,7 @@
 //! What outlives a reload: sessions, counters, the log, the vault, connections.
 
 use crate::{
+    absent::Absences,
     aggregate::listen::News,
     authenticate::Caller,
     bridge::downward::{Legs, Parked},
@@ -9,6 +10,7 @@ use crate::{
     journal::Journal,
     mailbox::Mailboxes,
     pipeline::Line,
+    rim::Tally,
     server::{Server, Transport},
     session::{Leg, Sessions, Way},
     snapshot::{self, Snapshot},
@@ -70,6 +72,10 @@ pub struct State {
     pub(crate) news: broadcast::Sender<News>,
     /// Calls under way.
     pub under_way: AtomicUsize,
+    /// Those of them that nobody waits for.
+    pub(crate) absences: Arc<Absences>,
+    /// What was ended because of the other end.
+    pub(crate) tally: Arc<Tally>,
     /// Wakes the drain when a call ends.
     pub ended: Notify,
 }
@@ -111,6 +117,8 @@ impl State {
             tasks: Tasks::default(),
             news: broadcast::channel(NEWS).0,
             under_way: AtomicUsize::new(0),
+            absences: Arc::default(),
+            tally: Arc::default(),
             ended: Notify::new(),
         }
     }

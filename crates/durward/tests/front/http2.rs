@@ -179,6 +179,51 @@ async fn a_client_that_begins_nothing_is_let_go() {
 }
 
 #[tokio::test]
+async fn calls_that_are_begun_and_left_are_bounded_and_end_as_their_era_says() {
+    const MOST: usize = 128;
+    let (upstream, world) = plain().await;
+    let agent = world.legacy("/mcp/files").await;
+    let open = Multiplexed::over(dial(&world).await).await.unwrap();
+    let call = |id: usize| {
+        let params = json!({"name": "echo", "arguments": {}});
+        agent.ask("tools/call", &json!({"jsonrpc": "2.0", "id": id, "method": "tools/call", "params": params}))
+    };
+    let mut held = Vec::new();
+    for n in 1..=MOST {
+        let (answer, go) = Answer::result(&json!(n), &json!({"content": []})).held();
+        upstream.next("tools/call", answer);
+        held.push(go);
+        tokio::select! {
+            reply = open.send(call(n)) => panic!("it was answered: {reply:?}"),
+            // Left as soon as it is on its way: its stream is reset.
+            _ = upstream.arrived("tools/call", n) => {}
+        }
+    }
+    let refused = soon(async {
+        loop {
+            let answer = open.send(call(1000)).await.unwrap().json().await;
+            if !is_answer(&answer) {
+                return answer;
+            }
+        }
+    })
+    .await;
+    assert_eq!(refused["error"]["code"], -31002, "{refused}");
+    assert!(refused["error"]["message"].as_str().unwrap().contains("run on"), "{refused}");
+    assert!(crate::metrics(&world).await.contains(&format!("durward_calls_absent {MOST}\n")));
+    // Others are none of its business, and what takes calls back comes through.
+    let bob = world.calling("/mcp/files", Some(&world.bob), "echo", &json!({}));
+    assert!(is_answer(&bob.send().await.json().await));
+    let cancelled = json!({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": 1}});
+    assert_eq!(open.send(agent.ask("notifications/cancelled", &cancelled)).await.unwrap().status, 202);
+
+    for go in held {
+        let _ = go.send(());
+    }
+    soon(async { while !is_answer(&open.send(call(2000)).await.unwrap().json().await) {} }).await;
+}
+
+#[tokio::test]
 async fn a_stop_lets_what_is_under_way_end_and_takes_nothing_new() {
     let (upstream, world) = plain().await;
     let open = Multiplexed::over(dial(&world).await).await.unwrap();

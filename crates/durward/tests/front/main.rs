@@ -92,6 +92,14 @@ pub(crate) fn echo(world: &World, n: usize) -> Ask {
     world.calling("/mcp/files", Some(&world.alice), "echo", &json!({ "n": n }))
 }
 
+/// What the gateway counts.
+pub(crate) async fn metrics(world: &World) -> String {
+    let management = world.says("management").await;
+    let (_, rest) = management.split_once("http://").unwrap();
+    let url = format!("http://{}/metrics", rest.split_whitespace().next().unwrap());
+    Ask::get(&url).send().await.text().await
+}
+
 /// Whether this answers a call.
 pub(crate) fn is_answer(answer: &Value) -> bool {
     answer["result"]["content"].is_array()

@@ -95,3 +95,21 @@ async fn the_header_comes_before_tls_and_not_on_sockets() {
     let local = UnixStream::connect(world.folder().join("agents.sock")).await.unwrap();
     assert!(is_answer(&echo(&world, 2).over(local).await.unwrap().json().await));
 }
+
+#[tokio::test]
+async fn whoever_is_let_go_is_counted_and_fills_no_log() {
+    let (_upstream, world) = proxied("127.0.0.1").await;
+    for _ in 0..50 {
+        let mut stream = dial(&world).await;
+        stream.write_all(b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n").await.unwrap();
+        let _ = soon(stream.read_to_end(&mut Vec::new())).await;
+    }
+    world.says("begins with no header").await;
+    let metrics = crate::metrics(&world).await;
+    let counted =
+        metrics.lines().find(|line| line.contains("durward_clients_dropped_total{reason=\"header-missing\"}"));
+    assert_eq!(counted.and_then(|line| line.split_whitespace().last()), Some("50"), "{metrics}");
+    let said = world.said();
+    let lines = said.iter().filter(|line| line.contains("begins with no header")).count();
+    assert_eq!(lines, 1, "{said:?}");
+}

@@ -20,7 +20,7 @@ const fn metric(
 }
 
 /// Every metric, in the order in which they are shown.
-pub const ALL: [&Instrument; 33] = [
+pub const ALL: [&Instrument; 35] = [
     &OPERATION,
     &UPSTREAM,
     &CALLED,
@@ -33,6 +33,8 @@ pub const ALL: [&Instrument; 33] = [
     &STAGE,
     &ADDED,
     &UNDER_WAY,
+    &ABSENT,
+    &DROPPED,
     &SESSIONS,
     &LEGS,
     &PARKED,
@@ -115,6 +117,20 @@ pub(crate) static ADDED: Instrument = metric(
 );
 pub(crate) static UNDER_WAY: Instrument =
     metric("durward.calls.active", "", Kind::Gauge, &[], "Requests being worked on.");
+pub(crate) static ABSENT: Instrument = metric(
+    "durward.calls.absent",
+    "",
+    Kind::Gauge,
+    &[],
+    "Calls of the legacy era that run on although their client went away.",
+);
+pub(crate) static DROPPED: Instrument = metric(
+    "durward.clients.dropped",
+    "",
+    Kind::Counter,
+    &["reason"],
+    "Connections and answers that were ended because of the client, or because too many are open.",
+);
 pub(crate) static SESSIONS: Instrument = metric("durward.sessions", "", Kind::Gauge, &[], "Open legacy sessions.");
 pub(crate) static LEGS: Instrument = metric(
     "durward.bridge.sessions",

@@ -176,6 +176,8 @@ impl Metrics {
         let mut families = self.counted();
         families.extend([
             Family::read(&all::UNDER_WAY, [([], state.under_way.load(Ordering::Relaxed) as u64)]),
+            Family::read(&all::ABSENT, [([], state.absences.count() as u64)]),
+            Family::read(&all::DROPPED, state.tally.counts()),
             Family::read(&all::SESSIONS, [([], state.sessions.count() as u64)]),
             Family::read(&all::LEGS, [([], state.leg_count() as u64)]),
             Family::read(&all::PARKED, [([], state.parked_count() as u64)]),

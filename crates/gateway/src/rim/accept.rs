@@ -4,6 +4,7 @@ use super::{
     certificate, connection,
     listen::{self, Left, ListenFault, Socket, Taken},
     serve::stopped,
+    tally::Ended,
 };
 use crate::{
     settings::{Listener, Listening},
@@ -171,7 +172,10 @@ impl Door {
     {
         let open = Open(Arc::clone(&self.open));
         if self.open.fetch_add(1, Ordering::AcqRel) >= self.most {
-            tracing::warn!(peer = %from, most = self.most, "a connection was closed: too many are open");
+            if let Some(times) = self.state.tally.note(Ended::Full, self.state.clock.ticks()) {
+                let most = self.most;
+                tracing::warn!(peer = %from, most, times, "a connection was closed: too many are open");
+            }
             return;
         }
         let carrying = carry(Arc::clone(self));

@@ -6,6 +6,7 @@ use super::{
     proxy::{self, HeaderFault, Said},
     replay::{Replay, Version, version},
     serve::{self, Ends, HEAD, stopped},
+    tally::Ended,
 };
 use std::{
     io,
@@ -53,6 +54,18 @@ enum Failure {
     Broken(#[from] io::Error),
 }
 
+impl Failure {
+    /// Under which kind it counts. Whatever says nothing at all breaks within the header that it has not sent.
+    const fn kind(&self) -> Ended {
+        match self {
+            Self::Stranger => Ended::Stranger,
+            Self::Header(HeaderFault::Missing) => Ended::HeaderMissing,
+            Self::Header(HeaderFault::Malformed(_)) => Ended::HeaderMalformed,
+            Self::Header(HeaderFault::Broken(_)) | Self::Broken(_) => Ended::HeaderCut,
+        }
+    }
+}
+
 /// Carries a connection from the network to its end.
 pub(super) async fn network(door: &Door, stream: TcpStream, peer: SocketAddr) {
     // Small answers must not wait for the next one.
@@ -71,7 +84,9 @@ pub(super) async fn network(door: &Door, stream: TcpStream, peer: SocketAddr) {
         Ok(Begun::Two(stream)) => Box::pin(serve::http2(state, stream, ends)).await,
         // What operators have configured wrongly is said to them; what strangers send is not worth a line.
         Err(fault @ (Failure::Stranger | Failure::Header(_))) => {
-            tracing::warn!(%peer, %fault, "a connection was closed");
+            if let Some(times) = state.tally.note(fault.kind(), state.clock.ticks()) {
+                tracing::warn!(%peer, %fault, times, "a connection was closed");
+            }
         }
         Err(Failure::Broken(fault)) => tracing::debug!(%peer, %fault, "a connection never came to HTTP"),
     }

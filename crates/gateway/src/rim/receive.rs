@@ -2,12 +2,13 @@
 
 use super::{browser, serve::Ends, stream};
 use crate::{
+    absent::{Here, Presence},
     authenticate::Caller,
     call::{Call, Operation, Route, header, new_id},
     flow::{STALLED, say},
     metadata,
     pipeline::Line,
-    reply::{Reply, ReplyBody},
+    reply::{Reply, ReplyBody, Sending},
     respond::{self, Asked},
     settings::Settings,
     state::State,
@@ -41,26 +42,38 @@ const SMALL: u64 = 64 << 10;
 const BACKLOG: usize = 64;
 
 /// Counts a call under way, so that a stop can wait for it.
-pub(crate) struct UnderWay(Arc<State>);
+pub(crate) struct UnderWay {
+    state: Arc<State>,
+    /// Whether the client waits for it.
+    presence: Option<Arc<Presence>>,
+}
 
 impl UnderWay {
     pub(crate) fn begin(state: &Arc<State>) -> Self {
         state.under_way.fetch_add(1, Ordering::AcqRel);
-        Self(Arc::clone(state))
+        Self { state: Arc::clone(state), presence: None }
     }
 }
 
 impl Drop for UnderWay {
     fn drop(&mut self) {
-        if self.0.under_way.fetch_sub(1, Ordering::AcqRel) == 1 {
-            self.0.ended.notify_waiters();
+        if self.state.under_way.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.state.ended.notify_waiters();
         }
     }
 }
 
 /// Answers one HTTP request.
-pub(super) async fn answer(state: Arc<State>, request: Request<Incoming>, ends: Ends) -> Result<Reply, Infallible> {
-    let under_way = UnderWay::begin(&state);
+pub(super) async fn answer(
+    state: Arc<State>,
+    request: Request<Incoming>,
+    ends: Ends,
+) -> Result<Reply<Sending>, Infallible> {
+    let presence = Arc::new(Presence::default());
+    // Dropped with the wait for the answer, or with the answer: by then the call is over, or its client is gone.
+    let here = Here::beside(&presence);
+    let mut under_way = UnderWay::begin(&state);
+    under_way.presence = Some(presence);
     let line = state.line();
     let origin = request.headers().get(ORIGIN).cloned();
     let reply = AssertUnwindSafe(route(&line, request, ends, under_way)).catch_unwind().await;
@@ -74,7 +87,7 @@ pub(super) async fn answer(state: Arc<State>, request: Request<Incoming>, ends: 
     if let Some(origin) = origin.filter(may_read) {
         browser::tell(&mut reply, origin);
     }
-    Ok(reply)
+    Ok(reply.map(|body| Sending::new(body, here)))
 }
 
 async fn route(
@@ -135,6 +148,7 @@ async fn route(
         id: new_id(),
         parent: None,
         in_batch: false,
+        presence: None,
         route,
         operation,
         era: Era::Legacy,
@@ -145,8 +159,9 @@ async fn route(
 }
 
 /// Runs one call. In the legacy era a client that goes away does not end it.
-pub(super) async fn run(line: &Line, call: Call, under_way: UnderWay) -> Reply {
+pub(super) async fn run(line: &Line, mut call: Call, mut under_way: UnderWay) -> Reply {
     let (line, era) = (line.clone(), call.era);
+    call.presence = under_way.presence.take().filter(|_| era == Era::Legacy);
     // Boxed once: on its way to a task it would be copied three times.
     let serving = Box::pin(async move {
         let _under_way = under_way;
@@ -186,7 +201,17 @@ async fn post(line: &Line, headers: HeaderMap, body: Bytes, route: Route, peer: 
             let operation = Operation::Message(message);
             run(
                 line,
-                Call { id: new_id(), parent: None, in_batch: false, route, operation, era, headers, peer },
+                Call {
+                    id: new_id(),
+                    parent: None,
+                    in_batch: false,
+                    presence: None,
+                    route,
+                    operation,
+                    era,
+                    headers,
+                    peer,
+                },
                 under_way,
             )
             .await
@@ -234,7 +259,7 @@ async fn batch(
     let (sender, receiver) = mpsc::channel(BACKLOG);
     let line = line.clone();
     let work = async move {
-        let _under_way = under_way;
+        let under_way = under_way;
         let mut heard = true;
         for message in messages {
             let is_request = message.kind() == Kind::Request;
@@ -243,6 +268,7 @@ async fn batch(
                 id: new_id(),
                 parent: None,
                 in_batch: true,
+                presence: under_way.presence.clone(),
                 route: route.clone(),
                 operation,
                 era: Era::Legacy,
@@ -385,8 +411,17 @@ pub(super) fn is_small(body: &Incoming) -> bool {
 pub(super) async fn recognise(line: &Line, headers: &HeaderMap, route: &Route, peer: IpAddr) -> Result<Caller, Stop> {
     let era = if modern_version(headers) { Era::Modern } else { Era::Legacy };
     let (operation, headers) = (Operation::Unread, headers.clone());
-    let call =
-        Call { id: new_id(), parent: None, in_batch: false, route: route.clone(), operation, era, headers, peer };
+    let call = Call {
+        id: new_id(),
+        parent: None,
+        in_batch: false,
+        presence: None,
+        route: route.clone(),
+        operation,
+        era,
+        headers,
+        peer,
+    };
     Box::pin(line.authenticate(&call)).await
 }
 
@@ -454,6 +489,7 @@ pub(super) fn refuse(line: &Line, peer: IpAddr, headers: &HeaderMap, route: Rout
         id: new_id(),
         parent: None,
         in_batch: false,
+        presence: None,
         route,
         operation: Operation::Unread,
         era,
@@ -477,6 +513,7 @@ pub(super) fn refuse_message(
         id: new_id(),
         parent: None,
         in_batch: false,
+        presence: None,
         route,
         operation: Operation::Message(message),
         era,

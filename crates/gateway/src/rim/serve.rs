@@ -1,32 +1,27 @@
 //! HTTP on a connection, from its first byte to its last: the bounds of either version, and how it stops.
 
-use super::receive;
+use super::{
+    open::{self, Open, Streams},
+    patience::Patient,
+    receive,
+    tally::{Ended, Tally},
+};
 use crate::{
-    reply::{Reply, ReplyBody},
+    flow::STALLED,
+    reply::{Reply, Sending},
     state::State,
 };
-use bytes::Bytes;
-use http_body::{Body, Frame, SizeHint};
+use http::Request;
 use hyper::{
+    body::Incoming,
     server::conn::{http1, http2},
     service::service_fn,
 };
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use std::{
-    convert::Infallible,
-    net::IpAddr,
-    pin::{Pin, pin},
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-    task::{Context, Poll},
-    time::Duration,
-};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use std::{convert::Infallible, net::IpAddr, pin::pin, sync::Arc, time::Duration};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    sync::{Notify, watch},
-    time::timeout,
+    sync::watch,
 };
 
 /// How long a client may take to send the head of a request.
@@ -59,8 +54,25 @@ const ASK: Duration = Duration::from_secs(30);
 const ANSWER: Duration = Duration::from_secs(20);
 /// How long a connection without a request is kept.
 const IDLE: Duration = Duration::from_mins(1);
-/// How long it may then take to end.
+/// How long it may then be without a request that crossed the farewell, until it ends.
 const FAREWELL: Duration = Duration::from_secs(5);
+
+/// How long the other end is waited for.
+#[derive(Clone, Copy)]
+struct Patience {
+    /// Until it takes something of what waits for it.
+    stalled: Duration,
+    /// Until the first request of a connection that carries many.
+    first: Duration,
+    /// Until the next one, when none is under way.
+    idle: Duration,
+    /// The same, once it was said that the connection ends.
+    farewell: Duration,
+}
+
+impl Patience {
+    const USUAL: Self = Self { stalled: STALLED, first: HEAD, idle: IDLE, farewell: FAREWELL };
+}
 
 /// The two ends of a connection.
 #[derive(Debug, Clone, Copy)]
@@ -78,14 +90,38 @@ pub(super) async fn http1<S>(state: Arc<State>, stream: S, ends: Ends)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let mut stopping = state.stopping.subscribe();
+    let (stopping, tally) = (state.stopping.subscribe(), Arc::clone(&state.tally));
     // Boxed: a connection that waits for its next request keeps no room for the whole line.
-    let service = service_fn(move |request| Box::pin(receive::answer(Arc::clone(&state), request, ends)));
+    let answer = move |request| Box::pin(receive::answer(Arc::clone(&state), request, ends));
+    one(stream, answer, stopping, (tally, Patience::USUAL), ends).await;
+}
+
+/// Serves HTTP/2.
+pub(super) async fn http2<S>(state: Arc<State>, stream: S, ends: Ends)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let (stopping, tally) = (state.stopping.subscribe(), Arc::clone(&state.tally));
+    let answer = move |request| Box::pin(receive::answer(Arc::clone(&state), request, ends));
+    many(stream, answer, stopping, (tally, Patience::USUAL), ends).await;
+}
+
+/// One request after the other, answered by `answer`.
+async fn one<S, F>(
+    stream: S,
+    answer: impl Fn(Request<Incoming>) -> F,
+    mut stopping: watch::Receiver<bool>,
+    (tally, patience): (Arc<Tally>, Patience),
+    ends: Ends,
+) where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    F: Future<Output = Result<Reply<Sending>, Infallible>>,
+{
     let serving = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD)
         .max_buf_size(HEAD_BYTES as usize)
-        .serve_connection(TokioIo::new(stream), service);
+        .serve_connection(TokioIo::new(Patient::new(stream, patience.stalled, tally)), service_fn(answer));
     let mut serving = pin!(serving);
     tokio::select! {
         served = serving.as_mut() => told(ends, served),
@@ -97,21 +133,24 @@ where
     }
 }
 
-/// Serves HTTP/2.
-pub(super) async fn http2<S>(state: Arc<State>, stream: S, ends: Ends)
-where
+/// Many requests at one time, answered by `answer`.
+async fn many<S, F>(
+    stream: S,
+    answer: impl Fn(Request<Incoming>) -> F,
+    mut stopping: watch::Receiver<bool>,
+    (tally, patience): (Arc<Tally>, Patience),
+    ends: Ends,
+) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    F: Future<Output = Result<Reply<Sending>, Infallible>> + Send + 'static,
 {
-    let mut stopping = state.stopping.subscribe();
-    let open = Arc::new(Open::default());
-    let held = Arc::clone(&open);
+    let open = Open::begin();
     let service = service_fn(move |request| {
-        let held = Held::begin(&held);
-        let answer = Box::pin(receive::answer(Arc::clone(&state), request, ends));
+        let answer = answer(request);
         // A request that the client takes back is dropped here, and what it led to with it.
-        async move { answer.await.map(|reply: Reply| reply.map(|body| Answering { body, _held: held })) }
+        async move { answer.await.map(open::answering) }
     });
-    let serving = http2::Builder::new(TokioExecutor::new())
+    let serving = http2::Builder::new(Streams(Arc::clone(&open)))
         .timer(TokioTimer::new())
         .max_concurrent_streams(STREAMS)
         .max_pending_accept_reset_streams(TAKEN_BACK)
@@ -126,17 +165,25 @@ where
         .keep_alive_timeout(ANSWER)
         .serve_connection(TokioIo::new(stream), service);
     let mut serving = pin!(serving);
+    let stalled = |answers: usize| {
+        (0..answers).for_each(|_| tally.count(Ended::StalledAnswer));
+        tracing::debug!(peer = %ends.peer, answers, "answers were ended: the client takes nothing of them");
+    };
+    let mut stuck = pin!(open.stuck(patience.stalled, stalled));
     tokio::select! {
-        served = serving.as_mut() => told(ends, served),
-        () = open.quiet() => {
-            // A client that holds its words back holds no connection.
-            serving.as_mut().graceful_shutdown();
-            let _ = timeout(FAREWELL, serving).await;
-        }
-        () = stopped(&mut stopping) => {
-            serving.as_mut().graceful_shutdown();
-            let _ = serving.await;
-        }
+        served = serving.as_mut() => return told(ends, served),
+        () = stuck.as_mut() => return tally.count(Ended::StalledConnection),
+        // A client that holds its words back holds no connection.
+        () = open.quiet(patience.first, patience.idle) => {}
+        () = stopped(&mut stopping) => {}
+    }
+    serving.as_mut().graceful_shutdown();
+    let is_stopping = *stopping.borrow();
+    tokio::select! {
+        served = serving => told(ends, served),
+        () = stuck => tally.count(Ended::StalledConnection),
+        // What crossed the farewell is served to its end, as is what was under way.
+        () = open.quiet(patience.farewell, patience.farewell), if !is_stopping => {}
     }
 }
 
@@ -152,65 +199,5 @@ pub(super) async fn stopped(stopping: &mut watch::Receiver<bool>) {
     let _ = stopping.wait_for(|stopping| *stopping).await;
 }
 
-/// Requests of a connection that are not answered to the end.
-#[derive(Default)]
-struct Open {
-    count: AtomicUsize,
-    changed: Notify,
-}
-
-impl Open {
-    /// Waits until there was no request for too long: none at all, or none since the last one.
-    async fn quiet(&self) {
-        let mut patience = HEAD;
-        loop {
-            if self.count.load(Ordering::Acquire) > 0 {
-                self.changed.notified().await;
-                patience = IDLE;
-            } else if timeout(patience, self.changed.notified()).await.is_err() {
-                return;
-            }
-        }
-    }
-}
-
-/// One of them, until it is dropped by whatever ends it.
-struct Held(Arc<Open>);
-
-impl Held {
-    fn begin(open: &Arc<Open>) -> Self {
-        open.count.fetch_add(1, Ordering::AcqRel);
-        open.changed.notify_one();
-        Self(Arc::clone(open))
-    }
-}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        self.0.count.fetch_sub(1, Ordering::AcqRel);
-        self.0.changed.notify_one();
-    }
-}
-
-/// The body of an answer, which is open until it was sent.
-struct Answering {
-    body: ReplyBody,
-    _held: Held,
-}
-
-impl Body for Answering {
-    type Data = Bytes;
-    type Error = Infallible;
-
-    fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        Pin::new(&mut self.get_mut().body).poll_frame(context)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
-}
+#[cfg(test)]
+mod tests;

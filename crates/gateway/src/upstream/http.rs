@@ -273,6 +273,7 @@ mod tests {
             id: crate::call::new_id(),
             parent: None,
             in_batch: false,
+            presence: None,
             route: crate::call::Route::All,
             operation: crate::call::Operation::Listen,
             era: Era::Legacy,

@@ -63,6 +63,7 @@ impl Asker {
                 id: call.id,
                 parent: call.parent,
                 in_batch: false,
+                presence: None,
                 route: call.route.clone(),
                 operation: Operation::Message(message.clone()),
                 era: call.era,

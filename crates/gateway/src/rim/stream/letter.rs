@@ -297,6 +297,7 @@ impl Call {
             id: crate::call::new_id(),
             parent: None,
             in_batch: false,
+            presence: None,
             route: self.route.clone(),
             operation: crate::call::Operation::Listen,
             era: self.era,
