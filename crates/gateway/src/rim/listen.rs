@@ -1,16 +1,27 @@
 //! Takes the places that are listened on: addresses of the network, and sockets in the file system.
 
 use crate::settings::{Listener, Listening};
+use rustix::{
+    fs::{FlockOperation, Mode, flock},
+    io::Errno,
+    process::umask,
+};
 use socket2::{Domain, Protocol, SockAddr, Socket as Raw, Type};
 use std::{
-    fs, io,
+    fs::{self, File},
+    io,
     net::{SocketAddr, TcpListener},
     os::unix::{
         fs::{FileTypeExt, MetadataExt, PermissionsExt},
         net::UnixListener,
     },
     path::{Path, PathBuf},
+    time::Duration,
 };
+
+/// How often the turn at a folder of sockets is asked for, and how long after one time the next.
+const TRIES: usize = 100;
+const TRY_AGAIN: Duration = Duration::from_millis(20);
 
 /// Connections the system keeps for us before we accept them.
 const BACKLOG: i32 = 1024;
@@ -123,6 +134,8 @@ fn bind(address: SocketAddr, place: Place) -> io::Result<TcpListener> {
 /// Makes a socket in the file system. What a dead process left behind is replaced, what a living one holds is not.
 fn unix(path: &Path, mode: u32) -> Result<UnixListener, ListenFault> {
     let fault = |cause| ListenFault::Unix { path: path.to_owned(), cause };
+    // Until it is bound: of two that start at once, one must see what the other has made.
+    let _turn = Turn::take(path).map_err(fault)?;
     match fs::symlink_metadata(path) {
         Err(cause) if cause.kind() == io::ErrorKind::NotFound => {}
         Err(cause) => return Err(fault(cause)),
@@ -134,10 +147,47 @@ fn unix(path: &Path, mode: u32) -> Result<UnixListener, ListenFault> {
             fs::remove_file(path).map_err(fault)?;
         }
     }
-    let socket = UnixListener::bind(path).map_err(fault)?;
+    let socket = owned(path).map_err(fault)?;
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(fault)?;
     socket.set_nonblocking(true).map_err(fault)?;
     Ok(socket)
+}
+
+/// Makes a socket that nobody but its owner may connect to. SECURITY: whoever else may is let in afterwards; a mode that
+/// is taken back later would come too late for whoever was quick.
+fn owned(path: &Path) -> io::Result<UnixListener> {
+    // Of the whole process. What else is made in this moment is for its owner alone anyway.
+    let before = umask(Mode::RWXG | Mode::RWXO);
+    let bound = UnixListener::bind(path);
+    umask(before);
+    bound
+}
+
+/// The turn of one of those that want a socket in the same folder. The lock is the folder's own: no file stays behind.
+struct Turn(File);
+
+impl Turn {
+    /// Takes it, or waits a little: whoever has it needs it for a moment.
+    fn take(path: &Path) -> io::Result<Self> {
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let folder = File::open(folder)?;
+        let mut tries = 0;
+        loop {
+            match flock(&folder, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => return Ok(Self(folder)),
+                Err(Errno::WOULDBLOCK) if tries < TRIES => tries += 1,
+                Err(cause) => return Err(cause.into()),
+            }
+            std::thread::sleep(TRY_AGAIN);
+        }
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        // A process that is started meanwhile may hold the same file a little longer.
+        let _ = flock(&self.0, FlockOperation::Unlock);
+    }
 }
 
 /// Whether nobody listens on a socket any more. A full one is alive.
@@ -177,11 +227,16 @@ impl Drop for Left {
 
 #[cfg(test)]
 mod tests {
-    use super::{Left, ListenFault, Place, bind, unix};
+    use super::{Left, ListenFault, Place, bind, owned, unix};
     use std::{
         fs,
         io::ErrorKind,
-        os::unix::{fs::PermissionsExt, net::UnixStream},
+        os::unix::{
+            fs::PermissionsExt,
+            net::{UnixListener, UnixStream},
+        },
+        sync::Barrier,
+        thread,
     };
 
     #[test]
@@ -218,5 +273,45 @@ mod tests {
         assert!(matches!(unix(&path, 0o600), Err(ListenFault::Other(_))));
         assert_eq!(fs::read_to_string(&path).unwrap(), "precious");
         assert!(matches!(unix(&folder.path().join("no/a.sock"), 0o600), Err(ListenFault::Unix { .. })));
+    }
+
+    #[test]
+    fn a_socket_is_its_owners_from_its_first_moment() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.sock");
+        let _socket = owned(&path).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o077, 0);
+        // What is made next has the modes that the process was started with.
+        let file = folder.path().join("file");
+        fs::write(&file, "").unwrap();
+        let _other = owned(&folder.path().join("b.sock")).unwrap();
+        let again = folder.path().join("again");
+        fs::write(&again, "").unwrap();
+        let mode = |path| fs::metadata(path).unwrap().permissions().mode();
+        assert_eq!(mode(file), mode(again));
+    }
+
+    #[test]
+    fn of_many_that_start_at_once_one_has_the_socket() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.sock");
+        for round in 0..50 {
+            // What a dead process left behind.
+            drop(UnixListener::bind(&path).unwrap());
+            let start = Barrier::new(8);
+            let taken: Vec<_> = thread::scope(|scope| {
+                let begin = || {
+                    start.wait();
+                    unix(&path, 0o600)
+                };
+                let begun: Vec<_> = (0..8).map(|_| scope.spawn(begin)).collect();
+                begun.into_iter().map(|one| one.join().unwrap()).collect()
+            });
+            assert_eq!(taken.iter().filter(|taken| taken.is_ok()).count(), 1, "round {round}: {taken:?}");
+            assert!(taken.iter().all(|taken| matches!(taken, Ok(_) | Err(ListenFault::Taken(_)))), "{taken:?}");
+            UnixStream::connect(&path).unwrap();
+            drop(taken);
+            fs::remove_file(&path).unwrap();
+        }
     }
 }
