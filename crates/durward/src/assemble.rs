@@ -30,7 +30,11 @@ pub(crate) fn snapshot(
     let secrets =
         Setting { results: mode(settings.detect.secrets.results), arguments: mode(settings.detect.secrets.arguments) };
     Snapshot::build(
-        plane_settings(settings, tenant)?,
+        plane::Settings {
+            // What is listened with does not change before the next start, and neither does what clients are told.
+            tls: before.map_or(settings.tls.is_some(), |before| before.settings.tls),
+            ..plane_settings(settings, tenant)?
+        },
         identity,
         policies,
         Arc::new(limits),

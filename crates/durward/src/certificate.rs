@@ -1,7 +1,10 @@
 //! The files of the TLS certificate and its key: read at the start, by `check`, and again at each reload.
 
 use crate::config::settings::Tls;
-use gateway::rim::{Certificate, CertificateFault};
+use gateway::{
+    clock::{Clock as _, SystemClock},
+    rim::{Certificate, CertificateFault},
+};
 use std::{
     fs::File,
     io::{self, Read},
@@ -57,6 +60,9 @@ impl Unfit {
         match self {
             Self::Certificate { .. } | Self::Key { .. } => "name a file in PEM that the gateway's user can read",
             Self::Exposed { .. } => "`chmod 600` it; a key that others have read must be renewed",
+            Self::Useless { cause: CertificateFault::Expired(_) | CertificateFault::Early(_), .. } => {
+                "name one that is good now; `durward tls renew` makes one for trials"
+            }
             Self::Useless { .. } => {
                 "name the server's own certificate, followed by those that vouch for it, and its key, as PEM"
             }
@@ -72,7 +78,9 @@ pub(crate) fn read(files: &Tls) -> Result<Certificate, Unfit> {
     if mode & 0o077 != 0 {
         return Err(Unfit::Exposed { path: files.key.clone(), mode });
     }
-    Certificate::from_pem(&chain, &key).map_err(|cause| {
+    let read = Certificate::from_pem(&chain, &key);
+    let fit = read.and_then(|read| read.check_time(SystemClock::new().now()).map(|()| read));
+    fit.map_err(|cause| {
         let path = if cause.is_of_key() { &files.key } else { &files.certificate };
         Unfit::Useless { path: path.clone(), cause }
     })

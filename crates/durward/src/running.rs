@@ -208,7 +208,7 @@ impl Configured {
     fn reload(&self) -> Result<Vec<String>, Reload> {
         let before = self.settings();
         let loaded = match &self.file {
-            Some(file) => config::load(file),
+            Some(file) => config::load_again(file),
             None => config::without_file(before.data.clone()),
         }
         .map_err(Reload::Faults)?;
@@ -225,20 +225,13 @@ impl Configured {
         if snapshot.policies.version() != current.policies.version() {
             changes.push(format!("policies: {} → {}", current.policies.version(), snapshot.policies.version()));
         }
-        let shown =
-            settings.tls.as_ref().map(certificate::read).transpose().map_err(|unfit| Reload::Other(unfit.into()))?;
         if before.telemetry != settings.telemetry {
             let telemetry = export(&settings, &self.observer, &self.state).map_err(Reload::Other)?;
             // The one it replaces sends what it has and ends.
             *self.telemetry.lock().unwrap_or_else(PoisonError::into_inner) = telemetry;
         }
         retention::apply(&self.state, &settings).map_err(Reload::Other)?;
-        if let (Some(certificates), Some(shown)) = (&self.certificates, shown) {
-            let fingerprint = shown.fingerprint();
-            if certificates.show(&shown) {
-                changes.push(format!("tls: another certificate is shown, SHA-256 {fingerprint}"));
-            }
-        }
+        changes.extend(self.show(&settings));
         self.state.swap(snapshot);
         // What the change put an end to ends now.
         self.state.sweep();
@@ -248,6 +241,21 @@ impl Configured {
             look_around(&self.state);
         }
         Ok(changes)
+    }
+
+    /// Shows clients the certificate that is configured now, if it fits. What there is to say of it.
+    fn show(&self, settings: &Settings) -> Option<String> {
+        match (settings.tls.as_ref().map(certificate::read)?, &self.certificates) {
+            (Ok(shown), Some(certificates)) => certificates
+                .show(&shown)
+                .then(|| format!("tls: another certificate is shown, SHA-256 {}", shown.fingerprint())),
+            (Err(unfit), Some(_)) => {
+                Some(format!("tls: the certificate of before is shown on: {}", assemble::chain(&unfit)))
+            }
+            (Err(unfit), None) => Some(format!("tls: nothing would start with it: {}", assemble::chain(&unfit))),
+            // It counts at the next start.
+            (Ok(_), None) => None,
+        }
     }
 
     fn watched(&self) -> (Vec<PathBuf>, Vec<PathBuf>) {

@@ -69,8 +69,26 @@ fn base_of(path: &Path) -> &Path {
     }
 }
 
+/// When a configuration is read.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Turn {
+    /// Before anything runs.
+    First,
+    /// While a gateway runs, which has a certificate to go on with.
+    Again,
+}
+
 /// Reads the file at `path`, and the policies it names.
 pub(crate) fn load(path: &Path) -> Result<Loaded, Report> {
+    load_at(path, Turn::First)
+}
+
+/// The same for a gateway that runs. A certificate that is unfit is none of the reasons not to take the rest.
+pub(crate) fn load_again(path: &Path) -> Result<Loaded, Report> {
+    load_at(path, Turn::Again)
+}
+
+fn load_at(path: &Path, turn: Turn) -> Result<Loaded, Report> {
     let shown = path.display().to_string();
     let source = match contents(path) {
         Ok(source) => source,
@@ -84,11 +102,16 @@ pub(crate) fn load(path: &Path) -> Result<Loaded, Report> {
             return Err(faults.report(Text::new(&shown, "")));
         }
     };
-    parse(&shown, &source, base_of(path))
+    parse_at(&shown, &source, base_of(path), turn)
 }
 
 /// Reads `source`, which stands in the file `shown`; relative paths in it begin at `base`.
+#[cfg(test)]
 pub(super) fn parse(shown: &str, source: &str, base: &Path) -> Result<Loaded, Report> {
+    parse_at(shown, source, base, Turn::First)
+}
+
+fn parse_at(shown: &str, source: &str, base: &Path, turn: Turn) -> Result<Loaded, Report> {
     let mut faults = Faults::default();
     let root = match tree::parse(source) {
         Ok(root) => root,
@@ -104,7 +127,7 @@ pub(super) fn parse(shown: &str, source: &str, base: &Path) -> Result<Loaded, Re
     };
     shape::check(&root, &ROOT, "", &mut faults);
     let mut settings = read(&root, base, &mut faults);
-    files(&root, &settings, base, &mut faults);
+    files(&root, &settings, base, turn, &mut faults);
     let sources = policies(&root, base, &mut settings, &mut faults);
     finish(faults, settings, &sources, Text::new(shown, source))
 }
@@ -175,27 +198,32 @@ fn policies(root: &Node, base: &Path, settings: &mut Settings, faults: &mut Faul
 }
 
 /// Reports files and folders that must be there and are not.
-fn files(root: &Node, settings: &Settings, base: &Path, faults: &mut Faults) {
-    let mut want = |node: Option<&Node>, folder: bool| {
+fn files(root: &Node, settings: &Settings, base: &Path, turn: Turn, faults: &mut Faults) {
+    let weighed = |fault: Fault| match turn {
+        Turn::First => fault,
+        Turn::Again => fault.warning(),
+    };
+    let mut want = |node: Option<&Node>, folder: bool, weighed: &dyn Fn(Fault) -> Fault| {
         let Some((node, text)) = node.and_then(|node| Some((node, node.text()?))) else { return };
         let path = base.join(text);
         let there = if folder { path.is_dir() } else { path.is_file() };
         if !there && !text.contains("${") {
             let what = if folder { "this folder does not exist" } else { "this file does not exist" };
             let path = path.display();
-            faults.push(Fault::at(&node.span, what).fix(format!("paths begin at the folder of this file: {path}")));
+            let fix = format!("paths begin at the folder of this file: {path}");
+            faults.push(weighed(Fault::at(&node.span, what).fix(fix)));
         }
     };
     let tls = root.get("tls");
     let (certificate, key) = (tls.and_then(|tls| tls.get("certificate")), tls.and_then(|tls| tls.get("key")));
-    want(certificate, false);
-    want(key, false);
+    want(certificate, false, &weighed);
+    want(key, false, &weighed);
     for server in root.get("servers").map(Node::entries).unwrap_or_default() {
-        want(server.node.get("ca"), false);
-        want(server.node.get("directory"), true);
+        want(server.node.get("ca"), false, &|fault| fault);
+        want(server.node.get("directory"), true, &|fault| fault);
     }
     for issuer in root.get("issuers").map(Node::each).unwrap_or_default() {
-        want(issuer.get("jwks").and_then(|jwks| jwks.get("file")), false);
+        want(issuer.get("jwks").and_then(|jwks| jwks.get("file")), false, &|fault| fault);
     }
     if let (Some(files), Some(certificate), Some(key)) = (&settings.tls, certificate, key)
         && files.certificate.is_file()
@@ -203,7 +231,7 @@ fn files(root: &Node, settings: &Settings, base: &Path, faults: &mut Faults) {
         && let Err(unfit) = certificate::read(files)
     {
         let node = if unfit.is_of_key() { key } else { certificate };
-        faults.push(Fault::at(&node.span, chain(&unfit)).fix(unfit.fix()));
+        faults.push(weighed(Fault::at(&node.span, chain(&unfit)).fix(unfit.fix())));
     }
     if settings.data.is_file()
         && let Some(node) = root.get("data")

@@ -203,6 +203,17 @@ fn tls_is_two_files_that_fit_together() {
     fs::write(folder.path().join("empty.pem"), "").expect("a file");
     fs::write(folder.path().join("broken.pem"), "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")
         .expect("a file");
+    for (name, from, to) in [("late", 2001, 2002), ("early", 2990, 2999)] {
+        let key = rcgen::KeyPair::generate().expect("a key");
+        let mut params = rcgen::CertificateParams::new(vec!["gate.test".to_owned()]).expect("a name");
+        params.not_before = rcgen::date_time_ymd(from, 1, 1);
+        params.not_after = rcgen::date_time_ymd(to, 1, 1);
+        let made = params.self_signed(&key).expect("a certificate");
+        fs::write(folder.path().join(format!("{name}.pem")), made.pem()).expect("a file");
+        let file = folder.path().join(format!("{name}.key"));
+        fs::write(&file, key.serialize_pem()).expect("a file");
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).expect("a mode");
+    }
     let load = |certificate: &str, key: &str| {
         let text = format!("listen: 0.0.0.0:7420\ntls: {{ certificate: {certificate}, key: {key} }}");
         parse("durward.yaml", &text, folder.path())
@@ -223,6 +234,8 @@ fn tls_is_two_files_that_fit_together() {
         ("a.key", "a.key", "there is no certificate in it"),
         ("empty.pem", "a.key", "there is no certificate in it"),
         ("broken.pem", "a.key", "the certificate cannot be used"),
+        ("late.pem", "late.key", "the certificate has expired on 2002-01-01T00:00:00"),
+        ("early.pem", "early.key", "the certificate is not good before 2990-01-01T00:00:00"),
     ] {
         let report = load(certificate, key).expect_err("nothing of that fits").render(false);
         assert!(report.contains(expected) && report.contains("help:"), "{certificate} {key}: {report}");

@@ -51,12 +51,37 @@ async fn another_certificate_is_shown_at_once_and_open_connections_go_on() {
     assert!(is_answer(&echo(&world, 3).over(connection).await.unwrap().json().await));
     drop(fresh);
 
-    // What cannot be used changes nothing, and it is said.
+    // What cannot be used is not shown, and it is said; the rest of the configuration is taken.
     fs::write(world.folder().join("tls.pem"), "-----BEGIN CERTIFICATE-----\n").unwrap();
+    let file = world.folder().join("durward.yaml");
+    let text = fs::read_to_string(&file).unwrap();
+    fs::write(&file, format!("{text}hosts: [gate.test]\n")).unwrap();
     world.signal(rustix::process::Signal::HUP);
-    let said = world.says("not reloaded; what was in force before goes on").await;
-    assert!(world.said().iter().any(|line| line.contains("tls.pem cannot be used")), "{said} {:?}", world.said());
-    assert!(over_tls(&world, &second.trusted(&BOTH)).await.is_ok(), "the last good one is gone");
+    world.says("hosts").await;
+    let said = world.says("the certificate of before is shown on").await;
+    assert!(said.contains("tls.pem cannot be used"), "{said}");
+    let stream = over_tls(&world, &second.trusted(&[b"http/1.1"])).await.expect("the last good one is shown");
+    let named = echo(&world, 4).replace("host", "gate.test").over(stream).await.unwrap();
+    assert!(is_answer(&named.json().await), "what else was configured is in force");
+}
+
+#[tokio::test]
+async fn tls_that_is_added_counts_at_the_next_start_and_nobody_is_told_before() {
+    let upstream = Upstream::start().await;
+    let issuers = "issuers: [{ url: \"https://idp.example.com\", audience: x, agent: \"claim:azp\", jwks: { file: keys.json } }]\n";
+    let body = format!("{issuers}servers:\n{}", world::http("files", &upstream));
+    let (folder, alice, bob) = unlaid(&body).await;
+    fs::copy("tests/config/keys.json", folder.path().join("keys.json")).unwrap();
+    let world = World::launch(folder, alice, bob).await;
+    Identity::new().lay(world.folder());
+    let file = world.folder().join("durward.yaml");
+    let text = fs::read_to_string(&file).unwrap();
+    fs::write(&file, format!("{text}tls: {{ certificate: tls.pem, key: tls.key }}\n")).unwrap();
+    world.signal(rustix::process::Signal::HUP);
+    world.says("at the next start: + tls").await;
+    let path = "/.well-known/oauth-protected-resource/mcp/files";
+    let document = Ask::get(&world.url(path)).send().await.json().await;
+    assert_eq!(document["resource"], format!("http://{}/mcp/files", world.address), "{document}");
 }
 
 #[tokio::test]

@@ -5,15 +5,17 @@
 use arc_swap::ArcSwap;
 use aws_lc_rs::digest::{SHA256, digest};
 use rustls::{
-    InconsistentKeys, ServerConfig,
+    CertificateError, InconsistentKeys, RootCertStore, ServerConfig,
+    client::verify_server_cert_signed_by_trust_anchor,
     crypto::aws_lc_rs as provider,
-    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
-    server::{ClientHello, ResolvesServerCert},
+    pki_types::{CertificateDer, PrivateKeyDer, UnixTime, pem::PemObject},
+    server::{ClientHello, ParsedCertificate, ResolvesServerCert},
     sign::CertifiedKey,
     version::{TLS12, TLS13},
 };
-use std::{fmt::Write as _, sync::Arc};
+use std::{fmt::Write as _, sync::Arc, time::Duration};
 use tokio_rustls::TlsAcceptor;
+use vocab::Timestamp;
 
 /// What is spoken over TLS, by ALPN, the better one first.
 const SPOKEN: [&[u8]; 2] = [HTTP2, b"http/1.1"];
@@ -45,13 +47,19 @@ pub enum CertificateFault {
     /// The key belongs to another certificate.
     #[error("the private key belongs to another certificate; the server's own must be the first in its file")]
     Mismatch,
+    /// Clients refuse it by now.
+    #[error("the certificate has expired on {0}")]
+    Expired(Timestamp),
+    /// Clients refuse it for now.
+    #[error("the certificate is not good before {0}; is the clock of this machine right?")]
+    Early(Timestamp),
 }
 
 impl CertificateFault {
     /// Whether it is the key that is at fault, and not the certificate.
     pub const fn is_of_key(&self) -> bool {
         match self {
-            Self::Pem(_) | Self::Empty | Self::Certificate(_) => false,
+            Self::Pem(_) | Self::Empty | Self::Certificate(_) | Self::Expired(_) | Self::Early(_) => false,
             Self::Key(_) | Self::Kind(_) | Self::Mismatch => true,
         }
     }
@@ -72,6 +80,30 @@ impl Certificate {
             Ok(()) => Ok(Self(Arc::new(certified))),
             Err(rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch)) => Err(CertificateFault::Mismatch),
             Err(fault) => Err(CertificateFault::Certificate(fault)),
+        }
+    }
+
+    /// Whether the server's own certificate is good at this time, as a client would judge it. Who vouches for it is for
+    /// clients to say.
+    pub fn check_time(&self, now: Timestamp) -> Result<(), CertificateFault> {
+        let seconds = u64::try_from(now.as_micros()).unwrap_or_default() / 1_000_000;
+        let at = UnixTime::since_unix_epoch(Duration::from_secs(seconds));
+        let moment = |time: UnixTime| {
+            Timestamp::from_micros(i64::try_from(time.as_secs().saturating_mul(1_000_000)).unwrap_or(i64::MAX))
+        };
+        let Some(own) = self.0.cert.first().and_then(|own| ParsedCertificate::try_from(own).ok()) else {
+            return Ok(());
+        };
+        // Time is looked at first: with nobody who could vouch for it, that is all that is looked at.
+        let nobody = RootCertStore::empty();
+        match verify_server_cert_signed_by_trust_anchor(&own, &nobody, &[], at, &[]) {
+            Err(rustls::Error::InvalidCertificate(CertificateError::ExpiredContext { not_after, .. })) => {
+                Err(CertificateFault::Expired(moment(not_after)))
+            }
+            Err(rustls::Error::InvalidCertificate(CertificateError::NotValidYetContext { not_before, .. })) => {
+                Err(CertificateFault::Early(moment(not_before)))
+            }
+            Ok(()) | Err(_) => Ok(()),
         }
     }
 
