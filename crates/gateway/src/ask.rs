@@ -5,6 +5,7 @@
 
 use crate::{
     authenticate::Caller,
+    bridge::Crossing,
     call::{Call, Operation, Route},
     forward::Exchange,
     pipeline::Line,
@@ -19,7 +20,7 @@ use crate::{
 };
 use bytes::Bytes;
 use http::HeaderMap;
-use mcp::{Message, error};
+use mcp::{Era, Message, bridge::upward::InputRequest, error};
 use policy::{Permit, Question};
 use serde_json::Value;
 use std::sync::Arc;
@@ -94,6 +95,38 @@ impl Line {
     async fn decline(&self, ask: &Ask<'_>, stop: &Stop) {
         let text = mcp::error_text(ask.message.id(), stop.code, &stop.message, None);
         question::decline(self, ask.server, session(ask.exchange).ok(), text).await;
+    }
+}
+
+impl Line {
+    /// Judges what a modern server asks its modern client, in a result or in what it says of a task: each question is a
+    /// call of its own, as it would be on a stream. SECURITY: what one of them must not ask, none of them does, for the
+    /// client answers all or nothing, and the server knows nothing of a no.
+    pub(crate) fn judge_asked(&self, server: &Arc<Server>, exchange: &Exchange, message: &Message) -> Result<(), Stop> {
+        let Exchange { caller, call, .. } = exchange;
+        if call.era != Era::Modern || Crossing::between(call.era, server) != Crossing::None {
+            // On a bridge the gateway puts the question itself, and judges it there.
+            return Ok(());
+        }
+        let not_asked = |why: String| {
+            Stop::withheld("upstream-protocol", error::UPSTREAM_DOWN, "the server's answer is not MCP").detail(why)
+        };
+        for asked in InputRequest::all_of(message).map_err(|fault| not_asked(fault.to_string()))? {
+            let question = exchange::one(asked.as_request(), &self.snapshot.answer_limits())
+                .map_err(|fault| not_asked(fault.to_string()))?;
+            let inquiry = Inquiry { caller, call, server, parent: call.id, message: &question };
+            let mut trail = Trail::open(&inquiry.as_call(), &self.state);
+            inquiry.note(trail.facts_mut());
+            match self.judge_inquiry(&inquiry, &mut trail) {
+                Ok(_) => trail.close_answered(http::StatusCode::OK),
+                Err(stop) => {
+                    trail.close_stopped(&stop);
+                    let why = format!("the server asks the client for `{}`, which must not pass", question.method());
+                    return Err(Stop::withheld("question", error::WITHHELD, why).rules(stop.rules.clone()));
+                }
+            }
+        }
+        Ok(())
     }
 }
 

@@ -131,6 +131,9 @@ impl Line {
                 if status.is_success() && !answers(&exchange, &message) {
                     return Err(Stop::withheld("answer-id", error::INTERNAL, "the server answered another request"));
                 }
+                if let Some(one) = exchange.target.one() {
+                    self.judge_asked(&one.server, &exchange, &message)?;
+                }
                 let (body, said) = self.release_known(&message, &exchange, &mut Carry::default(), known)?;
                 let body = match exchange.target.one() {
                     Some(one) => self.with_shown_tasks(body, &exchange, &one.server)?,

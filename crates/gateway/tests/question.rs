@@ -69,3 +69,50 @@ async fn a_refused_answer_is_a_no_and_a_late_one_is_still_an_answer() {
         assert_eq!(upstream.seen("response").len(), before + 3);
     }
 }
+
+/// A server of today that asks for two things before it answers, or says what a task of its own waits for.
+async fn asking() -> Upstream {
+    let upstream = Upstream::start().await;
+    upstream.always("tools/call", |request| {
+        let schema = json!({"type": "object", "properties": {"name": {"type": "string"}}});
+        let form = json!({"method": "elicitation/create", "params": {"mode": "form", "message": "Who?", "requestedSchema": schema}});
+        let roots = json!({"method": "roots/list"});
+        let result =
+            json!({"resultType": "input_required", "inputRequests": {"who": form, "where": roots}, "requestState": "s"});
+        Answer::result(&request.id(), &result)
+    });
+    upstream
+}
+
+#[tokio::test]
+async fn what_a_modern_server_asks_in_a_result_is_judged_as_what_others_ask_on_a_stream() {
+    let rules = |denied: &str| {
+        json!({"policy": "test", "rules": [
+            {"id": "all", "action": "*", "target": "*/*", "effect": "allow"},
+            {"id": "no", "action": denied, "target": "files/*", "effect": "deny"},
+        ]})
+    };
+    for (path, tool) in [("/mcp/files", "echo"), ("/mcp", "files__echo")] {
+        for (denied, passes) in [("server.elicit", false), ("server.roots", false), ("server.sample", true)] {
+            let upstream = asking().await;
+            let inside = Inside::start(Plan { policy: rules(denied), ..Plan::of(&upstream) }).await;
+            let alice = inside.modern(path, &inside.alice);
+            let answer = alice.request("tools/call", json!({"name": tool, "arguments": {}})).await.json().await;
+            let records = inside.records().await;
+            let call = records.iter().find(|record| record["method"] == "tools/call").unwrap();
+            let asked: Vec<&Value> = records.iter().filter(|record| record["parent"] == call["call"]).collect();
+            if passes {
+                assert_eq!(answer["result"]["inputRequests"]["who"]["method"], "elicitation/create", "{answer}");
+                assert_eq!(asked.len(), 2, "each question is a call of its own: {records:#?}");
+                assert!(asked.iter().all(|record| record["outcome"]["is"] == "answered"), "{asked:#?}");
+            } else {
+                assert_eq!(answer["error"]["code"], -31004, "{denied}: {answer}");
+                assert!(!answer.to_string().contains("Who?"), "{answer}");
+                assert_eq!(inside::outcome(call), "withheld question release", "{call:#}");
+                let refused = asked.last().unwrap();
+                assert_eq!(inside::outcome(refused), "refused denied authorize", "{refused:#}");
+                assert_eq!(refused["rules"], json!(["no"]), "{refused:#}");
+            }
+        }
+    }
+}

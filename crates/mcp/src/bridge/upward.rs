@@ -266,6 +266,32 @@ impl<'a> InputRequired<'a> {
     }
 }
 
+impl<'a> InputRequest<'a> {
+    /// Everything that a modern message asks of its client: in a result, a task's among them, or in what is said of a
+    /// task. In order, and whatever it is: what no revision knows is asked all the same where a client of today reads it.
+    pub fn all_of(message: &'a Message) -> Result<Vec<Self>, BridgeFault> {
+        let said = message.result().or_else(|| message.params_member().map(|params| params.raw));
+        let Some(asked) = said.and_then(|said| at(said, &["inputRequests"])) else { return Ok(Vec::new()) };
+        if !is_object(asked) {
+            return Err(BridgeFault::Malformed("inputRequests"));
+        }
+        let mut all = Vec::new();
+        for (key, raw) in each(asked) {
+            if all.len() == InputRequired::MOST {
+                return Err(BridgeFault::TooLarge { what: "inputRequests", most: InputRequired::MOST });
+            }
+            let method = text_at(raw, &["method"]).ok_or(BridgeFault::Malformed("inputRequests"))?;
+            all.push(Self { key, method, params: at(raw, &["params"]) });
+        }
+        Ok(all)
+    }
+
+    /// The same as a request of the older revisions has it.
+    pub fn as_request(&self) -> Bytes {
+        message_text(Some(&quote(&self.key)), &self.method, self.params)
+    }
+}
+
 fn input_request<'a>(key: Cow<'a, str>, raw: &'a [u8]) -> Result<InputRequest<'a>, BridgeFault> {
     let method = text_at(raw, &["method"]).ok_or(BridgeFault::Malformed("inputRequests"))?;
     let params = at(raw, &["params"]);
