@@ -127,12 +127,11 @@ impl Drop for Here {
 impl Line {
     /// Lets a call in unless too many of the same principal run on without a client.
     pub(crate) fn attend(&self, caller: &Caller, call: &Call) -> Result<(), Stop> {
-        // Only a call that goes on without its client has a presence.
-        let Some(presence) = &call.presence else { return Ok(()) };
+        // Only a call that goes on without its client has a presence. Streams that listen end with it.
+        let (Some(presence), Operation::Message(message)) = (&call.presence, &call.operation) else { return Ok(()) };
         let (absences, principal) = (&self.state.absences, caller.principal.id());
-        // What ends something, or takes it back, must always come through.
-        let begins = matches!(&call.operation, Operation::Message(message) if message.kind() == Kind::Request);
-        if begins && absences.of(principal) >= MOST {
+        // What takes something back must always come through, as does what ends a session.
+        if message.kind() == Kind::Request && absences.of(principal) >= MOST {
             let why = format!("{MOST} calls of yours run on, whose client went away; try again when they have ended");
             return Err(Stop::refused(Stage::Limit, "absent", REFUSED_LIMIT, why)
                 .data("retryAfter", 1)
