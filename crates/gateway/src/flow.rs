@@ -313,8 +313,8 @@ impl Flow {
 
     /// Says a word of ours on the listening stream of the session, where it is kept for a client that comes back.
     fn keeps_word(&self, word: &Bytes) -> bool {
-        let is_merged = self.exchange.target.one().is_none() && self.reader().is_some();
-        is_merged && self.exchange.target.session().is_some_and(|session| session.say(None, word))
+        let is_kept = self.reader().is_some() && !self.reads_call();
+        is_kept && self.exchange.target.session().is_some_and(|session| session.say(None, word))
     }
 
     fn complete(&self) -> End {

@@ -219,6 +219,29 @@ async fn what_servers_say_while_a_listening_client_is_away_is_told_when_it_is_ba
 }
 
 #[tokio::test]
+async fn a_word_of_the_gateways_own_is_given_again_like_any_other() {
+    for path in ["/mcp/files", "/mcp"] {
+        let scene = Scene::start(path).await;
+        scene.alice.tools().await;
+        let (answer, feed) = Answer::events();
+        scene.upstream.next("subscriptions/listen", answer);
+        let mut stream = scene.alice.listen().await;
+        // From 2025-11-25 a stream begins with a place in it.
+        let begin = soon(stream.any_event()).await.unwrap();
+        scene.upstream.arrived("subscriptions/listen", 1).await;
+        scene.inside.swap(plan(&scene.upstream, json!("files/none")));
+        let word = soon(stream.event()).await.unwrap();
+        assert_eq!(word.json()["method"], "notifications/tools/list_changed", "{word:?}");
+        // The connection broke before the client had read it.
+        drop(stream);
+        let mut again = scene.again(begin.id.as_deref().unwrap()).await;
+        let second = soon(again.event()).await.unwrap();
+        assert_eq!((&second.id, second.json()), (&word.id, word.json()), "{path}");
+        drop(feed);
+    }
+}
+
+#[tokio::test]
 async fn a_question_is_put_again_by_the_same_id_until_it_is_answered_and_as_long_as_it_may_be() {
     let upstream = Upstream::start().await;
     let all = || vec![json!({"id": "all", "action": "*", "target": "*/*", "effect": "allow"})];

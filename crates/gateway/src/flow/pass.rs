@@ -51,14 +51,19 @@ impl Flow {
                 Err(Stop::withheld("answer-id", mcp::error::INTERNAL, "the server answered another request"))
             }
             Kind::Response | Kind::Notification => {
-                if let Some(server) = self.server(&line, from.as_ref()) {
+                let is_ours = self.is_own_word(from.as_ref());
+                if let Some(server) = self.server(&line, from.as_ref()).filter(|_| !is_ours) {
                     catalog::notice(&line, server, &message);
                     if !self.concerns(&line, server, &message) || self.holds_back(&line, server, &message) {
                         return Ok(None);
                     }
+                    match line.judge_asked(server, &self.exchange, &message) {
+                        // What must not be said of a task is not said; its answer says so when it is asked for.
+                        Err(_) if message.kind() == Kind::Notification => return Ok(None),
+                        judged => judged?,
+                    }
                 }
                 // The gateway's own words hold nothing of servers; ids that it sealed look like secrets.
-                let is_ours = from.is_none() && self.exchange.target.one().is_none();
                 let (text, said) = if is_ours {
                     (message.bytes().clone(), release::Said::of(&message))
                 } else {
@@ -87,6 +92,12 @@ impl Flow {
                 Ok(Some(rewritten(&event, &message, &text)))
             }
         }
+    }
+
+    /// Whether the gateway itself said it: on a merged stream, or on one that it keeps, where servers are named.
+    fn is_own_word(&self, from: Option<&ServerName>) -> bool {
+        let is_kept = self.reader().is_some() && !self.reads_call();
+        from.is_none() && (is_kept || self.exchange.target.one().is_none())
     }
 
     /// In the aggregate an event's id says whose it is, so that whoever asks for the rest finds that server.
