@@ -122,6 +122,9 @@ pub(crate) enum UpstreamFault {
     /// What it said is not MCP.
     #[error("{0}")]
     Protocol(String),
+    /// Its stream of 2024-11-05 begins with an address that is none, or is not its own.
+    #[error("{0}")]
+    Endpoint(String),
     /// What it says has no words in the client's era.
     #[error("{0}")]
     Bridge(String),
@@ -149,7 +152,7 @@ impl UpstreamFault {
             Self::Cut(_) => "upstream-cut",
             Self::Credential(_) => "upstream-credential",
             Self::Lost => "upstream-session",
-            Self::Protocol(_) => "upstream-protocol",
+            Self::Protocol(_) | Self::Endpoint(_) => "upstream-protocol",
             Self::Bridge(_) => "bridge",
             Self::Busy => "busy",
             Self::Sessions(_) => "sessions",
@@ -176,7 +179,7 @@ impl UpstreamFault {
             Self::Cut(_) => (mcp::error::UPSTREAM_DOWN, "broke off in the middle of its answer"),
             Self::Credential(_) => (mcp::error::UPSTREAM_DOWN, "does not accept the gateway's credential"),
             Self::Lost => (mcp::error::UPSTREAM_DOWN, "has forgotten the session"),
-            Self::Protocol(_) => (mcp::error::UPSTREAM_DOWN, "gave an answer that is not MCP"),
+            Self::Protocol(_) | Self::Endpoint(_) => (mcp::error::UPSTREAM_DOWN, "gave an answer that is not MCP"),
             Self::Bridge(why) => {
                 let why = format!("server `{server}` speaks another protocol era than this client: {why}");
                 return Stop::failed(Stage::Forward, self.reason(), mcp::error::UPSTREAM_DOWN, why);

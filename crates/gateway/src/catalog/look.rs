@@ -413,6 +413,8 @@ impl Hop<'_> {
                         lasts.store(true, Ordering::Release);
                         Ok(Some((leg, answer)))
                     }
+                    // It speaks that transport, and what it says there is what an operator has to read.
+                    Ok(Err(fault @ UpstreamFault::Endpoint(_))) => Err(fault),
                     Ok(Err(fault)) => {
                         tracing::debug!(server = %self.server.name, %fault, "the server speaks no transport of 2024-11-05 either");
                         Ok(None)

@@ -147,7 +147,7 @@ impl Reader {
                 return Err(UpstreamFault::Protocol("its stream does not begin with the event `endpoint`".to_owned()));
             }
             let base = self.server.url().ok_or_else(|| UpstreamFault::Protocol("the server has no URL".to_owned()))?;
-            return beside(&base, &String::from_utf8_lossy(data)).map_err(UpstreamFault::Protocol);
+            return beside(&base, &String::from_utf8_lossy(data)).map_err(UpstreamFault::Endpoint);
         }
         Err(UpstreamFault::Protocol("its stream ended before the event `endpoint`".to_owned()))
     }
