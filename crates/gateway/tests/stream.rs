@@ -431,3 +431,13 @@ async fn behind_a_prefix_the_address_for_posts_has_it_too() {
     let gone = Ask::new(Method::DELETE, &inside.url("/messages")).bearer(&inside.alice).send().await;
     assert_eq!(gone.status, StatusCode::METHOD_NOT_ALLOWED);
 }
+
+#[tokio::test]
+async fn a_server_whose_streams_end_at_once_is_not_asked_without_end() {
+    let (upstream, inside) = started().await;
+    upstream.always("GET", |_| Answer::event_text("id: 1\nretry: 0\ndata:\n\n"));
+    let began = std::time::Instant::now();
+    let _alice = begun(&inside, "/sse/files").await;
+    until(|| relayed(&upstream, "GET") >= 3).await;
+    assert!(began.elapsed() >= std::time::Duration::from_secs(2), "{:?}", began.elapsed());
+}

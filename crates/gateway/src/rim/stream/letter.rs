@@ -26,6 +26,8 @@ const OVERTAKEN: Duration = Duration::from_secs(1);
 const AGAIN: Duration = Duration::from_secs(5);
 /// The longest time that a server may have us wait.
 const LATEST: Duration = Duration::from_secs(30);
+/// The shortest, and how long after a stream that said nothing the next is asked for: each time twice as long.
+const LEAST: Duration = Duration::from_millis(500);
 /// How long a server is left alone that failed, the first time and at most: each time is twice the one before.
 const FAILED: Duration = Duration::from_secs(1);
 const FAILED_LONG: Duration = Duration::from_mins(1);
@@ -88,7 +90,7 @@ pub(super) async fn listen(line: &Line, call: Call, mailbox: &Arc<Mailbox>) {
         let mut opened = Some(opened);
         let listening = async {
             let mut last: Option<Bytes> = None;
-            let mut failed = FAILED;
+            let (mut failed, mut barren) = (FAILED, LEAST);
             loop {
                 let next = last.take().map_or_else(|| call.again(), |after| call.after(&after));
                 let asked = Asked::of(&next);
@@ -107,7 +109,8 @@ pub(super) async fn listen(line: &Line, call: Call, mailbox: &Arc<Mailbox>) {
                 failed = FAILED;
                 let mut relay = Relay::new(&mailbox);
                 relay.whole(reply).await;
-                tokio::time::sleep(relay.pause.unwrap_or(AGAIN).min(LATEST)).await;
+                barren = if relay.said { LEAST } else { barren.saturating_mul(2).min(LATEST) };
+                tokio::time::sleep(relay.pause.unwrap_or(AGAIN).clamp(barren, LATEST)).await;
                 last = relay.last;
             }
         };
@@ -171,6 +174,8 @@ struct Relay<'a> {
     introduces: bool,
     /// The client is there.
     heard: bool,
+    /// There was a message.
+    said: bool,
     /// The response has gone.
     answered: bool,
     /// The last event's id, where the server gives any.
@@ -181,7 +186,7 @@ struct Relay<'a> {
 
 impl<'a> Relay<'a> {
     const fn new(mailbox: &'a Mailbox) -> Self {
-        Self { mailbox, introduces: false, heard: true, answered: false, last: None, pause: None }
+        Self { mailbox, introduces: false, heard: true, said: false, answered: false, last: None, pause: None }
     }
 
     /// What the server says until it has answered. A client that is gone does not end it.
@@ -199,7 +204,7 @@ impl<'a> Relay<'a> {
         for _ in 0..PIECES {
             // SPEC: a server may end a stream that it gave ids for; the rest is asked for by id.
             let Some(after) = self.last.take().filter(|_| !self.answered && self.heard) else { break };
-            tokio::time::sleep(self.pause.unwrap_or(PIECE).min(LATEST)).await;
+            tokio::time::sleep(self.pause.unwrap_or(PIECE).clamp(LEAST, LATEST)).await;
             // What is allowed now, which is not what was when the call came.
             let line = state.line();
             let idle = line.snapshot.settings.bounds.stream_idle;
@@ -277,6 +282,7 @@ impl<'a> Relay<'a> {
                 self.introduced(&message);
             }
         }
+        self.said = true;
         self.heard = self.heard && self.mailbox.put(letter(text)).await;
     }
 
