@@ -47,7 +47,7 @@ fn describe(server: &Server, clock: &dyn Clock) -> Value {
         (Some(_), None) => "up",
         (None, None) => "not looked at yet",
     };
-    let (transport, address) = transport(&server.settings().transport);
+    let (transport, address) = transport(server);
     let age = |catalog: &Catalog| clock.ticks().saturating_sub(catalog.looked_at) / 1_000_000;
     json!({
         "server": server.name,
@@ -78,9 +78,9 @@ fn asked(server: &Server, era: Era) -> Option<Timestamp> {
 }
 
 /// How it is reached, and where; never a query, which may hold what nobody should read.
-fn transport(settings: &TransportSettings) -> (&'static str, String) {
-    match settings {
-        TransportSettings::Http { url, lasting, .. } => {
+fn transport(server: &Server) -> (&'static str, String) {
+    match &server.settings().transport {
+        TransportSettings::Http { url, .. } => {
             let plain = url.split(['?', '#']).next().unwrap_or_default();
             let plain = match plain.split_once("://") {
                 Some((scheme, rest)) => {
@@ -91,7 +91,8 @@ fn transport(settings: &TransportSettings) -> (&'static str, String) {
                 }
                 None => String::new(),
             };
-            let word = if *lasting { "sse" } else { "http" };
+            // As the operator says, or as it was found out.
+            let word = if server.lasts() { "sse" } else { "http" };
             (word, plain)
         }
         TransportSettings::Stdio { command, .. } => ("stdio", command.first().cloned().unwrap_or_default()),

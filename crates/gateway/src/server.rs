@@ -191,7 +191,7 @@ impl Server {
     }
 
     /// Whether it speaks the transport of 2024-11-05: as the operator says, or as it was seen to.
-    pub(crate) fn lasts(&self) -> bool {
+    pub fn lasts(&self) -> bool {
         is_lasting(&self.settings.transport) || self.state.lasts.load(Ordering::Acquire)
     }
 

@@ -99,10 +99,10 @@ fn configured(site: &Site) -> Result<Value> {
         .iter()
         .map(|(name, server)| {
             let (transport, address) = match &server.reach {
-                Reach::Http { url, .. } => {
+                Reach::Http { url, sse, .. } => {
                     let mut plain = url.clone();
                     plain.set_query(None);
-                    ("http", plain.to_string())
+                    (if *sse { "sse" } else { "http" }, plain.to_string())
                 }
                 Reach::Command { program, .. } => ("stdio", program.clone()),
             };
