@@ -39,6 +39,7 @@ fn main() -> ExitCode {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     talk(&cli.command);
     spare_memory();
+    leave_no_core();
     panic::install();
     match run(&cli) {
         Ok(exit) => exit.into(),
@@ -50,6 +51,14 @@ fn main() -> ExitCode {
 fn spare_memory() {
     if let Err(fault) = rustix::thread::disable_transparent_huge_pages(true) {
         tracing::debug!(%fault, "the system decides on the size of pages");
+    }
+}
+
+/// SECURITY: what is in memory ends in no file, here and in server processes: keys and secrets are in there.
+fn leave_no_core() {
+    use rustix::process::{Resource, Rlimit, setrlimit};
+    if let Err(fault) = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) }) {
+        tracing::warn!(%fault, "the system may write the memory of a program that crashes into a file");
     }
 }
 

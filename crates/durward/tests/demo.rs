@@ -128,3 +128,88 @@ fn a_folder_that_no_demo_made_is_left_alone() {
     assert!(String::from_utf8(output.stderr).unwrap().contains("no demo wrote"));
     assert_eq!(names(&mine), ["durward.yaml"]);
 }
+
+/// Runs a program where there is no network but loopback, and writes down what was tried beyond it: before and after
+/// this shell has tried once itself.
+const ALONE: &str = r#"
+ip link set lo up || ifconfig lo up || exit 91
+"$@" > said 2> talk
+code=$?
+cat /proc/net/snmp /proc/net/snmp6 > tried
+(echo > /dev/udp/192.0.2.1/9) 2> /dev/null
+cat /proc/net/snmp > tried-once
+exit $code
+"#;
+
+/// A count of the kernel's, from what `/proc/net/snmp` and `snmp6` say.
+fn counted(text: &str, of: &str, name: &str) -> u64 {
+    let lines: Vec<Vec<&str>> = text.lines().map(|line| line.split_whitespace().collect()).collect();
+    let pairs = lines.windows(2).find(|pair| pair.iter().all(|line| line.first() == Some(&of)));
+    let in_table = pairs.and_then(|pair| pair[1].get(pair[0].iter().position(|word| *word == name)?));
+    let alone = || lines.iter().find(|line| line.first() == Some(&name)).and_then(|line| line.get(1));
+    in_table.or_else(alone).unwrap_or_else(|| panic!("no {of} {name} in:\n{text}")).parse().unwrap()
+}
+
+#[test]
+fn nothing_is_missing_and_nobody_is_called_where_there_is_no_network() {
+    let home = home().unwrap();
+    let mut alone = durward(home.path(), &[]);
+    let program = alone.get_program().to_owned();
+    #[expect(clippy::disallowed_methods, reason = "the test runs the program")]
+    let mut command = Command::new("unshare");
+    command.args(["--user", "--map-root-user", "--net", "bash", "-c", ALONE, "bash"]).arg(program);
+    command.args(["demo", "--once"]).current_dir(home.path()).stdin(Stdio::null());
+    for (name, value) in alone.stdout(Stdio::null()).get_envs() {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
+    let output = command.output().expect("`unshare` of util-linux, and `bash`");
+    let read = |name: &str| fs::read_to_string(home.path().join(name)).unwrap_or_default();
+    let (said, tried) = (read("said"), read("tried"));
+    assert!(
+        !tried.is_empty(),
+        "this test needs a network of its own, which this machine refuses. Allow user and network namespaces to whoever \
+         runs it: `sysctl kernel.unprivileged_userns_clone=1 kernel.apparmor_restrict_unprivileged_userns=0`; in a \
+         container, `--security-opt seccomp=unconfined` or a profile that allows `unshare`; and have `ip` or `ifconfig` \
+         there.\n{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    assert_eq!(output.status.code(), Some(0), "{said}\n{}", read("talk"));
+    assert!(said.contains("9 of 9 steps did what they say"), "{said}");
+
+    // Nothing was sent where no way leads, and nobody was asked for the address of a name.
+    for (of, name) in
+        [("Ip:", "OutNoRoutes"), ("Ip6", "Ip6OutNoRoutes"), ("Udp:", "OutDatagrams"), ("Udp6", "Udp6OutDatagrams")]
+    {
+        assert_eq!(counted(&tried, of, name), 0, "{name}:\n{tried}");
+    }
+    assert!(counted(&tried, "Tcp:", "ActiveOpens") > 0, "what goes on inside is counted");
+    assert_eq!(counted(&read("tried-once"), "Ip:", "OutNoRoutes"), 1, "an attempt is counted");
+}
+
+#[test]
+fn what_is_in_memory_ends_in_no_core_file() {
+    let home = home().unwrap();
+    let program = durward(home.path(), &[]).get_program().to_owned();
+    #[expect(clippy::disallowed_methods, reason = "the test runs the program")]
+    let mut command = Command::new("sh");
+    // As much as whoever runs the test may allow.
+    command.args(["-c", r#"ulimit -S -c "$(ulimit -H -c)"; exec "$@""#, "sh"]).arg(program).arg("demo");
+    command.current_dir(home.path()).env("TMPDIR", home.path().join("tmp")).stdin(Stdio::null());
+    let mut demo = Staying(command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap());
+    let mut lines = BufReader::new(demo.0.stdout.take().unwrap()).lines().map(Result::unwrap);
+    assert!(lines.any(|line| line.contains("Ctrl-C")), "it is up");
+
+    let limits = |pid: &str| fs::read_to_string(format!("/proc/{pid}/limits")).unwrap();
+    let own = demo.0.id().to_string();
+    let servers = fs::read_to_string(format!("/proc/{own}/task/{own}/children")).unwrap();
+    for pid in servers.split_whitespace().chain([own.as_str()]) {
+        let line = limits(pid).lines().find(|line| line.starts_with("Max core file size")).unwrap().to_owned();
+        let words: Vec<&str> = line.split_whitespace().rev().take(3).collect();
+        assert_eq!(words, ["bytes", "0", "0"], "{pid}: {line}");
+    }
+    kill_process(Pid::from_raw(demo.0.id().try_into().unwrap()).unwrap(), Signal::INT).unwrap();
+    assert_eq!(demo.0.wait().unwrap().code(), Some(0));
+}
