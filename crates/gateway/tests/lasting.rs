@@ -169,9 +169,9 @@ async fn an_address_of_another_origin_is_never_posted_to() {
     let elsewhere = Upstream::start().await;
     let (upstream, _streams) = server(&elsewhere.url()).await;
     let inside = Inside::start(old(&upstream)).await;
-    let server = inside.state.line().servers().next().cloned().unwrap();
-    inside.state.line().look(&server).await;
-    let why = server.state.fault.load_full().unwrap();
+    let known = inside.state.line().servers().next().cloned().unwrap();
+    inside.state.line().look(&known).await;
+    let why = known.state.fault.load_full().unwrap();
     assert!(why.contains("another origin"), "{why}");
     assert_eq!(elsewhere.received(), 0);
     assert!(upstream.requests().iter().all(|seen| seen.name() == "GET"));
@@ -180,9 +180,9 @@ async fn an_address_of_another_origin_is_never_posted_to() {
     let (upstream, _streams) = server(&elsewhere.url()).await;
     upstream.always("initialize", |_| Answer::status(StatusCode::METHOD_NOT_ALLOWED));
     let inside = Inside::start(unknown(&upstream)).await;
-    let server = inside.state.line().servers().next().cloned().unwrap();
-    inside.state.line().look(&server).await;
-    let why = server.state.fault.load_full().unwrap();
+    let known = inside.state.line().servers().next().cloned().unwrap();
+    inside.state.line().look(&known).await;
+    let why = known.state.fault.load_full().unwrap();
     assert!(why.contains("another origin"), "{why}");
     assert_eq!(elsewhere.received(), 0);
 }
