@@ -12,7 +12,14 @@ use std::{
 };
 
 /// A program, and the Debian package it comes from.
-const PROGRAMS: [(&str, &str); 3] = [("node", "nodejs"), ("npm", "npm"), ("taskset", "util-linux")];
+const PROGRAMS: [(&str, &str); 6] = [
+    ("node", "nodejs"),
+    ("npm", "npm"),
+    ("taskset", "util-linux"),
+    ("secret-tool", "libsecret-tools"),
+    ("gnome-keyring-daemon", "gnome-keyring"),
+    ("dbus-run-session", "dbus-daemon"),
+];
 
 pub(crate) fn run(root: &Path) -> Result<()> {
     peers(root)?;
@@ -61,7 +68,8 @@ fn deny_binary(root: &Path) -> PathBuf {
 fn packages() -> Result<()> {
     let mut missing: Vec<&str> = PROGRAMS
         .into_iter()
-        .filter(|(name, _)| !process::quietly(program(name).arg("--version")))
+        // Not every program has a version to say.
+        .filter(|(name, _)| !process::quietly(program("sh").args(["-c", "command -v \"$0\"", name])))
         .map(|(_, package)| package)
         .collect();
     if !process::quietly(program("python3").args(["-c", "import venv, ensurepip"])) {

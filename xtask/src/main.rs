@@ -4,6 +4,7 @@
 
 mod conformance;
 mod install;
+mod keyring;
 mod matrix;
 mod picture;
 mod ports;
@@ -44,6 +45,8 @@ enum Chore {
     Conformance(conformance::Options),
     /// Unmodified clients and servers of others, through the gateway
     Strangers(strangers::Options),
+    /// `durward connect` with a key from the keyring of a desktop
+    Keyring,
     /// Every revision of a client at every revision of a server, held against docs/compatibility.md
     Matrix(matrix::Options),
     /// Draws the tour as it prints, for the README
@@ -72,6 +75,7 @@ fn main() -> ExitCode {
         Chore::Install => install::run(&root),
         Chore::Conformance(options) => conformance::run(&root, &options),
         Chore::Strangers(options) => strangers::run(&root, &options),
+        Chore::Keyring => keyring::run(&root),
         Chore::Matrix(options) => matrix::run(&root, &options),
         Chore::Picture(options) => picture::run(&root, &options),
         Chore::Bench { rest } => bench(&root, "compare", &rest),
@@ -103,6 +107,7 @@ fn test(root: &Path) -> Result<()> {
     plan.cargo("build the gateway", &["build", "--package", "durward", "--bins"])?;
     plan.run("conformance", |root| conformance::run(root, &conformance::Options::default()))?;
     plan.run("strangers", |root| strangers::run(root, &strangers::Options::default()))?;
+    plan.run("keyring", keyring::run)?;
     plan.run("matrix", |root| matrix::run(root, &matrix::Options::default()))?;
     // As the README says it: without a package.
     plan.cargo("demo", &["run", "--quiet", "--", "demo", "--once"])?;

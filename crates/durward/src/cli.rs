@@ -71,14 +71,15 @@ Exit codes:
 
 const CONNECT: &str = "\
 The client starts it, as it starts any server; it carries every message to a gateway that runs elsewhere.
-The agent's key, or a bearer token, comes from the variable DURWARD_KEY or from --key-file, and from no argument.
+The agent's key, or a bearer token, comes from the keyring, from --key-file, or from the variable DURWARD_KEY, and
+from no argument.
 
-Example, as clients write it:
-  { \"command\": \"durward\", \"args\": [\"connect\", \"https://gate.example/mcp\"],
-    \"env\": { \"DURWARD_KEY\": \"dwk_...\" } }
+Put the key into the keyring once, then start it as clients write it:
+  durward connect https://gate.example/mcp --keyring --save
+  { \"command\": \"durward\", \"args\": [\"connect\", \"https://gate.example/mcp\", \"--keyring\"] }
 
 Exit codes:
-  0  the client ended its input, or a signal came
+  0  the client ended its input, or a signal came; with --save or --forget: done
   1  the key cannot be read, or the gateway refused it and took nothing
   2  the command line is wrong
   3  the gateway was never reached";

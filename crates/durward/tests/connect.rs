@@ -7,8 +7,12 @@
     reason = "what a test expects and does not find fails it"
 )]
 
+#[path = "connect/keyring.rs"]
+mod keyring;
 #[path = "connect/relay.rs"]
 mod relay;
+#[path = "connect/socket.rs"]
+mod socket;
 mod world;
 
 use http::StatusCode;
@@ -43,7 +47,10 @@ struct Client {
 #[expect(clippy::disallowed_methods, reason = "a test starts the product")]
 fn command(url: &str) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_durward"));
-    command.args(["connect", url]).env_remove("DURWARD_KEY").env_remove("DURWARD_KEY_FILE");
+    command.args(["connect", url]);
+    for variable in ["DURWARD_KEY", "DURWARD_KEY_FILE", "DURWARD_SOCKET", "DURWARD_CA_FILE"] {
+        command.env_remove(variable);
+    }
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
     command
 }
@@ -185,6 +192,12 @@ fn cancelled(id: impl Into<Value>) -> Value {
 /// The requests that came from the client, not from the gateway on its own account.
 fn relayed(upstream: &Upstream, name: &str) -> Vec<testkit::Received> {
     upstream.seen(name).into_iter().filter(|seen| seen.header("durward-call-id").is_some()).collect()
+}
+
+/// Waits until the log knows of a call of this agent.
+async fn called(world: &World, agent: &str) {
+    let log = world.data().join("log");
+    world.until(|| world::records(&log).iter().any(|record| record["agent"] == agent)).await;
 }
 
 fn free_port() -> u16 {

@@ -70,7 +70,7 @@ pub enum EgressFault {
         cause: io::Error,
     },
     /// Nobody listens on the Unix socket.
-    #[error("cannot connect to the socket {}; check that the server runs, listens there, and lets the gateway in", .path.display())]
+    #[error("cannot connect to the socket {}; check that the other side runs, listens there, and lets this user in", .path.display())]
     Socket {
         /// The socket.
         path: std::path::PathBuf,

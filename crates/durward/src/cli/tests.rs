@@ -63,6 +63,9 @@ fn commands_read_as_people_write_them() {
         "durward tls init gate.lan 10.0.0.1 --folder certificates",
         "durward tls renew",
         "durward connect https://gate.lan:7420 --ca-file authority.pem",
+        "durward connect --keyring https://gate.example/mcp",
+        "durward connect --keyring=ci --save",
+        "durward connect http://localhost/mcp/files --socket /run/durward/agents.sock --keyring --forget",
         "durward completions zsh",
     ] {
         assert!(parse(line).is_ok(), "{line}: {}", parse(line).map(|_| ()).unwrap_err());
@@ -81,6 +84,9 @@ fn what_is_not_a_name_or_a_time_is_refused() {
         "durward connect gate.example/mcp",
         "durward connect https://me:secret@gate.example/mcp",
         "durward connect --key dwk_x",
+        "durward connect --save",
+        "durward connect unix:/run/durward/agents.sock",
+        "durward connect --keyring=a/b",
     ] {
         let fault = parse(line).map(|_| ()).unwrap_err();
         assert!(

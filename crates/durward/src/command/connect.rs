@@ -11,6 +11,7 @@ mod credential;
 mod errand;
 mod failure;
 mod follow;
+mod keyring;
 mod line;
 mod mirror;
 mod post;
@@ -20,12 +21,14 @@ mod stream;
 mod take;
 mod tell;
 
+use super::{print::say, prompt};
 use crate::cli::{ConnectCommand, Exit};
 use anyhow::{Context, Result};
 use bridge::Bridge;
-use credential::Credential;
+use credential::{Credential, Source};
 use egress::{Egress, Endpoint, Roots};
 use failure::Failure;
+use keyring::Keyring;
 use std::{path::Path, sync::Arc, time::Duration};
 use take::Intake;
 use tell::Tell;
@@ -33,6 +36,7 @@ use tokio::{
     signal::unix::{SignalKind, signal},
     time::timeout,
 };
+use vocab::Secret;
 
 /// How long requests may still be answered after the client has ended its input. Clients that want to leave sooner send a
 /// signal.
@@ -51,12 +55,23 @@ enum End {
 
 /// Carries messages until the client ends its input, or a signal comes.
 pub(crate) async fn run(command: &ConnectCommand) -> Result<Exit> {
-    let credential = Credential::find(command.key_file.as_deref())?;
+    if let Some(why) = command.contradiction() {
+        say(&format!("durward: {why}"));
+        return Ok(Exit::Usage);
+    }
+    if let Some(name) = command.keyring.as_ref().filter(|_| command.save || command.forget) {
+        return keep(&Keyring::new(command.gateway(), name), command.save).await;
+    }
+    let credential = Credential::find(Source::of(command)).await?;
     // Whoever types an address means it, wherever it is. Addresses that nobody may dial stay closed.
     let roots = command.ca_file.as_deref().map(roots).transpose()?;
     let endpoint = Endpoint::new(&command.url, true, roots.as_ref())?;
+    let endpoint = match &command.socket {
+        Some(path) => endpoint.through(path)?,
+        None => endpoint,
+    };
     let egress = Egress::new(egress::Settings::default())?;
-    let tell = Tell::new(&command.url, credential.header().is_some());
+    let tell = Tell::new(&command.url, command.socket.as_deref(), credential.header().is_some());
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let mut lines = line::from_stdin().context("standard input cannot be read")?;
     let (voice, written) = speak::to_stdout().context("standard output cannot be written")?;
@@ -91,6 +106,21 @@ pub(crate) async fn run(command: &ConnectCommand) -> Result<Exit> {
     close(&bridge).await;
     written.all(&voice).await;
     Ok(bridge.tell.exit())
+}
+
+/// Puts a key into the keyring, or takes it out.
+async fn keep(keyring: &Keyring, save: bool) -> Result<Exit> {
+    let place = keyring.place();
+    if save {
+        let given = prompt::secret("key or token")?;
+        let key = Secret::new(credential::word(&given)?.to_owned());
+        keyring.keep(&key).await?;
+        say(&format!("durward: {place} is in the keyring"));
+    } else {
+        keyring.forget().await?;
+        say(&format!("durward: {place} is no longer in the keyring; `durward agent key revoke ID` makes it useless"));
+    }
+    Ok(Exit::Done)
 }
 
 /// Whom to trust instead of the system's authorities.

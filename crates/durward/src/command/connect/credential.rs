@@ -1,7 +1,9 @@
 //! The credential with which the client's messages travel: an agent's key, or a bearer token.
 //!
-//! From a file or from the environment, never from an argument. Never printed.
+//! From the keyring, a file or the environment, never from an argument. Never printed.
 
+use super::keyring::Keyring;
+use crate::cli::ConnectCommand;
 use anyhow::{Context, Result, bail, ensure};
 use http::HeaderValue;
 use rustix::fs::{Mode, OFlags};
@@ -16,26 +18,51 @@ use vocab::Secret;
 /// The variable.
 pub(super) const VARIABLE: &str = "DURWARD_KEY";
 /// A key or a token is not longer, in bytes.
-const LONGEST: u64 = 64 << 10;
+pub(super) const LONGEST: u64 = 64 << 10;
 
 /// What proves who calls, if anything does.
 pub(super) struct Credential {
-    /// Where it can be read again: tokens are renewed.
-    file: Option<PathBuf>,
+    source: Source,
     header: Mutex<Option<HeaderValue>>,
+    /// One looks for another at a time.
+    renewing: tokio::sync::Mutex<()>,
+}
+
+/// Where it comes from.
+pub(super) enum Source {
+    Keyring(Keyring),
+    File(PathBuf),
+    Environment,
+}
+
+impl Source {
+    /// Where the command line says, else the environment.
+    pub(super) fn of(command: &ConnectCommand) -> Self {
+        match (&command.keyring, &command.key_file) {
+            (Some(name), _) => Self::Keyring(Keyring::new(command.gateway(), name)),
+            (None, Some(path)) => Self::File(path.clone()),
+            (None, None) => Self::Environment,
+        }
+    }
+
+    /// What is there now, if anything is.
+    async fn read(&self) -> Result<Option<HeaderValue>> {
+        match self {
+            Self::Keyring(keyring) => header(&keyring.read().await?).with_context(|| keyring.place()).map(Some),
+            Self::File(path) => header(&from_file(path)?).with_context(|| path.display().to_string()).map(Some),
+            Self::Environment => {
+                let text = from_environment()?;
+                text.map(|text| header(&text).with_context(|| format!("the variable {VARIABLE}"))).transpose()
+            }
+        }
+    }
 }
 
 impl Credential {
-    /// Finds it: in the file that is named, else in the environment. Without any the caller is nobody in particular.
-    pub(super) fn find(file: Option<&Path>) -> Result<Self> {
-        let header = match file {
-            Some(path) => Some(header(&from_file(path)?).with_context(|| path.display().to_string())?),
-            None => match from_environment()? {
-                Some(text) => Some(header(&text).with_context(|| format!("the variable {VARIABLE}"))?),
-                None => None,
-            },
-        };
-        Ok(Self { file: file.map(Path::to_owned), header: Mutex::new(header) })
+    /// Reads it. Without any the caller is nobody in particular.
+    pub(super) async fn find(source: Source) -> Result<Self> {
+        let header = Mutex::new(source.read().await?);
+        Ok(Self { source, header, renewing: tokio::sync::Mutex::default() })
     }
 
     /// The value of `Authorization`.
@@ -43,21 +70,37 @@ impl Credential {
         self.header.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// After a refusal: reads the file again. Whether it holds something else than what was refused.
-    pub(super) fn renew(&self, refused: Option<&HeaderValue>) -> bool {
-        let Some(path) = &self.file else { return false };
-        let found = from_file(path).and_then(|text| header(&text));
-        let found = match found {
+    /// After a refusal: reads it again, where tokens are renewed. Whether there is something else than what was refused.
+    pub(super) async fn renew(&self, refused: Option<&HeaderValue>) -> bool {
+        if matches!(self.source, Source::Environment) {
+            return false;
+        }
+        let _one = self.renewing.lock().await;
+        if self.header().as_ref() != refused {
+            // Somebody found another meanwhile.
+            return true;
+        }
+        let found = match self.source.read().await {
             Ok(found) => found,
             Err(fault) => {
                 tracing::warn!("the key cannot be read again: {fault:#}");
                 return false;
             }
         };
-        let is_new = refused != Some(&found);
-        *self.header.lock().unwrap_or_else(PoisonError::into_inner) = Some(found);
+        let is_new = refused != found.as_ref();
+        *self.header.lock().unwrap_or_else(PoisonError::into_inner) = found;
         is_new
     }
+}
+
+/// A key or token without what stands around it, if it is one.
+pub(super) fn word(text: &Secret<String>) -> Result<&str> {
+    let text = text.expose().trim();
+    ensure!(!text.is_empty(), "it is empty; `durward agent key create NAME` makes a key");
+    ensure!(text.len() as u64 <= LONGEST, "it is longer than a key or token");
+    // SECURITY: what is wrong is not shown.
+    ensure!(text.bytes().all(|byte| byte.is_ascii_graphic()), "it is no key or token: those are one word");
+    Ok(text)
 }
 
 fn from_environment() -> Result<Option<Secret<String>>> {
@@ -94,11 +137,7 @@ fn from_file(path: &Path) -> Result<Secret<String>> {
 }
 
 fn header(text: &Secret<String>) -> Result<HeaderValue> {
-    let text = text.expose().trim();
-    ensure!(!text.is_empty(), "it is empty; `durward agent key create NAME` makes a key");
-    // SECURITY: what is wrong is not shown.
-    ensure!(text.bytes().all(|byte| byte.is_ascii_graphic()), "it is no key or token: those are one word");
-    let mut value = HeaderValue::try_from(format!("Bearer {text}"))?;
+    let mut value = HeaderValue::try_from(format!("Bearer {}", word(text)?))?;
     value.set_sensitive(true);
     Ok(value)
 }
@@ -116,40 +155,44 @@ mod tests {
         (folder, path)
     }
 
-    #[test]
-    fn a_key_file_is_for_its_owner_alone() {
+    async fn found(path: &Path) -> Result<Credential> {
+        Credential::find(Source::File(path.to_owned())).await
+    }
+
+    #[tokio::test]
+    async fn a_key_file_is_for_its_owner_alone() {
         for mode in [0o600, 0o400] {
             let (_folder, path) = kept(mode, "dwk_hunter2\n");
-            let header = Credential::find(Some(&path)).unwrap().header().unwrap();
+            let header = found(&path).await.unwrap().header().unwrap();
             assert!(header == "Bearer dwk_hunter2" && header.is_sensitive());
         }
         for mode in [0o640, 0o604, 0o620, 0o644] {
             let (_folder, path) = kept(mode, "dwk_hunter2\n");
-            let fault = format!("{:#}", Credential::find(Some(&path)).err().unwrap());
+            let fault = format!("{:#}", found(&path).await.err().unwrap());
             assert!(fault.contains("chmod 600") && !fault.contains("hunter2"), "{fault}");
         }
     }
 
-    #[test]
-    fn what_is_no_key_is_refused_and_not_shown() {
+    #[tokio::test]
+    async fn what_is_no_key_is_refused_and_not_shown() {
         for text in ["", " \n", "dwk_hunter2 more", "dwk_hunter2\nmore", "dwk_hünter2"] {
             let (_folder, path) = kept(0o600, text);
-            let fault = format!("{:#}", Credential::find(Some(&path)).err().unwrap());
+            let fault = format!("{:#}", found(&path).await.err().unwrap());
             assert!(fault.contains("key") && !fault.contains("nter2"), "{fault}");
         }
         let folder = tempfile::tempdir().unwrap();
-        assert!(Credential::find(Some(folder.path())).is_err(), "a folder is no key");
-        assert!(Credential::find(Some(&folder.path().join("none"))).is_err());
+        assert!(found(folder.path()).await.is_err(), "a folder is no key");
+        assert!(found(&folder.path().join("none")).await.is_err());
     }
 
-    #[test]
-    fn a_renewed_token_is_found_and_a_refused_one_is_not_tried_again() {
+    #[tokio::test]
+    async fn a_renewed_token_is_found_and_a_refused_one_is_not_tried_again() {
         let (_folder, path) = kept(0o600, "first");
-        let credential = Credential::find(Some(&path)).unwrap();
+        let credential = found(&path).await.unwrap();
         let refused = credential.header();
-        assert!(!credential.renew(refused.as_ref()));
+        assert!(!credential.renew(refused.as_ref()).await);
         fs::write(&path, "second").unwrap();
-        assert!(credential.renew(refused.as_ref()));
+        assert!(credential.renew(refused.as_ref()).await);
         assert_eq!(credential.header().unwrap(), "Bearer second");
     }
 }

@@ -374,7 +374,7 @@ impl Bridge {
             match self.egress.send(&self.endpoint, 0, request, deadline).await {
                 Ok(response) => {
                     let is_refused = response.status() == StatusCode::UNAUTHORIZED;
-                    if is_refused && !is_renewed && self.credential.renew(credential.as_ref()) {
+                    if is_refused && !is_renewed && self.credential.renew(credential.as_ref()).await {
                         is_renewed = true;
                         continue;
                     }
@@ -465,7 +465,7 @@ async fn answered(errands: &[Arc<Errand>]) {
 
 /// Whether a gateway that does not answer may be about to.
 const fn may_come(fault: &EgressFault) -> bool {
-    matches!(fault, EgressFault::Connect { .. } | EgressFault::Unsent { .. })
+    matches!(fault, EgressFault::Connect { .. } | EgressFault::Socket { .. } | EgressFault::Unsent { .. })
 }
 
 fn usual(headers: &mut HeaderMap, method: &Method) {

@@ -3,7 +3,10 @@
 use crate::{cli::Exit, command::print::say};
 use egress::EgressFault;
 use http::StatusCode;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::{
+    path::Path,
+    sync::atomic::{AtomicBool, Ordering},
+};
 use url::Url;
 
 /// What was told, and what is known of the gateway.
@@ -18,15 +21,19 @@ pub(super) struct Tell {
 }
 
 impl Tell {
-    pub(super) fn new(url: &Url, has_credential: bool) -> Self {
+    pub(super) fn new(url: &Url, socket: Option<&Path>, has_credential: bool) -> Self {
         // SECURITY: a query may carry a credential.
         let mut shown = url.clone();
         shown.set_query(None);
-        if has_credential && is_readable_on_the_way(url) {
+        if has_credential && socket.is_none() && is_readable_on_the_way(url) {
             say(&format!("durward: the key travels to {shown} without encryption; use https"));
         }
+        let gateway = match socket {
+            Some(socket) => format!("{shown} behind {}", socket.display()),
+            None => shown.into(),
+        };
         Self {
-            gateway: shown.into(),
+            gateway,
             has_credential,
             is_refused: AtomicBool::new(false),
             is_down: AtomicBool::new(false),
@@ -73,7 +80,7 @@ impl Tell {
         match (status, self.has_credential) {
             (401, false) => format!(
                 "{gateway} wants a key, and there is none ({status}: {why}); make one with `durward agent key create NAME` \
-                 and give it in the variable DURWARD_KEY or in a file with --key-file"
+                 and give it in the variable DURWARD_KEY, in a file with --key-file, or in the keyring with --keyring"
             ),
             (401, true) => format!(
                 "{gateway} does not accept the key ({status}: {why}); it may be revoked, expired, or another gateway's; \
@@ -140,7 +147,8 @@ mod tests {
 
     #[test]
     fn what_was_seen_of_the_gateway_decides_the_exit_code() {
-        let tell = || Tell::new(&Url::parse("http://127.0.0.1:1/mcp?token=hunter2").unwrap(), true);
+        let url = Url::parse("http://127.0.0.1:1/mcp?token=hunter2").unwrap();
+        let tell = || Tell::new(&url, None, true);
         let nothing = tell();
         assert_eq!(nothing.exit(), Exit::Done);
         let down =
