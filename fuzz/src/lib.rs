@@ -8,11 +8,13 @@
     reason = "a target says with a panic that a promise does not hold"
 )]
 
+mod bridge;
 mod gateway;
 mod log;
 mod protocol;
 pub mod seed;
 
+pub use bridge::bridge;
 pub use gateway::{configuration, policy};
 pub use log::log;
 pub use protocol::{envelope, event_stream, headers};
@@ -21,10 +23,11 @@ pub use protocol::{envelope, event_stream, headers};
 pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target.
-pub const TARGETS: [Target; 6] = [
+pub const TARGETS: [Target; 7] = [
     ("envelope", envelope),
     ("event_stream", event_stream),
     ("headers", headers),
+    ("bridge", bridge),
     ("configuration", configuration),
     ("policy", policy),
     ("log", log),
