@@ -154,7 +154,9 @@ async fn on_one(
     // A hidden thing answers under the name the caller used, as a missing one does.
     let one = line.named(&server, session, caller, call, action, &name).await;
     let mut one = one.map_err(|stop| {
-        let gone = matches!(stop.reason, "hidden" | "unknown");
+        // Of several servers, one that turns out to speak another era is none of them.
+        let is_none = stop.reason == "era" && !members.iter().all(|member| bridge::is_out_of_reach(call.era, member));
+        let gone = matches!(stop.reason, "hidden" | "unknown") || is_none;
         if gone {
             resolve::missing(action, &shown, call.era, stop.reason).rules(stop.rules.clone()).about(stop.about.clone())
         } else {

@@ -6,6 +6,7 @@
 mod keep;
 mod pass;
 mod watch;
+mod withdraw;
 
 use crate::{
     forward::Exchange,
@@ -152,6 +153,12 @@ impl Flow {
             let mut client = Some(sender);
             let end = AssertUnwindSafe(self.pump(&state, &mut trail, &mut client)).catch_unwind().await;
             let end = end.unwrap_or_else(|_| End::Stopped(Box::new(trail.panicked())));
+            for word in self.withdrawals(&end) {
+                let word = self.keep(word, Passed::Message);
+                if let Some(client) = &client {
+                    say(client, word, STALLED).await;
+                }
+            }
             if let Some(word) = self.close(end, trail) {
                 let passed = if word.starts_with(b":") { Passed::Comment } else { Passed::Answer };
                 let word = self.keep(word, passed);

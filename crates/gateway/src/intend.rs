@@ -32,6 +32,11 @@ impl Line {
             Target::One(one) => one.changes_state(),
             Target::Many(_) => false,
         };
+        self.intend_to(changes_state, trail).await
+    }
+
+    /// The same for what is known to change something, or not to.
+    pub(crate) async fn intend_to(&self, changes_state: bool, trail: &mut Trail) -> Result<Intent, Stop> {
         self.room_in_log().await?;
         if !changes_state && !self.snapshot.settings.strict {
             return Ok(Intent(()));

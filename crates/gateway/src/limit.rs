@@ -243,12 +243,30 @@ impl Limits {
 
     /// Takes from all buckets that apply, or from none.
     pub fn admit(&self, principal: &PrincipalId, target: &TargetId, now_us: u64) -> Result<Slot, Limited> {
+        self.take(principal, target, now_us, |terms| terms)
+    }
+
+    /// Counts one more request of a call that is under way, and has its place among those already.
+    pub fn again(&self, principal: &PrincipalId, target: &TargetId, now_us: u64) -> Result<(), Limited> {
+        let slot = self.take(principal, target, now_us, Terms::without_concurrency)?;
+        // Nothing of it is held.
+        drop(slot.spend());
+        Ok(())
+    }
+
+    fn take(
+        &self,
+        principal: &PrincipalId,
+        target: &TargetId,
+        now_us: u64,
+        adapt: impl Fn(Terms) -> Terms,
+    ) -> Result<Slot, Limited> {
         let now = nanoseconds(now_us);
         let mut taken = Vec::new();
         for (at, rule) in self.rules.iter().enumerate() {
             if let Some(names) = rule.matches(principal, target) {
                 let bucket = self.calls.bucket(&Key { rule: rule.id, of: Of::Names(names) }, now);
-                taken.push(Taken { bucket, terms: rule.terms, rule: at });
+                taken.push(Taken { bucket, terms: adapt(rule.terms), rule: at });
             }
         }
         match bucket::reserve(taken, now) {

@@ -297,6 +297,10 @@ impl Line {
             }
             _ => {}
         }
+        // What was looked up on the way may have said which era the server speaks.
+        if bridge::is_out_of_reach(call.era, server) {
+            return Err(other_era(server, call).about(about()));
+        }
         Ok(One {
             server: Arc::clone(server),
             crossing: Crossing::between(call.era, server),

@@ -5,6 +5,7 @@ pub(crate) mod exchange;
 pub(crate) mod http;
 pub(crate) mod lasting;
 pub(crate) mod pipe;
+pub(crate) mod resume;
 
 use crate::{
     bridge::{downward::Talk, upward::Rounds},
@@ -59,6 +60,8 @@ impl Arrival {
 pub(crate) enum Source {
     /// An HTTP body.
     Http(http::Events),
+    /// One that is gone on with where it ended early.
+    Resumed(Box<resume::Resumed>),
     /// A process.
     Pipe(pipe::Replies),
     /// A server of the other era, in rounds.
@@ -83,6 +86,7 @@ impl Source {
     pub(crate) async fn next(&mut self) -> Result<Option<(Option<ServerName>, Event)>, UpstreamFault> {
         match self {
             Self::Http(events) => Ok(events.next().await?.map(|event| (None, event))),
+            Self::Resumed(stream) => Ok(stream.next().await?.map(|event| (None, event))),
             Self::Pipe(replies) => Ok(replies.next().await.map(|message| (None, event(message)))),
             Self::Bridged(rounds) => Ok(rounds.next().await?.map(|event| (None, event))),
             Self::Talked(talk) => Ok(talk.next().await?.map(|event| (None, event))),
@@ -128,6 +132,16 @@ pub(crate) enum UpstreamFault {
     /// What it says has no words in the client's era.
     #[error("{0}")]
     Bridge(String),
+    /// A later round of the call was not sent.
+    #[error("{why}")]
+    Round {
+        /// The code that the client reads.
+        code: i64,
+        /// Why.
+        why: String,
+        /// When it could be sent, in seconds.
+        retry_after: Option<u64>,
+    },
     /// It has as many calls in flight as it may have.
     #[error("too many calls are in flight")]
     Busy,
@@ -154,6 +168,7 @@ impl UpstreamFault {
             Self::Lost => "upstream-session",
             Self::Protocol(_) | Self::Endpoint(_) => "upstream-protocol",
             Self::Bridge(_) => "bridge",
+            Self::Round { .. } => "round",
             Self::Busy => "busy",
             Self::Sessions(_) => "sessions",
         }
@@ -183,6 +198,15 @@ impl UpstreamFault {
             Self::Bridge(why) => {
                 let why = format!("server `{server}` speaks another protocol era than this client: {why}");
                 return Stop::failed(Stage::Forward, self.reason(), mcp::error::UPSTREAM_DOWN, why);
+            }
+            Self::Round { code, why, retry_after } => {
+                // What was sent before has happened: this is no refusal.
+                let why = format!("server `{server}` asked, and was not told the answer: {why}");
+                let stop = Stop::failed(Stage::Forward, self.reason(), *code, why);
+                return match retry_after {
+                    Some(seconds) => stop.data("retryAfter", *seconds),
+                    None => stop,
+                };
             }
             Self::Busy => (mcp::error::REFUSED_LIMIT, "has too many calls in flight"),
             Self::Sessions(_) => return self.stop_here(),

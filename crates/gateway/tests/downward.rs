@@ -464,3 +464,90 @@ async fn a_server_that_was_moved_is_told_nothing_more() {
     .await;
     assert!(old.seen("resources/unsubscribe").is_empty() && old.seen("notifications/cancelled").is_empty());
 }
+
+#[tokio::test]
+async fn a_question_that_finds_no_room_is_recorded_as_refused() {
+    let upstream = Upstream::start().await;
+    let inside = Inside::start(legacy(&upstream)).await;
+    let alice = inside.modern("/mcp/files", &inside.alice);
+    let mut waiting = Vec::new();
+    for _ in 0..16 {
+        let (feed, mut reply) = begun(&upstream, &alice, "/mcp/files").await;
+        ask(&feed, json!("q")).await;
+        asked(&mut reply).await;
+        waiting.push(feed);
+    }
+    let (feed, mut reply) = begun(&upstream, &alice, "/mcp/files").await;
+    ask(&feed, json!("q")).await;
+    let no = upstream.arrived("response", 1).await.json();
+    assert_eq!((&no["id"], &no["error"]["code"]), (&json!("q"), &json!(-31002)), "{no}");
+    finish(&feed, &upstream, "alone").await;
+    assert_eq!(soon(reply.event()).await.unwrap().json()["result"]["content"][0]["text"], "alone");
+    drop(reply);
+    let records = inside.records().await;
+    let asked: Vec<_> = records.iter().filter(|record| record["action"] == "server.elicit").map(outcome).collect();
+    assert_eq!(asked.iter().filter(|outcome| *outcome == "answered").count(), 16, "{asked:?}");
+    assert_eq!(asked.last().unwrap(), "refused parked limit");
+}
+
+#[tokio::test]
+async fn a_listener_that_comes_to_nothing_leaves_nothing_followed() {
+    let upstream = Upstream::start().await;
+    upstream.always("resources/subscribe", |request| match request.json()["params"]["uri"].as_str() {
+        Some("file:///a") => Answer::result(&request.id(), &json!({})),
+        _ => Answer::status(http::StatusCode::INTERNAL_SERVER_ERROR),
+    });
+    upstream.always("resources/unsubscribe", |request| Answer::result(&request.id(), &json!({})));
+    let inside = Inside::start(legacy(&upstream)).await;
+    let alice = inside.modern("/mcp/files", &inside.alice);
+    alice.tools().await;
+    let listen =
+        |uris: Value| alice.request("subscriptions/listen", json!({"notifications": {"resourceSubscriptions": uris}}));
+    let failed = listen(json!(["file:///a", "file:///b"])).await.json().await;
+    assert!(failed["error"].is_object(), "{failed}");
+    // Both: nobody knows whether the server took what it did not answer.
+    upstream.arrived("resources/unsubscribe", 2).await;
+    let mut listener = listen(json!(["file:///a"])).await;
+    assert!(soon(listener.event()).await.is_some());
+    assert_eq!(upstream.seen("resources/subscribe").len(), 3, "it was not followed any more");
+    drop(listener);
+    upstream.arrived("resources/unsubscribe", 3).await;
+}
+
+#[tokio::test]
+async fn an_answer_that_a_server_gives_in_pieces_is_asked_for_to_its_end() {
+    for path in ["/mcp/files", "/mcp"] {
+        let upstream = Upstream::start().await;
+        let inside = Inside::start(legacy(&upstream)).await;
+        let alice = inside.modern(path, &inside.alice);
+        alice.tools().await;
+        let before = upstream.seen("GET").len();
+        // SPEC: 2025-11-25: it may close the connection after an event with an id, and the client comes back for the rest.
+        upstream.next("tools/call", Answer::event_text("id: c1\nretry: 10\ndata:\n\n"));
+        let note = json!({"jsonrpc": "2.0", "method": "notifications/progress", "params": {"progressToken": 1, "progress": 1}});
+        upstream.next("GET", Answer::event_text(format!("id: c2\ndata: {note}\n\n")));
+        let (last, feed) = Answer::events();
+        upstream.next("GET", last);
+        let calling = alice.call(tool(path), json!({"n": 1}));
+        let (answer, ()) = tokio::join!(calling, async {
+            upstream.arrived("GET", before + 2).await;
+            finish(&feed, &upstream, "whole").await;
+        });
+        assert_eq!(answer["result"]["content"][0]["text"], "whole", "{answer}");
+        let asked = upstream.seen("GET").split_off(before);
+        let cursors: Vec<_> = asked.iter().map(|seen| seen.header("last-event-id").unwrap().to_owned()).collect();
+        assert_eq!(cursors, ["c1", "c2"]);
+        let call = upstream.seen("tools/call").pop().unwrap();
+        assert!(asked.iter().all(|seen| seen.header("mcp-session-id") == call.header("mcp-session-id")));
+        assert_eq!(upstream.seen("tools/call").len(), 1, "nothing is sent twice");
+
+        // One that gives no ids, or does not know them any more, has broken off.
+        upstream.next("tools/call", Answer::event_text(": nothing\n\n"));
+        let cut = alice.call(tool(path), json!({"n": 1})).await;
+        assert_eq!(cut["error"]["code"], -31006, "{cut}");
+        upstream.next("tools/call", Answer::event_text("id: c3\nretry: 10\ndata:\n\n"));
+        upstream.next("GET", Answer::status(http::StatusCode::BAD_REQUEST));
+        let cut = alice.call(tool(path), json!({"n": 1})).await;
+        assert_eq!(cut["error"]["code"], -31006, "{cut}");
+    }
+}

@@ -224,10 +224,16 @@ async fn what_a_server_says_unasked_is_heard_on_the_listening_stream() {
         // Following a resource opens the stream anew.
         let (second, feed) = Answer::events();
         upstream.next("subscriptions/listen", second);
-        let followed = alice.request("resources/subscribe", json!({"uri": "file:///a"})).await.json().await;
-        assert_eq!(followed["result"], json!({}));
-        let asked = soon(upstream.arrived("subscriptions/listen", 2)).await.json();
-        assert_eq!(asked["params"]["notifications"]["resourceSubscriptions"], json!(["file:///a"]));
+        let following = alice.request("resources/subscribe", json!({"uri": "file:///a"}));
+        let (followed, ()) = tokio::join!(following, async {
+            let asked = soon(upstream.arrived("subscriptions/listen", 2)).await.json();
+            let wanted = &asked["params"]["notifications"];
+            assert_eq!(wanted["resourceSubscriptions"], json!(["file:///a"]));
+            let params = json!({"notifications": wanted, "_meta": {format!("{META}subscriptionId"): asked["id"]}});
+            let method = "notifications/subscriptions/acknowledged";
+            feed.message(&json!({"jsonrpc": "2.0", "method": method, "params": params})).await;
+        });
+        assert_eq!(followed.json().await["result"], json!({}));
         let updated =
             json!({"jsonrpc": "2.0", "method": "notifications/resources/updated", "params": {"uri": "file:///a"}});
         feed.message(&updated).await;

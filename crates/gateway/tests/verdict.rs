@@ -183,3 +183,26 @@ async fn a_verdict_holds_for_the_credential_it_was_asked_with() {
     assert!(call(&inside).await["result"].is_object());
     assert_eq!(upstream.seen("server/discover").len(), asked + 1, "once for each credential");
 }
+
+#[tokio::test]
+async fn the_first_call_of_all_is_told_as_the_second_that_no_bridge_leads_there() {
+    let (old, both) = (Upstream::start().await, Upstream::start().await);
+    of_2025(&old);
+    for path in ["/mcp", "/mcp/files"] {
+        let inside = Inside::start(Plan { probed: true, bridged: false, ..Plan::of(&old) }).await;
+        let alice = inside.modern(path, &inside.alice);
+        for _ in 0..2 {
+            let tool = if path == "/mcp" { "files__echo" } else { "echo" };
+            let answer = alice.call(tool, json!({})).await;
+            assert_eq!(answer["error"]["code"], -32022, "{path}: {answer}");
+        }
+    }
+    // Beside others it is none of those that there are.
+    let servers = vec![("files", old.url()), ("more", both.url())];
+    let inside = Inside::start(Plan { servers, probed: true, bridged: false, ..Plan::of(&old) }).await;
+    let alice = inside.modern("/mcp", &inside.alice);
+    for _ in 0..2 {
+        assert_eq!(alice.call("files__echo", json!({})).await["error"]["code"], -32602);
+    }
+    assert!(old.seen("tools/call").is_empty());
+}

@@ -2,6 +2,7 @@
 //! the client said of itself.
 
 pub(crate) mod listen;
+mod round;
 mod rounds;
 mod side;
 
@@ -112,14 +113,39 @@ async fn request(way: &Passage<'_>, session: &Arc<Session>, message: &Message) -
             session.set_log_level(kept.into());
             Ok(result_of(message, "{}"))
         }
-        method @ ("resources/subscribe" | "resources/unsubscribe") => {
-            let uri = message.subject().unwrap_or_default();
-            if !session.upward.subscribe(&way.one.server.name, &uri, method == "resources/subscribe") {
-                return Ok(refusal(message, "too many or too long addresses are subscribed to in this session"));
-            }
+        "resources/subscribe" => subscribe(way, session, message).await,
+        "resources/unsubscribe" => {
+            session.upward.unfollow(&way.one.server.name, &message.subject().unwrap_or_default());
             Ok(result_of(message, "{}"))
         }
         _ => carry(way, session, message).await,
+    }
+}
+
+/// Follows a resource. A client that listens is answered when the server has said that it will tell, so that no change
+/// between goes by unheard; to one that does not nothing could be told.
+async fn subscribe(way: &Passage<'_>, session: &Arc<Session>, message: &Message) -> Result<Arrival, UpstreamFault> {
+    let (side, server) = (&session.upward, &way.one.server);
+    let uri = message.subject().unwrap_or_default();
+    let Some(version) = side.follow(&server.name, &uri) else {
+        return Ok(refusal(message, "too many or too long addresses are subscribed to in this session"));
+    };
+    if !session.is_heard() {
+        return Ok(result_of(message, "{}"));
+    }
+    if !session.is_followed(&server.name) {
+        listen::begin(&way.line.state, &server.name, session);
+    }
+    let told = tokio::time::timeout(server.deadline, side.told(&server.name, &uri, version)).await;
+    if let Ok(Ok(())) = told {
+        return Ok(result_of(message, "{}"));
+    }
+    side.unfollow(&server.name, &uri);
+    match told {
+        Ok(Err(why)) => {
+            Ok(refusal(message, &format!("server `{}` does not take the subscription: {why}", server.name)))
+        }
+        Ok(Ok(())) | Err(_) => Err(UpstreamFault::Timeout(server.deadline)),
     }
 }
 

@@ -69,6 +69,7 @@ impl Flow {
         match &self.source {
             Source::Kept(reader) => Some(reader),
             Source::Http(_)
+            | Source::Resumed(_)
             | Source::Pipe(_)
             | Source::Bridged(_)
             | Source::Talked(_)

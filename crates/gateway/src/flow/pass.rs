@@ -143,7 +143,12 @@ impl Flow {
 
     /// A server that takes back a question names it by its own id; in the aggregate the client knows another. `None` if
     /// this server has no such question: what it names belongs to somebody else.
-    fn renamed(&self, from: Option<&ServerName>, message: &Message, text: Bytes) -> Result<Option<Bytes>, Stop> {
+    pub(super) fn renamed(
+        &self,
+        from: Option<&ServerName>,
+        message: &Message,
+        text: Bytes,
+    ) -> Result<Option<Bytes>, Stop> {
         // What was said before was named anew then.
         let is_other = self.exchange.call.route != Route::All || self.reads_call();
         if is_other || message.method() != "notifications/cancelled" {

@@ -31,6 +31,11 @@ impl Terms {
         let depth = interval.saturating_mul(u64::from(burst));
         Some(Self { rate, burst, concurrency, interval, depth })
     }
+
+    /// The same for what is under way already.
+    pub(super) const fn without_concurrency(self) -> Self {
+        Self { concurrency: None, ..self }
+    }
 }
 
 /// Why a bucket gives nothing, in nanoseconds.

@@ -160,7 +160,7 @@ async fn route(
 
 /// Runs one call. In the legacy era a client that goes away does not end it.
 pub(super) async fn run(line: &Line, mut call: Call, mut under_way: UnderWay) -> Reply {
-    let (line, era) = (line.clone(), call.era);
+    let (line, era, state) = (line.clone(), call.era, Arc::clone(&line.state));
     call.presence = under_way.presence.take().filter(|_| era == Era::Legacy);
     // Boxed once: on its way to a task it would be copied three times.
     let serving = Box::pin(async move {
@@ -170,12 +170,33 @@ pub(super) async fn run(line: &Line, mut call: Call, mut under_way: UnderWay) ->
     match era {
         Era::Modern => serving.await,
         Era::Legacy => {
-            let task = tokio::spawn(serving);
-            match task.await.map_err(JoinError::try_into_panic) {
-                Ok(reply) => reply,
+            let task = tokio::spawn(async move { Unheard { reply: Some(serving.await), state } });
+            let unheard = task.await.map_err(JoinError::try_into_panic);
+            match unheard.map(Unheard::heard) {
+                Ok(Some(reply)) => reply,
                 Err(Ok(panic)) => resume_unwind(panic),
-                Err(Err(_)) => plain(StatusCode::SERVICE_UNAVAILABLE, "the gateway has stopped\n"),
+                Ok(None) | Err(Err(_)) => plain(StatusCode::SERVICE_UNAVAILABLE, "the gateway has stopped\n"),
             }
+        }
+    }
+}
+
+/// An answer on its way to a client that may be gone: then the session that it opens is nobody's, and ends.
+struct Unheard {
+    reply: Option<Reply>,
+    state: Arc<State>,
+}
+
+impl Unheard {
+    fn heard(mut self) -> Option<Reply> {
+        self.reply.take()
+    }
+}
+
+impl Drop for Unheard {
+    fn drop(&mut self) {
+        if let Some(handle) = self.reply.as_ref().and_then(|reply| reply.headers().get(&header::SESSION)) {
+            self.state.end_sessions(|session| session.handle() == handle);
         }
     }
 }

@@ -5,6 +5,7 @@ use super::{
     child::Purpose,
     http::{self, Outbound},
     pipe::{Asker, Pipe},
+    resume::Resumed,
 };
 use crate::{
     call::header,
@@ -82,7 +83,11 @@ impl Hop<'_> {
             }
             Arrival::Bare { status, .. } => Err(UpstreamFault::Protocol(format!("HTTP {status} without a message"))),
             Arrival::Whole { body, .. } => one(body, &self.limits),
-            Arrival::Stream { mut source, .. } => {
+            Arrival::Stream { source, .. } => {
+                let mut source = match leg {
+                    Some(leg) => Resumed::around(&Arc::downgrade(self.state), self.server, leg, source),
+                    None => source,
+                };
                 while let Some((_, event)) = source.next().await? {
                     let Some(data) = event.message() else { continue };
                     let message = one(data.clone(), &self.limits)?;

@@ -2,7 +2,7 @@
 //!
 //! | modern server says | legacy client hears | why |
 //! |---|---|---|
-//! | -32602 to `resources/read` | -32002 | the legacy code of a resource that is not there |
+//! | -32602 to `resources/read`, with the address in `data.uri` | -32002 | the legacy code of a resource that is not there |
 //! | -32020 | -32603 | the headers were written here |
 //! | -32021 | -32600 | the client cannot do what the call needs; it declared once and for all |
 //! | -32022 | -32602 | what `initialize` answers to a version that is not spoken |
@@ -12,13 +12,13 @@
 //! | -32002 to `resources/read` | -32602 | the modern code of a resource that is not there |
 //! | -32020 … -32099 | -32603 | the modern era gives these a meaning that the server did not mean |
 
-use super::rewrite::Rewrite;
+use super::rewrite::{Rewrite, at, is_string};
 use crate::{Message, error, walk};
 
 /// What a legacy client hears in place of `code`.
-fn upward(code: i64, method: &str) -> i64 {
+fn upward(code: i64, is_missing: bool) -> i64 {
     match code {
-        error::INVALID_PARAMS if method == "resources/read" => error::RESOURCE_NOT_FOUND,
+        error::INVALID_PARAMS if is_missing => error::RESOURCE_NOT_FOUND,
         error::HEADER_MISMATCH => error::INTERNAL,
         error::MISSING_CAPABILITY => error::INVALID_REQUEST,
         error::UNSUPPORTED_VERSION => error::INVALID_PARAMS,
@@ -37,7 +37,11 @@ fn downward(code: i64, method: &str) -> i64 {
 
 /// Changes the code of an error of a modern server.
 pub(super) fn raise(message: &Message, method: &str, rewrite: &mut Rewrite<'_>) {
-    change(message, rewrite, |code| upward(code, method));
+    // SPEC: 2026-07-28, server/resources, "Error Handling": whoever means a missing resource names it. Other parameters of
+    // `resources/read` can be wrong, too, and every legacy revision has -32602 for those.
+    let named = message.error().and_then(|error| at(error, &["data", "uri"])).is_some_and(is_string);
+    let is_missing = method == "resources/read" && named;
+    change(message, rewrite, |code| upward(code, is_missing));
 }
 
 /// Changes the code of an error of a legacy server.

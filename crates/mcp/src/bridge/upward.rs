@@ -314,6 +314,13 @@ pub fn question(id: &str, asked: &InputRequest<'_>, introduction: &Introduction)
     Ok(message_text(Some(id), &asked.method, params.as_deref()))
 }
 
+/// The notification that takes a question back. `id` is its raw id.
+pub fn withdrawn(id: &str) -> Bytes {
+    let reason = quote("the call in the course of which it was asked is over");
+    let params = object(&[("requestId", id.as_bytes()), ("reason", reason.as_bytes())]);
+    message_text(None, "notifications/cancelled", Some(&params))
+}
+
 /// What the client's answer to a question for `method` is in the retry. An error to an elicitation is a cancelled one;
 /// an error to anything else cannot be told to a modern server: the call ends.
 pub fn input_response<'a>(answer: &'a Message, method: &str) -> Result<Cow<'a, [u8]>, BridgeFault> {

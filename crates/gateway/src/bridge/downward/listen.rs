@@ -44,15 +44,10 @@ pub(super) async fn open(
     let (sender, told) = mpsc::channel(BACKLOG);
     // From here on nothing is missed, and the one who follows the server finds somebody who listens.
     let news = link.news.subscribe();
-    let mut listener = Listener {
-        state: Arc::clone(hop.state),
-        server: Arc::clone(hop.server),
-        caller: caller.clone(),
-        link: Arc::clone(link),
-        filter: honoured(link, &wanted),
-        request: request.clone(),
-    };
-    listener.filter.uris = subscribe(hop, link, &listener.filter.uris).await?;
+    let mut filter = honoured(link, &wanted);
+    let following = subscribe(hop, link, &filter.uris).await?;
+    filter.uris.clone_from(&following.uris);
+    let listener = Listener { caller: caller.clone(), filter, request: request.clone(), following };
     begin(hop, caller, link);
     let acknowledged = translate::acknowledged(request, &listener.filter)?;
     // There is room: the channel is new.
@@ -73,35 +68,85 @@ fn honoured(link: &Link, wanted: &Filter) -> Filter {
 }
 
 /// Follows resources, as far as the server lets us.
-async fn subscribe(hop: &Hop<'_>, link: &Arc<Link>, uris: &[String]) -> Result<Vec<String>, UpstreamFault> {
+async fn subscribe(hop: &Hop<'_>, link: &Arc<Link>, uris: &[String]) -> Result<Following, UpstreamFault> {
+    // Whatever ends this half-way, a fault or a client that is gone, leaves nothing counted.
+    let mut following = Following::nothing(hop, link);
     let mut followed = link.followed.lock().await;
     let subscribing = async {
-        let mut taken = Vec::new();
         for uri in uris {
             let known = followed.get(uri).copied().unwrap_or_default();
-            if known == 0 {
-                let text = translate::subscribe(&link.number().to_string(), uri, true);
-                let answer = hop.ask(Some(&link.leg), &exchange::one(text, &hop.limits)?).await?;
-                if answer.error().is_some() {
-                    continue;
-                }
-            }
             followed.insert(uri.clone(), known + 1);
-            taken.push(uri.clone());
+            following.uris.push(uri.clone());
+            if known > 0 {
+                continue;
+            }
+            let text = translate::subscribe(&link.number().to_string(), uri, true);
+            let answer = hop.ask(Some(&link.leg), &exchange::one(text, &hop.limits)?).await?;
+            if answer.error().is_some() {
+                followed.remove(uri);
+                following.uris.pop();
+            }
         }
-        Ok(taken)
+        Ok::<(), UpstreamFault>(())
     };
     let deadline = hop.server.deadline;
-    tokio::time::timeout(deadline, subscribing).await.map_err(|_| UpstreamFault::Timeout(deadline))?
+    tokio::time::timeout(deadline, subscribing).await.map_err(|_| UpstreamFault::Timeout(deadline))??;
+    Ok(following)
+}
+
+/// Resources that one listener follows, until it is dropped.
+struct Following {
+    state: Arc<State>,
+    server: Arc<Server>,
+    link: Arc<Link>,
+    uris: Vec<String>,
+}
+
+impl Following {
+    fn nothing(hop: &Hop<'_>, link: &Arc<Link>) -> Self {
+        let (state, server) = (Arc::clone(hop.state), Arc::clone(hop.server));
+        Self { state, server, link: Arc::clone(link), uris: Vec::new() }
+    }
+}
+
+impl Drop for Following {
+    fn drop(&mut self) {
+        // Where the runtime is gone, so are the servers.
+        if let (false, Ok(runtime)) = (self.uris.is_empty(), tokio::runtime::Handle::try_current()) {
+            let (state, server, link) = (Arc::clone(&self.state), Arc::clone(&self.server), Arc::clone(&self.link));
+            runtime.spawn(unfollow(state, server, link, std::mem::take(&mut self.uris)));
+        }
+    }
+}
+
+/// Follows no longer what nobody else wants to hear of.
+async fn unfollow(state: Arc<State>, server: Arc<Server>, link: Arc<Link>, uris: Vec<String>) {
+    let mut followed = link.followed.lock().await;
+    let mut unwanted = Vec::new();
+    for uri in uris {
+        match followed.get(&uri).copied().unwrap_or_default().saturating_sub(1) {
+            0 => {
+                followed.remove(&uri);
+                unwanted.push(uri);
+            }
+            left => drop(followed.insert(uri, left)),
+        }
+    }
+    // In their order: whoever wants to follow one of them waits until the server knows.
+    for uri in unwanted {
+        let text = translate::subscribe(&link.number().to_string(), &uri, false);
+        if let Err(fault) = super::tell(&state, &server, &link, text).await {
+            tracing::debug!(server = %server.name, %fault, "a resource is followed on");
+            return;
+        }
+    }
 }
 
 struct Listener {
-    state: Arc<State>,
-    server: Arc<Server>,
     caller: Caller,
-    link: Arc<Link>,
     filter: Filter,
     request: Message,
+    following: Following,
 }
 
 impl Listener {
@@ -138,11 +183,10 @@ impl Listener {
             () = passing => {}
             () = sender.closed() => {}
         }
-        self.leave().await;
     }
 
     fn wanted(&self, text: Bytes) -> Option<Bytes> {
-        let message = exchange::one(text, &self.state.line().snapshot.answer_limits()).ok()?;
+        let message = exchange::one(text, &self.following.state.line().snapshot.answer_limits()).ok()?;
         if !self.filter.wants(&message) {
             return None;
         }
@@ -150,32 +194,14 @@ impl Listener {
     }
 
     fn is_current(&self) -> bool {
-        let line = self.state.line();
-        let alive = match &self.link.leg.way {
+        let Following { state, server, link, .. } = &self.following;
+        let line = state.line();
+        let alive = match &link.leg.way {
             Way::Pipe(pipe) => pipe.is_alive(),
             Way::Http(_) => true,
         };
-        let server = line.may_hear(&self.caller.principal, &self.server.name).map(|(_, server)| server);
-        alive && !self.link.is_ended() && server.is_some_and(|server| server.fingerprint == self.server.fingerprint)
-    }
-
-    /// Follows no longer what nobody else wants to hear of.
-    async fn leave(self) {
-        let Self { state, server, link, filter, .. } = self;
-        let mut followed = link.followed.lock().await;
-        for uri in filter.uris {
-            let left = followed.get(&uri).copied().unwrap_or_default().saturating_sub(1);
-            if left > 0 {
-                followed.insert(uri, left);
-                continue;
-            }
-            followed.remove(&uri);
-            let text = translate::subscribe(&link.number().to_string(), &uri, false);
-            if let Err(fault) = super::tell(&state, &server, &link, text).await {
-                tracing::debug!(server = %server.name, %fault, "a resource is followed on");
-                return;
-            }
-        }
+        let now = line.may_hear(&self.caller.principal, &server.name).map(|(_, now)| now);
+        alive && !link.is_ended() && now.is_some_and(|now| now.fingerprint == server.fingerprint)
     }
 }
 

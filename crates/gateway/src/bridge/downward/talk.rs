@@ -18,6 +18,7 @@ use crate::{
     upstream::{
         Arrival, Source, UpstreamFault,
         exchange::{self, Hop},
+        resume::Resumed,
     },
 };
 use bytes::Bytes;
@@ -135,7 +136,7 @@ impl Course {
 
     /// The server speaks here.
     pub(super) fn hear(&mut self, source: Source) {
-        self.source = Some(source);
+        self.source = Some(Resumed::around(&self.errand.state, &self.server, &self.link.leg, source));
     }
 
     /// This is all that it says.
@@ -292,7 +293,8 @@ impl Talk {
             String::from_utf8_lossy(pages.raw)
         );
         let question = exchange::one(text.into(), &self.limits).ok()?;
-        let judged = self.judged(&course.server, &question, |_| Ok(()));
+        let (judged, trail) = self.judged(&course.server, &question, |_| Ok(()));
+        close(trail, &judged);
         judged.is_ok().then_some(asking)
     }
 
@@ -345,22 +347,25 @@ impl Talk {
     fn put(&mut self, server: &Arc<Server>, question: &Message) -> Result<Bytes, Stop> {
         let method = self.course.as_ref().map(|course| course.method.clone()).unwrap_or_default();
         let client = self.asker.client.clone();
-        let judged = self.judged(server, question, |question| {
+        let (judged, trail) = self.judged(server, question, |question| {
             if !bridge::may_ask(&method) {
                 return Err(cannot_ask(format!("nobody can be asked anything in the course of `{method}`")));
             }
             client.can_answer(question.method(), question.params()).map_err(|fault| cannot_ask(fault.to_string()))
-        })?;
-        self.park(judged)
+        });
+        // Only what waits for its answer was asked.
+        let put = judged.and_then(|judged| self.park(judged));
+        close(trail, &put);
+        put
     }
 
-    /// Judges a question, as a call of its own with a record of its own.
+    /// Judges a question, as a call of its own with a record of its own, which is still to be closed.
     fn judged(
         &self,
         server: &Arc<Server>,
         question: &Message,
         fits: impl FnOnce(&Message) -> Result<(), Stop>,
-    ) -> Result<Judged, Stop> {
+    ) -> (Result<Judged, Stop>, Trail) {
         let line = self.state.line();
         let Asker { caller, call, .. } = &self.asker;
         // The rights of this moment.
@@ -378,11 +383,7 @@ impl Talk {
             )),
             Some(_) => fits(question).and_then(|()| line.judge_inquiry(&inquiry, &mut trail)),
         };
-        match &judged {
-            Ok(_) => trail.close_answered(http::StatusCode::OK),
-            Err(stop) => trail.close_stopped(stop),
-        }
-        judged
+        (judged, trail)
     }
 
     /// Lets the call wait for the client's next request. What the client reads now.
@@ -425,6 +426,13 @@ impl Talk {
         let Some(course) = &self.course else { return };
         let (state, server, link) = (Arc::clone(&self.state), Arc::clone(&course.server), Arc::clone(&course.link));
         self.telling = Some(SyncWrapper::new(Box::pin(async move { super::tell(&state, &server, &link, text).await })));
+    }
+}
+
+fn close<T>(trail: Trail, outcome: &Result<T, Stop>) {
+    match outcome {
+        Ok(_) => trail.close_answered(http::StatusCode::OK),
+        Err(stop) => trail.close_stopped(stop),
     }
 }
 

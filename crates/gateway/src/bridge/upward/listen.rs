@@ -1,9 +1,11 @@
 //! The listening stream of a legacy session, carried by one `subscriptions/listen` on a modern server. It is opened
-//! anew when the set of followed resources changes.
+//! anew when the set of followed resources changes; the one before speaks until the new one is acknowledged.
 
+use super::side::Followed;
 use crate::{
     aggregate::listen::may_subscribe,
     bridge::Crossing,
+    call::header,
     inject,
     pipeline::Line,
     server::{Server, Transport},
@@ -15,12 +17,14 @@ use crate::{
         http::{self as wire, Outbound},
     },
 };
+use bytes::Bytes;
 use http::{HeaderValue, Method, StatusCode};
 use mcp::{
     Era, Kind, Revision,
     bridge::{Filter, upward as translate},
 };
-use std::{sync::Arc, time::Duration};
+use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
+use tokio::sync::watch;
 use vocab::ServerName;
 
 /// How long to wait before a stream that broke off is opened again.
@@ -37,41 +41,101 @@ pub(crate) fn begin(state: &Arc<State>, server: &ServerName, session: &Arc<Sessi
 async fn follow(state: Arc<State>, name: ServerName, session: Arc<Session>) {
     let Some(_following) = session.follow(&name) else { return };
     let mut end = session.end();
+    tokio::select! {
+        () = follow_on(&state, &name, &session) => {}
+        _ = end.wait_for(|ended| *ended) => {}
+    }
+}
+
+/// A stream that is read to its end.
+type Listening = Pin<Box<dyn Future<Output = Result<bool, UpstreamFault>> + Send>>;
+
+async fn follow_on(state: &Arc<State>, name: &ServerName, session: &Arc<Session>) {
     let mut followed = session.upward.followed();
-    let following = async {
-        while session.is_heard() {
-            let now = state.line();
-            let Some((caller, server)) = now.may_hear(&session.holder(), &name) else { return };
-            if Crossing::between(Era::Legacy, server) != Crossing::Upward {
-                return;
-            }
-            // What the caller may not follow is not asked for, and no server hears what is followed on another.
-            let mine = |(of, uri): &(ServerName, Box<str>)| {
-                (*of == name && may_subscribe(&now, &caller, server, uri)).then(|| uri.to_string())
-            };
-            let resources = followed.borrow_and_update().iter().filter_map(mine).collect();
-            let listening = listen(&state, server, &session, resources);
+    // What was acknowledged speaks on until what replaces it is.
+    let mut before: Option<Listening> = None;
+    'following: while session.is_heard() {
+        let now = state.line();
+        let Some((caller, server)) = now.may_hear(&session.holder(), name) else { return };
+        if Crossing::between(Era::Legacy, server) != Crossing::Upward {
+            return;
+        }
+        // What the caller may not follow is not asked for, and no server hears what is followed on another.
+        let mine = |followed: &Followed| -> Vec<String> {
+            followed.on(name).filter(|uri| may_subscribe(&now, &caller, server, uri)).map(str::to_owned).collect()
+        };
+        let (version, uris) = {
+            let followed = followed.borrow_and_update();
+            (followed.version(), mine(&followed))
+        };
+        let (acknowledge, mut acknowledged) = watch::channel(false);
+        let wish = Wish { state: Arc::clone(state), server: Arc::clone(server), session: Arc::clone(session), version };
+        let mut listening: Listening = Box::pin(wish.listen(uris.clone(), acknowledge));
+        let mut is_acknowledged = false;
+        let heard = loop {
             tokio::select! {
-                heard = listening => match heard {
-                    Ok(true) => {}
-                    // It has no such stream.
-                    Ok(false) => return,
-                    Err(fault) => tracing::debug!(server = %name, %fault, "a stream broke off"),
-                },
+                heard = &mut listening => break Some(heard),
+                said = acknowledged.wait_for(|said| *said), if !is_acknowledged => {
+                    if said.is_ok() {
+                        before = None;
+                    }
+                    is_acknowledged = true;
+                }
+                () = over(&mut before), if before.is_some() => before = None,
                 changed = followed.changed() => {
                     if changed.is_err() {
                         return;
                     }
-                    continue;
+                    if mine(&followed.borrow()) != uris {
+                        break None;
+                    }
                 }
-                () = until_over(&state, &session, server) => continue,
+                () = until_over(state, session, server) => {
+                    before = None;
+                    continue 'following;
+                }
             }
-            tokio::time::sleep(AGAIN).await;
+        };
+        match heard {
+            None if *acknowledged.borrow() => before = Some(listening),
+            None => {}
+            Some(Ok(true)) => {
+                if !*acknowledged.borrow() {
+                    session.upward.hear(name, version, Err("it ended the stream without a word".to_owned()));
+                }
+                wait(&mut before, &mut followed).await;
+            }
+            Some(Ok(false)) => {
+                session.upward.hear(name, version, Err("it has no `subscriptions/listen`".to_owned()));
+                return;
+            }
+            Some(Err(fault)) => {
+                tracing::debug!(server = %name, %fault, "a stream broke off");
+                session.upward.hear(name, version, Err(fault.to_string()));
+                wait(&mut before, &mut followed).await;
+            }
         }
-    };
-    tokio::select! {
-        () = following => {}
-        _ = end.wait_for(|ended| *ended) => {}
+    }
+}
+
+/// Leaves a server alone for a moment, unless something else is to be asked of it.
+async fn wait(before: &mut Option<Listening>, followed: &mut watch::Receiver<Followed>) {
+    let moment = tokio::time::sleep(AGAIN);
+    tokio::pin!(moment);
+    loop {
+        tokio::select! {
+            () = &mut moment => return,
+            _ = followed.changed() => return,
+            () = over(before), if before.is_some() => *before = None,
+        }
+    }
+}
+
+/// Waits for the end of a stream.
+async fn over(listening: &mut Option<Listening>) {
+    if let Some(listening) = listening {
+        // Why it ended is told where the one after it ends.
+        let _ = listening.await;
     }
 }
 
@@ -91,63 +155,94 @@ fn is_current(line: &Line, session: &Session, server: &Server) -> bool {
     })
 }
 
-/// One stream, to its end. `false` if the server has none.
-async fn listen(
-    state: &Arc<State>,
-    server: &Arc<Server>,
-    session: &Arc<Session>,
-    uris: Vec<String>,
-) -> Result<bool, UpstreamFault> {
-    let injected = inject::credentials(state, server).map_err(|fault| UpstreamFault::Down(fault.to_string()))?;
-    let limits = state.line().snapshot.answer_limits();
-    let id = format!("\"durward-listen-{}\"", session.question_id());
-    let wanted = Filter { tools: true, prompts: true, resources: true, uris };
-    let request = translate::listen(&id, &super::introduction(session)?, &wanted);
-    let request = exchange::one(request, &limits)?;
-    let arrival = match &server.transport {
-        Transport::Http(_) => {
-            let mut headers = wire::own();
-            headers
-                .insert(crate::call::header::VERSION.clone(), HeaderValue::from_static(Revision::V2026_07_28.as_str()));
-            headers.insert(crate::call::header::METHOD.clone(), HeaderValue::from_static("subscriptions/listen"));
-            let outbound = Outbound { method: Method::POST, headers, body: request.bytes().clone() };
-            wire::send(state, server, &injected, outbound, limits.body).await?.0
+/// What is to be heard of a server, and for whom.
+struct Wish {
+    state: Arc<State>,
+    server: Arc<Server>,
+    session: Arc<Session>,
+    /// Of the resources that are followed.
+    version: u64,
+}
+
+impl Wish {
+    /// One stream, to its end. `false` if the server has none.
+    async fn listen(self, uris: Vec<String>, acknowledge: watch::Sender<bool>) -> Result<bool, UpstreamFault> {
+        let Self { state, server, session, .. } = &self;
+        let injected = inject::credentials(state, server).map_err(|fault| UpstreamFault::Down(fault.to_string()))?;
+        let limits = state.line().snapshot.answer_limits();
+        let id = format!("\"durward-listen-{}\"", session.question_id());
+        let wanted = Filter { tools: true, prompts: true, resources: true, uris };
+        let request = translate::listen(&id, &super::introduction(session)?, &wanted);
+        let request = exchange::one(request, &limits)?;
+        let arrival = match &server.transport {
+            Transport::Http(_) => {
+                let mut headers = wire::own();
+                headers.insert(header::VERSION.clone(), HeaderValue::from_static(Revision::V2026_07_28.as_str()));
+                headers.insert(header::METHOD.clone(), HeaderValue::from_static("subscriptions/listen"));
+                let outbound = Outbound { method: Method::POST, headers, body: request.bytes().clone() };
+                wire::send(state, server, &injected, outbound, limits.body).await?.0
+            }
+            Transport::Stdio(program) => {
+                let hop = Hop { state, server, injected: &injected, limits };
+                let pipe = state.modern_pipe(&hop, &session.owner, program.shared)?;
+                exchange::over_pipe(&pipe, &request, None, Wait::Stream(Duration::ZERO)).await?
+            }
+        };
+        match arrival {
+            Arrival::Stream { mut source, .. } => self.told(&mut source, &acknowledge).await,
+            Arrival::Bare { status, .. } | Arrival::Whole { status, .. }
+                if matches!(status, StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED) =>
+            {
+                Ok(false)
+            }
+            Arrival::Whole { body, .. } => Ok(!matches!(self.heard(&body, &acknowledge)?, Heard::Absent)),
+            Arrival::Bare { status, .. } => {
+                Err(UpstreamFault::Protocol(format!("HTTP {status} to `subscriptions/listen`")))
+            }
         }
-        Transport::Stdio(program) => {
-            let hop = Hop { state, server, injected: &injected, limits };
-            let pipe = state.modern_pipe(&hop, &session.owner, program.shared)?;
-            exchange::over_pipe(&pipe, &request, None, Wait::Stream(Duration::ZERO)).await?
+    }
+
+    /// Passes on what is said, to the end of the stream. `false` if the server has none.
+    async fn told(&self, source: &mut Source, acknowledge: &watch::Sender<bool>) -> Result<bool, UpstreamFault> {
+        while let Some((_, event)) = Box::pin(source.next()).await? {
+            let Some(text) = event.message() else { continue };
+            match self.heard(text, acknowledge)? {
+                Heard::More => {}
+                Heard::Enough => return Ok(true),
+                Heard::Absent => return Ok(false),
+            }
         }
-    };
-    match arrival {
-        Arrival::Stream { mut source, .. } => told(state, server, session, &mut source).await,
-        Arrival::Bare { status, .. } | Arrival::Whole { status, .. } => match status {
-            StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED => Ok(false),
-            status => Err(UpstreamFault::Protocol(format!("HTTP {status} to `subscriptions/listen`"))),
-        },
+        Ok(true)
+    }
+
+    /// One message.
+    fn heard(&self, text: &Bytes, acknowledge: &watch::Sender<bool>) -> Result<Heard, UpstreamFault> {
+        let Self { state, server, session, version } = self;
+        let message = exchange::one(text.clone(), &state.line().snapshot.answer_limits())?;
+        match (message.kind(), message.error_code()) {
+            (Kind::Notification, _) => {}
+            (_, Some(mcp::error::METHOD_NOT_FOUND)) => return Ok(Heard::Absent),
+            (_, Some(code)) => {
+                return Err(UpstreamFault::Protocol(format!("error {code} to `subscriptions/listen`")));
+            }
+            (_, None) => return Ok(Heard::More),
+        }
+        if message.method() == "notifications/subscriptions/acknowledged" {
+            let honoured = Filter::of(&message).map(|honoured| honoured.uris).map_err(|fault| fault.to_string());
+            session.upward.hear(&server.name, *version, honoured);
+            acknowledge.send_replace(true);
+        }
+        let Some(text) = translate::notification(&message) else { return Ok(Heard::More) };
+        let passes = is_current(&state.line(), session, server) && session.tell(&server.name, &text);
+        Ok(if passes { Heard::More } else { Heard::Enough })
     }
 }
 
-/// Passes on what is said, to the end of the stream. `false` if the server has none.
-async fn told(
-    state: &Arc<State>,
-    server: &Arc<Server>,
-    session: &Arc<Session>,
-    source: &mut Source,
-) -> Result<bool, UpstreamFault> {
-    while let Some((_, event)) = Box::pin(source.next()).await? {
-        let Some(text) = event.message() else { continue };
-        let message = exchange::one(text.clone(), &state.line().snapshot.answer_limits())?;
-        if message.error_code() == Some(mcp::error::METHOD_NOT_FOUND) {
-            return Ok(false);
-        }
-        if message.kind() != Kind::Notification {
-            continue;
-        }
-        let Some(text) = translate::notification(&message) else { continue };
-        if !is_current(&state.line(), session, server) || !session.tell(&server.name, &text) {
-            return Ok(true);
-        }
-    }
-    Ok(true)
+/// What a message means for its stream.
+enum Heard {
+    More,
+    /// Nobody is to hear more.
+    Enough,
+    /// The server has no such stream.
+    Absent,
 }

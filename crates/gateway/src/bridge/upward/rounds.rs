@@ -3,14 +3,18 @@
 //!
 //! Every wait is cancel-safe: what is under way lies in the step, not in a future that a `select!` may drop.
 
-use super::side::UnderWay;
+use super::{
+    round::{self, Cause},
+    side::UnderWay,
+};
 use crate::{
-    bridge::Crossing,
     forward::{Judged, Passage},
     inject,
+    intend::Intent,
     server::{Server, Transport},
     session::Session,
     state::State,
+    trail::Trail,
     upstream::{
         Arrival, Source, UpstreamFault,
         exchange::{self, Hop, Wait},
@@ -20,13 +24,13 @@ use crate::{
 use bytes::Bytes;
 use http::{HeaderMap, Method};
 use mcp::{
-    Era, Kind, Limits, Message,
+    Kind, Limits, Message,
     bridge::upward::{self as translate, InputRequired, Introduction},
     sse::Event,
 };
 use std::{collections::VecDeque, future::Future, pin::Pin, sync::Arc};
 use sync_wrapper::SyncWrapper;
-use tokio::sync::oneshot;
+use tokio::sync::oneshot::{self, error::TryRecvError};
 use vocab::PrincipalId;
 
 /// How often a server may ask in the course of one call.
@@ -50,12 +54,19 @@ pub(crate) struct Rounds {
     round: usize,
     /// The id of the request that is under way now.
     round_id: Box<str>,
-    judged: Arc<Judged>,
+    cause: Cause,
+    /// The record of the round that is under way, unless it is the first, whose record is the call's.
+    trail: Option<Trail>,
     under_way: UnderWay,
     step: Step,
+    /// What is said before the last word.
+    farewell: VecDeque<Bytes>,
+    last: Option<Result<Option<Event>, UpstreamFault>>,
 }
 
 type Sending = Pin<Box<dyn Future<Output = Result<Arrival, UpstreamFault>> + Send>>;
+
+type Intending = Pin<Box<dyn Future<Output = Result<(Trail, Intent), UpstreamFault>> + Send>>;
 
 enum Step {
     /// On its way.
@@ -64,15 +75,15 @@ enum Step {
     Reading(Source),
     /// The client is asked.
     Asking(Asking),
+    /// The log is told of this round.
+    Intending(SyncWrapper<Intending>, Message),
     /// The answer was given.
     Over,
 }
 
 /// Questions of one round.
 struct Asking {
-    /// Not put to the client yet.
-    unsaid: VecDeque<Bytes>,
-    /// Not answered yet.
+    /// Not answered yet, in the order in which they are put.
     waiting: VecDeque<Wanted>,
     answers: Vec<(Box<str>, Box<[u8]>)>,
     /// What the server wants back as it is.
@@ -83,6 +94,10 @@ struct Asking {
 
 /// One answer that is waited for.
 struct Wanted {
+    /// The question, until it is put to the client.
+    unsaid: Option<Bytes>,
+    /// Its id.
+    id: Box<str>,
     /// Under which name the server wants it.
     key: Box<str>,
     /// What was asked.
@@ -111,10 +126,13 @@ impl Rounds {
             wait: way.wait(),
             under_way: session.upward.begin(request.id().unwrap_or_default()),
             round_id: Box::from(request.id().unwrap_or_default()),
-            judged,
+            cause: Cause::of(way, judged),
+            trail: None,
             request,
             round: 0,
             step: Step::Over,
+            farewell: VecDeque::new(),
+            last: None,
         };
         rounds.step = Step::Sending(SyncWrapper::new(rounds.sending(rounds.request.clone())));
         rounds
@@ -133,6 +151,45 @@ impl Rounds {
 
     /// What comes next on the client's stream.
     pub(crate) async fn next(&mut self) -> Result<Option<Event>, UpstreamFault> {
+        if let Some(word) = self.farewell.pop_front() {
+            return Ok(Some(Event::of(word)));
+        }
+        if let Some(last) = self.last.take() {
+            return last;
+        }
+        let came = self.go().await;
+        if let Err(fault) = &came {
+            self.withdraw();
+            if let Some(trail) = self.trail.take() {
+                trail.close_stopped(&fault.stop(&self.server.name));
+            }
+        }
+        match self.farewell.pop_front() {
+            None => came,
+            Some(word) => {
+                self.last = Some(came);
+                Ok(Some(Event::of(word)))
+            }
+        }
+    }
+
+    /// Takes back what the client was asked and has not answered, for the call is over.
+    fn withdraw(&mut self) {
+        let Step::Asking(asking) = std::mem::replace(&mut self.step, Step::Over) else { return };
+        for mut wanted in asking.waiting {
+            if wanted.unsaid.is_none() && matches!(wanted.answer.try_recv(), Err(TryRecvError::Empty)) {
+                self.farewell.push_back(translate::withdrawn(&wanted.id));
+            }
+        }
+    }
+
+    /// What takes back the questions that are open where somebody else ends the call.
+    pub(crate) fn withdrawn(&mut self) -> VecDeque<Bytes> {
+        self.withdraw();
+        std::mem::take(&mut self.farewell)
+    }
+
+    async fn go(&mut self) -> Result<Option<Event>, UpstreamFault> {
         loop {
             let Self { under_way, step, .. } = self;
             let came = tokio::select! {
@@ -157,11 +214,16 @@ impl Rounds {
                     }
                 }
                 Came::Answers => self.go_on()?,
+                Came::Intended(intended) => {
+                    let (trail, intent) = *intended;
+                    self.leave(trail, intent);
+                }
             }
         }
     }
 
     fn taken_back(&mut self) -> Bytes {
+        self.withdraw();
         // Letting go of the stream is what cancels a modern request.
         self.step = Step::Over;
         let why = "the client cancelled the request";
@@ -195,6 +257,9 @@ impl Rounds {
                 if named.map_or(message.error().is_none(), |named| named != mcp::id_key(&self.round_id)) {
                     return Err(UpstreamFault::Protocol("the server answered another request".to_owned()));
                 }
+                if let Some(trail) = self.trail.take() {
+                    round::answered(trail, &message);
+                }
                 if let Some(wanted) = InputRequired::of(&message)? {
                     return self.ask(&wanted).map(|()| None);
                 }
@@ -216,33 +281,6 @@ impl Rounds {
         }
     }
 
-    /// What is answered takes time: rights, rules and servers may be others now, and what is sent next has the effect.
-    fn still_right(&mut self) -> Result<(), UpstreamFault> {
-        let withdrawn = || UpstreamFault::Bridge("the right to this call was withdrawn in the course of it".to_owned());
-        let line = self.state.line();
-        let (caller, server) = line.may_hear(&self.session.holder(), &self.server.name).ok_or_else(withdrawn)?;
-        let same = server.fingerprint == self.server.fingerprint;
-        if !same || Crossing::between(Era::Legacy, server) != Crossing::Upward {
-            let why = "the server was configured anew in the course of the call";
-            return Err(UpstreamFault::Bridge(why.to_owned()));
-        }
-        let judged = &self.judged;
-        let question = policy::Question {
-            subject: &caller.subject,
-            // What needs no rule is never asked about.
-            action: judged.action.ok_or_else(withdrawn)?,
-            resource: &server.resource(&judged.name),
-            arguments: &judged.arguments,
-            digest: judged.digest,
-            findings: &judged.findings,
-            now: self.state.clock.now(),
-        };
-        let permit = line.snapshot.policies.authorize(&question).map_err(|_| withdrawn())?;
-        drop(permit);
-        self.server = Arc::clone(server);
-        Ok(())
-    }
-
     fn ask(&mut self, wanted: &InputRequired<'_>) -> Result<(), UpstreamFault> {
         if !self.can_be_asked {
             let why = "it asks the client something, and the client's `Accept` has no `text/event-stream`";
@@ -253,36 +291,39 @@ impl Rounds {
             return Err(UpstreamFault::Bridge(format!("the server asks more than {ROUNDS} times in one call")));
         }
         let state = wanted.state.map(Box::from);
-        let mut asking = Asking {
-            unsaid: VecDeque::new(),
-            waiting: VecDeque::new(),
-            answers: Vec::new(),
-            state,
-            room: self.limits.body,
-        };
+        let mut asking = Asking { waiting: VecDeque::new(), answers: Vec::new(), state, room: self.limits.body };
         for request in &wanted.requests {
             let id = format!("\"durward-{}\"", self.session.question_id());
-            let text = translate::question(&id, request, &self.introduction)?;
-            asking.unsaid.push_back(text);
+            let unsaid = Some(translate::question(&id, request, &self.introduction)?);
             let (key, method) = (Box::from(&*request.key), Box::from(&*request.method));
             let answer = self.session.upward.wait(&self.server.name, &id);
-            asking.waiting.push_back(Wanted { key, method, answer });
+            asking.waiting.push_back(Wanted { unsaid, id: id.into_boxed_str(), key, method, answer });
         }
         self.step = Step::Asking(asking);
         Ok(())
     }
 
-    /// The next round.
+    /// The next round, if it may still be sent.
     fn go_on(&mut self) -> Result<(), UpstreamFault> {
-        self.still_right()?;
         let Step::Asking(asking) = &mut self.step else { return Ok(()) };
         let id = format!("\"durward-round-{}-{}\"", self.round, self.session.question_id());
         let answers: Vec<(&str, &[u8])> = asking.answers.iter().map(|(key, answer)| (&**key, &**answer)).collect();
         let retry = translate::retry(&self.request, &id, &answers, asking.state.as_deref())?;
         let retry = exchange::one(retry, &self.limits)?;
+        let (server, round) = self.cause.decide(&self.state, &self.session, &self.server, &retry)?;
+        self.server = server;
         self.round_id = id.into_boxed_str();
-        self.step = Step::Sending(SyncWrapper::new(self.sending(retry)));
+        self.step = Step::Intending(SyncWrapper::new(Box::pin(round.intend())), retry);
         Ok(())
+    }
+
+    /// The log knows of the next round.
+    fn leave(&mut self, trail: Trail, intent: Intent) {
+        // One word in the log, one request on the wire.
+        drop(intent);
+        let Step::Intending(_, retry) = &self.step else { return };
+        self.trail = Some(trail);
+        self.step = Step::Sending(SyncWrapper::new(self.sending(retry.clone())));
     }
 
     /// One request on its way, with the credential of this moment.
@@ -316,6 +357,7 @@ enum Came {
     Comment,
     Question(Bytes),
     Answers,
+    Intended(Box<(Trail, Intent)>),
     Nothing,
 }
 
@@ -332,6 +374,9 @@ impl Step {
                 }),
             },
             Self::Asking(asking) => asking.wait().await,
+            Self::Intending(intending, _) => {
+                intending.get_mut().await.map(|intended| Came::Intended(Box::new(intended)))
+            }
             Self::Over => Ok(Came::Nothing),
         }
     }
@@ -339,16 +384,16 @@ impl Step {
 
 impl Asking {
     async fn wait(&mut self) -> Result<Came, UpstreamFault> {
-        if let Some(text) = self.unsaid.pop_front() {
+        if let Some(text) = self.waiting.iter_mut().find_map(|wanted| wanted.unsaid.take()) {
             return Ok(Came::Question(text));
         }
         while let Some(wanted) = self.waiting.front_mut() {
             let answer = (&mut wanted.answer).await;
+            let Some(wanted) = self.waiting.pop_front() else { break };
             let answer = answer.map_err(|_| UpstreamFault::Bridge("a question was given up".to_owned()))?;
             let response = translate::input_response(&answer, &wanted.method)?;
             self.room = self.room.checked_sub(response.len()).ok_or(UpstreamFault::TooBig(response.len()))?;
-            self.answers.push((wanted.key.clone(), Box::from(&*response)));
-            self.waiting.pop_front();
+            self.answers.push((wanted.key, Box::from(&*response)));
         }
         Ok(Came::Answers)
     }

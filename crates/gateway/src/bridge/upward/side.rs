@@ -3,7 +3,7 @@
 
 use mcp::Message;
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap, btree_map::Entry},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 use tokio::sync::{Notify, oneshot, watch};
@@ -21,12 +21,38 @@ pub(crate) struct Side {
     waiting: Mutex<HashMap<String, (ServerName, oneshot::Sender<Message>)>>,
     /// Calls under way, by the client's id.
     under_way: Mutex<HashMap<String, Arc<Notify>>>,
-    /// Each with the server that it was asked of: others do not hear of it.
     followed: watch::Sender<Followed>,
+    /// What each server said last to those that are followed on it.
+    heard: watch::Sender<HashMap<ServerName, Heard>>,
 }
 
-/// Resources, each with its server.
-pub(crate) type Followed = BTreeSet<(ServerName, Box<str>)>;
+/// Resources that are followed.
+#[derive(Default)]
+pub(crate) struct Followed {
+    /// How often it changed.
+    version: u64,
+    /// Each with the server that it was asked of, for others do not hear of it, and with the version that it came with.
+    all: BTreeMap<(ServerName, Box<str>), u64>,
+}
+
+impl Followed {
+    /// How often it changed.
+    pub(crate) const fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// Those that are followed on a server.
+    pub(crate) fn on<'a>(&'a self, server: &'a ServerName) -> impl Iterator<Item = &'a str> {
+        self.all.keys().filter(move |(of, _)| of == server).map(|(_, uri)| &**uri)
+    }
+}
+
+/// What a server said to a version of [`Followed`].
+struct Heard {
+    version: u64,
+    /// Those that it will tell of, or why it tells of none.
+    honoured: Result<BTreeSet<Box<str>>, Box<str>>,
+}
 
 impl Side {
     /// Waits for the answer to a question of `server`.
@@ -65,27 +91,62 @@ impl Side {
         }
     }
 
-    /// Follows a resource, or no longer. `false` if there are too many, or its address is too long.
-    pub(crate) fn subscribe(&self, server: &ServerName, uri: &str, follow: bool) -> bool {
+    /// Follows a resource. The version that it came with, unless there are too many, or its address is too long.
+    pub(crate) fn follow(&self, server: &ServerName, uri: &str) -> Option<u64> {
         if uri.len() > LONGEST {
-            return false;
+            return None;
         }
-        let one = (server.clone(), Box::from(uri));
-        let mut fits = true;
-        self.followed.send_if_modified(|followed| match follow {
-            true if followed.len() >= FOLLOWED && !followed.contains(&one) => {
-                fits = false;
-                false
+        let mut found = None;
+        self.followed.send_if_modified(|followed| {
+            let (most, next) = (followed.all.len() >= FOLLOWED, followed.version + 1);
+            match followed.all.entry((server.clone(), Box::from(uri))) {
+                Entry::Occupied(known) => {
+                    found = Some(*known.get());
+                    false
+                }
+                Entry::Vacant(_) if most => false,
+                Entry::Vacant(new) => {
+                    found = Some(*new.insert(next));
+                    followed.version = next;
+                    true
+                }
             }
-            true => followed.insert(one),
-            false => followed.remove(&one),
         });
-        fits
+        found
+    }
+
+    /// Follows it no longer.
+    pub(crate) fn unfollow(&self, server: &ServerName, uri: &str) {
+        self.followed.send_if_modified(|followed| {
+            let known = followed.all.remove(&(server.clone(), Box::from(uri))).is_some();
+            followed.version += u64::from(known);
+            known
+        });
     }
 
     /// The resources that are followed, as they change.
     pub(crate) fn followed(&self) -> watch::Receiver<Followed> {
         self.followed.subscribe()
+    }
+
+    /// What a server said to those of a version: of which it will tell, or why of none.
+    pub(crate) fn hear(&self, server: &ServerName, version: u64, honoured: Result<Vec<String>, String>) {
+        let honoured = match honoured {
+            Ok(uris) => Ok(uris.into_iter().map(String::into_boxed_str).collect()),
+            Err(why) => Err(why.into_boxed_str()),
+        };
+        self.heard.send_modify(|all| drop(all.insert(server.clone(), Heard { version, honoured })));
+    }
+
+    /// Waits until a server has said whether it will tell of a resource that came with this version.
+    pub(crate) async fn told(&self, server: &ServerName, uri: &str, version: u64) -> Result<(), String> {
+        let mut heard = self.heard.subscribe();
+        let said = heard.wait_for(|all| all.get(server).is_some_and(|heard| heard.version >= version)).await;
+        match said.ok().as_ref().and_then(|all| all.get(server)).map(|heard| &heard.honoured) {
+            Some(Ok(uris)) if uris.contains(uri) => Ok(()),
+            Some(Err(why)) => Err(why.to_string()),
+            Some(Ok(_)) | None => Err("it does not tell when this resource changes".to_owned()),
+        }
     }
 }
 

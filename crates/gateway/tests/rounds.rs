@@ -1,0 +1,300 @@
+//! What lies between the rounds of a bridged call: questions that nobody waits for any more, limits and the log's word for
+//! each round, subscriptions that the server has taken.
+#![expect(clippy::expect_used, clippy::indexing_slicing, reason = "what a test expects and does not find fails it")]
+
+mod inside;
+
+use gateway::{
+    limit::{Allowance, LimitSetting, LimitSettings, Rate},
+    settings::EraSettings,
+};
+use inside::{Inside, Plan, outcome};
+use serde_json::{Value, json};
+use std::{
+    pin::pin,
+    sync::{
+        Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+use testkit::{Agent, Answer, Reply, Upstream, schema, soon};
+use tokio::time::timeout;
+
+/// INVARIANT: whatever either side is told is valid in the revision it speaks.
+fn modern(upstream: &Upstream) -> Plan {
+    schema::judge();
+    Plan { era: EraSettings::Modern, ..Plan::of(upstream) }
+}
+
+fn tool(path: &str) -> &'static str {
+    if path == "/mcp" { "files__echo" } else { "echo" }
+}
+
+/// A server that asks for two things at once before it answers.
+async fn curious() -> Upstream {
+    let upstream = Upstream::start().await;
+    upstream.always("tools/call", |request| {
+        let params = &request.json()["params"];
+        let result = if params["inputResponses"].is_null() {
+            let schema = json!({"type": "object", "properties": {"name": {"type": "string"}}});
+            let who = json!({"method": "elicitation/create", "params": {"mode": "form", "message": "Who?", "requestedSchema": schema}});
+            json!({"resultType": "input_required", "inputRequests": {"roots": {"method": "roots/list"}, "who": who}})
+        } else {
+            json!({"resultType": "complete", "content": []})
+        };
+        Answer::result(&request.id(), &result)
+    });
+    upstream
+}
+
+async fn event(stream: &mut Reply) -> Value {
+    soon(stream.event()).await.expect("the stream goes on").json()
+}
+
+/// A call and the two questions that came of it.
+async fn asked(agent: &Agent, path: &str) -> (Reply, [Value; 2]) {
+    let call = json!({"jsonrpc": "2.0", "id": "mine", "method": "tools/call", "params": {"name": tool(path), "arguments": {}}});
+    let mut stream = agent.ask("tools/call", &call).send().await;
+    let mut questions = [event(&mut stream).await, event(&mut stream).await];
+    questions.sort_by_key(|question| question["method"].to_string());
+    (stream, questions)
+}
+
+async fn reply(agent: &Agent, question: &Value, member: &str, value: Value) -> u16 {
+    let mut text = json!({"jsonrpc": "2.0", "id": question["id"]});
+    text[member] = value;
+    agent.ask("response", &text).send().await.status.as_u16()
+}
+
+/// What takes questions back, and then the end of the call.
+async fn ends(stream: &mut Reply, open: &[&Value]) -> Value {
+    for question in open {
+        let told = event(stream).await;
+        assert_eq!(told["method"], "notifications/cancelled", "{told}");
+        assert_eq!(told["params"]["requestId"], question["id"], "{told}");
+    }
+    event(stream).await
+}
+
+#[tokio::test]
+async fn a_call_that_ends_early_takes_its_open_questions_back() {
+    for path in ["/mcp/files", "/mcp"] {
+        let upstream = curious().await;
+        let inside = Inside::start(modern(&upstream)).await;
+        let alice = inside.legacy(path, &inside.alice).await;
+
+        // The client takes the call back.
+        let (mut stream, [who, roots]) = asked(&alice, path).await;
+        alice.notify("notifications/cancelled", json!({"requestId": "mine"})).await;
+        let end = ends(&mut stream, &[&roots, &who]).await;
+        assert!(end["error"]["message"].as_str().unwrap().contains("cancelled"), "{end}");
+
+        // It answers one of them with what no retry has a place for.
+        let (mut stream, [who, roots]) = asked(&alice, path).await;
+        let no = json!({"code": -32000, "message": "no"});
+        assert_eq!(reply(&alice, &roots, "error", no).await, 202);
+        let end = ends(&mut stream, &[&who]).await;
+        assert_eq!(end["error"]["code"], -31006, "{end}");
+
+        // What is answered is not taken back.
+        let (mut stream, [who, roots]) = asked(&alice, path).await;
+        reply(&alice, &roots, "result", json!({"roots": []})).await;
+        reply(&alice, &who, "result", json!({"action": "decline"})).await;
+        assert!(ends(&mut stream, &[]).await["result"].is_object());
+    }
+}
+
+#[tokio::test]
+async fn questions_of_a_call_that_the_gateway_ends_are_taken_back_too() {
+    let upstream = curious().await;
+    let inside = Inside::start(modern(&upstream)).await;
+    let alice = inside.legacy("/mcp", &inside.alice).await;
+    let (mut stream, [who, roots]) = asked(&alice, "/mcp").await;
+    let rules = json!([{"id": "none", "action": "*", "target": "*/*", "effect": "deny"}]);
+    inside.swap(Plan { policy: json!({"policy": "test", "rules": rules}), ..modern(&upstream) });
+    let end = ends(&mut stream, &[&roots, &who]).await;
+    assert!(end["error"].is_object(), "{end}");
+    assert_eq!(upstream.seen("tools/call").len(), 1);
+}
+
+#[tokio::test]
+async fn every_round_has_an_intent_and_a_record_of_its_own() {
+    let upstream = curious().await;
+    let inside = Inside::start(modern(&upstream)).await;
+    let alice = inside.legacy("/mcp/files", &inside.alice).await;
+    let (mut stream, [who, roots]) = asked(&alice, "/mcp/files").await;
+    assert_eq!(inside.intents().await.len(), 1);
+    reply(&alice, &roots, "result", json!({"roots": []})).await;
+    reply(&alice, &who, "result", json!({"action": "accept", "content": {"name": "Ada"}})).await;
+    assert!(ends(&mut stream, &[]).await["result"].is_object());
+    drop(stream);
+
+    let (intents, records) = (inside.intents().await, inside.records().await);
+    let calls: Vec<_> = records.iter().filter(|record| record["method"] == "tools/call").collect();
+    let [round, call] = calls.as_slice() else { panic!("{calls:?}") };
+    assert_eq!((&round["parent"], round["outcome"]["is"].as_str()), (&call["call"], Some("answered")), "{round}");
+    for member in ["agent", "server", "target", "action", "class", "session", "bridge", "rules", "policy"] {
+        assert_eq!(round[member], call[member], "{member}");
+    }
+    assert!(round["arguments"].is_object() && round["arguments"] != call["arguments"], "{round}");
+    let known: Vec<_> = intents.iter().map(|intent| &intent["call"]).collect();
+    assert_eq!(known, [&call["call"], &round["call"]]);
+    assert!(round["intent"].is_number() && round["intent"] != call["intent"], "{round}");
+}
+
+#[tokio::test]
+async fn every_round_counts_against_the_limits() {
+    let rule = LimitSetting {
+        agent: Some("*".to_owned()),
+        tool: Some("files/echo".to_owned()),
+        server: None,
+        tenant: None,
+        allowance: Allowance { rate: Rate { count: 3, per: Duration::from_hours(1) }, burst: 3 },
+        // A round is made in the place that its call has.
+        concurrency: Some(1),
+    };
+    let limits = LimitSettings { rules: vec![rule], ..LimitSettings::default() };
+    let upstream = Upstream::start().await;
+    upstream.always("tools/call", |request| {
+        Answer::result(&request.id(), &json!({"resultType": "input_required", "requestState": "again"}))
+    });
+    let inside = Inside::start(Plan { limits, ..modern(&upstream) }).await;
+    let alice = inside.legacy("/mcp/files", &inside.alice).await;
+    let end = alice.call("echo", json!({})).await;
+    assert_eq!(end["error"]["code"], -31002, "{end}");
+    assert!(end["error"]["data"]["retryAfter"].is_u64(), "{end}");
+    assert_eq!(upstream.seen("tools/call").len(), 3);
+    let records = inside.records().await;
+    let outcomes: Vec<_> = records.iter().filter(|record| record["method"] == "tools/call").map(outcome).collect();
+    assert_eq!(outcomes, ["answered", "answered", "refused rate limit", "faulted round forward"]);
+}
+
+/// The first message of a stream, for what is asked.
+fn acknowledged(request: &testkit::Received, honoured: &Value) -> Value {
+    let meta = json!({"io.modelcontextprotocol/subscriptionId": request.id()});
+    let params = json!({"_meta": meta, "notifications": honoured});
+    json!({"jsonrpc": "2.0", "method": "notifications/subscriptions/acknowledged", "params": params})
+}
+
+#[tokio::test]
+async fn a_subscription_is_answered_when_the_server_has_taken_it() {
+    let upstream = Upstream::start().await;
+    let inside = Inside::start(modern(&upstream)).await;
+    let alice = inside.legacy("/mcp/files", &inside.alice).await;
+    // To a client that does not listen nothing could be told.
+    let early = alice.request("resources/subscribe", json!({"uri": "file:///early"})).await.json().await;
+    assert_eq!(early["result"], json!({}));
+
+    let (first, before) = Answer::events();
+    upstream.next("subscriptions/listen", first);
+    let mut listener = alice.listen().await;
+    let asked = soon(upstream.arrived("subscriptions/listen", 1)).await;
+    before.message(&acknowledged(&asked, &asked.json()["params"]["notifications"])).await;
+
+    let (second, after) = Answer::events();
+    upstream.next("subscriptions/listen", second);
+    let mut asking =
+        pin!(async { alice.request("resources/subscribe", json!({"uri": "file:///a"})).await.json().await });
+    let asked = tokio::select! {
+        biased;
+        answer = &mut asking => panic!("answered too early: {answer}"),
+        asked = upstream.arrived("subscriptions/listen", 2) => asked,
+    };
+    assert!(timeout(Duration::from_millis(100), &mut asking).await.is_err(), "the server has not taken it");
+    // What is said meanwhile comes on the stream that was there before.
+    let updated =
+        |uri: &str| json!({"jsonrpc": "2.0", "method": "notifications/resources/updated", "params": {"uri": uri}});
+    before.message(&updated("file:///early")).await;
+    assert_eq!(event(&mut listener).await, updated("file:///early"));
+    after.message(&acknowledged(&asked, &asked.json()["params"]["notifications"])).await;
+    assert_eq!(soon(asking).await["result"], json!({}));
+    soon(before.closed()).await;
+    after.message(&updated("file:///a")).await;
+    assert_eq!(event(&mut listener).await, updated("file:///a"));
+}
+
+#[tokio::test]
+async fn a_subscription_that_the_server_does_not_take_is_refused() {
+    let upstream = Upstream::start().await;
+    let mut plan = modern(&upstream);
+    plan.bounds.deadline = Duration::from_millis(500);
+    let inside = Inside::start(plan).await;
+    let alice = inside.legacy("/mcp/files", &inside.alice).await;
+    let _listener = alice.listen().await;
+    // It honours something else, refuses, or says nothing at all.
+    let silent = Mutex::new(Vec::new());
+    upstream.always("subscriptions/listen", move |request| {
+        let uris = request.json()["params"]["notifications"]["resourceSubscriptions"].clone();
+        match uris[0].as_str() {
+            Some("file:///other") => Answer::event_text(format!("data: {}\n\n", acknowledged(request, &json!({})))),
+            Some("file:///refused") => Answer::error(&request.id(), -32602, "no"),
+            _ => {
+                let (answer, feed) = Answer::events();
+                silent.lock().unwrap().push(feed);
+                answer
+            }
+        }
+    });
+    for (uri, code, word) in [
+        ("file:///other", -32602, "does not tell"),
+        ("file:///refused", -32602, "does not take"),
+        ("file:///silent", -31007, "in time"),
+    ] {
+        let answer = soon(async { alice.request("resources/subscribe", json!({"uri": uri})).await.json().await }).await;
+        assert_eq!(answer["error"]["code"], code, "{answer}");
+        assert!(answer["error"]["message"].as_str().unwrap().contains(word), "{answer}");
+    }
+    // What was not taken is not asked for again.
+    let last = upstream.seen("subscriptions/listen").pop().unwrap().json();
+    assert_ne!(last["params"]["notifications"]["resourceSubscriptions"], json!(["file:///other"]), "{last}");
+}
+
+fn sessions(inside: &Inside) -> usize {
+    let count = AtomicUsize::new(0);
+    inside.state.end_sessions(|_| {
+        count.fetch_add(1, Ordering::Relaxed);
+        false
+    });
+    count.into_inner()
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_while_it_introduces_itself_leaves_no_session() {
+    let discovered = json!({"resultType": "complete", "supportedVersions": ["2026-07-28"], "capabilities": {}, "ttlMs": 0, "cacheScope": "private"});
+    let initialized =
+        json!({"protocolVersion": "2025-11-25", "capabilities": {}, "serverInfo": {"name": "x", "version": "1"}});
+    let ways = [(EraSettings::Modern, "server/discover", discovered), (EraSettings::Legacy, "initialize", initialized)];
+    for (era, method, result) in ways {
+        let upstream = Upstream::start().await;
+        let (releases, mut held) = tokio::sync::mpsc::unbounded_channel();
+        upstream.always(method, move |request| {
+            let (answer, release) = Answer::result(&request.id(), &result).held();
+            releases.send(release).unwrap();
+            answer
+        });
+        let inside = Inside::start(Plan { era, ..Plan::of(&upstream) }).await;
+        let hello = json!({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": {
+            "protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "x", "version": "1"}}});
+        // Nothing says when a gateway has noticed that a client is gone; where it does not, this never comes true.
+        let mut is_gone = false;
+        for tries in 1..50 {
+            let ask = testkit::Ask::post(&inside.url("/mcp/files"), hello.to_string()).bearer(&inside.alice);
+            let asking = tokio::spawn(ask.header("accept", "application/json, text/event-stream").send());
+            let release = soon(held.recv()).await.unwrap();
+            asking.abort();
+            assert!(asking.await.is_err());
+            for _ in 0..tries {
+                testkit::Ask::get(&inside.url("/none")).send().await;
+            }
+            drop(release);
+            soon(async { while inside.records().await.len() < tries {} }).await;
+            is_gone = sessions(&inside) == 0;
+            if is_gone {
+                break;
+            }
+            inside.state.end_sessions(|_| true);
+        }
+        assert!(is_gone, "{method}");
+    }
+}
