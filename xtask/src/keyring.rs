@@ -33,6 +33,8 @@ const HELLO: &str = concat!(
 pub(crate) fn run(root: &Path) -> Result<()> {
     let binary = world::built(root)?;
     let mut world = World::new(root, "keyring")?;
+    // Where there is nothing to see, nobody is introduced.
+    world.stdio("demo", &[&binary.to_string_lossy(), "demo-server"])?;
     world.agent("desk")?;
     let address = world.gateway(root)?;
     let key = world.key(root, "desk")?;
