@@ -1,8 +1,9 @@
-// Undoes the one thing that the aggregate must do: names that carry their server.
+// Undoes the one thing that the aggregate must do: names and addresses that carry their server.
 //
 //   node rename-proxy.mjs --port N --target http://HOST:PORT/mcp --prefix fixture__
 //
-// Whoever dials it says and hears the bare names of tools and prompts; the target says and hears them with the prefix.
+// Whoever dials it says and hears the bare names of tools and prompts, and the bare addresses of resources; the target says
+// and hears them with the prefix.
 // Everything else passes as it comes: other bytes, headers, statuses, streams as they flow, disconnects both ways.
 
 import { createServer, request as dial } from 'node:http';
@@ -14,6 +15,9 @@ const { values: options } = parseArgs({
 });
 const target = new URL(options.target);
 const NAMED = ['tools/call', 'prompts/get'];
+const ADDRESSED = ['resources/read', 'resources/subscribe', 'resources/unsubscribe'];
+/** What stands before the addresses of the one server. */
+const AUTHORITY = `durward://${options.prefix.slice(0, -2)}/`;
 
 createServer(async (incoming, outgoing) => {
   const chunks = [];
@@ -48,29 +52,37 @@ function prefixed(body, headers) {
     return { body, headers };
   }
   const { method, params } = message ?? {};
-  const named = NAMED.includes(method) ? params : method === 'completion/complete' ? params?.ref : undefined;
-  if (typeof named?.name !== 'string') return { body, headers };
-  named.name = options.prefix + named.name;
-  if (headers['mcp-name'] !== undefined) headers['mcp-name'] = prefixedHeader(headers['mcp-name']);
+  const followed = method === 'subscriptions/listen' ? params?.notifications?.resourceSubscriptions : undefined;
+  if (Array.isArray(followed)) {
+    params.notifications.resourceSubscriptions = followed.map((uri) => AUTHORITY + uri);
+    return { body: Buffer.from(JSON.stringify(message)), headers };
+  }
+  const named = method === 'completion/complete' ? params?.ref : params;
+  const [key, prefix] =
+    ADDRESSED.includes(method) || named?.type === 'ref/resource' ? ['uri', AUTHORITY] : ['name', options.prefix];
+  const isNamed = NAMED.includes(method) || ADDRESSED.includes(method) || method === 'completion/complete';
+  if (!isNamed || typeof named?.[key] !== 'string') return { body, headers };
+  named[key] = prefix + named[key];
+  if (headers['mcp-name'] !== undefined) headers['mcp-name'] = prefixedHeader(headers['mcp-name'], prefix);
   return { body: Buffer.from(JSON.stringify(message)), headers };
 }
 
 /** What cannot travel in a header as it is travels as `=?base64?…?=`. */
-function prefixedHeader(value) {
+function prefixedHeader(value, prefix) {
   const encoded = /^=\?base64\?(.*)\?=$/.exec(value);
-  if (!encoded) return options.prefix + value;
-  const name = options.prefix + Buffer.from(encoded[1], 'base64').toString('utf8');
+  if (!encoded) return prefix + value;
+  const name = prefix + Buffer.from(encoded[1], 'base64').toString('utf8');
   return `=?base64?${Buffer.from(name, 'utf8').toString('base64')}?=`;
 }
 
-/** Takes the prefix off the names in lists, byte for byte. What could be half a name at the end of a chunk waits. */
+/** Takes the prefix off names and addresses, byte for byte. What could be half a one at the end of a chunk waits. */
 function bare() {
-  const [shown, plain] = [`"name":"${options.prefix}`, '"name":"'];
+  const shown = `"name":"${options.prefix}`;
   let rest = '';
   return new Transform({
     transform(chunk, _, done) {
-      const text = (rest + chunk.toString('latin1')).replaceAll(shown, plain);
-      const half = halfOf(shown, text);
+      const text = (rest + chunk.toString('latin1')).replaceAll(shown, '"name":"').replaceAll(AUTHORITY, '');
+      const half = Math.max(halfOf(shown, text), halfOf(AUTHORITY, text));
       rest = text.slice(text.length - half);
       done(null, Buffer.from(text.slice(0, text.length - half), 'latin1'));
     },

@@ -45,16 +45,25 @@ export async function tell(openers) {
   process.exit(failures === 0 ? 0 : 1);
 }
 
-/** The client of an aggregate, as if one server were behind it: its names say which one is meant. */
+/** The client of an aggregate, as if one server were behind it: its names and addresses say which one is meant. */
 export function prefixed(client, prefix) {
   const own = (entries) =>
     entries
       .filter(({ name }) => name.startsWith(prefix))
       .map((entry) => ({ ...entry, name: entry.name.slice(prefix.length) }));
+  const authority = `durward://${prefix.slice(0, -2)}/`;
+  const found = (entries, key) =>
+    entries
+      .filter((entry) => entry[key].startsWith(authority))
+      .map((entry) => ({ ...entry, [key]: entry[key].slice(authority.length) }));
   return {
     ...client,
     tools: async () => own(await client.tools()),
     prompts: async () => own(await client.prompts()),
+    resources: async () => found(await client.resources(), 'uri'),
+    templates: async () => found(await client.templates(), 'uriTemplate'),
+    read: (uri) => client.read(authority + uri),
+    follow: (uri) => client.follow(authority + uri),
     call: (name, ...rest) => client.call(prefix + name, ...rest),
     callLogged: (name) => client.callLogged(prefix + name),
     prompt: (name, ...rest) => client.prompt(prefix + name, ...rest),

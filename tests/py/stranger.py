@@ -111,10 +111,11 @@ async def abandons(client, tool, given, ok):
 
 
 class Prefixed:
-    """The client of an aggregate, as if one server were behind it: its names say which one is meant."""
+    """The client of an aggregate, as if one server were behind it: its names and addresses say which one is meant."""
 
     def __init__(self, client, prefix):
         self.client, self.prefix, self.era = client, prefix, client.era
+        self.authority = f"durward://{prefix.removesuffix('__')}/"
 
     async def tools(self):
         own = [tool for tool in await self.client.tools() if tool.name.startswith(self.prefix)]
@@ -127,10 +128,11 @@ class Prefixed:
         return await self.client.prompt(self.prefix + name, given)
 
     async def resources(self):
-        return await self.client.resources()
+        own = [found for found in await self.client.resources() if str(found.uri).startswith(self.authority)]
+        return [found.model_copy(update={"uri": str(found.uri).removeprefix(self.authority)}) for found in own]
 
     async def read(self, uri):
-        return await self.client.read(uri)
+        return await self.client.read(self.authority + uri)
 
 
 async def session(what, url, openers):

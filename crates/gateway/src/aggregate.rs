@@ -1,7 +1,7 @@
 //! `/mcp`: every server that the caller may see and that can be reached in its era, as one.
 //!
-//! Names carry their server (`server__tool`); resource URIs stay as they are and find their server by what it lists,
-//! in the order of server names. One server down costs its own entries, and the list says so.
+//! Names carry their server (`server__tool`), and so do addresses of resources (`ui://server/…`, `durward://server/…`).
+//! One server down costs its own entries, and the list says so.
 
 pub(crate) mod answer;
 pub(crate) mod listen;
@@ -135,9 +135,7 @@ async fn on_one(
         {
             by_name(line, members, Action::PromptGet, &shown).await
         }
-        Action::CompletionComplete | Action::ResourceRead | Action::ResourceSubscribe => {
-            by_uri(line, caller, members, &shown).await
-        }
+        Action::CompletionComplete | Action::ResourceRead | Action::ResourceSubscribe => by_address(members, &shown),
         Action::TaskManage => {
             let server = line.server_of_task(caller, message)?;
             let carries =
@@ -192,17 +190,14 @@ async fn by_name(line: &Line, members: &[Arc<Server>], action: Action, shown: &s
     None
 }
 
-/// The first server that lists the URI and lets the caller see it.
-async fn by_uri(line: &Line, caller: &Caller, members: &[Arc<Server>], uri: &str) -> Option<(Arc<Server>, String)> {
-    let policies = &line.snapshot.policies;
-    let visible =
-        |member: &&Arc<Server>| policies.visible(&caller.subject, Action::ResourceRead, &member.resource(uri));
-    for (member, catalog) in glances(line, members.iter().filter(visible)).await {
-        if catalog.has_resource(uri) {
-            return Some((Arc::clone(member), uri.to_owned()));
-        }
-    }
-    None
+/// The server that an address carries, and its own address.
+///
+/// SECURITY: an address that carries none is nobody's here. Were it to find its server by what servers list, one could
+/// answer for what another lists, as soon as that one is down or lists it no more.
+fn by_address(members: &[Arc<Server>], shown: &str) -> Option<(Arc<Server>, String)> {
+    let (server, address) = mcp::address::split(shown)?;
+    let member = members.iter().find(|member| member.name.as_str() == server)?;
+    Some((Arc::clone(member), address.into_owned()))
 }
 
 /// What servers offer, as far as that is known soon. They are waited for together.

@@ -205,7 +205,7 @@ impl Passage<'_> {
     fn edits(&self, message: &Message) -> Vec<(mcp::Span, Vec<u8>)> {
         let mut edits = self.one.edits(message);
         if self.call.route == Route::All {
-            edits.extend(self.line.with_own_tasks(self.caller, self.one, message));
+            edits.extend(self.line.as_own(self.caller, self.one, message));
         }
         edits
     }

@@ -36,6 +36,7 @@ pub mod server;
 pub mod session;
 pub mod settings;
 mod settle;
+mod shown;
 pub mod snapshot;
 pub mod state;
 pub mod stop;

@@ -136,7 +136,7 @@ impl Line {
                 }
                 let (body, said) = self.release_known(&message, &exchange, &mut Carry::default(), known)?;
                 let body = match exchange.target.one() {
-                    Some(one) => self.with_shown_tasks(body, &exchange, &one.server)?,
+                    Some(one) => self.as_shown(body, &message, &exchange, &one.server)?,
                     None => body,
                 };
                 Ok(Released::Whole { status, headers, body, said, exchange })

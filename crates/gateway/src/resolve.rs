@@ -93,8 +93,8 @@ impl Target {
 }
 
 impl One {
-    /// What the server must see in another way than the caller wrote it: the id of a question of its own, and a name
-    /// without the server. Read from the very message that is sent, for a mask moves what comes after it.
+    /// What the server must see in another way than the caller wrote it: the id of a question of its own, and a name or an
+    /// address without the server. Read from the very message that is sent, for a mask moves what comes after it.
     pub(crate) fn edits(&self, message: &Message) -> Vec<(Span, Vec<u8>)> {
         let mut edits = Vec::new();
         if let (Some(question), Some(id)) = (&self.answers, message.id_member()) {
@@ -102,7 +102,7 @@ impl One {
         }
         let name = &*self.resource.id.name;
         if self.shown.as_deref().is_some_and(|shown| shown != name)
-            && let Some(member) = message.subject_member().or_else(|| message.param(&["ref", "name"]))
+            && let Some(member) = named_member(message)
         {
             edits.push((member.span, mcp::quote(name).into_bytes()));
         }
@@ -110,6 +110,21 @@ impl One {
             edits.extend(task::without_tasks(message));
         }
         edits
+    }
+
+    /// Parameters as policy judges them: what is called by a name of the aggregate has the server's own.
+    pub(crate) fn own(&self, mut params: Value) -> Value {
+        let name = &*self.resource.id.name;
+        if self.tool.is_none() && self.shown.as_deref().is_some_and(|shown| shown != name) {
+            for pointer in ["/name", "/uri", "/ref/name", "/ref/uri"] {
+                if let Some(named) = params.pointer_mut(pointer)
+                    && named.as_str() == self.shown.as_deref()
+                {
+                    *named = name.into();
+                }
+            }
+        }
+        params
     }
 
     /// Whether the call may change something: what a tool does unless the operator says it reads, and what nobody knows.
@@ -412,6 +427,11 @@ pub(crate) fn name_of(action: Action, message: &Message) -> Result<String, Stop>
             format!("`{}` must name what it acts on, as text", message.method()),
         )
     })
+}
+
+/// Where a message names what it is about: itself, or what it wants completed.
+fn named_member(message: &Message) -> Option<mcp::Member<'_>> {
+    message.subject_member().or_else(|| message.param(&["ref", "name"])).or_else(|| message.param(&["ref", "uri"]))
 }
 
 /// What a completion is for, and the right without which it is hidden. One that names two things names nothing.

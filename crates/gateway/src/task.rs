@@ -15,7 +15,6 @@ use crate::{
     resolve::{One, Target},
     server::Server,
     stop::{Stage, Stop},
-    upstream::exchange,
 };
 use bytes::Bytes;
 use mcp::{Era, Kind, Message, error};
@@ -263,17 +262,18 @@ impl Line {
         }
     }
 
-    /// What a server says, with the ids of tasks as the caller knows them.
-    pub(crate) fn with_shown_tasks(&self, text: Bytes, exchange: &Exchange, server: &Server) -> Result<Bytes, Stop> {
-        if exchange.call.route != Route::All || !may_name_one(&text) {
-            return Ok(text);
-        }
-        let message = exchange::one(text, &self.snapshot.answer_limits()).map_err(|fault| fault.stop(&server.name))?;
+    /// What is another in what a server says, with the ids of tasks as the caller of the aggregate knows them.
+    pub(crate) fn shown_tasks(
+        &self,
+        message: &Message,
+        exchange: &Exchange,
+        server: &Server,
+    ) -> Result<Vec<(mcp::Span, Vec<u8>)>, Stop> {
         let asked = exchange.call.message().map(Message::method);
         let members = match message.kind() {
             Kind::Response => {
                 let begun = match asked {
-                    Some("tools/call") | None => begun_member(&message),
+                    Some("tools/call") | None => begun_member(message),
                     Some("tasks/get" | "tasks/result" | "tasks/cancel" | "tasks/update") => {
                         message.outcome_member(&["taskId"])
                     }
@@ -292,7 +292,7 @@ impl Line {
             let shown = self.shown_task(exchange.caller.principal.id(), server, &task)?;
             edits.push((member.span.clone(), mcp::quote(&shown).into_bytes()));
         }
-        Ok(if edits.is_empty() { message.bytes().clone() } else { mcp::splice(message.bytes(), &mut edits) })
+        Ok(edits)
     }
 
     /// The id under which the caller knows a task of a server.
@@ -370,7 +370,7 @@ fn asks_for_task(message: &Message) -> bool {
 }
 
 /// Whether a text could name a task. Most do not, which is cheaper to see than where; an escape could spell anything.
-fn may_name_one(text: &[u8]) -> bool {
+pub(crate) fn may_name_one(text: &[u8]) -> bool {
     memchr::memmem::find(text, b"task").is_some() || memchr::memchr(b'\\', text).is_some()
 }
 

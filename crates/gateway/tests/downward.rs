@@ -333,11 +333,12 @@ async fn a_listener_hears_what_it_asked_for_and_nothing_else() {
         alice.tools().await;
         let (events, feed) = Answer::events();
         upstream.next("GET", events);
-        let wanted =
-            json!({"toolsListChanged": true, "promptsListChanged": true, "resourceSubscriptions": ["file:///a"]});
+        let shown = if path == "/mcp" { "durward://files/file:///a" } else { "file:///a" };
+        let wanted = json!({"toolsListChanged": true, "promptsListChanged": true, "resourceSubscriptions": [shown]});
         let mut listener = alice.request("subscriptions/listen", json!({"notifications": wanted})).await;
         let begun = soon(listener.event()).await.unwrap().json();
         assert_eq!(begun["method"], "notifications/subscriptions/acknowledged");
+        assert_eq!(begun["params"]["notifications"]["resourceSubscriptions"], json!([shown]));
         if path == "/mcp/files" {
             let honoured = json!({"toolsListChanged": true, "resourceSubscriptions": ["file:///a"]});
             assert_eq!(begun["params"]["notifications"], honoured, "the server never says that prompts changed");
@@ -350,7 +351,7 @@ async fn a_listener_hears_what_it_asked_for_and_nothing_else() {
         feed.message(&json!({"jsonrpc": "2.0", "id": 5, "method": "roots/list"})).await;
         feed.message(&says("notifications/resources/updated", json!({"uri": "file:///a"}))).await;
         let told = soon(listener.event()).await.unwrap().json();
-        assert_eq!(told["params"]["uri"], "file:///a", "{told}");
+        assert_eq!(told["params"]["uri"], shown, "{told}");
         assert_eq!(told["params"]["_meta"][format!("{META}subscriptionId")], 2, "{told}");
         let no = upstream.arrived("response", 1).await.json();
         assert_eq!((&no["id"], &no["error"]["code"]), (&json!(5), &json!(-32601)));

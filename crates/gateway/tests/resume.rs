@@ -193,7 +193,8 @@ async fn a_call_that_is_taken_up_again_is_waited_for_when_the_gateway_stops() {
 async fn what_servers_say_while_a_listening_client_is_away_is_told_when_it_is_back() {
     for path in ["/mcp/files", "/mcp"] {
         let scene = Scene::start(path).await;
-        let subscribed = scene.alice.request("resources/subscribe", json!({"uri": "a:b"})).await.json().await;
+        let uri = if path == "/mcp" { "durward://files/a:b" } else { "a:b" };
+        let subscribed = scene.alice.request("resources/subscribe", json!({"uri": uri})).await.json().await;
         assert_eq!(subscribed["result"], json!({}), "{subscribed}");
         let (answer, feed) = Answer::events();
         scene.upstream.next("subscriptions/listen", answer);
@@ -207,7 +208,8 @@ async fn what_servers_say_while_a_listening_client_is_away_is_told_when_it_is_ba
         drop(stream);
         feed.message(&note(2)).await;
         let mut again = scene.again(first.id.as_deref().unwrap()).await;
-        assert_eq!(soon(again.event()).await.unwrap().json()["params"]["number"], 2);
+        let kept = soon(again.event()).await.unwrap().json();
+        assert_eq!((&kept["params"]["number"], &kept["params"]["uri"]), (&json!(2), &json!(uri)));
         feed.message(&note(3)).await;
         assert_eq!(soon(again.event()).await.unwrap().json()["params"]["number"], 3);
         assert_eq!(scene.upstream.seen("subscriptions/listen").len(), 1, "the server was followed all the time");

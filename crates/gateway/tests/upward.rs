@@ -220,13 +220,11 @@ async fn what_a_server_says_unasked_is_heard_on_the_listening_stream() {
         let told = soon(listener.event()).await.unwrap().json();
         assert_eq!(told["method"], "notifications/tools/list_changed");
         assert!(!told.to_string().contains("subscriptionId"), "{told}");
-        if path == "/mcp" {
-            continue;
-        }
-        // Following a resource opens the stream anew.
+        // Following a resource opens the stream anew. The server knows it by its own address.
+        let shown = if path == "/mcp" { "durward://files/file:///a" } else { "file:///a" };
         let (second, feed) = Answer::events();
         upstream.next("subscriptions/listen", second);
-        let following = alice.request("resources/subscribe", json!({"uri": "file:///a"}));
+        let following = alice.request("resources/subscribe", json!({"uri": shown}));
         let (followed, ()) = tokio::join!(following, async {
             let asked = soon(upstream.arrived("subscriptions/listen", 2)).await.json();
             let wanted = &asked["params"]["notifications"];
@@ -237,9 +235,9 @@ async fn what_a_server_says_unasked_is_heard_on_the_listening_stream() {
         });
         assert_eq!(followed.json().await["result"], json!({}));
         let updated =
-            json!({"jsonrpc": "2.0", "method": "notifications/resources/updated", "params": {"uri": "file:///a"}});
-        feed.message(&updated).await;
-        assert_eq!(soon(listener.event()).await.unwrap().json(), updated);
+            |uri: &str| json!({"jsonrpc": "2.0", "method": "notifications/resources/updated", "params": {"uri": uri}});
+        feed.message(&updated("file:///a")).await;
+        assert_eq!(soon(listener.event()).await.unwrap().json(), updated(shown));
     }
 }
 
@@ -302,7 +300,7 @@ async fn a_server_hears_of_the_resources_that_are_followed_on_it_and_of_no_other
     let inside = Inside::start(Plan { servers, ..modern(&one) }).await;
     let alice = inside.legacy("/mcp", &inside.alice).await;
     alice.tools().await;
-    for uri in ["one:///a", "other:///b"] {
+    for uri in ["durward://files/one:///a", "durward://more/other:///b"] {
         let followed = alice.request("resources/subscribe", json!({"uri": uri})).await.json().await;
         assert_eq!(followed["result"], json!({}), "{followed}");
     }

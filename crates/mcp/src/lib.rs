@@ -5,9 +5,10 @@
 //! recurses deeper than [`Limits::DEEPEST`].
 //!
 //! Read in this order: [`scan`](mod@scan) (what is accepted), [`message`] (what was said), [`header`]
-//! (what HTTP claims about it), [`splice`](mod@splice) (how it is changed), [`sse`] (how it streams), [`bridge`] (what
-//! it is in the other era).
+//! (what HTTP claims about it), [`splice`](mod@splice) (how it is changed), [`sse`] (how it streams), [`address`] and
+//! [`name`] (what the aggregate calls things), [`bridge`] (what it is in the other era).
 
+pub mod address;
 pub mod bridge;
 pub mod error;
 pub mod header;

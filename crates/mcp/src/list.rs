@@ -1,4 +1,5 @@
-//! Results of list methods: their entries, narrowed or renamed without touching another byte.
+//! Results of list methods: their entries, narrowed without touching another byte. How the aggregate shows them is the
+//! business of [`address`](crate::address).
 
 #[cfg(test)]
 mod tests;
@@ -29,14 +30,6 @@ pub struct Entry<'a> {
     pub name: Cow<'a, str>,
     /// The element as sent.
     pub raw: &'a [u8],
-}
-
-impl Entry<'_> {
-    /// The element under another name, every other byte kept.
-    pub fn renamed(&self, name: &str) -> Bytes {
-        let start = self.name_span.start - self.span.start;
-        splice(self.raw, &mut [(start..start + self.name_span.len(), quote(name).into_bytes())])
-    }
 }
 
 /// The entries of a list result. An element that has no name, which the specification does not allow, is left out:
@@ -75,8 +68,8 @@ pub fn narrow(message: &Message, kind: ListKind, mut keep: impl FnMut(&Entry<'_>
     Ok(splice(message.bytes(), &mut edits))
 }
 
-/// A list response of our own, from elements that are JSON text already (as sent, or [`Entry::renamed`]). `members` are
-/// further members of the result, `"ttlMs":0,"cacheScope":"private"` for one, without a comma at either end.
+/// A list response of our own, from elements that are JSON text already. `members` are further members of the result,
+/// `"ttlMs":0,"cacheScope":"private"` for one, without a comma at either end.
 pub fn compose<T: AsRef<[u8]>>(
     id: &str,
     kind: ListKind,

@@ -211,17 +211,10 @@ impl<'a> Hand<'a> {
                 if !policies.visible(&self.caller.subject, list_action(kind), &resource) {
                     continue;
                 }
-                let shown = match kind {
-                    ListKind::Tools | ListKind::Prompts => mcp::name::join(server.name.as_str(), &entry.name),
-                    ListKind::Resources | ListKind::Templates => entry.name.to_string(),
-                };
-                // The same URI on two servers: the first one is the one that will be read.
-                if seen.insert(shown.clone()) {
-                    kept.push(if shown == *entry.name {
-                        Bytes::copy_from_slice(entry.raw)
-                    } else {
-                        entry.renamed(&shown)
-                    });
+                // Two names that are shortened alike: the first one is the one that is found.
+                let (shown, entry) = mcp::address::entry(&entry, kind, server.name.as_str());
+                if seen.insert(shown) {
+                    kept.push(entry);
                 }
             }
         }

@@ -280,10 +280,9 @@ fn honoured(hand: &Hand<'_>, filter: &Value) -> Value {
                 honoured.insert(key.clone(), Value::Bool(true));
             }
             ("resourceSubscriptions", Value::Array(uris)) => {
-                let open = |uri: &&Value| {
-                    uri.as_str().is_some_and(|uri| {
-                        hand.many.members.iter().any(|server| may_subscribe(hand.line, hand.caller, server, uri))
-                    })
+                let open = |shown: &&Value| {
+                    let found = shown.as_str().and_then(|shown| super::by_address(&hand.many.members, shown));
+                    found.is_some_and(|(server, uri)| may_subscribe(hand.line, hand.caller, &server, &uri))
                 };
                 honoured.insert(key.clone(), uris.iter().filter(open).cloned().collect());
             }
@@ -430,7 +429,13 @@ pub(crate) fn narrowed(
     route: &Route,
 ) -> bytes::Bytes {
     let mut edits = Vec::new();
-    let followed = |uri: &str| may_subscribe(line, caller, server, uri).then(|| uri.to_owned());
+    let followed = |shown: &str| {
+        let uri = match route {
+            Route::One(_) => shown.into(),
+            Route::All => mcp::address::split(shown).filter(|(of, _)| *of == server.name.as_str())?.1,
+        };
+        may_subscribe(line, caller, server, &uri).then(|| uri.into_owned())
+    };
     edits.extend(kept(request, "resourceSubscriptions", followed));
     edits.extend(kept(request, "taskIds", |shown| {
         let task = match route {

@@ -115,7 +115,7 @@ async fn request(way: &Passage<'_>, session: &Arc<Session>, message: &Message) -
         }
         "resources/subscribe" => subscribe(way, session, message).await,
         "resources/unsubscribe" => {
-            session.upward.unfollow(&way.one.server.name, &message.subject().unwrap_or_default());
+            session.upward.unfollow(&way.one.server.name, &way.one.resource.id.name);
             Ok(result_of(message, "{}"))
         }
         _ => carry(way, session, message).await,
@@ -126,8 +126,9 @@ async fn request(way: &Passage<'_>, session: &Arc<Session>, message: &Message) -
 /// between goes by unheard; to one that does not nothing could be told.
 async fn subscribe(way: &Passage<'_>, session: &Arc<Session>, message: &Message) -> Result<Arrival, UpstreamFault> {
     let (side, server) = (&session.upward, &way.one.server);
-    let uri = message.subject().unwrap_or_default();
-    let Some(version) = side.follow(&server.name, &uri) else {
+    // By the server's own address, which is not that of the aggregate.
+    let uri = &way.one.resource.id.name;
+    let Some(version) = side.follow(&server.name, uri) else {
         return Ok(refusal(message, "too many or too long addresses are subscribed to in this session"));
     };
     if !session.is_heard() {
@@ -136,11 +137,11 @@ async fn subscribe(way: &Passage<'_>, session: &Arc<Session>, message: &Message)
     if !session.is_followed(&server.name) {
         listen::begin(&way.line.state, &server.name, session);
     }
-    let told = tokio::time::timeout(server.deadline, side.told(&server.name, &uri, version)).await;
+    let told = tokio::time::timeout(server.deadline, side.told(&server.name, uri, version)).await;
     if let Ok(Ok(())) = told {
         return Ok(result_of(message, "{}"));
     }
-    side.unfollow(&server.name, &uri);
+    side.unfollow(&server.name, uri);
     match told {
         Ok(Err(why)) => {
             Ok(refusal(message, &format!("server `{}` does not take the subscription: {why}", server.name)))

@@ -70,9 +70,9 @@ impl Flow {
                     line.release_message(&message, &self.exchange, &mut self.carry)?
                 };
                 let Some(text) = self.renamed(from.as_ref(), &message, text)? else { return Ok(None) };
-                // What was said on the stream of a call names tasks as its client knows them.
+                // What was said on the stream of a call names tasks and addresses as its client knows them.
                 let text = match self.server(&line, from.as_ref()).filter(|_| !self.reads_call()) {
-                    Some(server) => line.with_shown_tasks(text, &self.exchange, server)?,
+                    Some(server) => line.as_shown(text, &message, &self.exchange, server)?,
                     None => text,
                 };
                 said.note(trail.facts_mut());
@@ -129,7 +129,15 @@ impl Flow {
             }
             _ => return true,
         }
-        let uri = message.param(&["uri"]).and_then(|uri| uri.text().map(std::borrow::Cow::into_owned));
+        let Some(said) = message.param(&["uri"]) else { return false };
+        let uri = match said.text() {
+            // On the stream of a call it stands as its client knows it.
+            Some(shown) if self.reads_call() && self.exchange.call.route == Route::All => {
+                let own = mcp::address::split(&shown).filter(|(of, _)| *of == server.name.as_str());
+                own.map(|(_, uri)| uri.into_owned())
+            }
+            own => own.map(std::borrow::Cow::into_owned),
+        };
         let subject = &self.exchange.caller.subject;
         uri.is_some_and(|uri| line.snapshot.policies.visible(subject, Action::ResourceRead, &server.resource(&uri)))
     }
@@ -183,7 +191,7 @@ impl Flow {
         let ask = Ask { exchange: &self.exchange, server, parent: trail.facts().call, message };
         match line.ask(ask).await {
             Verdict::Passed(text) => {
-                let text = line.with_shown_tasks(text, &self.exchange, server)?;
+                let text = line.as_shown(text, message, &self.exchange, server)?;
                 Ok(Some(rewritten(event, message, &text)))
             }
             Verdict::Declined => Ok(None),
@@ -222,7 +230,7 @@ impl Flow {
             Some(id) => mcp::splice(text.bytes(), &mut [(id.span.clone(), shown.into_bytes())]),
             None => text.bytes().clone(),
         };
-        let text = line.with_shown_tasks(text, &self.exchange, server)?;
+        let text = line.as_shown(text, message, &self.exchange, server)?;
         Ok(Some(rewritten(event, message, &text)))
     }
 

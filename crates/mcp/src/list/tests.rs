@@ -53,11 +53,11 @@ fn lists_are_composed_from_entries_of_others() {
     );
     let entries = entries(&upstream, ListKind::Templates).unwrap();
     assert_eq!((entries[0].name.as_ref(), next_cursor(&upstream).as_deref()), ("a/{b}", Some("")));
-    let elements = [entries[0].renamed("x\"y"), Bytes::copy_from_slice(entries[0].raw)];
+    let elements = [Bytes::from_static(br#"{"x":1.0}"#), Bytes::copy_from_slice(entries[0].raw)];
     let text = compose("\"q\"", ListKind::Templates, elements, Some("n\"1"), Some("\"ttlMs\":0"));
     assert_eq!(
         text,
-        r#"{"jsonrpc":"2.0","id":"q","result":{"resourceTemplates":[{"n":1.0,"uriTemplate":"x\"y"},{"n":1.0,"uriTemplate":"a\/{b}"}],"nextCursor":"n\"1","ttlMs":0}}"#
+        r#"{"jsonrpc":"2.0","id":"q","result":{"resourceTemplates":[{"x":1.0},{"n":1.0,"uriTemplate":"a\/{b}"}],"nextCursor":"n\"1","ttlMs":0}}"#
     );
 }
 
