@@ -56,3 +56,52 @@ async fn a_cursor_that_is_no_lists_is_refused_whichever_servers_are_there() {
         }
     }
 }
+
+#[tokio::test]
+async fn what_a_caller_may_not_ask_for_is_not_offered() {
+    let (follows, completes) = (Upstream::start().await, Upstream::start().await);
+    let apps = json!({"io.modelcontextprotocol/ui": {}, "com.example/vendor": {}});
+    for (upstream, capabilities) in [
+        (&follows, json!({"tools": {}, "resources": {"subscribe": true}, "extensions": apps})),
+        (&completes, json!({"prompts": {}, "resources": {"subscribe": false}, "completions": {}})),
+    ] {
+        upstream.always("server/discover", move |request| {
+            let result = json!({"supportedVersions": ["2026-07-28"], "capabilities": capabilities,
+                "resultType": "complete", "ttlMs": 0, "cacheScope": "private"});
+            Answer::result(&request.id(), &result)
+        });
+    }
+    let rule = |action: &str, target: &str| json!({"id": format!("{action} {target}"), "action": action, "target": target, "effect": "allow"});
+    let everything = vec![rule("*", "*/*")];
+    let reading = vec![rule("tool.execute", "*/*"), rule("resource.read", "*/*"), rule("prompt.get", "*/*")];
+    // To follow what is on a server that tells of nothing, or to complete where nothing completes, is no use.
+    let useless = vec![
+        rule("*", "none/*"),
+        rule("resource.read", "completes/*"),
+        rule("resource.subscribe", "completes/*"),
+        rule("completion.complete", "follows/*"),
+    ];
+    for (rules, follow, complete) in
+        [(everything, true, true), (reading.clone(), false, false), ([reading, useless].concat(), false, false)]
+    {
+        let servers = vec![("completes", completes.url()), ("follows", follows.url())];
+        let policy = json!({"policy": "test", "rules": rules});
+        let inside =
+            Inside::start(Plan { servers, policy, era: gateway::settings::EraSettings::Modern, ..Plan::of(&follows) })
+                .await;
+        let hello = json!({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}}});
+        let ask = testkit::Ask::post(&inside.url("/mcp"), hello.to_string()).bearer(&inside.alice);
+        let hello = ask.header("accept", "application/json, text/event-stream").send().await.json().await;
+        let discovered = inside.modern("/mcp", &inside.alice).request("server/discover", json!({})).await.json().await;
+        for answer in [hello, discovered] {
+            let offered = &answer["result"]["capabilities"];
+            assert_eq!(offered["resources"].get("subscribe").is_some(), follow, "{offered}");
+            assert_eq!(offered.get("completions").is_some(), complete, "{offered}");
+            // Apps work here; of what a vendor has nobody knows whether it would.
+            assert_eq!(offered["extensions"], json!({"io.modelcontextprotocol/ui": {}}), "{offered}");
+            for list in ["tools", "prompts", "resources"] {
+                assert_eq!(offered[list]["listChanged"], true, "{offered}");
+            }
+        }
+    }
+}

@@ -57,6 +57,15 @@ impl Policies {
 
     /// Whether an allow could match something on that server. Its name, class and labels are not looked at.
     pub fn reaches(&self, subject: &Subject, server: &Resource) -> bool {
+        self.reaches_by(subject, server, |_| true)
+    }
+
+    /// Whether an allow of this action could.
+    pub fn reaches_with(&self, subject: &Subject, action: Action, server: &Resource) -> bool {
+        self.reaches_by(subject, server, |allowed| *allowed == action)
+    }
+
+    fn reaches_by(&self, subject: &Subject, server: &Resource, wanted: impl Fn(&Action) -> bool) -> bool {
         if boundary(subject, server).is_err() {
             return false;
         }
@@ -77,7 +86,7 @@ impl Policies {
                 let denied = |action: &Action| {
                     closed.iter().any(|(deny, of)| deny.spec.actions.contains(action) && covers(&of.name, &target.name))
                 };
-                !allow.spec.actions.iter().all(denied)
+                allow.spec.actions.iter().filter(|action| wanted(action)).any(|action| !denied(action))
             })
     }
 

@@ -40,6 +40,8 @@ const LIST: Duration = Duration::from_secs(15);
 const TASK_PAGES: usize = 100;
 /// Instructions of one server, in characters, and of all together.
 const INSTRUCTIONS: (usize, usize) = (2_000, 8_000);
+/// The extension by which tools have apps (SEP-1865).
+const APPS: &str = "io.modelcontextprotocol/ui";
 /// Whatever somebody may show as the beginning of a new line.
 const BREAKS: [char; 7] = ['\n', '\r', '\u{b}', '\u{c}', '\u{85}', '\u{2028}', '\u{2029}'];
 
@@ -85,7 +87,7 @@ impl<'a> Hand<'a> {
         let offers = self.known().await;
         let mut result = json!({
             "protocolVersion": revision.as_str(),
-            "capabilities": offers.capabilities(Era::Legacy),
+            "capabilities": offers.capabilities(self, Era::Legacy),
             "serverInfo": { "name": "durward", "version": env!("CARGO_PKG_VERSION") },
         });
         offers.add_instructions(&mut result);
@@ -102,7 +104,7 @@ impl<'a> Hand<'a> {
         let mut result = json!({
             "resultType": "complete",
             "supportedVersions": versions,
-            "capabilities": offers.capabilities(Era::Modern),
+            "capabilities": offers.capabilities(self, Era::Modern),
             "ttlMs": 0,
             "cacheScope": "private",
             "_meta": { (mcp::key::SERVER_INFO): { "name": "durward", "version": env!("CARGO_PKG_VERSION") } },
@@ -389,6 +391,11 @@ pub(crate) fn whole(body: Bytes) -> Arrival {
     Arrival::Whole { status: StatusCode::OK, headers, body }
 }
 
+/// Whether extensions have this one.
+fn has(extension: &str) -> impl Fn(&Value) -> bool {
+    move |extensions| extensions.get(extension).is_some()
+}
+
 /// What the servers offer, as far as they are known.
 struct Offers<'a> {
     catalogs: Vec<(&'a Arc<Server>, Arc<Catalog>)>,
@@ -397,24 +404,31 @@ struct Offers<'a> {
 }
 
 impl Offers<'_> {
-    /// What at least one server can do and the gateway carries. Servers that are not known yet may have everything that
-    /// is listed; that lists change the gateway says itself where no server does.
-    fn capabilities(&self, era: Era) -> Value {
+    /// What at least one server can do, the gateway carries and the caller may ask for. Servers that are not known yet may
+    /// have everything that is listed; that lists change the gateway says itself where no server does. A list may be empty,
+    /// and rights may come that fill it.
+    fn capabilities(&self, hand: &Hand<'_>, era: Era) -> Value {
         let any = |name: &str| self.catalogs.iter().any(|(_, catalog)| catalog.capabilities.get(name).is_some());
-        let subscribes = self.catalogs.iter().any(|(_, catalog)| {
-            catalog.capabilities.get("resources").and_then(|resources| resources.get("subscribe"))
-                == Some(&Value::Bool(true))
-        });
+        let (policies, subject) = (&hand.line.snapshot.policies, &hand.caller.subject);
+        let open = |pointer: &str, action| {
+            self.catalogs.iter().any(|(server, catalog)| {
+                let stated = catalog.capabilities.pointer(pointer);
+                stated.is_some_and(|stated| stated.is_object() || *stated == Value::Bool(true))
+                    && policies.reaches_with(subject, action, server.root())
+            })
+        };
         let mut capabilities = Map::new();
         for name in ["tools", "prompts", "resources"] {
             if any(name) || !self.all {
                 capabilities.insert(name.to_owned(), json!({ "listChanged": true }));
             }
         }
-        if subscribes && let Some(Value::Object(resources)) = capabilities.get_mut("resources") {
+        if open("/resources/subscribe", Action::ResourceSubscribe)
+            && let Some(Value::Object(resources)) = capabilities.get_mut("resources")
+        {
             resources.insert("subscribe".to_owned(), Value::Bool(true));
         }
-        if any("completions") {
+        if open("/completions", Action::CompletionComplete) {
             capabilities.insert("completions".to_owned(), json!({}));
         }
         let carriers: Vec<&Value> = self
@@ -423,6 +437,11 @@ impl Offers<'_> {
             .filter(|(server, _)| carries_tasks(era, server))
             .map(|(_, catalog)| &catalog.capabilities)
             .collect();
+        let mut extensions = Map::new();
+        // Its addresses are carried; which content a server has, its entries say.
+        if self.catalogs.iter().any(|(_, catalog)| catalog.capabilities.pointer("/extensions").is_some_and(has(APPS))) {
+            extensions.insert(APPS.to_owned(), json!({}));
+        }
         match era {
             Era::Legacy => {
                 let parts = carriers.iter().filter_map(|capabilities| capabilities.get("tasks"));
@@ -438,11 +457,14 @@ impl Offers<'_> {
                 }
             }
             Era::Modern => {
-                let has = |of: &&Value| of.get("extensions").is_some_and(|of| of.get(task::EXTENSION).is_some());
-                if carriers.iter().any(has) {
-                    capabilities.insert("extensions".to_owned(), json!({ (task::EXTENSION): {} }));
+                let mut carried = carriers.iter().filter_map(|capabilities| capabilities.get("extensions"));
+                if carried.any(has(task::EXTENSION)) {
+                    extensions.insert(task::EXTENSION.to_owned(), json!({}));
                 }
             }
+        }
+        if !extensions.is_empty() {
+            capabilities.insert("extensions".to_owned(), Value::Object(extensions));
         }
         if era == Era::Legacy && any("logging") {
             capabilities.insert("logging".to_owned(), json!({}));

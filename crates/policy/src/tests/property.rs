@@ -152,7 +152,8 @@ proptest! {
         prop_assert!(visible || !allowed(&policies, &subject, action, &resource, &arguments));
         // A server is asked for without what is particular to one of its tools.
         let server = Resource { environment: resource.environment.clone(), ..super::resource(&format!("{}/", resource.id.server)) };
-        prop_assert!(policies.reaches(&subject, &server) || !visible);
+        prop_assert!(policies.reaches_with(&subject, action, &server) || !visible);
+        prop_assert!(policies.reaches(&subject, &server) || !policies.reaches_with(&subject, action, &server));
         prop_assert!(visible || !policies.sees_all(&subject, action, &server));
         let open = policies.authorize_open(&subject, "initialize", std::slice::from_ref(&server)).is_ok();
         prop_assert!(open || !policies.reaches(&subject, &server) || rules.iter().any(|rule| rule["effect"] == "deny"));
