@@ -114,14 +114,25 @@ impl One {
 
     /// Parameters as policy judges them: what is called by a name of the aggregate has the server's own.
     pub(crate) fn own(&self, mut params: Value) -> Value {
-        let name = &*self.resource.id.name;
-        if self.tool.is_none() && self.shown.as_deref().is_some_and(|shown| shown != name) {
-            for pointer in ["/name", "/uri", "/ref/name", "/ref/uri"] {
-                if let Some(named) = params.pointer_mut(pointer)
-                    && named.as_str() == self.shown.as_deref()
-                {
-                    *named = name.into();
-                }
+        // SECURITY: the very members that are edited for the server, and no others.
+        let pointers: &[&str] = match self.action {
+            Some(Action::PromptGet) => &["/name"],
+            Some(Action::ResourceRead | Action::ResourceSubscribe) => &["/uri"],
+            // It has one of them.
+            Some(Action::CompletionComplete) => &["/ref/name", "/ref/uri"],
+            Some(
+                Action::ToolExecute
+                | Action::TaskManage
+                | Action::MethodCall
+                | Action::ServerSample
+                | Action::ServerElicit
+                | Action::ServerRoots,
+            )
+            | None => &[],
+        };
+        for pointer in pointers.iter().filter(|_| self.shown.is_some()) {
+            if let Some(named) = params.pointer_mut(pointer) {
+                *named = (&*self.resource.id.name).into();
             }
         }
         params

@@ -63,7 +63,7 @@ fn progress(n: u64) -> Value {
 }
 
 fn result(id: &Value, text: &str) -> Value {
-    let content = json!([{"type": "text", "text": text}]);
+    let content = json!([{"type": "text", "text": text}, {"type": "resource_link", "uri": "a:b", "name": "b"}]);
     json!({"jsonrpc": "2.0", "id": id, "result": {"resultType": "complete", "content": content}})
 }
 
@@ -105,6 +105,9 @@ async fn a_call_whose_stream_is_cut_loses_nothing_and_repeats_nothing() {
         // From the beginning it is all there, in order.
         let all = rest(scene.again(primer.id.as_deref().unwrap()).await).await;
         assert_eq!(all.len(), 4, "{all:?}");
+        // What was shown is not shown anew.
+        let link = if path == "/mcp" { "durward://files/a:b" } else { "a:b" };
+        assert_eq!((&left[1]["result"]["content"][1]["uri"], &all[3]["result"]), (&json!(link), &left[1]["result"]));
         assert_eq!(scene.upstream.seen("tools/call").len(), 1, "the server was called once");
     }
 }
