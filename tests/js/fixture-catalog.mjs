@@ -16,19 +16,20 @@ import { randomBytes } from 'node:crypto';
 import { setTimeout as pause } from 'node:timers/promises';
 import { z } from 'zod';
 
+import { said, text, tool, within } from './fixture-part.mjs';
+import { visiting } from './fixture-visit.mjs';
+
 const PIXEL = 'iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mP8z8BQDwAEhQGAhKmMIQAAAABJRU5ErkJggg==';
 const SILENCE = 'UklGRiQAAABXQVZFZm10IBAAAAABAAEARKwAAIhYAQACABAAZGF0YQAAAAA=';
 const STEP = 50;
 
-const text = (value) => ({ content: [{ type: 'text', text: value }] });
-const said = (value) => ({ role: 'user', content: { type: 'text', text: value } });
 const object = (properties, required = Object.keys(properties)) => ({ type: 'object', properties, required });
 
 const states = createRequestStateCodec({ key: randomBytes(32) });
 
-// How often the two trigger tools were called. Their own descriptions carry the count, so that a
-// "list changed" message from here always follows a real change.
-const revision = { tools: 0, prompts: 0 };
+// How often the trigger tools were called. What they change carries the count in its description, so that a "list
+// changed" message from here always follows a real change.
+const revision = { tools: 0, prompts: 0, resources: 0 };
 
 /** Everything that the official SDK speaks of the legacy era. */
 const LEGACY = ['2025-11-25', '2025-06-18', '2025-03-26', '2024-11-05'];
@@ -57,21 +58,19 @@ export function catalog({ era, notify, revision, authority }) {
       ...(supportedProtocolVersions && { supportedProtocolVersions }),
     },
   );
-  const isOf2025June = !revision || revision >= '2025-06-18';
+  const isSince = (born) => !revision || revision >= born;
+  const isOf2025June = isSince('2025-06-18');
   plain(server);
   if (isOf2025June) shaped(server, at);
   streaming(server);
   asking(server, era, isOf2025June);
+  if (isSince('2025-11-25')) visiting(server, era);
   interrupted(server);
-  changing(server, notify, at);
   annotated(server);
-  resources(server, era, at);
-  prompts(server);
+  const resource = resources(server, era, at);
+  const prompt = prompts(server);
+  changing(server, { notify, at, prompt, resource });
   return server;
-}
-
-function tool(server, name, description, inputSchema, run) {
-  return server.registerTool(name, { description, ...(inputSchema && { inputSchema }) }, run);
 }
 
 function plain(server) {
@@ -178,15 +177,20 @@ function streaming(server) {
     }
     return text('Progress is complete.');
   });
+  const pieces = z.object({ pieces: z.number().int().max(256), kilobytes: z.number().int().max(2048) });
+  tool(server, 'test_streamed_text', 'Reports each piece, and answers with a text of that size.', pieces, async ({ pieces, kilobytes }, context) => {
+    const progressToken = context.mcpReq._meta?.progressToken;
+    for (let progress = 1; progress <= pieces; progress += 1) {
+      await context.mcpReq.notify({ method: 'notifications/progress', params: { progressToken, progress, total: pieces } });
+    }
+    return text('Sixteen letters.'.repeat(64 * kilobytes));
+  });
   tool(server, 'test_reconnection', 'Hangs up on its own stream and answers on the resumed one.', undefined, async (context) => {
     context.http?.closeSSE?.();
     await pause(2 * STEP);
     return text('Answered after the stream was closed.');
   });
 }
-
-// On the stream of the call: the listening stream may not be open yet, and what is sent there then is lost.
-const within = (context) => ({ relatedRequestId: context.mcpReq.id });
 
 // What the suite of the legacy era asks for. There the server sends a request of its own while the call is open; in the
 // modern one the same tool ends the call with the question.
@@ -371,8 +375,11 @@ function interrupted(server) {
 const clientCapabilities = (context) =>
   context.mcpReq.envelope?.['io.modelcontextprotocol/clientCapabilities'];
 
-function changing(server, notify, at) {
-  const described = () => `Changes its own description (revision ${revision.tools}).`;
+const [SIMPLE, STATIC] = ['Has no arguments', 'The static-text resource'];
+const numbered = (kind, what) => `${what} (revision ${revision[kind]}).`;
+
+function changing(server, { notify, at, prompt, resource }) {
+  const described = () => numbered('tools', 'Changes its own description');
   const tools = tool(server, 'test_trigger_tool_change', described(), undefined, () => {
     revision.tools += 1;
     tools.update({ description: described() });
@@ -381,9 +388,15 @@ function changing(server, notify, at) {
   });
   tool(server, 'test_trigger_prompt_change', 'Changes the description of a prompt.', undefined, () => {
     revision.prompts += 1;
-    server.sendPromptListChanged();
+    prompt.update({ description: numbered('prompts', SIMPLE) });
     notify.promptsChanged();
     return text(`Prompt list revision ${revision.prompts}.`);
+  });
+  tool(server, 'test_trigger_resource_change', 'Changes the description of a resource.', undefined, () => {
+    revision.resources += 1;
+    resource.update({ metadata: { ...resource.metadata, description: numbered('resources', STATIC) } });
+    notify.resourcesChanged();
+    return text(`Resource list revision ${revision.resources}.`);
   });
   tool(server, 'test_touch_resource', 'Says that the watched resource changed.', undefined, async () => {
     notify.resourceUpdated(at('watched-resource'));
@@ -444,13 +457,14 @@ function annotated(server) {
 }
 
 function resources(server, era, at) {
-  const fixed = (name, path, mimeType, body) => {
+  const fixed = (name, path, mimeType, body, description = `The ${name} resource.`) => {
     const uri = at(path);
-    server.registerResource(name, uri, { title: name, description: `The ${name} resource.`, mimeType }, () => ({
+    return server.registerResource(name, uri, { title: name, description, mimeType }, () => ({
       contents: [{ uri, mimeType, ...body }],
     }));
   };
-  fixed('static-text', 'static-text', 'text/plain', { text: 'This is the content of the static text resource.' });
+  const body = { text: 'This is the content of the static text resource.' };
+  const resource = fixed('static-text', 'static-text', 'text/plain', body, numbered('resources', STATIC));
   fixed('static-binary', 'static-binary', 'image/png', { blob: PIXEL });
   fixed('watched-resource', 'watched-resource', 'text/plain', { text: 'Watched.' });
   server.registerResource(
@@ -471,11 +485,12 @@ function resources(server, era, at) {
     server.server.setRequestHandler('resources/subscribe', () => ({}));
     server.server.setRequestHandler('resources/unsubscribe', () => ({}));
   }
+  return resource;
 }
 
 function prompts(server) {
   const prompt = (name, config, messages) => server.registerPrompt(name, config, messages);
-  prompt('test_simple_prompt', { description: `Has no arguments (revision ${revision.prompts}).` }, () => ({
+  const simple = prompt('test_simple_prompt', { description: numbered('prompts', SIMPLE) }, () => ({
     messages: [said('This is a simple prompt for testing.')],
   }));
   prompt(
@@ -517,4 +532,5 @@ function prompts(server) {
     const values = ['paris', 'park', 'party'].filter((word) => word.startsWith(params.argument.value));
     return { completion: { values, total: values.length, hasMore: false } };
   });
+  return simple;
 }

@@ -41,7 +41,7 @@ const { revision, authority } = options;
 const speaks = { legacy: !revision || revision < '2026', modern: !revision || revision >= '2026' };
 const offered = ({ era, notify }) => catalog({ era, notify, revision, authority });
 
-const silent = { toolsChanged() {}, promptsChanged() {}, resourceUpdated() {} };
+const silent = { toolsChanged() {}, promptsChanged() {}, resourcesChanged() {}, resourceUpdated() {} };
 
 if (options.stdio) {
   if (speaks.modern) serveStdio(({ era }) => offered({ era, notify: silent }), { legacy: speaks.legacy ? 'serve' : 'reject' });

@@ -167,7 +167,7 @@ function story(client, { spoken, prefix, url }) {
       await stop();
     },
     'list changed': async () => {
-      const { changed } = await client.toolsChange();
+      const { changed } = await client.listsChange('tools');
       await until(changed, () => text('test_trigger_tool_change'));
     },
     'twenty calls at once': async () => {

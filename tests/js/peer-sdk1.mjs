@@ -8,12 +8,18 @@ import {
   CallToolResultSchema,
   CreateMessageRequestSchema,
   ElicitRequestSchema,
+  ElicitationCompleteNotificationSchema,
   InitializeResultSchema,
   ListRootsRequestSchema,
   LoggingMessageNotificationSchema,
+  PromptListChangedNotificationSchema,
+  ResourceListChangedNotificationSchema,
   ResourceUpdatedNotificationSchema,
   ToolListChangedNotificationSchema,
+  UrlElicitationRequiredError,
 } from '@modelcontextprotocol/sdk/types.js';
+
+import { alike, eachOf, piped, shown, user } from './peer.mjs';
 
 /** Speaks a revision and those before it, as this SDK did when that revision was the newest. */
 class Dated extends Client {
@@ -29,49 +35,54 @@ class Dated extends Client {
   }
 }
 
-const shown = (key) => ({ requestInit: { headers: key ? { authorization: `Bearer ${key}` } : {} } });
-
 const TRANSPORTS = {
   http: (url, key) => new StreamableHTTPClientTransport(new URL(url), shown(key)),
   sse: (url, key) => new SSEClientTransport(new URL(url), shown(key)),
-  stdio: (url, key, connector) =>
-    new StdioClientTransport({ command: connector, args: ['connect', url], ...(key && { env: { DURWARD_KEY: key } }) }),
+  stdio: (url, key, connector) => new StdioClientTransport(piped(url, key, connector)),
 };
+
+const CHANGES = {
+  tools: ToolListChangedNotificationSchema,
+  prompts: PromptListChangedNotificationSchema,
+  resources: ResourceListChangedNotificationSchema,
+};
+
+/** What a client of a revision can be asked. */
+function capabilities(revision) {
+  const isSince = (born) => !revision || revision >= born;
+  const elicitation = isSince('2025-11-25') ? { form: {}, url: {} } : {};
+  return { ...(isSince('2025-06-18') && { elicitation }), sampling: {}, roots: {} };
+}
 
 /** `way` is a key of TRANSPORTS; without a `revision` the SDK asks for the one that it likes best. */
 export async function open(url, { way = 'http', key, connector, revision } = {}) {
-  const canBeAsked = !revision || revision >= '2025-06-18';
-  const client = new Dated(
-    { name: 'stranger-sdk1', version: '1.0.0' },
-    { capabilities: { ...(canBeAsked && { elicitation: {} }), sampling: {}, roots: {} } },
-  );
+  const declared = capabilities(revision);
+  const client = new Dated({ name: 'stranger-sdk1', version: '1.0.0' }, { capabilities: declared });
   client.revision = revision;
-  if (canBeAsked) {
-    client.setRequestHandler(ElicitRequestSchema, ({ params }) => ({
-      action: 'accept',
-      content: Object.fromEntries(Object.keys(params.requestedSchema.properties).map((name) => [name, 'Ada'])),
-    }));
-  }
-  client.setRequestHandler(CreateMessageRequestSchema, () => ({
-    model: 'none',
-    role: 'assistant',
-    content: { type: 'text', text: 'Yes, Ada' },
-  }));
-  client.setRequestHandler(ListRootsRequestSchema, () => ({ roots: [{ uri: 'file:///srv/ada', name: 'home' }] }));
+  const { visits, elicit, sample, roots } = user();
+  const over = [];
+  if (declared.elicitation) client.setRequestHandler(ElicitRequestSchema, elicit);
+  client.setRequestHandler(CreateMessageRequestSchema, sample);
+  client.setRequestHandler(ListRootsRequestSchema, roots);
+  client.setNotificationHandler(ElicitationCompleteNotificationSchema, ({ params }) => void over.push(params.elicitationId));
   const transport = TRANSPORTS[way](url, key, connector);
   await client.connect(transport);
+  const call = (name, given = {}, options) => client.callTool({ name, arguments: given }, CallToolResultSchema, options);
   return {
+    ...alike(client),
+    client,
     era: 'legacy',
     revision: client.agreed,
-    tools: async () => (await client.listTools()).tools,
-    call: (name, given = {}, options) => client.callTool({ name, arguments: given }, CallToolResultSchema, options),
-    prompts: async () => (await client.listPrompts()).prompts,
-    prompt: (name, given) => client.getPrompt({ name, arguments: given }),
-    complete: (name, argument, value) =>
-      client.complete({ ref: { type: 'ref/prompt', name }, argument: { name: argument, value } }),
-    resources: async () => (await client.listResources()).resources,
-    templates: async () => (await client.listResourceTemplates()).resourceTemplates,
-    read: (uri) => client.readResource({ uri }),
+    visits,
+    over,
+    call,
+    /** A call that comes again once the pages were visited that it wants visited first. */
+    callAfterVisits: (name, given) =>
+      call(name, given).catch((error) => {
+        if (!(error instanceof UrlElicitationRequiredError)) throw error;
+        visits.push(...error.elicitations);
+        return call(name, given);
+      }),
     logs: async () => {
       const logs = [];
       client.setNotificationHandler(LoggingMessageNotificationSchema, ({ params }) => void logs.push(params));
@@ -79,10 +90,9 @@ export async function open(url, { way = 'http', key, connector, revision } = {})
       return logs;
     },
     callLogged: (name) => client.callTool({ name, arguments: {} }),
-    toolsChange: async () => {
-      const changed = new Promise((resolve) => client.setNotificationHandler(ToolListChangedNotificationSchema, resolve));
-      return { changed };
-    },
+    listsChange: async (...kinds) => ({
+      changed: eachOf(kinds, (kind, heard) => client.setNotificationHandler(CHANGES[kind], heard)),
+    }),
     follow: async (uri) => {
       const updated = new Promise((resolve) =>
         client.setNotificationHandler(ResourceUpdatedNotificationSchema, ({ params }) => {

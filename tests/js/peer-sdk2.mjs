@@ -3,43 +3,36 @@
 import { Client, StreamableHTTPClientTransport } from '@modelcontextprotocol/client';
 import { StdioClientTransport } from '@modelcontextprotocol/client/stdio';
 
+import { alike, eachOf, piped, shown, user } from './peer.mjs';
+
 /** `mode` is how the SDK finds the revision; `way` is `http`, or `stdio` through the program `connector`. */
 export async function open(url, { mode, way = 'http', key, connector } = {}) {
   const client = new Client(
     { name: 'stranger-sdk2', version: '1.0.0' },
     {
-      capabilities: { elicitation: { form: {} }, sampling: {}, roots: {} },
+      capabilities: { elicitation: { form: {}, url: {} }, sampling: {}, roots: {} },
       versionNegotiation: { mode },
     },
   );
-  client.setRequestHandler('elicitation/create', ({ params }) => ({
-    action: 'accept',
-    content: Object.fromEntries(Object.keys(params.requestedSchema.properties).map((name) => [name, 'Ada'])),
-  }));
-  client.setRequestHandler('sampling/createMessage', () => ({
-    model: 'none',
-    role: 'assistant',
-    content: { type: 'text', text: 'Yes, Ada' },
-  }));
-  client.setRequestHandler('roots/list', () => ({ roots: [{ uri: 'file:///srv/ada', name: 'home' }] }));
+  const { visits, elicit, sample, roots } = user();
+  client.setRequestHandler('elicitation/create', elicit);
+  client.setRequestHandler('sampling/createMessage', sample);
+  client.setRequestHandler('roots/list', roots);
   const transport =
     way === 'stdio'
-      ? new StdioClientTransport({ command: connector, args: ['connect', url], ...(key && { env: { DURWARD_KEY: key } }) })
-      : new StreamableHTTPClientTransport(new URL(url), key && { requestInit: { headers: { authorization: `Bearer ${key}` } } });
+      ? new StdioClientTransport(piped(url, key, connector))
+      : new StreamableHTTPClientTransport(new URL(url), shown(key));
   await client.connect(transport);
   const era = client.getProtocolEra();
+  const call = (name, given = {}, options) => client.callTool({ name, arguments: given }, options);
   return {
+    ...alike(client),
     era,
     revision: client.getNegotiatedProtocolVersion(),
-    tools: async () => (await client.listTools()).tools,
-    call: (name, given = {}, options) => client.callTool({ name, arguments: given }, options),
-    prompts: async () => (await client.listPrompts()).prompts,
-    prompt: (name, given) => client.getPrompt({ name, arguments: given }),
-    complete: (name, argument, value) =>
-      client.complete({ ref: { type: 'ref/prompt', name }, argument: { name: argument, value } }),
-    resources: async () => (await client.listResources()).resources,
-    templates: async () => (await client.listResourceTemplates()).resourceTemplates,
-    read: (uri) => client.readResource({ uri }),
+    visits,
+    call,
+    /** The SDK itself makes the call again with the answers. */
+    callAfterVisits: call,
     logs: async () => {
       const logs = [];
       client.setNotificationHandler('notifications/message', ({ params }) => void logs.push(params));
@@ -53,11 +46,9 @@ export async function open(url, { mode, way = 'http', key, connector } = {}) {
         arguments: {},
         ...(era === 'modern' && { _meta: { 'io.modelcontextprotocol/logLevel': 'debug' } }),
       }),
-    toolsChange: async () => {
-      const changed = new Promise((resolve) =>
-        client.setNotificationHandler('notifications/tools/list_changed', resolve),
-      );
-      if (era === 'modern') await client.listen({ toolsListChanged: true });
+    listsChange: async (...kinds) => {
+      const changed = eachOf(kinds, (kind, heard) => client.setNotificationHandler(`notifications/${kind}/list_changed`, heard));
+      if (era === 'modern') await client.listen(Object.fromEntries(kinds.map((kind) => [`${kind}ListChanged`, true])));
       // Wrapped, or whoever awaits this would wait for the change itself.
       return { changed };
     },

@@ -66,6 +66,7 @@ export function prefixed(client, prefix) {
     follow: (uri) => client.follow(authority + uri),
     call: (name, ...rest) => client.call(prefix + name, ...rest),
     callLogged: (name) => client.callLogged(prefix + name),
+    callAfterVisits: (name, ...rest) => client.callAfterVisits(prefix + name, ...rest),
     prompt: (name, ...rest) => client.prompt(prefix + name, ...rest),
     complete: (name, ...rest) => client.complete(prefix + name, ...rest),
   };
@@ -119,7 +120,7 @@ async function fixture(client, ok) {
       : await client.call('test_elicitation', wanted);
   assert.match(textOf(asked), /Ada/);
   ok('answers a question from the server');
-  const { changed } = await client.toolsChange();
+  const { changed } = await client.listsChange('tools');
   await client.call('test_trigger_tool_change');
   await inTime(changed, 'no list_changed');
   ok('hears that the tools changed');
