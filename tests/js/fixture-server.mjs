@@ -7,8 +7,9 @@
 //
 //   --revision V      only one era: this revision and, in the legacy one, those before it
 //   --authority A     resources are test://A/…, not test://…
+//   --tasks           what it offers becomes tasks, as 2025-11-25 has them
 //
-// What it offers is in fixture-catalog.mjs.
+// What it offers is in fixture-catalog.mjs and fixture-task.mjs.
 
 import {
   NodeStreamableHTTPServerTransport,
@@ -25,6 +26,7 @@ import { createServer } from 'node:http';
 import { parseArgs } from 'node:util';
 
 import { catalog } from './fixture-catalog.mjs';
+import { tasks } from './fixture-task.mjs';
 
 const BODY_LIMIT = 4 * 1024 * 1024;
 
@@ -35,11 +37,13 @@ const { values: options } = parseArgs({
     sse: { type: 'boolean', default: false },
     revision: { type: 'string' },
     authority: { type: 'string' },
+    tasks: { type: 'boolean', default: false },
   },
 });
-const { revision, authority } = options;
+const { authority } = options;
+const revision = options.tasks ? '2025-11-25' : options.revision;
 const speaks = { legacy: !revision || revision < '2026', modern: !revision || revision >= '2026' };
-const offered = ({ era, notify }) => catalog({ era, notify, revision, authority });
+const offered = ({ era, notify }) => (options.tasks ? tasks() : catalog({ era, notify, revision, authority }));
 
 const silent = { toolsChanged() {}, promptsChanged() {}, resourcesChanged() {}, resourceUpdated() {} };
 

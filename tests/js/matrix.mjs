@@ -1,11 +1,5 @@
-// One row of the matrix: a client of one revision, at every server and door that it is told of, step by step.
-//
-//   node matrix.mjs WAY REVISION CELL…
-//
-// WAY is http, sse or stdio (through the program in DURWARD_CONNECT), with the key in DURWARD_KEY. A CELL is `NAME,REVISION,PREFIX,URL`: what to call
-// it, the revision of the server, what its names begin with at that door, and the door. Prints `cell NAME`, then for each
-// step of the session one line: `works STEP`, `turned STEP: INTO WHAT`, `lacks STEP: WHY` where a revision has no such
-// thing, `refused STEP: WHY` in the words of whoever refused, or `fails STEP: WHY`.
+// One row of the matrix: a client of one revision, at every server and door that it is told of. How it is called and
+// what it prints: visit.mjs.
 
 import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
@@ -13,32 +7,16 @@ import { setTimeout as pause } from 'node:timers/promises';
 
 import { open as open1 } from './peer-sdk1.mjs';
 import { open as open2 } from './peer-sdk2.mjs';
-import { inTime, prefixed, textOf } from './stranger.mjs';
+import { prefixed, textOf } from './stranger.mjs';
+import { Refused, revision, visitAll } from './visit.mjs';
 
 const MODERN = '2026-07-28';
-/** What a session of a cell may take, and what one step of it may. */
-const [SESSION, STEP] = [40_000, 10_000];
 /** How often something that was heard of by nobody is done again: whoever listens may have begun a moment too late. */
 const AGAIN = 700;
+/** Messages of progress before a streamed result. */
+const PIECES = 50;
 
-const [way, revision, ...cells] = process.argv.slice(2);
-const { DURWARD_CONNECT: connector, DURWARD_KEY: key } = process.env;
-
-async function visit(server) {
-  let client;
-  if (!(await step('session', async () => void (client = await opened(server))))) return;
-  const steps = story(client.prefix ? prefixed(client, client.prefix) : client, server);
-  try {
-    for (const [name, run] of Object.entries(steps)) {
-      if (typeof run === 'string') tell('lacks', name, run);
-      else await step(name, run);
-    }
-  } finally {
-    await inTime(client.close(), 'the client did not end', STEP).catch((error) => tell('fails', 'goodbye', error.message));
-  }
-}
-
-async function opened({ spoken, prefix, url }) {
+async function opened({ spoken, prefix, url, way, key, connector }) {
   const client =
     revision === MODERN
       ? await open2(url, { way, key, connector, mode: { pin: MODERN } })
@@ -46,34 +24,9 @@ async function opened({ spoken, prefix, url }) {
   const newest = client.era === 'modern' || spoken === MODERN || spoken > revision ? revision : spoken;
   // An aggregate has an answer of its own.
   if (!prefix) assert.equal(client.revision, newest, 'another revision was agreed on');
-  return { ...client, prefix };
+  return prefix ? prefixed(client, prefix) : client;
 }
 
-/** Runs a step and says how it went. An error of the protocol is a refusal. */
-async function step(name, run) {
-  try {
-    const otherwise = await inTime(run(), 'nothing came in time', STEP);
-    tell(otherwise ? 'turned' : 'works', name, otherwise);
-    return true;
-  } catch (error) {
-    tell(error instanceof Refused || Number.isInteger(error.code) ? 'refused' : 'fails', name, reason(error));
-    return false;
-  }
-}
-
-/** A result that says no. */
-class Refused extends Error {}
-
-function reason({ code, message }) {
-  const bare = message.replace(/^MCP error -?\d+: /, '');
-  return Number.isInteger(code) ? `${code} “${bare}”` : bare;
-}
-
-function tell(word, name, why) {
-  console.log([word, name].join(' ') + (why === undefined ? '' : `: ${why.replaceAll(/\s+/g, ' ').trim()}`));
-}
-
-/** The steps of a session, in order. A string in a step's place says why there is none. */
 function story(client, { spoken, prefix, url }) {
   const isBridged = (spoken === MODERN) !== (client.era === 'modern');
   const text = async (...call) => {
@@ -120,6 +73,16 @@ function story(client, { spoken, prefix, url }) {
       assert.equal((await text('test_large_text', { kilobytes: 1024 })).length, 1024 * 1024);
     },
     'streamed progress': () => opensGate(client),
+    'streamed result': async () => {
+      const seen = [];
+      const onprogress = ({ progress }) => void seen.push(progress);
+      const { content } = await client.call('test_streamed_text', { pieces: PIECES, kilobytes: 1024 }, { onprogress });
+      assert.equal(content[0].text.length, 1024 * 1024);
+      assert.deepEqual(seen, Array.from({ length: PIECES }, (_, index) => index + 1));
+    },
+    'stream that is cut': before('2025-11-25') ?? (async () => {
+      assert.match(await text('test_reconnection'), /after the stream was closed/);
+    }),
     cancellation: () => cancels(client),
     log: async () => {
       const logs = await client.logs();
@@ -151,6 +114,22 @@ function story(client, { spoken, prefix, url }) {
     elicitation: before('2025-06-18') ?? (async () => {
       assert.match(await text('test_elicitation', { message: 'Who?' }), /Ada/);
     }),
+    'page to visit': before('2025-11-25') ?? (async () => {
+      const address = page();
+      assert.match(await text('test_visit', { address }), /visit: accept/);
+      assert.equal(client.visits.at(-1)?.url, address, 'nobody was sent there');
+    }),
+    'end of a visit': before('2025-11-25') ?? ends(client, spoken, async () => {
+      await text('test_visit', { address: page() });
+      assert.ok(client.over.includes(client.visits.at(-1).elicitationId), 'nobody heard of it');
+    }),
+    'page to visit first': before('2025-11-25') ?? (async () => {
+      const address = page();
+      const result = await client.callAfterVisits('test_visit_first', { address });
+      if (result.isError) throw new Refused(`“${textOf(result)}”`);
+      assert.match(textOf(result), /visit: (before|accept)/);
+      assert.equal(client.visits.at(-1)?.url, address, 'nobody was sent there');
+    }),
     sampling: async () => {
       assert.match(await text('test_sampling', { prompt: 'Hello?' }), /Yes, Ada/);
     },
@@ -166,15 +145,25 @@ function story(client, { spoken, prefix, url }) {
       await until(updated, () => text('test_touch_resource'));
       await stop();
     },
-    'list changed': async () => {
-      const { changed } = await client.listsChange('tools');
-      await until(changed, () => text('test_trigger_tool_change'));
+    'lists changed': async () => {
+      const { changed } = await client.listsChange('tools', 'prompts', 'resources');
+      await until(changed, () =>
+        Promise.all(['tool', 'prompt', 'resource'].map((kind) => text(`test_trigger_${kind}_change`))),
+      );
     },
     'twenty calls at once': async () => {
       const many = await Promise.all(Array.from({ length: 20 }, () => text('test_simple_text')));
       assert.equal(many.length, 20);
     },
   };
+}
+
+const page = () => `https://example.com/${randomUUID()}`;
+
+/** A step of clients that are told when a visit is over. */
+function ends({ era }, spoken, run) {
+  if (era === 'modern' || spoken === MODERN) return 'the modern era has no word for it';
+  return revision < '2025-11-25' ? 'the client’s revision has none' : run;
 }
 
 /** The name of the server, which its resources have in their addresses. */
@@ -217,11 +206,4 @@ async function until(heard, act) {
   }
 }
 
-for (const cell of cells) {
-  const [name, spoken, prefix, url] = cell.split(',');
-  console.log(`cell ${name}`);
-  await inTime(visit({ spoken, prefix, url }), 'the session went on', SESSION).catch((error) =>
-    tell('fails', 'session', error.message),
-  );
-}
-process.exit(0);
+await visitAll({ opened, story });

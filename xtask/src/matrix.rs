@@ -5,6 +5,7 @@
 
 mod cell;
 mod page;
+mod roster;
 
 use crate::{
     install, ports,
@@ -13,50 +14,16 @@ use crate::{
 };
 use anyhow::{Context, Result, anyhow, bail};
 use cell::Cell;
+use roster::{Client, DOORS, Door, Place, Program, Reach, Server, TRIALS, Trial};
 use std::{
     collections::VecDeque,
     fs,
     net::SocketAddr,
     path::{Path, PathBuf},
-    process::Stdio,
+    process::{Command, Stdio},
     sync::{Mutex, PoisonError},
     thread,
 };
-
-/// A client: what it is called, whose SDK it is on, how it reaches the gateway, and the newest revision that it speaks.
-const CLIENTS: [(&str, Language, &str, &str); 9] = [
-    ("2024-11-05, SSE", Language::TypeScript, "sse", "2024-11-05"),
-    ("2025-03-26", Language::TypeScript, "http", "2025-03-26"),
-    ("2025-06-18", Language::TypeScript, "http", "2025-06-18"),
-    ("2025-11-25", Language::TypeScript, "http", "2025-11-25"),
-    ("2026-07-28", Language::TypeScript, "http", "2026-07-28"),
-    ("stdio, legacy", Language::TypeScript, "stdio", "2025-11-25"),
-    ("stdio, modern", Language::TypeScript, "stdio", "2026-07-28"),
-    ("2025-11-25, Python", Language::Python, "http", "2025-11-25"),
-    ("stdio, modern, Python", Language::Python, "stdio", "2026-07-28"),
-];
-
-#[derive(Clone, Copy)]
-enum Language {
-    TypeScript,
-    Python,
-}
-
-/// A server: what it is called on the page and at the gateway, how it is reached, and the newest revision that it speaks.
-const SERVERS: [(&str, &str, Reach, &str); 6] = [
-    ("2025-03-26", "http-2025-03-26", Reach::Http, "2025-03-26"),
-    ("2025-06-18", "http-2025-06-18", Reach::Http, "2025-06-18"),
-    ("2025-11-25", "http-2025-11-25", Reach::Http, "2025-11-25"),
-    ("2026-07-28", "http-2026-07-28", Reach::Http, "2026-07-28"),
-    ("stdio, legacy", "stdio-legacy", Reach::Pipes, "2025-11-25"),
-    ("stdio, modern", "stdio-modern", Reach::Pipes, "2026-07-28"),
-];
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Reach {
-    Http,
-    Pipes,
-}
 
 /// How many clients run at one time.
 const AT_ONCE: usize = 3;
@@ -71,25 +38,16 @@ pub(crate) struct Options {
     write: bool,
 }
 
-/// The two doors of a server.
-const DOORS: [Door; 2] = [Door::Own, Door::All];
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Door {
-    /// `/mcp/NAME`.
-    Own,
-    /// `/mcp`.
-    All,
-}
-
 pub(crate) fn run(root: &Path, options: &Options) -> Result<()> {
     install::peers(root)?;
     let mut world = World::new(root, "matrix")?;
-    for (_, name, reach, revision) in SERVERS {
-        start(root, &mut world, name, reach, revision)?;
-    }
-    for (client, ..) in CLIENTS {
-        world.agent(&agent(client))?;
+    for trial in &TRIALS {
+        for server in trial.servers {
+            start(root, &mut world, server)?;
+        }
+        for client in trial.clients {
+            world.agent(&agent(trial, client))?;
+        }
     }
     let gateway = world.gateway(root)?;
     let cells = visits(root, &world, gateway, options.only.as_deref())?;
@@ -102,31 +60,43 @@ pub(crate) fn run(root: &Path, options: &Options) -> Result<()> {
     page.settle(root, options.write)
 }
 
-fn start(root: &Path, world: &mut World, name: &str, reach: Reach, revision: &str) -> Result<()> {
-    let node = install::node(root);
-    let script = root.join("tests/js/fixture-server.mjs");
-    let told = ["--revision", revision, "--authority", name];
-    match reach {
-        Reach::Http => {
+fn start(root: &Path, world: &mut World, server: &Server) -> Result<()> {
+    let mut command = command(root, server.program);
+    if let Program::Node(..) = server.program {
+        command.args(["--revision", server.revision, "--authority", server.key]);
+    }
+    match server.reach {
+        Reach::Http | Reach::Sse => {
             let address = ports::free()?;
-            let mut command = program(&node);
-            command.arg(&script).args(told).args(["--port", &address.port().to_string()]);
-            world.http(name, address, "/mcp", &mut command).map(drop)
+            command.args(["--port", &address.port().to_string()]);
+            let path = if server.reach == Reach::Sse { "/sse" } else { "/mcp" };
+            if server.reach == Reach::Sse {
+                command.arg("--sse");
+            }
+            world.http(server.key, address, path, &mut command).map(drop)
         }
         Reach::Pipes => {
-            let [node, script] = [node.to_string_lossy(), script.to_string_lossy()];
-            let mut command = vec![&*node, &*script, "--stdio"];
-            command.extend(told);
-            world.stdio(name, &command)
+            command.arg("--stdio");
+            let words = [command.get_program()].into_iter().chain(command.get_args());
+            let words: Vec<_> = words.map(|word| word.to_string_lossy()).collect();
+            world.stdio(server.key, &words.iter().map(|word| &**word).collect::<Vec<_>>())
         }
     }
 }
 
+fn command(root: &Path, what: Program) -> Command {
+    let (interpreter, script, told) = match what {
+        Program::Node(script, told) => (install::node(root), script, told),
+        Program::Python(script) => (install::python_binary(root), script, &[][..]),
+    };
+    let mut command = program(interpreter);
+    command.arg(root.join("tests").join(script)).args(told);
+    command
+}
+
 /// A program that visits several cells, one after the other.
 struct Visitor {
-    language: Language,
-    way: &'static str,
-    revision: &'static str,
+    client: &'static Client,
     key: String,
     /// As the program wants them.
     cells: Vec<String>,
@@ -136,29 +106,24 @@ struct Visitor {
 /// All cells, in the order of the page, by a few clients at a time.
 fn visits(root: &Path, world: &World, gateway: SocketAddr, only: Option<&str>) -> Result<Vec<Cell>> {
     let connect = world::built(root)?;
-    let mut names = Vec::new();
+    let mut places = Vec::new();
     let mut visitors = VecDeque::new();
-    for (client, language, way, newest) in CLIENTS {
-        let mut cells = Vec::new();
-        for door in DOORS {
-            for (server, name, _, revision) in SERVERS {
-                // The transport of 2024-11-05 has doors of its own beside those of the others.
-                let base = if way == "sse" { "/sse" } else { "/mcp" };
-                let (path, prefix) = match door {
-                    Door::Own => (format!("{base}/{name}"), String::new()),
-                    Door::All => (base.to_owned(), format!("{name}__")),
-                };
-                let at = (client, server, door);
-                if only.is_none_or(|only| words(at).contains(only)) {
-                    cells.push(format!("{},{revision},{prefix},http://{gateway}{path}", words(at).replace(',', "")));
-                    names.push(at);
-                }
+    for trial in &TRIALS {
+        for client in trial.clients {
+            let own: Vec<Place> = DOORS
+                .into_iter()
+                .flat_map(|door| trial.servers.iter().map(move |server| Place { trial, client, server, door }))
+                .filter(|place| only.is_none_or(|only| place.words().contains(only)))
+                .collect();
+            if own.is_empty() {
+                continue;
             }
-        }
-        if !cells.is_empty() {
-            let key = world.key(root, &agent(client))?;
-            let log = world.folder().join(format!("client-{}.log", agent(client)));
-            visitors.push_back(Visitor { language, way, revision: newest, key, cells, log });
+            let agent = agent(trial, client);
+            let key = world.key(root, &agent)?;
+            let log = world.folder().join(format!("{agent}.log"));
+            let cells = own.iter().map(|place| told(place, gateway)).collect();
+            visitors.push_back(Visitor { client, key, cells, log });
+            places.extend(own);
         }
     }
 
@@ -176,18 +141,26 @@ fn visits(root: &Path, world: &World, gateway: SocketAddr, only: Option<&str>) -
         workers.into_iter().map(|worker| worker.join().map_err(|_| anyhow!("a thread panicked"))?).collect()
     });
     let told = told?;
-    names.into_iter().map(|(client, server, door)| Cell::read(client, server, door, &told)).collect()
+    places.into_iter().map(|place| Cell::read(place, &told)).collect()
+}
+
+/// A cell as its client is told of it.
+fn told(place: &Place, gateway: SocketAddr) -> String {
+    // The transport of 2024-11-05 has doors of its own beside those of the others.
+    let base = if place.client.way == "sse" { "/sse" } else { "/mcp" };
+    let Server { key, revision, .. } = place.server;
+    let (path, prefix) = match place.door {
+        Door::Own => (format!("{base}/{key}"), String::new()),
+        Door::All => (base.to_owned(), format!("{key}__")),
+    };
+    format!("{},{revision},{prefix},http://{gateway}{path}", place.words().replace(',', ""))
 }
 
 /// Gives what the client told.
 fn visit(root: &Path, connect: &Path, visitor: &Visitor) -> Result<String> {
-    let Visitor { language, way, revision, key, cells, log } = visitor;
-    let (interpreter, script) = match language {
-        Language::TypeScript => (install::node(root), "tests/js/matrix.mjs"),
-        Language::Python => (install::python_binary(root), "tests/py/matrix.py"),
-    };
-    let mut command = program(interpreter);
-    command.arg(root.join(script)).args([way, revision]).args(cells);
+    let Visitor { client, key, cells, log } = visitor;
+    let mut command = command(root, client.program);
+    command.args([client.way, client.revision]).args(cells);
     command.env("DURWARD_CONNECT", connect).env("DURWARD_KEY", key);
     let file = fs::File::create(log)?;
     command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file);
@@ -198,17 +171,6 @@ fn visit(root: &Path, connect: &Path, visitor: &Visitor) -> Result<String> {
 }
 
 /// Each client is an agent of its own, so that none sees what is another's: servers in processes are one for an agent.
-fn agent(client: &str) -> String {
-    format!("client-{}", client.replace(", ", "-"))
-}
-
-fn words((client, server, door): (&str, &str, Door)) -> String {
-    format!("{client} > {server} at {}", words_of(door))
-}
-
-fn words_of(door: Door) -> &'static str {
-    match door {
-        Door::Own => "/mcp/SERVER",
-        Door::All => "/mcp",
-    }
+fn agent(trial: &Trial, client: &Client) -> String {
+    format!("client-{}{}", trial.name, client.name).replace(", ", "-").replace(' ', "-")
 }

@@ -1,14 +1,11 @@
 //! One cell: what came of each step of a session. Judges nothing.
 
-use super::{Door, words};
+use super::Place;
 use anyhow::{Result, bail};
 
 /// What a client told of a session.
-#[derive(Debug)]
 pub(super) struct Cell {
-    pub(super) client: &'static str,
-    pub(super) server: &'static str,
-    pub(super) door: Door,
+    pub(super) place: Place,
     /// In the order of the session.
     pub(super) steps: Vec<Step>,
 }
@@ -33,8 +30,8 @@ pub(super) enum Outcome {
 
 impl Cell {
     /// Finds the cell in what all clients printed.
-    pub(super) fn read(client: &'static str, server: &'static str, door: Door, told: &str) -> Result<Self> {
-        let name = words((client, server, door)).replace(',', "");
+    pub(super) fn read(place: Place, told: &str) -> Result<Self> {
+        let name = place.words().replace(',', "");
         let mut lines = told.lines().skip_while(|line| line.strip_prefix("cell ") != Some(&name)).skip(1);
         let mut steps = Vec::new();
         for line in lines.by_ref().take_while(|line| !line.starts_with("cell ")) {
@@ -44,7 +41,7 @@ impl Cell {
         if steps.is_empty() {
             bail!("{name}: the client told nothing");
         }
-        Ok(Self { client, server, door, steps })
+        Ok(Self { place, steps })
     }
 }
 

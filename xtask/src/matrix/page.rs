@@ -1,9 +1,8 @@
 //! The page: tables of cells, with a number for each exception, and the exceptions in words.
 
 use super::{
-    CLIENTS, DOORS, Door, SERVERS,
     cell::{Cell, Outcome},
-    words_of,
+    roster::{DOORS, Door, TRIALS, Trial},
 };
 use anyhow::{Context, Result, bail};
 use std::{fs, path::Path};
@@ -18,9 +17,12 @@ pub(super) struct Page(String);
 impl Page {
     pub(super) fn of(cells: &[Cell]) -> Self {
         let mut notes = Notes::default();
-        let tables: String = DOORS.into_iter().map(|door| table(door, cells, &mut notes)).collect();
-        let steps: Vec<&str> = cells.first().into_iter().flat_map(|cell| &cell.steps).map(|step| &*step.name).collect();
-        Self(format!("The steps: {}.\n\n{tables}{}", steps.join(", "), notes.text()))
+        let mut text = String::new();
+        for trial in &TRIALS {
+            text += &steps(trial, cells);
+            text.extend(DOORS.into_iter().map(|door| table(trial, door, cells, &mut notes)));
+        }
+        Self(text + &notes.text())
     }
 
     pub(super) fn text(&self) -> &str {
@@ -49,20 +51,28 @@ impl Page {
     }
 }
 
-fn table(door: Door, cells: &[Cell], notes: &mut Notes) -> String {
-    let servers = SERVERS.map(|(server, ..)| server);
+/// What a session of a trial tries, as its first cell has it.
+fn steps(trial: &Trial, cells: &[Cell]) -> String {
+    let first = cells.iter().find(|cell| cell.place.trial.name == trial.name);
+    let steps: Vec<&str> = first.into_iter().flat_map(|cell| &cell.steps).map(|step| &*step.name).collect();
+    format!("The steps {}: {}.\n\n", trial.of, steps.join(", "))
+}
+
+fn table(trial: &Trial, door: Door, cells: &[Cell], notes: &mut Notes) -> String {
+    let servers: Vec<&str> = trial.servers.iter().map(|server| server.name).collect();
     let mut lines = vec![
-        format!("### At `{}`", words_of(door)),
+        format!("### {} `{}`", trial.title, door.words()),
         String::new(),
         format!("| client \\ server | {} |", servers.join(" | ")),
         format!("|---|{}", "---|".repeat(servers.len())),
     ];
-    for (client, ..) in CLIENTS {
-        let row = servers.map(|server| {
-            let cell = cells.iter().find(|cell| (cell.client, cell.server, cell.door) == (client, server, door));
+    for client in trial.clients {
+        let row = trial.servers.iter().map(|server| {
+            let cell = cells.iter().find(|cell| cell.place.is(trial, client, server, door));
             cell.map_or_else(|| "not run".to_owned(), |cell| notes.shorten(cell))
         });
-        lines.push(format!("| **{client}** | {} |", row.join(" | ")));
+        let row: Vec<String> = row.collect();
+        lines.push(format!("| **{}** | {} |", client.name, row.join(" | ")));
     }
     lines.join("\n") + "\n\n"
 }
