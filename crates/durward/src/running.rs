@@ -78,6 +78,7 @@ impl Running {
         let directory = Arc::new(Directory::open(&settings, now).await?);
         let log = Arc::new(directory.log(now)?);
         let (state, jwks) = plane(&settings, policies, &directory, log, clock)?;
+        state.census.join();
         state.journal.system("started", Some(format!("version {}", env!("CARGO_PKG_VERSION"))));
         retention::apply(&state, &settings)?;
         let observer = Observer::start(Arc::clone(&state));

@@ -23,7 +23,7 @@ use std::{
     path::Path,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -63,6 +63,24 @@ pub struct Egress {
     clients: Clients,
     trusts_nobody: bool,
     connect_deadline: Duration,
+    /// Open connections.
+    open: Arc<AtomicUsize>,
+}
+
+/// Counts an open connection until it is dropped, by whatever ends it.
+pub(crate) struct Open(Arc<AtomicUsize>);
+
+impl Open {
+    fn count(open: &Arc<AtomicUsize>) -> Self {
+        open.fetch_add(1, Ordering::AcqRel);
+        Self(Arc::clone(open))
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
 }
 
 impl Egress {
@@ -75,7 +93,13 @@ impl Egress {
             trusts_nobody: settings.roots.is_empty(),
             resolver: settings.resolver,
             connect_deadline: settings.connect_deadline,
+            open: Arc::default(),
         })
+    }
+
+    /// How many connections are open, in use or kept for the next request.
+    pub fn connections(&self) -> usize {
+        self.open.load(Ordering::Acquire)
     }
 
     /// Sends a request and returns its answer once the head is there.
@@ -187,8 +211,9 @@ impl Egress {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
+        let open = Open::count(&self.open);
         match &endpoint.secure {
-            None => start(endpoint, stream, endpoint.protocol == Protocol::Http2).await,
+            None => start(endpoint, stream, open, endpoint.protocol == Protocol::Http2).await,
             Some(secure) => {
                 let fault = |cause| EgressFault::Tls { host: endpoint.host().to_owned(), cause };
                 if secure.clients.is_none() && self.trusts_nobody {
@@ -201,7 +226,7 @@ impl Egress {
                 if endpoint.protocol == Protocol::Http2 && !chosen {
                     return Err(EgressFault::Http { host: endpoint.host().to_owned(), cause: None });
                 }
-                start(endpoint, stream, chosen).await
+                start(endpoint, stream, open, chosen).await
             }
         }
     }
@@ -284,13 +309,13 @@ pub(crate) async fn connect(address: SocketAddr) -> io::Result<TcpStream> {
 }
 
 /// Starts HTTP on a fresh connection and leaves its driver to the runtime.
-async fn start<S>(endpoint: &Endpoint, stream: S, http2: bool) -> Result<Opened, EgressFault>
+async fn start<S>(endpoint: &Endpoint, stream: S, open: Open, http2: bool) -> Result<Opened, EgressFault>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let unsent = |cause| EgressFault::Unsent { host: endpoint.host().to_owned(), cause };
     if http2 {
-        let shared = Shared::start(stream).await.map_err(|cause| unsent(Broken::Two(cause)))?;
+        let shared = Shared::start(stream, open).await.map_err(|cause| unsent(Broken::Two(cause)))?;
         return Ok(Opened::Shared(shared));
     }
     let (mut sender, driver) = hyper::client::conn::http1::Builder::new()
@@ -299,6 +324,7 @@ where
         .await
         .map_err(|cause| unsent(Broken::One(cause)))?;
     tokio::spawn(async move {
+        let _open = open;
         if let Err(fault) = driver.await {
             tracing::trace!(%fault, "outbound connection ended");
         }

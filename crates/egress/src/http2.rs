@@ -3,7 +3,7 @@
 //! A request that the server certainly did not take is handed back; whatever else goes wrong may have arrived. Never
 //! opens a connection and never pools one.
 
-use crate::{Broken, EgressFault, Endpoint, Phase, body::Body};
+use crate::{Broken, EgressFault, Endpoint, Phase, body::Body, connect::Open};
 use bytes::Bytes;
 use h2::{Reason, client::SendRequest};
 use http::{
@@ -71,7 +71,7 @@ impl Drop for Room {
 
 impl Shared {
     /// Begins to speak.
-    pub(crate) async fn start<S>(stream: S) -> Result<Self, h2::Error>
+    pub(crate) async fn start<S>(stream: S, open: Open) -> Result<Self, h2::Error>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -85,6 +85,7 @@ impl Shared {
         let state = Arc::new(State::default());
         let ended = Arc::clone(&state);
         tokio::spawn(async move {
+            let _open = open;
             if let Err(fault) = driver.await {
                 tracing::trace!(%fault, "outbound connection ended");
             }

@@ -13,6 +13,7 @@ mod authorize;
 mod bridge;
 pub mod call;
 pub mod catalog;
+pub mod census;
 pub mod clock;
 mod flow;
 mod forward;

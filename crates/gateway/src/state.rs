@@ -5,6 +5,7 @@ use crate::{
     aggregate::listen::News,
     authenticate::Caller,
     bridge::downward::{Legs, Parked},
+    census::Census,
     clock::Clock,
     forward::Exchange,
     journal::Journal,
@@ -70,6 +71,8 @@ pub struct State {
     pub(crate) tasks: Tasks,
     /// Servers whose lists changed unsaid, for the streams of the aggregate.
     pub(crate) news: broadcast::Sender<News>,
+    /// Streams and tasks, counted.
+    pub census: Census,
     /// Calls under way.
     pub under_way: AtomicUsize,
     /// Those of them that nobody waits for.
@@ -116,6 +119,7 @@ impl State {
             parked: Parked::new(),
             tasks: Tasks::default(),
             news: broadcast::channel(NEWS).0,
+            census: Census::default(),
             under_way: AtomicUsize::new(0),
             absences: Arc::default(),
             tally: Arc::default(),

@@ -21,9 +21,10 @@ use testkit::{Agent, Ask, Reply};
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
 /// What must be zero once nobody calls any more.
-const COUNTS: [&str; 5] = [
+const COUNTS: [&str; 6] = [
     "durward_calls_active",
     "durward_sessions",
+    "durward_streams",
     "durward_bridge_sessions",
     "durward_bridge_parked",
     "durward_children",

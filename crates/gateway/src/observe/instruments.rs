@@ -20,7 +20,7 @@ const fn metric(
 }
 
 /// Every metric, in the order in which they are shown.
-pub const ALL: [&Instrument; 35] = [
+pub const ALL: [&Instrument; 37] = [
     &OPERATION,
     &UPSTREAM,
     &CALLED,
@@ -36,9 +36,12 @@ pub const ALL: [&Instrument; 35] = [
     &ABSENT,
     &DROPPED,
     &SESSIONS,
+    &STREAMS,
     &LEGS,
     &PARKED,
     &CHILDREN,
+    &CONNECTIONS,
+    &TASKS,
     &SERVER_UP,
     &SERVER_ERA,
     &SERVER_UNDER_WAY,
@@ -132,6 +135,8 @@ pub(crate) static DROPPED: Instrument = metric(
     "Connections and answers that were ended because of the client, or because too many are open.",
 );
 pub(crate) static SESSIONS: Instrument = metric("durward.sessions", "", Kind::Gauge, &[], "Open legacy sessions.");
+pub(crate) static STREAMS: Instrument =
+    metric("durward.streams", "", Kind::Gauge, &[], "Streams to clients that are open: long answers, and listeners.");
 pub(crate) static LEGS: Instrument = metric(
     "durward.bridge.sessions",
     "",
@@ -148,6 +153,15 @@ pub(crate) static PARKED: Instrument = metric(
 );
 pub(crate) static CHILDREN: Instrument =
     metric("durward.children", "", Kind::Gauge, &[], "Server processes that are running.");
+pub(crate) static CONNECTIONS: Instrument = metric(
+    "durward.connections",
+    "",
+    Kind::Gauge,
+    &[],
+    "Connections that the gateway has opened, in use or kept for the next call.",
+);
+pub(crate) static TASKS: Instrument =
+    metric("durward.tasks", "", Kind::Gauge, &[], "Tasks of the gateway: each open connection has one or two.");
 pub(crate) static SERVER_UP: Instrument = metric(
     "durward.server.up",
     "",

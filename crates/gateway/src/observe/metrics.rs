@@ -179,9 +179,12 @@ impl Metrics {
             Family::read(&all::ABSENT, [([], state.absences.count() as u64)]),
             Family::read(&all::DROPPED, state.tally.counts()),
             Family::read(&all::SESSIONS, [([], state.sessions.count() as u64)]),
+            Family::read(&all::STREAMS, [([], state.census.streams() as u64)]),
             Family::read(&all::LEGS, [([], state.leg_count() as u64)]),
             Family::read(&all::PARKED, [([], state.parked_count() as u64)]),
             Family::read(&all::CHILDREN, [([], state.children.running() as u64)]),
+            Family::read(&all::CONNECTIONS, [([], state.egress.connections() as u64)]),
+            Family::read(&all::TASKS, [([], state.census.tasks() as u64)]),
         ]);
         families.extend(self.servers(snapshot.servers.values().map(|server| &**server)));
         families.extend(journal(state));

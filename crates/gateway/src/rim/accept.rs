@@ -112,6 +112,7 @@ impl Rim {
 
 /// What one worker does.
 async fn work(door: Arc<Door>, sockets: Vec<Socket>) {
+    door.state.census.join();
     for socket in sockets {
         tokio::spawn(accept(Arc::clone(&door), socket));
     }

@@ -36,6 +36,7 @@ pub(super) fn begin(
     // There is room: the channel is new.
     let _ = client.try_send(first);
     let state = Arc::clone(state);
+    let open = state.census.stream();
     tokio::spawn(async move {
         let carried = AssertUnwindSafe(carry(&state, &mailbox, letters, client)).catch_unwind().await;
         state.mailboxes.close(&mailbox);
@@ -48,6 +49,7 @@ pub(super) fn begin(
                 trail.close_stopped(&stop);
             }
         }
+        drop(open);
         // A client that leaves ends no call of the legacy era.
         mailbox.settled().await;
         let session = mailbox.session().borrow().clone();
