@@ -9,6 +9,7 @@ mod watch;
 mod withdraw;
 
 use crate::{
+    bridge::Crossing,
     forward::Exchange,
     reply::ReplyBody,
     rim::UnderWay,
@@ -146,10 +147,10 @@ impl Flow {
         }
         // A stop of the gateway waits for answers, not for those who listen.
         let under_way = if self.listens() { None } else { Some(UnderWay::begin(&state)) };
+        let open = state.census.stream();
         self.exchange.call.last();
         // Here, not in a function of its own: whatever such a function is given would be kept twice.
         tokio::spawn(async move {
-            let _streaming = self.exchange.target.session().map(crate::session::Session::streaming);
             let mut client = Some(sender);
             let end = AssertUnwindSafe(self.pump(&state, &mut trail, &mut client)).catch_unwind().await;
             let end = end.unwrap_or_else(|_| End::Stopped(Box::new(trail.panicked())));
@@ -168,7 +169,7 @@ impl Flow {
                     say(&client, word, STALLED).await;
                 }
             }
-            drop(under_way);
+            drop((under_way, open));
         });
         receiver
     }
@@ -206,6 +207,9 @@ impl Flow {
             Ok(Some((from, event))) => {
                 // A server that never pauses must not keep other looks at the right to listen from their turn.
                 self.still_allowed(state).map_err(|stop| End::Stopped(Box::new(stop)))?;
+                if self.leads_elsewhere(state) {
+                    return Err(End::Complete);
+                }
                 self.pass(state, trail, from, event).await.map_err(|stop| End::Stopped(Box::new(stop)))
             }
             Err(fault) => Err(self.broken(&fault)),
@@ -234,7 +238,7 @@ impl Flow {
                     heard = Instant::now();
                     spoken = heard;
                     if ended.as_ref().is_some_and(|ended| *ended.borrow()) {
-                        return left(is_free);
+                        return self.without_session(state, is_free);
                     }
                     match self.take(event, state, trail).await {
                         Ok(None) => {}
@@ -249,7 +253,7 @@ impl Flow {
                             };
                             if !heard {
                                 if modern || is_free {
-                                    return left(is_free);
+                                    return self.left(is_free);
                                 }
                                 *client = None;
                             }
@@ -259,7 +263,7 @@ impl Flow {
                 }
                 () = closed(client.as_ref()), if client.is_some() => {
                     if modern || is_free {
-                        return left(is_free);
+                        return self.left(is_free);
                     }
                     *client = None;
                 }
@@ -272,13 +276,16 @@ impl Flow {
                             continue;
                         }
                         if let Some(client) = client && !say(client, mcp::sse::encode(&word, None), STALLED).await {
-                            return left(is_free);
+                            return self.left(is_free);
                         }
                     }
                 }
                 _ = recheck.tick() => {
                     if let Err(stop) = self.still_allowed(state) {
                         return End::Stopped(Box::new(stop));
+                    }
+                    if self.leads_elsewhere(state) {
+                        return End::Complete;
                     }
                     if let Some(watch) = &mut self.watch {
                         watch.check(&state.line(), &self.exchange.caller.subject);
@@ -293,7 +300,7 @@ impl Flow {
                         }
                     }
                 }
-                true = over(&mut ended) => return left(is_free),
+                true = over(&mut ended) => return self.without_session(state, is_free),
                 true = over(&mut stopping), if listens => return End::Complete,
             }
         }
@@ -342,9 +349,34 @@ impl Flow {
         }
     }
 
+    /// The session is over: its client left it, or the right to it has ended, which whoever waits for an answer is told.
+    fn without_session(&mut self, state: &Arc<State>, is_free: bool) -> End {
+        match self.still_allowed(state) {
+            Err(stop) if !is_free && !self.exchange.answered => End::Stopped(Box::new(stop)),
+            Ok(()) | Err(_) => self.left(is_free),
+        }
+    }
+
+    /// The client let go: of a stream that it may leave, and of an answer that it has, that is the normal end.
+    const fn left(&self, is_free: bool) -> End {
+        if is_free || self.exchange.answered { End::Complete } else { End::Cancelled }
+    }
+
     fn still_allowed(&mut self, state: &Arc<State>) -> Result<(), Stop> {
         let line = state.line();
         line.still_allowed(&mut self.exchange)
+    }
+
+    /// Whether the server is another by now: who listens would never hear the one that is configured. What the gateway says
+    /// itself goes on, and so do calls, which end where they began.
+    fn leads_elsewhere(&self, state: &Arc<State>) -> bool {
+        let Some(one) = self.exchange.target.one().filter(|one| one.crossing == Crossing::None) else { return false };
+        if !self.listens() || self.reader().is_some() {
+            return false;
+        }
+        let snapshot = state.snapshot.load();
+        let now = snapshot.servers.get(&one.server.name);
+        now.is_some_and(|now| now.fingerprint != one.server.fingerprint)
     }
 
     fn stop(&self, fault: &UpstreamFault) -> Stop {
@@ -386,11 +418,6 @@ async fn taken(watch: Option<&Watch>) {
         Some(watch) => watch.taken().await,
         None => std::future::pending().await,
     }
-}
-
-/// The client let go: of a stream that it may leave that is its normal end, of an answer it is not.
-const fn left(is_free: bool) -> End {
-    if is_free { End::Complete } else { End::Cancelled }
 }
 
 /// Waits for the end of the session, or of the gateway.

@@ -12,7 +12,7 @@ use crate::{
     resolve::{One, Target},
     screen::Screened,
     server::Carriage,
-    session::{Errand, Leg, Session, Way, replay::Found},
+    session::{Errand, Leg, Session, Streaming, Way, replay::Found},
     stop::{Stage, Stop},
     trail::{Facts, Noted},
     upstream::{
@@ -58,6 +58,8 @@ pub(crate) struct Exchange {
     pub(crate) answered: bool,
     /// Where the request went, for whoever wants to cancel it.
     pub(crate) _errand: Option<Errand>,
+    /// A session is not idle while a call of it is under way.
+    pub(crate) _in_use: Option<Streaming>,
 }
 
 impl Noted for Answer {
@@ -82,8 +84,17 @@ impl Line {
             target.one().filter(|one| one.crossing == Crossing::Upward).map(|one| Arc::new(Judged::of(one, &call)));
         let call = call.valid.call;
         let errand = target.one().and_then(|one| errand(one, &call));
-        let mut exchange =
-            Box::new(Exchange { caller, target, call, opened: None, _held: held, answered: false, _errand: errand });
+        let in_use = target.session().map(Session::streaming);
+        let mut exchange = Box::new(Exchange {
+            caller,
+            target,
+            call,
+            opened: None,
+            _held: held,
+            answered: false,
+            _errand: errand,
+            _in_use: in_use,
+        });
         let Exchange { caller, target, call, .. } = &*exchange;
         if let Some(question) = target.one().and_then(|one| one.answers.as_ref()) {
             question.answer();

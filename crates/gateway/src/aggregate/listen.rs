@@ -22,6 +22,7 @@ use crate::{
 };
 use futures_util::future::join_all;
 use http::{HeaderMap, Method};
+use identity::Principal;
 use mcp::{Era, Kind, ListKind, Message, error};
 use serde_json::{Map, Value, json};
 use std::{
@@ -38,6 +39,8 @@ const BACKLOG: usize = 256;
 const READY: Duration = Duration::from_secs(1);
 /// How long to wait before a stream that broke off is opened again.
 const AGAIN: Duration = Duration::from_secs(2);
+/// How often it is looked whether a stream still has its reason: it may say nothing for long.
+const LOOK: Duration = Duration::from_millis(500);
 
 /// The GET stream of an aggregate session: one stream from every leg.
 pub(crate) fn legacy(hand: &Hand<'_>) -> Result<Arrival, Stop> {
@@ -73,11 +76,17 @@ async fn follow(state: Arc<State>, server: ServerName, session: Arc<Session>) {
                 drop(session.drop_leg(&server));
                 return;
             };
-            match follow_once(&now, server, &session).await {
-                Ok(true) => {}
-                // It has no such stream.
-                Ok(false) => return,
-                Err(fault) => tracing::debug!(server = %server.name, %fault, "a stream of the aggregate broke off"),
+            let heard = || session.is_heard() && is_current(&state.line(), &session.holder(), server);
+            tokio::select! {
+                followed = follow_once(&now, server, &session) => match followed {
+                    Ok(true) => {}
+                    // It has no such stream.
+                    Ok(false) => return,
+                    Err(fault) => {
+                        tracing::debug!(server = %server.name, %fault, "a stream of the aggregate broke off");
+                    }
+                },
+                () = until_not(heard) => continue,
             }
             tokio::time::sleep(AGAIN).await;
         }
@@ -85,6 +94,19 @@ async fn follow(state: Arc<State>, server: ServerName, session: Arc<Session>) {
     tokio::select! {
         () = following => {}
         _ = end.wait_for(|ended| *ended) => {}
+    }
+}
+
+/// Whether whoever listens may hear of this very server.
+fn is_current(line: &Line, holder: &Principal, server: &Server) -> bool {
+    line.may_hear(holder, &server.name).is_some_and(|(_, now)| now.fingerprint == server.fingerprint)
+}
+
+/// Waits until something is no longer so.
+async fn until_not(so: impl Fn() -> bool) {
+    let mut look = tokio::time::interval(LOOK);
+    while so() {
+        look.tick().await;
     }
 }
 
@@ -368,12 +390,19 @@ async fn keep_merging(
         let now = line.state.line();
         // The rights of the moment, not those of the beginning.
         let Some((caller, server)) = now.may_hear(&caller.principal, server) else { return };
-        match merge(&now, &caller, server, request, sender, start).await {
-            Ok(true) => {}
-            Ok(false) => return,
-            Err(fault) => tracing::debug!(server = %server.name, %fault, "a listening stream broke off"),
-        }
+        let current = || is_current(&line.state.line(), &caller.principal, server);
+        let merged = tokio::select! {
+            merged = merge(&now, &caller, server, request, sender, start) => Some(merged),
+            () = until_not(current) => None,
+        };
         start.ready = None;
+        match merged {
+            Some(Ok(true)) => {}
+            Some(Ok(false)) => return,
+            Some(Err(fault)) => tracing::debug!(server = %server.name, %fault, "a listening stream broke off"),
+            // The server as it is now is listened to at once.
+            None => continue,
+        }
         tokio::time::sleep(AGAIN).await;
     }
 }
