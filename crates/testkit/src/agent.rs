@@ -105,7 +105,12 @@ impl Agent {
 
     /// Opens the GET stream of a session.
     pub async fn listen(&self) -> Reply {
-        self.dressed(Ask::get(&self.url)).header("accept", "text/event-stream").send().await
+        self.to_listen().send().await
+    }
+
+    /// The GET of that stream, ready to be sent.
+    pub fn to_listen(&self) -> Ask {
+        self.dressed(Ask::get(&self.url)).header("accept", "text/event-stream")
     }
 
     /// Ends the session.

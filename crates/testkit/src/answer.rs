@@ -41,10 +41,15 @@ impl Answer {
         Self::new(status, AnswerBody::Whole(None))
     }
 
-    /// An event stream that the test feeds, and ends by dropping the feed.
+    /// An event stream that the test feeds, and ends by dropping the feed, or breaks.
     pub fn events() -> (Self, Feed) {
+        Self::fed("text/event-stream")
+    }
+
+    /// The same as any other kind of body.
+    pub fn fed(kind: &str) -> (Self, Feed) {
         let (sender, receiver) = mpsc::channel(64);
-        let answer = Self::new(StatusCode::OK, AnswerBody::Fed(receiver)).header("content-type", "text/event-stream");
+        let answer = Self::new(StatusCode::OK, AnswerBody::Fed(receiver, None)).header("content-type", kind);
         (answer, Feed(sender))
     }
 
@@ -105,6 +110,17 @@ impl Answer {
         Self { head: Some((status, HeaderMap::new())), body, held: None }
     }
 
+    /// Waits for the word of the test.
+    pub(crate) async fn released(&mut self) -> io::Result<()> {
+        let Some(held) = self.held.take() else { return Ok(()) };
+        let _released = held.await;
+        if let AnswerBody::Fed(receiver, ahead) = &mut self.body {
+            // It may have been cut before it began.
+            *ahead = receiver.try_recv().ok().transpose()?;
+        }
+        Ok(())
+    }
+
     pub(crate) fn is_event_stream(&self) -> bool {
         self.head.as_ref().is_some_and(|(_, headers)| {
             headers.get(header::CONTENT_TYPE).is_some_and(|value| value == "text/event-stream")
@@ -114,7 +130,7 @@ impl Answer {
 
 /// The test's end of an event stream.
 #[derive(Debug, Clone)]
-pub struct Feed(mpsc::Sender<Bytes>);
+pub struct Feed(mpsc::Sender<io::Result<Bytes>>);
 
 impl Feed {
     /// Sends one `message` event with this JSON.
@@ -124,7 +140,20 @@ impl Feed {
 
     /// Sends these bytes as they are. Says whether anyone still listens.
     pub async fn raw(&self, bytes: impl Into<Bytes>) -> bool {
-        self.0.send(bytes.into()).await.is_ok()
+        self.0.send(Ok(bytes.into())).await.is_ok()
+    }
+
+    /// Breaks the connection: before the head, where the answer is held, and in the middle of the body otherwise.
+    pub async fn cut(&self) {
+        let _gone = self.0.send(Err(io::Error::other("cut by the test"))).await;
+    }
+
+    /// Waits until what was fed so far has been taken.
+    pub async fn taken(&self) {
+        let mut looks = tokio::time::interval(std::time::Duration::from_millis(1));
+        while self.0.capacity() < self.0.max_capacity() && !self.0.is_closed() {
+            looks.tick().await;
+        }
     }
 
     /// Waits until the other side has gone.
@@ -136,8 +165,12 @@ impl Feed {
 /// The body of an answer.
 pub(crate) enum AnswerBody {
     Whole(Option<Bytes>),
-    Fed(mpsc::Receiver<Bytes>),
-    Cut { start: Option<Bytes>, flushed: bool },
+    /// What comes from the test, after what came already.
+    Fed(mpsc::Receiver<io::Result<Bytes>>, Option<Bytes>),
+    Cut {
+        start: Option<Bytes>,
+        flushed: bool,
+    },
     Endless(Bytes),
 }
 
@@ -145,7 +178,7 @@ impl fmt::Debug for AnswerBody {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Whole(_) => "Whole",
-            Self::Fed(_) => "Fed",
+            Self::Fed(..) => "Fed",
             Self::Cut { .. } => "Cut",
             Self::Endless(_) => "Endless",
         })
@@ -159,8 +192,11 @@ impl Body for AnswerBody {
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         let next = match self.get_mut() {
             Self::Whole(bytes) => bytes.take(),
-            Self::Fed(receiver) => match receiver.poll_recv(cx) {
-                Poll::Ready(bytes) => bytes,
+            Self::Fed(_, ahead) if ahead.is_some() => ahead.take(),
+            Self::Fed(receiver, _) => match receiver.poll_recv(cx) {
+                Poll::Ready(Some(Err(fault))) => return Poll::Ready(Some(Err(fault))),
+                Poll::Ready(Some(Ok(bytes))) => Some(bytes),
+                Poll::Ready(None) => None,
                 Poll::Pending => return Poll::Pending,
             },
             Self::Cut { start, flushed } => match start.take() {
@@ -185,7 +221,7 @@ impl Body for AnswerBody {
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
-            Self::Fed(_) | Self::Cut { .. } | Self::Endless(_) => SizeHint::default(),
+            Self::Fed(..) | Self::Cut { .. } | Self::Endless(_) => SizeHint::default(),
         }
     }
 }

@@ -80,6 +80,7 @@ struct State {
     received: Mutex<Vec<Received>>,
     arrivals: watch::Sender<usize>,
     abandoned: watch::Sender<usize>,
+    open: Arc<AtomicUsize>,
     connections: AtomicUsize,
 }
 
@@ -127,6 +128,7 @@ impl Upstream {
             received: Mutex::default(),
             arrivals: watch::Sender::new(0),
             abandoned: watch::Sender::new(0),
+            open: Arc::default(),
             connections: AtomicUsize::new(0),
         });
         let accepting = tokio::spawn(accept(listener, Arc::clone(&state)));
@@ -160,6 +162,22 @@ impl Upstream {
     pub fn honestly(&self, name: &str) -> &Self {
         locked(&self.state.scripts).remove(name);
         self
+    }
+
+    /// Forgets the answers that are queued.
+    pub fn unqueue(&self) -> &Self {
+        locked(&self.state.queued).clear();
+        self
+    }
+
+    /// Dies: takes no connection any more and breaks those it has.
+    pub fn kill(&self) {
+        self.accepting.abort();
+    }
+
+    /// How many requests are being answered at this moment, streams included.
+    pub fn open(&self) -> usize {
+        self.state.open.load(Ordering::SeqCst)
     }
 
     /// Replaces the listed tools.
@@ -237,12 +255,10 @@ async fn exchange(state: Arc<State>, request: Request<Incoming>) -> io::Result<R
     locked(&state.received).push(received.clone());
     state.arrivals.send_modify(|count| *count += 1);
 
-    let mut watch = Watch { abandoned: state.abandoned.clone(), done: false };
-    let answer = state.answer(&received);
+    let mut watch = Watch::begin(&state);
+    let mut answer = state.answer(&received);
     let is_event_stream = answer.is_event_stream();
-    if let Some(held) = answer.held {
-        let _released = held.await;
-    }
+    answer.released().await?;
     let Some((status, headers)) = answer.head else { return pending().await };
     let mut response = Response::new(());
     *response.status_mut() = status;
@@ -318,14 +334,23 @@ fn with_result_type(mut result: Value, received: &Received) -> Value {
     result
 }
 
-/// Counts an exchange as abandoned when it is dropped before its end.
+/// Counts an exchange as open until it is dropped, and as abandoned when that is before its end.
 struct Watch {
     abandoned: watch::Sender<usize>,
+    open: Arc<AtomicUsize>,
     done: bool,
+}
+
+impl Watch {
+    fn begin(state: &State) -> Self {
+        state.open.fetch_add(1, Ordering::SeqCst);
+        Self { abandoned: state.abandoned.clone(), open: Arc::clone(&state.open), done: false }
+    }
 }
 
 impl Drop for Watch {
     fn drop(&mut self) {
+        self.open.fetch_sub(1, Ordering::SeqCst);
         if !self.done {
             self.abandoned.send_modify(|count| *count += 1);
         }

@@ -1,0 +1,415 @@
+//! One cell: a client and a server of its own, how far they have come, and what is broken then.
+
+use crate::{
+    flow::{self, Streams},
+    hear::Hearing,
+    process::{Line, Processes},
+    stage::{DEADLINE, Stage},
+    table::{Case, Fault, Flow, Speaks},
+};
+use http::Method;
+use serde_json::{Value, json};
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+use testkit::{Agent, Answer, Ask, Feed, Received, Upstream, meta, soon};
+use tokio::{
+    sync::oneshot,
+    time::{interval, timeout},
+};
+
+/// How long a client that left is given to be noticed, before its server goes on.
+const NOTICED: Duration = Duration::from_millis(300);
+/// How long the server is quiet after a change of rights: longer than these are looked at.
+const QUIET: Duration = Duration::from_millis(900);
+
+pub(crate) enum Server {
+    Http(Arc<Upstream>, Speaks),
+    /// With its streams, in the order in which they were opened.
+    Lasting(Arc<Upstream>, Streams),
+    Process(Processes),
+}
+
+pub(crate) struct Cell {
+    pub(crate) number: usize,
+    pub(crate) name: String,
+    pub(crate) agent: String,
+    pub(crate) key: String,
+    pub(crate) speaks: Speaks,
+    /// Where the gateway is.
+    pub(crate) at: String,
+    pub(crate) server: Server,
+    /// The client of a session, who may end it.
+    session: Option<Arc<Agent>>,
+    /// Records that there must be.
+    requests: AtomicUsize,
+    calls: Mutex<Vec<String>>,
+}
+
+/// What the server does next.
+pub(crate) type Rest = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// How things stand when the fault comes.
+pub(crate) struct Open {
+    /// What the client hears, or heard last.
+    pub(crate) hearing: Hearing,
+    /// What the server is saying, if it is.
+    pub(crate) script: Option<Script>,
+    /// What it would say yet.
+    pub(crate) rest: Box<dyn FnOnce(Option<Script>) -> Rest + Send>,
+    /// What the client does next, if it is there.
+    pub(crate) next: Next,
+}
+
+pub(crate) enum Next {
+    Nothing,
+    /// Answers a question.
+    Answers(Value),
+    /// Makes another request.
+    Asks(&'static str, Value),
+}
+
+/// An answer that the server gives word by word.
+pub(crate) struct Script {
+    said: Said,
+    release: Option<oneshot::Sender<()>>,
+}
+
+enum Said {
+    Http(Feed),
+    Process(Line),
+}
+
+impl Script {
+    /// The head of the answer.
+    pub(crate) fn begin(&mut self) {
+        if let Some(release) = self.release.take() {
+            let _gone = release.send(());
+        }
+    }
+
+    pub(crate) fn of_stream(feed: Feed) -> Self {
+        Self { said: Said::Http(feed), release: None }
+    }
+
+    pub(crate) fn of_process(line: Line) -> Self {
+        Self { said: Said::Process(line), release: None }
+    }
+
+    pub(crate) async fn say(&mut self, message: &Value) {
+        self.begin();
+        match &self.said {
+            Said::Http(feed) => {
+                let _heard = feed.message(message).await;
+            }
+            Said::Process(line) => line.say(message),
+        }
+    }
+
+    /// Some of a body.
+    pub(crate) async fn raw(&mut self, text: &str) {
+        self.begin();
+        if let Said::Http(feed) = &self.said {
+            feed.raw(text.to_owned()).await;
+            feed.taken().await;
+        }
+    }
+
+    async fn cut(mut self) {
+        match &self.said {
+            Said::Http(feed) => feed.cut().await,
+            Said::Process(line) => line.close(),
+        }
+        self.begin();
+    }
+
+    /// Leaves the stream open until the other side has gone.
+    pub(crate) async fn stay(&self) {
+        match &self.said {
+            Said::Http(feed) => feed.closed().await,
+            Said::Process(_) => std::future::pending().await,
+        }
+    }
+}
+
+impl Cell {
+    pub(crate) fn new(number: usize, agent: String, key: String, server: Server) -> Self {
+        let speaks = match &server {
+            Server::Http(_, speaks) => *speaks,
+            Server::Lasting(..) => Speaks::Lasting,
+            Server::Process(processes) => Speaks::Process(processes.era),
+        };
+        Self {
+            number,
+            name: format!("c{number}"),
+            agent,
+            key,
+            speaks,
+            at: String::new(),
+            server,
+            session: None,
+            requests: AtomicUsize::new(0),
+            calls: Mutex::default(),
+        }
+    }
+
+    pub(crate) fn upstream(&self) -> Arc<Upstream> {
+        match &self.server {
+            Server::Http(upstream, _) | Server::Lasting(upstream, _) => Arc::clone(upstream),
+            Server::Process(_) => panic!("it is a process"),
+        }
+    }
+
+    /// A record more that there must be.
+    pub(crate) fn counts(&self, records: usize) {
+        self.requests.fetch_add(records, Ordering::SeqCst);
+    }
+
+    pub(crate) fn requests(&self) -> usize {
+        self.requests.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn calls(&self) -> Vec<String> {
+        self.calls.lock().expect("nobody failed").clone()
+    }
+
+    fn note(&self, call: &str) {
+        if !call.is_empty() {
+            self.calls.lock().expect("nobody failed").push(call.to_owned());
+        }
+    }
+
+    /// The calls of this client have records: this is one of them.
+    pub(crate) fn knows(&self, hearing: &Hearing) {
+        self.note(&hearing.so_far().call);
+    }
+
+    pub(crate) fn url(&self, path: &str) -> String {
+        format!("{}{path}", self.at)
+    }
+
+    /// A client with a session at this door.
+    pub(crate) async fn legacy(&mut self, path: &str) -> Arc<Agent> {
+        let agent = Arc::new(Agent::legacy(&self.url(path), Some(&self.key)).await);
+        self.counts(2);
+        self.session = Some(Arc::clone(&agent));
+        agent
+    }
+
+    /// A client without.
+    pub(crate) fn modern(&self, path: &str) -> Arc<Agent> {
+        Arc::new(Agent::modern(&self.url(path), Some(&self.key)))
+    }
+
+    /// The door of this cell's server.
+    pub(crate) fn door(&self) -> String {
+        format!("/mcp/{}", self.name)
+    }
+
+    /// Sends a request, and hears what comes of it.
+    pub(crate) fn asks(&self, agent: &Agent, id: u64, method: &str, mut params: Value) -> Hearing {
+        if agent.session().is_none() {
+            params["_meta"] = meta();
+        }
+        self.sends(
+            agent.ask(method, &json!({"jsonrpc": "2.0", "id": id, "method": method, "params": params})),
+            json!(id),
+        )
+    }
+
+    pub(crate) fn sends(&self, ask: Ask, id: Value) -> Hearing {
+        self.counts(1);
+        Hearing::begin(ask, id)
+    }
+
+    /// Sends what is answered at once, whatever the answer.
+    pub(crate) async fn posts(&self, ask: Ask) -> u16 {
+        let hearing = self.sends(ask, Value::Null);
+        assert!(hearing.ends(DEADLINE).await, "a POST hangs");
+        self.note(&hearing.so_far().call);
+        hearing.so_far().status
+    }
+
+    /// The next answer of the server to this method is given word by word.
+    pub(crate) fn script(&self, method: &str, kind: &str) -> Script {
+        let (answer, feed) = Answer::fed(kind);
+        let (answer, release) = answer.held();
+        self.upstream().next(method, answer);
+        Script { said: Said::Http(feed), release: Some(release) }
+    }
+
+    /// Requests that the server has not answered to the end.
+    pub(crate) fn open_on_server(&self) -> usize {
+        match &self.server {
+            Server::Http(upstream, _) | Server::Lasting(upstream, _) => upstream.open(),
+            Server::Process(_) => 0,
+        }
+    }
+
+    /// Whether nothing is open on the server soon.
+    async fn lets_go(&self) -> bool {
+        let mut looks = interval(Duration::from_millis(10));
+        let gone = async {
+            while self.open_on_server() > 0 {
+                looks.tick().await;
+            }
+        };
+        timeout(Duration::from_secs(2), gone).await.is_ok()
+    }
+
+    fn kill(&self) {
+        match &self.server {
+            Server::Http(upstream, _) | Server::Lasting(upstream, _) => upstream.kill(),
+            Server::Process(processes) => processes.kill(),
+        }
+    }
+}
+
+/// Goes through one cell. Says what was not as it should be.
+pub(crate) async fn run(stage: &Stage, cell: &mut Cell, flow: &Flow, case: Case) -> Vec<String> {
+    let Case { fault, moment, sees, recorded: _ } = case;
+    let mut faults = Vec::new();
+    let Ok(open) = timeout(Duration::from_secs(15), flow::reach(cell, flow, moment)).await else {
+        return vec!["this moment never came".to_owned()];
+    };
+    let Open { mut hearing, script, rest, next } = open;
+    let mut quiet = None;
+    match fault {
+        Fault::Killed => cell.kill(),
+        Fault::Cut => match script {
+            Some(script) => script.cut().await,
+            // There is nothing that could break: all goes on.
+            None => drop(tokio::spawn(rest(None))),
+        },
+        Fault::Silent => quiet = script,
+        Fault::Gone | Fault::Removed | Fault::Moved | Fault::Revoked | Fault::Disabled => {
+            cell.knows(&hearing);
+            match fault {
+                Fault::Removed => stage.remove(cell).await,
+                Fault::Moved => stage.relocate(cell).await,
+                Fault::Revoked => stage.revoke(cell).await,
+                Fault::Disabled => stage.disable(cell).await,
+                Fault::Gone | Fault::Killed | Fault::Cut | Fault::Silent => {}
+            }
+            if fault == Fault::Gone {
+                drop(hearing);
+                faults.extend(stage.serves_others(cell, false).await.err());
+                let mut looks = interval(Duration::from_millis(10));
+                let _noticed = timeout(NOTICED, async {
+                    while cell.open_on_server() > 0 || matches!(cell.server, Server::Process(_)) {
+                        looks.tick().await;
+                    }
+                })
+                .await;
+                tokio::spawn(rest(script));
+                return finish(stage, cell, flow, case, "gone", None, faults).await;
+            }
+            tokio::spawn(async move {
+                tokio::time::sleep(QUIET).await;
+                rest(script).await;
+            });
+        }
+    }
+    let others = stage.serves_others(cell, false).await;
+    faults.extend(others.err());
+    match next {
+        Next::Nothing => {}
+        Next::Answers(question) => {
+            if let Some(agent) = cell.session.clone() {
+                cell.posts(agent.ask("response", &answer_to(&question))).await;
+            }
+        }
+        Next::Asks(method, params) => {
+            cell.knows(&hearing);
+            let agent = cell.session.clone().unwrap_or_else(|| cell.modern(&cell.door()));
+            hearing = cell.asks(&agent, 8, method, params);
+        }
+    }
+    // What stays open is looked at for longer than rights are looked at.
+    let within = if sees == "stays open" { QUIET + NOTICED } else { DEADLINE };
+    let ended = hearing.ends(within).await;
+    let words = hearing.words();
+    if !ended && sees != "stays open" {
+        faults.push(format!("the client hangs: after {within:?} it has {words}"));
+    }
+    cell.knows(&hearing);
+    // The client stays until it has been seen what is left while it is there.
+    finish(stage, cell, flow, case, &words, Some((hearing, quiet)), faults).await
+}
+
+/// Looks at what is left.
+async fn finish(
+    stage: &Stage,
+    cell: &mut Cell,
+    flow: &Flow,
+    Case { fault, moment, sees, recorded }: Case,
+    words: &str,
+    there: Option<(Hearing, Option<Script>)>,
+    mut faults: Vec<String>,
+) -> Vec<String> {
+    if !sees.split(" or ").any(|one| one == words) {
+        faults.push(format!("the client has {words}, not {sees}"));
+    }
+    // A stream of a server that is not configured any more has no reason, also where its client stays.
+    if matches!(fault, Fault::Removed | Fault::Moved) && !cell.lets_go().await {
+        faults.push("the server of yesterday still has a stream".to_owned());
+    }
+    drop(there);
+    // A process that ended is started again a little later.
+    let ended = fault == Fault::Cut && matches!(cell.server, Server::Process(_));
+    let lives = matches!(fault, Fault::Gone | Fault::Cut | Fault::Revoked | Fault::Disabled) && !ended;
+    if let Server::Http(upstream, _) | Server::Lasting(upstream, _) = &cell.server {
+        upstream.unqueue();
+    }
+    faults.extend(stage.serves_others(cell, lives).await.err());
+    // A client that is there ends its session. One that is gone, or has lost its right, leaves that to the gateway.
+    if !matches!(fault, Fault::Gone | Fault::Revoked | Fault::Disabled)
+        && let Some(agent) = cell.session.take()
+    {
+        let leave = Ask::new(Method::DELETE, &cell.url(flow::door_of(flow, cell).as_str())).bearer(&cell.key);
+        let session = agent.session().unwrap_or_default();
+        cell.posts(leave.header("mcp-session-id", session).header("mcp-protocol-version", testkit::LEGACY)).await;
+    }
+    if fault == Fault::Gone && flow::waits_for_client(flow, moment) {
+        // Its client may come back for five minutes: until then it waits, unless the right to it ends.
+        let parked = stage.parked().await;
+        if (parked - 1.0).abs() > f64::EPSILON {
+            faults.push(format!("{parked} calls wait for their client, not 1"));
+        }
+        stage.revoke(cell).await;
+    }
+    faults.extend(stage.settles(cell).await.err());
+    match stage.records(cell).await {
+        Err(why) => faults.push(why),
+        Ok(records) => {
+            let mine = records.iter().filter(|(method, _)| method == flow.method).map(|(_, outcome)| outcome.as_str());
+            let said = mine.collect::<Vec<_>>().join(", ");
+            if said != recorded {
+                faults.push(format!("the records of {} say {said:?}, not {recorded:?}", flow.method));
+            }
+        }
+    }
+    faults
+}
+
+/// An honest answer to a question of a server.
+fn answer_to(question: &Value) -> Value {
+    json!({"jsonrpc": "2.0", "id": question["id"], "result": {"action": "accept", "content": {"name": "Ada"}}})
+}
+
+/// Waits until so many requests of this name have arrived, for a server that goes on anyway.
+pub(crate) async fn arrives(upstream: &Upstream, method: &str, count: usize) -> Option<Received> {
+    timeout(Duration::from_secs(2), upstream.arrived(method, count)).await.ok()
+}
+
+/// Answers a question, as the client does in the course of a flow.
+pub(crate) async fn answers(cell: &Cell, agent: &Agent, question: &Value) {
+    let status = soon(cell.posts(agent.ask("response", &answer_to(question)))).await;
+    assert_eq!(status, 202, "the answer is taken");
+}

@@ -1,0 +1,253 @@
+//! Calls that ask for nothing: in one piece, in many, of a process, and as a task.
+
+use super::{answer, echo, news};
+use crate::{
+    cell::{Cell, Next, Open, Script, Server, arrives},
+    table::{
+        Fault::{Cut, Disabled, Gone, Killed, Moved, Removed, Revoked, Silent},
+        Flow, Row, Speaks,
+    },
+};
+use serde_json::json;
+use std::sync::Arc;
+use testkit::{Agent, Answer};
+
+pub(crate) const PLAIN_MODERN: Flow = Flow {
+    name: "a call, modern",
+    server: Speaks::Both,
+    method: "tools/call",
+    moments: &["sent", "half"],
+    rows: &[
+        Row(Killed, &["sent"], "error -31006", "faulted upstream-down forward"),
+        Row(Killed, &["half"], "error -31006", "faulted upstream-cut forward"),
+        Row(Cut, &["sent"], "error -31006", "faulted upstream-down forward"),
+        Row(Cut, &["half"], "error -31006", "faulted upstream-cut forward"),
+        Row(Silent, &[], "error -31007", "faulted upstream-timeout forward"),
+        Row(Gone, &[], "gone", "abandoned"),
+        // What was judged goes on as it was judged.
+        Row(Removed, &[], "the answer", "answered"),
+        Row(Moved, &[], "the answer", "answered"),
+        Row(Revoked, &[], "the answer", "answered"),
+        Row(Disabled, &[], "the answer", "answered"),
+    ],
+};
+
+pub(crate) const PLAIN_LEGACY: Flow = Flow {
+    name: "a call, legacy",
+    server: Speaks::Both,
+    method: "tools/call",
+    moments: &["sent", "half"],
+    rows: &[
+        Row(Killed, &["sent"], "error -31006", "faulted upstream-down forward"),
+        Row(Killed, &["half"], "error -31006", "faulted upstream-cut forward"),
+        Row(Cut, &["sent"], "error -31006", "faulted upstream-down forward"),
+        Row(Cut, &["half"], "error -31006", "faulted upstream-cut forward"),
+        Row(Silent, &[], "error -31007", "faulted upstream-timeout forward"),
+        // In the legacy era a client that goes away cancels nothing.
+        Row(Gone, &[], "gone", "answered"),
+        Row(Removed, &[], "the answer", "answered"),
+        Row(Moved, &[], "the answer", "answered"),
+        Row(Revoked, &[], "the answer", "answered"),
+        Row(Disabled, &[], "the answer", "answered"),
+    ],
+};
+
+const STREAM: &[&str] = &["sent", "begun", "one word", "two words"];
+const LATER: &[&str] = &["begun", "one word", "two words"];
+
+pub(crate) const STREAM_MODERN: Flow = Flow {
+    name: "a streamed call, modern",
+    server: Speaks::Both,
+    method: "tools/call",
+    moments: STREAM,
+    rows: &[
+        Row(Killed, &["sent"], "error -31006", "faulted upstream-down forward"),
+        Row(Killed, LATER, "error -31006", "faulted upstream-cut forward"),
+        Row(Cut, &["sent"], "error -31006", "faulted upstream-down forward"),
+        Row(Cut, LATER, "error -31006", "faulted upstream-cut forward"),
+        Row(Silent, &[], "error -31007", "faulted upstream-timeout forward"),
+        Row(Gone, &[], "gone", "abandoned"),
+        Row(Removed, &[], "error -31001", "refused denied authorize"),
+        Row(Moved, &[], "the answer", "answered"),
+        Row(Revoked, &[], "error -32600", "refused revoked authenticate"),
+        Row(Disabled, &[], "error -32600", "refused revoked authenticate"),
+    ],
+};
+
+pub(crate) const STREAM_LEGACY: Flow = Flow {
+    name: "a streamed call, legacy",
+    server: Speaks::Both,
+    method: "tools/call",
+    moments: STREAM,
+    rows: &[
+        Row(Killed, &["sent"], "error -31006", "faulted upstream-down forward"),
+        Row(Killed, LATER, "error -31006", "faulted upstream-cut forward"),
+        Row(Cut, &["sent"], "error -31006", "faulted upstream-down forward"),
+        Row(Cut, LATER, "error -31006", "faulted upstream-cut forward"),
+        Row(Silent, &[], "error -31007", "faulted upstream-timeout forward"),
+        Row(Gone, &[], "gone", "answered"),
+        Row(Removed, &[], "error -31001", "refused denied authorize"),
+        Row(Moved, &[], "the answer", "answered"),
+        Row(Revoked, &[], "error -32600", "refused revoked authenticate"),
+        Row(Disabled, &[], "error -32600", "refused revoked authenticate"),
+    ],
+};
+
+const PROCESS: &[&str] = &["sent", "one word", "two words"];
+
+pub(crate) const PROCESS_MODERN: Flow = Flow {
+    name: "a call of a process, modern",
+    server: Speaks::Process("modern"),
+    method: "tools/call",
+    moments: PROCESS,
+    rows: &[
+        Row(Killed, &[], "error -31006", "faulted upstream-cut forward"),
+        Row(Cut, &[], "error -31006", "faulted upstream-cut forward"),
+        Row(Silent, &[], "error -31007", "faulted upstream-timeout forward"),
+        Row(Gone, &[], "gone", "abandoned"),
+        Row(Removed, &[], "error -31001", "refused denied authorize"),
+        Row(Moved, &[], "the answer", "answered"),
+        Row(Revoked, &[], "error -32600", "refused revoked authenticate"),
+        Row(Disabled, &[], "error -32600", "refused revoked authenticate"),
+    ],
+};
+
+pub(crate) const PROCESS_LEGACY: Flow = Flow {
+    name: "a call of a process, legacy",
+    server: Speaks::Process("legacy"),
+    method: "tools/call",
+    moments: PROCESS,
+    rows: &[
+        Row(Killed, &[], "error -31006", "faulted upstream-cut forward"),
+        Row(Cut, &[], "error -31006", "faulted upstream-cut forward"),
+        Row(Silent, &[], "error -31007", "faulted upstream-timeout forward"),
+        Row(Gone, &[], "gone", "answered"),
+        Row(Removed, &[], "error -31001", "refused denied authorize"),
+        Row(Moved, &[], "the answer", "answered"),
+        Row(Revoked, &[], "error -32600", "refused revoked authenticate"),
+        Row(Disabled, &[], "error -32600", "refused revoked authenticate"),
+    ],
+};
+
+pub(crate) const TASK: Flow = Flow {
+    name: "a task",
+    server: Speaks::Both,
+    method: "tasks/result",
+    moments: &["begun", "awaited"],
+    rows: &[
+        Row(Killed, &[], "error -31006", "faulted upstream-down forward"),
+        Row(Cut, &[], "error -31006", "faulted upstream-down forward"),
+        Row(Silent, &[], "error -31007", "faulted upstream-timeout forward"),
+        Row(Gone, &["begun"], "gone", ""),
+        Row(Gone, &["awaited"], "gone", "answered"),
+        Row(Removed, &["begun"], "error -32600", "refused unknown-server resolve"),
+        Row(Removed, &["awaited"], "the answer", "answered"),
+        // The other server has no tasks.
+        Row(Moved, &["begun"], "error -32601", "failed"),
+        Row(Moved, &["awaited"], "the answer", "answered"),
+        Row(Revoked, &["begun"], "error -32600", "refused revoked authenticate"),
+        Row(Revoked, &["awaited"], "the answer", "answered"),
+        Row(Disabled, &["begun"], "error -32600", "refused disabled_agent authenticate"),
+        Row(Disabled, &["awaited"], "the answer", "answered"),
+    ],
+};
+
+async fn client(cell: &mut Cell, legacy: bool) -> Arc<Agent> {
+    let door = cell.door();
+    if legacy { cell.legacy(&door).await } else { cell.modern(&door) }
+}
+
+/// A call that is answered in one piece.
+pub(crate) async fn plain(cell: &mut Cell, legacy: bool, moment: &str) -> Open {
+    let mut script = cell.script("tools/call", "application/json");
+    let agent = client(cell, legacy).await;
+    let hearing = cell.asks(&agent, 7, "tools/call", echo());
+    let id = cell.upstream().arrived("tools/call", 1).await.id();
+    let mut text = answer(&id).to_string();
+    if moment == "half" {
+        let rest = text.split_off(text.len() / 2);
+        script.raw(&text).await;
+        text = rest;
+    }
+    let rest = move |script: Option<Script>| {
+        Box::pin(async move {
+            if let Some(mut script) = script {
+                script.raw(&text).await;
+            }
+        }) as crate::cell::Rest
+    };
+    Open { hearing, script: Some(script), rest: Box::new(rest), next: Next::Nothing }
+}
+
+/// A call that is answered in several words, by whatever server there is.
+pub(crate) async fn streamed(cell: &mut Cell, legacy: bool, moment: &str) -> Open {
+    let prepared = match cell.speaks {
+        Speaks::Both | Speaks::Legacy | Speaks::Modern => Some(cell.script("tools/call", "text/event-stream")),
+        Speaks::Lasting | Speaks::Process(_) => None,
+    };
+    let agent = client(cell, legacy).await;
+    let hearing = cell.asks(&agent, 7, "tools/call", echo());
+    let (id, mut script) = match (&cell.server, prepared) {
+        (Server::Http(upstream, _), Some(script)) => (upstream.arrived("tools/call", 1).await.id(), script),
+        (Server::Lasting(upstream, streams), _) => super::lasting::called(upstream, streams).await,
+        (Server::Http(..), None) => panic!("its answer was not prepared"),
+        (Server::Process(processes), _) => {
+            let (request, line) = processes.called(1).await;
+            (request["id"].clone(), Script::of_process(line))
+        }
+    };
+    if moment == "begun" {
+        script.begin();
+        hearing.head().await;
+    }
+    let said = match moment {
+        "one word" => 1,
+        "two words" => 2,
+        _ => 0,
+    };
+    for number in 1..=said {
+        script.say(&news(number)).await;
+        hearing.message(usize::try_from(number).unwrap()).await;
+    }
+    let rest = move |script: Option<Script>| {
+        Box::pin(async move {
+            if let Some(mut script) = script {
+                for number in said + 1..=2 {
+                    script.say(&news(number)).await;
+                }
+                script.say(&answer(&id)).await;
+            }
+        }) as crate::cell::Rest
+    };
+    Open { hearing, script: Some(script), rest: Box::new(rest), next: Next::Nothing }
+}
+
+/// A task of 2025-11-25: begun by a call, its result waited for.
+pub(crate) async fn task(cell: &mut Cell, moment: &str) -> Open {
+    let agent = client(cell, true).await;
+    let task = json!({"task": {"taskId": "t", "status": "working", "ttl": 60_000}});
+    cell.upstream().next("tools/call", Answer::result(&json!(7), &task));
+    let call = json!({"name": "echo", "arguments": {}, "task": {"ttl": 60_000}});
+    let mut hearing = cell.asks(&agent, 7, "tools/call", call);
+    hearing.answer().await;
+    let script = cell.script("tasks/result", "application/json");
+    let named = json!({"taskId": "t"});
+    let next = if moment == "begun" {
+        Next::Asks("tasks/result", named)
+    } else {
+        cell.knows(&hearing);
+        hearing = cell.asks(&agent, 8, "tasks/result", named);
+        cell.upstream().arrived("tasks/result", 1).await;
+        Next::Nothing
+    };
+    let upstream = cell.upstream();
+    let rest = move |script: Option<Script>| {
+        Box::pin(async move {
+            let Some(mut script) = script else { return };
+            if let Some(request) = arrives(&upstream, "tasks/result", 1).await {
+                script.raw(&answer(&request.id()).to_string()).await;
+            }
+        }) as crate::cell::Rest
+    };
+    Open { hearing, script: Some(script), rest: Box::new(rest), next }
+}

@@ -1,0 +1,87 @@
+//! What becomes of each flow when a fault comes at each of its moments: what the client gets, and what the records of its
+//! calls say. The tests read it, and so may you.
+
+use Fault::{Cut, Disabled, Gone, Killed, Moved, Removed, Revoked, Silent};
+
+/// What happens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// The server dies, with all its connections.
+    Killed,
+    /// The connection that the server answers on breaks.
+    Cut,
+    /// The server says nothing more.
+    Silent,
+    /// The client goes away, and does not come back.
+    Gone,
+    /// A reload takes the server out.
+    Removed,
+    /// A reload leads to another server by the same name.
+    Moved,
+    /// The client's key is revoked.
+    Revoked,
+    /// The client's agent is disabled.
+    Disabled,
+}
+
+pub(crate) const FAULTS: [Fault; 8] = [Killed, Cut, Silent, Gone, Removed, Moved, Revoked, Disabled];
+
+/// One flow.
+pub(crate) struct Flow {
+    pub(crate) name: &'static str,
+    /// What the server speaks, or how it is reached.
+    pub(crate) server: Speaks,
+    /// The method whose records are looked at.
+    pub(crate) method: &'static str,
+    /// The moments at which a fault may come, in order.
+    pub(crate) moments: &'static [&'static str],
+    pub(crate) rows: &'static [Row],
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Speaks {
+    Both,
+    Legacy,
+    Modern,
+    /// HTTP with SSE, of 2024-11-05.
+    Lasting,
+    /// A process, of one era or the other.
+    Process(&'static str),
+}
+
+/// One fault at some moments (none named: at all of them): what the client gets, what the records say.
+pub(crate) struct Row(
+    pub(crate) Fault,
+    pub(crate) &'static [&'static str],
+    pub(crate) &'static str,
+    pub(crate) &'static str,
+);
+
+/// One cell.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Case {
+    pub(crate) fault: Fault,
+    pub(crate) moment: &'static str,
+    /// What the client gets.
+    pub(crate) sees: &'static str,
+    /// What the records of the flow's method say, in the order in which they were closed.
+    pub(crate) recorded: &'static str,
+}
+
+impl Flow {
+    /// Every cell of the flow.
+    pub(crate) fn cells(&self) -> Vec<Case> {
+        let mut cells = Vec::new();
+        for fault in FAULTS {
+            for moment in self.moments {
+                let fits = |row: &&Row| row.0 == fault && (row.1.is_empty() || row.1.contains(moment));
+                let rows: Vec<&Row> = self.rows.iter().filter(fits).collect();
+                let [row] = rows.as_slice() else {
+                    panic!("{}: {} rows for {fault:?} at {moment:?}", self.name, rows.len())
+                };
+                cells.push(Case { fault, moment, sees: row.2, recorded: row.3 });
+            }
+        }
+        cells
+    }
+}
