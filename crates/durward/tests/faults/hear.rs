@@ -103,7 +103,7 @@ async fn read(ask: Ask, said: &watch::Sender<Heard>) {
     let Ok(mut reply) = ask.try_send().await else { return };
     said.send_modify(|heard| {
         heard.status = reply.status.as_u16();
-        heard.call = reply.header("durward-call-id").unwrap_or_default().to_owned();
+        reply.header("durward-call-id").unwrap_or_default().clone_into(&mut heard.call);
     });
     if reply.header("content-type").is_some_and(|kind| kind.starts_with("text/event-stream")) {
         while let Some(event) = reply.event().await {

@@ -58,7 +58,7 @@ pub(crate) struct Stage {
     world: World,
     metrics: String,
     /// A server that no fault concerns.
-    calm: Upstream,
+    _calm: Upstream,
     /// Where servers are moved to.
     elsewhere: Upstream,
     /// The lines of the servers in the configuration.
@@ -98,7 +98,7 @@ impl Stage {
         let (_, rest) = management.split_once("http://").expect("an address");
         let metrics = format!("http://{}/metrics", rest.split_whitespace().next().expect("an address"));
         let mut stage =
-            Self { world, metrics, calm, elsewhere, lines: Mutex::new(lines), agents: count, tasks: f64::MAX };
+            Self { world, metrics, _calm: calm, elsewhere, lines: Mutex::new(lines), agents: count, tasks: f64::MAX };
         stage.begin(count).await;
         for cell in &mut cells {
             cell.at = stage.world.url("");
@@ -231,7 +231,7 @@ impl Stage {
             }
             let described: Vec<_> = found.iter().map(described).collect();
             let mut calls: Vec<&Value> = found.iter().map(|record| &record["call"]).collect();
-            calls.sort_by_key(|call| call.to_string());
+            calls.sort_by_key(ToString::to_string);
             calls.dedup();
             if found.len() != wanted || calls.len() != wanted {
                 return Err(format!("{wanted} requests and {} records: {described:?}", found.len()));
