@@ -10,6 +10,7 @@ use mcp::{
     },
 };
 use serde_json::Value;
+use std::borrow::Cow;
 
 /// A client that can be asked everything, where the input introduces none.
 const HELLO: &str = concat!(
@@ -24,7 +25,7 @@ const METHODS: [&str; 4] = ["tools/call", "tools/list", "resources/read", "promp
 /// The first line chooses a revision, each line after it is a message that comes to both bridges.
 pub fn bridge(input: &[u8]) {
     let Some((first, rest)) = input.split_first() else { return };
-    let revision = Revision::LEGACY[usize::from(*first) % Revision::LEGACY.len()];
+    let Some(&revision) = Revision::LEGACY.iter().cycle().nth(usize::from(*first)) else { return };
     let messages: Vec<Message> = rest.split(|byte| *byte == b'\n').take(8).filter_map(scanned).collect();
     let hello = one(HELLO.as_bytes()).expect("our own introduction is a message");
     let own = messages.iter().find_map(|message| Introduction::of(message).ok());
@@ -102,7 +103,7 @@ fn response(message: &Message, method: &str, revision: Revision, introduction: &
     if let Ok(down) = downward::answer(message, method, None) {
         let down = carried(&down);
         assert_eq!(down.error().is_some(), message.error().is_some(), "an error is one in both eras");
-        let kind = down.outcome_member(&["resultType"]).and_then(|kind| kind.text().map(|kind| kind.into_owned()));
+        let kind = down.outcome_member(&["resultType"]).and_then(|kind| kind.text().map(Cow::into_owned));
         assert!(down.error().is_some() || kind.as_deref() == Some("complete"), "a modern result without a type");
         let code = down.error_code().unwrap_or(0);
         assert!(!(-32099..=-32020).contains(&code), "{code} means something that no legacy server meant");

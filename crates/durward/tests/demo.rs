@@ -1,4 +1,10 @@
 //! The tour, as a stranger takes it: the real program, its real output, its real end.
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "what the test stands on must be there, or the test has failed"
+)]
 
 use rustix::process::{Pid, Signal, kill_process};
 use std::{

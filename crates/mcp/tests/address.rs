@@ -36,10 +36,10 @@ fn said(message: &Message, offered: &[&str]) -> Bytes {
 }
 
 fn message(text: &str) -> Message {
-    match scan(Bytes::copy_from_slice(text.as_bytes()), &Limits::default()) {
-        Ok(Body::Single(message)) => message,
-        other => panic!("not a message: {other:?}\n{text}"),
-    }
+    let Ok(Body::Single(message)) = scan(Bytes::copy_from_slice(text.as_bytes()), &Limits::default()) else {
+        unreachable!("not a message: {text}")
+    };
+    message
 }
 
 /// Values in which what looks like an address stands at places that have one, and at others.

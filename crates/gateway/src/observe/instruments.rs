@@ -20,7 +20,7 @@ const fn metric(
 }
 
 /// Every metric, in the order in which they are shown.
-pub const ALL: [&Instrument; 37] = [
+pub const ALL: [&Instrument; 38] = [
     &OPERATION,
     &UPSTREAM,
     &CALLED,

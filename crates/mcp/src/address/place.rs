@@ -184,7 +184,7 @@ impl<'a> Visit<'a> {
 
     /// An address that is one whatever it is.
     fn address(&mut self, at: &Span) {
-        self.edit(at, |way, text| way.other(text));
+        self.edit(at, Way::other);
     }
 
     /// An address that may be one for the client to follow by itself.
@@ -195,7 +195,7 @@ impl<'a> Visit<'a> {
         });
     }
 
-    fn edit(&mut self, at: &Span, other: impl Fn(Way<'_>, &str) -> Option<String>) {
+    fn edit(&mut self, at: &Span, other: impl Fn(Way<'a>, &str) -> Option<String>) {
         let Some(text) = (Member { span: at.clone(), raw: self.raw(at) }).text() else { return };
         if let Some(other) = other(self.way, &text) {
             self.edits.push((at.clone(), quote(&other).into_bytes()));

@@ -1,4 +1,4 @@
-//! The keyring of the system: the Secret Service of a desktop (GNOME Keyring, KWallet), through `secret-tool` of
+//! The keyring of the system: the Secret Service of a desktop (GNOME Keyring, `KWallet`), through `secret-tool` of
 //! libsecret.
 //!
 //! The only place of this command that starts a program. A key passes through its pipes, never through an argument,
@@ -52,7 +52,7 @@ impl Keyring {
         if status.success() {
             return Ok(said);
         }
-        self.succeeded(status, &complaint)?;
+        Self::succeeded(status, &complaint)?;
         bail!("{}; `durward connect --keyring --save` puts one there, and {OTHERWISE}", self.nothing());
     }
 
@@ -60,7 +60,7 @@ impl Keyring {
     pub(super) async fn keep(&self, key: &Secret<String>) -> Result<()> {
         let label = format!("--label=Durward: {} ({})", self.gateway, self.name);
         let Answer { status, complaint, .. } = self.ask(&["store", &label], Some(key)).await?;
-        self.succeeded(status, &complaint)?;
+        Self::succeeded(status, &complaint)?;
         ensure!(status.success(), "the keyring did not take the key: {TOOL} ended with {status}; {OTHERWISE}");
         Ok(())
     }
@@ -68,7 +68,7 @@ impl Keyring {
     /// Takes it out.
     pub(super) async fn forget(&self) -> Result<()> {
         let Answer { status, complaint, .. } = self.ask(&["clear"], None).await?;
-        self.succeeded(status, &complaint)?;
+        Self::succeeded(status, &complaint)?;
         ensure!(status.success(), "{}", self.nothing());
         Ok(())
     }
@@ -83,7 +83,7 @@ impl Keyring {
     }
 
     /// The program says nothing where there is nothing; where it says something, the keyring could not be asked.
-    fn succeeded(&self, status: ExitStatus, complaint: &str) -> Result<()> {
+    fn succeeded(status: ExitStatus, complaint: &str) -> Result<()> {
         ensure!(
             status.success() || complaint.is_empty(),
             "the keyring cannot be asked ({TOOL}: {complaint}); it wants a session with a Secret Service, such as GNOME \

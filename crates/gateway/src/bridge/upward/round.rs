@@ -58,6 +58,7 @@ impl Cause {
             id: new_id(),
             parent: Some(self.call),
             in_batch: false,
+            presence: None,
             route: self.route.clone(),
             operation: Operation::Message(retry.clone()),
             era: Era::Legacy,

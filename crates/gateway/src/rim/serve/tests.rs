@@ -30,9 +30,9 @@ fn counts(tally: &Tally) -> Vec<(&'static str, u64)> {
     tally.counts().filter(|(_, count)| *count > 0).map(|([reason], count)| (reason, count)).collect()
 }
 
-fn reply(body: ReplyBody) -> Result<Reply<Sending>, Infallible> {
+fn reply(body: ReplyBody) -> Reply<Sending> {
     let here = Here::beside(&Arc::new(Presence::default()));
-    Ok(Reply::new(Sending::new(body, here)))
+    Reply::new(Sending::new(body, here))
 }
 
 fn bytes(count: usize) -> ReplyBody {
@@ -49,7 +49,14 @@ async fn whoever_reads_nothing_over_http1_is_let_go() {
     let (_stop, stopping) = watch::channel(false);
     let tally = Arc::new(Tally::default());
     client.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
-    soon(one(server, |_| ready(reply(bytes(1 << 20))), stopping, (Arc::clone(&tally), READ), ENDS)).await;
+    soon(one(
+        server,
+        |_| ready(Ok::<_, Infallible>(reply(bytes(1 << 20)))),
+        stopping,
+        (Arc::clone(&tally), READ),
+        ENDS,
+    ))
+    .await;
     assert_eq!(counts(&tally), [("stalled-connection", 1)]);
 }
 
@@ -60,7 +67,13 @@ async fn whoever_reads_slowly_over_http1_gets_all_of_it() {
     let tally = Arc::new(Tally::default());
     client.write_all(b"GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").await.unwrap();
     let patience = Patience { stalled: SHORT / 2, ..READ };
-    let serving = one(server, |_| ready(reply(bytes(8 << 10))), stopping, (Arc::clone(&tally), patience), ENDS);
+    let serving = one(
+        server,
+        |_| ready(Ok::<_, Infallible>(reply(bytes(8 << 10)))),
+        stopping,
+        (Arc::clone(&tally), patience),
+        ENDS,
+    );
     let reading = async {
         let mut all = Vec::new();
         let mut turns = tokio::time::interval(SHORT / 8);
@@ -86,7 +99,8 @@ async fn narrow(
     tokio::spawn(async move {
         let (_stop, stopping) = watch::channel(false);
         let bodies = Mutex::new(bodies);
-        let answer = move |_| ready(reply(bodies.lock().unwrap().pop().unwrap_or(ReplyBody::empty())));
+        let answer =
+            move |_| ready(Ok::<_, Infallible>(reply(bodies.lock().unwrap().pop().unwrap_or(ReplyBody::empty()))));
         many(server, answer, stopping, (counted, patience), ENDS).await;
         let _ = ended.send(());
     });
@@ -173,7 +187,7 @@ async fn a_call_that_crosses_the_farewell_is_served_to_its_end() {
                 let _ = begun.send(());
                 let _ = held.await;
             }
-            reply(bytes(5))
+            Ok::<_, Infallible>(reply(bytes(5)))
         }
     };
     let serving = tokio::spawn(many(server, answer, stopping, (Arc::default(), patience), ENDS));
