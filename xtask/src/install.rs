@@ -12,10 +12,12 @@ use std::{
 };
 
 /// A program, and the Debian package it comes from.
-const PROGRAMS: [(&str, &str); 6] = [
+const PROGRAMS: [(&str, &str); 8] = [
     ("node", "nodejs"),
     ("npm", "npm"),
     ("taskset", "util-linux"),
+    ("unshare", "util-linux"),
+    ("ip", "iproute2"),
     ("secret-tool", "libsecret-tools"),
     ("gnome-keyring-daemon", "gnome-keyring"),
     ("dbus-run-session", "dbus-daemon"),

@@ -103,9 +103,10 @@ impl Line {
     /// call of its own, as it would be on a stream. SECURITY: what one of them must not ask, none of them does, for the
     /// client answers all or nothing, and the server knows nothing of a no.
     pub(crate) fn judge_asked(&self, server: &Arc<Server>, exchange: &Exchange, message: &Message) -> Result<(), Stop> {
-        let Exchange { caller, call, .. } = exchange;
-        if call.era != Era::Modern || Crossing::between(call.era, server) != Crossing::None {
-            // On a bridge the gateway puts the question itself, and judges it there.
+        let Exchange { caller, call, target, .. } = exchange;
+        // On a bridge the gateway puts the question itself, and judges it there. SECURITY: what counts is the way that the
+        // call went. What the server is taken for by now, it may have changed to be asked less.
+        if call.era != Era::Modern || target.one().is_some_and(|one| one.crossing != Crossing::None) {
             return Ok(());
         }
         let not_asked = |why: String| {
@@ -190,11 +191,11 @@ impl Line {
         }
         said.note(trail.facts_mut());
         let permit = self.authorize_inquiry(caller, inquiry.server, message, &findings)?;
-        let permit = permit.map_err(|refusal| {
+        let permit = trail.note(permit.map_err(|refusal| {
             Stop::refused(Stage::Authorize, "denied", error::REFUSED_POLICY, format!("policy: {refusal}"))
                 .rules(refusal.rules)
-        })?;
-        Ok(Judged { text, permit: trail.note(Ok(permit))?, digest })
+        }))?;
+        Ok(Judged { text, permit, digest })
     }
 
     /// What policy says to a question now.

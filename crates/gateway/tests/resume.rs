@@ -227,7 +227,10 @@ async fn what_servers_say_while_a_listening_client_is_away_is_told_when_it_is_ba
 async fn a_word_of_the_gateways_own_is_given_again_like_any_other() {
     for path in ["/mcp/files", "/mcp"] {
         let scene = Scene::start(path).await;
-        scene.alice.tools().await;
+        // A change is one of what was known.
+        let line = scene.inside.state.line();
+        let server = line.servers().next().cloned().unwrap();
+        line.look(&server).await;
         let (answer, feed) = Answer::events();
         scene.upstream.next("subscriptions/listen", answer);
         let mut stream = scene.alice.listen().await;

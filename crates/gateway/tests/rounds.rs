@@ -191,6 +191,10 @@ async fn a_subscription_is_answered_when_the_server_has_taken_it() {
     let mut listener = alice.listen().await;
     let asked = soon(upstream.arrived("subscriptions/listen", 1)).await;
     before.message(&acknowledged(&asked, &asked.json()["params"]["notifications"])).await;
+    let updated =
+        |uri: &str| json!({"jsonrpc": "2.0", "method": "notifications/resources/updated", "params": {"uri": uri}});
+    before.message(&updated("file:///early")).await;
+    assert_eq!(event(&mut listener).await, updated("file:///early"));
 
     let (second, after) = Answer::events();
     upstream.next("subscriptions/listen", second);
@@ -203,8 +207,6 @@ async fn a_subscription_is_answered_when_the_server_has_taken_it() {
     };
     assert!(timeout(Duration::from_millis(100), &mut asking).await.is_err(), "the server has not taken it");
     // What is said meanwhile comes on the stream that was there before.
-    let updated =
-        |uri: &str| json!({"jsonrpc": "2.0", "method": "notifications/resources/updated", "params": {"uri": uri}});
     before.message(&updated("file:///early")).await;
     assert_eq!(event(&mut listener).await, updated("file:///early"));
     after.message(&acknowledged(&asked, &asked.json()["params"]["notifications"])).await;

@@ -64,7 +64,8 @@ impl Site {
         let file = config::find(shared.config.as_deref());
         let data = match (&shared.data, &file) {
             (Some(data), _) => data.clone(),
-            (None, Some(file)) => match config::load(file) {
+            // Serves nobody: a certificate that has run out keeps no operator from what is kept.
+            (None, Some(file)) => match config::load_again(file) {
                 Ok(loaded) => loaded.settings.data,
                 Err(report) => running_beside(file, report)?,
             },
@@ -76,7 +77,7 @@ impl Site {
     /// The configuration, with this data directory.
     pub(crate) fn load(&self) -> Result<Loaded> {
         let mut loaded = match &self.file {
-            Some(file) => loaded(config::load(file)),
+            Some(file) => loaded(config::load_again(file)),
             None => loaded(config::without_file(self.data.clone())),
         }?;
         loaded.settings.data.clone_from(&self.data);

@@ -74,7 +74,7 @@ fn base_of(path: &Path) -> &Path {
 enum Turn {
     /// Before anything runs.
     First,
-    /// While a gateway runs, which has a certificate to go on with.
+    /// While a gateway runs, which has a certificate to go on with, or where none is needed.
     Again,
 }
 
@@ -83,7 +83,7 @@ pub(crate) fn load(path: &Path) -> Result<Loaded, Report> {
     load_at(path, Turn::First)
 }
 
-/// The same for a gateway that runs. A certificate that is unfit is none of the reasons not to take the rest.
+/// The same for a gateway that runs, and for commands that serve nobody. A certificate that is unfit is none of the reasons not to take the rest.
 pub(crate) fn load_again(path: &Path) -> Result<Loaded, Report> {
     load_at(path, Turn::Again)
 }

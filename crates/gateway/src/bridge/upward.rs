@@ -128,7 +128,7 @@ async fn subscribe(way: &Passage<'_>, session: &Arc<Session>, message: &Message)
     let (side, server) = (&session.upward, &way.one.server);
     // By the server's own address, which is not that of the aggregate.
     let uri = &way.one.resource.id.name;
-    let Some(version) = side.follow(&server.name, uri) else {
+    let Some((version, is_new)) = side.follow(&server.name, uri) else {
         return Ok(refusal(message, "too many or too long addresses are subscribed to in this session"));
     };
     if !session.is_heard() {
@@ -141,7 +141,9 @@ async fn subscribe(way: &Passage<'_>, session: &Arc<Session>, message: &Message)
     if let Ok(Ok(())) = told {
         return Ok(result_of(message, "{}"));
     }
-    side.unfollow(&server.name, uri);
+    if is_new {
+        side.unfollow(&server.name, uri);
+    }
     match told {
         Ok(Err(why)) => {
             Ok(refusal(message, &format!("server `{}` does not take the subscription: {why}", server.name)))

@@ -135,7 +135,12 @@ fn bind(address: SocketAddr, place: Place) -> io::Result<TcpListener> {
 fn unix(path: &Path, mode: u32) -> Result<UnixListener, ListenFault> {
     let fault = |cause| ListenFault::Unix { path: path.to_owned(), cause };
     // Until it is bound: of two that start at once, one must see what the other has made.
-    let _turn = Turn::take(path).map_err(fault)?;
+    // Anybody who may read the folder may hold its lock: that must keep no gateway down.
+    let _turn = Turn::take(path)
+        .inspect_err(
+            |fault| tracing::warn!(path = %path.display(), %fault, "no turn at the folder of a socket; going on"),
+        )
+        .ok();
     match fs::symlink_metadata(path) {
         Err(cause) if cause.kind() == io::ErrorKind::NotFound => {}
         Err(cause) => return Err(fault(cause)),

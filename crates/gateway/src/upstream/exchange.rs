@@ -131,11 +131,13 @@ impl Hop<'_> {
                 Some(_) => self.send(Some(&leg), introduction).await?,
                 None => self.send(None, introduction).await?,
             };
-            let answer = self.response(Some(&leg), arrival).await?;
-            Ok::<_, UpstreamFault>((answer, headers))
+            if pipe.is_none() {
+                // The rest of an answer in pieces is asked for in the session that it opens.
+                leg.way = Way::http(headers.get(&header::SESSION));
+            }
+            self.response(Some(&leg), arrival).await
         };
-        let (answer, headers) =
-            tokio::time::timeout(deadline, opening).await.map_err(|_| UpstreamFault::Timeout(deadline))??;
+        let answer = tokio::time::timeout(deadline, opening).await.map_err(|_| UpstreamFault::Timeout(deadline))??;
         let Some(version) = answer.outcome_member(&["protocolVersion"]).and_then(|member| member.text()) else {
             self.state.look_at_misfit(self.server, Era::Legacy);
             return Err(UpstreamFault::Protocol("`initialize` was not answered with a protocol version".to_owned()));
@@ -143,9 +145,6 @@ impl Hop<'_> {
         leg.revision = Revision::parse(&version)
             .filter(|revision| revision.era() == Era::Legacy)
             .ok_or_else(|| UpstreamFault::Protocol(format!("the server agreed on protocol version {version:?}")))?;
-        if pipe.is_none() {
-            leg.way = Way::http(headers.get(&header::SESSION));
-        }
         let ready =
             one(Bytes::from_static(br#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#), &self.limits)?;
         self.send(Some(&leg), &ready).await?;

@@ -271,7 +271,8 @@ impl<'a> InputRequest<'a> {
     /// task. In order, and whatever it is: what no revision knows is asked all the same where a client of today reads it.
     pub fn all_of(message: &'a Message) -> Result<Vec<Self>, BridgeFault> {
         let said = message.result().or_else(|| message.params_member().map(|params| params.raw));
-        let Some(asked) = said.and_then(|said| at(said, &["inputRequests"])) else { return Ok(Vec::new()) };
+        let asked = said.and_then(|said| at(said, &["inputRequests"])).filter(|asked| asked.trim_ascii() != b"null");
+        let Some(asked) = asked else { return Ok(Vec::new()) };
         if !is_object(asked) {
             return Err(BridgeFault::Malformed("inputRequests"));
         }

@@ -188,6 +188,8 @@ pub(crate) async fn modern(cell: &mut Cell, moment: &str) -> Open {
     if moment == "sent" {
         return Open { hearing, script: Some(script), rest: answering(upstream, 1), next: Next::Nothing };
     }
+    // What is asked in an answer is judged and recorded like any question.
+    cell.counts(1);
     script.raw(&input_required(&id).to_string()).await;
     drop(script);
     hearing.answer().await;

@@ -111,7 +111,8 @@ async fn follow_on(state: &Arc<State>, name: &ServerName, session: &Arc<Session>
             }
             Some(Err(fault)) => {
                 tracing::debug!(server = %name, %fault, "a stream broke off");
-                session.upward.hear(name, version, Err(fault.to_string()));
+                // Where it is and what it lacks is for the log.
+                session.upward.hear(name, version, Err(fault.stop(name).message.clone()));
                 wait(&mut before, &mut followed).await;
             }
         }

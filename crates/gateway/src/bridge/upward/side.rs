@@ -91,8 +91,9 @@ impl Side {
         }
     }
 
-    /// Follows a resource. The version that it came with, unless there are too many, or its address is too long.
-    pub(crate) fn follow(&self, server: &ServerName, uri: &str) -> Option<u64> {
+    /// Follows a resource. The version that it came with and whether it came now, unless there are too many, or its
+    /// address is too long.
+    pub(crate) fn follow(&self, server: &ServerName, uri: &str) -> Option<(u64, bool)> {
         if uri.len() > LONGEST {
             return None;
         }
@@ -101,12 +102,12 @@ impl Side {
             let (most, next) = (followed.all.len() >= FOLLOWED, followed.version + 1);
             match followed.all.entry((server.clone(), Box::from(uri))) {
                 Entry::Occupied(known) => {
-                    found = Some(*known.get());
+                    found = Some((*known.get(), false));
                     false
                 }
                 Entry::Vacant(_) if most => false,
                 Entry::Vacant(new) => {
-                    found = Some(*new.insert(next));
+                    found = Some((*new.insert(next), true));
                     followed.version = next;
                     true
                 }
