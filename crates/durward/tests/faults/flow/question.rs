@@ -77,7 +77,7 @@ pub(crate) const QUESTION_UPWARD: Flow = Flow {
         Row(Removed, &["sent"], "the answer", "answered"),
         Row(Removed, &["question", "answered"], "error -31001", "refused denied authorize"),
         Row(Moved, &["sent", "answered"], "the answer", "answered"),
-        Row(Moved, &["question"], "error -31006", "faulted bridge forward"),
+        Row(Moved, &["question"], "error -31006", "faulted round forward"),
         Row(Revoked, &["sent"], "the answer", "answered"),
         Row(Revoked, &["question", "answered"], "error -32600", "refused revoked authenticate"),
         Row(Disabled, &["sent"], "the answer", "answered"),
