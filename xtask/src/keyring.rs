@@ -5,7 +5,10 @@ use crate::{
     world::{self, World},
 };
 use anyhow::{Result, ensure};
-use std::path::Path;
+use std::{
+    path::Path,
+    time::{Duration, Instant},
+};
 
 /// Opens the keyring, puts the key there, introduces a client with it, takes it out, and does without.
 const STORY: &str = r#"
@@ -30,6 +33,9 @@ const HELLO: &str = concat!(
     r#""capabilities":{},"clientInfo":{"name":"desk","version":"1"}}}"#
 );
 
+/// Until when a call is in the log.
+const IN_THE_LOG: Duration = Duration::from_secs(10);
+
 pub(crate) fn run(root: &Path) -> Result<()> {
     let binary = world::built(root)?;
     let mut world = World::new(root, "keyring")?;
@@ -46,11 +52,15 @@ pub(crate) fn run(root: &Path) -> Result<()> {
     }
     let said = process::output(&mut story)?;
     ensure!(said.contains(r#""protocolVersion":"2025-11-25""#), "the client was not introduced: {said}");
-    // Without a key it would have been somebody else.
-    let mut search = program(&binary);
-    search.args(["audit", "search", "--agent", "desk", "--output", "json", "--data", "data", "--config"]);
-    let found = process::output(search.arg("durward.yaml").current_dir(world.folder()))?;
-    ensure!(found.contains("initialize"), "the log knows of no call of the agent whose key it was: {found}");
+    // Without a key it would have been somebody else. The log is written behind the calls.
+    let mut found = String::new();
+    let begun = Instant::now();
+    while !found.contains("initialize") {
+        ensure!(begun.elapsed() < IN_THE_LOG, "the log knows of no call of the agent whose key it was: {found}");
+        let mut search = program(&binary);
+        search.args(["audit", "search", "--agent", "desk", "--output", "json", "--data", "data", "--config"]);
+        found = process::output(search.arg("durward.yaml").current_dir(world.folder()))?;
+    }
     eprintln!("a key was put into GNOME Keyring, used from there, and taken out");
     Ok(())
 }

@@ -129,7 +129,8 @@ pub fn answer(message: &Message, method: &str, server: Option<&[u8]>) -> Result<
     }
     let fate = |rewrite: &mut Rewrite<'_>, name: &str, value: &Span| match name {
         // A legacy server means nothing by these.
-        "resultType" | "inputRequests" | "requestState" => Fate::Drop,
+        "resultType" => Fate::Drop,
+        "inputRequests" | "requestState" if may_ask(method) => Fate::Drop,
         "ttlMs" | "cacheScope" if is_cacheable(method) => Fate::Drop,
         "_meta" => without(rewrite, value, &[key::RELATED_TASK, key::SERVER_INFO], &meta),
         _ => Fate::Keep,
