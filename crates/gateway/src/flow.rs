@@ -154,13 +154,16 @@ impl Flow {
             let mut client = Some(sender);
             let end = AssertUnwindSafe(self.pump(&state, &mut trail, &mut client)).catch_unwind().await;
             let end = end.unwrap_or_else(|_| End::Stopped(Box::new(trail.panicked())));
-            for word in self.withdrawals(&end) {
+            let (withdrawn, last) = (self.withdrawals(&end), self.close(end, trail));
+            for word in withdrawn {
                 let word = self.keep(word, Passed::Message);
-                if let Some(client) = &client {
-                    say(client, word, STALLED).await;
+                if let Some(listening) = &client
+                    && !say(listening, word, STALLED).await
+                {
+                    client = None;
                 }
             }
-            if let Some(word) = self.close(end, trail) {
+            if let Some(word) = last {
                 let passed = if word.starts_with(b":") { Passed::Comment } else { Passed::Answer };
                 let word = self.keep(word, passed);
                 // Whoever takes the stream up again reads it to its end from what is kept.

@@ -1,6 +1,7 @@
 //! The outermost part: sockets, HTTP, bounds of size and time. Knows nothing of policy.
 
 mod accept;
+mod batch;
 mod browser;
 mod certificate;
 mod connection;

@@ -1,11 +1,10 @@
-//! From an HTTP request to calls on the line: paths, Host and Origin, bounded bodies, batches.
+//! From an HTTP request to calls on the line: paths, Host and Origin, bounded bodies.
 
-use super::{browser, serve::Ends, stream};
+use super::{batch, browser, serve::Ends, stream};
 use crate::{
     absent::{Here, Presence},
     authenticate::Caller,
     call::{Call, Operation, Route, header, new_id},
-    flow::{STALLED, say},
     metadata,
     pipeline::Line,
     reply::{Reply, ReplyBody, Sending},
@@ -23,7 +22,7 @@ use http::{
 };
 use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
-use mcp::{Body as Text, Era, Kind, Message, Revision, error};
+use mcp::{Body as Text, Era, Message, Revision, error};
 use std::{
     convert::Infallible,
     net::{IpAddr, Ipv6Addr, SocketAddr},
@@ -31,21 +30,19 @@ use std::{
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
-use tokio::{sync::mpsc, task::JoinError};
+use tokio::task::JoinError;
 use vocab::ServerName;
 
 /// How long a client may take to send a body.
 const BODY: Duration = Duration::from_secs(30);
 /// The largest body that is read before it is known who sends it, in bytes.
 const SMALL: u64 = 64 << 10;
-/// Events of a batch that wait for the client.
-const BACKLOG: usize = 64;
 
 /// Counts a call under way, so that a stop can wait for it.
 pub(crate) struct UnderWay {
     state: Arc<State>,
     /// Whether the client waits for it.
-    presence: Option<Arc<Presence>>,
+    pub(super) presence: Option<Arc<Presence>>,
 }
 
 impl UnderWay {
@@ -237,7 +234,7 @@ async fn post(line: &Line, headers: HeaderMap, body: Bytes, route: Route, peer: 
             )
             .await
         }
-        Ok(Text::Batch(messages)) => Box::pin(batch(line, headers, messages, route, peer, under_way)).await,
+        Ok(Text::Batch(messages)) => Box::pin(batch::serve(line, headers, messages, route, peer, under_way)).await,
     }
 }
 
@@ -251,89 +248,6 @@ pub(super) fn agree(headers: &HeaderMap, message: &Message) -> Result<(), Stop> 
         }
         stop
     })
-}
-
-/// A batch (2025-03-26): every message is a call of its own, the answers come on one stream in the order they are ready.
-async fn batch(
-    line: &Line,
-    headers: HeaderMap,
-    messages: Vec<Message>,
-    route: Route,
-    peer: IpAddr,
-    under_way: UnderWay,
-) -> Reply {
-    let revision = mcp::header::version(&headers).ok().flatten().map_or(Some(Revision::ASSUMED), Revision::parse);
-    let stop = if messages.iter().any(|message| message.era() == Era::Modern)
-        || !revision.is_some_and(Revision::has_batches)
-    {
-        Some("batches exist in revision 2025-03-26 only")
-    } else if messages.iter().any(|message| message.method() == "initialize") {
-        Some("`initialize` must not be part of a batch")
-    } else {
-        None
-    };
-    if let Some(why) = stop {
-        let stop = Stop::refused(Stage::Receive, "batch", error::INVALID_REQUEST, why).status(StatusCode::BAD_REQUEST);
-        return refuse(line, peer, &headers, route, &stop);
-    }
-    let wants_answer = messages.iter().any(|message| message.kind() == Kind::Request);
-    let (sender, receiver) = mpsc::channel(BACKLOG);
-    let line = line.clone();
-    let work = async move {
-        let under_way = under_way;
-        let mut heard = true;
-        for message in messages {
-            let is_request = message.kind() == Kind::Request;
-            let operation = Operation::Message(message);
-            let call = Call {
-                id: new_id(),
-                parent: None,
-                in_batch: true,
-                presence: under_way.presence.clone(),
-                route: route.clone(),
-                operation,
-                era: Era::Legacy,
-                headers: headers.clone(),
-                peer,
-            };
-            let asked = Asked::of(&call);
-            let id = call.id;
-            let reply = AssertUnwindSafe(line.serve(Box::new(call))).catch_unwind().await;
-            // The others are served whatever becomes of one.
-            let reply = reply.unwrap_or_else(|_| respond::refusal(&Stop::panicked(Stage::Receive), &asked, id));
-            if is_request {
-                relay(reply, &sender, &mut heard).await;
-            }
-        }
-    };
-    if wants_answer {
-        tokio::spawn(work);
-        let mut reply = Response::new(ReplyBody::Stream(receiver));
-        reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
-        reply.headers_mut().insert(header::ACCEL_BUFFERING.clone(), HeaderValue::from_static("no"));
-        reply
-    } else {
-        // The client may leave; the messages arrive all the same.
-        let _ = tokio::spawn(work).await;
-        let mut reply = Response::new(ReplyBody::empty());
-        *reply.status_mut() = StatusCode::ACCEPTED;
-        reply
-    }
-}
-
-/// One answer of a batch onto the common stream. A client that is gone, or does not read, does not end the calls.
-async fn relay(reply: Reply, sender: &mpsc::Sender<Bytes>, heard: &mut bool) {
-    let is_stream = reply.headers().get(CONTENT_TYPE).is_some_and(|kind| kind == "text/event-stream");
-    match reply.into_body() {
-        ReplyBody::Whole(Some(events)) if is_stream => *heard = *heard && say(sender, events, STALLED).await,
-        ReplyBody::Whole(Some(body)) => *heard = *heard && say(sender, mcp::sse::encode(&body, None), STALLED).await,
-        ReplyBody::Whole(None) => {}
-        ReplyBody::Stream(mut events) => {
-            while let Some(event) = events.recv().await {
-                *heard = *heard && say(sender, event, STALLED).await;
-            }
-        }
-    }
 }
 
 /// `/mcp` and `/mcp/{server}`, or the same behind another word; nothing else, in no other spelling.
