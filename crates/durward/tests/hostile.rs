@@ -26,7 +26,7 @@ use world::{ALL, World, http};
 
 /// The stated bounds of memory, for a build with debug assertions; a release build needs less.
 const SESSIONS: usize = 10_000;
-const MEGABYTES_FOR_SESSIONS: u64 = 340;
+const MEGABYTES_FOR_SESSIONS: u64 = 200;
 const MEGABYTES_UNDER_ATTACK: u64 = 256;
 
 fn resident(world: &World) -> u64 {

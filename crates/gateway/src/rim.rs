@@ -5,6 +5,7 @@ mod batch;
 mod browser;
 mod certificate;
 mod connection;
+mod lasting;
 mod listen;
 mod open;
 mod patience;

@@ -2,6 +2,7 @@
 
 use super::{
     certificate, connection,
+    lasting::Rest,
     listen::{self, Left, ListenFault, Socket, Taken},
     serve::stopped,
     tally::Ended,
@@ -132,9 +133,9 @@ async fn accept(door: Arc<Door>, socket: Socket) {
                 let listener = TcpListener::from_std(socket)?;
                 loop {
                     match listener.accept().await {
-                        Ok((stream, peer)) => door.take(peer, |door| async move {
-                            connection::network(&door, stream, peer).await;
-                        }),
+                        Ok((stream, peer)) => {
+                            door.take(peer, |door| async move { connection::network(&door, stream, peer).await })
+                        }
                         Err(fault) => exhausted(&fault).await,
                     }
                 }
@@ -143,9 +144,9 @@ async fn accept(door: Arc<Door>, socket: Socket) {
                 let listener = UnixListener::from_std(socket)?;
                 loop {
                     match listener.accept().await {
-                        Ok((stream, _)) => door.take("a local socket", |door| async move {
-                            connection::local(&door, stream).await;
-                        }),
+                        Ok((stream, _)) => {
+                            door.take("a local socket", |door| async move { connection::local(&door, stream).await })
+                        }
                         Err(fault) => exhausted(&fault).await,
                     }
                 }
@@ -169,7 +170,7 @@ impl Door {
     /// Carries one more connection, unless too many are open.
     fn take<F>(self: &Arc<Self>, from: impl fmt::Display, carry: impl FnOnce(Arc<Self>) -> F)
     where
-        F: Future<Output = ()> + Send + 'static,
+        F: Future<Output = Option<Rest>> + Send + 'static,
     {
         let open = Open(Arc::clone(&self.open));
         if self.open.fetch_add(1, Ordering::AcqRel) >= self.most {
@@ -181,8 +182,13 @@ impl Door {
         }
         let carrying = carry(Arc::clone(self));
         tokio::spawn(async move {
-            let _open = open;
-            carrying.await;
+            if let Some(rest) = carrying.await {
+                // What lasts does not keep the task of a connection that may have many requests.
+                tokio::spawn(async move {
+                    let _open = open;
+                    rest.await;
+                });
+            }
         });
     }
 }

@@ -3,6 +3,7 @@
 use super::{
     accept::Door,
     certificate::HTTP2,
+    lasting::Rest,
     proxy::{self, HeaderFault, Said},
     replay::{Replay, Version, version},
     serve::{self, Ends, HEAD, stopped},
@@ -66,21 +67,21 @@ impl Failure {
     }
 }
 
-/// Carries a connection from the network to its end.
-pub(super) async fn network(door: &Door, stream: TcpStream, peer: SocketAddr) {
+/// Carries a connection from the network to its end, or to a stream that lasts.
+pub(super) async fn network(door: &Door, stream: TcpStream, peer: SocketAddr) -> Option<Rest> {
     // Small answers must not wait for the next one.
     let _ = stream.set_nodelay(true);
     let mut ends = Ends { peer: peer.ip(), dialled: stream.local_addr().ok().map(|own| own.ip()), may_name: true };
     let mut stopping = door.state.stopping.subscribe();
     let begun = tokio::select! {
         begun = begin(door, stream, &mut ends) => begun,
-        () = stopped(&mut stopping) => return,
+        () = stopped(&mut stopping) => return None,
     };
     let state = Arc::clone(&door.state);
     match begun {
-        Ok(Begun::One(stream)) => serve::http1(state, stream, ends).await,
+        Ok(Begun::One(stream)) => return serve::http1(state, stream, ends).await,
         // Boxed: what is rare takes no room in what is not.
-        Ok(Begun::Other(stream)) => Box::pin(serve::http1(state, stream, ends)).await,
+        Ok(Begun::Other(stream)) => return Box::pin(serve::http1(state, stream, ends)).await,
         Ok(Begun::Two(stream)) => Box::pin(serve::http2(state, stream, ends)).await,
         // What operators have configured wrongly is said to them; what strangers send is not worth a line.
         Err(fault @ (Failure::Stranger | Failure::Header(_))) => {
@@ -90,24 +91,28 @@ pub(super) async fn network(door: &Door, stream: TcpStream, peer: SocketAddr) {
         }
         Err(Failure::Broken(fault)) => tracing::debug!(%peer, %fault, "a connection never came to HTTP"),
     }
+    None
 }
 
-/// Carries a connection of a local socket to its end. It is plain HTTP of somebody on this machine, who may have dialled
+/// Carries a connection of a local socket as far. It is plain HTTP of somebody on this machine, who may have dialled
 /// any name for it.
-pub(super) async fn local(door: &Door, stream: UnixStream) {
+pub(super) async fn local(door: &Door, stream: UnixStream) -> Option<Rest> {
     // Who it is on this machine is for the mode of the socket to say: it counts as one address.
     let ends = Ends { peer: IpAddr::V4(Ipv4Addr::LOCALHOST), dialled: None, may_name: true };
     let mut stopping = door.state.stopping.subscribe();
     let begun = tokio::select! {
         begun = in_time(HEAD, version(stream)) => begun,
-        () = stopped(&mut stopping) => return,
+        () = stopped(&mut stopping) => return None,
     };
     let state = Arc::clone(&door.state);
     match begun {
-        Ok((Version::One, stream)) => Box::pin(serve::http1(state, Box::new(stream) as Box<dyn Wire>, ends)).await,
+        Ok((Version::One, stream)) => {
+            return Box::pin(serve::http1(state, Box::new(stream) as Box<dyn Wire>, ends)).await;
+        }
         Ok((Version::Two, stream)) => Box::pin(serve::http2(state, Box::new(stream) as Box<dyn Wire>, ends)).await,
         Err(fault) => tracing::debug!(%fault, "a local connection never came to HTTP"),
     }
+    None
 }
 
 async fn begin(door: &Door, mut stream: TcpStream, ends: &mut Ends) -> Result<Begun, Failure> {

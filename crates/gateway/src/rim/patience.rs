@@ -1,6 +1,9 @@
 //! A connection whose other end must read: what is written to it moves on in time, or it ends.
 
-use super::tally::{Ended, Tally};
+use super::{
+    lasting::Leaving,
+    tally::{Ended, Tally},
+};
 use std::{
     io::{self, IoSlice},
     pin::Pin,
@@ -18,13 +21,15 @@ pub(super) struct Patient<S> {
     stream: S,
     patience: Duration,
     tally: Arc<Tally>,
+    /// Learns whether all that was written has gone.
+    leaving: Arc<Leaving>,
     /// Since nothing moves. On the heap: most connections never wait.
     waiting: Option<Pin<Box<Sleep>>>,
 }
 
 impl<S> Patient<S> {
-    pub(super) const fn new(stream: S, patience: Duration, tally: Arc<Tally>) -> Self {
-        Self { stream, patience, tally, waiting: None }
+    pub(super) const fn new(stream: S, patience: Duration, tally: Arc<Tally>, leaving: Arc<Leaving>) -> Self {
+        Self { stream, patience, tally, leaving, waiting: None }
     }
 
     /// What became of a write, or the end of patience.
@@ -52,6 +57,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Patient<S> {
 impl<S: AsyncWrite + Unpin> AsyncWrite for Patient<S> {
     fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
+        this.leaving.flushed(false);
         let written = Pin::new(&mut this.stream).poll_write(context, bytes);
         this.moved(written, context)
     }
@@ -59,6 +65,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Patient<S> {
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let flushed = Pin::new(&mut this.stream).poll_flush(context);
+        // hyper flushes what is below it when its own buffer is empty, and at no other time.
+        this.leaving.flushed(matches!(flushed, Poll::Ready(Ok(()))));
         this.moved(flushed, context)
     }
 
@@ -74,6 +82,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Patient<S> {
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
+        this.leaving.flushed(false);
         let written = Pin::new(&mut this.stream).poll_write_vectored(context, slices);
         this.moved(written, context)
     }

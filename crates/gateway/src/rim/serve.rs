@@ -1,12 +1,14 @@
 //! HTTP on a connection, from its first byte to its last: the bounds of either version, and how it stops.
 
 use super::{
+    lasting::{self, Leaving, Rest, may_leave},
     open::{self, Open, Streams},
     patience::Patient,
     receive,
     tally::{Ended, Tally},
 };
 use crate::{
+    clock::Clock,
     flow::STALLED,
     reply::{Reply, Sending},
     state::State,
@@ -18,7 +20,15 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
-use std::{convert::Infallible, net::IpAddr, pin::pin, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    future::{pending, poll_fn},
+    net::IpAddr,
+    pin::{Pin, pin},
+    sync::Arc,
+    task::Poll,
+    time::Duration,
+};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     sync::watch,
@@ -85,15 +95,30 @@ pub(super) struct Ends {
     pub(super) may_name: bool,
 }
 
-/// Serves HTTP/1.
-pub(super) async fn http1<S>(state: Arc<State>, stream: S, ends: Ends)
+/// What a connection needs besides its stream.
+struct Around {
+    stopping: watch::Receiver<bool>,
+    tally: Arc<Tally>,
+    clock: Arc<dyn Clock>,
+    patience: Patience,
+}
+
+impl Around {
+    fn of(state: &State) -> Self {
+        let (tally, clock) = (Arc::clone(&state.tally), Arc::clone(&state.clock));
+        Self { stopping: state.stopping.subscribe(), tally, clock, patience: Patience::USUAL }
+    }
+}
+
+/// Serves HTTP/1. What is left may be a stream that lasts.
+pub(super) async fn http1<S>(state: Arc<State>, stream: S, ends: Ends) -> Option<Rest>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let (stopping, tally) = (state.stopping.subscribe(), Arc::clone(&state.tally));
+    let around = Around::of(&state);
     // Boxed: a connection that waits for its next request keeps no room for the whole line.
     let answer = move |request| Box::pin(receive::answer(Arc::clone(&state), request, ends));
-    one(stream, answer, stopping, (tally, Patience::USUAL), ends).await;
+    one(stream, answer, around, ends).await
 }
 
 /// Serves HTTP/2.
@@ -101,44 +126,71 @@ pub(super) async fn http2<S>(state: Arc<State>, stream: S, ends: Ends)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let (stopping, tally) = (state.stopping.subscribe(), Arc::clone(&state.tally));
+    let around = Around::of(&state);
     let answer = move |request| Box::pin(receive::answer(Arc::clone(&state), request, ends));
-    many(stream, answer, stopping, (tally, Patience::USUAL), ends).await;
+    many(stream, answer, around, ends).await;
 }
 
-/// One request after the other, answered by `answer`.
+/// One request after the other, answered by `answer`, until the connection ends or an answer lasts.
 async fn one<S, F>(
     stream: S,
     answer: impl Fn(Request<Incoming>) -> F,
-    mut stopping: watch::Receiver<bool>,
-    (tally, patience): (Arc<Tally>, Patience),
+    Around { mut stopping, tally, clock, patience }: Around,
     ends: Ends,
-) where
+) -> Option<Rest>
+where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     F: Future<Output = Result<Reply<Sending>, Infallible>>,
 {
-    let serving = http1::Builder::new()
+    let leaving = Arc::new(Leaving::default());
+    let stream = Patient::new(stream, patience.stalled, tally, Arc::clone(&leaving));
+    let service = service_fn(|request| {
+        let (may_leave, answering) = (may_leave(&request), answer(request));
+        let leaving = &leaving;
+        async move {
+            let answer = answering.await?;
+            if may_leave && answer.body().whole().is_none() {
+                leaving.put(answer);
+                match pending::<Infallible>().await {}
+            }
+            Ok::<_, Infallible>(answer)
+        }
+    });
+    let mut serving = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD)
         .max_buf_size(HEAD_BYTES as usize)
-        .serve_connection(TokioIo::new(Patient::new(stream, patience.stalled, tally)), service_fn(answer));
-    let mut serving = pin!(serving);
-    tokio::select! {
-        served = serving.as_mut() => told(ends, served),
-        () = stopped(&mut stopping) => {
-            // Answers under way are finished, new requests on this connection are not taken.
-            serving.as_mut().graceful_shutdown();
-            let _ = serving.await;
+        .serve_connection(TokioIo::new(stream), service);
+    let mut is_stopping = false;
+    let answer = loop {
+        let step = poll_fn(|context| match Pin::new(&mut serving).poll(context) {
+            Poll::Ready(served) => Poll::Ready(Err(served)),
+            Poll::Pending => leaving.take().map_or(Poll::Pending, |answer| Poll::Ready(Ok(answer))),
+        });
+        tokio::select! {
+            step = step => match step {
+                Ok(answer) => break answer,
+                Err(served) => {
+                    told(ends, served);
+                    return None;
+                }
+            },
+            () = stopped(&mut stopping), if !is_stopping => {
+                // Answers under way are finished, new requests on this connection are not taken.
+                is_stopping = true;
+                Pin::new(&mut serving).graceful_shutdown();
+            }
         }
-    }
+    };
+    let stream = serving.into_parts().io.into_inner();
+    Some(Box::pin(lasting::carry(stream, answer, clock.now())))
 }
 
 /// Many requests at one time, answered by `answer`.
 async fn many<S, F>(
     stream: S,
     answer: impl Fn(Request<Incoming>) -> F,
-    mut stopping: watch::Receiver<bool>,
-    (tally, patience): (Arc<Tally>, Patience),
+    Around { mut stopping, tally, patience, .. }: Around,
     ends: Ends,
 ) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,

@@ -1,6 +1,9 @@
-use super::{Patience, many, one};
+mod lasting;
+
+use super::{Around, Patience, many, one};
 use crate::{
     absent::{Here, Presence},
+    clock::SystemClock,
     reply::{Reply, ReplyBody, Sending},
     rim::{serve::Ends, tally::Tally},
 };
@@ -39,6 +42,10 @@ fn bytes(count: usize) -> ReplyBody {
     ReplyBody::from(Bytes::from(vec![b'x'; count]))
 }
 
+fn around(stopping: watch::Receiver<bool>, tally: &Arc<Tally>, patience: Patience) -> Around {
+    Around { stopping, tally: Arc::clone(tally), clock: Arc::new(SystemClock::new()), patience }
+}
+
 async fn soon<T>(what: impl Future<Output = T>) -> T {
     timeout(SHORT * 10, what).await.expect("in time")
 }
@@ -49,14 +56,8 @@ async fn whoever_reads_nothing_over_http1_is_let_go() {
     let (_stop, stopping) = watch::channel(false);
     let tally = Arc::new(Tally::default());
     client.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
-    soon(one(
-        server,
-        |_| ready(Ok::<_, Infallible>(reply(bytes(1 << 20)))),
-        stopping,
-        (Arc::clone(&tally), READ),
-        ENDS,
-    ))
-    .await;
+    soon(one(server, |_| ready(Ok::<_, Infallible>(reply(bytes(1 << 20)))), around(stopping, &tally, READ), ENDS))
+        .await;
     assert_eq!(counts(&tally), [("stalled-connection", 1)]);
 }
 
@@ -67,13 +68,8 @@ async fn whoever_reads_slowly_over_http1_gets_all_of_it() {
     let tally = Arc::new(Tally::default());
     client.write_all(b"GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").await.unwrap();
     let patience = Patience { stalled: SHORT / 2, ..READ };
-    let serving = one(
-        server,
-        |_| ready(Ok::<_, Infallible>(reply(bytes(8 << 10)))),
-        stopping,
-        (Arc::clone(&tally), patience),
-        ENDS,
-    );
+    let serving =
+        one(server, |_| ready(Ok::<_, Infallible>(reply(bytes(8 << 10)))), around(stopping, &tally, patience), ENDS);
     let reading = async {
         let mut all = Vec::new();
         let mut turns = tokio::time::interval(SHORT / 8);
@@ -82,7 +78,7 @@ async fn whoever_reads_slowly_over_http1_gets_all_of_it() {
         }
         all.len()
     };
-    let ((), read) = soon(async { tokio::join!(serving, reading) }).await;
+    let (_, read) = soon(async { tokio::join!(serving, reading) }).await;
     assert!(read > 8 << 10 && counts(&tally).is_empty(), "{read} {:?}", counts(&tally));
 }
 
@@ -101,7 +97,7 @@ async fn narrow(
         let bodies = Mutex::new(bodies);
         let answer =
             move |_| ready(Ok::<_, Infallible>(reply(bodies.lock().unwrap().pop().unwrap_or(ReplyBody::empty()))));
-        many(server, answer, stopping, (counted, patience), ENDS).await;
+        many(server, answer, around(stopping, &counted, patience), ENDS).await;
         let _ = ended.send(());
     });
     let (sender, connection) =
@@ -190,7 +186,7 @@ async fn a_call_that_crosses_the_farewell_is_served_to_its_end() {
             Ok::<_, Infallible>(reply(bytes(5)))
         }
     };
-    let serving = tokio::spawn(many(server, answer, stopping, (Arc::default(), patience), ENDS));
+    let serving = tokio::spawn(many(server, answer, around(stopping, &Arc::default(), patience), ENDS));
     client.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.unwrap();
     client.write_all(&[0, 0, 0, 4, 0, 0, 0, 0, 0]).await.unwrap();
     soon(until(&mut client, 7)).await;
