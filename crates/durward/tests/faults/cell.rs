@@ -214,7 +214,7 @@ impl Cell {
 
     /// Sends a request, and hears what comes of it.
     pub(crate) fn asks(&self, agent: &Agent, id: u64, method: &str, mut params: Value) -> Hearing {
-        if agent.session().is_none() {
+        if agent.session().is_none() && params.get("_meta").is_none() {
             params["_meta"] = meta();
         }
         self.sends(

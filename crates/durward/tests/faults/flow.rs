@@ -11,7 +11,9 @@ use crate::{
 };
 use serde_json::{Value, json};
 
-pub(crate) use call::{PLAIN_LEGACY, PLAIN_MODERN, PROCESS_LEGACY, PROCESS_MODERN, STREAM_LEGACY, STREAM_MODERN, TASK};
+pub(crate) use call::{
+    PLAIN_LEGACY, PLAIN_MODERN, PROCESS_LEGACY, PROCESS_MODERN, STREAM_LEGACY, STREAM_MODERN, TASK, TASK_MODERN,
+};
 pub(crate) use lasting::{CLIENT_OF_2024, SERVER_OF_2024, Streams, serve};
 pub(crate) use listen::{ALL_LEGACY, ALL_MODERN, LISTEN_DOWNWARD, LISTEN_LEGACY, LISTEN_MODERN, LISTEN_UPWARD};
 pub(crate) use question::{QUESTION_DOWNWARD, QUESTION_LEGACY, QUESTION_MODERN, QUESTION_UPWARD};
@@ -27,6 +29,7 @@ pub(crate) async fn reach(cell: &mut Cell, flow: &Flow, moment: &str) -> Open {
             call::streamed(cell, true, moment).await
         }
         "a task" => call::task(cell, moment).await,
+        "a task, modern" => call::task_modern(cell, moment).await,
         "a question, legacy" => question::legacy(cell, moment).await,
         "a question, modern" => question::modern(cell, moment).await,
         "a question over the bridge upward" => question::upward(cell, moment).await,

@@ -65,7 +65,15 @@ async fn go(flows: &[&'static Flow]) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn calls_end_whatever_breaks_at_whatever_moment() {
-    go(&[&flow::PLAIN_MODERN, &flow::PLAIN_LEGACY, &flow::STREAM_MODERN, &flow::STREAM_LEGACY, &flow::TASK]).await;
+    go(&[
+        &flow::PLAIN_MODERN,
+        &flow::PLAIN_LEGACY,
+        &flow::STREAM_MODERN,
+        &flow::STREAM_LEGACY,
+        &flow::TASK,
+        &flow::TASK_MODERN,
+    ])
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -8,9 +8,9 @@ use crate::{
         Flow, Row, Speaks,
     },
 };
-use serde_json::json;
+use serde_json::{Value, json};
 use std::sync::Arc;
-use testkit::{Agent, Answer};
+use testkit::{Agent, Answer, meta};
 
 pub(crate) const PLAIN_MODERN: Flow = Flow {
     name: "a call, modern",
@@ -152,6 +152,29 @@ pub(crate) const TASK: Flow = Flow {
     ],
 };
 
+pub(crate) const TASK_MODERN: Flow = Flow {
+    name: "a task, modern",
+    server: Speaks::Both,
+    method: "tasks/get",
+    moments: &["begun", "awaited"],
+    rows: &[
+        Row(Killed, &[], "error -31006", "faulted upstream-down forward"),
+        Row(Cut, &[], "error -31006", "faulted upstream-down forward"),
+        Row(Silent, &[], "error -31007", "faulted upstream-timeout forward"),
+        Row(Gone, &["begun"], "gone", ""),
+        // Whoever waits for word of a task and leaves takes the question back, and not the task.
+        Row(Gone, &["awaited"], "gone", "abandoned"),
+        Row(Removed, &["begun"], "error -32600", "refused unknown-server resolve"),
+        Row(Removed, &["awaited"], "the answer", "answered"),
+        Row(Moved, &["begun"], "error -32601", "failed"),
+        Row(Moved, &["awaited"], "the answer", "answered"),
+        Row(Revoked, &["begun"], "error -32600", "refused revoked authenticate"),
+        Row(Revoked, &["awaited"], "the answer", "answered"),
+        Row(Disabled, &["begun"], "error -32600", "refused disabled_agent authenticate"),
+        Row(Disabled, &["awaited"], "the answer", "answered"),
+    ],
+};
+
 async fn client(cell: &mut Cell, legacy: bool) -> Arc<Agent> {
     let door = cell.door();
     if legacy { cell.legacy(&door).await } else { cell.modern(&door) }
@@ -222,29 +245,49 @@ pub(crate) async fn streamed(cell: &mut Cell, legacy: bool, moment: &str) -> Ope
     Open { hearing, script: Some(script), rest: Box::new(rest), next: Next::Nothing }
 }
 
-/// A task of 2025-11-25: begun by a call, its result waited for.
+/// A task of 2025-11-25, begun by a call, whose result is waited for.
 pub(crate) async fn task(cell: &mut Cell, moment: &str) -> Open {
     let agent = client(cell, true).await;
     let task = json!({"task": {"taskId": "t", "status": "working", "ttl": 60_000}});
-    cell.upstream().next("tools/call", Answer::result(&json!(7), &task));
     let call = json!({"name": "echo", "arguments": {}, "task": {"ttl": 60_000}});
-    let mut hearing = cell.asks(&agent, 7, "tools/call", call);
+    awaited(cell, &agent, moment, ("tasks/result", call, task)).await
+}
+
+/// A task of the extension of 2026-07-28, begun by a call, which is asked after.
+pub(crate) async fn task_modern(cell: &mut Cell, moment: &str) -> Open {
+    let agent = client(cell, false).await;
+    let task = json!({"resultType": "task", "taskId": "t", "status": "working", "ttlMs": 60_000});
+    let mut meta = meta();
+    meta["io.modelcontextprotocol/clientCapabilities"]["extensions"] = json!({"io.modelcontextprotocol/tasks": {}});
+    let call = json!({"name": "echo", "arguments": {}, "_meta": meta});
+    awaited(cell, &agent, moment, ("tasks/get", call, task)).await
+}
+
+/// A call that begins a task, and the method that its client waits with.
+async fn awaited(
+    cell: &mut Cell,
+    agent: &Agent,
+    moment: &str,
+    (method, call, task): (&'static str, Value, Value),
+) -> Open {
+    cell.upstream().next("tools/call", Answer::result(&json!(7), &task));
+    let mut hearing = cell.asks(agent, 7, "tools/call", call);
     hearing.answer().await;
-    let script = cell.script("tasks/result", "application/json");
+    let script = cell.script(method, "application/json");
     let named = json!({"taskId": "t"});
     let next = if moment == "begun" {
-        Next::Asks("tasks/result", named)
+        Next::Asks(method, named)
     } else {
         cell.knows(&hearing);
-        hearing = cell.asks(&agent, 8, "tasks/result", named);
-        cell.upstream().arrived("tasks/result", 1).await;
+        hearing = cell.asks(agent, 8, method, named);
+        cell.upstream().arrived(method, 1).await;
         Next::Nothing
     };
     let upstream = cell.upstream();
     let rest = move |script: Option<Script>| {
         Box::pin(async move {
             let Some(mut script) = script else { return };
-            if let Some(request) = arrives(&upstream, "tasks/result", 1).await {
+            if let Some(request) = arrives(&upstream, method, 1).await {
                 script.raw(&answer(&request.id()).to_string()).await;
             }
         }) as crate::cell::Rest
