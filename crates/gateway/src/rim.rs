@@ -15,9 +15,10 @@ mod replay;
 mod serve;
 mod stream;
 mod tally;
+mod under_way;
 
 pub use accept::{Rim, RimFault};
 pub use certificate::{Certificate, CertificateFault, Certificates};
 pub use listen::ListenFault;
-pub(crate) use receive::UnderWay;
 pub(crate) use tally::Tally;
+pub(crate) use under_way::UnderWay;

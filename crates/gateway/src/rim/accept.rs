@@ -134,7 +134,7 @@ async fn accept(door: Arc<Door>, socket: Socket) {
                 loop {
                     match listener.accept().await {
                         Ok((stream, peer)) => {
-                            door.take(peer, |door| async move { connection::network(&door, stream, peer).await })
+                            door.take(peer, |door| async move { connection::network(&door, stream, peer).await });
                         }
                         Err(fault) => exhausted(&fault).await,
                     }
@@ -145,7 +145,7 @@ async fn accept(door: Arc<Door>, socket: Socket) {
                 loop {
                     match listener.accept().await {
                         Ok((stream, _)) => {
-                            door.take("a local socket", |door| async move { connection::local(&door, stream).await })
+                            door.take("a local socket", |door| async move { connection::local(&door, stream).await });
                         }
                         Err(fault) => exhausted(&fault).await,
                     }

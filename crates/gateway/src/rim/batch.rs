@@ -1,6 +1,6 @@
 //! Batches of revision 2025-03-26.
 
-use super::receive::{UnderWay, refuse};
+use super::{receive::refuse, under_way::UnderWay};
 use crate::{
     call::{Call, Operation, Route, header, new_id},
     flow::{STALLED, say},

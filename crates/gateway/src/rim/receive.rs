@@ -1,10 +1,15 @@
 //! From an HTTP request to calls on the line: paths, Host and Origin, bounded bodies.
 
-use super::{batch, browser, serve::Ends, stream};
+use super::{
+    batch, browser,
+    serve::Ends,
+    stream,
+    under_way::{UnderWay, run},
+};
 use crate::{
     absent::{Here, Presence},
     authenticate::Caller,
-    call::{Call, Operation, Route, header, new_id},
+    call::{Call, Operation, Route, new_id},
     metadata,
     pipeline::Line,
     reply::{Reply, ReplyBody, Sending},
@@ -26,39 +31,16 @@ use mcp::{Body as Text, Era, Message, Revision, error};
 use std::{
     convert::Infallible,
     net::{IpAddr, Ipv6Addr, SocketAddr},
-    panic::{AssertUnwindSafe, resume_unwind},
-    sync::{Arc, atomic::Ordering},
+    panic::AssertUnwindSafe,
+    sync::Arc,
     time::Duration,
 };
-use tokio::task::JoinError;
 use vocab::ServerName;
 
 /// How long a client may take to send a body.
 const BODY: Duration = Duration::from_secs(30);
 /// The largest body that is read before it is known who sends it, in bytes.
 const SMALL: u64 = 64 << 10;
-
-/// Counts a call under way, so that a stop can wait for it.
-pub(crate) struct UnderWay {
-    state: Arc<State>,
-    /// Whether the client waits for it.
-    pub(super) presence: Option<Arc<Presence>>,
-}
-
-impl UnderWay {
-    pub(crate) fn begin(state: &Arc<State>) -> Self {
-        state.under_way.fetch_add(1, Ordering::AcqRel);
-        Self { state: Arc::clone(state), presence: None }
-    }
-}
-
-impl Drop for UnderWay {
-    fn drop(&mut self) {
-        if self.state.under_way.fetch_sub(1, Ordering::AcqRel) == 1 {
-            self.state.ended.notify_waiters();
-        }
-    }
-}
 
 /// Answers one HTTP request.
 pub(super) async fn answer(
@@ -153,49 +135,6 @@ async fn route(
         peer,
     };
     run(line, call, under_way).await
-}
-
-/// Runs one call. In the legacy era a client that goes away does not end it.
-pub(super) async fn run(line: &Line, mut call: Call, mut under_way: UnderWay) -> Reply {
-    let (line, era, state) = (line.clone(), call.era, Arc::clone(&line.state));
-    call.presence = under_way.presence.take().filter(|_| era == Era::Legacy);
-    // Boxed once: on its way to a task it would be copied three times.
-    let serving = Box::pin(async move {
-        let _under_way = under_way;
-        line.serve(Box::new(call)).await
-    });
-    match era {
-        Era::Modern => serving.await,
-        Era::Legacy => {
-            let task = tokio::spawn(async move { Unheard { reply: Some(serving.await), state } });
-            let unheard = task.await.map_err(JoinError::try_into_panic);
-            match unheard.map(Unheard::heard) {
-                Ok(Some(reply)) => reply,
-                Err(Ok(panic)) => resume_unwind(panic),
-                Ok(None) | Err(Err(_)) => plain(StatusCode::SERVICE_UNAVAILABLE, "the gateway has stopped\n"),
-            }
-        }
-    }
-}
-
-/// An answer on its way to a client that may be gone: then the session that it opens is nobody's, and ends.
-struct Unheard {
-    reply: Option<Reply>,
-    state: Arc<State>,
-}
-
-impl Unheard {
-    fn heard(mut self) -> Option<Reply> {
-        self.reply.take()
-    }
-}
-
-impl Drop for Unheard {
-    fn drop(&mut self) {
-        if let Some(handle) = self.reply.as_ref().and_then(|reply| reply.headers().get(&header::SESSION)) {
-            self.state.end_sessions(|session| session.handle() == handle);
-        }
-    }
 }
 
 async fn post(line: &Line, headers: HeaderMap, body: Bytes, route: Route, peer: IpAddr, under_way: UnderWay) -> Reply {

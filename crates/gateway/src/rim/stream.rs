@@ -6,8 +6,9 @@
 mod carry;
 mod letter;
 
-use super::receive::{
-    UnderWay, agree, door, is_json, not_allowed, nowhere, read, recognise, refuse, refuse_message, run,
+use super::{
+    receive::{agree, door, is_json, not_allowed, nowhere, read, recognise, refuse, refuse_message},
+    under_way::{UnderWay, run},
 };
 use crate::{
     authenticate::Caller,
