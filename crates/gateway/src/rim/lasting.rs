@@ -4,7 +4,8 @@
 
 use super::patience::Patient;
 use crate::reply::{Reply, Sending};
-use bytes::{Buf, Bytes};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use futures_util::FutureExt;
 use http::{
     HeaderMap, HeaderValue, Method, Request, StatusCode, Version,
     header::{CONNECTION, CONTENT_LENGTH, DATE, TRANSFER_ENCODING},
@@ -28,7 +29,7 @@ pub(super) type Rest = Pin<Box<dyn Future<Output = ()> + Send>>;
 /// Bytes that a client may send after its request. They are thrown away, and it was told that the connection closes.
 const SUPERFLUOUS: usize = 64 << 10;
 
-/// Whether the answer to a request may leave: if it lasts, too. A client of HTTP/1.0 understands no chunks.
+/// Whether the answer to a request may leave, if it is a stream. A client of HTTP/1.0 understands no chunks.
 pub(super) fn may_leave<B>(request: &Request<B>) -> bool {
     request.method() == Method::GET && request.version() == Version::HTTP_11
 }
@@ -62,18 +63,18 @@ pub(super) async fn carry<S>(stream: Patient<S>, answer: Box<Reply<Sending>>, no
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let opening = head(answer.status(), answer.headers(), now);
+    let mut opening = head(answer.status(), answer.headers(), now);
     let mut body = answer.into_body();
+    // What is there already goes with the head.
+    if let Some(Some(Ok(frame))) = body.frame().now_or_never() {
+        opening.put(chunk(frame.into_data().unwrap_or_default()));
+    }
     let (mut reads, mut writes) = tokio::io::split(stream);
     let sending = async {
-        write(&mut writes, opening).await?;
+        write(&mut writes, opening.freeze()).await?;
         while let Some(frame) = body.frame().await {
             let Ok(data) = frame.map(|frame| frame.into_data().unwrap_or_default());
-            // A chunk without bytes would be the last one.
-            if !data.is_empty() {
-                let size = Bytes::from(format!("{:x}\r\n", data.len()));
-                write(&mut writes, size.chain(data).chain(&b"\r\n"[..])).await?;
-            }
+            write(&mut writes, chunk(data)).await?;
         }
         write(&mut writes, &b"0\r\n\r\n"[..]).await?;
         writes.shutdown().await
@@ -96,6 +97,17 @@ async fn gone(stream: &mut (impl AsyncRead + Unpin)) {
             Ok(count) => more += count,
         }
     }
+    tracing::debug!(bytes = more, "a stream was ended: its client sends more after the request");
+}
+
+/// One piece of a body. One without bytes would be the last: it is left out.
+fn chunk(data: Bytes) -> impl Buf {
+    let (size, end) = if data.is_empty() {
+        (Bytes::new(), Bytes::new())
+    } else {
+        (Bytes::from(format!("{:x}\r\n", data.len())), Bytes::from_static(b"\r\n"))
+    };
+    size.chain(data).chain(end)
 }
 
 async fn write(stream: &mut (impl AsyncWrite + Unpin), mut bytes: impl Buf) -> io::Result<()> {
@@ -104,7 +116,7 @@ async fn write(stream: &mut (impl AsyncWrite + Unpin), mut bytes: impl Buf) -> i
 }
 
 /// The head of an answer whose body comes in chunks and ends with the connection (RFC 9112, 7.1 and 9.6).
-fn head(status: StatusCode, headers: &HeaderMap, now: Timestamp) -> Bytes {
+fn head(status: StatusCode, headers: &HeaderMap, now: Timestamp) -> BytesMut {
     let date = u64::try_from(now.as_seconds()).ok().and_then(|seconds| {
         let date = httpdate::fmt_http_date(SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds))?);
         HeaderValue::try_from(date).ok()
@@ -116,10 +128,10 @@ fn head(status: StatusCode, headers: &HeaderMap, now: Timestamp) -> Bytes {
     ];
     let ours = ours.iter().filter_map(|(name, value)| Some((name, value.as_ref()?)));
     let theirs = headers.iter().filter(|(name, _)| ![CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING].contains(name));
-    let mut head = Vec::with_capacity(512);
+    let mut head = BytesMut::with_capacity(512);
     head.extend_from_slice(b"HTTP/1.1 ");
     head.extend_from_slice(status.as_str().as_bytes());
-    head.push(b' ');
+    head.extend_from_slice(b" ");
     head.extend_from_slice(status.canonical_reason().unwrap_or_default().as_bytes());
     for (name, value) in theirs.chain(ours) {
         for part in [b"\r\n", name.as_str().as_bytes(), b": ", value.as_bytes()] {
@@ -127,5 +139,5 @@ fn head(status: StatusCode, headers: &HeaderMap, now: Timestamp) -> Bytes {
         }
     }
     head.extend_from_slice(b"\r\n\r\n");
-    head.into()
+    head
 }

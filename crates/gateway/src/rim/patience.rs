@@ -65,7 +65,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Patient<S> {
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let flushed = Pin::new(&mut this.stream).poll_flush(context);
-        // hyper flushes what is below it when its own buffer is empty, and at no other time.
+        // hyper flushes what is below it when its own buffer is empty, and at no other time unless `pipeline_flush` is set.
         this.leaving.flushed(matches!(flushed, Poll::Ready(Ok(()))));
         this.moved(flushed, context)
     }

@@ -41,7 +41,7 @@ impl Drop for UnderWay {
 pub(super) async fn run(line: &Line, mut call: Call, mut under_way: UnderWay) -> Reply {
     let (line, era, state) = (line.clone(), call.era, Arc::clone(&line.state));
     call.presence = under_way.presence.take().filter(|_| era == Era::Legacy);
-    // Boxed once: it may have to go elsewhere.
+    // Boxed once: a legacy call may have to go elsewhere.
     let serving = Box::pin(async move {
         let _under_way = under_way;
         line.serve(Box::new(call)).await
