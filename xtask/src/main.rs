@@ -3,6 +3,7 @@
 //! Owns order and reporting. What a step proves is in the module of its name.
 
 mod conformance;
+mod dist;
 mod install;
 mod keyring;
 mod matrix;
@@ -14,8 +15,9 @@ mod strangers;
 mod tidy;
 mod world;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use clap::{Parser, Subcommand};
+use process::program;
 use std::{
     path::{Path, PathBuf},
     process::ExitCode,
@@ -51,8 +53,14 @@ enum Chore {
     Matrix(matrix::Options),
     /// Draws the tour as it prints, for the README
     Picture(picture::Options),
-    /// Measures the gateway against direct and against a bare proxy
+    /// Builds what is given out, guided by a profile of itself: target/guided/durward. Takes most of an hour
+    Dist,
+    /// Measures the gateway against direct and against a bare proxy: what `dist` built last with `--guided`, else an
+    /// ordinary optimised build
     Bench {
+        /// Measures what `cargo xtask dist` built
+        #[arg(long)]
+        guided: bool,
         /// What to hand to the measuring program; `--help` lists it
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         rest: Vec<String>,
@@ -78,8 +86,9 @@ fn main() -> ExitCode {
         Chore::Keyring => keyring::run(&root),
         Chore::Matrix(options) => matrix::run(&root, &options),
         Chore::Picture(options) => picture::run(&root, &options),
-        Chore::Bench { rest } => bench(&root, "compare", &rest),
-        Chore::Soak { rest } => bench(&root, "soak", &rest),
+        Chore::Dist => dist::run(&root),
+        Chore::Bench { guided, rest } => bench(&root, "compare", guided, &rest),
+        Chore::Soak { rest } => bench(&root, "soak", false, &rest),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -144,16 +153,25 @@ fn docs(root: &Path) -> Result<()> {
     process::succeed(process::cargo(root).args(test).env("DURWARD_WRITE_DOCS", "1"))
 }
 
-/// Both programs are built as they are given out first: a debug gateway says nothing about speed.
-fn bench(root: &Path, part: &str, rest: &[String]) -> Result<()> {
+/// Both programs are optimised first: a debug gateway says nothing about speed.
+fn bench(root: &Path, part: &str, guided: bool, rest: &[String]) -> Result<()> {
     let mut plan = Plan::new(root);
-    plan.cargo(
-        "build what is given out",
-        &["build", "--profile", "dist", "--package", "durward", "--package", "bench"],
-    )?;
-    let mut run = vec!["run", "--profile", "dist", "--quiet", "--package", "bench", "--", part];
-    run.extend(rest.iter().map(String::as_str));
-    plan.cargo("measure", &run)?;
+    let mut build = vec!["build", "--profile", "dist", "--package", "bench"];
+    let gateway = world::target(root).join(if guided { dist::BINARY } else { "dist/durward" });
+    if guided {
+        ensure!(gateway.exists(), "there is no {}\n  fix: `cargo xtask dist` builds it", gateway.display());
+    } else {
+        build.extend(["--package", "durward"]);
+    }
+    plan.cargo("build what is measured", &build)?;
+    plan.run("measure", |root| {
+        let mut measuring = program(world::target(root).join("dist/bench"));
+        measuring.current_dir(root).arg(part).args(rest);
+        if !rest.iter().any(|word| word.starts_with("--gateway")) {
+            measuring.arg("--gateway").arg(&gateway);
+        }
+        process::succeed(&mut measuring)
+    })?;
     if part != "compare" {
         return Ok(());
     }

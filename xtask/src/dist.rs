@@ -1,0 +1,116 @@
+//! What is given out: built once to watch itself at work, and once by what was seen.
+//!
+//! A call runs through little of the program, but through all of its length. The compiler that knows which parts those are
+//! lays them side by side and leaves the rest out of the caches and, for the most part, out of memory.
+
+use crate::{
+    process::{self, program},
+    step::Plan,
+    world,
+};
+use anyhow::{Context, Result, bail};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+/// Where it is.
+pub(crate) const BINARY: &str = "guided/durward";
+
+pub(crate) fn run(root: &Path) -> Result<()> {
+    let mut plan = Plan::new(root);
+    let target = world::target(root);
+    let (seen, guide) = (target.join("guided/seen"), target.join("guided/guide.profdata"));
+    let host = host(root)?;
+    let merger = merger(root, &host)?;
+    if seen.exists() {
+        fs::remove_dir_all(&seen)?;
+    }
+    fs::create_dir_all(&seen)?;
+    let mut watching = PathBuf::new();
+    plan.run("build what watches itself", |root| {
+        watching = build(root, &host, &format!("-Cprofile-generate={}", seen.display()))?;
+        Ok(())
+    })?;
+    plan.cargo("build the measuring program", &["build", "--profile", "dist", "--package", "bench"])?;
+    plan.run("watch it at work", |root| work(root, &watching))?;
+    plan.run("put together what was seen", |_| {
+        process::succeed(program(&merger).arg("merge").arg("--output").arg(&guide).arg(&seen))
+    })?;
+    plan.run("build what is given out", |root| {
+        let built = build(root, &host, &format!("-Cprofile-use={}", guide.display()))?;
+        let given = target.join(BINARY);
+        fs::copy(&built, &given).with_context(|| format!("cannot write {}", given.display()))?;
+        println!("{}", given.display());
+        Ok(())
+    })
+}
+
+/// The triple of this machine. With it on the command line, flags concern no build script.
+fn host(root: &Path) -> Result<String> {
+    let version = rustc(root, &["-vV"])?;
+    let host = version.lines().find_map(|line| line.strip_prefix("host: "));
+    Ok(host.context("rustc does not say which machine this is")?.to_owned())
+}
+
+fn rustc(root: &Path, arguments: &[&str]) -> Result<String> {
+    process::output(program("rustc").current_dir(root).args(arguments))
+}
+
+fn build(root: &Path, host: &str, flags: &str) -> Result<PathBuf> {
+    let arguments = ["build", "--profile", "dist", "--package", "durward", "--bins", "--target", host];
+    // A folder of its own: other builds keep what they have.
+    let folder = world::target(root).join("guided");
+    process::succeed(process::cargo(root).args(arguments).arg("--target-dir").arg(&folder).env("RUSTFLAGS", flags))?;
+    Ok(folder.join(host).join("dist/durward"))
+}
+
+/// What the measurements do, and an even mixture with churn: calls, lists and streams of both eras, across the bridges,
+/// refusals, processes, sessions that end.
+fn work(root: &Path, gateway: &Path) -> Result<()> {
+    let bench = world::target(root).join("dist/bench");
+    let folder = world::target(root).join("guided/work");
+    for part in [&["compare", "--rounds", "1", "--seconds", "1"][..], &["soak", "--minutes", "0.3"]] {
+        let mut working = program(&bench);
+        working.args(part).arg("--gateway").arg(gateway).arg("--folder").arg(&folder).current_dir(root);
+        process::succeed(&mut working)?;
+    }
+    Ok(())
+}
+
+/// The program that merges profiles: it must know the format of the compiler's LLVM.
+fn merger(root: &Path, host: &str) -> Result<PathBuf> {
+    let version = rustc(root, &["-vV"])?;
+    let own = version.lines().find_map(|line| line.strip_prefix("LLVM version: ")).and_then(major);
+    let own = own.context("rustc does not say which LLVM it has")?;
+    let sysroot = PathBuf::from(rustc(root, &["--print", "sysroot"])?.trim());
+    let beside = sysroot.join("lib/rustlib").join(host).join("bin/llvm-profdata");
+    let candidates = [beside, format!("llvm-profdata-{own}").into(), "llvm-profdata".into()];
+    for candidate in candidates {
+        let said = process::output(program(&candidate).args(["show", "--version"])).unwrap_or_default();
+        let known = said.split_once("LLVM version ").and_then(|(_, version)| major(version));
+        if known.is_some_and(|known| known >= own) {
+            return Ok(candidate);
+        }
+    }
+    bail!(
+        "there is no `llvm-profdata` of LLVM {own}, which rustc has, or later\n  fix: `rustup component add llvm-tools`, \
+         or on Debian `apt-get install llvm-{own}`"
+    )
+}
+
+fn major(version: &str) -> Option<u32> {
+    version.split('.').next()?.trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::major;
+
+    #[test]
+    fn versions_are_compared_by_their_first_number() {
+        assert_eq!(major("22.1.2"), Some(22));
+        assert_eq!(major("14.0.6\n  Optimized build."), Some(14));
+        assert_eq!(major("unknown"), None);
+    }
+}
