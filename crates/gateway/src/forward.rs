@@ -207,18 +207,10 @@ impl Passage<'_> {
                 aggregate::listen::narrowed(self.line, self.caller, &self.one.server, message, &self.call.route)
             }
             Some(message) => {
-                let mut edits = self.edits(message);
+                let mut edits = self.one.edits(message);
                 if edits.is_empty() { message.bytes().clone() } else { mcp::splice(message.bytes(), &mut edits) }
             }
         }
-    }
-
-    fn edits(&self, message: &Message) -> Vec<(mcp::Span, Vec<u8>)> {
-        let mut edits = self.one.edits(message);
-        if self.call.route == Route::All {
-            edits.extend(self.line.as_own(self.caller, self.one, message));
-        }
-        edits
     }
 
     /// The session's leg to this server. One that leads to yesterday's target, or to none yet, is opened anew.
@@ -456,9 +448,9 @@ impl Passage<'_> {
         })
     }
 
-    /// The message with the names that the server knows.
+    /// The message as the server is to see it, read.
     pub(crate) fn edited(&self, message: &Message) -> Result<Message, UpstreamFault> {
-        let same = self.edits(message).is_empty() && message.method() != "subscriptions/listen";
+        let same = self.one.edits(message).is_empty() && message.method() != "subscriptions/listen";
         if same { Ok(message.clone()) } else { exchange::one(self.body(), &self.hop().limits) }
     }
 

@@ -59,8 +59,8 @@ impl Line {
     }
 
     /// Everything that can say no. Has no effect that anyone outside could see.
-    pub async fn decide(&self, caller: Caller, call: Box<Call>, trail: &mut Trail) -> Result<Box<Decided>, Stop> {
-        let mut target = trail.note(self.resolve(&caller, &call).await)?;
+    pub async fn decide(&self, caller: Caller, mut call: Box<Call>, trail: &mut Trail) -> Result<Box<Decided>, Stop> {
+        let mut target = trail.note(self.resolve(&caller, &mut call).await)?;
         let slot = trail.note(self.admit(&caller, &call, &target))?;
         let call = trail.note(self.validate(call, &target))?;
         // Screening comes before policy: rules may ask what it found, and judge what it left.

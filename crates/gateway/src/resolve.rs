@@ -93,49 +93,18 @@ impl Target {
 }
 
 impl One {
-    /// What the server must see in another way than the caller wrote it: the id of a question of its own, and a name or an
-    /// address without the server. Read from the very message that is sent, for a mask moves what comes after it.
+    /// What the server is told in another way than was judged: the id of a question of its own, and, where a bridge leads to
+    /// it from the aggregate, that the client could have tasks. What the caller names was put into the server's own words
+    /// before anything was judged (`shown`). Read from the very message that is sent, for a mask moves what comes after it.
     pub(crate) fn edits(&self, message: &Message) -> Vec<(Span, Vec<u8>)> {
         let mut edits = Vec::new();
         if let (Some(question), Some(id)) = (&self.answers, message.id_member()) {
             edits.push((id.span, question.id.as_bytes().to_vec()));
         }
-        let name = &*self.resource.id.name;
-        if self.shown.as_deref().is_some_and(|shown| shown != name)
-            && let Some(member) = named_member(message)
-        {
-            edits.push((member.span, mcp::quote(name).into_bytes()));
-        }
         if self.shown.is_some() && self.crossing != Crossing::None {
             edits.extend(task::without_tasks(message));
         }
         edits
-    }
-
-    /// Parameters as policy judges them: what is called by a name of the aggregate has the server's own.
-    pub(crate) fn own(&self, mut params: Value) -> Value {
-        // SECURITY: the very members that are edited for the server, and no others.
-        let pointers: &[&str] = match self.action {
-            Some(Action::PromptGet) => &["/name"],
-            Some(Action::ResourceRead | Action::ResourceSubscribe) => &["/uri"],
-            // It has one of them.
-            Some(Action::CompletionComplete) => &["/ref/name", "/ref/uri"],
-            Some(
-                Action::ToolExecute
-                | Action::TaskManage
-                | Action::MethodCall
-                | Action::ServerSample
-                | Action::ServerElicit
-                | Action::ServerRoots,
-            )
-            | None => &[],
-        };
-        for pointer in pointers.iter().filter(|_| self.shown.is_some()) {
-            if let Some(named) = params.pointer_mut(pointer) {
-                *named = (&*self.resource.id.name).into();
-            }
-        }
-        params
     }
 
     /// Whether the call may change something: what a tool does unless the operator says it reads, and what nobody knows.
@@ -175,14 +144,19 @@ impl Noted for Target {
 }
 
 impl Line {
-    /// Finds what a call is about, within what the caller may see.
-    pub(crate) async fn resolve(&self, caller: &Caller, call: &Call) -> Result<Target, Stop> {
+    /// Finds what a call is about, within what the caller may see. From here on the call says what that one server will
+    /// get: names, addresses and tasks of the aggregate are the server's own.
+    pub(crate) async fn resolve(&self, caller: &Caller, call: &mut Call) -> Result<Target, Stop> {
         self.attempt(caller)?;
         self.attend(caller, call)?;
         match &call.route {
             Route::All => {
                 let session = self.session(caller, call, true)?;
-                Box::pin(aggregate::resolve(self, caller, call, session)).await
+                let target = Box::pin(aggregate::resolve(self, caller, call, session)).await?;
+                if let Target::One(one) = &target {
+                    self.to_own(caller, one, call)?;
+                }
+                Ok(target)
             }
             Route::One(name) => {
                 // SECURITY: first of all, so that nothing else can tell a hidden server from none.
@@ -441,7 +415,7 @@ pub(crate) fn name_of(action: Action, message: &Message) -> Result<String, Stop>
 }
 
 /// Where a message names what it is about: itself, or what it wants completed.
-fn named_member(message: &Message) -> Option<mcp::Member<'_>> {
+pub(crate) fn named_member(message: &Message) -> Option<mcp::Member<'_>> {
     message.subject_member().or_else(|| message.param(&["ref", "name"])).or_else(|| message.param(&["ref", "uri"]))
 }
 

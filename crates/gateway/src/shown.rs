@@ -1,14 +1,22 @@
 //! What a server says as the caller of the aggregate knows it, and what that caller says as the server does: ids of tasks
 //! and addresses of resources carry their server. On the door of one server nothing is touched.
 //!
-//! Comes after everything that judges: policy, detectors and records know the server's own words alone.
+//! Policy, detectors and records know the server's own words alone: what a client says is put into them before anything
+//! judges, what a server says is put into the aggregate's after everything that does.
 
 use crate::{
-    authenticate::Caller, call::Route, forward::Exchange, pipeline::Line, resolve::One, server::Server, stop::Stop,
-    task, upstream::exchange,
+    authenticate::Caller,
+    call::{Call, Operation, Route},
+    forward::Exchange,
+    pipeline::Line,
+    resolve::{self, One},
+    server::Server,
+    stop::{Stage, Stop},
+    task,
+    upstream::exchange,
 };
 use bytes::Bytes;
-use mcp::{Message, Span, address};
+use mcp::{Message, address, error};
 
 impl Line {
     /// What a server says, as the caller knows it. `read` is the message that `text` was made of: most often it still is
@@ -41,10 +49,25 @@ impl Line {
         Ok(if edits.is_empty() { message.bytes().clone() } else { mcp::splice(message.bytes(), &mut edits) })
     }
 
-    /// What is another in what a client of the aggregate says, beside the name of what it is about.
-    pub(crate) fn as_own(&self, caller: &Caller, one: &One, message: &Message) -> Vec<(Span, Vec<u8>)> {
+    /// Puts what a client of the aggregate says into the words of the one server it is for.
+    ///
+    /// INVARIANT: once, and before anything judges: detectors, rules and the permit's digest see what the server gets.
+    pub(crate) fn to_own(&self, caller: &Caller, one: &One, call: &mut Call) -> Result<(), Stop> {
+        let Operation::Message(message) = &mut call.operation else { return Ok(()) };
         let mut edits = self.with_own_tasks(caller, one, message);
         edits.extend(address::heard(message, one.server.name.as_str()));
-        edits
+        let name = &*one.resource.id.name;
+        if one.shown.as_deref().is_some_and(|shown| shown != name)
+            && let Some(member) = resolve::named_member(message)
+        {
+            edits.push((member.span, mcp::quote(name).into_bytes()));
+        }
+        if !edits.is_empty() {
+            // The body was within its bound as it came; a name that was shortened may be longer than what stands for it.
+            let limits = mcp::Limits { body: usize::MAX, ..self.snapshot.request_limits() };
+            *message = exchange::one(mcp::splice(message.bytes(), &mut edits), &limits)
+                .map_err(|fault| Stop::failed(Stage::Resolve, "names", error::INTERNAL, fault.to_string()))?;
+        }
+        Ok(())
     }
 }

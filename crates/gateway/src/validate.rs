@@ -51,7 +51,7 @@ impl Line {
         let Some(one) = target.one().filter(|one| one.action.is_some() && one.answers.is_none()) else {
             return Ok(Valid { call, arguments: Value::Null, digest });
         };
-        let arguments = one.own(arguments(&call, one.tool.is_some())?);
+        let arguments = arguments(&call, one.tool.is_some())?;
         if let Some(tool) = &one.tool {
             match (&tool.fitness, one.server.skips_schema(&one.resource.id.name)) {
                 (_, true) | (Fitness::Free, false) => {}

@@ -8,6 +8,7 @@
 
 mod inside;
 
+use bytes::Bytes;
 use gateway::limit::{Allowance, LimitSetting, LimitSettings, Rate};
 use identity::{AgentSetting, ClaimPath, IssuerSetting, JwksSource};
 use inside::{Inside, Plan};
@@ -412,6 +413,60 @@ async fn a_mask_moves_neither_names_nor_ids() {
         assert_eq!(seen["id"], "question-of-the-server", "{seen}");
         let text = seen["result"]["text"].as_str().unwrap();
         assert!(text.starts_with("[redacted:"), "{text}");
+    }
+}
+
+/// The parameters of a message, byte for byte.
+fn params_of(body: &Bytes) -> Bytes {
+    let Ok(mcp::Body::Single(message)) = mcp::scan(body.clone(), &mcp::Limits::default()) else {
+        unreachable!("{body:?}")
+    };
+    Bytes::copy_from_slice(message.params().unwrap())
+}
+
+#[tokio::test]
+async fn what_is_judged_on_the_aggregate_is_what_the_server_gets() {
+    let upstream = Upstream::start().await;
+    upstream.always("resources/read", |request| {
+        Answer::result(&request.id(), &json!({"contents": [], "resultType": "complete", "ttlMs": 0}))
+    });
+    let own = "has(args._meta) && has(args._meta.ui) && args._meta.ui.resourceUri == 'ui://secret'";
+    let rules = json!([
+        {"id": "all", "action": "*", "target": "files/*", "effect": "allow"},
+        {"id": "own", "action": "resource.read", "target": "files/*", "effect": "deny", "when": own},
+    ]);
+    let guards = guard::Guards::new(guard::Setting { results: guard::Mode::Off, arguments: guard::Mode::Mask });
+    let policy = json!({"policy": "test", "rules": rules});
+    let inside = Inside::start(Plan { policy, guards, ..Plan::of(&upstream) }).await;
+    for agent in [inside.legacy("/mcp", &inside.alice).await, inside.modern("/mcp", &inside.alice)] {
+        let with = |method: &str, mut params: Value, app: &str| {
+            params["_meta"] = if agent.session().is_none() { testkit::meta() } else { json!({}) };
+            params["_meta"]["ui"] = json!({"resourceUri": app});
+            agent.ask(method, &json!({"jsonrpc": "2.0", "id": 7, "method": method, "params": params}))
+        };
+        // A rule knows the address by which the server knows it, in metadata as elsewhere.
+        let uri = json!({"uri": "durward://files/file:///a"});
+        let before = upstream.seen("resources/read").len();
+        let denied = with("resources/read", uri.clone(), "ui://files/secret").send().await.json().await;
+        assert_eq!(denied["error"]["code"], -31001, "{denied}");
+        assert_eq!(upstream.seen("resources/read").len(), before);
+        let allowed = with("resources/read", uri, "ui://files/files/secret").send().await.json().await;
+        assert!(allowed["result"].is_object(), "{allowed}");
+        // What is masked is read again, and not put into the server's words a second time.
+        for (method, params) in [
+            ("tools/call", json!({"name": "files__echo", "arguments": {"a": SECRET}})),
+            ("tools/call", json!({"name": "files__echo", "arguments": {"a": "no secret"}})),
+            ("resources/read", json!({"uri": "durward://files/file:///a"})),
+        ] {
+            let answer = with(method, params, "ui://files/files/app").send().await.json().await;
+            assert_eq!(answer["error"], Value::Null, "{answer}");
+            let got = upstream.seen(method).pop().unwrap();
+            assert_eq!(got.json()["params"]["_meta"]["ui"]["resourceUri"], "ui://files/app");
+            assert!(!got.json().to_string().contains(SECRET));
+            let records = inside.records().await;
+            let sent = params_of(&got.body).len();
+            assert_eq!(records.last().unwrap()["arguments"]["bytes"], sent, "the record is of what was sent");
+        }
     }
 }
 
