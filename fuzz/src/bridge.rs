@@ -100,7 +100,7 @@ fn response(message: &Message, method: &str, revision: Revision, introduction: &
         assert_eq!(up.error().is_some(), message.error().is_some(), "an error is one in both eras");
         assert!(up.outcome_member(&["resultType"]).is_none(), "a legacy client reads what is of the modern era");
     }
-    if let Ok(down) = downward::answer(message, method, None) {
+    if let Ok(down) = downward::answer(message, method, Some(b"\"x:y\""), None) {
         let down = carried(&down);
         assert_eq!(down.error().is_some(), message.error().is_some(), "an error is one in both eras");
         let kind = down.outcome_member(&["resultType"]).and_then(|kind| kind.text().map(Cow::into_owned));

@@ -116,7 +116,19 @@ async fn a_client_of_2026_uses_a_server_of_2025_and_needs_no_session() {
     assert_eq!((&answer["id"], &answer["result"]["last"]), (&json!(9), &json!(true)), "{answer}");
     upstream.always("resources/read", |request| Answer::error(&request.id(), -32002, "no such resource"));
     let read = alice.request("resources/read", json!({"uri": "file:///none"})).await.json().await;
-    assert_eq!(read["error"]["code"], -32602, "{read}");
+    assert_eq!(
+        (&read["error"]["code"], &read["error"]["data"]["uri"]),
+        (&json!(-32602), &json!("file:///none")),
+        "{read}"
+    );
+    // On the aggregate it is named as the client names it, also where it looks like a page of the web.
+    let alice = inside.modern("/mcp", &inside.alice);
+    for own in ["file:///none", "https://example.com/none"] {
+        let shown = format!("durward://files/{own}");
+        let read = alice.request("resources/read", json!({"uri": shown})).await.json().await;
+        assert_eq!(read["error"]["data"]["uri"], shown, "{read}");
+        assert_eq!(upstream.seen("resources/read").pop().unwrap().json()["params"]["uri"], own);
+    }
 }
 
 #[tokio::test]

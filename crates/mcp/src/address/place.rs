@@ -100,13 +100,13 @@ impl<'a> Visit<'a> {
         });
     }
 
-    /// What says which resource there is not.
+    /// What says which resource there is not: one of the server's, whatever its address looks like, and nothing to follow.
     fn error(&mut self, at: &Span) {
         self.members(at, |visit, key, span| {
             if key == "data" {
                 visit.members(&span, |visit, key, span| {
                     if key == "uri" {
-                        visit.link(&span);
+                        visit.address(&span);
                     }
                 });
             }

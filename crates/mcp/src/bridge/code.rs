@@ -1,4 +1,5 @@
-//! Error codes of one era in the other. Messages and data keep their bytes.
+//! Error codes of one era in the other. Messages and data keep their bytes; where the modern era wants the address of a
+//! resource that is not there, it is added.
 //!
 //! | modern server says | legacy client hears | why |
 //! |---|---|---|
@@ -9,10 +10,10 @@
 //!
 //! | legacy server says | modern client hears | why |
 //! |---|---|---|
-//! | -32002 to `resources/read` | -32602 | the modern code of a resource that is not there |
+//! | -32002 to `resources/read` | -32602 with `data.uri` | the modern code of a resource that is not there |
 //! | -32020 … -32099 | -32603 | the modern era gives these a meaning that the server did not mean |
 
-use super::rewrite::{Rewrite, at, is_string};
+use super::rewrite::{Fate, Rewrite, at, is_object, is_string, object};
 use crate::{Message, error, walk};
 
 /// What a legacy client hears in place of `code`.
@@ -44,9 +45,32 @@ pub(super) fn raise(message: &Message, method: &str, rewrite: &mut Rewrite<'_>) 
     change(message, rewrite, |code| upward(code, is_missing));
 }
 
-/// Changes the code of an error of a legacy server.
-pub(super) fn lower(message: &Message, method: &str, rewrite: &mut Rewrite<'_>) {
+/// Changes the code of an error of a legacy server. `uri` is the raw address that was asked for.
+pub(super) fn lower(message: &Message, method: &str, uri: Option<&[u8]>, rewrite: &mut Rewrite<'_>) {
     change(message, rewrite, |code| downward(code, method));
+    if let Some(uri) = uri.filter(|uri| is_string(uri))
+        && method == "resources/read"
+        && message.error_code() == Some(error::RESOURCE_NOT_FOUND)
+    {
+        name(message, uri, rewrite);
+    }
+}
+
+/// SPEC: SEP-2164 wants the address of a resource that is not there in the error's data. What the server says of it stays.
+fn name(message: &Message, uri: &[u8], rewrite: &mut Rewrite<'_>) {
+    let Some(error) = message.error_member() else { return };
+    let Some(data) = walk::find(error.raw, error.span.start, &["data"]) else {
+        let data = object(&[("uri", uri)]);
+        rewrite.object(&error.span, |_, _, _| Fate::Keep, &[("data", &data)]);
+        return;
+    };
+    let raw = rewrite.raw(&data);
+    // What is no object says something of its own. `null` says nothing.
+    if raw == b"null" {
+        rewrite.replace(data, object(&[("uri", uri)]));
+    } else if is_object(raw) && at(raw, &["uri"]).is_none() {
+        rewrite.object(&data, |_, _, _| Fate::Keep, &[("uri", uri)]);
+    }
 }
 
 fn change(message: &Message, rewrite: &mut Rewrite<'_>, to: impl Fn(i64) -> i64) {

@@ -103,11 +103,17 @@ pub fn request(message: &Message) -> Result<Bytes, BridgeFault> {
     Ok(rewrite.finish_in(message.bytes()))
 }
 
-/// An answer of the server to a request for `method` as the client hears it. `server` is [`server_info`].
-pub fn answer(message: &Message, method: &str, server: Option<&[u8]>) -> Result<Bytes, BridgeFault> {
+/// An answer of the server to a request for `method`, about the raw address `uri` where it is about one, as the client
+/// hears it. `server` is [`server_info`].
+pub fn answer(
+    message: &Message,
+    method: &str,
+    uri: Option<&[u8]>,
+    server: Option<&[u8]>,
+) -> Result<Bytes, BridgeFault> {
     let mut rewrite = Rewrite::new(message.bytes());
     if message.error().is_some() {
-        code::lower(message, method, &mut rewrite);
+        code::lower(message, method, uri, &mut rewrite);
         if message.id() == Some("null") {
             // The modern era leaves it out.
             rewrite.object(&rewrite.whole(), |_, name, _| if name == "id" { Fate::Drop } else { Fate::Keep }, &[]);

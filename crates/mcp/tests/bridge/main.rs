@@ -206,7 +206,10 @@ fn downward_case(case: &Case<'_>) -> Found {
         "negotiated" => text(downward::negotiated(&case.input())?.to_string()),
         "discover" => modern(downward::discover_result(&case.input(), case.id())?, "server/discover"),
         "request" => legacy(downward::request(&case.input())?, revision, ""),
-        "answer" => modern(downward::answer(&case.input(), method, case.maybe("server").map(str::as_bytes))?, method),
+        "answer" => {
+            let (uri, server) = (case.maybe("uri").map(str::as_bytes), case.maybe("server").map(str::as_bytes));
+            modern(downward::answer(&case.input(), method, uri, server)?, method)
+        }
         "notification" => match downward::notification(&case.input(), case.maybe("subscription")) {
             Some(found) => modern(found, ""),
             None => text("nothing"),

@@ -142,8 +142,8 @@ fn everything(message: &Message, method: &str, revision: Revision) -> Vec<Bytes>
     made.extend(Client::of_request(message).map(|client| downward::initialize("1", &client)));
     made.extend(downward::discover_result(message, "1"));
     made.extend(downward::request(message));
-    made.extend(downward::answer(message, method, downward::server_info(message)));
-    made.extend(downward::answer(message, method, Some(br#"{"name":"s","version":"1"}"#)));
+    made.extend(downward::answer(message, method, None, downward::server_info(message)));
+    made.extend(downward::answer(message, method, Some(b"\"x:y\""), Some(br#"{"name":"s","version":"1"}"#)));
     made.extend(downward::notification(message, Some("\"l\"")));
     made.extend(downward::notification(message, None));
     made.extend(downward::listen_result(message));
@@ -200,7 +200,7 @@ proptest! {
         result.retain(|name, _| !touched.contains(&name.as_str()));
         result.insert("_meta".to_owned(), json!({"vendor": 1.5}));
         let sent = written(&json!({"jsonrpc":"2.0","id":"i","result":result}), pretty);
-        let there = downward::answer(&message(&sent), method, Some(br#"{"name":"s","version":"1"}"#)).unwrap();
+        let there = downward::answer(&message(&sent), method, None, Some(br#"{"name":"s","version":"1"}"#)).unwrap();
         let back = upward::answer(&message(&there), method, Revision::V2024_11_05).unwrap();
         prop_assert_eq!(String::from_utf8_lossy(&back), String::from_utf8_lossy(&sent));
     }
@@ -225,7 +225,7 @@ proptest! {
             upward::notification(&sent),
             upward::retry(&sent, "2", &[], None).ok(),
             downward::request(&sent).ok(),
-            downward::answer(&sent, "tools/call", Some(b"{}")).ok(),
+            downward::answer(&sent, "tools/call", None, Some(b"{}")).ok(),
             downward::notification(&sent, Some("1")),
         ];
         for text in made.into_iter().flatten() {

@@ -276,7 +276,9 @@ impl Talk {
             return Ok(text);
         }
         let info = translate::server_info(&course.link.answer);
-        Ok(translate::answer(&restored, &course.method, info)?)
+        // As the server knows it.
+        let uri = self.asker.call.message().and_then(|asked| asked.param(&["uri"]));
+        Ok(translate::answer(&restored, &course.method, uri.map(|uri| uri.raw), info)?)
     }
 
     /// Pages that must be visited before the call is made again: the server's way to ask in an error.
