@@ -7,7 +7,8 @@ use crate::{
     authenticate::Caller,
     call::{Call, Operation},
     pipeline::Line,
-    stop::{Stage, Stop},
+    resolve::Target,
+    stop::{About, Stage, Stop},
 };
 use http::{HeaderValue, header::RETRY_AFTER};
 use mcp::{Kind, error::REFUSED_LIMIT};
@@ -19,17 +20,27 @@ use std::{
         atomic::{AtomicUsize, Ordering},
     },
 };
-use vocab::PrincipalId;
+use vocab::{PrincipalId, ServerName};
 
 /// Calls of one principal that may run on without a client before it is served again.
-pub(crate) const MOST: usize = 128;
+const MOST: usize = 128;
+/// The same on one server: one that hangs is not to use up what there is for all of them.
+const MOST_OF_ONE: usize = 32;
 
-/// Whose calls run on.
+/// Whose calls run on, and where.
 #[derive(Default)]
 pub(crate) struct Absences {
     /// Of all principals: while there are none, which is the rule, nothing is locked.
     all: AtomicUsize,
-    of: Mutex<HashMap<PrincipalId, usize>>,
+    of: Mutex<HashMap<PrincipalId, Count>>,
+}
+
+/// The calls of one principal.
+#[derive(Default)]
+struct Count {
+    all: usize,
+    /// Those that go to one server.
+    on: HashMap<ServerName, usize>,
 }
 
 impl Absences {
@@ -39,13 +50,24 @@ impl Absences {
     }
 
     fn of(&self, principal: &PrincipalId) -> usize {
-        if self.count() == 0 { 0 } else { lock(&self.of).get(principal).copied().unwrap_or_default() }
+        if self.count() == 0 { 0 } else { lock(&self.of).get(principal).map_or(0, |count| count.all) }
     }
 
-    fn begin(self: &Arc<Self>, principal: PrincipalId) -> Absence {
-        *lock(&self.of).entry(principal.clone()).or_default() += 1;
+    fn on(&self, principal: &PrincipalId, server: &ServerName) -> usize {
+        if self.count() == 0 {
+            return 0;
+        }
+        lock(&self.of).get(principal).and_then(|count| count.on.get(server).copied()).unwrap_or_default()
+    }
+
+    fn begin(self: &Arc<Self>, principal: PrincipalId, server: Option<ServerName>) -> Absence {
+        lock(&self.of).entry(principal.clone()).or_default().all += 1;
         self.all.fetch_add(1, Ordering::AcqRel);
-        Absence { absences: Arc::clone(self), principal }
+        let mut absence = Absence { absences: Arc::clone(self), principal, server: None };
+        if let Some(server) = server {
+            absence.goes_to(server);
+        }
+        absence
     }
 }
 
@@ -53,16 +75,37 @@ impl Absences {
 struct Absence {
     absences: Arc<Absences>,
     principal: PrincipalId,
+    server: Option<ServerName>,
+}
+
+impl Absence {
+    /// It is known now where it goes. Once.
+    fn goes_to(&mut self, server: ServerName) {
+        if let Some(count) = lock(&self.absences.of).get_mut(&self.principal)
+            && self.server.is_none()
+        {
+            *count.on.entry(server.clone()).or_default() += 1;
+            self.server = Some(server);
+        }
+    }
 }
 
 impl Drop for Absence {
     fn drop(&mut self) {
         self.absences.all.fetch_sub(1, Ordering::AcqRel);
         let mut of = lock(&self.absences.of);
-        if let Some(count) = of.get_mut(&self.principal) {
-            *count -= 1;
-            if *count == 0 {
-                of.remove(&self.principal);
+        let Some(count) = of.get_mut(&self.principal) else { return };
+        count.all = count.all.saturating_sub(1);
+        if count.all == 0 {
+            of.remove(&self.principal);
+            return;
+        }
+        if let Some(server) = &self.server
+            && let Some(on) = count.on.get_mut(server)
+        {
+            *on = on.saturating_sub(1);
+            if *on == 0 {
+                count.on.remove(server);
             }
         }
     }
@@ -77,12 +120,12 @@ enum Standing {
     /// Somebody waits; who, is not known yet.
     #[default]
     Unknown,
-    /// Somebody waits.
-    Here(Arc<Absences>, PrincipalId),
+    /// Somebody waits for what goes to this server, if to one and that is known yet.
+    Here(Arc<Absences>, PrincipalId, Option<ServerName>),
     /// Nobody waits any more; whose call it is, is not known yet.
     Left,
     /// Nobody waits any more.
-    Gone { _absence: Absence },
+    Gone(Absence),
 }
 
 impl Presence {
@@ -90,18 +133,27 @@ impl Presence {
     fn is_of(&self, absences: &Arc<Absences>, principal: &PrincipalId) {
         let mut standing = lock(&self.0);
         *standing = match mem::take(&mut *standing) {
-            Standing::Left => Standing::Gone { _absence: absences.begin(principal.clone()) },
-            Standing::Unknown => Standing::Here(Arc::clone(absences), principal.clone()),
-            known @ (Standing::Here(..) | Standing::Gone { .. }) => known,
+            Standing::Left => Standing::Gone(absences.begin(principal.clone(), None)),
+            Standing::Unknown => Standing::Here(Arc::clone(absences), principal.clone(), None),
+            known @ (Standing::Here(..) | Standing::Gone(_)) => known,
         };
+    }
+
+    /// It is known now which server it goes to.
+    fn goes_to(&self, server: &ServerName) {
+        match &mut *lock(&self.0) {
+            Standing::Here(_, _, to) => *to = Some(server.clone()),
+            Standing::Gone(absence) => absence.goes_to(server.clone()),
+            Standing::Unknown | Standing::Left => {}
+        }
     }
 
     fn leave(&self) {
         let mut standing = lock(&self.0);
         *standing = match mem::take(&mut *standing) {
-            Standing::Here(absences, principal) => Standing::Gone { _absence: absences.begin(principal) },
+            Standing::Here(absences, principal, server) => Standing::Gone(absences.begin(principal, server)),
             Standing::Unknown => Standing::Left,
-            left @ (Standing::Left | Standing::Gone { .. }) => left,
+            left @ (Standing::Left | Standing::Gone(_)) => left,
         };
     }
 }
@@ -133,13 +185,36 @@ impl Line {
         // What takes something back must always come through, as does what ends a session.
         if message.kind() == Kind::Request && absences.of(principal) >= MOST {
             let why = format!("{MOST} calls of yours run on, whose client went away; try again when they have ended");
-            return Err(Stop::refused(Stage::Limit, "absent", REFUSED_LIMIT, why)
-                .data("retryAfter", 1)
-                .header(RETRY_AFTER, HeaderValue::from(1)));
+            return Err(refused(why));
         }
         presence.is_of(absences, principal);
         Ok(())
     }
+
+    /// The same for the one server that a call goes to, once that is known.
+    pub(crate) fn attend_at(&self, caller: &Caller, target: &Target, call: &Call) -> Result<(), Stop> {
+        let (Some(presence), Operation::Message(message), Some(one)) = (&call.presence, &call.operation, target.one())
+        else {
+            return Ok(());
+        };
+        let (server, principal) = (&one.server.name, caller.principal.id());
+        if message.kind() == Kind::Request && self.state.absences.on(principal, server) >= MOST_OF_ONE {
+            let why = format!(
+                "{MOST_OF_ONE} calls of yours on server `{server}` run on, whose client went away; try again when they have \
+                 ended"
+            );
+            let about = About { server: server.clone(), name: Arc::clone(&one.resource.id.name), action: one.action };
+            return Err(refused(why).about(Some(about)));
+        }
+        presence.goes_to(server);
+        Ok(())
+    }
+}
+
+fn refused(why: String) -> Stop {
+    Stop::refused(Stage::Limit, "absent", REFUSED_LIMIT, why)
+        .data("retryAfter", 1)
+        .header(RETRY_AFTER, HeaderValue::from(1))
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -150,7 +225,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 mod tests {
     use super::{Absences, Here, Presence};
     use std::sync::Arc;
-    use vocab::{AgentId, PrincipalId, TenantId};
+    use vocab::{AgentId, PrincipalId, ServerName, TenantId};
 
     fn who(agent: &str) -> PrincipalId {
         PrincipalId { agent: AgentId::new(agent).unwrap(), tenant: TenantId::default_tenant(), user: None }
@@ -179,5 +254,27 @@ mod tests {
         assert_eq!(absences.count(), 2);
         drop((call, early));
         assert_eq!((absences.of(&ann), absences.count()), (0, 0));
+    }
+
+    #[test]
+    fn a_call_counts_on_its_server_whenever_that_is_known() {
+        let (absences, ann, files) = (Arc::new(Absences::default()), who("ann"), ServerName::new("files").unwrap());
+        let call = || {
+            let call = Arc::new(Presence::default());
+            call.is_of(&absences, &ann);
+            (Here::beside(&call), call)
+        };
+        let ((here, known), (other, late), (third, nowhere)) = (call(), call(), call());
+        known.goes_to(&files);
+        drop(here);
+        drop(other);
+        assert_eq!((absences.of(&ann), absences.on(&ann, &files)), (2, 1));
+        late.goes_to(&files);
+        drop(third);
+        assert_eq!((absences.of(&ann), absences.on(&ann, &files)), (3, 2));
+        drop((known, late));
+        assert_eq!((absences.of(&ann), absences.on(&ann, &files)), (1, 0), "it waits for several servers, or for none");
+        drop(nowhere);
+        assert_eq!((absences.count(), absences.on(&ann, &files)), (0, 0));
     }
 }

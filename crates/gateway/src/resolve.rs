@@ -149,14 +149,19 @@ impl Line {
     pub(crate) async fn resolve(&self, caller: &Caller, call: &mut Call) -> Result<Target, Stop> {
         self.attempt(caller)?;
         self.attend(caller, call)?;
+        let target = self.target(caller, call).await?;
+        self.attend_at(caller, &target, call)?;
+        if let Target::One(one) = &target {
+            self.to_own(caller, one, call)?;
+        }
+        Ok(target)
+    }
+
+    async fn target(&self, caller: &Caller, call: &Call) -> Result<Target, Stop> {
         match &call.route {
             Route::All => {
                 let session = self.session(caller, call, true)?;
-                let target = Box::pin(aggregate::resolve(self, caller, call, session)).await?;
-                if let Target::One(one) = &target {
-                    self.to_own(caller, one, call)?;
-                }
-                Ok(target)
+                Box::pin(aggregate::resolve(self, caller, call, session)).await
             }
             Route::One(name) => {
                 // SECURITY: first of all, so that nothing else can tell a hidden server from none.

@@ -53,7 +53,7 @@ impl Line {
     ///
     /// INVARIANT: once, and before anything judges: detectors, rules and the permit's digest see what the server gets.
     pub(crate) fn to_own(&self, caller: &Caller, one: &One, call: &mut Call) -> Result<(), Stop> {
-        let Operation::Message(message) = &mut call.operation else { return Ok(()) };
+        let (Route::All, Operation::Message(message)) = (&call.route, &mut call.operation) else { return Ok(()) };
         let mut edits = self.with_own_tasks(caller, one, message);
         edits.extend(address::heard(message, one.server.name.as_str()));
         let name = &*one.resource.id.name;

@@ -239,6 +239,55 @@ async fn a_client_that_leaves_ends_its_session_and_not_its_calls() {
 }
 
 #[tokio::test]
+async fn calls_whose_client_left_its_stream_are_bounded_on_one_server_and_on_all() {
+    const MOST_OF_ONE: usize = 32;
+    let upstream = Upstream::start().await;
+    let names = ["files", "notes", "mail", "maps", "last"];
+    let inside =
+        Inside::start(Plan { servers: names.map(|name| (name, upstream.url())).to_vec(), ..Plan::of(&upstream) });
+    let inside = inside.await;
+    let mut releases = Vec::new();
+    for name in &names[..4] {
+        let mut alice = begun(&inside, &format!("/sse/{name}")).await;
+        for _ in 0..MOST_OF_ONE {
+            let (answer, release) = Answer::result(&json!(0), &json!({"content": []})).held();
+            upstream.next("tools/call", answer);
+            releases.push(release);
+            alice.send("tools/call", json!({"name": "echo", "arguments": {}})).await;
+            upstream.arrived("tools/call", releases.len()).await;
+        }
+        drop(alice);
+        until(|| inside.state.mailbox_count() == 0).await;
+        // This server has had enough of her, and of her alone.
+        let refused = introduced(&inside, name, &inside.alice).await;
+        assert_eq!(refused["error"]["code"], -31002, "{refused}");
+        let text = refused["error"]["message"].as_str().unwrap();
+        assert!(
+            text.contains("run on") && text.contains(&format!("server `{name}`")) || releases.len() == 128,
+            "{text}"
+        );
+        assert!(introduced(&inside, name, &inside.bob).await["result"].is_object());
+        if *name != "maps" {
+            assert!(introduced(&inside, "last", &inside.alice).await["result"].is_object(), "other servers serve her");
+        }
+    }
+    let refused = introduced(&inside, "last", &inside.alice).await;
+    assert!(refused["error"]["message"].as_str().is_some_and(|text| text.starts_with("128 calls")), "{refused}");
+    for release in releases {
+        let _ = release.send(());
+    }
+    soon(async { while introduced(&inside, "files", &inside.alice).await.get("result").is_none() {} }).await;
+}
+
+/// What a client is answered that opens a stream on this server and introduces itself.
+async fn introduced(inside: &Inside, server: &str, key: &str) -> Value {
+    let mut client = Streamer::open(&inside.url(&format!("/sse/{server}")), Some(key)).await;
+    let hello =
+        json!({"protocolVersion": "2024-11-05", "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}});
+    client.request("initialize", hello).await
+}
+
+#[tokio::test]
 async fn an_answer_that_a_server_gives_in_pieces_is_fetched_to_its_end() {
     let (upstream, inside) = started().await;
     let mut alice = begun(&inside, "/sse/files").await;

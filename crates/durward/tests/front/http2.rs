@@ -180,8 +180,10 @@ async fn a_client_that_begins_nothing_is_let_go() {
 
 #[tokio::test]
 async fn calls_that_are_begun_and_left_are_bounded_and_end_as_their_era_says() {
-    const MOST: usize = 128;
-    let (upstream, world) = plain().await;
+    // On one server.
+    const MOST: usize = 32;
+    let upstream = Upstream::start().await;
+    let world = World::start(&format!("{}{}", http("files", &upstream), http("notes", &upstream))).await;
     let agent = world.legacy("/mcp/files").await;
     let open = Multiplexed::over(dial(&world).await).await.unwrap();
     let call = |id: usize| {
@@ -211,7 +213,9 @@ async fn calls_that_are_begun_and_left_are_bounded_and_end_as_their_era_says() {
     assert_eq!(refused["error"]["code"], -31002, "{refused}");
     assert!(refused["error"]["message"].as_str().unwrap().contains("run on"), "{refused}");
     assert!(crate::metrics(&world).await.contains(&format!("durward_calls_absent {MOST}\n")));
-    // Others are none of its business, and what takes calls back comes through.
+    // Another server has room for her yet; others are none of its business, and what takes calls back comes through.
+    let notes = world.calling("/mcp/notes", Some(&world.alice), "echo", &json!({}));
+    assert!(is_answer(&notes.send().await.json().await));
     let bob = world.calling("/mcp/files", Some(&world.bob), "echo", &json!({}));
     assert!(is_answer(&bob.send().await.json().await));
     let cancelled = json!({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": 1}});

@@ -1,6 +1,7 @@
 //! What a call was answered, as events of the one stream that its client hears.
 
 use crate::{
+    absent::{Here, Presence},
     call::{Call, header},
     mailbox::{Busy, Mailbox},
     pipeline::Line,
@@ -17,7 +18,7 @@ use mcp::{
     Kind, Limits, Message, Revision,
     sse::{Decoder, Event},
 };
-use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{panic::AssertUnwindSafe, pin::pin, sync::Arc, time::Duration};
 use tokio::{sync::oneshot, time::Instant};
 
 /// How long the client's next message waits for the server's listening stream.
@@ -46,39 +47,53 @@ fn letter(message: &[u8]) -> Bytes {
     [b"event: message\n".as_slice(), &mcp::sse::encode(message, None)].concat().into()
 }
 
-/// Serves a request on a task of its own. A client that leaves does not end it.
-pub(super) fn answer(line: &Line, call: Call, mailbox: Arc<Mailbox>, held: (Busy, UnderWay), introduces: bool) {
+/// Serves a request on a task of its own. A client that leaves does not end it, but is one that went away from a call.
+pub(super) fn answer(line: &Line, mut call: Call, mailbox: Arc<Mailbox>, held: (Busy, UnderWay), introduces: bool) {
     let line = line.clone();
+    let presence = Arc::new(Presence::default());
+    let here = Here::beside(&presence);
+    call.presence = Some(presence);
     tokio::spawn(async move {
         let _held = held;
-        let asked = Asked::of(&call);
-        let resumed = call.again();
-        let reply = serve(&line, call, &asked).await;
-        if introduces {
-            begun(&line.state, &mailbox, &reply);
-        }
-        let mut relay = Relay::new(&mailbox);
-        relay.introduces = introduces;
-        relay.answer(reply).await;
         let mut over = mailbox.end();
+        let mut serving = pin!(answered(&line, call, &mailbox, introduces));
         tokio::select! {
-            () = relay.rest(&line.state, &resumed, &asked) => {}
-            // The session waits for what is under way here: nobody is left to hear the rest.
-            _ = over.wait_for(|over| *over) => {}
+            () = &mut serving => return,
+            // Nobody waits for answers on a stream that has ended.
+            _ = over.wait_for(|over| *over) => drop(here),
         }
-        if !relay.answered {
-            if introduces {
-                mailbox.begin_again();
-            }
-            let stop = Stop::failed(
-                Stage::Forward,
-                "upstream-cut",
-                mcp::error::UPSTREAM_DOWN,
-                "the server broke off in the middle of its answer",
-            );
-            relay.answer(respond::refusal(&stop, &asked, resumed.id)).await;
-        }
+        serving.await;
     });
+}
+
+async fn answered(line: &Line, call: Call, mailbox: &Mailbox, introduces: bool) {
+    let asked = Asked::of(&call);
+    let resumed = call.again();
+    let reply = serve(line, call, &asked).await;
+    if introduces {
+        begun(&line.state, mailbox, &reply);
+    }
+    let mut relay = Relay::new(mailbox);
+    relay.introduces = introduces;
+    relay.answer(reply).await;
+    let mut over = mailbox.end();
+    tokio::select! {
+        () = relay.rest(&line.state, &resumed, &asked) => {}
+        // The session waits for what is under way here: nobody is left to hear the rest.
+        _ = over.wait_for(|over| *over) => {}
+    }
+    if !relay.answered {
+        if introduces {
+            mailbox.begin_again();
+        }
+        let stop = Stop::failed(
+            Stage::Forward,
+            "upstream-cut",
+            mcp::error::UPSTREAM_DOWN,
+            "the server broke off in the middle of its answer",
+        );
+        relay.answer(respond::refusal(&stop, &asked, resumed.id)).await;
+    }
 }
 
 /// Brings what servers say unasked, for as long as the client is there. Comes back when somebody listens.
