@@ -5,7 +5,14 @@ use admin::{Desk, Plane};
 use anyhow::{Context, Result};
 use gateway::clock::Clock;
 use identity::AgentSetting;
-use std::{collections::BTreeMap, fs, io, net::SocketAddr, os::unix::fs::PermissionsExt, path::PathBuf, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    net::SocketAddr,
+    os::unix::{fs::PermissionsExt, net::UnixListener as StdListener},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 use tokio::{
     net::{TcpListener, UnixListener},
     sync::watch,
@@ -55,7 +62,17 @@ impl Control {
 }
 
 /// Binds the socket. The directory is locked: what lies there was left behind.
-fn bind(socket: &PathBuf) -> Result<UnixListener> {
+fn bind(socket: &Path) -> Result<UnixListener> {
+    let shown = socket.display();
+    let listener = made(socket)?;
+    // Nothing is to be searched or run there.
+    fs::set_permissions(socket, fs::Permissions::from_mode(0o600))
+        .with_context(|| format!("cannot protect {shown}"))?;
+    listener.set_nonblocking(true)?;
+    Ok(UnixListener::from_std(listener)?)
+}
+
+fn made(socket: &Path) -> Result<StdListener> {
     let shown = socket.display();
     match fs::remove_file(socket) {
         Err(fault) if fault.kind() != io::ErrorKind::NotFound => {
@@ -63,13 +80,9 @@ fn bind(socket: &PathBuf) -> Result<UnixListener> {
         }
         Ok(()) | Err(_) => {}
     }
-    let listener = UnixListener::bind(socket).with_context(|| {
-        format!("commands cannot be taken at {shown}; a shorter path of the data directory may help")
-    })?;
-    // The directory is its owner's alone; so is the socket.
-    fs::set_permissions(socket, fs::Permissions::from_mode(0o600))
-        .with_context(|| format!("cannot protect {shown}"))?;
-    Ok(listener)
+    // The directory is its owner's alone; so is the socket, from its first moment.
+    gateway::rim::own_socket(socket)
+        .with_context(|| format!("commands cannot be taken at {shown}; a shorter path of the data directory may help"))
 }
 
 /// The desk over an open directory; with a plane while the gateway runs.
@@ -94,4 +107,21 @@ pub(crate) fn desk(
         agents,
         plane,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::made;
+    use std::{fs, os::unix::fs::PermissionsExt};
+
+    #[test]
+    fn the_socket_of_commands_is_its_owners_from_its_first_moment() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("control.sock");
+        // The second time in place of what a dead process left.
+        for _ in 0..2 {
+            let _socket = made(&path).unwrap();
+            assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o077, 0);
+        }
+    }
 }

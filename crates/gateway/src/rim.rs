@@ -19,6 +19,6 @@ mod under_way;
 
 pub use accept::{Rim, RimFault};
 pub use certificate::{Certificate, CertificateFault, Certificates};
-pub use listen::ListenFault;
+pub use listen::{ListenFault, own_socket};
 pub(crate) use tally::Tally;
 pub(crate) use under_way::UnderWay;

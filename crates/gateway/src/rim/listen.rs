@@ -152,15 +152,15 @@ fn unix(path: &Path, mode: u32) -> Result<UnixListener, ListenFault> {
             fs::remove_file(path).map_err(fault)?;
         }
     }
-    let socket = owned(path).map_err(fault)?;
+    let socket = own_socket(path).map_err(fault)?;
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(fault)?;
     socket.set_nonblocking(true).map_err(fault)?;
     Ok(socket)
 }
 
-/// Makes a socket that nobody but its owner may connect to. SECURITY: whoever else may is let in afterwards; a mode that
+/// Makes a socket that nobody but its owner may connect to, mode 0700. SECURITY: whoever else may is let in afterwards; a mode that
 /// is taken back later would come too late for whoever was quick.
-fn owned(path: &Path) -> io::Result<UnixListener> {
+pub fn own_socket(path: &Path) -> io::Result<UnixListener> {
     /// The umask is one for the whole process. What else is made in this moment is for its owner alone anyway.
     static ONE: Mutex<()> = Mutex::new(());
     let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
@@ -234,7 +234,7 @@ impl Drop for Left {
 
 #[cfg(test)]
 mod tests {
-    use super::{Left, ListenFault, Place, bind, owned, unix};
+    use super::{Left, ListenFault, Place, bind, own_socket, unix};
     use std::{
         fs,
         io::ErrorKind,
@@ -286,7 +286,7 @@ mod tests {
     fn a_socket_is_its_owners_from_its_first_moment() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.sock");
-        let _socket = owned(&path).unwrap();
+        let _socket = own_socket(&path).unwrap();
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o077, 0);
     }
 
