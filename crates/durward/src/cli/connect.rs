@@ -19,12 +19,14 @@ pub(crate) struct ConnectCommand {
     pub(crate) socket: Option<PathBuf>,
     /// A file that holds nothing but the key or token, and that nobody else may read.
     ///
-    /// Unless given, the variable `DURWARD_KEY` holds it. No argument ever does: others see arguments.
-    #[arg(long, value_name = "FILE", env = "DURWARD_KEY_FILE")]
+    /// Unless given, and without --keyring, the variable `DURWARD_KEY_FILE` names it, or the variable `DURWARD_KEY` holds
+    /// the key itself. No argument ever does: others see arguments.
+    // Not read by `clap`: what the environment says contradicts no flag.
+    #[arg(long, value_name = "FILE")]
     pub(crate) key_file: Option<PathBuf>,
     /// Take the key or token from the keyring of the system, where `--save` put it for this gateway.
     ///
-    /// NAME tells several keys for one gateway apart.
+    /// Whatever the variables `DURWARD_KEY_FILE` and `DURWARD_KEY` say. NAME tells several keys for one gateway apart.
     #[arg(
         long,
         value_name = "NAME",

@@ -67,6 +67,16 @@ async fn a_key_in_the_keyring_travels_to_the_gateway_that_it_is_for_and_to_no_ot
     assert!(client.initialize().await.get("result").is_some());
     called(&world, "alice").await;
     assert_eq!(client.end().await.0, Some(0));
+    // What the environment says for other clients is no argument against the flag; another flag is.
+    let mut explicit = with_keyring(&url, keyring);
+    explicit.env("DURWARD_KEY_FILE", keyring.join("none"));
+    let mut client = Client::run(explicit);
+    assert!(client.initialize().await.get("result").is_some());
+    assert_eq!(client.end().await.0, Some(0));
+    let mut both = with_keyring(&url, keyring);
+    both.args(["--key-file", "none"]);
+    let (code, told) = finish(both, "").await;
+    assert!(code == Some(2) && told.contains("--key-file"), "{told}");
     // Another name of the gateway may be another gateway.
     let elsewhere = url.replace("127.0.0.1", "localhost");
     let (code, told) = finish(with_keyring(&elsewhere, keyring), "").await;

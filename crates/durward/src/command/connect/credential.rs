@@ -11,12 +11,17 @@ use std::{
     fs::File,
     io::Read,
     path::{Path, PathBuf},
-    sync::{Mutex, PoisonError},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 use vocab::Secret;
 
 /// The variable.
 pub(super) const VARIABLE: &str = "DURWARD_KEY";
+/// The variable that names a file with the key.
+const FILE_VARIABLE: &str = "DURWARD_KEY_FILE";
 /// A key or a token is not longer, in bytes.
 pub(super) const LONGEST: u64 = 64 << 10;
 
@@ -26,6 +31,8 @@ pub(super) struct Credential {
     header: Mutex<Option<HeaderValue>>,
     /// One looks for another at a time.
     renewing: tokio::sync::Mutex<()>,
+    /// How often somebody has looked since the start.
+    looks: AtomicUsize,
 }
 
 /// Where it comes from.
@@ -33,15 +40,18 @@ pub(super) enum Source {
     Keyring(Keyring),
     File(PathBuf),
     Environment,
+    /// The same as ever, as often as is allowed.
+    #[cfg(test)]
+    Same(tokio::sync::Semaphore),
 }
 
 impl Source {
-    /// Where the command line says, else the environment.
+    /// Where the command line says, else where the environment does.
     pub(super) fn of(command: &ConnectCommand) -> Self {
         match (&command.keyring, &command.key_file) {
             (Some(name), _) => Self::Keyring(Keyring::new(command.gateway(), name)),
             (None, Some(path)) => Self::File(path.clone()),
-            (None, None) => Self::Environment,
+            (None, None) => file_variable().map_or(Self::Environment, Self::File),
         }
     }
 
@@ -54,6 +64,11 @@ impl Source {
                 let text = from_environment()?;
                 text.map(|text| header(&text).with_context(|| format!("the variable {VARIABLE}"))).transpose()
             }
+            #[cfg(test)]
+            Self::Same(allowed) => {
+                allowed.acquire().await?.forget();
+                Ok(Some(HeaderValue::from_static("Bearer same")))
+            }
         }
     }
 }
@@ -62,7 +77,7 @@ impl Credential {
     /// Reads it. Without any the caller is nobody in particular.
     pub(super) async fn find(source: Source) -> Result<Self> {
         let header = Mutex::new(source.read().await?);
-        Ok(Self { source, header, renewing: tokio::sync::Mutex::default() })
+        Ok(Self { source, header, renewing: tokio::sync::Mutex::default(), looks: AtomicUsize::new(0) })
     }
 
     /// The value of `Authorization`.
@@ -75,12 +90,19 @@ impl Credential {
         if matches!(self.source, Source::Environment) {
             return false;
         }
+        let looks = self.looks.load(Ordering::Acquire);
         let _one = self.renewing.lock().await;
         if self.header().as_ref() != refused {
             // Somebody found another meanwhile.
             return true;
         }
-        let found = match self.source.read().await {
+        if self.looks.load(Ordering::Acquire) != looks {
+            // Somebody looked meanwhile, and found what was refused. A person is not asked to open the keyring again.
+            return false;
+        }
+        let found = self.source.read().await;
+        self.looks.fetch_add(1, Ordering::AcqRel);
+        let found = match found {
             Ok(found) => found,
             Err(fault) => {
                 tracing::warn!("the key cannot be read again: {fault:#}");
@@ -101,6 +123,12 @@ pub(super) fn word(text: &Secret<String>) -> Result<&str> {
     // SECURITY: what is wrong is not shown.
     ensure!(text.bytes().all(|byte| byte.is_ascii_graphic()), "it is no key or token: those are one word");
     Ok(text)
+}
+
+/// The file that the environment names. An empty name is none.
+fn file_variable() -> Option<PathBuf> {
+    #[expect(clippy::disallowed_methods, reason = "the binary reads the environment")]
+    std::env::var_os(FILE_VARIABLE).filter(|path| !path.is_empty()).map(PathBuf::from)
 }
 
 fn from_environment() -> Result<Option<Secret<String>>> {
@@ -194,5 +222,19 @@ mod tests {
         fs::write(&path, "second").unwrap();
         assert!(credential.renew(refused.as_ref()).await);
         assert_eq!(credential.header().unwrap(), "Bearer second");
+    }
+
+    #[tokio::test]
+    async fn of_many_that_are_refused_at_once_one_asks_again() {
+        let credential = Credential::find(Source::Same(tokio::sync::Semaphore::new(1))).await.unwrap();
+        let Source::Same(allowed) = &credential.source else { panic!("another source") };
+        let refused = credential.header();
+        let renew = || credential.renew(refused.as_ref());
+        // All of them wait before the first is told.
+        let (first, second, third, ()) = tokio::join!(renew(), renew(), renew(), async { allowed.add_permits(8) });
+        assert!(!first && !second && !third, "it is the same that was refused");
+        assert_eq!(allowed.available_permits(), 7, "one was told, and all the others heard it");
+        assert!(!renew().await);
+        assert_eq!(allowed.available_permits(), 6, "whoever is refused later asks again");
     }
 }

@@ -32,7 +32,7 @@ impl Cursor {
             self.last = Some(id.clone()).filter(|id| !id.is_empty());
         }
         if let Some(retry) = event.retry {
-            self.retry = Some(Duration::from_millis(retry).min(Pause::LONGEST));
+            self.retry = Some(Duration::from_millis(retry).clamp(Pause::LEAST, Pause::LONGEST));
         }
     }
 
@@ -90,6 +90,8 @@ impl Default for Pause {
 
 impl Pause {
     const FIRST: Duration = Duration::from_millis(250);
+    /// What is left alone for no time at all is asked without end.
+    const LEAST: Duration = Duration::from_millis(100);
     const LONGEST: Duration = Duration::from_secs(30);
     /// What lasted as long as this was worth its while.
     const LASTED: Duration = Duration::from_secs(5);
@@ -101,5 +103,29 @@ impl Pause {
         }
         sleep(self.0).await;
         self.0 = (self.0 * 2).min(Self::LONGEST);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Cursor, Pause};
+    use mcp::sse::Decoder;
+
+    #[test]
+    fn a_gateway_says_how_long_to_leave_it_alone_within_bounds() {
+        for (said, wait) in [
+            ("retry: 0", Pause::LEAST.as_millis()),
+            ("retry: 99", Pause::LEAST.as_millis()),
+            ("retry: 1000", 1000),
+            ("retry: 86400000", Pause::LONGEST.as_millis()),
+            ("retry: soon", Pause::FIRST.as_millis()),
+        ] {
+            let (mut cursor, mut events) = (Cursor::default(), Vec::new());
+            Decoder::new(1024).push(format!("{said}\ndata:\n\n").into(), &mut events).unwrap();
+            for event in &events {
+                cursor.note(event);
+            }
+            assert_eq!(cursor.wait().as_millis(), wait, "{said}");
+        }
     }
 }
