@@ -103,7 +103,7 @@ fn is_current(line: &Line, holder: &Principal, server: &Server) -> bool {
 }
 
 /// Waits until something is no longer so.
-async fn until_not(so: impl Fn() -> bool) {
+pub(crate) async fn until_not(so: impl Fn() -> bool) {
     let mut look = tokio::time::interval(LOOK);
     while so() {
         look.tick().await;

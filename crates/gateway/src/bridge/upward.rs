@@ -137,18 +137,25 @@ async fn subscribe(way: &Passage<'_>, session: &Arc<Session>, message: &Message)
     if !session.is_followed(&server.name) {
         listen::begin(&way.line.state, &server.name, session);
     }
-    let told = tokio::time::timeout(server.deadline, side.told(&server.name, uri, version)).await;
-    if let Ok(Ok(())) = told {
+    let told = tokio::select! {
+        told = tokio::time::timeout(server.deadline, side.told(&server.name, uri, version)) => Some(told),
+        () = listen::until_given_up(&way.line.state, session, &server.name, uri) => None,
+    };
+    if let Some(Ok(Ok(()))) = told {
         return Ok(result_of(message, "{}"));
     }
     if is_new {
         side.unfollow(&server.name, uri);
     }
     match told {
-        Ok(Err(why)) => {
+        Some(Ok(Err(why))) => {
             Ok(refusal(message, &format!("server `{}` does not take the subscription: {why}", server.name)))
         }
-        Ok(Ok(())) | Err(_) => Err(UpstreamFault::Timeout(server.deadline)),
+        Some(Ok(Ok(())) | Err(_)) => Err(UpstreamFault::Timeout(server.deadline)),
+        None => {
+            let why = "the right to follow this resource was withdrawn, or its subscription taken back";
+            Ok(whole(mcp::error_text(message.id(), mcp::error::REFUSED_POLICY, why, None)))
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 
 use super::side::Followed;
 use crate::{
-    aggregate::listen::may_subscribe,
+    aggregate::listen::{may_subscribe, until_not},
     bridge::Crossing,
     call::header,
     inject,
@@ -20,10 +20,10 @@ use crate::{
 use bytes::Bytes;
 use http::{HeaderValue, Method, StatusCode};
 use mcp::{
-    Era, Kind, Revision,
+    Era, Kind, Message, Revision,
     bridge::{Filter, upward as translate},
 };
-use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
+use std::{borrow::Cow, collections::HashSet, future::Future, pin::Pin, sync::Arc, time::Duration};
 use tokio::sync::watch;
 use vocab::ServerName;
 
@@ -56,21 +56,23 @@ async fn follow_on(state: &Arc<State>, name: &ServerName, session: &Arc<Session>
     let mut before: Option<Listening> = None;
     'following: while session.is_heard() {
         let now = state.line();
-        let Some((caller, server)) = now.may_hear(&session.holder(), name) else { return };
+        let Some((_, server)) = now.may_hear(&session.holder(), name) else { return };
         if Crossing::between(Era::Legacy, server) != Crossing::Upward {
             return;
         }
-        // What the caller may not follow is not asked for, and no server hears what is followed on another.
-        let mine = |followed: &Followed| -> Vec<String> {
-            followed.on(name).filter(|uri| may_subscribe(&now, &caller, server, uri)).map(str::to_owned).collect()
-        };
         let (version, uris) = {
             let followed = followed.borrow_and_update();
-            (followed.version(), mine(&followed))
+            (followed.version(), open(&now, session, name, &followed))
         };
         let (acknowledge, mut acknowledged) = watch::channel(false);
-        let wish = Wish { state: Arc::clone(state), server: Arc::clone(server), session: Arc::clone(session), version };
-        let mut listening: Listening = Box::pin(wish.listen(uris.clone(), acknowledge));
+        let wish = Wish {
+            state: Arc::clone(state),
+            server: Arc::clone(server),
+            session: Arc::clone(session),
+            version,
+            uris: uris.clone(),
+        };
+        let mut listening: Listening = Box::pin(wish.listen(acknowledge));
         let mut is_acknowledged = false;
         let heard = loop {
             tokio::select! {
@@ -86,13 +88,17 @@ async fn follow_on(state: &Arc<State>, name: &ServerName, session: &Arc<Session>
                     if changed.is_err() {
                         return;
                     }
-                    if mine(&followed.borrow()) != uris {
+                    // By the rights of this moment: a new one may be what lets a resource be followed.
+                    if open(&state.line(), session, name, &followed.borrow()) != uris {
                         break None;
                     }
                 }
-                () = until_over(state, session, server) => {
-                    before = None;
-                    continue 'following;
+                other = until_other(state, session, server, &uris) => match other {
+                    Other::Rights => break None,
+                    Other::Over => {
+                        before = None;
+                        continue 'following;
+                    }
                 }
             }
         };
@@ -140,12 +146,41 @@ async fn over(listening: &mut Option<Listening>) {
     }
 }
 
-/// Waits until the stream has lost its reason.
-async fn until_over(state: &Arc<State>, session: &Arc<Session>, server: &Server) {
+/// Why a stream does not go on as it is.
+enum Other {
+    /// It has lost its reason.
+    Over,
+    /// The caller may follow more by now, or less.
+    Rights,
+}
+
+/// Waits until a stream is no longer what it should be.
+async fn until_other(state: &Arc<State>, session: &Arc<Session>, server: &Server, uris: &[String]) -> Other {
     let mut look = tokio::time::interval(LOOK);
-    while session.is_heard() && is_current(&state.line(), session, server) {
+    loop {
+        let line = state.line();
+        if !session.is_heard() || !is_current(&line, session, server) {
+            return Other::Over;
+        }
+        let followed = session.upward.followed();
+        if open(&line, session, &server.name, &followed.borrow()) != uris {
+            return Other::Rights;
+        }
         look.tick().await;
     }
+}
+
+/// What is followed on a server, as far as the caller may follow it at this moment. What it may not is not asked for, and
+/// no server hears what is followed on another.
+fn open(line: &Line, session: &Session, name: &ServerName, followed: &Followed) -> Vec<String> {
+    let Some((caller, server)) = line.may_hear(&session.holder(), name) else { return Vec::new() };
+    followed.on(name).filter(|uri| may_subscribe(line, &caller, server, uri)).map(str::to_owned).collect()
+}
+
+/// Waits until a resource is followed no more, or may not be.
+pub(super) async fn until_given_up(state: &Arc<State>, session: &Session, name: &ServerName, uri: &str) {
+    let followed = session.upward.followed();
+    until_not(|| open(&state.line(), session, name, &followed.borrow()).iter().any(|known| known == uri)).await;
 }
 
 /// Whether the session may hear of this very server, over a bridge.
@@ -163,16 +198,18 @@ struct Wish {
     session: Arc<Session>,
     /// Of the resources that are followed.
     version: u64,
+    /// Those that are asked for.
+    uris: Vec<String>,
 }
 
 impl Wish {
     /// One stream, to its end. `false` if the server has none.
-    async fn listen(self, uris: Vec<String>, acknowledge: watch::Sender<bool>) -> Result<bool, UpstreamFault> {
-        let Self { state, server, session, .. } = &self;
+    async fn listen(self, acknowledge: watch::Sender<bool>) -> Result<bool, UpstreamFault> {
+        let Self { state, server, session, uris, .. } = &self;
         let injected = inject::credentials(state, server).map_err(|fault| UpstreamFault::Down(fault.to_string()))?;
         let limits = state.line().snapshot.answer_limits();
         let id = format!("\"durward-listen-{}\"", session.question_id());
-        let wanted = Filter { tools: true, prompts: true, resources: true, uris };
+        let wanted = Filter { tools: true, prompts: true, resources: true, uris: uris.clone() };
         let request = translate::listen(&id, &super::introduction(session)?, &wanted);
         let request = exchange::one(request, &limits)?;
         let arrival = match &server.transport {
@@ -218,7 +255,7 @@ impl Wish {
 
     /// One message.
     fn heard(&self, text: &Bytes, acknowledge: &watch::Sender<bool>) -> Result<Heard, UpstreamFault> {
-        let Self { state, server, session, version } = self;
+        let Self { state, server, session, version, .. } = self;
         let message = exchange::one(text.clone(), &state.line().snapshot.answer_limits())?;
         match (message.kind(), message.error_code()) {
             (Kind::Notification, _) => {}
@@ -230,12 +267,39 @@ impl Wish {
         }
         if message.method() == "notifications/subscriptions/acknowledged" {
             let honoured = Filter::of(&message).map(|honoured| honoured.uris).map_err(|fault| fault.to_string());
-            session.upward.hear(&server.name, *version, honoured);
+            session.upward.hear(&server.name, *version, honoured.map(|honoured| self.answers(honoured)));
             acknowledge.send_replace(true);
+        }
+        if !self.may_tell(&message) {
+            return Ok(Heard::More);
         }
         let Some(text) = translate::notification(&message) else { return Ok(Heard::More) };
         let passes = is_current(&state.line(), session, server) && session.tell(&server.name, &text);
         Ok(if passes { Heard::More } else { Heard::Enough })
+    }
+}
+
+impl Wish {
+    /// Which of those that were asked for the server will tell of.
+    fn answers(&self, honoured: Vec<String>) -> Vec<(String, bool)> {
+        let honoured: HashSet<String> = honoured.into_iter().collect();
+        self.uris.iter().map(|uri| (uri.clone(), honoured.contains(uri))).collect()
+    }
+
+    /// Whether the caller may still hear of it. A stream speaks on until the one that is asked for less is acknowledged.
+    fn may_tell(&self, message: &Message) -> bool {
+        let Self { state, server, session, uris, .. } = self;
+        if message.method() != "notifications/resources/updated" {
+            return true;
+        }
+        let told = message.param(&["uri"]).and_then(|uri| uri.text().map(Cow::into_owned)).unwrap_or_default();
+        // What lies below a resource that is followed is told with it, and is no resource that anybody asked for.
+        if !uris.contains(&told) {
+            return true;
+        }
+        let line = state.line();
+        let now = line.may_hear(&session.holder(), &server.name);
+        now.is_some_and(|(caller, server)| may_subscribe(&line, &caller, server, &told))
     }
 }
 

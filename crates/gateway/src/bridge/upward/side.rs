@@ -3,7 +3,7 @@
 
 use mcp::Message;
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, btree_map::Entry},
+    collections::{BTreeMap, HashMap, btree_map::Entry},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 use tokio::sync::{Notify, oneshot, watch};
@@ -50,8 +50,16 @@ impl Followed {
 /// What a server said to a version of [`Followed`].
 struct Heard {
     version: u64,
-    /// Those that it will tell of, or why it tells of none.
-    honoured: Result<BTreeSet<Box<str>>, Box<str>>,
+    /// Those that it was asked to tell of, and whether it will; or why it tells of none.
+    answers: Result<BTreeMap<Box<str>, bool>, Box<str>>,
+}
+
+impl Heard {
+    /// Whether it says something to a resource that came with this version.
+    fn decides(&self, uri: &str, version: u64) -> bool {
+        // One that was not asked for, because its follower had no right to it then, may be yet.
+        self.version >= version && self.answers.as_ref().map_or(true, |answers| answers.contains_key(uri))
+    }
 }
 
 impl Side {
@@ -130,21 +138,21 @@ impl Side {
         self.followed.subscribe()
     }
 
-    /// What a server said to those of a version: of which it will tell, or why of none.
-    pub(crate) fn hear(&self, server: &ServerName, version: u64, honoured: Result<Vec<String>, String>) {
-        let honoured = match honoured {
-            Ok(uris) => Ok(uris.into_iter().map(String::into_boxed_str).collect()),
+    /// What a server said to those of a version: whether it will tell of each that it was asked to, or why of none.
+    pub(crate) fn hear(&self, server: &ServerName, version: u64, answers: Result<Vec<(String, bool)>, String>) {
+        let answers = match answers {
+            Ok(answers) => Ok(answers.into_iter().map(|(uri, is_told)| (uri.into_boxed_str(), is_told)).collect()),
             Err(why) => Err(why.into_boxed_str()),
         };
-        self.heard.send_modify(|all| drop(all.insert(server.clone(), Heard { version, honoured })));
+        self.heard.send_modify(|all| drop(all.insert(server.clone(), Heard { version, answers })));
     }
 
     /// Waits until a server has said whether it will tell of a resource that came with this version.
     pub(crate) async fn told(&self, server: &ServerName, uri: &str, version: u64) -> Result<(), String> {
         let mut heard = self.heard.subscribe();
-        let said = heard.wait_for(|all| all.get(server).is_some_and(|heard| heard.version >= version)).await;
-        match said.ok().as_ref().and_then(|all| all.get(server)).map(|heard| &heard.honoured) {
-            Some(Ok(uris)) if uris.contains(uri) => Ok(()),
+        let said = heard.wait_for(|all| all.get(server).is_some_and(|heard| heard.decides(uri, version))).await;
+        match said.ok().as_ref().and_then(|all| all.get(server)).map(|heard| &heard.answers) {
+            Some(Ok(answers)) if answers.get(uri).is_some_and(|is_told| *is_told) => Ok(()),
             Some(Err(why)) => Err(why.to_string()),
             Some(Ok(_)) | None => Err("it does not tell when this resource changes".to_owned()),
         }
