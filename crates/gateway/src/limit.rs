@@ -246,12 +246,10 @@ impl Limits {
         self.take(principal, target, now_us, |terms| terms)
     }
 
-    /// Counts one more request of a call that is under way, and has its place among those already.
-    pub fn again(&self, principal: &PrincipalId, target: &TargetId, now_us: u64) -> Result<(), Limited> {
-        let slot = self.take(principal, target, now_us, Terms::without_concurrency)?;
-        // Nothing of it is held.
-        drop(slot.spend());
-        Ok(())
+    /// The same for one more request of a call that is under way, and has its place among those already: once it is spent,
+    /// nothing is held.
+    pub fn again(&self, principal: &PrincipalId, target: &TargetId, now_us: u64) -> Result<Slot, Limited> {
+        self.take(principal, target, now_us, Terms::without_concurrency)
     }
 
     fn take(

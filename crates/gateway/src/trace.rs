@@ -114,16 +114,27 @@ pub fn forwarded(call: CallId) -> SpanId {
 /// Puts trace context on the request to a server. Where spans are exported it names ours; where they are not, the
 /// caller's passes as it came and nothing is invented: a span nobody ever sees would only break the trace.
 pub(crate) fn propagate(call: &Call, exported: bool, headers: &mut HeaderMap) {
+    let parent = Parent::of(&call.headers, call.message());
+    put(call.id, parent, exported, headers);
+}
+
+/// The same for what was made in the course of a call whose context is on the request already.
+pub(crate) fn propagate_caused(id: CallId, cause: &Parent, exported: bool, headers: &mut HeaderMap) {
+    if exported {
+        put(id, Some(cause.clone()), exported, headers);
+    }
+}
+
+fn put(call: CallId, parent: Option<Parent>, exported: bool, headers: &mut HeaderMap) {
     headers.remove(&header::TRACEPARENT);
     headers.remove(&header::TRACESTATE);
-    let parent = Parent::of(&call.headers, call.message());
     let (span, sampled) = match (&parent, exported) {
         (None, false) => return,
         (Some(parent), false) => (parent.span, parent.sampled),
-        (Some(parent), true) => (forwarded(call.id), parent.sampled),
-        (None, true) => (forwarded(call.id), true),
+        (Some(parent), true) => (forwarded(call), parent.sampled),
+        (None, true) => (forwarded(call), true),
     };
-    let trace = u128::from_be_bytes(trace_of(call.id, parent.as_ref()));
+    let trace = u128::from_be_bytes(trace_of(call, parent.as_ref()));
     let text = format!("00-{trace:032x}-{:016x}-{:02x}", u64::from_be_bytes(span), u8::from(sampled));
     if let Ok(value) = HeaderValue::from_str(&text) {
         headers.insert(header::TRACEPARENT.clone(), value);

@@ -170,6 +170,70 @@ async fn every_round_counts_against_the_limits() {
     assert_eq!(outcomes, ["answered", "answered", "refused rate limit", "faulted round forward"]);
 }
 
+#[tokio::test]
+async fn a_round_that_is_refused_gives_back_what_it_took() {
+    let limits = || {
+        let allowance = Allowance { rate: Rate { count: 2, per: Duration::from_hours(1) }, burst: 2 };
+        let tool = Some("files/echo".to_owned());
+        let rule = LimitSetting { agent: None, tool, server: None, tenant: None, allowance, concurrency: None };
+        LimitSettings { rules: vec![rule], ..LimitSettings::default() }
+    };
+    let rules = json!([
+        {"id": "all", "action": "*", "target": "*/*", "effect": "allow"},
+        {"id": "late", "action": "tool.execute", "target": "files/echo", "effect": "deny"},
+    ]);
+    let upstream = curious().await;
+    let inside = Inside::start(Plan { limits: limits(), ..modern(&upstream) }).await;
+    let alice = inside.legacy("/mcp/files", &inside.alice).await;
+    let (mut stream, [who, roots]) = asked(&alice, "/mcp/files").await;
+    let policy = json!({"policy": "test", "rules": rules});
+    inside.swap(Plan { limits: limits(), policy, ..modern(&upstream) });
+    reply(&alice, &roots, "result", json!({"roots": []})).await;
+    reply(&alice, &who, "result", json!({"action": "decline"})).await;
+    assert!(ends(&mut stream, &[]).await["error"]["message"].as_str().unwrap().contains("withdrawn"));
+
+    // The round did not leave: of two there is one left.
+    inside.swap(Plan { limits: limits(), ..modern(&upstream) });
+    let (mut stream, [who, roots]) = asked(&alice, "/mcp/files").await;
+    reply(&alice, &roots, "result", json!({"roots": []})).await;
+    reply(&alice, &who, "result", json!({"action": "decline"})).await;
+    assert_eq!(ends(&mut stream, &[]).await["error"]["code"], -31002);
+    assert_eq!(upstream.seen("tools/call").len(), 2);
+}
+
+#[tokio::test]
+async fn every_round_is_a_span_of_the_trace_of_its_call() {
+    const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
+    for exported in [true, false] {
+        let upstream = curious().await;
+        let inside = Inside::start(Plan { traces: exported, ..modern(&upstream) }).await;
+        let alice = inside.legacy("/mcp/files", &inside.alice).await;
+        let text = json!({"jsonrpc": "2.0", "id": "mine", "method": "tools/call", "params": {"name": "echo", "arguments": {}}});
+        let theirs = format!("00-{TRACE}-00f067aa0ba902b7-01");
+        let mut stream = alice.ask("tools/call", &text).header("traceparent", &theirs).send().await;
+        for _ in 0..2 {
+            let question = event(&mut stream).await;
+            let result =
+                if question["method"] == "roots/list" { json!({"roots": []}) } else { json!({"action": "decline"}) };
+            reply(&alice, &question, "result", result).await;
+        }
+        assert!(event(&mut stream).await["result"].is_object());
+        drop(stream);
+        let records = inside.records().await;
+        let rounds = records.iter().filter(|record| record["method"] == "tools/call");
+        // The record of the call is closed last.
+        let rounds: Vec<_> = rounds.map(|record| (record["call"].as_str().unwrap(), &record["trace"])).rev().collect();
+        let sent = upstream.seen("tools/call");
+        assert_eq!((rounds.len(), sent.len()), (2, 2));
+        for ((call, trace), sent) in rounds.into_iter().zip(&sent) {
+            assert_eq!(trace, TRACE);
+            // The span that the server hears of is the one that is exported.
+            let ours = format!("00-{TRACE}-{}-01", &call[16..]);
+            assert_eq!(sent.header("traceparent"), Some(if exported { &*ours } else { &*theirs }));
+        }
+    }
+}
+
 /// The first message of a stream, for what is asked.
 fn acknowledged(request: &testkit::Received, honoured: &Value) -> Value {
     let meta = json!({"io.modelcontextprotocol/subscriptionId": request.id()});

@@ -90,6 +90,8 @@ pub(crate) struct Plan {
     pub(crate) bounds: Bounds,
     pub(crate) credentials: Vec<CredentialSettings>,
     pub(crate) era: EraSettings,
+    /// Spans are exported.
+    pub(crate) traces: bool,
     /// Servers are asked what they speak, whatever `era` says.
     pub(crate) probed: bool,
     pub(crate) bridged: bool,
@@ -122,6 +124,7 @@ impl Plan {
             bounds: Bounds { sessions_per_principal: 4096, ..Bounds::default() },
             credentials: Vec::new(),
             era: EraSettings::Both,
+            traces: false,
             probed: false,
             bridged: true,
             http2: None,
@@ -329,7 +332,7 @@ fn snapshot(plan: Plan, registry: &Arc<Registry>, jwks: &Arc<JwksCache>, before:
         bounds: plan.bounds,
         issuers: plan.issuers.iter().map(|issuer| issuer.url.to_string()).collect(),
         scopes: Vec::new(),
-        traces: false,
+        traces: plan.traces,
     };
     let agents = plan.agents.into_iter().map(|(name, setting)| (AgentId::new(name).unwrap(), setting)).collect();
     let anonymous = plan.anonymous.map(|name| AgentId::new(name).unwrap());

@@ -8,14 +8,16 @@ use crate::{
     call::{Call, Operation, Route, new_id},
     forward::{Judged, Passage},
     intend::Intent,
+    limit::Slot,
     pipeline::Line,
     release::Said,
     server::Server,
     session::Session,
     state::State,
     stop::{Stage, Stop},
-    trail::Trail,
-    upstream::UpstreamFault,
+    trace::{self, Parent},
+    trail::{Facts, Noted, Trail},
+    upstream::{Arrival, UpstreamFault},
 };
 use http::{HeaderMap, StatusCode};
 use mcp::{Era, Message};
@@ -29,6 +31,8 @@ pub(super) struct Cause {
     peer: IpAddr,
     judged: Arc<Judged>,
     changes_state: bool,
+    /// The span under which its server was called, in whose course rounds are made.
+    trace: Parent,
 }
 
 /// A round that may leave, once the log knows of it.
@@ -36,12 +40,52 @@ pub(super) struct Round {
     line: Line,
     changes_state: bool,
     trail: Trail,
+    slot: Slot,
+}
+
+/// A round that leaves.
+pub(super) struct Leaving {
+    pub(super) trail: Trail,
+    /// What it took from the limits: given back where it does not leave.
+    pub(super) slot: Slot,
+    intent: Intent,
+}
+
+impl Leaving {
+    /// What it is known by, and what it took.
+    pub(super) fn leave(self) -> (Trail, Slot) {
+        // One word in the log, one request on the wire.
+        drop(self.intent);
+        (self.trail, self.slot)
+    }
+}
+
+/// The server has begun to answer.
+struct Arrived {
+    streamed: bool,
+}
+
+impl Noted for Arrived {
+    const STAGE: Stage = Stage::Forward;
+
+    fn note(&self, facts: &mut Facts) {
+        facts.streamed = self.streamed;
+    }
 }
 
 impl Cause {
     pub(super) fn of(way: &Passage<'_>, judged: Arc<Judged>) -> Self {
         let (call, route, peer) = (way.call.id, way.call.route.clone(), way.call.peer);
-        Self { call, route, peer, judged, changes_state: way.one.changes_state() }
+        let trace = Parent::caused(call, way.call);
+        Self { call, route, peer, judged, changes_state: way.one.changes_state(), trace }
+    }
+
+    /// The headers of a round: those of the call, under a span of its own.
+    pub(super) fn headers(&self, of_call: &HeaderMap, round: &Round) -> HeaderMap {
+        let mut headers = of_call.clone();
+        let exported = round.line.snapshot.settings.traces;
+        trace::propagate_caused(round.trail.facts().call, &self.trace, exported, &mut headers);
+        headers
     }
 
     /// What was answered took time: rights, rules and servers may be others now, and what is sent next has the effect.
@@ -67,7 +111,7 @@ impl Cause {
         };
         let mut trail = Trail::open(&call, state);
         match self.decided(&line, session, server, &mut trail) {
-            Ok(server) => Ok((server, Round { line, changes_state: self.changes_state, trail })),
+            Ok((server, slot)) => Ok((server, Round { line, changes_state: self.changes_state, trail, slot })),
             Err(stop) => {
                 let fault = unsent(&stop);
                 trail.close_stopped(&stop);
@@ -76,8 +120,15 @@ impl Cause {
         }
     }
 
-    fn decided(&self, line: &Line, session: &Session, server: &Server, trail: &mut Trail) -> Result<Arc<Server>, Stop> {
+    fn decided(
+        &self,
+        line: &Line,
+        session: &Session,
+        server: &Server,
+        trail: &mut Trail,
+    ) -> Result<(Arc<Server>, Slot), Stop> {
         let facts = trail.facts_mut();
+        facts.trace = Some(self.trace.clone());
         facts.server = Some(server.name.clone());
         facts.target = Some(Arc::clone(&self.judged.name));
         facts.action = self.judged.action;
@@ -91,11 +142,11 @@ impl Cause {
         if now.fingerprint != server.fingerprint || Crossing::between(Era::Legacy, now) != Crossing::Upward {
             return Err(withdrawn("the server was configured anew"));
         }
-        self.judge(line, &caller, now, trail)?;
-        Ok(Arc::clone(now))
+        let slot = self.judge(line, &caller, now, trail)?;
+        Ok((Arc::clone(now), slot))
     }
 
-    fn judge(&self, line: &Line, caller: &Caller, server: &Server, trail: &mut Trail) -> Result<(), Stop> {
+    fn judge(&self, line: &Line, caller: &Caller, server: &Server, trail: &mut Trail) -> Result<Slot, Stop> {
         let judged = &self.judged;
         let resource = server.resource(&judged.name);
         if judged.action == Some(vocab::Action::ToolExecute) {
@@ -103,7 +154,7 @@ impl Cause {
         }
         let now = line.state.clock.ticks();
         let again = line.snapshot.limits.again(caller.principal.id(), &resource.id, now);
-        again.map_err(|limited| admit::limited(Stage::Limit, &limited))?;
+        let slot = again.map_err(|limited| admit::limited(Stage::Limit, &limited))?;
         let question = policy::Question {
             subject: &caller.subject,
             // What needs no rule is never asked about.
@@ -117,22 +168,39 @@ impl Cause {
         let permit = line.snapshot.policies.authorize(&question);
         let permit = permit.map_err(|refusal| withdrawn(&format!("policy: {refusal}")).rules(refusal.rules));
         // It is used up at once: what it is for leaves next, or never.
-        trail.note(permit).map(drop)
+        trail.note(permit).map(|_| slot)
     }
 }
 
 impl Round {
     /// Waits until the log knows of it.
-    pub(super) async fn intend(mut self) -> Result<(Trail, Intent), UpstreamFault> {
+    pub(super) async fn intend(mut self) -> Result<Leaving, UpstreamFault> {
         let intent = self.line.intend_to(self.changes_state, &mut self.trail).await;
         match self.trail.note(intent) {
-            Ok(intent) => Ok((self.trail, intent)),
+            Ok(intent) => Ok(Leaving { trail: self.trail, slot: self.slot, intent }),
             Err(stop) => {
                 let fault = unsent(&stop);
                 self.trail.close_stopped(&stop);
                 Err(fault)
             }
         }
+    }
+}
+
+/// Writes down that the server answers a round, by a message or a stream of them.
+pub(super) fn arrived(trail: &mut Trail, arrival: &Arrival) {
+    let streamed = matches!(arrival, Arrival::Stream { .. });
+    // What comes is no stop.
+    let _ = trail.note(Ok(Arrived { streamed }));
+}
+
+/// Closes the record of a round that the server does not answer.
+pub(super) fn broken(mut trail: Trail, stop: Stop) {
+    let has_arrived = trail.facts().stages.iter().any(|mark| mark.stage == Stage::Forward);
+    let noted = if has_arrived { Err(stop) } else { trail.note(Err::<Arrived, Stop>(stop)) };
+    match noted {
+        Err(stop) => trail.close_stopped(&stop),
+        Ok(_) => drop(trail),
     }
 }
 

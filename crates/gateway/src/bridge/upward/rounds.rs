@@ -4,13 +4,13 @@
 //! Every wait is cancel-safe: what is under way lies in the step, not in a future that a `select!` may drop.
 
 use super::{
-    round::{self, Cause},
+    round::{self, Cause, Leaving},
     side::UnderWay,
 };
 use crate::{
     forward::{Judged, Passage},
     inject,
-    intend::Intent,
+    limit::Slot,
     server::{Server, Transport},
     session::Session,
     state::State,
@@ -66,7 +66,7 @@ pub(crate) struct Rounds {
 
 type Sending = Pin<Box<dyn Future<Output = Result<Arrival, UpstreamFault>> + Send>>;
 
-type Intending = Pin<Box<dyn Future<Output = Result<(Trail, Intent), UpstreamFault>> + Send>>;
+type Intending = Pin<Box<dyn Future<Output = Result<Leaving, UpstreamFault>> + Send>>;
 
 enum Step {
     /// On its way.
@@ -75,8 +75,8 @@ enum Step {
     Reading(Source),
     /// The client is asked.
     Asking(Asking),
-    /// The log is told of this round.
-    Intending(SyncWrapper<Intending>, Message),
+    /// The log is told of this round, which will leave under these headers.
+    Intending(SyncWrapper<Intending>, Message, HeaderMap),
     /// The answer was given.
     Over,
 }
@@ -134,7 +134,9 @@ impl Rounds {
             farewell: VecDeque::new(),
             last: None,
         };
-        rounds.step = Step::Sending(SyncWrapper::new(rounds.sending(rounds.request.clone())));
+        // What the call took from the limits is spent.
+        let (request, headers) = (rounds.request.clone(), rounds.headers.clone());
+        rounds.step = Step::Sending(SyncWrapper::new(rounds.sending(request, headers, None)));
         rounds
     }
 
@@ -161,7 +163,7 @@ impl Rounds {
         if let Err(fault) = &came {
             self.withdraw();
             if let Some(trail) = self.trail.take() {
-                trail.close_stopped(&fault.stop(&self.server.name));
+                round::broken(trail, fault.stop(&self.server.name));
             }
         }
         match self.farewell.pop_front() {
@@ -209,15 +211,15 @@ impl Rounds {
                     }
                 }
                 Came::Arrival(arrival) => {
+                    if let Some(trail) = &mut self.trail {
+                        round::arrived(trail, &arrival);
+                    }
                     if let Some(text) = self.arrived(*arrival)? {
                         return Ok(Some(Event::of(text)));
                     }
                 }
                 Came::Answers => self.go_on()?,
-                Came::Intended(intended) => {
-                    let (trail, intent) = *intended;
-                    self.leave(trail, intent);
-                }
+                Came::Intended(leaving) => self.leave(*leaving),
             }
         }
     }
@@ -313,26 +315,29 @@ impl Rounds {
         let (server, round) = self.cause.decide(&self.state, &self.session, &self.server, &retry)?;
         self.server = server;
         self.round_id = id.into_boxed_str();
-        self.step = Step::Intending(SyncWrapper::new(Box::pin(round.intend())), retry);
+        let headers = self.cause.headers(&self.headers, &round);
+        self.step = Step::Intending(SyncWrapper::new(Box::pin(round.intend())), retry, headers);
         Ok(())
     }
 
     /// The log knows of the next round.
-    fn leave(&mut self, trail: Trail, intent: Intent) {
-        // One word in the log, one request on the wire.
-        drop(intent);
-        let Step::Intending(_, retry) = &self.step else { return };
+    fn leave(&mut self, leaving: Leaving) {
+        let Step::Intending(_, retry, headers) = &self.step else { return };
+        let (retry, headers) = (retry.clone(), headers.clone());
+        let (trail, slot) = leaving.leave();
         self.trail = Some(trail);
-        self.step = Step::Sending(SyncWrapper::new(self.sending(retry.clone())));
+        self.step = Step::Sending(SyncWrapper::new(self.sending(retry, headers, Some(slot))));
     }
 
     /// One request on its way, with the credential of this moment.
-    fn sending(&self, request: Message) -> Sending {
+    fn sending(&self, request: Message, headers: HeaderMap, slot: Option<Slot>) -> Sending {
         let (state, server) = (Arc::clone(&self.state), Arc::clone(&self.server));
-        let (headers, limits, principal, wait) = (self.headers.clone(), self.limits, self.principal.clone(), self.wait);
+        let (limits, principal, wait) = (self.limits, self.principal.clone(), self.wait);
         Box::pin(async move {
             let injected =
                 inject::credentials(&state, &server).map_err(|fault| UpstreamFault::Down(fault.to_string()))?;
+            // It leaves now. A round holds no place of its own.
+            drop(slot.map(Slot::spend));
             match &server.transport {
                 Transport::Http(_) => {
                     let outbound = Outbound { method: Method::POST, headers, body: request.bytes().clone() };
@@ -357,7 +362,7 @@ enum Came {
     Comment,
     Question(Bytes),
     Answers,
-    Intended(Box<(Trail, Intent)>),
+    Intended(Box<Leaving>),
     Nothing,
 }
 
@@ -374,8 +379,8 @@ impl Step {
                 }),
             },
             Self::Asking(asking) => asking.wait().await,
-            Self::Intending(intending, _) => {
-                intending.get_mut().await.map(|intended| Came::Intended(Box::new(intended)))
+            Self::Intending(intending, ..) => {
+                intending.get_mut().await.map(|leaving| Came::Intended(Box::new(leaving)))
             }
             Self::Over => Ok(Came::Nothing),
         }
