@@ -317,6 +317,32 @@ async fn a_subscription_that_the_server_does_not_take_is_refused() {
     assert_ne!(last["params"]["notifications"]["resourceSubscriptions"], json!(["file:///other"]), "{last}");
 }
 
+#[tokio::test]
+async fn a_subscription_that_nobody_answers_is_no_fault_of_the_client() {
+    let upstream = Upstream::start().await;
+    let inside = Inside::start(modern(&upstream)).await;
+    let alice = inside.legacy("/mcp/files", &inside.alice).await;
+    let _listener = alice.listen().await;
+    soon(upstream.arrived("subscriptions/listen", 1)).await;
+    let subscribe = async |uri: &str| {
+        soon(async { alice.request("resources/subscribe", json!({"uri": uri})).await.json().await }).await
+    };
+    upstream.always("subscriptions/listen", |_| Answer::event_text(": nothing\n\n".to_owned()));
+    let silent = subscribe("file:///silent").await;
+    assert_eq!(silent["error"]["code"], -31006, "{silent}");
+    assert!(silent["error"]["message"].as_str().unwrap().contains("broke off"), "{silent}");
+    upstream.always("subscriptions/listen", |_| Answer::status(http::StatusCode::SERVICE_UNAVAILABLE));
+    let broken = subscribe("file:///broken").await;
+    assert_eq!(broken["error"]["code"], -31006, "{broken}");
+    upstream.kill();
+    let gone = subscribe("file:///gone").await;
+    assert_eq!(gone["error"]["code"], -31006, "{gone}");
+    assert!(gone["error"]["message"].as_str().unwrap().contains("cannot be reached"), "{gone}");
+    let records = inside.records().await;
+    let last = records.iter().rfind(|record| record["method"] == "resources/subscribe").unwrap();
+    assert_eq!(outcome(last), "faulted upstream-down forward");
+}
+
 fn sessions(inside: &Inside) -> usize {
     let count = AtomicUsize::new(0);
     inside.state.end_sessions(|_| {

@@ -24,6 +24,7 @@ use mcp::{
         upward::{self as translate, Introduction},
     },
 };
+use side::Untold;
 use std::sync::Arc;
 
 /// Carries one call over.
@@ -148,7 +149,9 @@ async fn subscribe(way: &Passage<'_>, session: &Arc<Session>, message: &Message)
         side.unfollow(&server.name, uri);
     }
     match told {
-        Some(Ok(Err(why))) => {
+        // A server that does not answer has refused nothing.
+        Some(Ok(Err(Untold::Fault(fault)))) => Err(fault),
+        Some(Ok(Err(Untold::Refused(why)))) => {
             Ok(refusal(message, &format!("server `{}` does not take the subscription: {why}", server.name)))
         }
         Some(Ok(Ok(())) | Err(_)) => Err(UpstreamFault::Timeout(server.deadline)),

@@ -1,7 +1,7 @@
 //! The listening stream of a legacy session, carried by one `subscriptions/listen` on a modern server. It is opened
 //! anew when the set of followed resources changes; the one before speaks until the new one is acknowledged.
 
-use super::side::Followed;
+use super::side::{Followed, Untold};
 use crate::{
     aggregate::listen::{may_subscribe, until_not},
     bridge::Crossing,
@@ -48,7 +48,17 @@ async fn follow(state: Arc<State>, name: ServerName, session: Arc<Session>) {
 }
 
 /// A stream that is read to its end.
-type Listening = Pin<Box<dyn Future<Output = Result<bool, UpstreamFault>> + Send>>;
+type Listening = Pin<Box<dyn Future<Output = Result<Ending, UpstreamFault>> + Send>>;
+
+/// How a stream ended.
+enum Ending {
+    /// The server said all that it had to say.
+    Over,
+    /// It answers with this error.
+    Refused(i64),
+    /// It has no such stream.
+    Absent,
+}
 
 async fn follow_on(state: &Arc<State>, name: &ServerName, session: &Arc<Session>) {
     let mut followed = session.upward.followed();
@@ -105,20 +115,26 @@ async fn follow_on(state: &Arc<State>, name: &ServerName, session: &Arc<Session>
         match heard {
             None if *acknowledged.borrow() => before = Some(listening),
             None => {}
-            Some(Ok(true)) => {
+            Some(Ok(Ending::Over)) => {
                 if !*acknowledged.borrow() {
-                    session.upward.hear(name, version, Err("it ended the stream without a word".to_owned()));
+                    let fault = UpstreamFault::Cut("the listening stream ended without a word".to_owned());
+                    session.upward.hear(name, version, Err(Untold::Fault(fault)));
                 }
                 wait(&mut before, &mut followed).await;
             }
-            Some(Ok(false)) => {
-                session.upward.hear(name, version, Err("it has no `subscriptions/listen`".to_owned()));
+            Some(Ok(Ending::Refused(code))) => {
+                let why = format!("it answers `subscriptions/listen` with error {code}");
+                session.upward.hear(name, version, Err(Untold::Refused(why)));
+                wait(&mut before, &mut followed).await;
+            }
+            Some(Ok(Ending::Absent)) => {
+                let why = "it has no `subscriptions/listen`".to_owned();
+                session.upward.hear(name, version, Err(Untold::Refused(why)));
                 return;
             }
             Some(Err(fault)) => {
                 tracing::debug!(server = %name, %fault, "a stream broke off");
-                // Where it is and what it lacks is for the log.
-                session.upward.hear(name, version, Err(fault.stop(name).message.clone()));
+                session.upward.hear(name, version, Err(Untold::Fault(fault)));
                 wait(&mut before, &mut followed).await;
             }
         }
@@ -203,8 +219,8 @@ struct Wish {
 }
 
 impl Wish {
-    /// One stream, to its end. `false` if the server has none.
-    async fn listen(self, acknowledge: watch::Sender<bool>) -> Result<bool, UpstreamFault> {
+    /// One stream, to its end.
+    async fn listen(self, acknowledge: watch::Sender<bool>) -> Result<Ending, UpstreamFault> {
         let Self { state, server, session, uris, .. } = &self;
         let injected = inject::credentials(state, server).map_err(|fault| UpstreamFault::Down(fault.to_string()))?;
         let limits = state.line().snapshot.answer_limits();
@@ -231,26 +247,28 @@ impl Wish {
             Arrival::Bare { status, .. } | Arrival::Whole { status, .. }
                 if matches!(status, StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED) =>
             {
-                Ok(false)
+                Ok(Ending::Absent)
             }
-            Arrival::Whole { body, .. } => Ok(!matches!(self.heard(&body, &acknowledge)?, Heard::Absent)),
+            Arrival::Whole { body, .. } => Ok(match self.heard(&body, &acknowledge)? {
+                Heard::More => Ending::Over,
+                Heard::Enough(ending) => ending,
+            }),
             Arrival::Bare { status, .. } => {
                 Err(UpstreamFault::Protocol(format!("HTTP {status} to `subscriptions/listen`")))
             }
         }
     }
 
-    /// Passes on what is said, to the end of the stream. `false` if the server has none.
-    async fn told(&self, source: &mut Source, acknowledge: &watch::Sender<bool>) -> Result<bool, UpstreamFault> {
+    /// Passes on what is said, to the end of the stream.
+    async fn told(&self, source: &mut Source, acknowledge: &watch::Sender<bool>) -> Result<Ending, UpstreamFault> {
         while let Some((_, event)) = Box::pin(source.next()).await? {
             let Some(text) = event.message() else { continue };
             match self.heard(text, acknowledge)? {
                 Heard::More => {}
-                Heard::Enough => return Ok(true),
-                Heard::Absent => return Ok(false),
+                Heard::Enough(ending) => return Ok(ending),
             }
         }
-        Ok(true)
+        Ok(Ending::Over)
     }
 
     /// One message.
@@ -259,15 +277,16 @@ impl Wish {
         let message = exchange::one(text.clone(), &state.line().snapshot.answer_limits())?;
         match (message.kind(), message.error_code()) {
             (Kind::Notification, _) => {}
-            (_, Some(mcp::error::METHOD_NOT_FOUND)) => return Ok(Heard::Absent),
-            (_, Some(code)) => {
-                return Err(UpstreamFault::Protocol(format!("error {code} to `subscriptions/listen`")));
-            }
+            (_, Some(mcp::error::METHOD_NOT_FOUND)) => return Ok(Heard::Enough(Ending::Absent)),
+            (_, Some(code)) => return Ok(Heard::Enough(Ending::Refused(code))),
             (_, None) => return Ok(Heard::More),
         }
         if message.method() == "notifications/subscriptions/acknowledged" {
-            let honoured = Filter::of(&message).map(|honoured| honoured.uris).map_err(|fault| fault.to_string());
-            session.upward.hear(&server.name, *version, honoured.map(|honoured| self.answers(honoured)));
+            let answers = match Filter::of(&message) {
+                Ok(honoured) => Ok(self.answers(honoured.uris)),
+                Err(fault) => Err(Untold::Fault(fault.into())),
+            };
+            session.upward.hear(&server.name, *version, answers);
             acknowledge.send_replace(true);
         }
         if !self.may_tell(&message) {
@@ -275,7 +294,7 @@ impl Wish {
         }
         let Some(text) = translate::notification(&message) else { return Ok(Heard::More) };
         let passes = is_current(&state.line(), session, server) && session.tell(&server.name, &text);
-        Ok(if passes { Heard::More } else { Heard::Enough })
+        Ok(if passes { Heard::More } else { Heard::Enough(Ending::Over) })
     }
 }
 
@@ -306,8 +325,6 @@ impl Wish {
 /// What a message means for its stream.
 enum Heard {
     More,
-    /// Nobody is to hear more.
-    Enough,
-    /// The server has no such stream.
-    Absent,
+    /// It is the last.
+    Enough(Ending),
 }

@@ -1,6 +1,7 @@
 //! What a legacy session remembers for a modern server: who waits for which answer, what can be cancelled, and which
 //! resources are followed. Bounded.
 
+use crate::upstream::UpstreamFault;
 use mcp::Message;
 use std::{
     collections::{BTreeMap, HashMap, btree_map::Entry},
@@ -51,7 +52,16 @@ impl Followed {
 struct Heard {
     version: u64,
     /// Those that it was asked to tell of, and whether it will; or why it tells of none.
-    answers: Result<BTreeMap<Box<str>, bool>, Box<str>>,
+    answers: Result<BTreeMap<Box<str>, bool>, Untold>,
+}
+
+/// Why a server tells of nothing.
+#[derive(Clone)]
+pub(crate) enum Untold {
+    /// It says no.
+    Refused(String),
+    /// It says nothing.
+    Fault(UpstreamFault),
 }
 
 impl Heard {
@@ -139,22 +149,22 @@ impl Side {
     }
 
     /// What a server said to those of a version: whether it will tell of each that it was asked to, or why of none.
-    pub(crate) fn hear(&self, server: &ServerName, version: u64, answers: Result<Vec<(String, bool)>, String>) {
-        let answers = match answers {
-            Ok(answers) => Ok(answers.into_iter().map(|(uri, is_told)| (uri.into_boxed_str(), is_told)).collect()),
-            Err(why) => Err(why.into_boxed_str()),
+    pub(crate) fn hear(&self, server: &ServerName, version: u64, answers: Result<Vec<(String, bool)>, Untold>) {
+        let boxed = |answers: Vec<(String, bool)>| {
+            answers.into_iter().map(|(uri, is_told)| (uri.into_boxed_str(), is_told)).collect()
         };
+        let answers = answers.map(boxed);
         self.heard.send_modify(|all| drop(all.insert(server.clone(), Heard { version, answers })));
     }
 
     /// Waits until a server has said whether it will tell of a resource that came with this version.
-    pub(crate) async fn told(&self, server: &ServerName, uri: &str, version: u64) -> Result<(), String> {
+    pub(crate) async fn told(&self, server: &ServerName, uri: &str, version: u64) -> Result<(), Untold> {
         let mut heard = self.heard.subscribe();
         let said = heard.wait_for(|all| all.get(server).is_some_and(|heard| heard.decides(uri, version))).await;
         match said.ok().as_ref().and_then(|all| all.get(server)).map(|heard| &heard.answers) {
             Some(Ok(answers)) if answers.get(uri).is_some_and(|is_told| *is_told) => Ok(()),
-            Some(Err(why)) => Err(why.to_string()),
-            Some(Ok(_)) | None => Err("it does not tell when this resource changes".to_owned()),
+            Some(Err(why)) => Err(why.clone()),
+            Some(Ok(_)) | None => Err(Untold::Refused("it does not tell when this resource changes".to_owned())),
         }
     }
 }
