@@ -171,6 +171,21 @@ async fn every_round_counts_against_the_limits() {
 }
 
 #[tokio::test]
+async fn a_round_that_the_server_leaves_without_an_answer_is_recorded_so() {
+    let upstream = curious().await;
+    let inside = Inside::start(modern(&upstream)).await;
+    let alice = inside.legacy("/mcp/files", &inside.alice).await;
+    let (mut stream, [who, roots]) = asked(&alice, "/mcp/files").await;
+    upstream.next("tools/call", Answer::event_text(": nothing\n\n".to_owned()));
+    reply(&alice, &roots, "result", json!({"roots": []})).await;
+    reply(&alice, &who, "result", json!({"action": "decline"})).await;
+    assert_eq!(ends(&mut stream, &[]).await["error"]["code"], -31006);
+    let records = inside.records().await;
+    let outcomes: Vec<_> = records.iter().filter(|record| record["method"] == "tools/call").map(outcome).collect();
+    assert_eq!(outcomes, ["faulted upstream-cut forward"; 2]);
+}
+
+#[tokio::test]
 async fn a_round_that_is_refused_gives_back_what_it_took() {
     let limits = || {
         let allowance = Allowance { rate: Rate { count: 2, per: Duration::from_hours(1) }, burst: 2 };

@@ -202,7 +202,8 @@ impl Rounds {
                 came = step.wait() => came?,
             };
             match came {
-                Came::Nothing => return Ok(None),
+                Came::Nothing if matches!(self.step, Step::Over) => return Ok(None),
+                Came::Nothing => return Err(UpstreamFault::Cut("the stream ended without a response".to_owned())),
                 Came::Comment => {}
                 Came::Question(text) => return Ok(Some(Event::of(text))),
                 Came::Text(text) => {
