@@ -119,6 +119,33 @@ async fn questions_of_a_call_that_the_gateway_ends_are_taken_back_too() {
 }
 
 #[tokio::test]
+async fn a_client_that_reads_nothing_does_not_keep_the_record_of_its_call_open() {
+    // As many as there is room for on the way to the client, and one more: together more than sockets take.
+    const QUESTIONS: usize = 17;
+    let upstream = Upstream::start().await;
+    upstream.always("tools/call", |request| {
+        let params = json!({"mode": "form", "message": "?".repeat(900_000), "requestedSchema": {"type": "object", "properties": {}}});
+        let question = json!({"method": "elicitation/create", "params": params});
+        let asked: serde_json::Map<_, _> = (0..QUESTIONS).map(|number| (number.to_string(), question.clone())).collect();
+        Answer::result(&request.id(), &json!({"resultType": "input_required", "inputRequests": asked}))
+    });
+    let plan = || Plan { era: EraSettings::Modern, ..Plan::of(&upstream) };
+    let inside = Inside::start(plan()).await;
+    let alice = inside.legacy("/mcp/files", &inside.alice).await;
+    let stream = alice.request("tools/call", json!({"name": "echo", "arguments": {}})).await;
+    let closed = async |what: &str| {
+        let records = inside.records().await;
+        records.iter().filter(|record| record["method"] == what).count()
+    };
+    soon(async { while closed("elicitation/create").await < QUESTIONS {} }).await;
+    let rules = json!([{"id": "none", "action": "*", "target": "*/*", "effect": "deny"}]);
+    inside.swap(Plan { policy: json!({"policy": "test", "rules": rules}), ..plan() });
+    // Each question is taken back, which the client would have to read.
+    soon(async { while closed("tools/call").await == 0 {} }).await;
+    drop(stream);
+}
+
+#[tokio::test]
 async fn every_round_has_an_intent_and_a_record_of_its_own() {
     let upstream = curious().await;
     let inside = Inside::start(modern(&upstream)).await;
@@ -243,7 +270,7 @@ async fn every_round_is_a_span_of_the_trace_of_its_call() {
         for ((call, trace), sent) in rounds.into_iter().zip(&sent) {
             assert_eq!(trace, TRACE);
             // The span that the server hears of is the one that is exported.
-            let ours = format!("00-{TRACE}-{}-01", &call[16..]);
+            let ours = format!("00-{TRACE}-{}-01", call.get(16..).unwrap());
             assert_eq!(sent.header("traceparent"), Some(if exported { &*ours } else { &*theirs }));
         }
     }
