@@ -99,36 +99,64 @@ impl Line {
 }
 
 impl Line {
-    /// Judges what a modern server asks its modern client, in a result or in what it says of a task: each question is a
-    /// call of its own, as it would be on a stream. SECURITY: what one of them must not ask, none of them does, for the
-    /// client answers all or nothing, and the server knows nothing of a no.
+    /// Judges what a server asks its client in an answer, or in what it says of a task: in the modern era in a result, and in
+    /// either in an error that wants pages visited first.
     pub(crate) fn judge_asked(&self, server: &Arc<Server>, exchange: &Exchange, message: &Message) -> Result<(), Stop> {
         let Exchange { caller, call, target, .. } = exchange;
-        // On a bridge the gateway puts the question itself, and judges it there. SECURITY: what counts is the way that the
-        // call went. What the server is taken for by now, it may have changed to be asked less.
-        if call.era != Era::Modern || target.one().is_some_and(|one| one.crossing != Crossing::None) {
+        // On a bridge the gateway puts the question itself, and judges it there: all but such pages before a legacy client,
+        // to whom they pass as they came. SECURITY: what counts is the way that the call went. What the server is taken for
+        // by now, it may have changed to be asked less.
+        if target.one().is_some_and(|one| one.crossing == Crossing::Downward) {
             return Ok(());
         }
-        let not_asked = |why: String| {
-            Stop::withheld("upstream-protocol", error::UPSTREAM_DOWN, "the server's answer is not MCP").detail(why)
-        };
-        for asked in InputRequest::all_of(message).map_err(|fault| not_asked(fault.to_string()))? {
+        let mut asked = InputRequest::pages_of(message).map_err(|fault| not_asked(fault.to_string()))?;
+        if call.era == Era::Modern {
+            asked.extend(InputRequest::all_of(message).map_err(|fault| not_asked(fault.to_string()))?);
+        }
+        self.judge_all(&asked, caller, call, server)
+    }
+
+    /// Judges everything that is asked in one message: each question is a call of its own, as it would be on a stream.
+    /// SECURITY: what one of them must not ask, none of them does, for the client answers all or nothing, and the server
+    /// knows nothing of a no.
+    pub(crate) fn judge_all(
+        &self,
+        asked: &[InputRequest<'_>],
+        caller: &Caller,
+        call: &Call,
+        server: &Arc<Server>,
+    ) -> Result<(), Stop> {
+        // Whether any is put to the client is known when the last one is judged.
+        let mut open = Vec::with_capacity(asked.len());
+        let judged = asked.iter().try_for_each(|asked| {
             let question = exchange::one(asked.as_request(), &self.snapshot.answer_limits())
                 .map_err(|fault| not_asked(fault.to_string()))?;
             let inquiry = Inquiry { caller, call, server, parent: call.id, message: &question };
             let mut trail = Trail::open(&inquiry.as_call(), &self.state);
             inquiry.note(trail.facts_mut());
             match self.judge_inquiry(&inquiry, &mut trail) {
-                Ok(_) => trail.close_answered(http::StatusCode::OK),
+                Ok(_) => open.push(trail),
                 Err(stop) => {
                     trail.close_stopped(&stop);
                     let why = format!("the server asks the client for `{}`, which must not pass", question.method());
                     return Err(Stop::withheld("question", error::WITHHELD, why).rules(stop.rules.clone()));
                 }
             }
+            Ok(())
+        });
+        for trail in open {
+            match &judged {
+                Ok(()) => trail.close_answered(http::StatusCode::OK),
+                Err(stop) => trail.close_stopped(stop),
+            }
         }
-        Ok(())
+        judged
     }
+}
+
+/// An answer that asks in a way that nobody can read.
+pub(crate) fn not_asked(why: String) -> Stop {
+    Stop::withheld("upstream-protocol", error::UPSTREAM_DOWN, "the server's answer is not MCP").detail(why)
 }
 
 /// A question, and in whose course it came.

@@ -3,7 +3,10 @@
 
 mod inside;
 
-use gateway::limit::{Allowance, LimitSetting, LimitSettings, Rate};
+use gateway::{
+    limit::{Allowance, LimitSetting, LimitSettings, Rate},
+    settings::EraSettings,
+};
 use inside::{Inside, Plan};
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -109,9 +112,75 @@ async fn what_a_modern_server_asks_in_a_result_is_judged_as_what_others_ask_on_a
                 assert_eq!(answer["error"]["code"], -31004, "{denied}: {answer}");
                 assert!(!answer.to_string().contains("Who?"), "{answer}");
                 assert_eq!(inside::outcome(call), "withheld question release", "{call:#}");
-                let refused = asked.last().unwrap();
+                let of = |outcome: &str| asked.iter().filter(|record| inside::outcome(record) == outcome).count();
+                let refused = asked.iter().find(|record| record["outcome"]["is"] == "refused").unwrap();
                 assert_eq!(inside::outcome(refused), "refused denied authorize", "{refused:#}");
                 assert_eq!(refused["rules"], json!(["no"]), "{refused:#}");
+                // What was found good before was not put to the client either.
+                assert_eq!(of("withheld question release"), asked.len() - 1, "{asked:#?}");
+                assert_eq!(asked.len(), if denied == "server.elicit" { 2 } else { 1 }, "{asked:#?}");
+            }
+        }
+    }
+}
+
+/// A server that wants two pages visited before it does anything.
+async fn sending_away() -> Upstream {
+    let upstream = Upstream::start().await;
+    upstream.always("tools/call", |request| {
+        let page = |id: &str| json!({"mode": "url", "elicitationId": id, "url": format!("https://{id}.example/"), "message": "go"});
+        let error = json!({"code": -32042, "message": "visit", "data": {"elicitations": [page("good"), page("bad")]}});
+        Answer::json(json!({"jsonrpc": "2.0", "id": request.id(), "error": error}).to_string())
+    });
+    upstream
+}
+
+#[tokio::test]
+async fn pages_that_an_error_wants_visited_are_judged_as_questions() {
+    let policy = |when: Option<&str>| {
+        let mut no = json!({"id": "no", "action": "server.elicit", "target": "files/*", "effect": "deny"});
+        if let Some(when) = when {
+            no["when"] = json!(when);
+        }
+        json!({"policy": "test", "rules": [{"id": "all", "action": "*", "target": "*/*", "effect": "allow"}, no]})
+    };
+    // In either era, and over either bridge.
+    let ways = [
+        (true, EraSettings::Both),
+        (true, EraSettings::Modern),
+        (false, EraSettings::Both),
+        (false, EraSettings::Legacy),
+    ];
+    for (is_legacy, era) in ways {
+        for (path, tool) in [("/mcp/files", "echo"), ("/mcp", "files__echo")] {
+            let cases = [
+                (policy(Some("args.url == 'https://none.example/'")), vec!["answered", "answered"]),
+                (
+                    policy(Some("args.url == 'https://bad.example/'")),
+                    vec!["refused denied authorize", "withheld question release"],
+                ),
+                (policy(None), vec!["refused denied authorize"]),
+            ];
+            for (policy, expected) in cases {
+                let upstream = sending_away().await;
+                let inside = Inside::start(Plan { policy, era, ..Plan::of(&upstream) }).await;
+                let alice = if is_legacy {
+                    inside.legacy(path, &inside.alice).await
+                } else {
+                    inside.modern(path, &inside.alice)
+                };
+                let answer = alice.call(tool, json!({})).await;
+                let records = inside.records().await;
+                let asked = records.iter().filter(|record| record["action"] == "server.elicit");
+                let outcomes: Vec<_> = asked.map(inside::outcome).collect();
+                let what = format!("legacy client: {is_legacy}, server {era:?}, {path}: {answer} {records:#?}");
+                assert_eq!(outcomes, expected, "{what}");
+                if expected.len() == 2 && expected[0] == "answered" {
+                    assert!(answer.to_string().contains("https://bad.example/"), "{what}");
+                } else {
+                    assert_eq!(answer["error"]["code"], -31004, "{what}");
+                    assert!(!answer.to_string().contains("example"), "{what}");
+                }
             }
         }
     }

@@ -237,27 +237,22 @@ pub fn input_required(
 /// client/elicitation, "URL Elicitation Required Error"); `None` where it did not. The retry is the call again: nothing
 /// of it waits at the server.
 pub fn pages_required(id: &str, answer: &Message, client: &Client) -> Result<Option<Bytes>, BridgeFault> {
-    /// As many as one result may ask for in the other direction.
-    const MOST: usize = super::upward::InputRequired::MOST;
-    let (Some(-32042), Some(error)) = (answer.error_code(), answer.error()) else { return Ok(None) };
-    let pages = at(error, &["data", "elicitations"]).filter(|raw| raw.starts_with(b"["));
-    let pages = pages.ok_or(BridgeFault::Malformed("elicitations"))?;
-    let mut walk = Walk::new(pages, 0);
-    let mut asked = Vec::new();
-    while let Some(page) = walk.element() {
-        let page = pages.get(page).unwrap_or_default();
-        if asked.len() == MOST {
-            return Err(BridgeFault::TooLarge { what: "elicitations", most: MOST });
-        }
-        if text_at(page, &["mode"]).as_deref() != Some("url") {
+    if answer.error_code() != Some(-32042) {
+        return Ok(None);
+    }
+    let pages = super::upward::InputRequest::pages_of(answer)?;
+    if pages.is_empty() {
+        return Err(BridgeFault::Malformed("elicitations"));
+    }
+    let mut asked = Vec::with_capacity(pages.len());
+    for page in &pages {
+        let params = page.params.unwrap_or_default();
+        if text_at(params, &["mode"]).as_deref() != Some("url") {
             return Err(BridgeFault::Malformed("elicitations"));
         }
-        client.can_answer("elicitation/create", Some(page))?;
-        let request = object(&[("method", b"\"elicitation/create\""), ("params", &for_modern(page))]);
-        asked.push((format!("page-{}", asked.len() + 1), request));
-    }
-    if asked.is_empty() {
-        return Err(BridgeFault::Malformed("elicitations"));
+        client.can_answer(&page.method, Some(params))?;
+        let request = object(&[("method", b"\"elicitation/create\""), ("params", &for_modern(params))]);
+        asked.push((page.key.to_string(), request));
     }
     let members: Vec<(&str, &[u8])> = asked.iter().map(|(key, text)| (key.as_str(), text.as_slice())).collect();
     Ok(Some(asking(id, &object(&members), None)))

@@ -15,7 +15,7 @@ use super::{
     question::for_legacy,
     rewrite::{Fate, Rewrite, at, each, is_object, is_string, message_text, object, text_at, without},
 };
-use crate::{Kind, Message, Revision, Span, error::result_text, key, splice::quote};
+use crate::{Kind, Message, Revision, Span, error::result_text, key, splice::quote, walk::Walk};
 use bytes::Bytes;
 use std::borrow::Cow;
 
@@ -120,7 +120,7 @@ pub fn initialize_result(discovered: &Message, introduction: &Introduction, id: 
 }
 
 fn speaks(versions: &[u8], revision: Revision) -> bool {
-    let mut walk = crate::walk::Walk::new(versions, 0);
+    let mut walk = Walk::new(versions, 0);
     while let Some(element) = walk.element() {
         if versions.get(element).and_then(|raw| text_at(raw, &[])).as_deref() == Some(revision.as_str()) {
             return true;
@@ -283,6 +283,31 @@ impl<'a> InputRequest<'a> {
             }
             let method = text_at(raw, &["method"]).ok_or(BridgeFault::Malformed("inputRequests"))?;
             all.push(Self { key, method, params: at(raw, &["params"]) });
+        }
+        Ok(all)
+    }
+
+    /// The pages that an error wants visited first (-32042 of 2025-11-25), each as the question that it is. Whatever the
+    /// code: clients differ in how they read numbers.
+    pub fn pages_of(message: &'a Message) -> Result<Vec<Self>, BridgeFault> {
+        const WHAT: &str = "elicitations";
+        let pages = message.error().and_then(|error| at(error, &["data", WHAT]));
+        let Some(pages) = pages.filter(|pages| pages.trim_ascii() != b"null") else { return Ok(Vec::new()) };
+        if !pages.starts_with(b"[") {
+            return Err(BridgeFault::Malformed(WHAT));
+        }
+        let mut walk = Walk::new(pages, 0);
+        let mut all = Vec::new();
+        while let Some(page) = walk.element() {
+            let page = pages.get(page).unwrap_or_default();
+            if all.len() == InputRequired::MOST {
+                return Err(BridgeFault::TooLarge { what: WHAT, most: InputRequired::MOST });
+            }
+            if !is_object(page) {
+                return Err(BridgeFault::Malformed(WHAT));
+            }
+            let key = Cow::Owned(format!("page-{}", all.len() + 1));
+            all.push(Self { key, method: Cow::Borrowed("elicitation/create"), params: Some(page) });
         }
         Ok(all)
     }

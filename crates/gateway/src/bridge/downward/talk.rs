@@ -5,7 +5,7 @@
 
 use super::{Link, parked::Resting};
 use crate::{
-    ask::{Inquiry, Judged},
+    ask::{self, Inquiry, Judged},
     authenticate::Caller,
     call::{Call, Operation},
     catalog,
@@ -24,7 +24,7 @@ use crate::{
 use bytes::Bytes;
 use mcp::{
     Kind, Limits, Message,
-    bridge::{self, Client, LogLevel, downward as translate},
+    bridge::{self, Client, LogLevel, downward as translate, upward::InputRequest},
     error,
     sse::Event,
 };
@@ -281,23 +281,29 @@ impl Talk {
         Ok(translate::answer(&restored, &course.method, uri.map(|uri| uri.raw), info)?)
     }
 
-    /// Pages that must be visited before the call is made again: the server's way to ask in an error.
+    /// Pages that must be visited before the call is made again: the server's way to ask in an error. `None` where it has
+    /// none, or where the error stays one.
     fn pages(&self, course: &Course, answer: &Message) -> Option<Bytes> {
+        // SECURITY: they are questions like others, and judged like them, whatever the client reads them as.
+        if let Err(stop) = self.judge_pages(&course.server, answer) {
+            return Some(mcp::error_text(Some(&self.asker.id), stop.code, &stop.message, None));
+        }
         if !bridge::may_ask(&course.method) {
             return None;
         }
-        let asking = translate::pages_required(&self.asker.id, answer, &self.asker.client).ok()??;
-        let pages = answer.error_member()?;
-        // SECURITY: it is a question like others, and judged like them.
-        let text = format!(
-            r#"{{"jsonrpc":"2.0","id":{},"method":"elicitation/create","params":{}}}"#,
-            self.asker.id,
-            String::from_utf8_lossy(pages.raw)
-        );
-        let question = exchange::one(text.into(), &self.limits).ok()?;
-        let (judged, trail) = self.judged(&course.server, &question, |_| Ok(()));
-        close(trail, &judged);
-        judged.is_ok().then_some(asking)
+        translate::pages_required(&self.asker.id, answer, &self.asker.client).ok()?
+    }
+
+    fn judge_pages(&self, server: &Arc<Server>, answer: &Message) -> Result<(), Stop> {
+        let pages = InputRequest::pages_of(answer).map_err(|fault| ask::not_asked(fault.to_string()))?;
+        if pages.is_empty() {
+            return Ok(());
+        }
+        let line = self.state.line();
+        let Asker { caller, call, .. } = &self.asker;
+        // The rights of this moment.
+        let (caller, _) = line.may_hear(&caller.principal, &server.name).ok_or_else(no_right)?;
+        line.judge_all(&pages, &caller, call, server)
     }
 
     fn notified(&self, message: &Message) -> Option<Bytes> {
@@ -377,12 +383,7 @@ impl Talk {
         let mut trail = Trail::open(&inquiry.as_call(), &self.state);
         inquiry.note(trail.facts_mut());
         let judged = match &now {
-            None => Err(Stop::refused(
-                Stage::Authorize,
-                "denied",
-                error::REFUSED_POLICY,
-                "whoever would be asked has no right to the server any more",
-            )),
+            None => Err(no_right()),
             Some(_) => fits(question).and_then(|()| line.judge_inquiry(&inquiry, &mut trail)),
         };
         (judged, trail)
@@ -436,6 +437,11 @@ fn close<T>(trail: Trail, outcome: &Result<T, Stop>) {
         Ok(_) => trail.close_answered(http::StatusCode::OK),
         Err(stop) => trail.close_stopped(stop),
     }
+}
+
+fn no_right() -> Stop {
+    let why = "whoever would be asked has no right to the server any more";
+    Stop::refused(Stage::Authorize, "denied", error::REFUSED_POLICY, why)
 }
 
 fn cannot_ask(why: String) -> Stop {
