@@ -149,6 +149,25 @@ async fn what_servers_say_unasked_is_heard_on_the_same_stream() {
 }
 
 #[tokio::test]
+async fn whoever_does_not_wait_to_hear_that_it_was_taken_is_listened_for() {
+    let (upstream, inside) = started().await;
+    let mut alice = Streamer::open(&inside.url("/sse/files"), Some(&inside.alice)).await;
+    let params =
+        json!({"protocolVersion": "2024-11-05", "capabilities": {}, "clientInfo": {"name": "c", "version": "1"}});
+    alice.request("initialize", params).await;
+    let (taken, release) = Answer::status(StatusCode::ACCEPTED).held();
+    upstream.next("notifications/initialized", taken);
+    let saying = alice.ask(&json!({"jsonrpc": "2.0", "method": "notifications/initialized"})).send();
+    tokio::select! {
+        _ = saying => panic!("it is held"),
+        _ = upstream.arrived("notifications/initialized", 1) => {}
+    }
+    tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+    release.send(()).unwrap();
+    upstream.arrived("GET", 1).await;
+}
+
+#[tokio::test]
 async fn a_foreign_stream_looks_like_a_missing_one() {
     let (upstream, inside) = started().await;
     let alice = begun(&inside, "/sse/files").await;

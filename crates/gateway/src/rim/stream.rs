@@ -8,7 +8,7 @@ mod letter;
 
 use super::{
     receive::{agree, door, is_json, not_allowed, nowhere, read, recognise, refuse, refuse_message},
-    under_way::{UnderWay, run},
+    under_way::{UnderWay, run, steadfast},
 };
 use crate::{
     authenticate::Caller,
@@ -175,15 +175,21 @@ async fn post(line: &Line, request: Request<Incoming>, peer: IpAddr, under_way: 
         return Ok(accepted());
     }
     let listens = ready.then(|| call(Operation::Listen, headers.clone()));
-    let mut reply = run(line, call(Operation::Message(message), headers), under_way).await;
-    if let Some(listens) = listens.filter(|_| reply.status().is_success() && mailbox.may_listen()) {
-        // What the client says next must find somebody who listens.
-        letter::listen(line, listens, &mailbox).await;
-    }
-    if reply.status().is_success() {
-        *reply.status_mut() = StatusCode::ACCEPTED;
-    }
-    Ok(reply)
+    let (line, said) = (line.clone(), call(Operation::Message(message), headers));
+    let state = Arc::clone(&line.state);
+    // A client that does not wait to hear that it was taken is listened for all the same.
+    let listening = Box::pin(async move {
+        let mut reply = run(&line, said, under_way).await;
+        if let Some(listens) = listens.filter(|_| reply.status().is_success() && mailbox.may_listen()) {
+            // What the client says next must find somebody who listens.
+            letter::listen(&line, listens, &mailbox).await;
+        }
+        if reply.status().is_success() {
+            *reply.status_mut() = StatusCode::ACCEPTED;
+        }
+        reply
+    });
+    Ok(steadfast(&state, listening).await)
 }
 
 /// The one message of a body: this transport knows neither batches nor the modern era.

@@ -37,6 +37,9 @@ impl Drop for UnderWay {
     }
 }
 
+/// What may go on elsewhere.
+pub(super) type Serving = Pin<Box<dyn Future<Output = Reply> + Send>>;
+
 /// Runs one call. In the legacy era a client that goes away does not end it.
 pub(super) async fn run(line: &Line, mut call: Call, mut under_way: UnderWay) -> Reply {
     let (line, era, state) = (line.clone(), call.era, Arc::clone(&line.state));
@@ -48,13 +51,18 @@ pub(super) async fn run(line: &Line, mut call: Call, mut under_way: UnderWay) ->
     });
     match era {
         Era::Modern => serving.await,
-        Era::Legacy => Steadfast { serving: Some(serving), state }.await,
+        Era::Legacy => steadfast(&state, serving).await,
     }
+}
+
+/// Comes to its end, and is not ended by whoever waits for it.
+pub(super) async fn steadfast(state: &Arc<State>, serving: Serving) -> Reply {
+    Steadfast { serving: Some(serving), state: Arc::clone(state) }.await
 }
 
 /// A call on its client's connection. If the connection lets go of it, it comes to its end on a task of its own.
 struct Steadfast {
-    serving: Option<Pin<Box<dyn Future<Output = Reply> + Send>>>,
+    serving: Option<Serving>,
     state: Arc<State>,
 }
 
