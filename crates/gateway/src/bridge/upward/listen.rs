@@ -196,7 +196,15 @@ fn open(line: &Line, session: &Session, name: &ServerName, followed: &Followed) 
 /// Waits until a resource is followed no more, or may not be.
 pub(super) async fn until_given_up(state: &Arc<State>, session: &Session, name: &ServerName, uri: &str) {
     let followed = session.upward.followed();
-    until_not(|| open(&state.line(), session, name, &followed.borrow()).iter().any(|known| known == uri)).await;
+    until_not(|| {
+        let line = state.line();
+        let is_followed = followed.borrow().on(name).any(|known| known == uri);
+        is_followed
+            && line
+                .may_hear(&session.holder(), name)
+                .is_some_and(|(caller, server)| may_subscribe(&line, &caller, server, uri))
+    })
+    .await;
 }
 
 /// Whether the session may hear of this very server, over a bridge.
