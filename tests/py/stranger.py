@@ -44,7 +44,7 @@ async def fixture(client, ok, authority=""):
     many = await asyncio.gather(*(client.call("test_simple_text") for _ in range(20)))
     assert len(many) == 20
     ok("makes twenty calls at once")
-    await abandons(client, "test_tool_with_progress", {}, ok)
+    await abandons_heard(client, ok)
 
 
 async def everything(client, ok):
@@ -99,6 +99,23 @@ async def progresses(client, tool, given, ok):
     assert len(seen) >= 2, f"only {len(seen)} progress messages"
     assert time.monotonic() - seen[0][1] > 0.06, "the first progress came only with the result"
     ok("sees progress while the call runs")
+
+
+async def abandons_heard(client, ok):
+    """The call would wait longer than its client stays: an answer that crosses the end of a session breaks the SDK (2.3.0)."""
+    gate = str(uuid.uuid4())
+    begun = asyncio.Event()
+
+    async def note(_progress, _total=None, _message=None):
+        begun.set()
+
+    call = asyncio.create_task(client.call("test_gate_wait", {"gate": gate}, progress=note))
+    await begun.wait()
+    call.cancel()
+    await asyncio.gather(call, return_exceptions=True)
+    while text_of(await client.call("test_gate_is_cancelled", {"gate": gate})) != "yes":
+        await asyncio.sleep(0.02)
+    ok("abandons a call, and its server hears of it")
 
 
 async def abandons(client, tool, given, ok):

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import sys
+import traceback
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -50,6 +51,7 @@ async def visit_all(story):
         try:
             await asyncio.wait_for(story(Cell(name, prefix, url, way, revision), step), SESSION)
         except Exception as error:
+            traceback.print_exception(error)
             tell(*judged(error, "session"))
 
 
@@ -75,7 +77,8 @@ def judged(error, name):
         return "refused", name, f"{code} “{error}”"
     if isinstance(error, TimeoutError):
         return "fails", name, "nothing came in time"
-    return ("refused" if isinstance(error, Refused) else "fails"), name, error
+    # Some errors have no words, but a name.
+    return ("refused" if isinstance(error, Refused) else "fails"), name, str(error) or type(error).__name__
 
 
 @asynccontextmanager
