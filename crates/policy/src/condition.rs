@@ -128,6 +128,11 @@ impl Condition {
         scan::needs_call(&self.expression)
     }
 
+    /// Whether it reads the time.
+    pub(crate) fn reads_clock(&self) -> bool {
+        !self.clocks.is_empty() || self.scanned.reads.contains("now")
+    }
+
     /// SECURITY: cel has no budget of its own; the sender of the arguments must not choose how long we think.
     fn too_much(&self, facts: &Facts<'_>) -> Option<&'static str> {
         if !self.scanned.loops {

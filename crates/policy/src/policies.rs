@@ -1,6 +1,9 @@
 //! Compiled policies: what was loaded, under which version, and which rules speak about a question.
 
-use crate::{PolicyFault, PolicyWarning, Resource, RuleSpec, Subject, index::Index, load, rule::Rule};
+use crate::{
+    PolicyFault, PolicyWarning, Resource, RuleSpec, Subject, condition::Condition, index::Index, load, rule::Rule,
+};
+use std::collections::BTreeSet;
 use vocab::{Action, Digest};
 
 /// One policy file.
@@ -20,6 +23,8 @@ pub struct Policies {
     pub(crate) index: Index,
     version: Digest,
     warnings: Vec<PolicyWarning>,
+    /// What some rule decides by the time.
+    timed: BTreeSet<Action>,
 }
 
 impl Policies {
@@ -37,7 +42,15 @@ impl Policies {
                 fix: String::from("use fewer or simpler globs"),
             }]
         })?;
-        Ok(Self { rules: loaded.rules, index, version: version(sources), warnings: loaded.warnings })
+        let timed = loaded.rules.iter().filter(|rule| rule.condition.as_ref().is_some_and(Condition::reads_clock));
+        let timed = timed.flat_map(|rule| rule.spec.actions.iter().copied()).collect();
+        Ok(Self { rules: loaded.rules, index, version: version(sources), warnings: loaded.warnings, timed })
+    }
+
+    /// Whether some rule decides such an action by the time: then an answer is good for the second that it was given in.
+    /// Else one that was given stands for as long as the question is the same.
+    pub fn reads_clock(&self, action: Action) -> bool {
+        self.timed.contains(&action)
     }
 
     /// The digest of every file's name and text.

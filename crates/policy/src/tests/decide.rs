@@ -236,3 +236,21 @@ fn a_thousand_rules_decide_right() {
     }
     assert!(call(&policies, "x", "s1/tool_2_a", &NOTHING).unwrap_err().rules.is_empty());
 }
+
+#[test]
+fn what_a_rule_decides_by_the_time_is_known() {
+    let reads = |when: &str| {
+        let rule =
+            format!("policy: p\nrules: [{{ effect: allow, action: tool.execute, target: '*/*', when: '{when}' }}]");
+        let policies = policies(&rule);
+        assert!(!policies.reads_clock(Action::ResourceSubscribe), "{when}: no rule is about it");
+        policies.reads_clock(Action::ToolExecute)
+    };
+    for when in ["now < 1", "args.a == 1 || now % 60 == 0", r#"hour("UTC") < 18"#, "args.all.exists(each, each > now)"]
+    {
+        assert!(reads(when), "{when}");
+    }
+    for when in ["args.now == 1", "true", "args.all.exists(now, now > 1)"] {
+        assert!(!reads(when), "{when}");
+    }
+}
