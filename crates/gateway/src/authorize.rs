@@ -6,12 +6,14 @@ use crate::{
     question::Taken,
     resolve::{self, Target},
     screen::Screened,
+    server::Server,
     stop::{Stage, Stop},
     trail::{Facts, Noted},
 };
 use mcp::error::REFUSED_POLICY;
 use policy::{Permit, Question, Refusal};
-use vocab::Action;
+use serde_json::Value;
+use vocab::{Action, Digest, Finding};
 
 impl Noted for Permit {
     const STAGE: Stage = Stage::Authorize;
@@ -58,6 +60,29 @@ impl Line {
                 policies.authorize(&question).map_err(|refusal| denied(refusal, shown, era))
             }
         }
+    }
+}
+
+impl Line {
+    /// Whether the caller may follow a resource, by what was said when it was asked for.
+    pub(crate) fn may_subscribe(
+        &self,
+        caller: &Caller,
+        server: &Server,
+        uri: &str,
+        arguments: &Value,
+        findings: &[Finding],
+    ) -> bool {
+        let question = Question {
+            subject: &caller.subject,
+            action: Action::ResourceSubscribe,
+            resource: &server.resource(uri),
+            arguments,
+            digest: Digest::of(uri.as_bytes()),
+            findings,
+            now: self.state.clock.now(),
+        };
+        self.snapshot.policies.authorize(&question).is_ok()
     }
 }
 

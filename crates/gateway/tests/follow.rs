@@ -6,7 +6,7 @@ mod inside;
 use gateway::settings::EraSettings;
 use inside::{Inside, Plan};
 use serde_json::{Value, json};
-use testkit::{Answer, Feed, Upstream, schema, soon};
+use testkit::{Agent, Answer, Feed, Upstream, schema, soon};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 /// INVARIANT: whatever either side is told is valid in the revision it speaks.
@@ -44,18 +44,33 @@ async fn opens(opened: &mut UnboundedReceiver<(Value, Feed)>) -> (Feed, Value, V
     (feed, wanted["resourceSubscriptions"].clone(), word)
 }
 
+fn updated(uri: &str) -> Value {
+    json!({"jsonrpc": "2.0", "method": "notifications/resources/updated", "params": {"uri": uri}})
+}
+
+/// Asks for a resource, in these words, and gives the answer.
+async fn subscribe(agent: &Agent, params: Value) -> Value {
+    soon(async { agent.request("resources/subscribe", params).await.json().await }).await
+}
+
+/// Asks for a resource, and the server says that it will tell.
+async fn followed(agent: &Agent, params: Value, opened: &mut UnboundedReceiver<(Value, Feed)>) -> (Feed, Value) {
+    let (answer, (feed, asked)) = tokio::join!(subscribe(agent, params), async {
+        let (feed, asked, word) = opens(opened).await;
+        feed.message(&word).await;
+        (feed, asked)
+    });
+    assert_eq!(answer["result"], json!({}), "{answer}");
+    (feed, asked)
+}
+
 #[tokio::test]
 async fn what_may_be_followed_changes_while_the_stream_is_open() {
     let upstream = Upstream::start().await;
     let mut opened = listening(&upstream);
     let inside = Inside::start(following(&upstream, "late:*")).await;
     let alice = inside.legacy("/mcp/files", &inside.alice).await;
-    let subscribe = |uri: &'static str| {
-        let alice = &alice;
-        async move { alice.request("resources/subscribe", json!({"uri": uri})).await.json().await }
-    };
-    let updated =
-        |uri: &str| json!({"jsonrpc": "2.0", "method": "notifications/resources/updated", "params": {"uri": uri}});
+    let subscribe = |uri: &'static str| subscribe(&alice, json!({"uri": uri}));
     assert_eq!(subscribe("file:///a").await["result"], json!({}));
     assert!(subscribe("late:b").await["error"].is_object());
     let mut listener = alice.listen().await;
@@ -65,7 +80,7 @@ async fn what_may_be_followed_changes_while_the_stream_is_open() {
 
     // A right that is granted counts for the next subscription.
     inside.swap(following(&upstream, "other:*"));
-    let (answer, second) = tokio::join!(soon(subscribe("late:b")), async {
+    let (answer, second) = tokio::join!(subscribe("late:b"), async {
         let (second, asked, word) = opens(&mut opened).await;
         assert_eq!(asked, json!(["file:///a", "late:b"]));
         second.message(&word).await;
@@ -86,7 +101,7 @@ async fn what_may_be_followed_changes_while_the_stream_is_open() {
 
     // What comes back is followed again, without a word of anybody, and a client that asks for it again is answered then.
     inside.swap(following(&upstream, "other:*"));
-    let (answer, fourth) = tokio::join!(soon(subscribe("late:b")), async {
+    let (answer, fourth) = tokio::join!(subscribe("late:b"), async {
         let (fourth, asked, word) = opens(&mut opened).await;
         assert_eq!(asked, json!(["file:///a", "late:b"]));
         fourth.message(&word).await;
@@ -97,10 +112,140 @@ async fn what_may_be_followed_changes_while_the_stream_is_open() {
     assert_eq!(soon(listener.event()).await.unwrap().json(), updated("late:b"));
 
     // A right that goes while the server thinks about it is not waited for.
-    let (answer, _open) = tokio::join!(soon(subscribe("later:c")), async {
+    let (answer, _open) = tokio::join!(subscribe("later:c"), async {
         let fifth = opens(&mut opened).await;
         inside.swap(following(&upstream, "later:*"));
         fifth
     });
     assert_eq!(answer["error"]["code"], -31001, "{answer}");
+}
+
+#[tokio::test]
+async fn what_is_given_up_and_asked_for_again_at_once_is_asked_of_the_server_again() {
+    let upstream = Upstream::start().await;
+    let mut opened = listening(&upstream);
+    // On one thread both are heeded before whoever follows the server looks.
+    let inside = Inside::start(Plan { workers: 1, ..modern(&upstream) }).await;
+    let alice = inside.legacy("/mcp/files", &inside.alice).await;
+    let mut listener = alice.listen().await;
+    let (none, _, word) = opens(&mut opened).await;
+    none.message(&word).await;
+    let _before = followed(&alice, json!({"uri": "file:///a"}), &mut opened).await;
+
+    let ask =
+        |id: u32, method: &str| json!({"jsonrpc": "2.0", "id": id, "method": method, "params": {"uri": "file:///a"}});
+    let both = json!([ask(8, "resources/unsubscribe"), ask(9, "resources/subscribe")]);
+    let batch = alice.ask("", &both).replace("mcp-protocol-version", "2025-03-26").send();
+    let (mut answers, feed) = tokio::join!(batch, async {
+        loop {
+            let (feed, asked, word) = opens(&mut opened).await;
+            feed.message(&word).await;
+            if asked == json!(["file:///a"]) {
+                return feed;
+            }
+        }
+    });
+    for id in [8, 9] {
+        let answer = soon(answers.event()).await.unwrap().json();
+        assert_eq!((&answer["id"], &answer["result"]), (&json!(id), &json!({})), "{answer}");
+    }
+    feed.message(&updated("file:///a")).await;
+    assert_eq!(soon(listener.event()).await.unwrap().json(), updated("file:///a"));
+}
+
+#[tokio::test]
+async fn what_lies_below_a_resource_is_told_no_longer_than_that() {
+    let upstream = Upstream::start().await;
+    let mut opened = listening(&upstream);
+    let inside = Inside::start(following(&upstream, "other:*")).await;
+    let alice = inside.legacy("/mcp/files", &inside.alice).await;
+    for uri in ["file:///a", "late:b"] {
+        assert_eq!(subscribe(&alice, json!({"uri": uri})).await["result"], json!({}));
+    }
+    let mut listener = alice.listen().await;
+    let (feed, asked, word) = opens(&mut opened).await;
+    assert_eq!(asked, json!(["file:///a", "late:b"]));
+    feed.message(&word).await;
+    for below in ["late:b/x", "file:///a/x", "view:of-either"] {
+        feed.message(&updated(below)).await;
+        assert_eq!(soon(listener.event()).await.unwrap().json(), updated(below));
+    }
+    inside.swap(following(&upstream, "late:*"));
+    // Asked for less the server says nothing yet, and goes on where it was.
+    let (_less, asked, _) = opens(&mut opened).await;
+    assert_eq!(asked, json!(["file:///a"]));
+    for told in ["late:b/x", "view:of-either", "file:///a/x"] {
+        feed.message(&updated(told)).await;
+    }
+    assert_eq!(soon(listener.event()).await.unwrap().json(), updated("file:///a/x"));
+}
+
+/// Everything is allowed; `when` says what may be followed, and whether that is what is meant or what is not.
+fn following_when(upstream: &Upstream, effect: &str, when: &str) -> Plan {
+    let rules = json!([
+        {"id": "see", "action": ["resource.read", "tool.execute"], "target": "*/*", "effect": "allow"},
+        {"id": "follow", "action": "resource.subscribe", "target": "*/*", "effect": "allow"},
+        {"id": "when", "action": "resource.subscribe", "target": "files/file:*", "effect": effect, "when": when},
+    ]);
+    let mut rules = rules.as_array().unwrap().clone();
+    if effect == "allow" {
+        rules.remove(1);
+    }
+    Plan { policy: json!({"policy": "test", "rules": rules}), ..modern(upstream) }
+}
+
+#[tokio::test]
+async fn a_resource_is_followed_by_the_words_that_it_was_asked_for_with() {
+    const RED: &str = "has(args._meta) && has(args._meta.team) && args._meta.team == 'red'";
+    let upstream = Upstream::start().await;
+    let mut opened = listening(&upstream);
+    let inside = Inside::start(following_when(&upstream, "allow", RED)).await;
+    let alice = inside.legacy("/mcp/files", &inside.alice).await;
+    let mut listener = alice.listen().await;
+    let (none, _, word) = opens(&mut opened).await;
+    none.message(&word).await;
+    let of = |team: &str| json!({"uri": "file:///a", "_meta": {"team": team}});
+    assert!(subscribe(&alice, of("blue")).await["error"].is_object());
+    let (feed, asked) = followed(&alice, of("red"), &mut opened).await;
+    assert_eq!(asked, json!(["file:///a"]));
+    feed.message(&updated("file:///a")).await;
+    assert_eq!(soon(listener.event()).await.unwrap().json(), updated("file:///a"));
+
+    // What was said counts against it, too.
+    inside.swap(following_when(&upstream, "deny", RED));
+    let (less, asked, word) = opens(&mut opened).await;
+    assert_eq!(asked, Value::Null);
+    less.message(&word).await;
+    // Asked for in other words it is another wish.
+    let (_feed, asked) = followed(&alice, of("blue"), &mut opened).await;
+    assert_eq!(asked, json!(["file:///a"]));
+
+    // There is an end to what is kept of it.
+    let answer = subscribe(&alice, of(&"x".repeat(300 << 10))).await;
+    assert_eq!(answer["error"]["code"], -32602, "{answer}");
+    assert!(answer["error"]["message"].as_str().unwrap().contains("too much was said"), "{answer}");
+}
+
+#[tokio::test]
+async fn a_right_that_ends_by_the_clock_ends_what_is_told() {
+    // The clock of the tests stands at eight.
+    const BEFORE_NINE: &str = "now < time('2026-11-21T09:00:00Z')";
+    let upstream = Upstream::start().await;
+    let mut opened = listening(&upstream);
+    let inside = Inside::start(following_when(&upstream, "allow", BEFORE_NINE)).await;
+    let alice = inside.legacy("/mcp/files", &inside.alice).await;
+    assert_eq!(subscribe(&alice, json!({"uri": "file:///a"})).await["result"], json!({}));
+    let mut listener = alice.listen().await;
+    let (feed, asked, word) = opens(&mut opened).await;
+    assert_eq!(asked, json!(["file:///a"]));
+    feed.message(&word).await;
+    feed.message(&updated("file:///a")).await;
+    assert_eq!(soon(listener.event()).await.unwrap().json(), updated("file:///a"));
+    inside.clock.advance(std::time::Duration::from_hours(1));
+    feed.message(&updated("file:///a")).await;
+    let (less, asked, word) = opens(&mut opened).await;
+    assert_eq!(asked, Value::Null);
+    less.message(&word).await;
+    less.message(&updated("other:x")).await;
+    assert_eq!(soon(listener.event()).await.unwrap().json(), updated("other:x"));
 }

@@ -31,7 +31,7 @@ use std::{
     time::Duration,
 };
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
-use vocab::{Action, ServerName};
+use vocab::ServerName;
 
 /// Events of servers that wait to be merged.
 const BACKLOG: usize = 256;
@@ -327,18 +327,9 @@ fn honoured(hand: &Hand<'_>, filter: &Value) -> Value {
     Value::Object(honoured)
 }
 
-/// Whether policy lets the caller follow a resource.
-pub(crate) fn may_subscribe(line: &Line, caller: &Caller, server: &Server, uri: &str) -> bool {
-    let question = policy::Question {
-        subject: &caller.subject,
-        action: Action::ResourceSubscribe,
-        resource: &server.resource(uri),
-        arguments: &json!({ "uri": uri }),
-        digest: vocab::Digest::of(uri.as_bytes()),
-        findings: &[],
-        now: line.state.clock.now(),
-    };
-    line.snapshot.policies.authorize(&question).is_ok()
+/// Whether policy lets the caller follow a resource, of which `subscriptions/listen` says no more than its address.
+fn may_subscribe(line: &Line, caller: &Caller, server: &Server, uri: &str) -> bool {
+    line.may_subscribe(caller, server, uri, &json!({ "uri": uri }), &[])
 }
 
 type Sender = mpsc::Sender<(Option<ServerName>, mcp::sse::Event)>;

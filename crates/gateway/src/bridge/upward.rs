@@ -1,7 +1,9 @@
 //! A legacy client before a modern server. The session is ours: the server knows of none, every request carries what
 //! the client said of itself.
 
+mod followed;
 pub(crate) mod listen;
+mod rights;
 mod round;
 mod rounds;
 mod side;
@@ -12,10 +14,11 @@ pub(crate) use side::Side;
 use crate::{
     aggregate::answer::{result_of, whole},
     call::{Operation, header},
-    forward::{self, Passage, Sent},
+    forward::{self, Judged, Passage, Sent},
     session::Session,
     upstream::{Arrival, Source, UpstreamFault, exchange, http as wire},
 };
+use followed::Asked;
 use http::{HeaderMap, HeaderValue, StatusCode};
 use mcp::{
     Kind, Message, Revision,
@@ -129,8 +132,10 @@ async fn subscribe(way: &Passage<'_>, session: &Arc<Session>, message: &Message)
     let (side, server) = (&session.upward, &way.one.server);
     // By the server's own address, which is not that of the aggregate.
     let uri = &way.one.resource.id.name;
-    let Some((version, is_new)) = side.follow(&server.name, uri) else {
-        return Ok(refusal(message, "too many or too long addresses are subscribed to in this session"));
+    let asked = Asked::of(message, judged(way)?);
+    let Some((version, is_new)) = side.follow(&server.name, uri, asked) else {
+        let why = "too many or too long addresses are subscribed to in this session, or too much was said with them";
+        return Ok(refusal(message, why));
     };
     if !session.is_heard() {
         return Ok(result_of(message, "{}"));
@@ -173,14 +178,17 @@ async fn carry(way: &Passage<'_>, session: &Arc<Session>, message: &Message) -> 
         // It was not there when the client began to listen.
         listen::begin(&way.line.state, &way.one.server.name, session);
     }
-    let judged =
-        Arc::clone(way.judged.as_ref().ok_or_else(|| UpstreamFault::Protocol("nothing was judged".to_owned()))?);
-    let mut rounds = Rounds::new(way, session, introduction, request, headers, judged);
+    let mut rounds = Rounds::new(way, session, introduction, request, headers, Arc::clone(judged(way)?));
     let first = rounds.first().await?;
     Ok(match first {
         Some(body) => whole(body),
         None => Arrival::Stream { headers: HeaderMap::new(), source: Source::Bridged(Box::new(rounds)) },
     })
+}
+
+/// What policy was asked.
+fn judged<'a>(way: &'a Passage<'_>) -> Result<&'a Arc<Judged>, UpstreamFault> {
+    way.judged.as_ref().ok_or_else(|| UpstreamFault::Protocol("nothing was judged".to_owned()))
 }
 
 /// The headers of the server's hop: those that mirror the body are made anew.

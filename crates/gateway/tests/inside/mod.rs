@@ -96,6 +96,8 @@ pub(crate) struct Plan {
     pub(crate) probed: bool,
     pub(crate) bridged: bool,
     pub(crate) http2: Option<bool>,
+    /// Threads that serve.
+    pub(crate) workers: usize,
     /// The most processes at one time.
     pub(crate) children: usize,
     /// The servers speak the transport of 2024-11-05, and the configuration says so.
@@ -128,6 +130,7 @@ impl Plan {
             probed: false,
             bridged: true,
             http2: None,
+            workers: 2,
             children: 4,
             lasting: false,
             public_url: None,
@@ -155,7 +158,7 @@ impl Inside {
     #[expect(clippy::unused_async, reason = "it is started where there is a runtime, and nowhere else")]
     pub(crate) async fn start(plan: Plan) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
-        let children = Room::new(plan.children, Vec::new());
+        let (workers, children) = (plan.workers, Room::new(plan.children, Vec::new()));
         let clock = Arc::new(Held::new());
         let now = clock.now();
         let tenant = TenantId::default_tenant();
@@ -188,7 +191,7 @@ impl Inside {
             listeners: vec![Listener::Network("127.0.0.1:0".parse().unwrap())],
             tls: None,
             proxied: false,
-            workers: 2,
+            workers,
             connections: 1024,
         };
         let rim = Rim::start(&state, &listening).expect("it listens");

@@ -1,9 +1,13 @@
 //! The listening stream of a legacy session, carried by one `subscriptions/listen` on a modern server. It is opened
 //! anew when the set of followed resources changes; the one before speaks until the new one is acknowledged.
 
-use super::side::{Followed, Untold};
+use super::{
+    followed::Followed,
+    rights::{Open, Rights},
+    side::Untold,
+};
 use crate::{
-    aggregate::listen::{may_subscribe, until_not},
+    aggregate::listen::until_not,
     bridge::Crossing,
     call::header,
     inject,
@@ -62,6 +66,7 @@ enum Ending {
 
 async fn follow_on(state: &Arc<State>, name: &ServerName, session: &Arc<Session>) {
     let mut followed = session.upward.followed();
+    let rights = Arc::new(Rights::on(name));
     // What was acknowledged speaks on until what replaces it is.
     let mut before: Option<Listening> = None;
     'following: while session.is_heard() {
@@ -70,17 +75,17 @@ async fn follow_on(state: &Arc<State>, name: &ServerName, session: &Arc<Session>
         if Crossing::between(Era::Legacy, server) != Crossing::Upward {
             return;
         }
-        let (version, uris) = {
-            let followed = followed.borrow_and_update();
-            (followed.version(), open(&now, session, name, &followed))
-        };
+        // What changes from here on is looked at again.
+        followed.mark_unchanged();
+        let open = rights.now(&now, session);
+        let version = open.version;
         let (acknowledge, mut acknowledged) = watch::channel(false);
         let wish = Wish {
             state: Arc::clone(state),
             server: Arc::clone(server),
             session: Arc::clone(session),
-            version,
-            uris: uris.clone(),
+            rights: Arc::clone(&rights),
+            open: Arc::clone(&open),
         };
         let mut listening: Listening = Box::pin(wish.listen(acknowledge));
         let mut is_acknowledged = false;
@@ -99,11 +104,11 @@ async fn follow_on(state: &Arc<State>, name: &ServerName, session: &Arc<Session>
                         return;
                     }
                     // By the rights of this moment: a new one may be what lets a resource be followed.
-                    if open(&state.line(), session, name, &followed.borrow()) != uris {
+                    if rights.now(&state.line(), session).uris != open.uris {
                         break None;
                     }
                 }
-                other = until_other(state, session, server, &uris) => match other {
+                other = until_other(state, session, server, &rights, &open) => match other {
                     Other::Rights => break None,
                     Other::Over => {
                         before = None;
@@ -171,38 +176,32 @@ enum Other {
 }
 
 /// Waits until a stream is no longer what it should be.
-async fn until_other(state: &Arc<State>, session: &Arc<Session>, server: &Server, uris: &[String]) -> Other {
+async fn until_other(
+    state: &Arc<State>,
+    session: &Arc<Session>,
+    server: &Server,
+    rights: &Rights,
+    open: &Open,
+) -> Other {
     let mut look = tokio::time::interval(LOOK);
     loop {
         let line = state.line();
         if !session.is_heard() || !is_current(&line, session, server) {
             return Other::Over;
         }
-        let followed = session.upward.followed();
-        if open(&line, session, &server.name, &followed.borrow()) != uris {
+        if rights.now(&line, session).uris != open.uris {
             return Other::Rights;
         }
         look.tick().await;
     }
 }
 
-/// What is followed on a server, as far as the caller may follow it at this moment. What it may not is not asked for, and
-/// no server hears what is followed on another.
-fn open(line: &Line, session: &Session, name: &ServerName, followed: &Followed) -> Vec<String> {
-    let Some((caller, server)) = line.may_hear(&session.holder(), name) else { return Vec::new() };
-    followed.on(name).filter(|uri| may_subscribe(line, &caller, server, uri)).map(str::to_owned).collect()
-}
-
 /// Waits until a resource is followed no more, or may not be.
 pub(super) async fn until_given_up(state: &Arc<State>, session: &Session, name: &ServerName, uri: &str) {
-    let followed = session.upward.followed();
     until_not(|| {
-        let line = state.line();
-        let is_followed = followed.borrow().on(name).any(|known| known == uri);
-        is_followed
-            && line
-                .may_hear(&session.holder(), name)
-                .is_some_and(|(caller, server)| may_subscribe(&line, &caller, server, uri))
+        let (line, asked) = (state.line(), session.upward.asked(name, uri));
+        let now = line.may_hear(&session.holder(), name);
+        now.zip(asked).is_some_and(|((caller, server), asked)| asked.allows(&line, &caller, server, uri))
     })
     .await;
 }
@@ -220,20 +219,20 @@ struct Wish {
     state: Arc<State>,
     server: Arc<Server>,
     session: Arc<Session>,
-    /// Of the resources that are followed.
-    version: u64,
-    /// Those that are asked for.
-    uris: Vec<String>,
+    rights: Arc<Rights>,
+    /// Of which resources it is asked to tell. What the caller may not follow is not asked for.
+    open: Arc<Open>,
 }
 
 impl Wish {
     /// One stream, to its end.
     async fn listen(self, acknowledge: watch::Sender<bool>) -> Result<Ending, UpstreamFault> {
-        let Self { state, server, session, uris, .. } = &self;
+        let Self { state, server, session, open, .. } = &self;
         let injected = inject::credentials(state, server).map_err(|fault| UpstreamFault::Down(fault.to_string()))?;
         let limits = state.line().snapshot.answer_limits();
         let id = format!("\"durward-listen-{}\"", session.question_id());
-        let wanted = Filter { tools: true, prompts: true, resources: true, uris: uris.clone() };
+        let uris = open.uris.keys().map(ToString::to_string).collect();
+        let wanted = Filter { tools: true, prompts: true, resources: true, uris };
         let request = translate::listen(&id, &super::introduction(session)?, &wanted);
         let request = exchange::one(request, &limits)?;
         let arrival = match &server.transport {
@@ -281,7 +280,7 @@ impl Wish {
 
     /// One message.
     fn heard(&self, text: &Bytes, acknowledge: &watch::Sender<bool>) -> Result<Heard, UpstreamFault> {
-        let Self { state, server, session, version, .. } = self;
+        let Self { state, server, session, open, .. } = self;
         let message = exchange::one(text.clone(), &state.line().snapshot.answer_limits())?;
         match (message.kind(), message.error_code()) {
             (Kind::Notification, _) => {}
@@ -294,7 +293,7 @@ impl Wish {
                 Ok(honoured) => Ok(self.answers(honoured.uris)),
                 Err(fault) => Err(Untold::Fault(fault.into())),
             };
-            session.upward.hear(&server.name, *version, answers);
+            session.upward.hear(&server.name, open.version, answers);
             acknowledge.send_replace(true);
         }
         if !self.may_tell(&message) {
@@ -310,23 +309,17 @@ impl Wish {
     /// Which of those that were asked for the server will tell of.
     fn answers(&self, honoured: Vec<String>) -> Vec<(String, bool)> {
         let honoured: HashSet<String> = honoured.into_iter().collect();
-        self.uris.iter().map(|uri| (uri.clone(), honoured.contains(uri))).collect()
+        self.open.uris.keys().map(|uri| (uri.to_string(), honoured.contains(&**uri))).collect()
     }
 
     /// Whether the caller may still hear of it. A stream speaks on until the one that is asked for less is acknowledged.
     fn may_tell(&self, message: &Message) -> bool {
-        let Self { state, server, session, uris, .. } = self;
+        let Self { state, session, rights, open, .. } = self;
         if message.method() != "notifications/resources/updated" {
             return true;
         }
         let told = message.param(&["uri"]).and_then(|uri| uri.text().map(Cow::into_owned)).unwrap_or_default();
-        // What lies below a resource that is followed is told with it, and is no resource that anybody asked for.
-        if !uris.contains(&told) {
-            return true;
-        }
-        let line = state.line();
-        let now = line.may_hear(&session.holder(), &server.name);
-        now.is_some_and(|(caller, server)| may_subscribe(&line, &caller, server, &told))
+        rights.now(&state.line(), session).tells(&told, open)
     }
 }
 

@@ -1,19 +1,15 @@
 //! What a legacy session remembers for a modern server: who waits for which answer, what can be cancelled, and which
 //! resources are followed. Bounded.
 
+use super::followed::{Asked, Followed, Subscription};
 use crate::upstream::UpstreamFault;
 use mcp::Message;
 use std::{
-    collections::{BTreeMap, HashMap, btree_map::Entry},
+    collections::{BTreeMap, HashMap},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 use tokio::sync::{Notify, oneshot, watch};
 use vocab::ServerName;
-
-/// Resources that one session may follow.
-const FOLLOWED: usize = 1024;
-/// The longest address that is followed, in bytes.
-const LONGEST: usize = 2048;
 
 /// One session's side of the bridge.
 #[derive(Default)]
@@ -25,27 +21,6 @@ pub(crate) struct Side {
     followed: watch::Sender<Followed>,
     /// What each server said last to those that are followed on it.
     heard: watch::Sender<HashMap<ServerName, Heard>>,
-}
-
-/// Resources that are followed.
-#[derive(Default)]
-pub(crate) struct Followed {
-    /// How often it changed.
-    version: u64,
-    /// Each with the server that it was asked of, for others do not hear of it, and with the version that it came with.
-    all: BTreeMap<(ServerName, Box<str>), u64>,
-}
-
-impl Followed {
-    /// How often it changed.
-    pub(crate) const fn version(&self) -> u64 {
-        self.version
-    }
-
-    /// Those that are followed on a server.
-    pub(crate) fn on<'a>(&'a self, server: &'a ServerName) -> impl Iterator<Item = &'a str> {
-        self.all.keys().filter(move |(of, _)| of == server).map(|(_, uri)| &**uri)
-    }
 }
 
 /// What a server said to a version of [`Followed`].
@@ -109,43 +84,42 @@ impl Side {
         }
     }
 
-    /// Follows a resource. The version that it came with and whether it came now, unless there are too many, or its
-    /// address is too long.
-    pub(crate) fn follow(&self, server: &ServerName, uri: &str) -> Option<(u64, bool)> {
-        if uri.len() > LONGEST {
-            return None;
-        }
+    /// Follows a resource. The version that it came with and whether it came now, unless there are too many, its address is
+    /// too long, or too much came with it.
+    pub(super) fn follow(&self, server: &ServerName, uri: &str, asked: Asked) -> Option<(u64, bool)> {
         let mut found = None;
         self.followed.send_if_modified(|followed| {
-            let (most, next) = (followed.all.len() >= FOLLOWED, followed.version + 1);
-            match followed.all.entry((server.clone(), Box::from(uri))) {
-                Entry::Occupied(known) => {
-                    found = Some((*known.get(), false));
-                    false
-                }
-                Entry::Vacant(_) if most => false,
-                Entry::Vacant(new) => {
-                    found = Some((*new.insert(next), true));
-                    followed.version = next;
-                    true
-                }
-            }
+            let before = followed.version();
+            found = followed.follow(server, uri, asked);
+            followed.version() != before
         });
         found
     }
 
     /// Follows it no longer.
     pub(crate) fn unfollow(&self, server: &ServerName, uri: &str) {
-        self.followed.send_if_modified(|followed| {
-            let known = followed.all.remove(&(server.clone(), Box::from(uri))).is_some();
-            followed.version += u64::from(known);
-            known
-        });
+        self.followed.send_if_modified(|followed| followed.unfollow(server, uri));
     }
 
     /// The resources that are followed, as they change.
-    pub(crate) fn followed(&self) -> watch::Receiver<Followed> {
+    pub(super) fn followed(&self) -> watch::Receiver<Followed> {
         self.followed.subscribe()
+    }
+
+    /// How often they changed.
+    pub(super) fn version(&self) -> u64 {
+        self.followed.borrow().version()
+    }
+
+    /// Those on a server, and of which version they are.
+    pub(super) fn followed_on(&self, server: &ServerName) -> (u64, Vec<(Arc<str>, Subscription)>) {
+        let followed = self.followed.borrow();
+        (followed.version(), followed.on(server))
+    }
+
+    /// What was said when a resource was asked for that is followed.
+    pub(super) fn asked(&self, server: &ServerName, uri: &str) -> Option<Arc<Asked>> {
+        self.followed.borrow().asked(server, uri)
     }
 
     /// What a server said to those of a version: whether it will tell of each that it was asked to, or why of none.

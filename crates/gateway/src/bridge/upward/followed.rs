@@ -1,0 +1,159 @@
+//! The resources that a legacy session follows on modern servers, each with what was said when it was asked for: by that
+//! its right is judged again, for as long as it is followed. Bounded.
+
+use crate::{authenticate::Caller, forward::Judged, pipeline::Line, server::Server};
+use mcp::Message;
+use serde_json::json;
+use std::{
+    collections::{BTreeMap, btree_map::Entry},
+    sync::Arc,
+};
+use vocab::{Finding, ServerName};
+
+/// Resources that one session may follow.
+const MOST: usize = 1024;
+/// The longest address that is followed, in bytes.
+const LONGEST: usize = 2048;
+/// What is kept beside the addresses of one session, in bytes.
+const BESIDE: usize = 256 << 10;
+
+/// Resources that are followed.
+#[derive(Default)]
+pub(crate) struct Followed {
+    /// How often it changed.
+    version: u64,
+    /// Each by the server that it was asked of, for others do not hear of it.
+    all: BTreeMap<ServerName, BTreeMap<Arc<str>, Subscription>>,
+    /// Of all of them.
+    beside: usize,
+}
+
+/// A resource that is followed.
+#[derive(Clone)]
+pub(super) struct Subscription {
+    /// The version that it came with.
+    pub(super) since: u64,
+    pub(super) asked: Arc<Asked>,
+}
+
+/// What policy was asked about a subscription, beside its address.
+#[derive(Default, PartialEq, Eq)]
+pub(crate) struct Asked {
+    /// All parameters, where there are others. A text: a tree of it can be many times as large.
+    params: Option<Box<[u8]>>,
+    findings: Vec<Finding>,
+}
+
+impl Asked {
+    /// Of `resources/subscribe`, as it was judged.
+    pub(super) fn of(message: &Message, judged: &Judged) -> Self {
+        let is_bare = judged.arguments.as_object().is_some_and(|members| members.len() == 1);
+        let params = message.params().filter(|_| !is_bare).map(Box::from);
+        Self { params, findings: judged.findings.clone() }
+    }
+
+    /// Whether policy lets the caller follow the resource at this moment.
+    pub(super) fn allows(&self, line: &Line, caller: &Caller, server: &Server, uri: &str) -> bool {
+        let arguments = match &self.params {
+            None => Ok(json!({ "uri": uri })),
+            Some(params) => mcp::value(params),
+        };
+        // They were read once, so they can be read again; if not, nobody knows what was asked.
+        arguments.is_ok_and(|arguments| line.may_subscribe(caller, server, uri, &arguments, &self.findings))
+    }
+
+    fn size(&self) -> usize {
+        let findings = self.findings.iter().map(|finding| size_of::<Finding>() + finding.pointer.len());
+        self.params.as_ref().map_or(0, |params| params.len()) + findings.sum::<usize>()
+    }
+}
+
+impl Followed {
+    /// How often it changed.
+    pub(super) const fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// Those on a server. A copy: they are judged while others come and go.
+    pub(super) fn on(&self, server: &ServerName) -> Vec<(Arc<str>, Subscription)> {
+        self.all.get(server).into_iter().flatten().map(|(uri, one)| (Arc::clone(uri), one.clone())).collect()
+    }
+
+    /// What was said when one was asked for. `None` if it is not followed.
+    pub(super) fn asked(&self, server: &ServerName, uri: &str) -> Option<Arc<Asked>> {
+        self.all.get(server)?.get(uri).map(|one| Arc::clone(&one.asked))
+    }
+
+    /// One more, or one that is asked for in other words. The version that it came with and whether it came now, unless
+    /// there are too many, its address is too long, or too much came with it.
+    pub(super) fn follow(&mut self, server: &ServerName, uri: &str, asked: Asked) -> Option<(u64, bool)> {
+        let is_full = self.all.values().map(BTreeMap::len).sum::<usize>() >= MOST;
+        let before = self.asked(server, uri);
+        let beside = self.beside - before.as_ref().map_or(0, |asked| asked.size()) + asked.size();
+        if uri.len() > LONGEST || beside > BESIDE || (is_full && before.is_none()) {
+            return None;
+        }
+        let next = self.version + 1;
+        let found = match self.all.entry(server.clone()).or_default().entry(Arc::from(uri)) {
+            Entry::Occupied(known) if *known.get().asked == asked => return Some((known.get().since, false)),
+            Entry::Occupied(mut known) => {
+                known.get_mut().asked = Arc::new(asked);
+                (known.get().since, false)
+            }
+            Entry::Vacant(new) => (new.insert(Subscription { since: next, asked: Arc::new(asked) }).since, true),
+        };
+        (self.version, self.beside) = (next, beside);
+        Some(found)
+    }
+
+    /// One less. `false` if it was not followed.
+    pub(super) fn unfollow(&mut self, server: &ServerName, uri: &str) -> bool {
+        let Some(on) = self.all.get_mut(server) else { return false };
+        let Some(known) = on.remove(uri) else { return false };
+        if on.is_empty() {
+            self.all.remove(server);
+        }
+        self.beside -= known.asked.size();
+        self.version += 1;
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Asked, BESIDE, Followed, LONGEST, MOST};
+    use vocab::ServerName;
+
+    fn with(beside: usize) -> Asked {
+        Asked { params: Some(vec![b' '; beside].into()), findings: Vec::new() }
+    }
+
+    #[test]
+    fn what_a_session_follows_is_bounded_and_given_back() {
+        let (files, mut followed) = (ServerName::new("files").unwrap(), Followed::default());
+        assert!(followed.follow(&files, &"x".repeat(LONGEST + 1), Asked::default()).is_none());
+        assert_eq!(followed.follow(&files, "a", with(BESIDE)), Some((1, true)));
+        assert!(followed.follow(&files, "b", with(1)).is_none(), "nothing more is kept beside the addresses");
+        // The same in fewer words came with the same version, and leaves room.
+        assert_eq!(followed.follow(&files, "a", with(BESIDE - 1)), Some((1, false)));
+        assert_eq!(followed.follow(&files, "b", with(1)), Some((3, true)));
+        assert!(followed.unfollow(&files, "a") && !followed.unfollow(&files, "a"));
+        assert_eq!(followed.follow(&files, "c", with(BESIDE - 1)), Some((5, true)));
+        for number in 2..MOST {
+            assert!(followed.follow(&files, &number.to_string(), Asked::default()).is_some());
+        }
+        assert!(followed.follow(&files, "one more", Asked::default()).is_none());
+        assert_eq!(followed.on(&files).len(), MOST);
+        assert!(followed.follow(&files, "2", Asked::default()).is_some(), "it is followed already");
+    }
+
+    #[test]
+    fn only_what_changes_something_makes_a_version() {
+        let (files, mut followed) = (ServerName::new("files").unwrap(), Followed::default());
+        followed.follow(&files, "a", with(1));
+        followed.follow(&files, "a", with(1));
+        assert_eq!(followed.version(), 1);
+        followed.follow(&files, "a", with(2));
+        assert_eq!(followed.version(), 2, "it is judged by other words from now on");
+    }
+}
