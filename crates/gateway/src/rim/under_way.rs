@@ -57,36 +57,36 @@ pub(super) async fn run(line: &Line, mut call: Call, mut under_way: UnderWay) ->
 
 /// Comes to its end, and is not ended by whoever waits for it.
 pub(super) async fn steadfast(state: &Arc<State>, serving: Serving) -> Reply {
-    Steadfast { serving: Some(serving), state: Arc::clone(state) }.await
+    let state = Arc::clone(state);
+    Steadfast { serving: Some((serving, move |reply| unheard(&reply, &state))) }.await
 }
 
-/// A call on its client's connection. If the connection lets go of it, it comes to its end on a task of its own.
-struct Steadfast {
-    serving: Option<Serving>,
-    state: Arc<State>,
+/// A call on its client's connection. If the connection lets go of it, it comes to its end on a task of its own, and its
+/// answer goes where nobody hears it.
+struct Steadfast<Unheard: FnOnce(Reply) + Send + Unpin + 'static> {
+    serving: Option<(Serving, Unheard)>,
 }
 
-impl Future for Steadfast {
+impl<Unheard: FnOnce(Reply) + Send + Unpin + 'static> Future for Steadfast<Unheard> {
     type Output = Reply;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Reply> {
         let this = self.get_mut();
         // Taken out: what panics is over, and goes on nowhere.
-        let Some(mut serving) = this.serving.take() else { return Poll::Pending };
+        let Some((mut serving, unheard)) = this.serving.take() else { return Poll::Pending };
         let reply = serving.as_mut().poll(context);
         if reply.is_pending() {
-            this.serving = Some(serving);
+            this.serving = Some((serving, unheard));
         }
         reply
     }
 }
 
-impl Drop for Steadfast {
+impl<Unheard: FnOnce(Reply) + Send + Unpin + 'static> Drop for Steadfast<Unheard> {
     fn drop(&mut self) {
-        // Where no runtime is any more, the gateway has stopped, and so does the call.
-        if let (Some(serving), Ok(runtime)) = (self.serving.take(), Handle::try_current()) {
-            let state = Arc::clone(&self.state);
-            runtime.spawn(async move { unheard(&serving.await, &state) });
+        // Where no runtime is any more, the gateway has stopped, and so does the call: its record says `abandoned`.
+        if let (Some((serving, unheard)), Ok(runtime)) = (self.serving.take(), Handle::try_current()) {
+            runtime.spawn(async move { unheard(serving.await) });
         }
     }
 }
@@ -97,3 +97,6 @@ fn unheard(reply: &Reply, state: &Arc<State>) {
         state.end_sessions(|session| session.handle() == handle);
     }
 }
+
+#[cfg(test)]
+mod tests;
