@@ -95,6 +95,28 @@ async fn one_of_a_batch_that_panics_leaves_the_others_alone() {
 }
 
 #[tokio::test]
+async fn a_batch_whose_client_leaves_arrives_to_its_end() {
+    let upstream = Upstream::start().await;
+    // On one thread whoever asks after her is served when it was seen that she left.
+    let inside = Inside::start(Plan { workers: 1, ..Plan::of(&upstream) }).await;
+    let alice = inside.legacy("/mcp/files", &inside.alice).await;
+    let (answer, release) = Answer::status(http::StatusCode::ACCEPTED).held();
+    upstream.next("notifications/roots/list_changed", answer);
+    let note = |method: &str| json!({"jsonrpc": "2.0", "method": method});
+    let batch = json!([note("notifications/roots/list_changed"), note("notifications/roots/list_changed")]);
+    let told = tokio::spawn(alice.ask("", &batch).replace("mcp-protocol-version", "2025-03-26").send());
+    testkit::soon(upstream.arrived("notifications/roots/list_changed", 1)).await;
+    told.abort();
+    assert!(told.await.is_err());
+    for _ in 0..20 {
+        testkit::Ask::get(&inside.url("/none")).send().await;
+    }
+    // Where she takes the first with her, nobody waits for this.
+    let _ = release.send(());
+    testkit::soon(upstream.arrived("notifications/roots/list_changed", 2)).await;
+}
+
+#[tokio::test]
 async fn a_detector_that_panics_on_a_result_keeps_it_back() {
     let (upstream, inside) = brittle(Mode::Mask, Mode::Off).await;
     let agent = inside.legacy("/mcp/files", &inside.alice).await;

@@ -1,6 +1,9 @@
 //! Batches of revision 2025-03-26.
 
-use super::{receive::refuse, under_way::UnderWay};
+use super::{
+    receive::refuse,
+    under_way::{UnderWay, steadfast},
+};
 use crate::{
     call::{Call, Operation, Route, header, new_id},
     flow::{STALLED, say},
@@ -13,7 +16,7 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header::CONTENT_TYPE};
 use mcp::{Era, Kind, Message, Revision, error};
-use std::{net::IpAddr, panic::AssertUnwindSafe};
+use std::{net::IpAddr, panic::AssertUnwindSafe, sync::Arc};
 use tokio::sync::mpsc;
 
 /// Events of a batch that wait for the client.
@@ -44,7 +47,7 @@ pub(super) async fn serve(
     }
     let wants_answer = messages.iter().any(|message| message.kind() == Kind::Request);
     let (sender, receiver) = mpsc::channel(BACKLOG);
-    let line = line.clone();
+    let (line, state) = (line.clone(), Arc::clone(&line.state));
     let work = async move {
         let under_way = under_way;
         let mut heard = true;
@@ -79,11 +82,14 @@ pub(super) async fn serve(
         reply.headers_mut().insert(header::ACCEL_BUFFERING.clone(), HeaderValue::from_static("no"));
         reply
     } else {
+        let accepting = async move {
+            work.await;
+            let mut reply = Response::new(ReplyBody::empty());
+            *reply.status_mut() = StatusCode::ACCEPTED;
+            reply
+        };
         // The client may leave; the messages arrive all the same.
-        let _ = tokio::spawn(work).await;
-        let mut reply = Response::new(ReplyBody::empty());
-        *reply.status_mut() = StatusCode::ACCEPTED;
-        reply
+        steadfast(&state, Box::pin(accepting)).await
     }
 }
 
