@@ -13,7 +13,7 @@ use crate::{
 use http::{HeaderValue, header::RETRY_AFTER};
 use mcp::{Kind, error::REFUSED_LIMIT};
 use std::{
-    collections::HashMap,
+    collections::{HashMap, hash_map::Entry},
     mem,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
@@ -26,6 +26,10 @@ use vocab::{PrincipalId, ServerName};
 const MOST: usize = 128;
 /// The same on one server: one that hangs is not to use up what there is for all of them.
 const MOST_OF_ONE: usize = 32;
+/// So many have room on each server whatever the others do: neither are several that hang.
+const FEW: usize = 4;
+/// With those.
+const MOST_OF_ALL: usize = 256;
 
 /// Whose calls run on, and where.
 #[derive(Default)]
@@ -39,8 +43,32 @@ pub(crate) struct Absences {
 #[derive(Default)]
 struct Count {
     all: usize,
-    /// Those that go to one server.
-    on: HashMap<ServerName, usize>,
+    /// By the one server that they go to; none for those that go to all, or nobody knows where yet.
+    on: HashMap<Option<ServerName>, usize>,
+}
+
+impl Count {
+    fn add(&mut self, server: Option<ServerName>) {
+        *self.on.entry(server).or_default() += 1;
+    }
+
+    fn take(&mut self, server: Option<ServerName>) {
+        if let Entry::Occupied(mut on) = self.on.entry(server) {
+            *on.get_mut() = on.get().saturating_sub(1);
+            if *on.get() == 0 {
+                on.remove();
+            }
+        }
+    }
+}
+
+/// What there is no room in.
+#[derive(Debug, PartialEq, Eq)]
+enum Full {
+    /// In so many of all servers.
+    All(usize),
+    /// In those of this server.
+    One(ServerName),
 }
 
 impl Absences {
@@ -53,21 +81,29 @@ impl Absences {
         if self.count() == 0 { 0 } else { lock(&self.of).get(principal).map_or(0, |count| count.all) }
     }
 
-    fn on(&self, principal: &PrincipalId, server: &ServerName) -> usize {
+    /// Whether one more may begin, on this server or on all of them.
+    fn room(&self, principal: &PrincipalId, server: Option<&ServerName>) -> Result<(), Full> {
         if self.count() == 0 {
-            return 0;
+            return Ok(());
         }
-        lock(&self.of).get(principal).and_then(|count| count.on.get(server).copied()).unwrap_or_default()
+        let of = lock(&self.of);
+        let Some(count) = of.get(principal) else { return Ok(()) };
+        let server = server.cloned();
+        let on = count.on.get(&server).copied().unwrap_or_default();
+        match server {
+            Some(server) if on >= MOST_OF_ONE => Err(Full::One(server)),
+            Some(_) | None if count.all >= MOST && on >= FEW => Err(Full::All(MOST)),
+            Some(_) | None => Ok(()),
+        }
     }
 
     fn begin(self: &Arc<Self>, principal: PrincipalId, server: Option<ServerName>) -> Absence {
-        lock(&self.of).entry(principal.clone()).or_default().all += 1;
+        let mut of = lock(&self.of);
+        let count = of.entry(principal.clone()).or_default();
+        count.all += 1;
+        count.add(server.clone());
         self.all.fetch_add(1, Ordering::AcqRel);
-        let mut absence = Absence { absences: Arc::clone(self), principal, server: None };
-        if let Some(server) = server {
-            absence.goes_to(server);
-        }
-        absence
+        Absence { absences: Arc::clone(self), principal, server }
     }
 }
 
@@ -84,7 +120,8 @@ impl Absence {
         if let Some(count) = lock(&self.absences.of).get_mut(&self.principal)
             && self.server.is_none()
         {
-            *count.on.entry(server.clone()).or_default() += 1;
+            count.take(None);
+            count.add(Some(server.clone()));
             self.server = Some(server);
         }
     }
@@ -96,17 +133,9 @@ impl Drop for Absence {
         let mut of = lock(&self.absences.of);
         let Some(count) = of.get_mut(&self.principal) else { return };
         count.all = count.all.saturating_sub(1);
+        count.take(self.server.take());
         if count.all == 0 {
             of.remove(&self.principal);
-            return;
-        }
-        if let Some(server) = &self.server
-            && let Some(on) = count.on.get_mut(server)
-        {
-            *on = on.saturating_sub(1);
-            if *on == 0 {
-                count.on.remove(server);
-            }
         }
     }
 }
@@ -183,35 +212,40 @@ impl Line {
         let (Some(presence), Operation::Message(message)) = (&call.presence, &call.operation) else { return Ok(()) };
         let (absences, principal) = (&self.state.absences, caller.principal.id());
         // What takes something back must always come through, as does what ends a session.
-        if message.kind() == Kind::Request && absences.of(principal) >= MOST {
-            let why = format!("{MOST} calls of yours run on, whose client went away; try again when they have ended");
-            return Err(refused(why));
+        if message.kind() == Kind::Request && absences.of(principal) >= MOST_OF_ALL {
+            return Err(refused(&Full::All(MOST_OF_ALL)));
         }
         presence.is_of(absences, principal);
         Ok(())
     }
 
-    /// The same for the one server that a call goes to, once that is known.
+    /// The same for the one server that a call goes to, or for all, once that is known.
     pub(crate) fn attend_at(&self, caller: &Caller, target: &Target, call: &Call) -> Result<(), Stop> {
-        let (Some(presence), Operation::Message(message), Some(one)) = (&call.presence, &call.operation, target.one())
-        else {
-            return Ok(());
-        };
-        let (server, principal) = (&one.server.name, caller.principal.id());
-        if message.kind() == Kind::Request && self.state.absences.on(principal, server) >= MOST_OF_ONE {
-            let why = format!(
-                "{MOST_OF_ONE} calls of yours on server `{server}` run on, whose client went away; try again when they have \
-                 ended"
-            );
-            let about = About { server: server.clone(), name: Arc::clone(&one.resource.id.name), action: one.action };
-            return Err(refused(why).about(Some(about)));
+        let (Some(presence), Operation::Message(message)) = (&call.presence, &call.operation) else { return Ok(()) };
+        let one = target.one();
+        let server = one.map(|one| &one.server.name);
+        if message.kind() == Kind::Request {
+            let room = self.state.absences.room(caller.principal.id(), server);
+            let about = one.map(|one| About {
+                server: one.server.name.clone(),
+                name: Arc::clone(&one.resource.id.name),
+                action: one.action,
+            });
+            room.map_err(|full| refused(&full).about(about))?;
         }
-        presence.goes_to(server);
+        if let Some(server) = server {
+            presence.goes_to(server);
+        }
         Ok(())
     }
 }
 
-fn refused(why: String) -> Stop {
+fn refused(full: &Full) -> Stop {
+    let which = match full {
+        Full::All(most) => format!("{most} calls of yours"),
+        Full::One(server) => format!("{MOST_OF_ONE} calls of yours on server `{server}`"),
+    };
+    let why = format!("{which} run on, whose client went away; try again when they have ended");
     Stop::refused(Stage::Limit, "absent", REFUSED_LIMIT, why)
         .data("retryAfter", 1)
         .header(RETRY_AFTER, HeaderValue::from(1))
@@ -223,9 +257,16 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Absences, Here, Presence};
+    use super::{Absences, FEW, Full, Here, MOST, MOST_OF_ONE, Presence};
     use std::sync::Arc;
     use vocab::{AgentId, PrincipalId, ServerName, TenantId};
+
+    impl Absences {
+        fn on(&self, principal: &PrincipalId, server: &ServerName) -> usize {
+            let server = Some(server.clone());
+            super::lock(&self.of).get(principal).and_then(|count| count.on.get(&server).copied()).unwrap_or_default()
+        }
+    }
 
     fn who(agent: &str) -> PrincipalId {
         PrincipalId { agent: AgentId::new(agent).unwrap(), tenant: TenantId::default_tenant(), user: None }
@@ -276,5 +317,32 @@ mod tests {
         assert_eq!((absences.of(&ann), absences.on(&ann, &files)), (1, 0), "it waits for several servers, or for none");
         drop(nowhere);
         assert_eq!((absences.count(), absences.on(&ann, &files)), (0, 0));
+    }
+    #[test]
+    fn servers_that_hang_leave_room_on_the_others() {
+        let (absences, ann, bob) = (Arc::new(Absences::default()), who("ann"), who("bob"));
+        let [hangs, slow, swift] = ["hangs", "slow", "swift"].map(|name| ServerName::new(name).unwrap());
+        let runs_on = |server: Option<&ServerName>, count: usize| {
+            (0..count).map(|_| absences.begin(ann.clone(), server.cloned())).collect::<Vec<_>>()
+        };
+        let mut all = runs_on(Some(&hangs), MOST_OF_ONE);
+        assert_eq!(absences.room(&ann, Some(&hangs)), Err(Full::One(hangs.clone())));
+        assert_eq!(absences.room(&ann, None), Ok(()));
+        all.extend(runs_on(Some(&slow), FEW));
+        all.extend(runs_on(None, MOST - MOST_OF_ONE - FEW - 1));
+        assert_eq!(absences.room(&ann, Some(&slow)), Ok(()), "there is one place left of all");
+        all.extend(runs_on(Some(&slow), 1));
+        for server in [Some(&slow), None] {
+            assert_eq!(absences.room(&ann, server), Err(Full::All(MOST)), "it has had its share, {server:?}");
+        }
+        assert_eq!(absences.room(&bob, Some(&slow)), Ok(()));
+        let few = runs_on(Some(&swift), FEW - 1);
+        assert_eq!(absences.room(&ann, Some(&swift)), Ok(()));
+        let last = runs_on(Some(&swift), 1);
+        assert_eq!(absences.room(&ann, Some(&swift)), Err(Full::All(MOST)));
+        drop((few, last));
+        assert_eq!(absences.room(&ann, Some(&swift)), Ok(()));
+        drop(all);
+        assert!(super::lock(&absences.of).is_empty());
     }
 }
