@@ -20,7 +20,7 @@ use crate::{
 };
 use bytes::Bytes;
 use http::HeaderMap;
-use mcp::{Era, Message, bridge::upward::InputRequest, error};
+use mcp::{Era, Kind, Message, bridge::upward::InputRequest, error};
 use policy::{Permit, Question};
 use serde_json::Value;
 use std::sync::Arc;
@@ -102,17 +102,25 @@ impl Line {
     /// Judges what a server asks its client in an answer, or in what it says of a task: in the modern era in a result, and in
     /// either in an error that wants pages visited first.
     pub(crate) fn judge_asked(&self, server: &Arc<Server>, exchange: &Exchange, message: &Message) -> Result<(), Stop> {
-        let Exchange { caller, call, target, .. } = exchange;
+        let Exchange { caller, call, .. } = exchange;
         // On a bridge the gateway puts the question itself, and judges it there: all but such pages before a legacy client,
         // to whom they pass as they came. SECURITY: what counts is the way that the call went. What the server is taken for
         // by now, it may have changed to be asked less.
-        if target.one().is_some_and(|one| one.crossing == Crossing::Downward) {
+        if is_judged_there(exchange) {
             return Ok(());
         }
-        let mut asked = InputRequest::pages_of(message).map_err(|fault| not_asked(fault.to_string()))?;
-        if call.era == Era::Modern {
-            asked.extend(InputRequest::all_of(message).map_err(|fault| not_asked(fault.to_string()))?);
+        let asked = InputRequest::of_message(message, call.era, is_of_task(exchange, message));
+        self.judge_all(&asked.map_err(|fault| not_asked(fault.to_string()))?, caller, call, server)
+    }
+
+    /// The same, in a body that comes with an HTTP error. SECURITY: whether it is a message, several or none does not matter:
+    /// a client may read it as one. It was scanned.
+    pub(crate) fn judge_body(&self, server: &Arc<Server>, exchange: &Exchange, body: &[u8]) -> Result<(), Stop> {
+        let Exchange { caller, call, .. } = exchange;
+        if is_judged_there(exchange) {
+            return Ok(());
         }
+        let asked = InputRequest::of_text(body, call.era).map_err(|fault| not_asked(fault.to_string()))?;
         self.judge_all(&asked, caller, call, server)
     }
 
@@ -151,6 +159,26 @@ impl Line {
             }
         }
         judged
+    }
+}
+
+/// Whether the bridge judges what is asked.
+fn is_judged_there(exchange: &Exchange) -> bool {
+    exchange.target.one().is_some_and(|one| one.crossing == Crossing::Downward)
+}
+
+/// Whether a message may say how a task ended. Of what a resumed stream gives again nobody knows what it answers.
+fn is_of_task(exchange: &Exchange, message: &Message) -> bool {
+    match message.kind() {
+        Kind::Request => false,
+        Kind::Notification => matches!(message.method(), "notifications/tasks" | "notifications/tasks/status"),
+        Kind::Response => {
+            let asked = exchange.call.message();
+            let result_type = || message.outcome_member(&["resultType"]).and_then(|kind| kind.text());
+            let is_task = || result_type().as_deref() == Some("task");
+            asked.is_none_or(|asked| asked.method().starts_with("tasks/"))
+                || (exchange.call.era == Era::Modern && is_task())
+        }
     }
 }
 

@@ -124,17 +124,27 @@ impl Line {
             Arrival::Whole { status, headers, body } => {
                 let (message, known) = match self.read_answer(&body, &exchange) {
                     Ok(read) => read,
-                    Err(_) if !status.is_success() => return Ok(self.release_error(status, headers, &body, exchange)),
+                    // In a batch its status reaches nobody.
+                    Err(_) if !status.is_success() && !exchange.call.in_batch => {
+                        return self.release_error(status, headers, &body, exchange);
+                    }
                     Err(stop) => return Err(stop),
                 };
-                // An error of HTTP need not name the request: servers that doubt session or headers have not read it.
-                if status.is_success() && !answers(&exchange, &message) {
+                // An error of HTTP need not name the request: servers that doubt session or headers have not read it. In a
+                // batch it would be read as what it looks like.
+                if (status.is_success() || exchange.call.in_batch) && !answers(&exchange, &message) {
                     return Err(Stop::withheld("answer-id", error::INTERNAL, "the server answered another request"));
                 }
                 if let Some(one) = exchange.target.one() {
-                    self.judge_asked(&one.server, &exchange, &message)?;
+                    if status.is_success() {
+                        self.judge_asked(&one.server, &exchange, &message)?;
+                    } else {
+                        self.judge_body(&one.server, &exchange, &body)?;
+                    }
                 }
-                let (body, said) = self.release_known(&message, &exchange, &mut Carry::default(), known)?;
+                let (body, mut said) = self.release_known(&message, &exchange, &mut Carry::default(), known)?;
+                // Whatever it says: to the client HTTP failed.
+                said.failed |= !status.is_success();
                 let body = match exchange.target.one() {
                     Some(one) => self.as_shown(body, &message, &exchange, &one.server)?,
                     None => body,
@@ -145,10 +155,19 @@ impl Line {
     }
 
     /// Releases what comes with an HTTP error and is JSON, but no message: its status means something to the client.
-    fn release_error(&self, status: StatusCode, headers: HeaderMap, body: &Bytes, exchange: Box<Exchange>) -> Released {
-        let bare = |exchange| Released::Bare { status, headers: HeaderMap::new(), exchange };
+    fn release_error(
+        &self,
+        status: StatusCode,
+        headers: HeaderMap,
+        body: &Bytes,
+        exchange: Box<Exchange>,
+    ) -> Result<Released, Stop> {
+        let bare = |exchange| Ok(Released::Bare { status, headers: HeaderMap::new(), exchange });
         if mcp::value(body).is_err() {
             return bare(exchange);
+        }
+        if let Some(one) = exchange.target.one() {
+            self.judge_body(&one.server, &exchange, body)?;
         }
         let screening = self.snapshot.guards.release(body, &mut Carry::default());
         let clear = text::is_clear(&screening);
@@ -159,7 +178,7 @@ impl Line {
         };
         let (findings, text) = (screening.findings, body.clone());
         let said = Said { findings, failed: true, code: None, text, clear, known: None };
-        Released::Whole { status, headers, body, said, exchange }
+        Ok(Released::Whole { status, headers, body, said, exchange })
     }
 
     fn read(&self, body: Bytes) -> Result<Message, Stop> {

@@ -11,6 +11,7 @@
 //! SECURITY: what one era trusts and the other does not know is taken out on the way: a legacy request cannot carry
 //! metadata of its own into the modern era, nor state or answers of a round that never was.
 
+mod asked;
 mod client;
 mod code;
 mod content;

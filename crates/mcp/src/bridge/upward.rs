@@ -266,58 +266,6 @@ impl<'a> InputRequired<'a> {
     }
 }
 
-impl<'a> InputRequest<'a> {
-    /// Everything that a modern message asks of its client: in a result, a task's among them, or in what is said of a
-    /// task. In order, and whatever it is: what no revision knows is asked all the same where a client of today reads it.
-    pub fn all_of(message: &'a Message) -> Result<Vec<Self>, BridgeFault> {
-        let said = message.result().or_else(|| message.params_member().map(|params| params.raw));
-        let asked = said.and_then(|said| at(said, &["inputRequests"])).filter(|asked| asked.trim_ascii() != b"null");
-        let Some(asked) = asked else { return Ok(Vec::new()) };
-        if !is_object(asked) {
-            return Err(BridgeFault::Malformed("inputRequests"));
-        }
-        let mut all = Vec::new();
-        for (key, raw) in each(asked) {
-            if all.len() == InputRequired::MOST {
-                return Err(BridgeFault::TooLarge { what: "inputRequests", most: InputRequired::MOST });
-            }
-            let method = text_at(raw, &["method"]).ok_or(BridgeFault::Malformed("inputRequests"))?;
-            all.push(Self { key, method, params: at(raw, &["params"]) });
-        }
-        Ok(all)
-    }
-
-    /// The pages that an error wants visited first (-32042 of 2025-11-25), each as the question that it is. Whatever the
-    /// code: clients differ in how they read numbers.
-    pub fn pages_of(message: &'a Message) -> Result<Vec<Self>, BridgeFault> {
-        const WHAT: &str = "elicitations";
-        let pages = message.error().and_then(|error| at(error, &["data", WHAT]));
-        let Some(pages) = pages.filter(|pages| pages.trim_ascii() != b"null") else { return Ok(Vec::new()) };
-        if !pages.starts_with(b"[") {
-            return Err(BridgeFault::Malformed(WHAT));
-        }
-        let mut walk = Walk::new(pages, 0);
-        let mut all = Vec::new();
-        while let Some(page) = walk.element() {
-            let page = pages.get(page).unwrap_or_default();
-            if all.len() == InputRequired::MOST {
-                return Err(BridgeFault::TooLarge { what: WHAT, most: InputRequired::MOST });
-            }
-            if !is_object(page) {
-                return Err(BridgeFault::Malformed(WHAT));
-            }
-            let key = Cow::Owned(format!("page-{}", all.len() + 1));
-            all.push(Self { key, method: Cow::Borrowed("elicitation/create"), params: Some(page) });
-        }
-        Ok(all)
-    }
-
-    /// The same as a request of the older revisions has it.
-    pub fn as_request(&self) -> Bytes {
-        message_text(Some(&quote(&self.key)), &self.method, self.params)
-    }
-}
-
 fn input_request<'a>(key: Cow<'a, str>, raw: &'a [u8]) -> Result<InputRequest<'a>, BridgeFault> {
     let method = text_at(raw, &["method"]).ok_or(BridgeFault::Malformed("inputRequests"))?;
     let params = at(raw, &["params"]);

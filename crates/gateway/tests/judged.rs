@@ -1,0 +1,223 @@
+//! What a server asks where nobody looks for a question: bodies of HTTP errors, what is said of tasks, batches.
+#![expect(clippy::indexing_slicing, clippy::unwrap_used, reason = "what a test expects and does not find fails it")]
+
+mod inside;
+
+use http::StatusCode;
+use inside::{Inside, Plan, outcome};
+use serde_json::{Value, json};
+use testkit::{Agent, Answer, Ask, Upstream, meta, soon};
+
+/// Everything is allowed but the bad page, and `more`.
+fn rules(more: &[(&str, &str)]) -> Value {
+    let mut rules = vec![
+        json!({"id": "all", "action": "*", "target": "*/*", "effect": "allow"}),
+        json!({"id": "no", "action": "server.elicit", "target": "files/*", "effect": "deny", "when": "args.url == 'https://bad.example/'"}),
+    ];
+    rules.extend(
+        more.iter().map(|(id, action)| json!({"id": id, "action": action, "target": "files/*", "effect": "deny"})),
+    );
+    json!({"policy": "test", "rules": rules})
+}
+
+fn page(name: &str) -> Value {
+    json!({"mode": "url", "elicitationId": name, "url": format!("https://{name}.example/"), "message": "go"})
+}
+
+/// An error that wants this page visited first.
+fn visit(name: &str) -> Value {
+    json!({"code": -32042, "message": "visit", "data": {"elicitations": [page(name)]}})
+}
+
+async fn clients(inside: &Inside) -> [Agent; 2] {
+    [inside.legacy("/mcp/files", &inside.alice).await, inside.modern("/mcp/files", &inside.alice)]
+}
+
+/// The record of the last call of a method, and those of what was asked in its course.
+async fn recorded(inside: &Inside, method: &str) -> (Value, Vec<Value>) {
+    let records = inside.records().await;
+    let call = records.iter().rfind(|record| record["method"] == method && record["parent"].is_null()).unwrap().clone();
+    let asked = records.into_iter().filter(|record| record["parent"] == call["call"]).collect();
+    (call, asked)
+}
+
+#[tokio::test]
+async fn pages_in_the_body_of_an_http_error_are_judged_whatever_its_shape() {
+    let shapes: [fn(&str) -> Value; 7] = [
+        |name| json!({"id": 1, "error": visit(name)}),
+        |name| json!([{"jsonrpc": "2.0", "id": 1, "error": visit(name)}]),
+        |name| json!([{"jsonrpc": "2.0", "id": 1, "result": {}}, {"error": visit(name), "id": 2}]),
+        |name| json!({"detail": {"error": visit(name)}}),
+        |name| json!({"error": {"Data": {"Elicitations": [page(name)]}}}),
+        |name| json!({"jsonrpc": "2.0", "id": null, "error": visit(name)}),
+        |name| json!({"jsonrpc": "2.0", "id": "q", "method": "elicitation/create", "params": page(name)}),
+    ];
+    let upstream = Upstream::start().await;
+    let inside = Inside::start(Plan { policy: rules(&[]), ..Plan::of(&upstream) }).await;
+    for agent in clients(&inside).await {
+        for shape in shapes {
+            // As it was written, to the byte.
+            let text = format!(" {} ", shape("good"));
+            upstream.next("tools/call", Answer::json(text.clone()).with_status(StatusCode::UNPROCESSABLE_ENTITY));
+            let passed = agent.request("tools/call", json!({"name": "echo", "arguments": {}})).await;
+            assert_eq!(passed.status, StatusCode::UNPROCESSABLE_ENTITY, "{text}");
+            assert_eq!(passed.text().await, text);
+            let (call, asked) = recorded(&inside, "tools/call").await;
+            assert_eq!(outcome(&call), "failed", "{text} {call:#}");
+            assert_eq!(asked.iter().map(outcome).collect::<Vec<_>>(), ["answered"], "{text}");
+
+            let text = shape("bad").to_string();
+            upstream.next("tools/call", Answer::json(text.clone()).with_status(StatusCode::UNPROCESSABLE_ENTITY));
+            let stopped = agent.call("echo", json!({})).await;
+            assert_eq!(stopped["error"]["code"], -31004, "{text} {stopped}");
+            assert!(!stopped.to_string().contains("example"), "{text} {stopped}");
+            let (call, asked) = recorded(&inside, "tools/call").await;
+            assert_eq!(
+                (outcome(&call).as_str(), &call["rules"]),
+                ("withheld question release", &json!(["all", "no"])),
+                "{text}"
+            );
+            assert_eq!(asked.iter().map(outcome).collect::<Vec<_>>(), ["refused denied authorize"], "{text}");
+        }
+        // What asks nothing passes, whatever it looks like.
+        for text in [r#"{"error":"no","method":"POST"}"#, r#"{"elicitations":null}"#, r#"["https://bad.example/"]"#] {
+            upstream.next("tools/call", Answer::json(text).with_status(StatusCode::BAD_GATEWAY));
+            let passed = agent.request("tools/call", json!({"name": "echo", "arguments": {}})).await;
+            assert_eq!((passed.status, passed.text().await.as_str()), (StatusCode::BAD_GATEWAY, text));
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_a_modern_server_asks_in_the_body_of_an_http_error_is_judged_too() {
+    let upstream = Upstream::start().await;
+    let inside = Inside::start(Plan { policy: rules(&[("mine", "server.sample")]), ..Plan::of(&upstream) }).await;
+    let text =
+        json!({"result": {"inputRequests": {"a": {"method": "sampling/createMessage", "params": {}}}}}).to_string();
+    for (agent, passes) in clients(&inside).await.iter().zip([true, false]) {
+        upstream.next("tools/call", Answer::json(text.clone()).with_status(StatusCode::BAD_GATEWAY));
+        let answer = agent.request("tools/call", json!({"name": "echo", "arguments": {}})).await;
+        // The legacy era reads no such thing.
+        assert_eq!(answer.status == StatusCode::BAD_GATEWAY, passes);
+        assert_eq!(answer.text().await == text, passes);
+    }
+}
+
+#[tokio::test]
+async fn in_a_batch_an_http_error_answers_its_own_request_and_no_other() {
+    let upstream = Upstream::with_tools(["echo", "hidden"]).await;
+    let policy = json!({"policy": "test", "rules": [
+        {"id": "all", "action": "*", "target": "*/*", "effect": "allow"},
+        {"id": "no", "action": "*", "target": "files/hidden", "effect": "deny"},
+    ]});
+    let inside = Inside::start(Plan { policy, ..Plan::of(&upstream) }).await;
+    let alice = inside.legacy("/mcp/files", &inside.alice).await;
+    let foreign = json!({"jsonrpc": "2.0", "id": 8, "result": {"tools": [{"name": "hidden", "inputSchema": {"type": "object"}}]}});
+    for body in [foreign.clone(), json!([foreign]), json!({"error": "no"})] {
+        upstream.next("tools/call", Answer::json(body.to_string()).with_status(StatusCode::BAD_REQUEST));
+        let batch = json!([
+            {"jsonrpc": "2.0", "id": 7, "method": "tools/call", "params": {"name": "echo", "arguments": {}}},
+            {"jsonrpc": "2.0", "id": 8, "method": "tools/list"},
+        ]);
+        let ask = Ask::post(&inside.url("/mcp/files"), batch.to_string()).bearer(&inside.alice);
+        let ask = ask.header("mcp-session-id", alice.session().unwrap()).header("mcp-protocol-version", "2025-03-26");
+        let mut reply = ask.send().await;
+        let (first, second) = (soon(reply.event()).await.unwrap().json(), soon(reply.event()).await.unwrap().json());
+        assert_eq!((&first["id"], first["error"]["code"].is_i64()), (&json!(7), true), "{first}");
+        assert_eq!(second["id"], 8, "{second}");
+        assert!(!second.to_string().contains("hidden") && !first.to_string().contains("hidden"), "{first} {second}");
+        let (call, _) = recorded(&inside, "tools/call").await;
+        assert_eq!(call["outcome"]["is"], "withheld", "{call:#}");
+    }
+}
+
+/// A task of the caller's, on its way.
+async fn task(agent: &Agent) {
+    let params = if agent.session().is_some() {
+        json!({"name": "echo", "arguments": {}, "task": {"ttl": 60000}})
+    } else {
+        let mut meta = meta();
+        meta["io.modelcontextprotocol/clientCapabilities"]["extensions"] = json!({"io.modelcontextprotocol/tasks": {}});
+        json!({"name": "echo", "arguments": {}, "_meta": meta})
+    };
+    assert!(agent.request("tools/call", params).await.json().await["result"].is_object());
+}
+
+async fn with_tasks() -> Upstream {
+    let upstream = Upstream::start().await;
+    upstream.always("tools/call", |request| {
+        let task = json!({"taskId": "t", "status": "working"});
+        let is_legacy = request.json()["params"]["task"].is_object();
+        let modern = json!({"resultType": "task", "taskId": "t", "status": "working"});
+        Answer::result(&request.id(), &if is_legacy { json!({"task": task}) } else { modern })
+    });
+    upstream
+}
+
+#[tokio::test]
+async fn pages_that_a_failed_task_wants_visited_are_judged() {
+    let upstream = with_tasks().await;
+    let inside = Inside::start(Plan { policy: rules(&[]), ..Plan::of(&upstream) }).await;
+    for agent in clients(&inside).await {
+        task(&agent).await;
+        let own = if agent.session().is_some() { "tasks/result" } else { "tasks/cancel" };
+        for method in ["tasks/get", own] {
+            for (name, passes) in [("good", true), ("bad", false)] {
+                let result = json!({"resultType": "complete", "taskId": "t", "status": "failed", "error": visit(name)});
+                upstream.always(method, move |request| Answer::result(&request.id(), &result));
+                let answer = agent.request(method, json!({"taskId": "t"})).await.json().await;
+                let (call, asked) = recorded(&inside, method).await;
+                let asked: Vec<_> = asked.iter().map(outcome).collect();
+                if passes {
+                    assert_eq!(answer["result"]["error"], visit("good"), "{answer}");
+                    assert_eq!((outcome(&call).as_str(), asked), ("answered", vec!["answered".to_owned()]));
+                } else {
+                    assert_eq!(answer["error"]["code"], -31004, "{method} {answer}");
+                    assert!(!answer.to_string().contains("example"), "{answer}");
+                    let refused = vec!["refused denied authorize".to_owned()];
+                    assert_eq!((outcome(&call).as_str(), asked), ("withheld question release", refused));
+                }
+            }
+        }
+    }
+    // The result of a tool that just looks like that is one.
+    upstream
+        .always("tools/call", |request| Answer::result(&request.id(), &json!({"content": [], "error": visit("bad")})));
+    for agent in clients(&inside).await {
+        assert_eq!(agent.call("echo", json!({})).await["result"]["error"], visit("bad"));
+    }
+}
+
+#[tokio::test]
+async fn news_of_a_failed_task_are_judged_too() {
+    let upstream = with_tasks().await;
+    let inside = Inside::start(Plan { policy: rules(&[("mine", "server.sample")]), ..Plan::of(&upstream) }).await;
+    for (agent, method) in clients(&inside).await.iter().zip(["notifications/tasks/status", "notifications/tasks"]) {
+        task(agent).await;
+        let (stream, feed) = Answer::events();
+        let mut listener = if agent.session().is_some() {
+            upstream.next("GET", stream);
+            agent.listen().await
+        } else {
+            upstream.next("subscriptions/listen", stream);
+            agent.request("subscriptions/listen", json!({"notifications": {"taskIds": ["t"]}})).await
+        };
+        let news = |more: Value| {
+            let mut params = json!({"taskId": "t", "status": "failed"});
+            params.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            json!({"jsonrpc": "2.0", "method": method, "params": params})
+        };
+        feed.message(&news(json!({"error": visit("bad")}))).await;
+        if agent.session().is_none() {
+            let asks = json!({"inputRequests": {"a": {"method": "sampling/createMessage", "params": {}}}});
+            feed.message(&news(json!({"result": asks}))).await;
+            feed.message(&news(asks)).await;
+        }
+        // In two lines of one event, too.
+        let text = serde_json::to_string_pretty(&news(json!({"error": visit("bad")}))).unwrap();
+        feed.raw(format!("data: {}\n\n", text.replace('\n', "\ndata: "))).await;
+        feed.message(&news(json!({"error": visit("good")}))).await;
+        let heard = soon(listener.event()).await.unwrap().json();
+        assert_eq!(heard["params"]["error"], visit("good"), "{heard}");
+    }
+}
