@@ -16,7 +16,7 @@ use crate::{
     text::Cleared,
     trace::Parent,
     trail::{Facts, Trail},
-    upstream::exchange,
+    upstream::{UpstreamFault, exchange},
 };
 use bytes::Bytes;
 use http::HeaderMap;
@@ -94,7 +94,8 @@ impl Line {
     /// Tells the server no.
     async fn decline(&self, ask: &Ask<'_>, stop: &Stop) {
         let text = mcp::error_text(ask.message.id(), stop.code, &stop.message, None);
-        question::decline(self, ask.server, session(ask.exchange).ok(), text).await;
+        let fault = UpstreamFault::Stopped(withheld(ask.message.method(), stop));
+        question::decline(self, ask.server, session(ask.exchange).ok(), text, fault).await;
     }
 }
 
@@ -110,7 +111,7 @@ impl Line {
             return Ok(());
         }
         let asked = InputRequest::of_message(message, call.era, is_of_task(exchange, message));
-        self.judge_all(&asked.map_err(|fault| not_asked(fault.to_string()))?, caller, call, server)
+        self.judge_all(&asked.map_err(|fault| not_asked(fault.to_string()))?, caller, call, server, |_| None)
     }
 
     /// The same, in a body that comes with an HTTP error. SECURITY: whether it is a message, several or none does not matter:
@@ -121,37 +122,47 @@ impl Line {
             return Ok(());
         }
         let asked = InputRequest::of_text(body, call.era).map_err(|fault| not_asked(fault.to_string()))?;
-        self.judge_all(&asked, caller, call, server)
+        self.judge_all(&asked, caller, call, server, |_| None)
     }
 
     /// Judges everything that is asked in one message: each question is a call of its own, as it would be on a stream.
-    /// SECURITY: what one of them must not ask, none of them does, for the client answers all or nothing, and the server
-    /// knows nothing of a no.
+    /// `barred` says what keeps one from being asked at all. SECURITY: what one of them must not ask, none of them does,
+    /// for the client answers all or nothing, and the server knows nothing of a no.
     pub(crate) fn judge_all(
         &self,
         asked: &[InputRequest<'_>],
         caller: &Caller,
         call: &Call,
         server: &Arc<Server>,
+        barred: impl Fn(&InputRequest<'_>) -> Option<Stop>,
     ) -> Result<(), Stop> {
         // Whether any is put to the client is known when the last one is judged.
         let mut open = Vec::with_capacity(asked.len());
-        let judged = asked.iter().try_for_each(|asked| {
-            let question = exchange::one(asked.as_request(), &self.snapshot.answer_limits())
-                .map_err(|fault| not_asked(fault.to_string()))?;
+        let mut judged = Ok(());
+        for asked in asked {
+            let question = match exchange::one(asked.as_request(), &self.snapshot.answer_limits()) {
+                Ok(question) => question,
+                Err(fault) => {
+                    judged = judged.and_then(|()| Err(not_asked(fault.to_string())));
+                    continue;
+                }
+            };
             let inquiry = Inquiry { caller, call, server, parent: call.id, message: &question };
             let mut trail = Trail::open(&inquiry.as_call(), &self.state);
             inquiry.note(trail.facts_mut());
-            match self.judge_inquiry(&inquiry, &mut trail) {
-                Ok(_) => open.push(trail),
+            // What comes after a no is asked no more than what came before it.
+            if judged.is_err() {
+                open.push(trail);
+                continue;
+            }
+            match barred(asked).map_or_else(|| self.judge_inquiry(&inquiry, &mut trail).map(drop), Err) {
+                Ok(()) => open.push(trail),
                 Err(stop) => {
                     trail.close_stopped(&stop);
-                    let why = format!("the server asks the client for `{}`, which must not pass", question.method());
-                    return Err(Stop::withheld("question", error::WITHHELD, why).rules(stop.rules.clone()));
+                    judged = Err(withheld(question.method(), &stop));
                 }
             }
-            Ok(())
-        });
+        }
         for trail in open {
             match &judged {
                 Ok(()) => trail.close_answered(http::StatusCode::OK),
@@ -160,6 +171,23 @@ impl Line {
         }
         judged
     }
+}
+
+/// A question to somebody who lost the right to the server.
+pub(crate) fn no_right() -> Stop {
+    let why = "whoever would be asked has no right to the server any more";
+    Stop::refused(Stage::Authorize, "denied", error::REFUSED_POLICY, why)
+}
+
+/// A question that the client cannot be asked.
+pub(crate) fn cannot_ask(why: String) -> Stop {
+    Stop::refused(Stage::Resolve, "cannot-ask", error::METHOD_NOT_FOUND, why)
+}
+
+/// The stop of a call in the course of which its client would be asked what it must not be asked.
+pub(crate) fn withheld(method: &str, refused: &Stop) -> Stop {
+    let why = format!("the server asks the client for `{method}`, which must not pass");
+    Stop::withheld("question", error::WITHHELD, why).rules(refused.rules.clone())
 }
 
 /// Whether the bridge judges what is asked.

@@ -64,7 +64,7 @@ impl Line {
 }
 
 impl Line {
-    /// Whether the caller may follow a resource, by what was said when it was asked for.
+    /// Whether the caller may follow a resource, by what was said when it was asked for; if not, why.
     pub(crate) fn may_subscribe(
         &self,
         caller: &Caller,
@@ -72,7 +72,7 @@ impl Line {
         uri: &str,
         arguments: &Value,
         findings: &[Finding],
-    ) -> bool {
+    ) -> Result<(), Refusal> {
         let question = Question {
             subject: &caller.subject,
             action: Action::ResourceSubscribe,
@@ -82,7 +82,7 @@ impl Line {
             findings,
             now: self.state.clock.now(),
         };
-        self.snapshot.policies.authorize(&question).is_ok()
+        self.snapshot.policies.authorize(&question).map(drop)
     }
 }
 

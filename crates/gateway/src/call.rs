@@ -152,6 +152,21 @@ impl Call {
         self.headers.get(&header::LAST_EVENT).filter(|id| !id.is_empty())
     }
 
+    /// The same, to be named as the cause of what is asked in its course.
+    pub(crate) fn as_cause(&self, message: &Message) -> Self {
+        Self {
+            id: self.id,
+            parent: self.parent,
+            in_batch: false,
+            presence: None,
+            route: self.route.clone(),
+            operation: Operation::Message(message.clone()),
+            era: self.era,
+            headers: self.headers.clone(),
+            peer: self.peer,
+        }
+    }
+
     /// Whether an answer is expected.
     pub fn wants_answer(&self) -> bool {
         match &self.operation {

@@ -6,7 +6,10 @@
 use crate::{
     pipeline::Line,
     session::{Asked, Session},
-    upstream::exchange::{self, Hop},
+    upstream::{
+        UpstreamFault,
+        exchange::{self, Hop},
+    },
 };
 use mcp::error;
 use policy::Permit;
@@ -98,22 +101,26 @@ async fn tell_no(line: Line, session: Arc<Session>, server: ServerName, id: Box<
     let now = line.state.line();
     let Some(server) = now.snapshot.servers.get(&server) else { return };
     let text = error::error_text(Some(&id), error::REFUSED_GUARD, "the client's answer was refused", None);
-    decline(&now, server, Some(&session), text).await;
+    let why = "the client's answer was refused".to_owned();
+    let fault = UpstreamFault::Round { code: error::UPSTREAM_DOWN, why, retry_after: None };
+    decline(&now, server, Some(&session), text, fault).await;
 }
 
-/// Sends the refusal of a question to the server that asked it.
+/// Sends the refusal of a question to the server that asked it. `fault` is what it means to the call in whose course it was
+/// asked, where no server can be told.
 pub(crate) async fn decline(
     line: &Line,
     server: &Arc<crate::server::Server>,
     session: Option<&Arc<Session>>,
     text: bytes::Bytes,
+    fault: UpstreamFault,
 ) {
     let Ok(injected) = crate::inject::credentials(&line.state, server) else { return };
     let limits = line.snapshot.answer_limits();
     let hop = Hop { state: &line.state, server, injected: &injected, limits };
     let Ok(answer) = exchange::one(text, &limits) else { return };
     // Whoever carries a modern server's question waits here, not there.
-    if session.is_some_and(|session| session.upward.deliver(&server.name, &answer)) {
+    if session.is_some_and(|session| session.upward.deny(&server.name, &answer, fault)) {
         return;
     }
     let leg = session.and_then(|session| session.leg(server));

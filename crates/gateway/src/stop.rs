@@ -87,7 +87,7 @@ pub enum Cause {
 }
 
 /// A call that stopped. Boxed: stages that pass pay nothing for what a refusal says.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Stop(Box<Why>);
 
 impl Deref for Stop {
@@ -105,7 +105,7 @@ impl DerefMut for Stop {
 }
 
 /// Why a call stopped.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Why {
     /// Where.
     pub stage: Stage,

@@ -270,6 +270,12 @@ impl Trail {
     /// Closes the trail with the stop that ended the call.
     pub fn close_stopped(mut self, stop: &Stop) {
         self.facts.code = Some(stop.code);
+        // What stopped on its way was noted with them; what stopped a stream was not.
+        for rule in &stop.rules {
+            if !self.facts.rules.contains(rule) {
+                self.facts.rules.push(rule.clone());
+            }
+        }
         let reason = Cow::Borrowed(stop.reason);
         let stage = Cow::Borrowed(stop.stage.as_str());
         let outcome = match stop.cause {

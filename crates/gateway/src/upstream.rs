@@ -142,6 +142,9 @@ pub(crate) enum UpstreamFault {
         /// When it could be sent, in seconds.
         retry_after: Option<u64>,
     },
+    /// The bridge decides so itself, whatever the server said.
+    #[error("{}", .0.message)]
+    Stopped(Stop),
     /// It has as many calls in flight as it may have.
     #[error("too many calls are in flight")]
     Busy,
@@ -158,7 +161,7 @@ impl From<mcp::bridge::BridgeFault> for UpstreamFault {
 
 impl UpstreamFault {
     /// A short, bounded word for records and metrics.
-    pub(crate) const fn reason(&self) -> &'static str {
+    pub(crate) fn reason(&self) -> &'static str {
         match self {
             Self::Down(_) => "upstream-down",
             Self::Timeout(_) => "upstream-timeout",
@@ -169,6 +172,7 @@ impl UpstreamFault {
             Self::Protocol(_) | Self::Endpoint(_) => "upstream-protocol",
             Self::Bridge(_) => "bridge",
             Self::Round { .. } => "round",
+            Self::Stopped(stop) => stop.reason,
             Self::Busy => "busy",
             Self::Sessions(_) => "sessions",
         }
@@ -180,6 +184,7 @@ impl UpstreamFault {
             Self::Sessions(_) => {
                 Stop::refused(Stage::Limit, self.reason(), mcp::error::REFUSED_LIMIT, self.to_string())
             }
+            Self::Stopped(stop) => stop.clone(),
             _ => Stop::failed(Stage::Forward, self.reason(), mcp::error::INTERNAL, "a server failed")
                 .detail(self.to_string()),
         }
@@ -209,7 +214,7 @@ impl UpstreamFault {
                 };
             }
             Self::Busy => (mcp::error::REFUSED_LIMIT, "has too many calls in flight"),
-            Self::Sessions(_) => return self.stop_here(),
+            Self::Sessions(_) | Self::Stopped(_) => return self.stop_here(),
         };
         Stop::failed(Stage::Forward, self.reason(), code, format!("server `{server}` {what}")).detail(self.to_string())
     }

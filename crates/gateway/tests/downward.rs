@@ -98,6 +98,10 @@ async fn a_client_of_2026_uses_a_server_of_2025_and_needs_no_session() {
         let answer = alice.request(method, json!({})).await;
         assert_eq!(answer.status, 404, "{method}");
         assert_eq!(answer.json().await["error"]["code"], -32601);
+        let last = inside.records().await.pop().unwrap();
+        // What the modern era does not have is not asked for.
+        let expected = if method == "vendor/unknown" { "failed" } else { "refused unknown-method forward" };
+        assert_eq!(outcome(&last), expected, "{method}");
     }
     // The status says so also where the server streams every answer.
     upstream.always("vendor/streamed", |request| {
@@ -243,6 +247,8 @@ async fn a_state_is_good_for_one_call_of_one_caller_once() {
     let mut unanswered = retry("", &state, &same);
     unanswered["inputResponses"] = json!({});
     assert!(refused(&alice, unanswered).await.contains("no answer"));
+    let last = inside.records().await.pop().unwrap();
+    assert_eq!(outcome(&last), "refused request-state forward", "the server was not asked: {last:#}");
     assert_eq!((inside.state.parked_count(), upstream.seen("response").len()), (1, 0));
     let mut resumed = alice.request("tools/call", retry("", &state, &same)).await;
     assert!(refused(&alice, retry("", &state, &same)).await.contains("used before"));

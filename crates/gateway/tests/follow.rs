@@ -4,7 +4,7 @@
 mod inside;
 
 use gateway::settings::EraSettings;
-use inside::{Inside, Plan};
+use inside::{Inside, Plan, outcome};
 use serde_json::{Value, json};
 use testkit::{Agent, Answer, Feed, Upstream, schema, soon};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
@@ -118,6 +118,25 @@ async fn what_may_be_followed_changes_while_the_stream_is_open() {
         fifth
     });
     assert_eq!(answer["error"]["code"], -31001, "{answer}");
+    let records = inside.records().await;
+    let record = records.iter().rfind(|record| record["method"] == "resources/subscribe").unwrap();
+    assert_eq!((outcome(record).as_str(), &record["rules"]), ("refused denied authorize", &json!(["all", "no"])));
+
+    // Nor is one that the client takes back.
+    let (answer, _open) = tokio::join!(subscribe("other:d"), async {
+        let mut streams = vec![opens(&mut opened).await];
+        // What was opened without the one before may come first.
+        while !streams.last().unwrap().1.to_string().contains("other:d") {
+            streams.push(opens(&mut opened).await);
+        }
+        let back = alice.request("resources/unsubscribe", json!({"uri": "other:d"})).await.json().await;
+        assert_eq!(back["result"], json!({}), "{back}");
+        streams
+    });
+    assert_eq!(answer["error"]["code"], -32602, "{answer}");
+    let records = inside.records().await;
+    let record = records.iter().rfind(|record| record["method"] == "resources/subscribe").unwrap();
+    assert_eq!(outcome(record), "refused taken-back forward");
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 
 mod inside;
 
+use gateway::settings::EraSettings;
 use http::StatusCode;
 use inside::{Inside, Plan, outcome};
 use serde_json::{Value, json};
@@ -220,4 +221,26 @@ async fn news_of_a_failed_task_are_judged_too() {
         let heard = soon(listener.event()).await.unwrap().json();
         assert_eq!(heard["params"]["error"], visit("good"), "{heard}");
     }
+}
+
+#[tokio::test]
+async fn whoever_lost_the_right_is_asked_nothing_and_the_record_says_so() {
+    let upstream = Upstream::start().await;
+    let plan = |policy: Value| Plan { policy, era: EraSettings::Legacy, ..Plan::of(&upstream) };
+    let inside = Inside::start(plan(rules(&[]))).await;
+    let alice = inside.modern("/mcp/files", &inside.alice);
+    let error = json!({"jsonrpc": "2.0", "id": 1, "error": visit("good")});
+    let (held, go) = Answer::json(error.to_string()).held();
+    upstream.next("tools/call", held);
+    let calling = alice.call("echo", json!({}));
+    let (answer, ()) = tokio::join!(soon(calling), async {
+        upstream.arrived("tools/call", 1).await;
+        inside.swap(plan(json!({"policy": "test", "rules": []})));
+        go.send(()).unwrap();
+    });
+    assert_eq!(answer["error"]["code"], -31004, "{answer}");
+    assert!(!answer.to_string().contains("example"), "{answer}");
+    let (call, asked) = recorded(&inside, "tools/call").await;
+    assert_eq!(outcome(&call), "withheld question release", "{call:#}");
+    assert_eq!(asked.iter().map(outcome).collect::<Vec<_>>(), ["refused denied authorize"]);
 }

@@ -116,9 +116,8 @@ async fn what_a_modern_server_asks_in_a_result_is_judged_as_what_others_ask_on_a
                 let refused = asked.iter().find(|record| record["outcome"]["is"] == "refused").unwrap();
                 assert_eq!(inside::outcome(refused), "refused denied authorize", "{refused:#}");
                 assert_eq!(refused["rules"], json!(["no"]), "{refused:#}");
-                // What was found good before was not put to the client either.
-                assert_eq!(of("withheld question release"), asked.len() - 1, "{asked:#?}");
-                assert_eq!(asked.len(), if denied == "server.elicit" { 2 } else { 1 }, "{asked:#?}");
+                // The other one was not put to the client either, whether it was found good before or never looked at.
+                assert_eq!((asked.len(), of("withheld question release")), (2, 1), "{asked:#?}");
             }
         }
     }
@@ -159,7 +158,7 @@ async fn pages_that_an_error_wants_visited_are_judged_as_questions() {
                     policy(Some("args.url == 'https://bad.example/'")),
                     vec!["refused denied authorize", "withheld question release"],
                 ),
-                (policy(None), vec!["refused denied authorize"]),
+                (policy(None), vec!["refused denied authorize", "withheld question release"]),
             ];
             for (policy, expected) in cases {
                 let upstream = sending_away().await;
@@ -175,11 +174,19 @@ async fn pages_that_an_error_wants_visited_are_judged_as_questions() {
                 let outcomes: Vec<_> = asked.map(inside::outcome).collect();
                 let what = format!("legacy client: {is_legacy}, server {era:?}, {path}: {answer} {records:#?}");
                 assert_eq!(outcomes, expected, "{what}");
+                let call = records.iter().rfind(|record| record["method"] == "tools/call").unwrap();
                 if expected.len() == 2 && expected[0] == "answered" {
                     assert!(answer.to_string().contains("https://bad.example/"), "{what}");
+                    assert_ne!(call["outcome"]["is"], "withheld", "{what}");
                 } else {
                     assert_eq!(answer["error"]["code"], -31004, "{what}");
                     assert!(!answer.to_string().contains("example"), "{what}");
+                    assert_eq!(
+                        (inside::outcome(call).as_str(), &call["rules"]),
+                        ("withheld question release", &json!(["all", "no"])),
+                        "{what}"
+                    );
+                    assert_eq!(answer["error"]["data"]["call"], call["call"], "{what}");
                 }
             }
         }

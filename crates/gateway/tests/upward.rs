@@ -4,7 +4,7 @@
 mod inside;
 
 use gateway::settings::EraSettings;
-use inside::{Inside, Plan};
+use inside::{Inside, Plan, outcome};
 use serde_json::{Value, json};
 use testkit::{Agent, Answer, Upstream, schema, soon};
 
@@ -151,6 +151,75 @@ async fn a_question_that_policy_forbids_ends_the_call() {
         upstream.seen("tools/call").pop().unwrap().json()["params"]["inputResponses"]["who"]["action"],
         "cancel"
     );
+}
+
+#[tokio::test]
+async fn a_question_that_policy_forbids_and_nothing_answers_withholds_the_call() {
+    let sampling = json!({"method": "sampling/createMessage", "params": {"maxTokens": 1, "messages": [
+        {"role": "user", "content": {"type": "text", "text": "Who?"}}]}});
+    for path in ["/mcp/files", "/mcp"] {
+        let upstream = curious(sampling.clone()).await;
+        let rules = json!([
+            {"id": "all", "action": "*", "target": "*/*", "effect": "allow"},
+            {"id": "quiet", "action": "server.sample", "target": "files/*", "effect": "deny"},
+        ]);
+        let inside =
+            Inside::start(Plan { policy: json!({"policy": "test", "rules": rules}), ..modern(&upstream) }).await;
+        let alice = inside.legacy(path, &inside.alice).await;
+        let tool = if path == "/mcp" { "files__echo" } else { "echo" };
+        let mut stream = alice.request("tools/call", json!({"name": tool, "arguments": {}})).await;
+        let end = soon(stream.event()).await.unwrap().json();
+        assert_eq!(end["error"]["code"], -31004, "{end}");
+        assert_eq!(upstream.seen("tools/call").len(), 1);
+        drop(stream);
+        let records = inside.records().await;
+        let call = records.iter().rfind(|record| record["method"] == "tools/call").unwrap();
+        assert_eq!((outcome(call).as_str(), &call["rules"]), ("withheld question release", &json!(["all", "quiet"])));
+        let asked = records.iter().find(|record| record["parent"] == call["call"]).unwrap();
+        assert_eq!(outcome(asked), "refused denied authorize");
+    }
+}
+
+#[tokio::test]
+async fn a_question_that_the_client_cannot_be_asked_is_recorded_as_refused() {
+    let vendor = json!({"method": "vendor/ask"});
+    for (question, accept) in [(elicitation(), "application/json"), (vendor, "application/json, text/event-stream")] {
+        let upstream = Upstream::start().await;
+        upstream.always("tools/call", move |request| {
+            let asked = json!({"roots": {"method": "roots/list"}, "who": question});
+            Answer::result(&request.id(), &json!({"resultType": "input_required", "inputRequests": asked}))
+        });
+        let inside = Inside::start(modern(&upstream)).await;
+        let alice = inside.legacy("/mcp/files", &inside.alice).await;
+        let call =
+            json!({"jsonrpc": "2.0", "id": 7, "method": "tools/call", "params": {"name": "echo", "arguments": {}}});
+        let answer = alice.ask("tools/call", &call).replace("accept", accept).send().await.json().await;
+        assert_eq!(answer["error"]["code"], -31006, "{answer}");
+        let records = inside.records().await;
+        let call = records.iter().rfind(|record| record["method"] == "tools/call").unwrap();
+        let asked = records.iter().filter(|record| record["parent"] == call["call"]).map(outcome);
+        assert_eq!(
+            asked.collect::<Vec<_>>(),
+            ["refused cannot-ask resolve", "withheld question release"],
+            "{records:#?}"
+        );
+    }
+    // One of them alone is none that this client can be asked.
+    let upstream = Upstream::start().await;
+    upstream.always("tools/call", |request| {
+        let page = json!({"mode": "url", "url": "https://a.example/", "message": "go"});
+        let asked = json!({"roots": {"method": "roots/list"}, "who": {"method": "elicitation/create", "params": page}});
+        Answer::result(&request.id(), &json!({"resultType": "input_required", "inputRequests": asked}))
+    });
+    let inside = Inside::start(modern(&upstream)).await;
+    let alice = inside.legacy("/mcp/files", &inside.alice).await;
+    let answer = alice.call("echo", json!({})).await;
+    assert_eq!(answer["error"]["code"], -31006, "{answer}");
+    let records = inside.records().await;
+    let call = records.iter().rfind(|record| record["method"] == "tools/call").unwrap();
+    let mut asked: Vec<_> = records.iter().filter(|record| record["parent"] == call["call"]).map(outcome).collect();
+    asked.sort();
+    assert_eq!(asked, ["refused cannot-ask resolve", "withheld question release"], "{records:#?}");
 }
 
 #[tokio::test]

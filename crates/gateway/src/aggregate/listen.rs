@@ -329,7 +329,7 @@ fn honoured(hand: &Hand<'_>, filter: &Value) -> Value {
 
 /// Whether policy lets the caller follow a resource, of which `subscriptions/listen` says no more than its address.
 fn may_subscribe(line: &Line, caller: &Caller, server: &Server, uri: &str) -> bool {
-    line.may_subscribe(caller, server, uri, &json!({ "uri": uri }), &[])
+    line.may_subscribe(caller, server, uri, &json!({ "uri": uri }), &[]).is_ok()
 }
 
 type Sender = mpsc::Sender<(Option<ServerName>, mcp::sse::Event)>;

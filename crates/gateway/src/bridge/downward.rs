@@ -19,6 +19,7 @@ use crate::{
     server::Server,
     session::Way,
     state::State,
+    stop::{Stage, Stop},
     upstream::{
         Arrival, Source, UpstreamFault,
         exchange::{self, Hop},
@@ -64,10 +65,10 @@ async fn request(way: &Passage<'_>, message: &Message) -> Result<Arrival, Upstre
         }
         // What the modern era does not have, a legacy server is not asked for.
         method @ ("initialize" | "ping" | "logging/setLevel" | "resources/subscribe" | "resources/unsubscribe") => {
-            Ok(unknown(message, &format!("Unknown method: {method}")))
+            Err(unknown(format!("Unknown method: {method}")))
         }
         method if method.starts_with("tasks/") => {
-            Ok(unknown(message, "tasks are not carried to a server of the legacy protocol"))
+            Err(unknown("tasks are not carried to a server of the legacy protocol".to_owned()))
         }
         _ => match translate::request_state(message) {
             Some(state) => resume(way, message, state.text().as_deref().unwrap_or_default()).await,
@@ -171,10 +172,10 @@ async fn dispatch(
 async fn resume(way: &Passage<'_>, message: &Message, sealed: &str) -> Result<Arrival, UpstreamFault> {
     let resting = match claim(way, message, sealed) {
         Ok(resting) => resting,
-        Err(fault) => return Ok(refusal(message, &fault.to_string())),
+        Err(fault) => return Err(refusal(fault)),
     };
     let Some(given) = translate::input_response(message, QUESTION) else {
-        return Ok(refusal(message, &TicketFault::Unanswered.to_string()));
+        return Err(refusal(TicketFault::Unanswered));
     };
     let Resting { course, question, permit, .. } = *resting;
     let hop = way.hop();
@@ -306,12 +307,16 @@ fn with_status(body: bytes::Bytes, status: StatusCode) -> Arrival {
     }
 }
 
-fn unknown(message: &Message, why: &str) -> Arrival {
-    with_status(mcp::error_text(message.id(), error::METHOD_NOT_FOUND, why, None), StatusCode::NOT_FOUND)
+// The server is not asked: what is answered here is our own word.
+
+fn unknown(why: String) -> UpstreamFault {
+    let stop = Stop::refused(Stage::Forward, "unknown-method", error::METHOD_NOT_FOUND, why);
+    UpstreamFault::Stopped(stop.status(StatusCode::NOT_FOUND))
 }
 
-fn refusal(message: &Message, why: &str) -> Arrival {
-    whole(mcp::error_text(message.id(), error::INVALID_PARAMS, why, None))
+fn refusal(fault: TicketFault) -> UpstreamFault {
+    let why = fault.to_string();
+    UpstreamFault::Stopped(Stop::refused(Stage::Forward, "request-state", error::INVALID_PARAMS, why))
 }
 
 /// Makes the ticket under which a call waits.

@@ -16,6 +16,7 @@ use crate::{
     call::{Operation, header},
     forward::{self, Judged, Passage, Sent},
     session::Session,
+    stop::{Stage, Stop},
     upstream::{Arrival, Source, UpstreamFault, exchange, http as wire},
 };
 use followed::Asked;
@@ -108,7 +109,10 @@ fn accepted() -> Arrival {
 async fn request(way: &Passage<'_>, session: &Arc<Session>, message: &Message) -> Result<Arrival, UpstreamFault> {
     match message.method() {
         "ping" => Ok(result_of(message, "{}")),
-        "logging/setLevel" if LogLevel::named(message).is_none() => Ok(refusal(message, "`level` is no log level")),
+        "logging/setLevel" if LogLevel::named(message).is_none() => {
+            let why = "`level` is no log level";
+            Err(UpstreamFault::Stopped(Stop::refused(Stage::Forward, "arguments", mcp::error::INVALID_PARAMS, why)))
+        }
         "logging/setLevel" => {
             // A text of our own: the message is part of a larger buffer, which would stay as long as the session.
             let level = LogLevel::named(message).map(LogLevel::as_str).unwrap_or_default();
@@ -135,7 +139,8 @@ async fn subscribe(way: &Passage<'_>, session: &Arc<Session>, message: &Message)
     let asked = Asked::of(message, judged(way)?);
     let Some((version, is_new)) = side.follow(&server.name, uri, asked) else {
         let why = "too many or too long addresses are subscribed to in this session, or too much was said with them";
-        return Ok(refusal(message, why));
+        let stop = Stop::refused(Stage::Forward, "subscriptions", mcp::error::INVALID_PARAMS, why);
+        return Err(UpstreamFault::Stopped(stop));
     };
     if !session.is_heard() {
         return Ok(result_of(message, "{}"));
@@ -150,8 +155,13 @@ async fn subscribe(way: &Passage<'_>, session: &Arc<Session>, message: &Message)
     if let Some(Ok(Ok(()))) = told {
         return Ok(result_of(message, "{}"));
     }
+    // Asked while it is known still what was said with it.
+    let given_up = told.is_none().then(|| given_up(way, session, uri));
     if is_new {
         side.unfollow(&server.name, uri);
+    }
+    if let Some(stop) = given_up {
+        return Err(UpstreamFault::Stopped(stop));
     }
     match told {
         // A server that does not answer has refused nothing.
@@ -159,12 +169,25 @@ async fn subscribe(way: &Passage<'_>, session: &Arc<Session>, message: &Message)
         Some(Ok(Err(Untold::Refused(why)))) => {
             Ok(refusal(message, &format!("server `{}` does not take the subscription: {why}", server.name)))
         }
-        Some(Ok(Ok(())) | Err(_)) => Err(UpstreamFault::Timeout(server.deadline)),
-        None => {
-            let why = "the right to follow this resource was withdrawn, or its subscription taken back";
-            Ok(whole(mcp::error_text(message.id(), mcp::error::REFUSED_POLICY, why, None)))
-        }
+        Some(Ok(Ok(())) | Err(_)) | None => Err(UpstreamFault::Timeout(server.deadline)),
     }
+}
+
+/// Why nobody waits for a subscription any more.
+fn given_up(way: &Passage<'_>, session: &Session, uri: &str) -> Stop {
+    let line = way.line.state.line();
+    let name = &way.one.server.name;
+    let asked = session.upward.asked(name, uri);
+    let judged = match line.may_hear(&session.holder(), name) {
+        None => Some(Err(Vec::new())),
+        Some((caller, server)) => asked.map(|asked| asked.judge(&line, &caller, server, uri)),
+    };
+    let Some(Err(rules)) = judged else {
+        let why = "the subscription was taken back";
+        return Stop::refused(Stage::Forward, "taken-back", mcp::error::INVALID_PARAMS, why);
+    };
+    let why = "the right to follow this resource was withdrawn";
+    Stop::refused(Stage::Authorize, "denied", mcp::error::REFUSED_POLICY, why).rules(rules)
 }
 
 /// Sends a request on, and gives its answer as the client's revision has it.

@@ -299,14 +299,16 @@ pub fn withdrawn(id: &str) -> Bytes {
 /// an error to anything else cannot be told to a modern server: the call ends.
 pub fn input_response<'a>(answer: &'a Message, method: &str) -> Result<Cow<'a, [u8]>, BridgeFault> {
     if answer.error().is_some() {
-        return if method == "elicitation/create" {
-            Ok(Cow::Borrowed(br#"{"action":"cancel"}"#))
-        } else {
-            Err(BridgeFault::Declined { method: brief(method), code: answer.error_code().unwrap_or(0) })
-        };
+        let declined = || BridgeFault::Declined { method: brief(method), code: answer.error_code().unwrap_or(0) };
+        return no_response(method).map(Cow::Borrowed).ok_or_else(declined);
     }
     let result = answer.result().ok_or(BridgeFault::Expected("an answer"))?;
     if is_object(result) { Ok(Cow::Borrowed(result)) } else { Err(BridgeFault::Malformed("result")) }
+}
+
+/// What is in the retry where a question for `method` has no answer; `None` where nothing can be.
+pub fn no_response(method: &str) -> Option<&'static [u8]> {
+    (method == "elicitation/create").then_some(br#"{"action":"cancel"}"#)
 }
 
 /// The call again, under the new raw id `id`, with the answers to all questions of the last round and its state.

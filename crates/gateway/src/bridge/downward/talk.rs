@@ -5,9 +5,9 @@
 
 use super::{Link, parked::Resting};
 use crate::{
-    ask::{self, Inquiry, Judged},
+    ask::{self, Inquiry, Judged, cannot_ask, no_right},
     authenticate::Caller,
-    call::{Call, Operation},
+    call::Call,
     catalog,
     forward::Passage,
     server::Server,
@@ -57,20 +57,9 @@ pub(super) struct Asker {
 
 impl Asker {
     pub(super) fn of(way: &Passage<'_>, message: &Message) -> Result<Self, UpstreamFault> {
-        let call = way.call;
         Ok(Self {
             caller: way.caller.clone(),
-            call: Call {
-                id: call.id,
-                parent: call.parent,
-                in_batch: false,
-                presence: None,
-                route: call.route.clone(),
-                operation: Operation::Message(message.clone()),
-                era: call.era,
-                headers: call.headers.clone(),
-                peer: call.peer,
-            },
+            call: way.call.as_cause(message),
             client: Client::of_request(message)?,
             level: LogLevel::wanted(message),
             id: Box::from(message.id().unwrap_or("null")),
@@ -272,7 +261,7 @@ impl Talk {
             }
             Some(_) | None => message.clone(),
         };
-        if let Some(text) = self.pages(&course, &restored) {
+        if let Some(text) = self.pages(&course, &restored)? {
             return Ok(text);
         }
         let info = translate::server_info(&course.link.answer);
@@ -283,15 +272,13 @@ impl Talk {
 
     /// Pages that must be visited before the call is made again: the server's way to ask in an error. `None` where it has
     /// none, or where the error stays one.
-    fn pages(&self, course: &Course, answer: &Message) -> Option<Bytes> {
+    fn pages(&self, course: &Course, answer: &Message) -> Result<Option<Bytes>, UpstreamFault> {
         // SECURITY: they are questions like others, and judged like them, whatever the client reads them as.
-        if let Err(stop) = self.judge_pages(&course.server, answer) {
-            return Some(mcp::error_text(Some(&self.asker.id), stop.code, &stop.message, None));
-        }
+        self.judge_pages(&course.server, answer).map_err(UpstreamFault::Stopped)?;
         if !bridge::may_ask(&course.method) {
-            return None;
+            return Ok(None);
         }
-        translate::pages_required(&self.asker.id, answer, &self.asker.client).ok()?
+        Ok(translate::pages_required(&self.asker.id, answer, &self.asker.client).ok().flatten())
     }
 
     fn judge_pages(&self, server: &Arc<Server>, answer: &Message) -> Result<(), Stop> {
@@ -302,8 +289,8 @@ impl Talk {
         let line = self.state.line();
         let Asker { caller, call, .. } = &self.asker;
         // The rights of this moment.
-        let (caller, _) = line.may_hear(&caller.principal, &server.name).ok_or_else(no_right)?;
-        line.judge_all(&pages, &caller, call, server)
+        let now = line.may_hear(&caller.principal, &server.name).map(|(caller, _)| caller);
+        line.judge_all(&pages, now.as_ref().unwrap_or(caller), call, server, |_| now.is_none().then(no_right))
     }
 
     fn notified(&self, message: &Message) -> Option<Bytes> {
@@ -437,15 +424,6 @@ fn close<T>(trail: Trail, outcome: &Result<T, Stop>) {
         Ok(_) => trail.close_answered(http::StatusCode::OK),
         Err(stop) => trail.close_stopped(stop),
     }
-}
-
-fn no_right() -> Stop {
-    let why = "whoever would be asked has no right to the server any more";
-    Stop::refused(Stage::Authorize, "denied", error::REFUSED_POLICY, why)
-}
-
-fn cannot_ask(why: String) -> Stop {
-    Stop::refused(Stage::Resolve, "cannot-ask", error::METHOD_NOT_FOUND, why)
 }
 
 fn ended() -> UpstreamFault {

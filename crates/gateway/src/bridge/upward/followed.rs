@@ -8,7 +8,7 @@ use std::{
     collections::{BTreeMap, btree_map::Entry},
     sync::Arc,
 };
-use vocab::{Finding, ServerName};
+use vocab::{Finding, RuleId, ServerName};
 
 /// Resources that one session may follow.
 const MOST: usize = 1024;
@@ -52,14 +52,15 @@ impl Asked {
         Self { params, findings: judged.findings.clone() }
     }
 
-    /// Whether policy lets the caller follow the resource at this moment.
-    pub(super) fn allows(&self, line: &Line, caller: &Caller, server: &Server, uri: &str) -> bool {
+    /// Whether policy lets the caller follow the resource at this moment; if not, by which rules.
+    pub(super) fn judge(&self, line: &Line, caller: &Caller, server: &Server, uri: &str) -> Result<(), Vec<RuleId>> {
         let arguments = match &self.params {
             None => Ok(json!({ "uri": uri })),
             Some(params) => mcp::value(params),
         };
         // They were read once, so they can be read again; if not, nobody knows what was asked.
-        arguments.is_ok_and(|arguments| line.may_subscribe(caller, server, uri, &arguments, &self.findings))
+        let arguments = arguments.map_err(|_| Vec::new())?;
+        line.may_subscribe(caller, server, uri, &arguments, &self.findings).map_err(|refusal| refusal.rules)
     }
 
     fn size(&self) -> usize {

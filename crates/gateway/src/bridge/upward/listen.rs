@@ -201,7 +201,7 @@ pub(super) async fn until_given_up(state: &Arc<State>, session: &Session, name: 
     until_not(|| {
         let (line, asked) = (state.line(), session.upward.asked(name, uri));
         let now = line.may_hear(&session.holder(), name);
-        now.zip(asked).is_some_and(|((caller, server), asked)| asked.allows(&line, &caller, server, uri))
+        now.zip(asked).is_some_and(|((caller, server), asked)| asked.judge(&line, &caller, server, uri).is_ok())
     })
     .await;
 }

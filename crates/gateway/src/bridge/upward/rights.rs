@@ -76,7 +76,7 @@ impl Rights {
         };
         self.by(basis, || {
             let (version, all) = session.upward.followed_on(&self.server);
-            let open = all.into_iter().filter(|(uri, one)| one.asked.allows(line, &caller, server, uri));
+            let open = all.into_iter().filter(|(uri, one)| one.asked.judge(line, &caller, server, uri).is_ok());
             Open { version, uris: open.map(|(uri, one)| (uri, one.since)).collect() }
         })
     }

@@ -3,9 +3,10 @@
 
 use crate::{
     admit,
+    ask::{cannot_ask, no_right},
     authenticate::Caller,
     bridge::Crossing,
-    call::{Call, Operation, Route, new_id},
+    call::{Call, Operation, new_id},
     forward::{Judged, Passage},
     intend::Intent,
     limit::Slot,
@@ -13,6 +14,7 @@ use crate::{
     release::Said,
     server::Server,
     session::Session,
+    snapshot,
     state::State,
     stop::{Stage, Stop},
     trace::{self, Parent},
@@ -20,15 +22,12 @@ use crate::{
     upstream::{Arrival, UpstreamFault},
 };
 use http::{HeaderMap, StatusCode};
-use mcp::{Era, Message};
-use std::{net::IpAddr, sync::Arc};
-use vocab::CallId;
+use mcp::{Era, Message, bridge::upward::InputRequest};
+use std::sync::Arc;
 
 /// Whose rounds they are.
 pub(super) struct Cause {
-    call: CallId,
-    route: Route,
-    peer: IpAddr,
+    call: Call,
     judged: Arc<Judged>,
     changes_state: bool,
     /// The span under which its server was called, in whose course rounds are made.
@@ -74,10 +73,28 @@ impl Noted for Arrived {
 }
 
 impl Cause {
-    pub(super) fn of(way: &Passage<'_>, judged: Arc<Judged>) -> Self {
-        let (call, route, peer) = (way.call.id, way.call.route.clone(), way.call.peer);
-        let trace = Parent::caused(call, way.call);
-        Self { call, route, peer, judged, changes_state: way.one.changes_state(), trace }
+    pub(super) fn of(way: &Passage<'_>, message: &Message, judged: Arc<Judged>) -> Self {
+        let trace = Parent::caused(way.call.id, way.call);
+        Self { call: way.call.as_cause(message), judged, changes_state: way.one.changes_state(), trace }
+    }
+
+    /// Writes down questions of the server that its client is not asked, each with why where that is known.
+    pub(super) fn unasked(
+        &self,
+        state: &Arc<State>,
+        session: &Session,
+        server: &Arc<Server>,
+        asked: &[InputRequest<'_>],
+        why: impl Fn(&InputRequest<'_>) -> Option<String>,
+    ) {
+        let line = state.line();
+        let holder = session.holder();
+        let now = line.may_hear(&holder, &server.name).map(|(caller, _)| caller);
+        let may_hear = now.is_some();
+        let caller = now.unwrap_or_else(|| Caller { subject: snapshot::subject(&holder), principal: holder });
+        let barred = |asked: &InputRequest<'_>| if may_hear { why(asked).map(cannot_ask) } else { Some(no_right()) };
+        // What becomes of the call is said where it ends.
+        let _ = line.judge_all(asked, &caller, &self.call, server, barred);
     }
 
     /// The headers of a round: those of the call, under a span of its own.
@@ -100,14 +117,14 @@ impl Cause {
         let line = state.line();
         let call = Call {
             id: new_id(),
-            parent: Some(self.call),
+            parent: Some(self.call.id),
             in_batch: false,
             presence: None,
-            route: self.route.clone(),
+            route: self.call.route.clone(),
             operation: Operation::Message(retry.clone()),
             era: Era::Legacy,
             headers: HeaderMap::new(),
-            peer: self.peer,
+            peer: self.call.peer,
         };
         let mut trail = Trail::open(&call, state);
         match self.decided(&line, session, server, &mut trail) {

@@ -5,7 +5,7 @@
 
 use super::{
     round::{self, Cause, Leaving},
-    side::UnderWay,
+    side::{Given, UnderWay},
 };
 use crate::{
     forward::{Judged, Passage},
@@ -24,8 +24,8 @@ use crate::{
 use bytes::Bytes;
 use http::{HeaderMap, Method};
 use mcp::{
-    Kind, Limits, Message,
-    bridge::upward::{self as translate, InputRequired, Introduction},
+    Era, Kind, Limits, Message,
+    bridge::upward::{self as translate, InputRequest, InputRequired, Introduction},
     sse::Event,
 };
 use std::{collections::VecDeque, future::Future, pin::Pin, sync::Arc};
@@ -102,7 +102,7 @@ struct Wanted {
     key: Box<str>,
     /// What was asked.
     method: Box<str>,
-    answer: oneshot::Receiver<Message>,
+    answer: oneshot::Receiver<Given>,
 }
 
 impl Rounds {
@@ -126,7 +126,7 @@ impl Rounds {
             wait: way.wait(),
             under_way: session.upward.begin(request.id().unwrap_or_default()),
             round_id: Box::from(request.id().unwrap_or_default()),
-            cause: Cause::of(way, judged),
+            cause: Cause::of(way, &request, judged),
             trail: None,
             request,
             round: 0,
@@ -263,8 +263,13 @@ impl Rounds {
                 if let Some(trail) = self.trail.take() {
                     round::answered(trail, &message);
                 }
-                if let Some(wanted) = InputRequired::of(&message)? {
-                    return self.ask(&wanted).map(|()| None);
+                match InputRequired::of(&message) {
+                    Ok(None) => {}
+                    Ok(Some(wanted)) => return self.ask(&message, &wanted).map(|()| None),
+                    Err(fault) => {
+                        self.leave_unasked(&message, Some(&fault.to_string()));
+                        return Err(fault.into());
+                    }
                 }
                 self.step = Step::Over;
                 let message = self.under_own_id(message)?;
@@ -284,15 +289,35 @@ impl Rounds {
         }
     }
 
-    fn ask(&mut self, wanted: &InputRequired<'_>) -> Result<(), UpstreamFault> {
-        if !self.can_be_asked {
-            let why = "it asks the client something, and the client's `Accept` has no `text/event-stream`";
-            return Err(UpstreamFault::Bridge(why.to_owned()));
-        }
+    fn ask(&mut self, answer: &Message, wanted: &InputRequired<'_>) -> Result<(), UpstreamFault> {
         self.round += 1;
-        if self.round > ROUNDS {
-            return Err(UpstreamFault::Bridge(format!("the server asks more than {ROUNDS} times in one call")));
+        let why = if !self.can_be_asked {
+            let why = "it asks the client something, and the client's `Accept` has no `text/event-stream`";
+            Some(why.to_owned())
+        } else if self.round > ROUNDS {
+            Some(format!("the server asks more than {ROUNDS} times in one call"))
+        } else {
+            None
+        };
+        if let Some(why) = why {
+            self.leave_unasked(answer, Some(&why));
+            return Err(UpstreamFault::Bridge(why));
         }
+        let asking = self.asking(wanted).inspect_err(|_| self.leave_unasked(answer, None))?;
+        self.step = Step::Asking(asking);
+        Ok(())
+    }
+
+    /// Writes down what the client is not asked, for a reason that concerns all of it or for one of each question's own.
+    fn leave_unasked(&self, answer: &Message, why: Option<&str>) {
+        let asked = InputRequest::of_message(answer, Era::Modern, false).unwrap_or_default();
+        self.cause.unasked(&self.state, &self.session, &self.server, &asked, |asked| match why {
+            Some(why) => Some(why.to_owned()),
+            None => translate::question("0", asked, &self.introduction).err().map(|fault| fault.to_string()),
+        });
+    }
+
+    fn asking(&self, wanted: &InputRequired<'_>) -> Result<Asking, UpstreamFault> {
         let state = wanted.state.map(Box::from);
         let mut asking = Asking { waiting: VecDeque::new(), answers: Vec::new(), state, room: self.limits.body };
         for request in &wanted.requests {
@@ -302,8 +327,7 @@ impl Rounds {
             let answer = self.session.upward.wait(&self.server.name, &id);
             asking.waiting.push_back(Wanted { unsaid, id: id.into_boxed_str(), key, method, answer });
         }
-        self.step = Step::Asking(asking);
-        Ok(())
+        Ok(asking)
     }
 
     /// The next round, if it may still be sent.
@@ -396,10 +420,14 @@ impl Asking {
         while let Some(wanted) = self.waiting.front_mut() {
             let answer = (&mut wanted.answer).await;
             let Some(wanted) = self.waiting.pop_front() else { break };
-            let answer = answer.map_err(|_| UpstreamFault::Bridge("a question was given up".to_owned()))?;
-            let response = translate::input_response(&answer, &wanted.method)?;
+            let given = answer.map_err(|_| UpstreamFault::Bridge("a question was given up".to_owned()))?;
+            let response: Box<[u8]> = match given {
+                Ok(answer) => Box::from(&*translate::input_response(&answer, &wanted.method)?),
+                // What can be said without an answer is said, and the server decides.
+                Err(fault) => Box::from(translate::no_response(&wanted.method).ok_or(fault)?),
+            };
             self.room = self.room.checked_sub(response.len()).ok_or(UpstreamFault::TooBig(response.len()))?;
-            self.answers.push((wanted.key, Box::from(&*response)));
+            self.answers.push((wanted.key, response));
         }
         Ok(Came::Answers)
     }

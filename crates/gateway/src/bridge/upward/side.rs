@@ -11,11 +11,14 @@ use std::{
 use tokio::sync::{Notify, oneshot, watch};
 use vocab::ServerName;
 
+/// What becomes of a question: the client's answer, or what ends its call where that cannot go on without one.
+pub(crate) type Given = Result<Message, UpstreamFault>;
+
 /// One session's side of the bridge.
 #[derive(Default)]
 pub(crate) struct Side {
     /// Questions put to the client, by the id they have on the server's side of the session.
-    waiting: Mutex<HashMap<String, (ServerName, oneshot::Sender<Message>)>>,
+    waiting: Mutex<HashMap<String, (ServerName, oneshot::Sender<Given>)>>,
     /// Calls under way, by the client's id.
     under_way: Mutex<HashMap<String, Arc<Notify>>>,
     followed: watch::Sender<Followed>,
@@ -49,7 +52,7 @@ impl Heard {
 
 impl Side {
     /// Waits for the answer to a question of `server`.
-    pub(crate) fn wait(&self, server: &ServerName, id: &str) -> oneshot::Receiver<Message> {
+    pub(crate) fn wait(&self, server: &ServerName, id: &str) -> oneshot::Receiver<Given> {
         let (sender, receiver) = oneshot::channel();
         let mut waiting = lock(&self.waiting);
         // Whoever waited is gone where the call was given up.
@@ -61,12 +64,21 @@ impl Side {
     /// Hands an answer to whoever waits for it. `false` if nobody does. SECURITY: ids can be guessed; what one server
     /// is told never answers the question of another.
     pub(crate) fn deliver(&self, server: &ServerName, answer: &Message) -> bool {
+        self.give(server, answer, Ok(answer.clone()))
+    }
+
+    /// Tells whoever waits for it that a question stays without an answer. `false` if nobody does.
+    pub(crate) fn deny(&self, server: &ServerName, answer: &Message, fault: UpstreamFault) -> bool {
+        self.give(server, answer, Err(fault))
+    }
+
+    fn give(&self, server: &ServerName, answer: &Message, given: Given) -> bool {
         let Some(id) = answer.id().map(mcp::id_key) else { return false };
         let mut all = lock(&self.waiting);
         if all.get(&id).is_none_or(|(asker, _)| asker != server) {
             return false;
         }
-        all.remove(&id).is_some_and(|(_, sender)| sender.send(answer.clone()).is_ok())
+        all.remove(&id).is_some_and(|(_, sender)| sender.send(given).is_ok())
     }
 
     /// Notes a call that the client may cancel, until it is dropped.
