@@ -117,6 +117,12 @@ impl Line {
     pub(crate) fn release(&self, answer: Answer) -> Result<Released, Stop> {
         let Answer { arrival, exchange } = answer;
         match arrival {
+            // On the common stream of a batch a status says nothing, and who asked would wait.
+            Arrival::Bare { status, .. } if exchange.call.in_batch && exchange.call.wants_answer() => {
+                let why = "the server gave no answer";
+                Err(Stop::failed(Stage::Forward, "upstream-protocol", error::UPSTREAM_DOWN, why)
+                    .detail(format!("HTTP {status} without a message")))
+            }
             Arrival::Bare { status, headers } => Ok(Released::Bare { status, headers, exchange }),
             Arrival::Stream { headers, source } => {
                 Ok(Released::Stream { headers, flow: Box::new(Flow::new(source, exchange)) })
@@ -221,7 +227,7 @@ impl Line {
         let message = narrowed.as_ref().unwrap_or(message);
         self.keep_task(message, exchange)?;
         let mut said = Said::of(message);
-        if let Some(known) = known {
+        if let Some(known) = known.filter(|_| !message.has_more()) {
             // What is clean as a whole is clean in its parts.
             said.known = is_whole.then_some(known.fingerprint);
             return Ok((message.bytes().clone(), said));
@@ -237,9 +243,13 @@ impl Line {
     /// Looks at what a message says.
     fn release_part(&self, message: &Message, mut said: Said, carry: &mut Carry) -> Result<(Bytes, Said), Stop> {
         let part = message.result_member().or_else(|| message.error_member()).or_else(|| message.params_member());
-        let Some(part) = part.filter(|_| !self.snapshot.guards.is_off(Side::Result)) else {
+        if self.snapshot.guards.is_off(Side::Result) {
             return Ok((message.bytes().clone(), said));
-        };
+        }
+        if message.has_more() {
+            return self.release_all(message, said, carry);
+        }
+        let Some(part) = part else { return Ok((message.bytes().clone(), said)) };
         let screening = self.snapshot.guards.release(part.raw, carry);
         said.clear = text::is_clear(&screening);
         said.findings = screening.findings;
@@ -249,11 +259,26 @@ impl Line {
                 said.text = Bytes::copy_from_slice(&masked);
                 Ok((mcp::splice(message.bytes(), &mut [(part.span.clone(), masked)]), said))
             }
-            Verdict::Refused => Err(Stop::withheld(
-                "guard",
-                error::WITHHELD,
-                "the call was made, but its result contains what must not pass and cannot be masked",
-            )),
+            Verdict::Refused => Err(must_not_pass()),
+        }
+    }
+
+    /// Looks at all of a message. SECURITY: members of vendors beside the result are no way around.
+    fn release_all(&self, message: &Message, mut said: Said, carry: &mut Carry) -> Result<(Bytes, Said), Stop> {
+        let screening = self.snapshot.guards.release(message.bytes(), carry);
+        said.clear = text::is_clear(&screening);
+        said.findings = text::placed(message, screening.findings);
+        match screening.verdict {
+            Verdict::Clean => Ok((message.bytes().clone(), said)),
+            Verdict::Masked(masked) => {
+                let masked = self.read(masked.into())?;
+                if !text::is_same(message, &masked) {
+                    return Err(must_not_pass());
+                }
+                said.text = masked.said();
+                Ok((masked.bytes().clone(), said))
+            }
+            Verdict::Refused => Err(must_not_pass()),
         }
     }
 
@@ -354,6 +379,11 @@ pub(crate) fn answers(exchange: &Exchange, message: &Message) -> bool {
         (Some(asked), Some(answered)) => asked == answered || mcp::id_key(asked) == mcp::id_key(answered),
         (None, Some(_)) => false,
     }
+}
+
+fn must_not_pass() -> Stop {
+    let why = "the call was made, but its result contains what must not pass and cannot be masked";
+    Stop::withheld("guard", error::WITHHELD, why)
 }
 
 fn not_mcp(what: &str) -> Stop {

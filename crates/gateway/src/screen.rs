@@ -46,20 +46,25 @@ impl Line {
             return Ok(Screened { valid, findings: Vec::new(), clear: true });
         };
         // SECURITY: all of it, so that metadata and members of vendors are no way around.
-        let part = message.params_member().or_else(|| message.result_member());
-        let Some(part) = part.or_else(|| message.error_member()) else {
+        let all = message.has_more().then(|| (0..message.bytes().len(), message.bytes().as_ref()));
+        let part = message.params_member().or_else(|| message.result_member()).or_else(|| message.error_member());
+        let Some((span, raw)) = all.or_else(|| part.map(|part| (part.span, part.raw))) else {
             return Ok(Screened { valid, findings: Vec::new(), clear: true });
         };
-        let screening = self.snapshot.guards.screen(part.raw);
+        let mut screening = self.snapshot.guards.screen(raw);
+        // SECURITY: rules may ask where something was found; what stands beside the parameters moves none of it.
+        if message.has_more() {
+            screening.findings = text::placed(message, screening.findings);
+        }
         let clear = text::is_clear(&screening);
         match screening.verdict {
             Verdict::Clean => Ok(Screened { valid, findings: screening.findings, clear }),
             Verdict::Refused => Err(refused(target, &screening.findings)),
             Verdict::Masked(text) => {
-                let body = mcp::splice(message.bytes(), &mut [(part.span.clone(), text)]);
+                let body = mcp::splice(message.bytes(), &mut [(span, text)]);
                 let masked = self.reread(body)?;
                 // SECURITY: policy judges the very name that the server gets.
-                if names(message) != names(&masked) {
+                if names(message) != names(&masked) || !text::is_same(message, &masked) {
                     return Err(refused(target, &screening.findings));
                 }
                 let message = masked;

@@ -132,6 +132,87 @@ async fn in_a_batch_an_http_error_answers_its_own_request_and_no_other() {
     }
 }
 
+#[tokio::test]
+async fn in_a_batch_a_status_alone_is_told_as_an_error() {
+    let upstream = Upstream::start().await;
+    let inside = Inside::start(Plan::of(&upstream)).await;
+    let alice = inside.legacy("/mcp/files", &inside.alice).await;
+    upstream.next("tools/call", Answer::status(StatusCode::SERVICE_UNAVAILABLE));
+    let batch =
+        json!([{"jsonrpc": "2.0", "id": 7, "method": "tools/call", "params": {"name": "echo", "arguments": {}}}]);
+    let ask = Ask::post(&inside.url("/mcp/files"), batch.to_string()).bearer(&inside.alice);
+    let ask = ask.header("mcp-session-id", alice.session().unwrap()).header("mcp-protocol-version", "2025-03-26");
+    let answer = soon(ask.send().await.event()).await.unwrap().json();
+    assert_eq!((&answer["id"], &answer["error"]["code"]), (&json!(7), &json!(-31006)), "{answer}");
+    let (call, _) = recorded(&inside, "tools/call").await;
+    assert_eq!(outcome(&call), "faulted upstream-protocol forward", "{call:#}");
+}
+
+const SECRET: &str = "ghp_A7dK2mQ9xR4tV8wZ1cF6hJ3nP5sY0u2Kq9Lb";
+
+#[tokio::test]
+async fn a_secret_beside_what_a_message_says_is_found() {
+    let upstream = Upstream::start().await;
+    let guards = guard::Guards::new(guard::Setting { results: guard::Mode::Mask, arguments: guard::Mode::Mask });
+    let inside = Inside::start(Plan { guards, ..Plan::of(&upstream) }).await;
+    for agent in clients(&inside).await {
+        for beside in [json!({"vendor": {"key": SECRET}}), json!({"params": [SECRET]})] {
+            let with = |mut message: Value| {
+                message.as_object_mut().unwrap().extend(beside.as_object().unwrap().clone());
+                message
+            };
+            // In an answer, in a list that is known, and in what is said before an answer.
+            let text = json!([{"type": "text", "text": "fine"}]);
+            let result = json!({"jsonrpc": "2.0", "result": {"content": text, "resultType": "complete"}});
+            let (result, said) = (with(result), with(json!({"jsonrpc": "2.0", "method": "notifications/progress"})));
+            upstream.always("tools/call", move |request| {
+                let mut answer = result.clone();
+                answer["id"] = request.id();
+                Answer::event_text(format!("data: {said}\n\ndata: {answer}\n\n"))
+            });
+            let answer = agent.request("tools/call", json!({"name": "echo", "arguments": {}})).await.text().await;
+            assert!(answer.contains("fine") && !answer.contains("ghp_"), "{answer}");
+            let tools = json!([{"name": "echo", "inputSchema": {"type": "object"}}]);
+            let list = with(
+                json!({"jsonrpc": "2.0", "result": {"tools": tools, "resultType": "complete", "ttlMs": 0, "cacheScope": "private"}}),
+            );
+            upstream.always("tools/list", move |request| {
+                let mut answer = list.clone();
+                answer["id"] = request.id();
+                Answer::json(answer.to_string())
+            });
+            for _ in 0..2 {
+                let listed = agent.request("tools/list", json!({})).await.text().await;
+                assert!(listed.contains("echo") && !listed.contains("ghp_"), "{listed}");
+            }
+            upstream.honestly("tools/list").honestly("tools/call");
+        }
+        // And in what a client says.
+        let mut params = json!({"name": "echo", "arguments": {"a": 1}});
+        if agent.session().is_none() {
+            params["_meta"] = meta();
+        }
+        let call = json!({"jsonrpc": "2.0", "id": 9, "method": "tools/call", "params": params, "vendor": SECRET});
+        let places = |record: &Value| -> Vec<Value> {
+            record["findings"].as_array().unwrap().iter().map(|finding| finding["pointer"].clone()).collect()
+        };
+        let answer = agent.ask("tools/call", &call).replace("mcp-name", "echo").send().await.json().await;
+        assert!(answer["result"].is_object(), "{answer}");
+        let sent = upstream.seen("tools/call").pop().unwrap().json();
+        assert_eq!((&sent["params"]["arguments"], &sent["id"]), (&json!({"a": 1}), &json!(9)), "{sent}");
+        assert!(sent["vendor"].as_str().unwrap().starts_with("[redacted:"), "{sent}");
+        assert_eq!(places(&recorded(&inside, "tools/call").await.0), ["/vendor"]);
+        // Where the parameters hold it, it is found at the same place as without any company.
+        let params = agent.session().map_or_else(|| json!({"_meta": meta()}), |_| json!({}));
+        let mut call = json!({"jsonrpc": "2.0", "id": 9, "method": "tools/call", "params": params, "vendor": 1});
+        call["params"]["name"] = json!("echo");
+        call["params"]["arguments"] = json!({"a": SECRET});
+        upstream.next("tools/call", Answer::result(&json!(9), &json!({"content": [], "resultType": "complete"})));
+        agent.ask("tools/call", &call).replace("mcp-name", "echo").send().await;
+        assert_eq!(places(&recorded(&inside, "tools/call").await.0), ["/arguments/a"]);
+    }
+}
+
 /// A task of the caller's, on its way.
 async fn task(agent: &Agent) {
     let params = if agent.session().is_some() {

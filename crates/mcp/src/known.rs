@@ -65,8 +65,10 @@ impl Parts {
             return None;
         }
         // Only these stand beside a result.
-        let Self { id, error: Spot::NONE, method: Spot::NONE, params: Spot::NONE, .. } = self else { return None };
-        Some(Self { id: id.moved_on(start, to - from), result: Spot::new(start, start + to), ..Self::default() })
+        let Self { id, error: Spot::NONE, method: Spot::NONE, params: Spot::NONE, more, .. } = self else {
+            return None;
+        };
+        Some(Self { id: id.moved_on(start, to - from), result: Spot::new(start, start + to), more, ..Self::default() })
     }
 }
 
@@ -94,6 +96,7 @@ mod tests {
         assert_eq!((found.id(), found.id_member()), (scanned.id(), scanned.id_member()));
         assert_eq!(found.result_member(), scanned.result_member());
         assert_eq!((found.kind(), found.is_failure()), (scanned.kind(), scanned.is_failure()));
+        assert_eq!(found.has_more(), scanned.has_more());
         let names = |message: &Message| -> Vec<_> {
             let entries = entries(message, ListKind::Tools).unwrap();
             entries.into_iter().map(|entry| (entry.name.into_owned(), entry.span, entry.name_span)).collect()
@@ -106,6 +109,7 @@ mod tests {
         for text in [
             format!(r#"{{"jsonrpc":"2.0","id":77,"result":{LIST}}}"#),
             format!(r#"{{"result":{LIST},"jsonrpc":"2.0","id":"x\"y"}}"#),
+            format!(r#"{{"jsonrpc":"2.0","id":7,"result":{LIST},"x":[1]}}"#),
             format!("{{\"id\":2,\n\"result\":{LIST} ,\"jsonrpc\":\"2.0\"}}\n"),
         ] {
             let found = known().find_in(&text.clone().into(), &Limits::default()).expect(&text);

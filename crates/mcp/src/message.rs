@@ -161,6 +161,11 @@ impl Message {
             .unwrap_or_default()
     }
 
+    /// Whether it holds more than its envelope and what it says: members of vendors, or params beside an outcome.
+    pub const fn has_more(&self) -> bool {
+        self.parts.more
+    }
+
     /// The params and where they lie.
     pub fn params_member(&self) -> Option<Member<'_>> {
         self.member(self.parts.params)
@@ -402,6 +407,8 @@ pub(crate) struct Parts {
     pub(crate) is_error: bool,
     /// `params` has a member that differs from one of ours only in case.
     pub(crate) variant: bool,
+    /// It has members that say nothing to what it is.
+    pub(crate) more: bool,
 }
 
 impl Parts {
@@ -424,6 +431,7 @@ impl Parts {
             tracestate: self.tracestate.moved_back(by),
             is_error: self.is_error,
             variant: self.variant,
+            more: self.more,
         }
     }
 

@@ -86,9 +86,12 @@ impl Envelope<'_> {
                         self.misshape(at, "a member differs from a known one only in case");
                     }
                     self.scanner.value()?;
+                    parts.more = true;
                 }
             }
         }
+        let has_outcome = parts.result != Spot::NONE || parts.error != Spot::NONE;
+        parts.more |= has_outcome && parts.params != Spot::NONE;
         let span = start..self.scanner.at;
         if let Err(why) = parts.judge(self.scanner.text, jsonrpc) {
             self.misshape(start, why);
