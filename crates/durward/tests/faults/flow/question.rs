@@ -105,7 +105,7 @@ pub(crate) const QUESTION_DOWNWARD: Flow = Flow {
         Row(Removed, &["question"], "error -32600", "answered, refused unknown-server resolve"),
         Row(Removed, &["answered"], "error -31001", "answered, refused denied authorize"),
         Row(Moved, &["sent"], "the answer", "answered"),
-        Row(Moved, &["question"], "error -32602", "answered, failed"),
+        Row(Moved, &["question"], "error -32602", "answered, refused request-state forward"),
         Row(Moved, &["answered"], "the answer", "answered, answered"),
         Row(Revoked, &["sent"], "the answer", "answered"),
         Row(Revoked, &["question", "answered"], "error -32600", "answered, refused revoked authenticate"),
