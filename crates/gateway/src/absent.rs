@@ -26,9 +26,9 @@ use vocab::{PrincipalId, ServerName};
 const MOST: usize = 128;
 /// The same on one server: one that hangs is not to use up what there is for all of them.
 const MOST_OF_ONE: usize = 32;
-/// So many have room on each server whatever the others do: neither are several that hang.
+/// So many have room on each server beyond that: neither are a few that hang.
 const FEW: usize = 4;
-/// With those.
+/// With those. Whoever is over it is let in nowhere.
 const MOST_OF_ALL: usize = 256;
 
 /// Whose calls run on, and where.

@@ -178,12 +178,12 @@ async fn what_lies_below_a_resource_is_told_no_longer_than_that() {
     let mut opened = listening(&upstream);
     let inside = Inside::start(following(&upstream, "other:*")).await;
     let alice = inside.legacy("/mcp/files", &inside.alice).await;
-    for uri in ["file:///a", "late:b"] {
+    for uri in ["file:///a", "file:///a/b", "late:b"] {
         assert_eq!(subscribe(&alice, json!({"uri": uri})).await["result"], json!({}));
     }
     let mut listener = alice.listen().await;
     let (feed, asked, word) = opens(&mut opened).await;
-    assert_eq!(asked, json!(["file:///a", "late:b"]));
+    assert_eq!(asked, json!(["file:///a", "file:///a/b", "late:b"]));
     feed.message(&word).await;
     for below in ["late:b/x", "file:///a/x", "view:of-either"] {
         feed.message(&updated(below)).await;
@@ -191,10 +191,23 @@ async fn what_lies_below_a_resource_is_told_no_longer_than_that() {
     }
     inside.swap(following(&upstream, "late:*"));
     // Asked for less the server says nothing yet, and goes on where it was.
-    let (_less, asked, _) = opens(&mut opened).await;
-    assert_eq!(asked, json!(["file:///a"]));
+    let (less, asked, word) = opens(&mut opened).await;
+    assert_eq!(asked, json!(["file:///a", "file:///a/b"]));
     for told in ["late:b/x", "view:of-either", "file:///a/x"] {
         feed.message(&updated(told)).await;
+    }
+    assert_eq!(soon(listener.event()).await.unwrap().json(), updated("file:///a/x"));
+
+    // What it was not asked for any more may lie below what it was.
+    less.message(&word).await;
+    soon(feed.closed()).await;
+    inside.swap(following(&upstream, "file:///a/b*"));
+    let (third, asked, word) = opens(&mut opened).await;
+    assert_eq!(asked, json!(["file:///a", "late:b"]));
+    third.message(&word).await;
+    soon(less.closed()).await;
+    for told in ["file:///a/b", "file:///a/b/x", "file:///a/x"] {
+        third.message(&updated(told)).await;
     }
     assert_eq!(soon(listener.event()).await.unwrap().json(), updated("file:///a/x"));
 }

@@ -4,31 +4,45 @@
 use crate::{pipeline::Line, session::Session};
 use identity::CredentialId;
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, PoisonError},
 };
 use vocab::{Action, ServerName};
 
-/// Resources that a caller may hear of.
+/// Resources that a session follows, by what its caller may hear.
 #[derive(Debug, Default)]
 pub(super) struct Open {
     /// Of those that are followed.
     pub(super) version: u64,
-    /// Addresses, each with the version that it came with: one that was given up and asked for again is another.
+    /// Addresses that may be told of, each with the version that it came with: one that was given up and asked for again is
+    /// another.
     pub(super) uris: BTreeMap<Arc<str>, u64>,
+    /// Addresses that may not.
+    shut: BTreeSet<Arc<str>>,
 }
 
 impl Open {
     /// Whether of this address may be told on a stream that was asked for others. What lies below a resource is told with
-    /// it, and is none that anybody asked for: the closest of those above decides.
+    /// it, and is none that anybody asked for: the closest of those above that are followed decides.
     pub(super) fn tells(&self, uri: &str, asked: &Self) -> bool {
         let is_open = |known: &Arc<str>| self.uris.contains_key(known);
-        match asked.uris.keys().filter(|known| is_at_or_below(uri, known)).max_by_key(|known| known.len()) {
-            Some(closest) => is_open(closest),
-            // SECURITY: a server may see it below any of them.
-            None => asked.uris.keys().all(is_open),
+        let is_shut = |known: &Arc<str>| self.shut.contains(known);
+        match (closest(uri, self.uris.keys()), closest(uri, self.shut.iter())) {
+            (Some(open), shut) => shut.is_none_or(|shut| shut < open),
+            (None, Some(_)) => false,
+            (None, None) => {
+                // What the client gave up is over. SECURITY: what lies below nothing, a server may see below any of them.
+                let mut all = asked.uris.keys();
+                !all.any(|known| is_at_or_below(uri, known) || is_shut(known))
+                    && (asked.uris.is_empty() || asked.uris.keys().any(is_open))
+            }
         }
     }
+}
+
+/// How long the closest of those is that an address lies at or below.
+fn closest<'a>(uri: &str, all: impl Iterator<Item = &'a Arc<str>>) -> Option<usize> {
+    all.filter(|known| is_at_or_below(uri, known)).map(|known| known.len()).max()
 }
 
 fn is_at_or_below(uri: &str, above: &str) -> bool {
@@ -76,8 +90,14 @@ impl Rights {
         };
         self.by(basis, || {
             let (version, all) = session.upward.followed_on(&self.server);
-            let open = all.into_iter().filter(|(uri, one)| one.asked.judge(line, &caller, server, uri).is_ok());
-            Open { version, uris: open.map(|(uri, one)| (uri, one.since)).collect() }
+            let mut open = Open { version, ..Open::default() };
+            for (uri, one) in all {
+                match one.asked.judge(line, &caller, server, &uri) {
+                    Ok(()) => drop(open.uris.insert(uri, one.since)),
+                    Err(_) => drop(open.shut.insert(uri)),
+                }
+            }
+            open
         })
     }
 
@@ -99,30 +119,55 @@ mod tests {
     use std::{cell::Cell, sync::Arc};
     use vocab::{Digest, ServerName};
 
-    fn open(uris: &[&str]) -> Open {
-        Open { version: 1, uris: uris.iter().map(|uri| (Arc::from(*uri), 1)).collect() }
+    fn rights(open: &[&str], shut: &[&str]) -> Open {
+        let (uris, shut) = (open.iter().map(|uri| (Arc::from(*uri), 1)), shut.iter().map(|uri| Arc::from(*uri)));
+        Open { version: 1, uris: uris.collect(), shut: shut.collect() }
     }
 
     #[test]
     fn what_lies_below_a_resource_goes_with_it() {
-        let asked = open(&["file:///a", "file:///a/b", "file:///c/", "db:t"]);
-        for (left, told, is_told) in [
-            (&["file:///a", "file:///a/b", "file:///c/", "db:t"][..], "other:x", true),
-            (&["file:///a", "file:///c/"], "file:///a/x", true),
-            (&["file:///a", "file:///c/"], "file:///c/x", true),
-            (&["file:///a", "file:///c/"], "file:///a/b", false),
-            (&["file:///a", "file:///c/"], "file:///a/b/x", false),
-            (&["file:///a/b", "file:///c/"], "file:///a", false),
-            (&["file:///a/b", "file:///c/"], "file:///a?x", false),
-            (&["file:///a/b", "file:///c/"], "file:///a/b/x", true),
+        let all = ["file:///a", "file:///a/b", "file:///c/", "db:t"];
+        for (told, shut, is_told) in [
+            ("other:x", &[][..], true),
+            ("file:///a/x", &["file:///a/b", "db:t"], true),
+            ("file:///c/x", &["file:///a/b", "db:t"], true),
+            ("file:///a/b", &["file:///a/b", "db:t"], false),
+            ("file:///a/b/x", &["file:///a/b", "db:t"], false),
+            ("file:///a", &["file:///a"], false),
+            ("file:///a?x", &["file:///a"], false),
+            ("file:///a/b/x", &["file:///a"], true),
             // It may belong to what was withdrawn.
-            (&["file:///a", "file:///a/b", "file:///c/"], "db:t:row", false),
-            (&["file:///a", "file:///a/b", "db:t"], "file:///ab", false),
-            (&[], "file:///a/x", false),
+            ("db:t:row", &["db:t"], false),
+            ("file:///ab", &["file:///c/"], false),
+            ("file:///a/x", &all, false),
         ] {
-            assert_eq!(open(left).tells(told, &asked), is_told, "{told} of {left:?}");
+            let open: Vec<_> = all.into_iter().filter(|uri| !shut.contains(uri)).collect();
+            assert_eq!(rights(&open, shut).tells(told, &rights(&all, &[])), is_told, "{told}, {shut:?}");
         }
         assert!(Open::default().tells("other:x", &Open::default()), "no right to anything was withdrawn");
+    }
+
+    #[test]
+    fn what_the_client_gives_up_takes_nothing_else_with_it() {
+        let asked = rights(&["file:///a", "file:///a/b", "db:t"], &[]);
+        for (left, told, is_told) in [
+            (&["file:///a", "db:t"][..], "file:///a/b", true),
+            (&["file:///a", "db:t"], "view:of-either", true),
+            (&["file:///a", "file:///a/b"], "db:t", false),
+            (&["file:///a", "file:///a/b"], "db:t/row", false),
+            (&[], "view:of-either", false),
+        ] {
+            assert_eq!(rights(left, &[]).tells(told, &asked), is_told, "{told} of {left:?}");
+        }
+    }
+
+    #[test]
+    fn a_stream_that_is_asked_for_less_tells_nothing_of_what_may_not_be_followed() {
+        let now = rights(&["file:///a"], &["file:///a/b"]);
+        let asked = rights(&["file:///a"], &["file:///a/b"]);
+        for (told, is_told) in [("file:///a/b", false), ("file:///a/b/x", false), ("file:///a/x", true)] {
+            assert_eq!(now.tells(told, &asked), is_told, "{told}");
+        }
     }
 
     #[test]
