@@ -224,7 +224,7 @@ async fn a_state_is_good_for_one_call_of_one_caller_once() {
     ask(&feed, json!("q")).await;
     let state = asked(&mut reply).await;
     let refused = async |agent: &Agent, params: Value| {
-        let answer = agent.request("tools/call", params).await.json().await;
+        let answer = soon(async { agent.request("tools/call", params).await.json().await }).await;
         assert_eq!(answer["error"]["code"], -32602, "{answer}");
         answer["error"]["message"].as_str().unwrap().to_owned()
     };

@@ -221,7 +221,7 @@ async fn dropping_the_body_ends_its_stream_and_no_other() {
     let mut body = egress.send(&endpoint, 0, post(&endpoint, "{}"), SOON).await.unwrap().into_body();
     assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "xx");
     drop(body);
-    assert_eq!(server.reset.recv().await, Some(Reason::CANCEL));
+    assert_eq!(tokio::time::timeout(SOON, server.reset.recv()).await.unwrap(), Some(Reason::CANCEL));
     ok(&egress, &endpoint, 0).await;
     assert_eq!(server.counts(), (1, 3));
 }
