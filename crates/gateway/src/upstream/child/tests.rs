@@ -88,11 +88,34 @@ async fn a_dropped_handle_stops_even_a_stubborn_group() {
     alive.read_exact(&mut up).await.unwrap();
     drop(child);
     let mut nothing = Vec::new();
-    assert_eq!(alive.read_to_end(&mut nothing).await.unwrap(), 0);
+    let ended = tokio::time::timeout(Duration::from_secs(10), alive.read_to_end(&mut nothing)).await;
+    assert_eq!(ended.expect("the grandchild lives on").unwrap(), 0);
     std::fs::remove_file(&fifo).unwrap();
     assert_eq!(lines.recv().await, None);
     room.close().await;
     assert_eq!(room.running(), 0);
+}
+
+#[test]
+fn a_runtime_that_goes_takes_its_groups_with_it() {
+    let begin = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let (going, staying) = (begin(), begin());
+    let folder = tempfile::tempdir().unwrap();
+    let fifo = folder.path().join("fifo");
+    let script = format!("mkfifo {0}; echo ready; (echo up; sleep 1000) > {0} & wait", fifo.display());
+    let room = room(1);
+    let (child, mut lines) = going.block_on(async { spawn(&shell(&script), &room) }).unwrap();
+    assert_eq!(going.block_on(lines.recv()).unwrap(), "ready");
+    // The grandchild holds this open as long as it lives.
+    let mut alive = staying.block_on(async { pipe::OpenOptions::new().open_receiver(&fifo) }).unwrap();
+    let mut up = [0; 3];
+    staying.block_on(alive.read_exact(&mut up)).unwrap();
+    // Nobody let go of the process, and nobody is left who could stop it step by step.
+    drop(going);
+    let (mut nothing, soon) = (Vec::new(), Duration::from_secs(10));
+    let ended = staying.block_on(async { tokio::time::timeout(soon, alive.read_to_end(&mut nothing)).await });
+    assert_eq!(ended.expect("the grandchild lives on").unwrap(), 0);
+    drop((child, lines));
 }
 
 #[tokio::test]
