@@ -68,6 +68,19 @@ async fn events_come_as_they_are_said_and_a_reset_stream_is_a_client_that_left()
     upstream.abandoned(1).await;
     assert_eq!(world.record(&call).await["outcome"]["is"], "abandoned");
     assert!(is_answer(&open.send(echo(&world, 2)).await.unwrap().json().await));
+
+    // Nor does anybody wait for an answer that has not begun.
+    upstream.next("tools/call", Answer::hang());
+    let waiting = open.send(echo(&world, 3));
+    let is_answered = soon(async {
+        tokio::select! {
+            _ = waiting => true,
+            _ = upstream.arrived("tools/call", 3) => false,
+        }
+    });
+    assert!(!is_answered.await);
+    upstream.abandoned(2).await;
+    assert!(is_answer(&open.send(echo(&world, 4)).await.unwrap().json().await));
 }
 
 #[tokio::test]
