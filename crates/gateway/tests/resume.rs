@@ -215,6 +215,11 @@ async fn what_servers_say_while_a_listening_client_is_away_is_told_when_it_is_ba
         assert_eq!((&kept["params"]["number"], &kept["params"]["uri"]), (&json!(2), &json!(uri)));
         feed.message(&note(3)).await;
         assert_eq!(soon(again.event()).await.unwrap().json()["params"]["number"], 3);
+        // Who has only the first one is given what came after it once more, in order.
+        let mut more = scene.again(first.id.as_deref().unwrap()).await;
+        for number in [2, 3] {
+            assert_eq!(soon(more.event()).await.unwrap().json()["params"]["number"], number);
+        }
         assert_eq!(scene.upstream.seen("subscriptions/listen").len(), 1, "the server was followed all the time");
         // A session that ends keeps nothing, and nobody.
         assert_eq!(scene.alice.leave().await.status, 200);
