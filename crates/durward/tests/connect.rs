@@ -481,6 +481,29 @@ async fn a_gateway_that_restarts_does_not_lose_its_client() {
 }
 
 #[tokio::test]
+async fn a_client_that_only_listens_is_introduced_again_after_a_restart() {
+    let upstream = Upstream::start().await;
+    let ((first, feed), (second, other)) = (Answer::events(), Answer::events());
+    upstream.next("GET", first).next("GET", second);
+    let listen = format!("listen: 127.0.0.1:{}\n", free_port());
+    let world = World::with(&format!("{listen}servers:\n{}", world::http("files", &upstream)), world::ALL).await;
+    let (alice, bob) = (world.alice.clone(), world.bob.clone());
+    let mut client = Client::legacy(&world.url("/mcp/files"), Some(&alice)).await;
+    upstream.arrived("GET", 1).await;
+    let folder = world.kill(Signal::KILL).await;
+    soon(feed.closed()).await;
+    // The client says nothing more: that the session is gone is found by the stream that listens in it.
+    let world = World::launch(folder, alice, bob).await;
+    upstream.arrived("GET", 2).await;
+    let changed = json!({ "jsonrpc": "2.0", "method": "notifications/tools/list_changed" });
+    other.message(&changed).await;
+    assert_eq!(client.hear().await, changed);
+    let (code, rest, _) = client.end().await;
+    assert_eq!((code, rest), (Some(0), vec![]));
+    world.stop().await;
+}
+
+#[tokio::test]
 async fn a_forgotten_session_is_begun_again_before_the_client_notices() {
     let upstream = Upstream::start().await;
     let mut client = Client::legacy(&upstream.url(), None).await;
