@@ -32,6 +32,9 @@ async fn as_many_credentials_as_agents_and_servers_together() {
         body.push_str(&line);
         secrets.push((format!("token-{number}"), format!("value-of-{number}")));
     }
+    // One that is open to everybody is known by nothing, whoever its neighbours are.
+    let open = Upstream::start().await;
+    body.push_str(&world::http("open", &open));
     let kept: Vec<(&str, &str)> = secrets.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
     let (folder, alice, bob) = prepared(&body, ALL, &kept).await;
     let mut keys = Vec::new();
@@ -46,6 +49,8 @@ async fn as_many_credentials_as_agents_and_servers_together() {
             let agent = Agent::modern(&world.url(&format!("/mcp/server-{number}")), Some(key));
             assert!(agent.call("echo", json!({"n": number})).await["result"].is_object());
         }
+        let agent = Agent::modern(&world.url("/mcp/open"), Some(key));
+        assert!(agent.call("echo", json!({})).await["result"].is_object());
     }
 
     // Whoever calls, a server sees its own credential and no other one.
@@ -63,4 +68,35 @@ async fn as_many_credentials_as_agents_and_servers_together() {
         credentials.extend(seen);
     }
     assert_eq!(credentials.len(), AGENTS + SERVERS, "not one for each pair");
+    assert_eq!(rig::relayed(&open, "tools/call").len(), AGENTS);
+    assert!(open.requests().iter().all(|request| request.header("authorization").is_none()), "it is given nothing");
+}
+
+#[tokio::test]
+async fn a_live_session_calls_with_the_credential_of_the_moment() {
+    let upstream = Upstream::start().await;
+    let servers = |secret: &str| {
+        let url = upstream.url();
+        format!("servers:\n  files: {{ url: \"{url}\", internal: true, credential: {{ bearer: {secret} }} }}\n")
+    };
+    let secrets = [("one", "first"), ("other", "third")];
+    let world = rig::with_secrets(&servers("one"), ALL, &secrets).await;
+    let agents = [
+        (world.legacy("/mcp/files").await, "echo"),
+        (world.legacy("/mcp").await, "files__echo"),
+        (world.modern("/mcp/files"), "echo"),
+    ];
+    let carries = async |credential: &str| {
+        for (agent, tool) in &agents {
+            let answer = agent.call(tool, json!({})).await;
+            assert!(answer["result"].is_object(), "{answer}");
+            let call = rig::relayed(&upstream, "tools/call").pop().unwrap();
+            assert_eq!(call.header("authorization"), Some(credential));
+        }
+    };
+    carries("Bearer first").await;
+    rig::rotate(&world, "one", "second").await;
+    carries("Bearer second").await;
+    world.reload(&servers("other")).await;
+    carries("Bearer third").await;
 }

@@ -423,7 +423,6 @@ async fn patient<T>(what: impl Future<Output = T>) -> T {
 }
 
 #[tokio::test]
-#[expect(clippy::disallowed_methods, reason = "a test runs the product")]
 async fn a_rotated_secret_retires_the_process_that_has_the_old_one() {
     let secret = ", credential: { env: TOKEN, secret: token }";
     let servers = format!("servers:\n{}{}", scripted("old", "legacy", secret), scripted("new", "modern", secret));
@@ -431,17 +430,7 @@ async fn a_rotated_secret_retires_the_process_that_has_the_old_one() {
     for agent in [world.legacy("/mcp/old").await, world.modern("/mcp/new")] {
         let before = agent.call("token", json!({})).await["result"].clone();
         let value = if before["token"] == "first" { "second" } else { "third" };
-        let mut rotating = tokio::process::Command::new(env!("CARGO_BIN_EXE_durward"))
-            .args(["secret", "rotate", "token", "--data"])
-            .arg(world.data())
-            .current_dir(world.folder())
-            .stdin(std::process::Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut stdin = rotating.stdin.take().unwrap();
-        tokio::io::AsyncWriteExt::write_all(&mut stdin, value.as_bytes()).await.unwrap();
-        drop(stdin);
-        assert!(soon(rotating.wait()).await.unwrap().success());
+        rig::rotate(&world, "token", value).await;
         let after = agent.call("token", json!({})).await["result"].clone();
         assert_eq!(after["token"], value, "{after}");
         assert_ne!(after["pid"], before["pid"]);

@@ -4,9 +4,10 @@
 use crate::world::{self, World};
 use audit::{Filter, Order, Query, Reader, Tree};
 use serde_json::Value;
-use std::{fs, path::Path};
+use std::{fs, path::Path, process::Stdio};
 use tempfile::TempDir;
-use testkit::{Ask, Received, Reply, Upstream};
+use testkit::{Ask, Received, Reply, Upstream, soon};
+use tokio::io::AsyncWriteExt;
 use vault::{KeySource, Vault};
 use vocab::{Secret, SecretName, TenantId, Timestamp};
 
@@ -37,6 +38,20 @@ pub(crate) fn secret(data: &Path, name: &str, value: &str) {
     let now = Timestamp::from_seconds(1_795_248_000);
     let vault = Vault::open(data, key, TenantId::default_tenant(), now).expect("a vault");
     vault.set(&SecretName::new(name).expect("a name"), &Secret::new(value.to_owned()), now).expect("it is kept");
+}
+
+/// Gives a secret of a running gateway another value.
+#[expect(clippy::disallowed_methods, reason = "a test runs the product")]
+pub(crate) async fn rotate(world: &World, name: &str, value: &str) {
+    let mut rotating = tokio::process::Command::new(env!("CARGO_BIN_EXE_durward"))
+        .args(["secret", "rotate", name, "--data"])
+        .arg(world.data())
+        .current_dir(world.folder())
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap();
+    rotating.stdin.take().unwrap().write_all(value.as_bytes()).await.unwrap();
+    assert!(soon(rotating.wait()).await.unwrap().success());
 }
 
 /// A policy of these rules.
