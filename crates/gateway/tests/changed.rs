@@ -8,10 +8,10 @@ use inside::{Inside, Plan};
 use serde_json::{Value, json};
 use std::{
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 use testkit::{Agent, Answer, Feed, Reply, Upstream, soon};
 
@@ -39,6 +39,11 @@ async fn prompting() -> (Upstream, Arc<AtomicBool>) {
 
 /// Listens, with the server's own stream to it. The stream of a modern client has begun.
 async fn listen(upstream: &Upstream, agent: &Agent) -> (Reply, Feed) {
+    listen_for(upstream, agent, &json!({"toolsListChanged": true, "promptsListChanged": true})).await
+}
+
+/// The same, of a modern client that wants to hear of these.
+async fn listen_for(upstream: &Upstream, agent: &Agent, filter: &Value) -> (Reply, Feed) {
     let (stream, feed) = Answer::events();
     if agent.session().is_some() {
         let before = upstream.seen("GET").len();
@@ -49,7 +54,7 @@ async fn listen(upstream: &Upstream, agent: &Agent) -> (Reply, Feed) {
     }
     let before = upstream.seen("subscriptions/listen").len();
     upstream.next("subscriptions/listen", stream);
-    let wanted = json!({"notifications": {"toolsListChanged": true, "promptsListChanged": true}});
+    let wanted = json!({"notifications": filter});
     let (mut listener, ()) = tokio::join!(agent.request("subscriptions/listen", wanted.clone()), async {
         let asked = upstream.arrived("subscriptions/listen", before + 1).await;
         let mut params = wanted.clone();
@@ -134,6 +139,36 @@ async fn a_listener_is_told_once_and_only_of_its_own_view() {
 }
 
 #[tokio::test]
+async fn changes_that_follow_one_another_closely_are_told_together() {
+    // What `flow/watch.rs` waits from the first sign of a change to the word of it.
+    const WINDOW: Duration = Duration::from_millis(200);
+    for door in ["/mcp", "/mcp/files"] {
+        let (upstream, switch) = prompting().await;
+        let policy = json!({"policy": "test", "rules": [
+            {"id": "some", "action": "*", "target": ["files/echo", "files/more-*", "files/p"], "effect": "allow"},
+        ]});
+        let inside = Inside::start(Plan { policy, ..Plan::of(&upstream) }).await;
+        looked(&inside).await;
+        let agent = inside.legacy(door, &inside.alice).await;
+        let (mut listener, _feed) = listen(&upstream, &agent).await;
+        let begun = Instant::now();
+        for number in 0..20 {
+            upstream.set_tools(tools(&["echo", &format!("more-{number}")]));
+            looked(&inside).await;
+        }
+        switch.store(true, Ordering::SeqCst);
+        looked(&inside).await;
+        let mut told = 0;
+        while heard(&mut listener).await == TOOLS {
+            told += 1;
+        }
+        // However slow the machine is: each word took its window.
+        let most = begun.elapsed().as_millis() / WINDOW.as_millis();
+        assert!((1..=most).contains(&told), "{door}: told {told} times, where {most} are the most");
+    }
+}
+
+#[tokio::test]
 async fn a_group_that_changes_changes_the_next_list_and_is_told() {
     let (upstream, switch) = prompting().await;
     switch.store(true, Ordering::SeqCst);
@@ -179,12 +214,69 @@ async fn a_group_that_changes_changes_the_next_list_and_is_told() {
 }
 
 #[tokio::test]
+async fn a_server_that_speaks_for_itself_is_not_repeated() {
+    for is_legacy in [true, false] {
+        let (upstream, _switch) = prompting().await;
+        let policy = json!({"policy": "test", "rules": [
+            {"id": "some", "action": "*", "target": ["files/echo", "files/more"], "effect": "allow", "agents": ["alice"]},
+            {"id": "all", "action": "*", "target": "*/*", "effect": "allow", "agents": ["bob"]},
+        ]});
+        let inside = Inside::start(Plan { policy, ..Plan::of(&upstream) }).await;
+        looked(&inside).await;
+        let door = "/mcp/files";
+        let bob = if is_legacy { inside.legacy(door, &inside.bob).await } else { inside.modern(door, &inside.bob) };
+        let (mut bobs, feed) = listen(&upstream, &bob).await;
+        let (mut alices, _feed) = listen(&upstream, &inside.legacy(door, &inside.alice).await).await;
+        upstream.set_tools(tools(&["echo", "hidden", "more"]));
+        say(&feed, &bob, TOOLS).await;
+        assert_eq!(heard(&mut bobs).await, TOOLS);
+        // When she is told by the gateway, the moment to tell him so has come, too.
+        assert_eq!(heard(&mut alices).await, TOOLS);
+        say(&feed, &bob, PROMPTS).await;
+        assert_eq!(heard(&mut bobs).await, PROMPTS, "legacy: {is_legacy}");
+    }
+}
+
+#[tokio::test]
+async fn a_modern_listener_is_told_of_what_it_asked_for_alone() {
+    let (upstream, switch) = prompting().await;
+    let inside = Inside::start(Plan::of(&upstream)).await;
+    looked(&inside).await;
+    let agent = inside.modern("/mcp", &inside.alice);
+    let (mut both, _feed) = listen(&upstream, &agent).await;
+    let (mut one, _other) = listen_for(&upstream, &agent, &json!({"toolsListChanged": true})).await;
+    switch.store(true, Ordering::SeqCst);
+    looked(&inside).await;
+    assert_eq!(heard(&mut both).await, PROMPTS);
+    upstream.set_tools(tools(&["echo", "more"]));
+    looked(&inside).await;
+    assert_eq!(heard(&mut both).await, TOOLS);
+    assert_eq!(heard(&mut one).await, TOOLS);
+}
+
+#[tokio::test]
+async fn whoever_is_given_all_of_a_server_is_told_of_it() {
+    let (upstream, _switch) = prompting().await;
+    let inside = Inside::start(Plan { policy: narrow(), ..Plan::of(&upstream) }).await;
+    looked(&inside).await;
+    for agent in [inside.legacy("/mcp/files", &inside.alice).await, inside.modern("/mcp/files", &inside.alice)] {
+        inside.swap(Plan { policy: narrow(), ..Plan::of(&upstream) });
+        let (mut listener, feed) = listen(&upstream, &agent).await;
+        // The server, which will speak for itself from now on, knows nothing of rights.
+        inside.swap(Plan::of(&upstream));
+        assert_eq!(heard(&mut listener).await, TOOLS);
+        say(&feed, &agent, PROMPTS).await;
+        assert_eq!(heard(&mut listener).await, PROMPTS);
+    }
+}
+
+#[tokio::test]
 async fn a_list_of_one_session_is_told_to_that_session() {
     let (upstream, switch) = prompting().await;
-    let dynamic = Arc::new(AtomicBool::new(false));
-    let is_on = Arc::clone(&dynamic);
+    let dynamic = Arc::new(OnceLock::<String>::new());
+    let of = Arc::clone(&dynamic);
     upstream.always("tools/list", move |request| {
-        let own = request.header("mcp-session-id").is_some() && is_on.load(Ordering::SeqCst);
+        let own = of.get().is_some_and(|of| request.header("mcp-session-id") == Some(of.as_str()));
         let tools = tools(if own { &["echo", "dynamic"] } else { &["echo"] });
         let result = json!({"tools": tools, "resultType": "complete", "ttlMs": 0, "cacheScope": "private"});
         Answer::result(&request.id(), &result)
@@ -193,7 +285,8 @@ async fn a_list_of_one_session_is_told_to_that_session() {
     looked(&inside).await;
     let agent = inside.legacy("/mcp", &inside.alice).await;
     let (mut listener, feed) = listen(&upstream, &agent).await;
-    dynamic.store(true, Ordering::SeqCst);
+    let session = upstream.seen("GET").pop().and_then(|seen| seen.header("mcp-session-id").map(str::to_owned));
+    dynamic.set(session.unwrap()).unwrap();
     say(&feed, &agent, TOOLS).await;
     assert_eq!(heard(&mut listener).await, TOOLS);
     assert_eq!(agent.tools().await, ["files__echo", "files__dynamic"]);

@@ -221,6 +221,8 @@ impl Watch {
 
     /// What the client is to be told now, and what it knows from then on.
     pub(super) fn look(&mut self, line: &Line, caller: &Caller, request: Option<&Message>) -> Vec<Bytes> {
+        // Whatever woke it, what follows is seen with the rights of this moment: that they are others must be known first.
+        self.check(line, &caller.subject);
         while let Ok(news) = self.news.try_recv() {
             self.take(news);
         }
