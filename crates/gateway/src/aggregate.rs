@@ -154,7 +154,9 @@ async fn on_one(
     let mut one = one.map_err(|stop| {
         // Of several servers, one that turns out to speak another era is none of them.
         let is_none = stop.reason == "era" && !members.iter().all(|member| bridge::is_out_of_reach(call.era, member));
-        let gone = matches!(stop.reason, "hidden" | "unknown") || is_none;
+        // What is said of a task that is nobody's names it as the caller does already.
+        let is_unknown = stop.reason == "unknown" && action != Action::TaskManage;
+        let gone = is_unknown || stop.reason == "hidden" || is_none;
         if gone {
             resolve::missing(action, &shown, call.era, stop.reason).rules(stop.rules.clone()).about(stop.about.clone())
         } else {

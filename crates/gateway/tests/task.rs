@@ -278,6 +278,9 @@ async fn tasks_of_all_servers_are_found_by_sealed_ids() {
             assert_eq!(upstream.seen("tasks/get").len(), before);
         }
         assert_eq!(manage(alice, "tasks/peek", &first).await["error"]["code"], -32601);
+        // A day without use, and it is nobody's, though the id still opens.
+        inside.clock.advance(Duration::from_hours(25));
+        assert_eq!(manage(alice, "tasks/get", &first).await["error"]["code"], -32602);
     }
 }
 
