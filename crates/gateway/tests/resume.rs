@@ -164,11 +164,13 @@ async fn who_comes_back_takes_the_stream_over_from_a_connection_that_only_seems_
     let scene = Scene::start("/mcp/files").await;
     let (mut stalled, feed, id) = scene.call().await;
     let place = soon(stalled.any_event()).await.unwrap().id.unwrap();
-    let again = scene.again(&place).await;
+    let mut again = scene.again(&place).await;
     assert_eq!(soon(stalled.event()).await, None, "a message goes out on one stream");
+    let last = scene.again(&place).await;
+    assert_eq!(soon(again.event()).await, None, "whoever came back may be gone, too");
     feed.message(&result(&id, "done")).await;
     drop(feed);
-    assert_eq!(rest(again).await.len(), 1);
+    assert_eq!(rest(last).await.len(), 1);
 }
 
 #[tokio::test]

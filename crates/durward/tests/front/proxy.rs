@@ -35,7 +35,8 @@ async fn a_record_names_whom_the_proxy_names() {
     ] {
         let mut stream = dial(&world).await;
         stream.write_all(&header).await.unwrap();
-        let reply = echo(&world, 1).over(stream).await.unwrap();
+        // What a client says of itself passes a balancer, whether that knows the client or not.
+        let reply = echo(&world, 1).header("x-forwarded-for", "203.0.113.9").over(stream).await.unwrap();
         let call = reply.header("durward-call-id").unwrap().to_owned();
         assert!(is_answer(&reply.json().await));
         assert_eq!(world.record(&call).await["peer"], peer);
