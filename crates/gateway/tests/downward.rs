@@ -398,15 +398,17 @@ async fn two_principals_never_share_a_session_and_one_that_is_idle_ends() {
     upstream.arrived("DELETE", before + 2).await;
 }
 
-/// A server that asks who calls, and answers with its process and what it was told.
+/// A server that asks who calls, and answers with its process, what it was told, and how many calls were taken back.
 const PROCESS: &str = r#"
+cancelled=0
 while read -r line; do
   id=${line#*\"id\":}; id=${id%%,*}
   case "$line" in
     *'"initialize"'*) echo '{"jsonrpc":"2.0","id":'$id',"result":{"protocolVersion":"2025-06-18","capabilities":{"tools":{}},"serverInfo":{"name":"sh","version":"1"}}}';;
     *'"tools/list"'*) echo '{"jsonrpc":"2.0","id":'$id',"result":{"tools":[{"name":"echo","inputSchema":{"type":"object"}}]}}';;
+    *'"notifications/cancelled"'*) cancelled=$((cancelled + 1));;
     *'"tools/call"'*) call=$id; echo '{"jsonrpc":"2.0","id":"q","method":"elicitation/create","params":{"message":"Who?","requestedSchema":{"type":"object","properties":{}}}}';;
-    *'"id":"q"'*) echo '{"jsonrpc":"2.0","id":'$call',"result":{"content":[],"pid":'$$',"heard":'$line'}}';;
+    *'"id":"q"'*) echo '{"jsonrpc":"2.0","id":'$call',"result":{"content":[],"pid":'$$',"cancelled":'$cancelled',"heard":'$line'}}';;
   esac
 done
 "#;
@@ -431,6 +433,23 @@ async fn a_process_serves_one_principal_and_may_ask_it() {
     assert_eq!(seen[0], seen[2]);
     assert_ne!(seen[0], seen[1]);
     assert_eq!((inside.state.parked_count(), inside.state.leg_count()), (0, 2));
+    // What waits too long is given up, and a process is told, too.
+    let alice = inside.modern("/mcp/files", &inside.alice);
+    state_of(&alice.call("echo", json!({"n": 1})).await);
+    inside.clock.advance(Duration::from_secs(301));
+    inside.state.sweep();
+    assert_eq!(inside.state.parked_count(), 0);
+    soon(async {
+        loop {
+            let state = state_of(&alice.call("echo", json!({"n": 1})).await);
+            let end = alice.request("tools/call", retry("", &state, &json!({"n": 1}))).await.json().await;
+            assert_eq!(end["result"]["pid"], seen[0], "{end}");
+            if end["result"]["cancelled"] == 1 {
+                return;
+            }
+        }
+    })
+    .await;
 }
 
 #[tokio::test]
