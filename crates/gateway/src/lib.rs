@@ -18,6 +18,7 @@ pub mod clock;
 mod flow;
 mod forward;
 mod inject;
+mod inspect;
 mod intend;
 pub mod journal;
 mod known;

@@ -6,6 +6,7 @@ use crate::{
     catalog,
     flow::Flow,
     forward::{Answer, Exchange},
+    inspect::{self, Part},
     known::{self, KnownList},
     pipeline::Line,
     resolve::{One, Target},
@@ -119,9 +120,7 @@ impl Line {
         match arrival {
             // On the common stream of a batch a status says nothing, and who asked would wait.
             Arrival::Bare { status, .. } if exchange.call.in_batch && exchange.call.wants_answer() => {
-                let why = "the server gave no answer";
-                Err(Stop::failed(Stage::Forward, "upstream-protocol", error::UPSTREAM_DOWN, why)
-                    .detail(format!("HTTP {status} without a message")))
+                Err(no_answer(format!("HTTP {status} without a message")))
             }
             Arrival::Bare { status, headers } => Ok(Released::Bare { status, headers, exchange }),
             Arrival::Stream { headers, source } => {
@@ -140,6 +139,10 @@ impl Line {
                 // batch it would be read as what it looks like.
                 if (status.is_success() || exchange.call.in_batch) && !answers(&exchange, &message) {
                     return Err(Stop::withheld("answer-id", error::INTERNAL, "the server answered another request"));
+                }
+                if exchange.call.in_batch && exchange.call.wants_answer() && message.id().is_none_or(|id| id == "null")
+                {
+                    return Err(no_answer(format!("HTTP {status} with an error that names no request")));
                 }
                 if let Some(one) = exchange.target.one() {
                     if status.is_success() {
@@ -240,46 +243,29 @@ impl Line {
         self.release_part(question, Said::of(question), &mut Carry::default())
     }
 
-    /// Looks at what a message says.
+    /// Looks at what a message says, and at what stands beside that.
     fn release_part(&self, message: &Message, mut said: Said, carry: &mut Carry) -> Result<(Bytes, Said), Stop> {
-        let part = message.result_member().or_else(|| message.error_member()).or_else(|| message.params_member());
-        if self.snapshot.guards.is_off(Side::Result) {
+        let guards = &self.snapshot.guards;
+        if guards.is_off(Side::Result) {
             return Ok((message.bytes().clone(), said));
         }
-        if message.has_more() {
-            return self.release_all(message, said, carry);
+        let inspected = inspect::message(message, |text, part| match part {
+            Part::Said => guards.release(text, carry),
+            Part::Beside => guards.release(text, &mut Carry::default()),
+        });
+        (said.clear, said.findings) = (inspected.clear, inspected.findings);
+        let Some(mut edits) = inspected.edits else {
+            let why = "the call was made, but its result contains what must not pass and cannot be masked";
+            return Err(Stop::withheld("guard", error::WITHHELD, why));
+        };
+        if edits.is_empty() {
+            return Ok((message.bytes().clone(), said));
         }
-        let Some(part) = part else { return Ok((message.bytes().clone(), said)) };
-        let screening = self.snapshot.guards.release(part.raw, carry);
-        said.clear = text::is_clear(&screening);
-        said.findings = screening.findings;
-        match screening.verdict {
-            Verdict::Clean => Ok((message.bytes().clone(), said)),
-            Verdict::Masked(masked) => {
-                said.text = Bytes::copy_from_slice(&masked);
-                Ok((mcp::splice(message.bytes(), &mut [(part.span.clone(), masked)]), said))
-            }
-            Verdict::Refused => Err(must_not_pass()),
+        let place = message.said_member().map(|part| part.span);
+        if let Some((_, masked)) = edits.iter().find(|(span, _)| Some(span) == place.as_ref()) {
+            said.text = Bytes::copy_from_slice(masked);
         }
-    }
-
-    /// Looks at all of a message. SECURITY: members of vendors beside the result are no way around.
-    fn release_all(&self, message: &Message, mut said: Said, carry: &mut Carry) -> Result<(Bytes, Said), Stop> {
-        let screening = self.snapshot.guards.release(message.bytes(), carry);
-        said.clear = text::is_clear(&screening);
-        said.findings = text::placed(message, screening.findings);
-        match screening.verdict {
-            Verdict::Clean => Ok((message.bytes().clone(), said)),
-            Verdict::Masked(masked) => {
-                let masked = self.read(masked.into())?;
-                if !text::is_same(message, &masked) {
-                    return Err(must_not_pass());
-                }
-                said.text = masked.said();
-                Ok((masked.bytes().clone(), said))
-            }
-            Verdict::Refused => Err(must_not_pass()),
-        }
+        Ok((mcp::splice(message.bytes(), &mut edits), said))
     }
 
     /// A list that came before, or is clean and may come again.
@@ -381,9 +367,10 @@ pub(crate) fn answers(exchange: &Exchange, message: &Message) -> bool {
     }
 }
 
-fn must_not_pass() -> Stop {
-    let why = "the call was made, but its result contains what must not pass and cannot be masked";
-    Stop::withheld("guard", error::WITHHELD, why)
+/// Whoever asked is told that there is no answer.
+fn no_answer(detail: String) -> Stop {
+    let why = "the server gave no answer";
+    Stop::failed(Stage::Forward, "upstream-protocol", error::UPSTREAM_DOWN, why).detail(detail)
 }
 
 fn not_mcp(what: &str) -> Stop {

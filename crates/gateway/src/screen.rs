@@ -2,15 +2,15 @@
 //! the same final arguments.
 
 use crate::{
+    inspect::{self, Inspected},
     pipeline::Line,
     resolve::Target,
     stop::{Stage, Stop},
-    text::{self, Cleared},
+    text::Cleared,
     trail::{Facts, Noted},
     validate::Valid,
 };
 use bytes::Bytes;
-use guard::Verdict;
 use http::HeaderMap;
 use mcp::{Body, Message, error};
 use std::borrow::Cow;
@@ -45,36 +45,22 @@ impl Line {
         let Some(message) = valid.call.message() else {
             return Ok(Screened { valid, findings: Vec::new(), clear: true });
         };
-        // SECURITY: all of it, so that metadata and members of vendors are no way around.
-        let all = message.has_more().then(|| (0..message.bytes().len(), message.bytes().as_ref()));
-        let part = message.params_member().or_else(|| message.result_member()).or_else(|| message.error_member());
-        let Some((span, raw)) = all.or_else(|| part.map(|part| (part.span, part.raw))) else {
-            return Ok(Screened { valid, findings: Vec::new(), clear: true });
-        };
-        let mut screening = self.snapshot.guards.screen(raw);
-        // SECURITY: rules may ask where something was found; what stands beside the parameters moves none of it.
-        if message.has_more() {
-            screening.findings = text::placed(message, screening.findings);
+        let Inspected { findings, clear, edits } =
+            inspect::message(message, |text, _| self.snapshot.guards.screen(text));
+        let Some(mut edits) = edits else { return Err(refused(target, &findings)) };
+        if edits.is_empty() {
+            return Ok(Screened { valid, findings, clear });
         }
-        let clear = text::is_clear(&screening);
-        match screening.verdict {
-            Verdict::Clean => Ok(Screened { valid, findings: screening.findings, clear }),
-            Verdict::Refused => Err(refused(target, &screening.findings)),
-            Verdict::Masked(text) => {
-                let body = mcp::splice(message.bytes(), &mut [(span, text)]);
-                let masked = self.reread(body)?;
-                // SECURITY: policy judges the very name that the server gets.
-                if names(message) != names(&masked) || !text::is_same(message, &masked) {
-                    return Err(refused(target, &screening.findings));
-                }
-                let message = masked;
-                let mut call = valid.call;
-                mirror(&mut call.headers, target, &message);
-                call.operation = crate::call::Operation::Message(message);
-                let valid = self.validate(call, target)?;
-                Ok(Screened { valid, findings: screening.findings, clear })
-            }
+        let masked = self.reread(mcp::splice(message.bytes(), &mut edits))?;
+        // SECURITY: policy judges the very name that the server gets.
+        if names(message) != names(&masked) {
+            return Err(refused(target, &findings));
         }
+        let mut call = valid.call;
+        mirror(&mut call.headers, target, &masked);
+        call.operation = crate::call::Operation::Message(masked);
+        let valid = self.validate(call, target)?;
+        Ok(Screened { valid, findings, clear })
     }
 
     fn reread(&self, body: Bytes) -> Result<Message, Stop> {

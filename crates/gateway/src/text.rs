@@ -7,9 +7,8 @@
 use crate::{journal::Journal, trail::Facts};
 use bytes::Bytes;
 use guard::{Screening, Verdict};
-use mcp::{Kind, Message};
-use std::{fmt, mem, sync::Arc};
-use vocab::{Finding, Side};
+use std::{fmt, mem};
+use vocab::Side;
 
 /// What a caller says, once the detectors let it through and nothing that they found is in it.
 #[derive(Clone, Default)]
@@ -40,27 +39,6 @@ pub(crate) fn is_clear(screening: &Screening) -> bool {
         Verdict::Masked(_) => true,
         Verdict::Refused => false,
     }
-}
-
-/// Whether a message that was masked is still the same one: what makes it that is never masked.
-pub(crate) fn is_same(before: &Message, masked: &Message) -> bool {
-    (before.kind(), before.id(), before.method()) == (masked.kind(), masked.id(), masked.method())
-}
-
-/// What was found in all of a message, by places that start at what it says. What stands beside that keeps its own.
-pub(crate) fn placed(message: &Message, mut findings: Vec<Finding>) -> Vec<Finding> {
-    let said = match message.kind() {
-        Kind::Request | Kind::Notification => "/params",
-        Kind::Response if message.error().is_some() => "/error",
-        Kind::Response => "/result",
-    };
-    for finding in &mut findings {
-        let inside = finding.pointer.strip_prefix(said).filter(|rest| rest.is_empty() || rest.starts_with('/'));
-        if let Some(inside) = inside.map(Arc::from) {
-            finding.pointer = inside;
-        }
-    }
-    findings
 }
 
 impl Journal {

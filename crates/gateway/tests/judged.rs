@@ -44,7 +44,7 @@ async fn recorded(inside: &Inside, method: &str) -> (Value, Vec<Value>) {
 
 #[tokio::test]
 async fn pages_in_the_body_of_an_http_error_are_judged_whatever_its_shape() {
-    let shapes: [fn(&str) -> Value; 7] = [
+    let shapes: [fn(&str) -> Value; 10] = [
         |name| json!({"id": 1, "error": visit(name)}),
         |name| json!([{"jsonrpc": "2.0", "id": 1, "error": visit(name)}]),
         |name| json!([{"jsonrpc": "2.0", "id": 1, "result": {}}, {"error": visit(name), "id": 2}]),
@@ -52,6 +52,10 @@ async fn pages_in_the_body_of_an_http_error_are_judged_whatever_its_shape() {
         |name| json!({"error": {"Data": {"Elicitations": [page(name)]}}}),
         |name| json!({"jsonrpc": "2.0", "id": null, "error": visit(name)}),
         |name| json!({"jsonrpc": "2.0", "id": "q", "method": "elicitation/create", "params": page(name)}),
+        // Names that some readers take for others, and names that are there twice.
+        |name| json!({"error": {"data": {"elicitation\u{17f}": [page(name)]}}}),
+        |name| json!({"id": "q", "Method": "x", "method": "elicitation/create", "params": page(name)}),
+        |name| json!([[{"deep": {"error": visit(name)}}]]),
     ];
     let upstream = Upstream::start().await;
     let inside = Inside::start(Plan { policy: rules(&[]), ..Plan::of(&upstream) }).await;
@@ -137,17 +141,23 @@ async fn in_a_batch_a_status_alone_is_told_as_an_error() {
     let upstream = Upstream::start().await;
     let inside = Inside::start(Plan::of(&upstream)).await;
     let alice = inside.legacy("/mcp/files", &inside.alice).await;
-    upstream.next("tools/call", Answer::status(StatusCode::SERVICE_UNAVAILABLE));
-    let batch =
-        json!([{"jsonrpc": "2.0", "id": 7, "method": "tools/call", "params": {"name": "echo", "arguments": {}}}]);
-    let ask = Ask::post(&inside.url("/mcp/files"), batch.to_string()).bearer(&inside.alice);
-    let ask = ask.header("mcp-session-id", alice.session().unwrap()).header("mcp-protocol-version", "2025-03-26");
-    let answer = soon(ask.send().await.event()).await.unwrap().json();
-    assert_eq!((&answer["id"], &answer["error"]["code"]), (&json!(7), &json!(-31006)), "{answer}");
-    let (call, _) = recorded(&inside, "tools/call").await;
-    assert_eq!(outcome(&call), "faulted upstream-protocol forward", "{call:#}");
+    let nameless = json!({"jsonrpc": "2.0", "id": null, "error": {"code": -32000, "message": "no"}});
+    let nameless = Answer::json(nameless.to_string()).with_status(StatusCode::BAD_REQUEST);
+    for answer in [Answer::status(StatusCode::SERVICE_UNAVAILABLE), nameless] {
+        upstream.next("tools/call", answer);
+        let batch =
+            json!([{"jsonrpc": "2.0", "id": 7, "method": "tools/call", "params": {"name": "echo", "arguments": {}}}]);
+        let ask = Ask::post(&inside.url("/mcp/files"), batch.to_string()).bearer(&inside.alice);
+        let ask = ask.header("mcp-session-id", alice.session().unwrap()).header("mcp-protocol-version", "2025-03-26");
+        let answer = soon(ask.send().await.event()).await.unwrap().json();
+        assert_eq!((&answer["id"], &answer["error"]["code"]), (&json!(7), &json!(-31006)), "{answer}");
+        let (call, _) = recorded(&inside, "tools/call").await;
+        assert_eq!(outcome(&call), "faulted upstream-protocol forward", "{call:#}");
+    }
 }
 
+/// Of a shape that is known.
+const KEY: &str = "AKIAIOSFODNN7EXAMPLE";
 const SECRET: &str = "ghp_A7dK2mQ9xR4tV8wZ1cF6hJ3nP5sY0u2Kq9Lb";
 
 #[tokio::test]
@@ -156,7 +166,9 @@ async fn a_secret_beside_what_a_message_says_is_found() {
     let guards = guard::Guards::new(guard::Setting { results: guard::Mode::Mask, arguments: guard::Mode::Mask });
     let inside = Inside::start(Plan { guards, ..Plan::of(&upstream) }).await;
     for agent in clients(&inside).await {
-        for beside in [json!({"vendor": {"key": SECRET}}), json!({"params": [SECRET]})] {
+        // Names that the protocol spares where it hands them out: only what looks random may stand there.
+        let named = json!({"nextCursor": KEY, "requestState": KEY, "cursor": {"cursor": KEY}});
+        for beside in [json!({"vendor": {"key": SECRET}}), json!({"params": [SECRET]}), named] {
             let with = |mut message: Value| {
                 message.as_object_mut().unwrap().extend(beside.as_object().unwrap().clone());
                 message
@@ -171,7 +183,7 @@ async fn a_secret_beside_what_a_message_says_is_found() {
                 Answer::event_text(format!("data: {said}\n\ndata: {answer}\n\n"))
             });
             let answer = agent.request("tools/call", json!({"name": "echo", "arguments": {}})).await.text().await;
-            assert!(answer.contains("fine") && !answer.contains("ghp_"), "{answer}");
+            assert!(answer.contains("fine") && !answer.contains("ghp_") && !answer.contains(KEY), "{answer}");
             let tools = json!([{"name": "echo", "inputSchema": {"type": "object"}}]);
             let list = with(
                 json!({"jsonrpc": "2.0", "result": {"tools": tools, "resultType": "complete", "ttlMs": 0, "cacheScope": "private"}}),
@@ -183,7 +195,7 @@ async fn a_secret_beside_what_a_message_says_is_found() {
             });
             for _ in 0..2 {
                 let listed = agent.request("tools/list", json!({})).await.text().await;
-                assert!(listed.contains("echo") && !listed.contains("ghp_"), "{listed}");
+                assert!(listed.contains("echo") && !listed.contains("ghp_") && !listed.contains(KEY), "{listed}");
             }
             upstream.honestly("tools/list").honestly("tools/call");
         }
@@ -324,4 +336,24 @@ async fn whoever_lost_the_right_is_asked_nothing_and_the_record_says_so() {
     let (call, asked) = recorded(&inside, "tools/call").await;
     assert_eq!(outcome(&call), "withheld question release", "{call:#}");
     assert_eq!(asked.iter().map(outcome).collect::<Vec<_>>(), ["refused denied authorize"]);
+}
+
+#[tokio::test]
+async fn what_the_protocol_hands_out_stays_as_it_is_whatever_stands_beside_it() {
+    let upstream = Upstream::start().await;
+    let guards = guard::Guards::new(guard::Setting { results: guard::Mode::Mask, arguments: guard::Mode::Mask });
+    let inside = Inside::start(Plan { guards, ..Plan::of(&upstream) }).await;
+    for agent in clients(&inside).await {
+        let tools = json!([{"name": "echo", "inputSchema": {"type": "object"}}]);
+        let result =
+            json!({"tools": tools, "nextCursor": KEY, "resultType": "complete", "ttlMs": 0, "cacheScope": "private"});
+        upstream.always("tools/list", move |request| {
+            Answer::json(json!({"jsonrpc": "2.0", "id": request.id(), "result": result, "vendor": SECRET}).to_string())
+        });
+        let listed = agent.request("tools/list", json!({"cursor": KEY})).await.json().await;
+        assert_eq!(listed["result"]["nextCursor"], KEY, "{listed}");
+        assert!(listed["vendor"].as_str().unwrap().starts_with("[redacted:"), "{listed}");
+        assert_eq!(upstream.seen("tools/list").pop().unwrap().json()["params"]["cursor"], KEY);
+        upstream.honestly("tools/list");
+    }
 }

@@ -152,13 +152,30 @@ impl Message {
         self.parts.result.of(&self.text)
     }
 
-    /// What the message says to the other side, sharing its bytes: its params, its result or its error.
+    /// What the message says to the other side: its result, its error or its params. An answer with params is an answer.
+    pub fn said_member(&self) -> Option<Member<'_>> {
+        [self.parts.result, self.parts.error, self.parts.params].into_iter().find_map(|part| self.member(part))
+    }
+
+    /// The same, sharing its bytes.
     pub fn said(&self) -> Bytes {
-        [self.parts.params, self.parts.result, self.parts.error]
-            .into_iter()
-            .find_map(|part| self.member(part))
-            .map(|part| self.text.slice(part.span))
-            .unwrap_or_default()
+        self.said_member().map(|part| self.text.slice(part.span)).unwrap_or_default()
+    }
+
+    /// Where the members of vendors lie, and params beside an outcome, each with its key: all that is neither of the
+    /// envelope nor what the message says.
+    pub fn beside(&self) -> impl Iterator<Item = Span> {
+        let said = self.said_member().map(|part| part.span.start);
+        let mut walk = walk::Walk::new(&self.text, 0);
+        let next = move || {
+            loop {
+                let (start, key, value) = walk.whole_member()?;
+                if !matches!(&*key, "jsonrpc" | "id" | "method") && Some(value.start) != said {
+                    return Some(start..value.end);
+                }
+            }
+        };
+        self.has_more().then(|| std::iter::from_fn(next)).into_iter().flatten()
     }
 
     /// Whether it holds more than its envelope and what it says: members of vendors, or params beside an outcome.
@@ -485,5 +502,32 @@ fn is_id(raw: &[u8]) -> bool {
     match raw {
         [b'"', ..] => true,
         [b'-', digits @ ..] | digits => !digits.is_empty() && digits.iter().all(u8::is_ascii_digit),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{Body, Limits, Message};
+
+    fn message(text: &str) -> Message {
+        match crate::scan(text.to_owned().into(), &Limits::default()) {
+            Ok(Body::Single(message)) => message,
+            other => panic!("{text}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn an_answer_says_its_outcome_and_all_else_stands_beside_it() {
+        for (text, said, beside) in [
+            (r#"{"jsonrpc":"2.0","id":1,"params":[2], "result":{"a":1}}"#, r#"{"a":1}"#, &[r#""params":[2]"#][..]),
+            (r#"{"x":{"id":7},"jsonrpc":"2.0","id":1,"error":{"code":1}}"#, r#"{"code":1}"#, &[r#""x":{"id":7}"#]),
+            (r#"{"jsonrpc":"2.0","method":"a","params":{},"y" : 1 }"#, "{}", &[r#""y" : 1"#]),
+            (r#"{"jsonrpc":"2.0","id":1,"method":"a"}"#, "", &[]),
+        ] {
+            let message = message(text);
+            assert_eq!(message.said(), said, "{text}");
+            let found: Vec<_> = message.beside().map(|span| &text[span]).collect();
+            assert_eq!(found, beside, "{text}");
+        }
     }
 }

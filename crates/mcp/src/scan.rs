@@ -13,6 +13,7 @@ use crate::{
     text::{hex4, plain_run, short_escape},
 };
 use bytes::Bytes;
+pub(crate) use envelope::folds_to;
 use key::{Key, first_twin, spelling};
 
 /// A range of bytes.

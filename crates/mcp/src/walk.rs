@@ -56,6 +56,30 @@ impl<'a> Walk<'a> {
         Some((self.base + key_at, key, self.place(start, self.at)))
     }
 
+    /// The next member of any object in the text, however deep. Goes on in its value.
+    pub(crate) fn deep_member(&mut self) -> Option<Cow<'a, str>> {
+        loop {
+            let rest = self.text.get(self.at..)?;
+            self.at += rest.iter().position(|byte| *byte == b'"')?;
+            let start = self.at + 1;
+            self.skip_string();
+            let end = self.at.checked_sub(1)?;
+            self.blank();
+            if self.text.get(self.at) == Some(&b':') {
+                self.at += 1;
+                self.blank();
+                return unescape(self.text.get(start..end)?);
+            }
+        }
+    }
+
+    /// Passes the value of that member.
+    pub(crate) fn deep_value(&mut self) -> Span {
+        let start = self.at;
+        self.skip_value();
+        self.place(start, self.at)
+    }
+
     fn place(&self, start: usize, end: usize) -> Span {
         self.base + start..self.base + end
     }

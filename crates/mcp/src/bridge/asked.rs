@@ -2,14 +2,15 @@
 //! basic/patterns/mrtr), pages to visit in errors (-32042 of 2025-11-25, client/elicitation).
 //!
 //! Finds, and never judges. SECURITY: whatever some client could read as a question is one. Codes and types do not matter,
-//! for clients differ in how they read them, nor does the case of names: some readers ignore it.
+//! for clients differ in how they read them, nor does the case of names: some readers ignore it. Where a name is there in
+//! more than one way, each may be the one that is read.
 
 use super::{
     BridgeFault,
     rewrite::{each, is_object, message_text, text_at},
     upward::{InputRequest, InputRequired},
 };
-use crate::{Era, Message, method, splice::quote, walk::Walk};
+use crate::{Era, Message, method, scan::folds_to, splice::quote, walk::Walk};
 use bytes::Bytes;
 use std::borrow::Cow;
 use vocab::Action;
@@ -57,21 +58,20 @@ impl<'a> InputRequest<'a> {
     pub fn of_text(text: &'a [u8], era: Era) -> Result<Vec<Self>, BridgeFault> {
         let mut all = Vec::new();
         let text = text.trim_ascii();
-        let mut open = if is_array(text) { elements(text).collect() } else { vec![text] };
-        for read in &open {
+        if !is_array(text) {
+            add_request(text, &mut all)?;
+        }
+        for read in elements(text) {
             add_request(read, &mut all)?;
         }
-        while let Some(raw) = open.pop() {
-            for (key, value) in each(raw) {
-                if key.eq_ignore_ascii_case(PAGES) {
-                    add_pages(value, &mut all)?;
-                } else if era == Era::Modern && key.eq_ignore_ascii_case(QUESTIONS) {
-                    add_questions(value, &mut all)?;
-                } else {
-                    open.push(value);
-                }
+        // Once through the text, however deep it is.
+        let mut walk = Walk::new(text, 0);
+        while let Some(key) = walk.deep_member() {
+            if is_named(&key, PAGES) {
+                add_pages(text.get(walk.deep_value()).unwrap_or_default(), &mut all)?;
+            } else if era == Era::Modern && is_named(&key, QUESTIONS) {
+                add_questions(text.get(walk.deep_value()).unwrap_or_default(), &mut all)?;
             }
-            open.extend(elements(raw));
         }
         Ok(all)
     }
@@ -98,8 +98,11 @@ fn add_questions<'a>(asked: &'a [u8], all: &mut Vec<InputRequest<'a>>) -> Result
         return Err(BridgeFault::Malformed(QUESTIONS));
     }
     for (key, raw) in each(asked) {
-        let method = text_at(raw, &["method"]).ok_or(BridgeFault::Malformed(QUESTIONS))?;
-        add(all, QUESTIONS, InputRequest { key, method, params: super::rewrite::at(raw, &["params"]) })?;
+        let (mut methods, mut params) = (named(raw, "method"), named(raw, "params"));
+        let method = methods.next().and_then(|method| text_at(method, &[]));
+        let (method, params, others) = (method, params.next(), methods.next().or(params.next()));
+        let method = method.filter(|_| others.is_none()).ok_or(BridgeFault::Malformed(QUESTIONS))?;
+        add(all, QUESTIONS, InputRequest { key, method, params })?;
     }
     Ok(())
 }
@@ -123,17 +126,30 @@ fn add_pages<'a>(pages: &'a [u8], all: &mut Vec<InputRequest<'a>>) -> Result<(),
 
 /// A request for what clients are asked.
 fn add_request<'a>(raw: &'a [u8], all: &mut Vec<InputRequest<'a>>) -> Result<(), BridgeFault> {
-    let Some(asked) = named(raw, "method").find_map(|method| text_at(method, &[])) else { return Ok(()) };
-    if !matches!(method::action(&asked), Some(Action::ServerSample | Action::ServerElicit | Action::ServerRoots)) {
-        return Ok(());
+    for asked in named(raw, "method").filter_map(|method| text_at(method, &[])) {
+        if !matches!(method::action(&asked), Some(Action::ServerSample | Action::ServerElicit | Action::ServerRoots)) {
+            continue;
+        }
+        let mut params: Vec<_> = named(raw, "params").map(Some).collect();
+        if params.is_empty() {
+            params.push(None);
+        }
+        for params in params {
+            let key = Cow::Owned(format!("request-{}", all.len() + 1));
+            add(all, "requests", InputRequest { key, method: asked.clone(), params })?;
+        }
     }
-    let key = Cow::Owned(format!("request-{}", all.len() + 1));
-    add(all, "requests", InputRequest { key, method: asked, params: named(raw, "params").next() })
+    Ok(())
 }
 
 /// The members of a raw object that are called `name`, whatever the case of its letters.
 fn named<'a>(raw: &'a [u8], name: &'static str) -> impl Iterator<Item = &'a [u8]> {
-    each(raw).filter(move |(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+    each(raw).filter(move |(key, _)| is_named(key, name)).map(|(_, value)| value)
+}
+
+/// Whether some reader takes a key for this name.
+fn is_named(key: &str, name: &str) -> bool {
+    folds_to(key.as_bytes(), name.to_ascii_lowercase().as_bytes())
 }
 
 /// The values at `path` in a raw value: several where names differ in case alone.
@@ -149,4 +165,39 @@ fn is_array(raw: &[u8]) -> bool {
 fn elements(raw: &[u8]) -> impl Iterator<Item = &[u8]> {
     let mut walk = Walk::new(raw, 0);
     std::iter::from_fn(move || raw.get(walk.element()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::InputRequest;
+    use crate::Era;
+
+    fn asked(text: &str) -> Result<Vec<String>, ()> {
+        let all = InputRequest::of_text(text.as_bytes(), Era::Modern).map_err(drop)?;
+        let told = |one: &InputRequest<'_>| {
+            format!("{} {}", one.method, String::from_utf8_lossy(one.params.unwrap_or_default()))
+        };
+        Ok(all.iter().map(told).collect())
+    }
+
+    #[test]
+    fn each_of_several_names_may_be_the_one_that_is_read() {
+        let twice = r#"{"Method":"x","method":"roots/list","params":{"a":1},"Params":{"a":2}}"#;
+        assert_eq!(asked(twice).unwrap(), [r#"roots/list {"a":1}"#, r#"roots/list {"a":2}"#]);
+        let both = r#"{"METHOD":"roots/list","method":"sampling/createMessage"}"#;
+        assert_eq!(asked(both).unwrap(), ["roots/list ", "sampling/createMessage "]);
+        assert_eq!(asked(r#"{"inputRequeſts":{"a":{"Method":"roots/list"}}}"#).unwrap(), ["roots/list "]);
+        for unclear in [r#"{"method":"a","Method":"b"}"#, r#"{"method":"a","params":{},"Params":{}}"#, "{}", "1"] {
+            assert!(asked(&format!(r#"{{"inputRequests":{{"a":{unclear}}}}}"#)).is_err(), "{unclear}");
+        }
+    }
+
+    #[test]
+    fn a_question_is_found_however_deep_it_is() {
+        let question = r#"{"x":"elicitations","inputRequests":{"a":{"method":"roots/list"}}}"#;
+        for depth in [0, 1, 100_000] {
+            let text = format!("{}{question}{}", "[".repeat(depth), "]".repeat(depth));
+            assert_eq!(asked(&text).unwrap(), ["roots/list "], "{depth}");
+        }
+    }
 }

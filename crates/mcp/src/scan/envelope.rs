@@ -219,7 +219,7 @@ fn is_variant(key: &[u8], known: &[&[u8]]) -> bool {
     known.iter().any(|known| folds_to(key, known))
 }
 
-fn folds_to(key: &[u8], known: &[u8]) -> bool {
+pub(crate) fn folds_to(key: &[u8], known: &[u8]) -> bool {
     let mut rest = key;
     for letter in known {
         rest = match (rest, letter) {
