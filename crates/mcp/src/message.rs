@@ -526,7 +526,7 @@ mod tests {
         ] {
             let message = message(text);
             assert_eq!(message.said(), said, "{text}");
-            let found: Vec<_> = message.beside().map(|span| &text[span]).collect();
+            let found: Vec<_> = message.beside().map(|span| text.get(span).unwrap()).collect();
             assert_eq!(found, beside, "{text}");
         }
     }
