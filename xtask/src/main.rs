@@ -112,6 +112,7 @@ fn test(root: &Path) -> Result<()> {
     plan.cargo("formatting", &["fmt", "--all", "--check"])?;
     plan.run("tidy", tidy::run)?;
     plan.cargo("lints", &["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])?;
+    plan.run("pages of the crates", rustdoc)?;
     plan.run("licences and bans", install::deny)?;
     plan.cargo("build the gateway", &["build", "--package", "durward", "--bins"])?;
     plan.run("conformance", |root| conformance::run(root, &conformance::Options::default()))?;
@@ -138,6 +139,13 @@ fn test(root: &Path) -> Result<()> {
     )?;
     plan.cargo("documentation examples", &["test", "--workspace", "--doc", "--quiet"])?;
     plan.tests()
+}
+
+/// They are read with private items: the page of a crate leads into its rooms.
+fn rustdoc(root: &Path) -> Result<()> {
+    let mut cargo = process::cargo(root);
+    cargo.args(["doc", "--workspace", "--no-deps", "--document-private-items", "--quiet"]);
+    process::succeed(cargo.env("RUSTDOCFLAGS", "-D warnings -A rustdoc::private-intra-doc-links"))
 }
 
 fn quick(root: &Path) -> Result<()> {
