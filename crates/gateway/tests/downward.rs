@@ -238,9 +238,8 @@ async fn a_state_is_good_for_one_call_of_one_caller_once() {
     let foreign = asked(&mut reply).await;
     assert!(refused(&alice, retry("", &foreign, &same)).await.contains("another node"));
     let mut broken = state.as_str().unwrap().to_owned();
-    let last = broken.pop().unwrap();
-    broken.pop();
-    broken.push(if last == 'A' { 'B' } else { 'A' });
+    let (last, changed) = (broken.pop().unwrap(), broken.pop().unwrap());
+    broken.push(if changed == 'A' { 'B' } else { 'A' });
     broken.push(last);
     let why = refused(&alice, retry("", &json!(broken), &same)).await;
     assert!(why.contains("not one of"), "{why}");
