@@ -112,17 +112,18 @@ impl Egress {
         &self,
         endpoint: &Endpoint,
         credential: u64,
-        request: Request<Full<Bytes>>,
+        request: impl Into<Box<Request<Full<Bytes>>>>,
         deadline: Duration,
     ) -> Result<Response<Body>, EgressFault> {
         let key = Key { egress: self.id, endpoint: endpoint.id, credential };
         let until = Instant::now() + deadline;
-        let mut request = prepare(endpoint, request);
+        // Boxed: each step below would keep a copy of its own for as long as it waits.
+        let mut request = prepare(endpoint, request.into());
         match Lease::take(key) {
             Some(Taken::Own(lease)) => match exchange(endpoint, lease, request, until, deadline).await {
                 Ok(response) => return Ok(response),
                 // The server dropped the idle connection; hyper hands back what it never wrote.
-                Err(Failed { unsent: Some(unsent), .. }) => request = *unsent,
+                Err(Failed { unsent: Some(unsent), .. }) => request = unsent,
                 Err(Failed { fault, .. }) => return Err(fault),
             },
             Some(Taken::Shared(room)) => {
@@ -164,11 +165,11 @@ impl Egress {
         *request.uri_mut() = endpoint.uri().clone();
         request.headers_mut().insert(ACCEPT, HeaderValue::from_static("application/json"));
 
-        let request = prepare(&endpoint, request);
+        let request = prepare(&endpoint, Box::new(request));
         let late = |phase| EgressFault::Timeout { host: endpoint.host().to_owned(), phase, after: deadline };
         let (head, mut body) = match self.open(&endpoint, until, deadline).await? {
             Opened::Own(mut sender) => {
-                let response = timeout_at(until, sender.send_request(request)).await.map_err(|_| late(Phase::Head))?;
+                let response = timeout_at(until, sender.send_request(*request)).await.map_err(|_| late(Phase::Head))?;
                 let response = response.map_err(|cause| broken(&endpoint, Broken::One(cause)))?;
                 response.map(|incoming| Body::new(incoming, None))
             }
@@ -356,12 +357,12 @@ struct Failed {
 async fn exchange(
     endpoint: &Endpoint,
     mut lease: Lease,
-    request: Request<Full<Bytes>>,
+    request: Box<Request<Full<Bytes>>>,
     until: Instant,
     deadline: Duration,
 ) -> Result<Response<Body>, Failed> {
     let lost = |fault| Failed { fault, unsent: None };
-    let (head, incoming) = match timeout_at(until, lease.sender.try_send_request(request)).await {
+    let (head, incoming) = match timeout_at(until, lease.sender.try_send_request(*request)).await {
         Ok(Ok(response)) => response.into_parts(),
         Ok(Err(mut failed)) => {
             let unsent = failed.take_message().map(Box::new);
@@ -387,7 +388,7 @@ async fn exchange(
 }
 
 /// Sets what belongs to the connection: target in origin form, `Host`, framing.
-fn prepare(endpoint: &Endpoint, mut request: Request<Full<Bytes>>) -> Request<Full<Bytes>> {
+fn prepare(endpoint: &Endpoint, mut request: Box<Request<Full<Bytes>>>) -> Box<Request<Full<Bytes>>> {
     if request.uri().authority().is_some() {
         let target = request.uri().path_and_query().cloned();
         *request.uri_mut() = target.map_or_else(|| endpoint.uri().clone(), Uri::from);

@@ -101,7 +101,7 @@ impl Flow {
     }
 
     /// Passes on what is there at once. Most answers are one event: then neither a task nor a channel is needed.
-    pub(crate) async fn begin(mut self, state: &Arc<State>, mut trail: Trail) -> ReplyBody {
+    pub(crate) async fn begin(mut self: Box<Self>, state: &Arc<State>, mut trail: Trail) -> ReplyBody {
         let mut said: Option<(Bytes, Passed)> = None;
         let mut more = None;
         // An answer and its end, with a word or two that concern somebody else: whatever goes on longer is a stream.
@@ -131,7 +131,7 @@ impl Flow {
 
     /// Lets the stream run on a task of its own, after what was said already. The trail closes when it ends.
     fn start(
-        mut self,
+        mut self: Box<Self>,
         said: [Option<(Bytes, Passed)>; 2],
         state: Arc<State>,
         mut trail: Trail,

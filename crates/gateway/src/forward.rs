@@ -251,7 +251,9 @@ impl Passage<'_> {
             return Box::pin(self.over_pipe(false)).await;
         }
         let arrival = match (&self.one.session, call.era) {
-            (Some(session), Era::Legacy) if session.route == Route::All => self.again(session, leg, arrival).await?,
+            (Some(session), Era::Legacy) if session.route == Route::All && !arrival.status().is_success() => {
+                Box::pin(self.again(session, leg, arrival)).await?
+            }
             _ => arrival,
         };
         self.after_http(&arrival);
@@ -327,8 +329,8 @@ impl Passage<'_> {
         wire::send(&self.line.state, &self.one.server, self.injected, outbound, limit).await
     }
 
-    /// In the aggregate a server's session is ours alone: the client never hears that it was lost. Statuses of that hop
-    /// stay here too, for on the client's hop they would speak of the client's session.
+    /// What is made of a failure. In the aggregate a server's session is ours alone: the client never hears that it was
+    /// lost. Statuses of that hop stay here too, for on the client's hop they would speak of the client's session.
     async fn again(
         &self,
         session: &Arc<Session>,
@@ -336,9 +338,6 @@ impl Passage<'_> {
         arrival: Arrival,
     ) -> Result<Arrival, UpstreamFault> {
         let status = arrival.status();
-        if status.is_success() {
-            return Ok(arrival);
-        }
         let arrival = if exchange::is_lost(leg.as_deref(), status) {
             self.forget(session, leg.as_ref());
             // SPEC: the request was not taken. Whoever says so may err all the same, so what changes something is left to

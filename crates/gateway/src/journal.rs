@@ -19,7 +19,7 @@ const OBSERVED: usize = 16_384;
 /// A closed call, for metrics, spans and the log line.
 pub struct Closed {
     /// What is known of it.
-    pub facts: Facts,
+    pub facts: Box<Facts>,
     /// What became of it.
     pub outcome: Outcome,
 }

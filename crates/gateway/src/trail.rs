@@ -147,7 +147,8 @@ pub struct Mark {
 
 /// The way of one call so far.
 pub struct Trail {
-    facts: Facts,
+    /// Boxed: a trail is handed on from step to step, and each would keep a copy of its own.
+    facts: Box<Facts>,
     started: u64,
     marked: u64,
     intent: Option<u64>,
@@ -163,7 +164,7 @@ impl Trail {
     pub fn open(call: &Call, state: &State) -> Self {
         let started = state.clock.ticks();
         Self {
-            facts: Facts {
+            facts: Box::new(Facts {
                 parent: call.parent,
                 at: state.clock.now(),
                 era: call.era,
@@ -172,7 +173,7 @@ impl Trail {
                 revision: call.revision(),
                 stages: Vec::with_capacity(12),
                 ..Facts::new(call.id, state.tenant.clone(), call.peer)
-            },
+            }),
             started,
             marked: started,
             intent: None,
@@ -332,7 +333,7 @@ impl Trail {
             ..CallRecord::new(facts.call, facts.tenant.clone(), facts.at, outcome.clone())
         };
         // The observers get what is left of the trail itself: nothing is copied for them.
-        let spent = Facts::new(facts.call, facts.tenant.clone(), facts.peer);
+        let spent = Box::new(Facts::new(facts.call, facts.tenant.clone(), facts.peer));
         let facts = std::mem::replace(&mut self.facts, spent);
         self.journal.close(record, Closed { facts, outcome });
     }

@@ -48,7 +48,7 @@ fn samples(metrics: &Metrics, name: &str) -> Vec<String> {
 #[test]
 fn a_call_is_counted_by_all_it_is_divided_by() {
     let mut metrics = Metrics::default();
-    metrics.count(&Closed { facts: facts("ci", "files", "read"), outcome: Outcome::Answered });
+    metrics.count(&Closed { facts: Box::new(facts("ci", "files", "read")), outcome: Outcome::Answered });
     for (name, line) in [
         ("durward_calls_total", r#"{server="files",method="tools/call",outcome="answered",era="legacy"} 1"#),
         ("durward_agent_calls_total", r#"{agent="ci",outcome="answered"} 1"#),
@@ -69,8 +69,9 @@ fn a_call_is_counted_by_all_it_is_divided_by() {
 #[test]
 fn refusals_name_stage_and_reason() {
     let mut metrics = Metrics::default();
-    metrics.count(&Closed { facts: facts("ci", "files", "read"), outcome: refused(Stage::Limit, "rate") });
-    metrics.count(&Closed { facts: facts("ci", "files", "read"), outcome: refused(Stage::Authorize, "denied") });
+    metrics.count(&Closed { facts: Box::new(facts("ci", "files", "read")), outcome: refused(Stage::Limit, "rate") });
+    metrics
+        .count(&Closed { facts: Box::new(facts("ci", "files", "read")), outcome: refused(Stage::Authorize, "denied") });
     assert_eq!(
         samples(&metrics, "durward_stops_total"),
         [
@@ -92,7 +93,7 @@ fn findings_are_counted_by_kind_and_side() {
         side: Side::Result,
     };
     facts.findings = vec![finding.clone(), finding];
-    metrics.count(&Closed { facts, outcome: Outcome::Answered });
+    metrics.count(&Closed { facts: Box::new(facts), outcome: Outcome::Answered });
     assert_eq!(
         samples(&metrics, "durward_findings_total"),
         [r#"durward_findings_total{kind="aws-access-key",side="result"} 2"#]
@@ -106,7 +107,7 @@ fn labels_stay_bounded_whatever_comes() {
         let mut facts = facts(&format!("agent-{at}"), &format!("server-{at}"), &format!("tool-{at}"));
         facts.method = format!("made/up-{at}").into();
         facts.code = Some(at);
-        metrics.count(&Closed { facts, outcome: Outcome::Failed });
+        metrics.count(&Closed { facts: Box::new(facts), outcome: Outcome::Failed });
     }
     for (name, most) in [
         ("durward_agent_calls_total", 501),
@@ -153,7 +154,7 @@ fn text_is_open_metrics() {
     let mut metrics = Metrics::default();
     let mut odd = facts("ci", "files", "a\"b\\c\nd");
     odd.duration_us = 400_000_000;
-    metrics.count(&Closed { facts: odd, outcome: Outcome::Answered });
+    metrics.count(&Closed { facts: Box::new(odd), outcome: Outcome::Answered });
     let text = text::render(&metrics.counted());
     assert!(text.ends_with("# EOF\n"));
     assert!(text.contains(r#"tool="a\"b\\c\nd""#), "{text}");

@@ -45,7 +45,7 @@ const SMALL: u64 = 64 << 10;
 /// Answers one HTTP request.
 pub(super) async fn answer(
     state: Arc<State>,
-    request: Request<Incoming>,
+    request: Box<Request<Incoming>>,
     ends: Ends,
 ) -> Result<Reply<Sending>, Infallible> {
     let presence = Arc::new(Presence::default());
@@ -71,7 +71,7 @@ pub(super) async fn answer(
 
 async fn route(
     line: &Line,
-    mut request: Request<Incoming>,
+    mut request: Box<Request<Incoming>>,
     Ends { peer, dialled, may_name }: Ends,
     under_way: UnderWay,
 ) -> Reply {
@@ -91,7 +91,7 @@ async fn route(
         return well_known(line, rest, request.headers());
     }
     if path == stream::MESSAGES || path.starts_with(stream::STREAM) {
-        return Box::pin(stream::serve(line, request, peer, under_way)).await;
+        return Box::pin(stream::serve(line, *request, peer, under_way)).await;
     }
     let Some(route) = door(path, "/mcp") else {
         return nowhere();
@@ -123,7 +123,7 @@ async fn route(
     if modern_version(&head.headers) {
         return refuse(line, peer, &head.headers, route, &not_allowed("POST"));
     }
-    let call = Call {
+    let call = Box::new(Call {
         id: new_id(),
         parent: None,
         in_batch: false,
@@ -133,7 +133,7 @@ async fn route(
         era: Era::Legacy,
         headers: head.headers,
         peer,
-    };
+    });
     run(line, call, under_way).await
 }
 
@@ -156,22 +156,18 @@ async fn post(line: &Line, headers: HeaderMap, body: Bytes, route: Route, peer: 
             }
             let era = message.era();
             let operation = Operation::Message(message);
-            run(
-                line,
-                Call {
-                    id: new_id(),
-                    parent: None,
-                    in_batch: false,
-                    presence: None,
-                    route,
-                    operation,
-                    era,
-                    headers,
-                    peer,
-                },
-                under_way,
-            )
-            .await
+            let call = Box::new(Call {
+                id: new_id(),
+                parent: None,
+                in_batch: false,
+                presence: None,
+                route,
+                operation,
+                era,
+                headers,
+                peer,
+            });
+            run(line, call, under_way).await
         }
         Ok(Text::Batch(messages)) => Box::pin(batch::serve(line, headers, messages, route, peer, under_way)).await,
     }

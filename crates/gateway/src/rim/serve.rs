@@ -117,7 +117,7 @@ where
 {
     let around = Around::of(&state);
     // Boxed: a connection that waits for its next request keeps no room for the whole line.
-    let answer = move |request| Box::pin(receive::answer(Arc::clone(&state), request, ends));
+    let answer = move |request| Box::pin(receive::answer(Arc::clone(&state), Box::new(request), ends));
     one(stream, answer, around, ends).await
 }
 
@@ -127,7 +127,7 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let around = Around::of(&state);
-    let answer = move |request| Box::pin(receive::answer(Arc::clone(&state), request, ends));
+    let answer = move |request| Box::pin(receive::answer(Arc::clone(&state), Box::new(request), ends));
     many(stream, answer, around, ends).await;
 }
 

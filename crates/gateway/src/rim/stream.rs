@@ -175,7 +175,7 @@ async fn post(line: &Line, request: Request<Incoming>, peer: IpAddr, under_way: 
         return Ok(accepted());
     }
     let listens = ready.then(|| call(Operation::Listen, headers.clone()));
-    let (line, said) = (line.clone(), call(Operation::Message(message), headers));
+    let (line, said) = (line.clone(), Box::new(call(Operation::Message(message), headers)));
     let state = Arc::clone(&line.state);
     // A client that does not wait to hear that it was taken is listened for all the same.
     let listening = Box::pin(async move {

@@ -41,13 +41,13 @@ impl Drop for UnderWay {
 pub(super) type Serving = Pin<Box<dyn Future<Output = Reply> + Send>>;
 
 /// Runs one call. In the legacy era a client that goes away does not end it.
-pub(super) async fn run(line: &Line, mut call: Call, mut under_way: UnderWay) -> Reply {
+pub(super) async fn run(line: &Line, mut call: Box<Call>, mut under_way: UnderWay) -> Reply {
     let (line, era, state) = (line.clone(), call.era, Arc::clone(&line.state));
     call.presence = under_way.presence.take().filter(|_| era == Era::Legacy);
     // Boxed once: a legacy call may have to go elsewhere.
     let serving = Box::pin(async move {
         let _under_way = under_way;
-        line.serve(Box::new(call)).await
+        line.serve(call).await
     });
     match era {
         Era::Modern => serving.await,

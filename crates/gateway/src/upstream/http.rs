@@ -113,41 +113,46 @@ pub(crate) fn own_stream() -> HeaderMap {
     headers
 }
 
+impl Outbound {
+    /// As it goes out, with the credential.
+    fn request(self, uri: Uri, injected: &Injected) -> Box<Request<Full<Bytes>>> {
+        let mut request = Box::new(Request::new(Full::new(self.body)));
+        *request.method_mut() = self.method;
+        *request.uri_mut() = uri;
+        *request.headers_mut() = self.headers;
+        for (name, value) in &injected.headers {
+            request.headers_mut().insert(name.clone(), value.clone());
+        }
+        request
+    }
+}
+
 /// Sends one request and reads the head of the answer; a JSON body is read whole, a stream is not.
-pub(crate) async fn send(
+pub(crate) fn send(
     state: &Arc<State>,
     server: &Server,
     injected: &Injected,
     outbound: Outbound,
     answer_limit: usize,
-) -> Result<(Arrival, HeaderMap), UpstreamFault> {
-    let Transport::Http(endpoint) = &server.transport else {
-        return Err(UpstreamFault::Protocol("the server is a process".to_owned()));
-    };
-    send_to(state, server, injected, endpoint.uri(), outbound, answer_limit).await
+) -> impl Future<Output = Result<(Arrival, HeaderMap), UpstreamFault>> + Send {
+    send_to(state, server, injected, None, outbound, answer_limit)
 }
 
-/// The same, to another path of the same server.
+/// The same, to another path of the same server if there is one.
 pub(crate) async fn send_to(
     state: &Arc<State>,
     server: &Server,
     injected: &Injected,
-    target: &Uri,
+    path: Option<&Uri>,
     outbound: Outbound,
     answer_limit: usize,
 ) -> Result<(Arrival, HeaderMap), UpstreamFault> {
     let Transport::Http(endpoint) = &server.transport else {
         return Err(UpstreamFault::Protocol("the server is a process".to_owned()));
     };
+    let request = outbound.request(injected.uri(path.unwrap_or_else(|| endpoint.uri()))?, injected);
     // Where a refusal may say that the server does not speak what it was seen to speak.
-    let asked = (outbound.method == Method::POST).then(|| asked(&outbound.headers));
-    let mut request = Request::new(Full::new(outbound.body));
-    *request.method_mut() = outbound.method;
-    *request.uri_mut() = injected.uri(target)?;
-    *request.headers_mut() = outbound.headers;
-    for (name, value) in &injected.headers {
-        request.headers_mut().insert(name.clone(), value.clone());
-    }
+    let asked = (request.method() == Method::POST).then(|| asked(request.headers()));
     let deadline = server.deadline;
     let response = state.egress.send(endpoint, injected.pool, request, deadline).await.map_err(|fault| {
         if fault.is_timeout() { UpstreamFault::Timeout(deadline) } else { UpstreamFault::Down(fault.to_string()) }

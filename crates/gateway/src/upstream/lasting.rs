@@ -74,7 +74,7 @@ impl Lasting {
         let found = address.wait_for(Option::is_some).await.ok().and_then(|found| found.clone());
         let address = found.unwrap_or_else(|| Err(UpstreamFault::Down(self.ending())))?;
         let outbound = Outbound { method: Method::POST, headers: wire::own(), body: message };
-        let sent = wire::send_to(&self.state, &self.server, &self.injected, &address, outbound, self.limit).await;
+        let sent = wire::send_to(&self.state, &self.server, &self.injected, Some(&address), outbound, self.limit).await;
         match sent?.0.status() {
             status if status.is_success() => Ok(()),
             status => {
