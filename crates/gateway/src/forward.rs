@@ -96,7 +96,7 @@ impl Line {
             _in_use: in_use,
         });
         let Exchange { caller, target, call, .. } = &*exchange;
-        if let Some(question) = target.one().and_then(|one| one.answers.as_ref()) {
+        if let Some(question) = target.one().and_then(|one| one.answers.as_deref()) {
             question.answer();
         }
         for (server, injected) in target.servers().iter().zip(&injected) {

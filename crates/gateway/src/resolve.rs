@@ -52,7 +52,7 @@ pub(crate) struct One {
     /// The place in a stream of ours from which it goes on.
     pub(crate) resumes: Option<Place>,
     /// The question this message answers.
-    pub(crate) answers: Option<Taken>,
+    pub(crate) answers: Option<Box<Taken>>,
     /// The name that the caller used in the aggregate.
     pub(crate) shown: Option<Box<str>>,
     /// The server's id of the task that the call is about.
@@ -381,7 +381,7 @@ impl Line {
             name_header: None,
             after: None,
             resumes: None,
-            answers: Some(taken),
+            answers: Some(Box::new(taken)),
             shown: None,
             task: None,
         })

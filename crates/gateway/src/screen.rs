@@ -95,7 +95,7 @@ fn mirror(headers: &mut HeaderMap, target: &Target, message: &Message) {
 }
 
 fn refused(target: &Target, findings: &[Finding]) -> Stop {
-    if let Some(question) = target.one().and_then(|one| one.answers.as_ref()) {
+    if let Some(question) = target.one().and_then(|one| one.answers.as_deref()) {
         question.refuse();
     }
     let places: Vec<serde_json::Value> = findings

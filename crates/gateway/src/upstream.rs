@@ -59,7 +59,7 @@ impl Arrival {
 /// Where the events of a stream come from.
 pub(crate) enum Source {
     /// An HTTP body.
-    Http(http::Events),
+    Http(Box<http::Events>),
     /// One that is gone on with where it ended early.
     Resumed(Box<resume::Resumed>),
     /// A process.

@@ -170,7 +170,7 @@ pub(crate) async fn send_to(
     }
     let kind = head.headers.get(CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
     let arrival = if head.status.is_success() && starts_with(kind, b"text/event-stream") {
-        Arrival::Stream { headers, source: Source::Http(Events::new(body, answer_limit)) }
+        Arrival::Stream { headers, source: Source::Http(Box::new(Events::new(body, answer_limit))) }
     } else if starts_with(kind, b"application/json") {
         let body = collect(body, answer_limit, deadline).await?;
         if body.is_empty() {
