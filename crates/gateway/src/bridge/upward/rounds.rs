@@ -76,7 +76,7 @@ enum Step {
     /// The client is asked.
     Asking(Asking),
     /// The log is told of this round, which will leave under these headers.
-    Intending(SyncWrapper<Intending>, Message, HeaderMap),
+    Intending(SyncWrapper<Intending>, Box<(Message, HeaderMap)>),
     /// The answer was given.
     Over,
 }
@@ -341,14 +341,14 @@ impl Rounds {
         self.server = server;
         self.round_id = id.into_boxed_str();
         let headers = self.cause.headers(&self.headers, &round);
-        self.step = Step::Intending(SyncWrapper::new(Box::pin(round.intend())), retry, headers);
+        self.step = Step::Intending(SyncWrapper::new(Box::pin(round.intend())), Box::new((retry, headers)));
         Ok(())
     }
 
     /// The log knows of the next round.
     fn leave(&mut self, leaving: Leaving) {
-        let Step::Intending(_, retry, headers) = &self.step else { return };
-        let (retry, headers) = (retry.clone(), headers.clone());
+        let Step::Intending(_, next) = &self.step else { return };
+        let (retry, headers) = (**next).clone();
         let (trail, slot) = leaving.leave();
         self.trail = Some(trail);
         self.step = Step::Sending(SyncWrapper::new(self.sending(retry, headers, Some(slot))));
