@@ -107,18 +107,18 @@ impl Egress {
     /// `credential` says who may share a connection: same value, same connections. The request's URI gives path
     /// and query ([`Endpoint::uri`]); `Host` and the framing headers are set here. `deadline` ends
     /// when the head has arrived; the body is the caller's to time. A redirect is an answer
-    /// like any other. Must run inside a tokio runtime.
+    /// like any other. Must run inside a tokio runtime. The request is boxed: each step would keep a copy of its own for as
+    /// long as it waits.
     pub async fn send(
         &self,
         endpoint: &Endpoint,
         credential: u64,
-        request: impl Into<Box<Request<Full<Bytes>>>>,
+        request: Box<Request<Full<Bytes>>>,
         deadline: Duration,
     ) -> Result<Response<Body>, EgressFault> {
         let key = Key { egress: self.id, endpoint: endpoint.id, credential };
         let until = Instant::now() + deadline;
-        // Boxed: each step below would keep a copy of its own for as long as it waits.
-        let mut request = prepare(endpoint, request.into());
+        let mut request = prepare(endpoint, request);
         match Lease::take(key) {
             Some(Taken::Own(lease)) => match exchange(endpoint, lease, request, until, deadline).await {
                 Ok(response) => return Ok(response),

@@ -124,10 +124,10 @@ fn egress_trusting(names: FixedNames, roots: Roots) -> Egress {
     Egress::new(Settings { roots, resolver, connect_deadline: SOON }).unwrap()
 }
 
-fn post(endpoint: &Endpoint, body: &'static str) -> Request<Full<Bytes>> {
+fn post(endpoint: &Endpoint, body: &'static str) -> Box<Request<Full<Bytes>>> {
     let mut request = Request::post(endpoint.uri().clone()).body(Full::from(body)).unwrap();
     request.headers_mut().insert("x-test", HeaderValue::from_static("1"));
-    request
+    Box::new(request)
 }
 
 /// Sends one request and reads its answer to the end.

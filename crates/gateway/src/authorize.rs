@@ -3,6 +3,7 @@
 use crate::{
     authenticate::Caller,
     pipeline::Line,
+    question::Taken,
     resolve::{self, Target},
     screen::Screened,
     server::Server,
@@ -37,7 +38,7 @@ impl Line {
             }
             Target::One(one) => {
                 // The answer to a question travels under the permit for asking it.
-                if let Some(permit) = one.answers.as_mut().and_then(|taken| taken.permit()) {
+                if let Some(permit) = one.answers.as_deref_mut().and_then(Taken::permit) {
                     return Ok(permit);
                 }
                 let Some(action) = one.action else {

@@ -149,7 +149,6 @@ impl Flow {
         let under_way = if self.listens() { None } else { Some(UnderWay::begin(&state)) };
         let open = state.census.stream();
         self.exchange.call.last();
-        // Here, not in a function of its own: whatever such a function is given would be kept twice.
         tokio::spawn(async move {
             let mut client = Some(sender);
             let end = AssertUnwindSafe(self.pump(&state, &mut trail, &mut client)).catch_unwind().await;

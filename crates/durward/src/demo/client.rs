@@ -94,7 +94,7 @@ impl Agent {
             headers.insert("mcp-protocol-version", HeaderValue::from_static(REVISION));
         }
         self.traffic.push_str(&text);
-        let response = self.egress.send(&self.gateway, 0, request, PATIENCE).await?;
+        let response = self.egress.send(&self.gateway, 0, Box::new(request), PATIENCE).await?;
         let (head, body) = response.into_parts();
         let body = tokio::time::timeout(PATIENCE, body.collect()).await.context("the answer does not end")??.to_bytes();
         let body = String::from_utf8_lossy(&body);

@@ -92,7 +92,8 @@ async fn once(egress: &Egress, endpoint: &Endpoint, body: hyper::body::Bytes) ->
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-protobuf"));
     headers.insert(USER_AGENT, HeaderValue::from_static(concat!("durward/", env!("CARGO_PKG_VERSION"))));
     let later = |fault: String| Fault::Later(fault);
-    let answer = egress.send(endpoint, 0, request, DEADLINE).await.map_err(|fault| later(fault.to_string()))?;
+    let answer =
+        egress.send(endpoint, 0, Box::new(request), DEADLINE).await.map_err(|fault| later(fault.to_string()))?;
     let status = answer.status();
     // Read to its end, the connection can be used again.
     let rest = Limited::new(answer.into_body(), ANSWER).collect();

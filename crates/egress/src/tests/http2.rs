@@ -179,7 +179,7 @@ async fn what_belongs_to_the_connection_is_decided_here() {
         request.headers_mut().insert(name, HeaderValue::from_static(value));
     }
     request.headers_mut().insert("mcp-method", HeaderValue::from_static("tools/call"));
-    let response = egress.send(&endpoint, 0, request, SOON).await.unwrap();
+    let response = egress.send(&endpoint, 0, Box::new(request), SOON).await.unwrap();
     assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), "ok");
     let (head, length) = server.seen.lock().unwrap().requests.remove(0);
     assert_eq!(head.uri().to_string(), format!("http://127.0.0.1:{}/other?b=2", server.port));

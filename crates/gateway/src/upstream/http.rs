@@ -127,7 +127,8 @@ impl Outbound {
     }
 }
 
-/// Sends one request and reads the head of the answer; a JSON body is read whole, a stream is not.
+/// Sends one request and reads the head of the answer; a JSON body is read whole, a stream is not. Not `async` itself: its
+/// future would keep what is sent a second time.
 pub(crate) fn send(
     state: &Arc<State>,
     server: &Server,
@@ -138,21 +139,21 @@ pub(crate) fn send(
     send_to(state, server, injected, None, outbound, answer_limit)
 }
 
-/// The same, to another path of the same server if there is one.
+/// The same, to `target` on the same server where one is given.
 pub(crate) async fn send_to(
     state: &Arc<State>,
     server: &Server,
     injected: &Injected,
-    path: Option<&Uri>,
+    target: Option<&Uri>,
     outbound: Outbound,
     answer_limit: usize,
 ) -> Result<(Arrival, HeaderMap), UpstreamFault> {
     let Transport::Http(endpoint) = &server.transport else {
         return Err(UpstreamFault::Protocol("the server is a process".to_owned()));
     };
-    let request = outbound.request(injected.uri(path.unwrap_or_else(|| endpoint.uri()))?, injected);
     // Where a refusal may say that the server does not speak what it was seen to speak.
-    let asked = (request.method() == Method::POST).then(|| asked(request.headers()));
+    let asked = (outbound.method == Method::POST).then(|| asked(&outbound.headers));
+    let request = outbound.request(injected.uri(target.unwrap_or_else(|| endpoint.uri()))?, injected);
     let deadline = server.deadline;
     let response = state.egress.send(endpoint, injected.pool, request, deadline).await.map_err(|fault| {
         if fault.is_timeout() { UpstreamFault::Timeout(deadline) } else { UpstreamFault::Down(fault.to_string()) }

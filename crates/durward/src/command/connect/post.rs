@@ -371,7 +371,7 @@ impl Bridge {
             if let Some(credential) = &credential {
                 request.headers_mut().insert(AUTHORIZATION, credential.clone());
             }
-            match self.egress.send(&self.endpoint, 0, request, deadline).await {
+            match self.egress.send(&self.endpoint, 0, Box::new(request), deadline).await {
                 Ok(response) => {
                     let is_refused = response.status() == StatusCode::UNAUTHORIZED;
                     if is_refused && !is_renewed && self.credential.renew(credential.as_ref()).await {
