@@ -145,12 +145,10 @@ async fn subscribe(way: &Passage<'_>, session: &Arc<Session>, message: &Message)
     if !session.is_heard() {
         return Ok(result_of(message, "{}"));
     }
-    if !session.is_followed(&server.name) {
-        listen::begin(&way.line.state, &server.name, session);
-    }
     let told = tokio::select! {
         told = tokio::time::timeout(server.deadline, side.told(&server.name, uri, version)) => Some(told),
         () = listen::until_given_up(&way.line.state, session, &server.name, uri) => None,
+        never = listen::keep(&way.line.state, session, &server.name) => match never {},
     };
     if let Some(Ok(Ok(()))) = told {
         return Ok(result_of(message, "{}"));

@@ -27,7 +27,9 @@ use mcp::{
     Era, Kind, Message, Revision,
     bridge::{Filter, upward as translate},
 };
-use std::{borrow::Cow, collections::HashSet, future::Future, pin::Pin, sync::Arc, time::Duration};
+use std::{
+    borrow::Cow, collections::HashSet, convert::Infallible, future::Future, pin::Pin, sync::Arc, time::Duration,
+};
 use tokio::sync::watch;
 use vocab::ServerName;
 
@@ -39,6 +41,17 @@ const LOOK: Duration = Duration::from_millis(500);
 /// Follows a server for a session, unless somebody does already.
 pub(crate) fn begin(state: &Arc<State>, server: &ServerName, session: &Arc<Session>) {
     tokio::spawn(follow(Arc::clone(state), server.clone(), Arc::clone(session)));
+}
+
+/// Sees to it that somebody follows a server: whoever does may find just now that it has no such stream, and stop without
+/// a word to those who came a moment later.
+pub(super) async fn keep(state: &Arc<State>, session: &Arc<Session>, name: &ServerName) -> Infallible {
+    loop {
+        if !session.is_followed(name) {
+            begin(state, name, session);
+        }
+        tokio::time::sleep(LOOK).await;
+    }
 }
 
 /// Follows a server until the session ends or nobody listens.
