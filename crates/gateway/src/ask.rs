@@ -202,10 +202,8 @@ fn is_of_task(exchange: &Exchange, message: &Message) -> bool {
         Kind::Notification => matches!(message.method(), "notifications/tasks" | "notifications/tasks/status"),
         Kind::Response => {
             let asked = exchange.call.message();
-            let result_type = || message.outcome_member(&["resultType"]).and_then(|kind| kind.text());
-            let is_task = || result_type().as_deref() == Some("task");
             asked.is_none_or(|asked| asked.method().starts_with("tasks/"))
-                || (exchange.call.era == Era::Modern && is_task())
+                || (exchange.call.era == Era::Modern && message.is_task())
         }
     }
 }

@@ -413,9 +413,7 @@ fn begun(message: &Message) -> Option<String> {
 /// Where it stands.
 fn begun_member(message: &Message) -> Option<mcp::Member<'_>> {
     let at = |path: &[&str]| message.outcome_member(path).filter(|member| member.text().is_some());
-    match message.outcome_member(&["resultType"]) {
-        Some(kind) if kind.text().as_deref() == Some("task") => at(&["taskId"]).or_else(|| at(&["task", "taskId"])),
-        Some(_) => None,
-        None => at(&["task", "taskId"]),
-    }
+    // Most results begin none: nobody walks through them.
+    let own = if message.is_task() { at(&["taskId"]) } else { None };
+    own.or_else(|| message.may_begin_task().then(|| at(&["task", "taskId"])).flatten())
 }

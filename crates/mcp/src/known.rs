@@ -3,7 +3,7 @@
 
 use crate::{
     Body, Limits, Message,
-    message::{List, Parts, Spot},
+    message::{List, Outcome, Parts, Spot},
     scan,
 };
 use bytes::Bytes;
@@ -21,15 +21,15 @@ const NOTHING: &[u8] = b"{}";
 pub struct Known {
     text: Bytes,
     lists: Option<Arc<[List]>>,
-    is_error: bool,
+    outcome: Outcome,
 }
 
 impl Known {
     /// Remembers the result of a message, if it is an object. The text is copied: it is not to keep a larger buffer.
     pub fn of(message: &Message) -> Option<Self> {
         let text = message.result().filter(|text| text.starts_with(b"{"))?;
-        let (lists, is_error) = message.shape();
-        Some(Self { text: Bytes::copy_from_slice(text), lists, is_error })
+        let (lists, outcome) = message.shape();
+        Some(Self { text: Bytes::copy_from_slice(text), lists, outcome })
     }
 
     /// The text of the result.
@@ -48,7 +48,7 @@ impl Known {
         let around: Bytes = [head, NOTHING, tail].concat().into();
         let Ok(Body::Single(message)) = scan(around, limits) else { return None };
         let parts = message.parts().widened(start, NOTHING.len(), self.text.len())?;
-        Some(Message::read_again(body.clone(), Parts { is_error: self.is_error, ..parts }, self.lists.clone()))
+        Some(Message::read_again(body.clone(), Parts { outcome: self.outcome, ..parts }, self.lists.clone()))
     }
 }
 
@@ -95,7 +95,7 @@ mod tests {
         assert_eq!(found.bytes(), scanned.bytes());
         assert_eq!((found.id(), found.id_member()), (scanned.id(), scanned.id_member()));
         assert_eq!(found.result_member(), scanned.result_member());
-        assert_eq!((found.kind(), found.is_failure()), (scanned.kind(), scanned.is_failure()));
+        assert_eq!((found.kind(), found.shape().1), (scanned.kind(), scanned.shape().1));
         assert_eq!(found.has_more(), scanned.has_more());
         let names = |message: &Message| -> Vec<_> {
             let entries = entries(message, ListKind::Tools).unwrap();

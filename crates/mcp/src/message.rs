@@ -5,6 +5,7 @@
 use crate::{
     Era, ScanFault, Span,
     method::{self, ListKind, Subject},
+    scan::folds_to,
     text::unescape,
     walk,
 };
@@ -97,9 +98,9 @@ impl Message {
         self.parts
     }
 
-    /// The entries of its result, and whether that says that a tool failed.
-    pub(crate) fn shape(&self) -> (Option<Arc<[List]>>, bool) {
-        (self.lists.clone(), self.parts.is_error)
+    /// The entries of its result, and what that says at its top.
+    pub(crate) fn shape(&self) -> (Option<Arc<[List]>>, Outcome) {
+        (self.lists.clone(), self.parts.outcome)
     }
 
     /// What it is.
@@ -264,7 +265,26 @@ impl Message {
 
     /// Whether it says that something failed: an error, or a tool's result with `isError`.
     pub fn is_failure(&self) -> bool {
-        !self.parts.error.is_none() || self.parts.is_error
+        !self.parts.error.is_none() || self.parts.outcome.is_error
+    }
+
+    /// Whether its result is a task (`resultType`).
+    pub const fn is_task(&self) -> bool {
+        matches!(self.parts.outcome.kind, ResultKind::Task)
+    }
+
+    /// Whether its result can be that of a request that began a task, in any revision.
+    pub const fn may_begin_task(&self) -> bool {
+        match self.parts.outcome.kind {
+            ResultKind::Task => true,
+            ResultKind::Other => false,
+            ResultKind::Unsaid => self.parts.outcome.has_task,
+        }
+    }
+
+    /// Whether its result may ask the client something: it has a member that some reader takes for `inputRequests`.
+    pub(crate) const fn may_ask(&self) -> bool {
+        self.parts.outcome.may_ask
     }
 
     /// What the method acts on: the tool or prompt name, the resource's URI, the task's id.
@@ -403,6 +423,45 @@ pub(crate) struct List {
     pub(crate) items: Vec<Item>,
 }
 
+/// What a result says at its top, noted by the scan: nobody walks through a long one to look for it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Outcome {
+    /// The tool failed.
+    pub(crate) is_error: bool,
+    /// Its `resultType`.
+    pub(crate) kind: ResultKind,
+    /// It has a member `task`.
+    pub(crate) has_task: bool,
+    /// It may ask the client something.
+    pub(crate) may_ask: bool,
+}
+
+/// What a result says that it is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum ResultKind {
+    /// It does not say.
+    #[default]
+    Unsaid,
+    /// A task.
+    Task,
+    /// Something else.
+    Other,
+}
+
+impl Outcome {
+    /// Takes note of a member.
+    pub(crate) fn note(&mut self, key: &[u8], value: &[u8]) {
+        match key {
+            b"isError" => self.is_error |= value == b"true",
+            b"resultType" if string(value).as_deref() == Some("task") => self.kind = ResultKind::Task,
+            b"resultType" => self.kind = ResultKind::Other,
+            b"task" => self.has_task = true,
+            // SECURITY: some readers ignore case in member names.
+            other => self.may_ask |= folds_to(other, b"inputrequests"),
+        }
+    }
+}
+
 /// Where the members lie that decide what a message is.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Parts {
@@ -420,8 +479,8 @@ pub(crate) struct Parts {
     pub(crate) progress_token: Spot,
     pub(crate) traceparent: Spot,
     pub(crate) tracestate: Spot,
-    /// The result says that the tool failed.
-    pub(crate) is_error: bool,
+    /// What the result says at its top.
+    pub(crate) outcome: Outcome,
     /// `params` has a member that differs from one of ours only in case.
     pub(crate) variant: bool,
     /// It has members that say nothing to what it is.
@@ -446,7 +505,7 @@ impl Parts {
             progress_token: self.progress_token.moved_back(by),
             traceparent: self.traceparent.moved_back(by),
             tracestate: self.tracestate.moved_back(by),
-            is_error: self.is_error,
+            outcome: self.outcome,
             variant: self.variant,
             more: self.more,
         }
@@ -513,6 +572,36 @@ mod tests {
         match crate::scan(text.to_owned().into(), &Limits::default()) {
             Ok(Body::Single(message)) => message,
             other => panic!("{text}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn what_a_result_says_at_its_top_is_noted_by_the_scan() {
+        let told = |result: &str| {
+            let message = message(&format!(r#"{{"jsonrpc":"2.0","id":1,"result":{result}}}"#));
+            (message.is_failure(), message.is_task(), message.may_begin_task(), message.may_ask())
+        };
+        for (result, failed, is_task, may_begin_task, may_ask) in [
+            ("{}", false, false, false, false),
+            (r#"{"isError":true}"#, true, false, false, false),
+            (
+                r#"{"isError":"true","content":[{"isError":true,"task":1,"inputRequests":{}}]}"#,
+                false,
+                false,
+                false,
+                false,
+            ),
+            (r#"{"resultType":"task"}"#, false, true, true, false),
+            (r#"{"result\u0054ype":"t\u0061sk"}"#, false, true, true, false),
+            (r#"{"task":{"taskId":"a"},"resultType":"complete"}"#, false, false, false, false),
+            (r#"{"resultType":7,"task":{}}"#, false, false, false, false),
+            (r#"{"tools":[],"task":{"taskId":"a"}}"#, false, false, true, false),
+            (r#"{"inputRequests":null}"#, false, false, false, true),
+            (r#"{"INPUTREQUESTS":{}}"#, false, false, false, true),
+            (r#"{"input\u0052eque\u017ft\u017f":{}}"#, false, false, false, true),
+            (r#"["inputRequests"]"#, false, false, false, false),
+        ] {
+            assert_eq!(told(result), (failed, is_task, may_begin_task, may_ask), "{result}");
         }
     }
 

@@ -34,7 +34,9 @@ impl<'a> InputRequest<'a> {
             }
         }
         if era == Era::Modern {
-            for questions in named(said, QUESTIONS) {
+            // The scan saw whether a result has any.
+            let may_ask = message.result().is_none() || message.may_ask();
+            for questions in may_ask.then(|| named(said, QUESTIONS)).into_iter().flatten() {
                 add_questions(questions, &mut all)?;
             }
             for questions in is_of_task.then(|| under(said, &["result", QUESTIONS])).into_iter().flatten() {

@@ -163,13 +163,13 @@ impl Envelope<'_> {
         while let Some(key) = self.scanner.next_key()? {
             let spelling = self.scanner.spelling(key);
             let kind = ListKind::ALL.into_iter().find(|kind| kind.member().as_bytes() == spelling);
-            let is_error = spelling == b"isError";
             self.scanner.blank();
             if let Some(kind) = kind.filter(|_| self.scanner.peek() == Some(b'[')) {
                 self.list(kind, start)?;
             } else {
                 let value = self.scanner.value()?;
-                parts.is_error |= is_error && self.scanner.text.get(value) == Some(b"true");
+                let value = self.scanner.text.get(value).unwrap_or_default();
+                parts.outcome.note(self.scanner.spelling(key), value);
             }
         }
         parts.result = Spot::new(start, self.scanner.at);
