@@ -140,6 +140,31 @@ async fn what_may_be_followed_changes_while_the_stream_is_open() {
 }
 
 #[tokio::test]
+async fn what_is_asked_for_again_is_followed_again_though_its_answer_is_known() {
+    let upstream = Upstream::start().await;
+    let mut opened = listening(&upstream);
+    let inside = Inside::start(modern(&upstream)).await;
+    let alice = inside.legacy("/mcp/files", &inside.alice).await;
+    let _listener = alice.listen().await;
+    let (first, _, word) = opens(&mut opened).await;
+    first.message(&word).await;
+    let wanted = json!({"uri": "file:///a"});
+    let (mut feed, _) = followed(&alice, wanted.clone(), &mut opened).await;
+    soon(first.closed()).await;
+    for _ in 0..8 {
+        // Nobody follows a server that the caller has no right to, and who listens is told nothing of it.
+        inside.swap(Plan { policy: json!({"policy": "none", "rules": []}), ..modern(&upstream) });
+        soon(feed.closed()).await;
+        inside.swap(modern(&upstream));
+        assert_eq!(subscribe(&alice, wanted.clone()).await["result"], json!({}));
+        let (next, asked, word) = opens(&mut opened).await;
+        assert_eq!(asked, json!(["file:///a"]));
+        next.message(&word).await;
+        feed = next;
+    }
+}
+
+#[tokio::test]
 async fn what_is_given_up_and_asked_for_again_at_once_is_asked_of_the_server_again() {
     let upstream = Upstream::start().await;
     let mut opened = listening(&upstream);

@@ -80,6 +80,9 @@ mod tests {
 
     const LIST: &str = r#"{"tools":[{"name":"a","inputSchema":{}},{"title":"é","name":"b"}],"ttlMs":5}"#;
 
+    /// A list that says all that the scan notes of a result.
+    const TELLING: &str = r#"{"isError":true,"resultType":"task","tools":[],"task":{},"inputRequests":{}}"#;
+
     fn read(text: String) -> Message {
         match scan(text.into(), &Limits::default()).unwrap() {
             Body::Single(message) => message,
@@ -115,6 +118,15 @@ mod tests {
             let found = known().find_in(&text.clone().into(), &Limits::default()).expect(&text);
             same(&found, &read(text));
         }
+    }
+
+    #[test]
+    fn what_it_says_at_its_top_is_known_too() {
+        let text = format!(r#"{{"jsonrpc":"2.0","id":1,"result":{TELLING}}}"#);
+        let (scanned, known) = (read(text.clone()), Known::of(&read(text.clone())).unwrap());
+        let found = known.find_in(&text.into(), &Limits::default()).unwrap();
+        assert!(found.is_failure() && found.is_task() && found.may_ask());
+        assert_eq!(found.shape().1, scanned.shape().1);
     }
 
     #[test]

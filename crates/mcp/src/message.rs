@@ -577,9 +577,15 @@ mod tests {
 
     #[test]
     fn what_a_result_says_at_its_top_is_noted_by_the_scan() {
+        let of =
+            |message: &Message| (message.is_failure(), message.is_task(), message.may_begin_task(), message.may_ask());
         let told = |result: &str| {
-            let message = message(&format!(r#"{{"jsonrpc":"2.0","id":1,"result":{result}}}"#));
-            (message.is_failure(), message.is_task(), message.may_begin_task(), message.may_ask())
+            let text = format!(r#"{{"jsonrpc":"2.0","id":1,"result":{result}}}"#);
+            let Ok(Body::Batch(batch)) = crate::scan(format!("[{text}]").into(), &Limits::default()) else {
+                panic!("{text}")
+            };
+            assert_eq!(of(&batch[0]), of(&message(&text)), "{text}");
+            of(&batch[0])
         };
         for (result, failed, is_task, may_begin_task, may_ask) in [
             ("{}", false, false, false, false),

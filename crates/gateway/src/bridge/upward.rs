@@ -146,9 +146,11 @@ async fn subscribe(way: &Passage<'_>, session: &Arc<Session>, message: &Message)
         return Ok(result_of(message, "{}"));
     }
     let told = tokio::select! {
+        biased;
+        // First: what was said to an earlier follower may be known already.
+        never = listen::keep(&way.line.state, session, &server.name) => match never {},
         told = tokio::time::timeout(server.deadline, side.told(&server.name, uri, version)) => Some(told),
         () = listen::until_given_up(&way.line.state, session, &server.name, uri) => None,
-        never = listen::keep(&way.line.state, session, &server.name) => match never {},
     };
     if let Some(Ok(Ok(()))) = told {
         return Ok(result_of(message, "{}"));

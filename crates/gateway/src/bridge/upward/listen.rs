@@ -37,6 +37,8 @@ use vocab::ServerName;
 const AGAIN: Duration = Duration::from_secs(2);
 /// How often it is looked whether somebody listens, may, and to this server: a stream may say nothing for long.
 const LOOK: Duration = Duration::from_millis(500);
+/// How often it is looked whether somebody follows, while a subscription waits for a word of the server.
+const ANEW: Duration = Duration::from_millis(50);
 
 /// Follows a server for a session, unless somebody does already.
 pub(crate) fn begin(state: &Arc<State>, server: &ServerName, session: &Arc<Session>) {
@@ -50,7 +52,7 @@ pub(super) async fn keep(state: &Arc<State>, session: &Arc<Session>, name: &Serv
         if !session.is_followed(name) {
             begin(state, name, session);
         }
-        tokio::time::sleep(LOOK).await;
+        tokio::time::sleep(ANEW).await;
     }
 }
 
