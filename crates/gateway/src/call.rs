@@ -83,6 +83,11 @@ pub struct Call {
 }
 
 impl Call {
+    /// A call of a client, alone and under an id of its own.
+    pub(crate) fn new(route: Route, operation: Operation, era: Era, headers: HeaderMap, peer: IpAddr) -> Self {
+        Self { id: new_id(), parent: None, in_batch: false, presence: None, route, operation, era, headers, peer }
+    }
+
     /// The method for records: the JSON-RPC method, or the HTTP one where there is no message.
     pub fn method(&self) -> &str {
         match &self.operation {

@@ -3,7 +3,7 @@
 
 use crate::{
     Body, Limits, Message,
-    message::{List, Outcome, Parts, Spot},
+    parts::{List, Outcome, Parts, Spot},
     scan,
 };
 use bytes::Bytes;

@@ -19,6 +19,7 @@ pub mod message;
 pub mod method;
 pub mod name;
 pub mod param;
+mod parts;
 pub mod scan;
 pub mod splice;
 pub mod sse;

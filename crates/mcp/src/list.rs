@@ -4,7 +4,7 @@
 #[cfg(test)]
 mod tests;
 
-use crate::{ListKind, Member, Message, Span, error::result_text, message::Item, splice, splice::quote};
+use crate::{ListKind, Member, Message, Span, error::result_text, parts::Item, splice, splice::quote};
 use bytes::Bytes;
 use std::borrow::Cow;
 

@@ -9,7 +9,7 @@ use super::{
 use crate::{
     absent::{Here, Presence},
     authenticate::Caller,
-    call::{Call, Operation, Route, new_id},
+    call::{Call, Operation, Route},
     metadata,
     pipeline::Line,
     reply::{Reply, ReplyBody, Sending},
@@ -123,17 +123,7 @@ async fn route(
     if modern_version(&head.headers) {
         return refuse(line, peer, &head.headers, route, &not_allowed("POST"));
     }
-    let call = Box::new(Call {
-        id: new_id(),
-        parent: None,
-        in_batch: false,
-        presence: None,
-        route,
-        operation,
-        era: Era::Legacy,
-        headers: head.headers,
-        peer,
-    });
+    let call = Box::new(Call::new(route, operation, Era::Legacy, head.headers, peer));
     run(line, call, under_way).await
 }
 
@@ -156,17 +146,7 @@ async fn post(line: &Line, headers: HeaderMap, body: Bytes, route: Route, peer: 
             }
             let era = message.era();
             let operation = Operation::Message(message);
-            let call = Box::new(Call {
-                id: new_id(),
-                parent: None,
-                in_batch: false,
-                presence: None,
-                route,
-                operation,
-                era,
-                headers,
-                peer,
-            });
+            let call = Box::new(Call::new(route, operation, era, headers, peer));
             run(line, call, under_way).await
         }
         Ok(Text::Batch(messages)) => Box::pin(batch::serve(line, headers, messages, route, peer, under_way)).await,
@@ -281,17 +261,7 @@ pub(super) fn is_small(body: &Incoming) -> bool {
 pub(super) async fn recognise(line: &Line, headers: &HeaderMap, route: &Route, peer: IpAddr) -> Result<Caller, Stop> {
     let era = if modern_version(headers) { Era::Modern } else { Era::Legacy };
     let (operation, headers) = (Operation::Unread, headers.clone());
-    let call = Call {
-        id: new_id(),
-        parent: None,
-        in_batch: false,
-        presence: None,
-        route: route.clone(),
-        operation,
-        era,
-        headers,
-        peer,
-    };
+    let call = Call::new(route.clone(), operation, era, headers, peer);
     Box::pin(line.authenticate(&call)).await
 }
 
@@ -355,17 +325,7 @@ fn well_known(line: &Line, rest: &str, headers: &HeaderMap) -> Reply {
 /// A refusal of something that never became a call. It is recorded all the same.
 pub(super) fn refuse(line: &Line, peer: IpAddr, headers: &HeaderMap, route: Route, stop: &Stop) -> Reply {
     let era = if modern_version(headers) { Era::Modern } else { Era::Legacy };
-    let call = Call {
-        id: new_id(),
-        parent: None,
-        in_batch: false,
-        presence: None,
-        route,
-        operation: Operation::Unread,
-        era,
-        headers: HeaderMap::new(),
-        peer,
-    };
+    let call = Call::new(route, Operation::Unread, era, HeaderMap::new(), peer);
     let trail = Trail::open(&call, &line.state);
     respond::refuse(stop, trail, &Asked::of(&call))
 }
@@ -379,17 +339,7 @@ pub(super) fn refuse_message(
     stop: &Stop,
 ) -> Reply {
     let era = message.era();
-    let call = Call {
-        id: new_id(),
-        parent: None,
-        in_batch: false,
-        presence: None,
-        route,
-        operation: Operation::Message(message),
-        era,
-        headers,
-        peer,
-    };
+    let call = Call::new(route, Operation::Message(message), era, headers, peer);
     let trail = Trail::open(&call, &line.state);
     respond::refuse(stop, trail, &Asked::of(&call))
 }

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     authenticate::Caller,
-    call::{Call, Operation, Route, header, new_id},
+    call::{Call, Operation, Route, header},
     mailbox::{CALLS, Mailbox, Opened},
     metadata,
     pipeline::Line,
@@ -75,17 +75,7 @@ fn point_here(reply: &mut Reply) {
 
 /// Opens a stream. It is a call as others are, open until the client leaves.
 async fn open(line: &Line, headers: HeaderMap, route: Route, peer: IpAddr) -> Reply {
-    let call = Call {
-        id: new_id(),
-        parent: None,
-        in_batch: false,
-        presence: None,
-        route,
-        operation: Operation::Listen,
-        era: Era::Legacy,
-        headers,
-        peer,
-    };
+    let call = Call::new(route, Operation::Listen, Era::Legacy, headers, peer);
     let mut trail = Trail::open(&call, &line.state);
     let opened = match welcome(line, &call, &mut trail).await {
         Ok(opened) => opened,
@@ -159,17 +149,7 @@ async fn post(line: &Line, request: Request<Incoming>, peer: IpAddr, under_way: 
     }
     let ready = message.method() == "notifications/initialized";
     let headers = in_session(headers, &mailbox);
-    let call = |operation, headers| Call {
-        id: new_id(),
-        parent: None,
-        in_batch: false,
-        presence: None,
-        route: route.clone(),
-        operation,
-        era: Era::Legacy,
-        headers,
-        peer,
-    };
+    let call = |operation, headers| Call::new(route.clone(), operation, Era::Legacy, headers, peer);
     if let Some(busy) = busy {
         letter::answer(line, call(Operation::Message(message), headers), mailbox, (busy, under_way), introduces);
         return Ok(accepted());
@@ -212,17 +192,7 @@ fn single(line: &Line, body: Bytes) -> Result<Message, Stop> {
 /// A refusal of somebody who is known.
 fn refuse_known(line: &Line, headers: HeaderMap, message: Message, peer: IpAddr, caller: Caller, stop: &Stop) -> Reply {
     let operation = Operation::Message(message);
-    let call = Call {
-        id: new_id(),
-        parent: None,
-        in_batch: false,
-        presence: None,
-        route: Route::All,
-        operation,
-        era: Era::Legacy,
-        headers,
-        peer,
-    };
+    let call = Call::new(Route::All, operation, Era::Legacy, headers, peer);
     let mut trail = Trail::open(&call, &line.state);
     let _ = trail.note(Ok(caller));
     respond::refuse(stop, trail, &Asked::of(&call))

@@ -5,8 +5,9 @@
 use super::{Body, ScanFault, Scanner, Span, Why};
 use crate::{
     Limits,
-    message::{Item, List, Message, Parts, Spot},
+    message::Message,
     method::ListKind,
+    parts::{Item, List, Parts, Spot},
     version::key,
 };
 use bytes::Bytes;
