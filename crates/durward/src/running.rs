@@ -155,6 +155,7 @@ impl Running {
         if let Some(telemetry) = telemetry {
             telemetry.finish().await;
         }
+        self.state.journal.record_unheard();
         self.state.journal.system("stopped", None);
         self.state.journal.log().flush().await.context("the log could not be written to the end")?;
         if let Some(texts) = self.state.journal.log().texts() {

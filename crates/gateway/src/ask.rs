@@ -87,7 +87,9 @@ impl Line {
         };
         let server = ask.server.name.clone();
         let asked = Asked { server, shown: shown.clone(), id: asked_id, method: Box::from(method), permit, digest };
-        session.ask(&shown, asked);
+        if let Some(forgotten) = session.ask(&shown, asked) {
+            question::forget(self, session, &forgotten);
+        }
         Ok(text)
     }
 

@@ -2,7 +2,7 @@
 //!
 //! Never decides, never waits unless asked to.
 
-use crate::{clock::Clock, stop::Stage, trail::Facts};
+use crate::{clock::Clock, stop::Stage, trail::Facts, unheard::Unheard};
 use audit::{CallRecord, Leaf, Log, LogFault, Outcome, Pending, Salt, SystemRecord};
 use crossbeam_queue::ArrayQueue;
 use std::{
@@ -31,12 +31,20 @@ pub struct Journal {
     closed: ArrayQueue<Box<Closed>>,
     unobserved: AtomicU64,
     lost: AtomicU64,
+    unheard: Unheard,
 }
 
 impl Journal {
     /// A journal over `log`.
     pub fn new(log: Arc<Log>, clock: Arc<dyn Clock>) -> Self {
-        Self { log, clock, closed: ArrayQueue::new(OBSERVED), unobserved: AtomicU64::new(0), lost: AtomicU64::new(0) }
+        Self {
+            log,
+            clock,
+            closed: ArrayQueue::new(OBSERVED),
+            unobserved: AtomicU64::new(0),
+            lost: AtomicU64::new(0),
+            unheard: Unheard::default(),
+        }
     }
 
     /// The clock the trails run on.
@@ -80,14 +88,26 @@ impl Journal {
 
     /// Records something that happened to the gateway itself. No flood of requests hides it.
     pub fn system(&self, event: &'static str, detail: Option<String>) {
-        let record = SystemRecord {
-            detail,
-            ..SystemRecord::new(Cow::Borrowed(event), self.log.tenant().clone(), self.clock.now())
-        };
+        self.event(SystemRecord { detail, ..self.system_record(Cow::Borrowed(event)) });
+    }
+
+    /// A record of something that happens now.
+    pub(crate) fn system_record(&self, event: Cow<'static, str>) -> SystemRecord {
+        SystemRecord::new(event, self.log.tenant().clone(), self.clock.now())
+    }
+
+    /// Appends a record of what happened to the gateway itself.
+    pub(crate) fn event(&self, record: SystemRecord) {
+        let event = record.event.clone();
         if let Err(fault) = self.log.append_event(record) {
             self.lost.fetch_add(1, Ordering::Relaxed);
-            tracing::error!(event, %fault, "a record could not be written");
+            tracing::error!(%event, %fault, "a record could not be written");
         }
+    }
+
+    /// What was asked of nobody since that was recorded last.
+    pub(crate) const fn questions(&self) -> &Unheard {
+        &self.unheard
     }
 
     /// The next closed call nobody has looked at yet.

@@ -47,6 +47,7 @@ mod task;
 pub mod text;
 pub mod trace;
 pub mod trail;
+mod unheard;
 mod upstream;
 mod validate;
 pub mod verdict;

@@ -82,28 +82,49 @@ impl Drop for Taken {
         match self.asked.take() {
             Some(asked) if !self.refused.load(Ordering::Acquire) => {
                 let shown = asked.shown.clone();
-                self.session.ask(&shown, asked);
+                if let Some(forgotten) = self.session.ask(&shown, asked) {
+                    forget(&self.line, &self.session, &forgotten);
+                }
             }
             Some(_) | None => {
-                // Where the runtime is gone, so are the servers.
-                if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-                    let no =
-                        tell_no(self.line.clone(), Arc::clone(&self.session), self.server.clone(), self.id.clone());
-                    runtime.spawn(no);
-                }
+                let no = No { code: error::REFUSED_GUARD, why: "the client's answer was refused" };
+                no.tell(&self.line, &self.session, &self.server, &self.id);
             }
         }
     }
 }
 
-/// Tells the server that its question stays without an answer.
-async fn tell_no(line: Line, session: Arc<Session>, server: ServerName, id: Box<str>) {
-    let now = line.state.line();
-    let Some(server) = now.snapshot.servers.get(&server) else { return };
-    let text = error::error_text(Some(&id), error::REFUSED_GUARD, "the client's answer was refused", None);
-    let why = "the client's answer was refused".to_owned();
-    let fault = UpstreamFault::Round { code: error::UPSTREAM_DOWN, why, retry_after: None };
-    decline(&now, server, Some(&session), text, fault).await;
+/// Gives up a question for which too many came after it.
+pub(crate) fn forget(line: &Line, session: &Arc<Session>, asked: &Asked) {
+    let no =
+        No { code: error::REFUSED_LIMIT, why: "too many questions wait for their answer; this one was the oldest" };
+    line.state.journal.forgotten(&asked.server, &asked.method, no.why);
+    no.tell(line, session, &asked.server, &asked.id);
+}
+
+/// Why a question stays without an answer.
+#[derive(Clone, Copy)]
+struct No {
+    code: i64,
+    why: &'static str,
+}
+
+impl No {
+    /// Tells the server that asked, which waits for nothing then.
+    fn tell(self, line: &Line, session: &Arc<Session>, server: &ServerName, id: &str) {
+        // Where the runtime is gone, so are the servers.
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(self.told(line.clone(), Arc::clone(session), server.clone(), Box::from(id)));
+        }
+    }
+
+    async fn told(self, line: Line, session: Arc<Session>, server: ServerName, id: Box<str>) {
+        let now = line.state.line();
+        let Some(server) = now.snapshot.servers.get(&server) else { return };
+        let text = error::error_text(Some(&id), self.code, self.why, None);
+        let fault = UpstreamFault::Round { code: error::UPSTREAM_DOWN, why: self.why.to_owned(), retry_after: None };
+        decline(&now, server, Some(&session), text, fault).await;
+    }
 }
 
 /// Sends the refusal of a question to the server that asked it. `fault` is what it means to the call in whose course it was

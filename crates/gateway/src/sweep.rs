@@ -31,6 +31,7 @@ impl State {
         }
         self.sweep_legs(&snapshot);
         self.tasks.sweep(self.clock.ticks());
+        self.journal.record_unheard();
         let mut pipes = self.pipes.lock().unwrap_or_else(PoisonError::into_inner);
         pipes.retain(|(name, fingerprint, _), pipe| {
             let current = snapshot.servers.get(name).is_some_and(|server| server.fingerprint == *fingerprint);

@@ -35,17 +35,16 @@ pub struct Asked {
 }
 
 impl Session {
-    /// Remembers a question. Where too many wait, the oldest is forgotten: many are never answered.
-    pub fn ask(&self, client_id: &str, asked: Asked) {
+    /// Remembers a question. Where too many wait, the oldest is forgotten, and given back: many are never answered.
+    #[must_use = "a server waits for the answer to what is forgotten"]
+    pub fn ask(&self, client_id: &str, asked: Asked) -> Option<Asked> {
         let mut questions = lock(&self.asked);
         let Questions { waiting, order } = &mut *questions;
         let key = mcp::id_key(client_id);
         waiting.insert(key.clone(), asked);
         order.push_back(key);
-        while order.len() > ASKED {
-            let Some(oldest) = order.pop_front() else { break };
-            waiting.remove(&oldest);
-        }
+        let oldest = if order.len() > ASKED { order.pop_front() } else { None };
+        oldest.and_then(|oldest| waiting.remove(&oldest))
     }
 
     /// The question that the client answers with this id. It can be answered once.

@@ -93,7 +93,7 @@ impl Hop<'_> {
                     let message = one(data.clone(), &self.limits)?;
                     match message.kind() {
                         Kind::Response => return Ok(message),
-                        Kind::Request => self.decline(leg, &message).await?,
+                        Kind::Request => self.decline(leg, &message, "the gateway asks for itself").await?,
                         Kind::Notification => {}
                     }
                 }
@@ -102,11 +102,14 @@ impl Hop<'_> {
         }
     }
 
-    async fn decline(&self, leg: Option<&Leg>, question: &Message) -> Result<(), UpstreamFault> {
-        let text = match question.method() {
-            "ping" => mcp::error::result_text(question.id().unwrap_or("null"), b"{}"),
-            _ => mcp::error_text(question.id(), mcp::error::METHOD_NOT_FOUND, "the gateway asks for itself", None),
-        };
+    /// Answers a question that nobody hears.
+    pub(crate) async fn decline(
+        &self,
+        leg: Option<&Leg>,
+        question: &Message,
+        why: &'static str,
+    ) -> Result<(), UpstreamFault> {
+        let text = self.state.journal.unheard(&self.server.name, question, why);
         self.send(leg, &one(text, &self.limits)?).await.map(drop)
     }
 
@@ -167,7 +170,7 @@ impl Hop<'_> {
             return Pipe::open(self.state, self.server, self.dressed(), self.limits);
         };
         let secrets = self.injected.env.iter().map(|(name, secret)| (name.clone(), secret.clone())).collect();
-        Pipe::start(&self.server.name, program, secrets, self.dressed(), &self.state.children, self.limits, purpose)
+        Pipe::start(&self.server.name, program, secrets, self.dressed(), self.state, self.limits, purpose)
     }
 
     /// Whether a process runs and has the credentials that it would be started with now.

@@ -4,10 +4,10 @@
 
 use super::{
     UpstreamFault,
-    child::{Child, ChildSpec, Exit, Purpose, Room},
+    child::{Child, ChildSpec, Exit, Purpose},
     lasting::Lasting,
 };
-use crate::{server::Server, state::State};
+use crate::{journal::Journal, server::Server, state::State};
 use bytes::Bytes;
 use mcp::{Body, Kind, Limits, Message};
 use std::{
@@ -66,6 +66,8 @@ pub(crate) struct Pipe {
     listeners: Mutex<Vec<Arc<Listener>>>,
     used: Mutex<Instant>,
     alive: AtomicBool,
+    /// Where questions are noted that nobody hears.
+    journal: Arc<Journal>,
 }
 
 /// Takes what the server says unasked. With nothing to take it says whether it still would.
@@ -118,15 +120,17 @@ impl Pipe {
         program: &Program,
         secrets: Vec<(String, Secret<String>)>,
         dressed: u64,
-        room: &Room,
+        state: &State,
         limits: Limits,
         purpose: Purpose,
     ) -> Result<Arc<Self>, UpstreamFault> {
         let spec = ChildSpec::new(server.clone(), program, secrets, limits.body)
             .map_err(|fault| UpstreamFault::Down(fault.to_string()))?
             .with(purpose);
-        let (child, lines) = Child::spawn(spec, room).map_err(|fault| UpstreamFault::Down(fault.to_string()))?;
-        Ok(Self::begin(server, Carrier::Process(child), lines, (program.shared, WRITE), dressed, limits))
+        let (child, lines) =
+            Child::spawn(spec, &state.children).map_err(|fault| UpstreamFault::Down(fault.to_string()))?;
+        let carrier = Carrier::Process(child);
+        Ok(Self::begin(server, carrier, lines, (program.shared, WRITE), dressed, limits, &state.journal))
     }
 
     /// Opens a stream of 2024-11-05 and reads what is said on it until it ends.
@@ -138,7 +142,8 @@ impl Pipe {
     ) -> Result<Arc<Self>, UpstreamFault> {
         let (stream, messages) = Lasting::open(state, server, limits.body)?;
         let terms = (false, server.deadline);
-        Ok(Self::begin(&server.name, Carrier::Stream(stream), messages, terms, dressed, limits))
+        let carrier = Carrier::Stream(stream);
+        Ok(Self::begin(&server.name, carrier, messages, terms, dressed, limits, &state.journal))
     }
 
     fn begin(
@@ -148,6 +153,7 @@ impl Pipe {
         (shared, patience): (bool, Duration),
         dressed: u64,
         limits: Limits,
+        journal: &Arc<Journal>,
     ) -> Arc<Self> {
         let pipe = Arc::new(Self {
             server: server.clone(),
@@ -160,6 +166,7 @@ impl Pipe {
             listeners: Mutex::default(),
             used: Mutex::new(Instant::now()),
             alive: AtomicBool::new(true),
+            journal: Arc::clone(journal),
         });
         tokio::spawn(read(Arc::downgrade(&pipe), lines, limits, server.clone()));
         pipe
@@ -283,11 +290,10 @@ impl Pipe {
                 if let Some(undelivered) = self.deliver_other(message)
                     && message.kind() == Kind::Request
                 {
-                    return Some(mcp::error_text(
-                        undelivered.id(),
-                        mcp::error::METHOD_NOT_FOUND,
+                    return Some(self.journal.unheard(
+                        &self.server,
+                        undelivered,
                         "nobody is listening who could answer",
-                        None,
                     ));
                 }
                 None

@@ -20,7 +20,6 @@ use bytes::Bytes;
 use mcp::{
     Kind, Message,
     bridge::{Filter, downward as translate},
-    error,
 };
 use std::{
     sync::{Arc, MutexGuard, PoisonError},
@@ -267,15 +266,8 @@ async fn follow_once(state: &Arc<State>, server: &Arc<Server>, link: &Arc<Link>)
                 let _ = link.news.send(text.clone());
             }
             Kind::Request => {
-                let answer = match message.method() {
-                    "ping" => error::result_text(message.id().unwrap_or("null"), b"{}"),
-                    _ => mcp::error_text(
-                        message.id(),
-                        error::METHOD_NOT_FOUND,
-                        "nobody can be asked outside of a call: the client has no session",
-                        None,
-                    ),
-                };
+                let why = "nobody can be asked outside of a call: the client has no session";
+                let answer = state.journal.unheard(&server.name, &message, why);
                 super::tell(state, server, link, answer).await?;
             }
             // Nobody asked anything on this stream.
