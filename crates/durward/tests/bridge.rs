@@ -34,4 +34,6 @@ async fn what_crosses_a_bridge_is_seen_in_record_metric_and_log() {
     let bridges: Vec<_> =
         calls.filter(|call| call["outcome"].is_object()).map(|call| (&call["server"], &call["bridge"])).collect();
     assert_eq!(bridges, [(&json!("new"), &json!("modern")), (&json!("old"), &Value::Null)]);
+    let list = records.iter().find(|record| record["method"] == "tools/list").unwrap();
+    assert_eq!(list["bridge"], "modern", "some of its servers lie behind one: {list:#}");
 }

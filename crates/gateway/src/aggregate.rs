@@ -5,6 +5,7 @@
 
 pub(crate) mod answer;
 pub(crate) mod listen;
+mod wishes;
 
 use crate::{
     authenticate::Caller,

@@ -13,6 +13,7 @@ use crate::{
     screen::Screened,
     server::Carriage,
     session::{Errand, Leg, Session, Streaming, Way, replay::Found},
+    standing,
     stop::{Stage, Stop},
     trail::{Facts, Noted},
     upstream::{
@@ -80,8 +81,7 @@ impl Line {
         let Sealed { decided, injected } = sealed;
         let crate::pipeline::Decided { caller, target, call, slot: mut held, permit: _ } = *decided;
         held.spend();
-        let judged =
-            target.one().filter(|one| one.crossing == Crossing::Upward).map(|one| Arc::new(Judged::of(one, &call)));
+        let judged = target.one().filter(|one| is_judged_again(one, &call)).map(|one| Arc::new(Judged::of(one, &call)));
         let call = call.valid.call;
         let errand = target.one().and_then(|one| errand(one, &call));
         let in_use = target.session().map(Session::streaming);
@@ -124,6 +124,12 @@ impl Line {
         exchange.opened = opened;
         Ok(Answer { arrival, exchange })
     }
+}
+
+/// Whether more may come of a call than what is sent now.
+fn is_judged_again(one: &One, call: &Screened) -> bool {
+    let lasts = || call.valid.call.message().is_some_and(|message| message.method() == "resources/subscribe");
+    one.crossing == Crossing::Upward || (one.session.is_some() && lasts())
 }
 
 /// Remembers where a request of the aggregate goes.
@@ -178,9 +184,13 @@ impl Passage<'_> {
         match (self.one.crossing, self.one.server.carriage()) {
             (Crossing::Upward, _) => Box::pin(bridge::upward::send(self)).await,
             (Crossing::Downward, _) => Box::pin(bridge::downward::send(self)).await,
-            (Crossing::None, Carriage::Requests) => self.over_http().await,
-            (Crossing::None, Carriage::Pipe { shared }) => Box::pin(self.over_pipe(shared)).await,
+            (Crossing::None, Carriage::Requests) => self.noted(self.over_http().await),
+            (Crossing::None, Carriage::Pipe { shared }) => self.noted(Box::pin(self.over_pipe(shared)).await),
         }
+    }
+
+    fn noted(&self, sent: Result<Sent, UpstreamFault>) -> Result<Sent, UpstreamFault> {
+        sent.inspect(|(arrival, _)| standing::note(self, arrival))
     }
 
     /// What the server is given.
@@ -339,7 +349,7 @@ impl Passage<'_> {
     ) -> Result<Arrival, UpstreamFault> {
         let status = arrival.status();
         let arrival = if exchange::is_lost(leg.as_deref(), status) {
-            self.forget(session, leg.as_ref());
+            self.let_go(session, leg.as_ref());
             // SPEC: the request was not taken. Whoever says so may err all the same, so what changes something is left to
             // the client to ask again.
             if self.one.changes_state() {
@@ -350,7 +360,7 @@ impl Passage<'_> {
         } else {
             // Some servers answer unknown sessions with 400, naming no request. The next call tries a new one.
             if status == StatusCode::BAD_REQUEST && !self.is_named(&arrival) {
-                self.forget(session, leg.as_ref());
+                self.let_go(session, leg.as_ref());
             }
             arrival
         };
@@ -371,10 +381,10 @@ impl Passage<'_> {
             .is_ok_and(|message| message.error().is_some() && asked.is_some() && message.id().map(mcp::id_key) == asked)
     }
 
-    /// Lets go of a leg that leads to a session the server does not know, unless another was opened meanwhile.
-    fn forget(&self, session: &Arc<Session>, leg: Option<&Arc<Leg>>) {
-        let ours = |kept: &Leg| leg.is_some_and(|leg| std::ptr::eq(Arc::as_ptr(leg), kept));
-        session.drop_legs(|name, kept| *name == self.one.server.name && ours(kept));
+    fn let_go(&self, session: &Session, leg: Option<&Arc<Leg>>) {
+        if let Some(leg) = leg {
+            session.lose_leg(&self.one.server.name, leg);
+        }
     }
 
     /// A session that is gone upstream is gone here; one that the client ended is ended here.
@@ -526,11 +536,8 @@ pub(crate) async fn open_leg(hop: &Hop<'_>, session: &Arc<Session>) -> Result<Ar
         // Whoever followed before may have stopped, and a server that joined after the client began to listen has nobody.
         aggregate::listen::begin(hop.state, &hop.server.name, session);
     }
-    let level = session.log_level();
-    if let Some(level) = level {
-        // A server without logging refuses; the client was told so when it set the level.
-        let _ = hop.ask(Some(&leg), &exchange::one(level, &hop.limits)?).await;
-    }
+    standing::level(hop, session, &leg).await?;
+    standing::follow(hop.state, &hop.server.name, session, &leg);
     Ok(leg)
 }
 

@@ -40,6 +40,7 @@ pub mod settings;
 mod settle;
 mod shown;
 pub mod snapshot;
+mod standing;
 pub mod state;
 pub mod stop;
 mod sweep;

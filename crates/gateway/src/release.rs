@@ -20,7 +20,7 @@ use audit::Fingerprint;
 use bytes::Bytes;
 use guard::{Carry, Verdict};
 use http::{HeaderMap, StatusCode};
-use mcp::{Body, Kind, ListKind, Message, error};
+use mcp::{Body, Kind, ListKind, Message, Revision, error};
 use std::sync::Arc;
 use vocab::{Action, Finding, Side};
 
@@ -229,6 +229,7 @@ impl Line {
         let is_whole = narrowed.is_none();
         let message = narrowed.as_ref().unwrap_or(message);
         self.keep_task(message, exchange)?;
+        agree(message, exchange);
         let mut said = Said::of(message);
         if let Some(known) = known.filter(|_| !message.has_more()) {
             // What is clean as a whole is clean in its parts.
@@ -351,6 +352,16 @@ pub(crate) const fn list_action(kind: ListKind) -> Action {
         ListKind::Tools => Action::ToolExecute,
         ListKind::Prompts => Action::PromptGet,
         ListKind::Resources | ListKind::Templates => Action::ResourceRead,
+    }
+}
+
+/// Takes over the revision that an answer to `initialize` agrees on: it need not be the one that was asked for.
+fn agree(message: &Message, exchange: &Exchange) {
+    if let Some(session) = &exchange.opened
+        && let Some(version) = message.outcome_member(&["protocolVersion"])
+        && let Some(revision) = version.text().and_then(|version| Revision::parse(&version))
+    {
+        session.agree(revision);
     }
 }
 

@@ -84,6 +84,17 @@ impl Target {
         }
     }
 
+    /// What lies between a client of `era` and the server, or some of the servers: all are crossed in one direction.
+    fn crossing(&self, era: Era) -> Crossing {
+        match self {
+            Self::One(one) => one.crossing,
+            Self::Many(many) => {
+                let mut crossings = many.members.iter().map(|server| Crossing::between(era, server));
+                crossings.find(|crossing| *crossing != Crossing::None).unwrap_or(Crossing::None)
+            }
+        }
+    }
+
     pub(crate) fn session(&self) -> Option<&Arc<Session>> {
         match self {
             Self::One(one) => one.session.as_ref(),
@@ -131,11 +142,11 @@ impl Noted for Target {
 
     fn note(&self, facts: &mut Facts) {
         facts.session = self.session().map(|session| session.digest);
+        facts.bridged = self.crossing(facts.era).into_era();
         if let Self::One(one) = self {
             facts.server = Some(one.server.name.clone());
             facts.target = Some(Arc::clone(&one.resource.id.name));
             facts.action = one.action;
-            facts.bridged = one.crossing.into_era();
             if one.action == Some(Action::ToolExecute) {
                 facts.class = Some(one.resource.class);
             }

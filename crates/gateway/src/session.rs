@@ -14,10 +14,9 @@ pub use question::Asked;
 pub use table::{SessionFault, Sessions};
 
 use crate::{bridge::upward::Side, call::Route, catalog::view::View, upstream::pipe::Pipe};
-use bytes::Bytes;
 use http::HeaderValue;
 use identity::{CredentialId, Principal};
-use mcp::Message;
+use mcp::{Message, bridge::LogLevel};
 use question::Questions;
 use replay::Replay;
 use std::{
@@ -47,7 +46,7 @@ pub struct Session {
     /// The client's `initialize`, to introduce it to servers later.
     pub introduction: Message,
     /// The revision agreed with the client.
-    pub revision: mcp::Revision,
+    revision: Mutex<mcp::Revision>,
     /// Upstream sessions.
     legs: Mutex<HashMap<ServerName, Arc<Leg>>>,
     /// Opening a leg takes time; one at a time.
@@ -57,7 +56,7 @@ pub struct Session {
     replay: Replay,
     followed: Mutex<HashSet<ServerName>>,
     streams_ahead: Mutex<HashMap<ServerName, Ahead>>,
-    log_level: Mutex<Option<Bytes>>,
+    log_level: Mutex<Option<LogLevel>>,
     /// What the lists were when the client was last told, or could have asked.
     pub(crate) view: Mutex<Option<View>>,
     next_question: AtomicU64,
@@ -67,11 +66,12 @@ pub struct Session {
     opening_streams: AtomicUsize,
     stream_opened: Notify,
     ended: watch::Sender<bool>,
-    /// What it takes to speak to modern servers.
+    /// What it takes to speak to modern servers, and which resources are followed on any.
     pub(crate) upward: Arc<Side>,
 }
 
 /// A session of ours on one upstream.
+#[derive(Clone)]
 pub(crate) struct Leg {
     /// The target it was opened to. A reload that changes the target makes it stale.
     pub(crate) fingerprint: u64,
@@ -84,6 +84,7 @@ pub(crate) struct Leg {
 }
 
 /// How a leg is reached.
+#[derive(Clone)]
 pub(crate) enum Way {
     /// Streamable HTTP with the upstream's session handle, where it has sessions.
     Http(Option<HeaderValue>),
@@ -125,6 +126,14 @@ impl Session {
         lock(&self.legs).remove(server)
     }
 
+    /// Lets go of a leg that leads to a session the server does not know, unless another was opened meanwhile.
+    pub(crate) fn lose_leg(&self, server: &ServerName, leg: &Arc<Leg>) {
+        let mut legs = lock(&self.legs);
+        if legs.get(server).is_some_and(|kept| Arc::ptr_eq(kept, leg)) {
+            legs.remove(server);
+        }
+    }
+
     /// Every leg.
     pub(crate) fn legs(&self) -> Vec<(ServerName, Arc<Leg>)> {
         lock(&self.legs).iter().map(|(name, leg)| (name.clone(), Arc::clone(leg))).collect()
@@ -142,14 +151,27 @@ impl Session {
         lock(&self.under_way).get(&mcp::id_key(client_id)).cloned()
     }
 
-    /// The level set by `logging/setLevel` through the aggregate: the client's message.
-    pub fn log_level(&self) -> Option<Bytes> {
-        lock(&self.log_level).clone()
+    /// The revision agreed with the client.
+    pub fn revision(&self) -> mcp::Revision {
+        *lock(&self.revision)
+    }
+
+    /// What a server's answer to `initialize` says is agreed: on the client's hop, and on the one that it opened.
+    pub(crate) fn agree(&self, revision: mcp::Revision) {
+        *lock(&self.revision) = revision;
+        for leg in lock(&self.legs).values_mut().filter(|leg| !leg.own) {
+            *leg = Arc::new(Leg { revision, ..Leg::clone(leg) });
+        }
+    }
+
+    /// The level set by `logging/setLevel`.
+    pub(crate) fn log_level(&self) -> Option<LogLevel> {
+        *lock(&self.log_level)
     }
 
     /// Sets that level.
-    pub fn set_log_level(&self, message: Bytes) {
-        *lock(&self.log_level) = Some(message);
+    pub(crate) fn set_log_level(&self, level: LogLevel) {
+        *lock(&self.log_level) = Some(level);
     }
 
     /// Becomes `true` when the session ends.

@@ -3,6 +3,7 @@
 
 mod inside;
 
+use audit::Tree;
 use gateway::settings::{CredentialSettings, Place};
 use http::StatusCode;
 use inside::{Inside, Plan, outcome};
@@ -203,4 +204,47 @@ async fn the_credential_goes_with_the_stream_and_with_every_message() {
         assert_eq!(seen.header("authorization"), Some("Bearer s3cret"), "{seen:?}");
         assert!(seen.path.ends_with("key=s3cret"), "{seen:?}");
     }
+}
+
+#[tokio::test]
+async fn what_is_asked_while_nobody_listens_is_answered_and_recorded() {
+    let (upstream, streams) = server("/messages").await;
+    let inside = Inside::start(old(&upstream)).await;
+    let alice = inside.legacy("/mcp/files", &inside.alice).await;
+    assert_eq!(alice.call("echo", json!({})).await["error"], Value::Null);
+    // Its session has no listening stream, and no call is under way.
+    let called = upstream.seen("tools/call").pop().unwrap();
+    let number: usize = called.path.split_once("sessionId=").unwrap().1.parse().unwrap();
+    let feed = streams.lock().unwrap()[number].clone().unwrap();
+    feed.message(&json!({"jsonrpc": "2.0", "id": "q", "method": "roots/list"})).await;
+    let no = upstream.arrived("response", 1).await.json();
+    assert_eq!((&no["id"], &no["error"]["code"]), (&json!("q"), &json!(-32601)), "{no}");
+    feed.message(&json!({"jsonrpc": "2.0", "id": "p", "method": "ping"})).await;
+    assert_eq!(upstream.arrived("response", 2).await.json()["result"], json!({}), "a ping is no question");
+    inside.state.sweep();
+    let leaves = inside.leaves(&Tree::System).await;
+    let unheard: Vec<_> = leaves.iter().filter(|(_, record)| record["event"] == "unheard").collect();
+    assert_eq!(unheard.len(), 1, "{leaves:#?}");
+    assert_eq!(unheard[0].1["method"], "roots/list", "{unheard:#?}");
+}
+
+#[tokio::test]
+async fn what_is_followed_is_followed_over_the_next_stream_too() {
+    let (upstream, streams) = server("/messages").await;
+    for method in ["resources/subscribe", "logging/setLevel"] {
+        say(&upstream, &streams, method, |received| vec![json!({"jsonrpc": "2.0", "id": received.id(), "result": {}})]);
+    }
+    let inside = Inside::start(old(&upstream)).await;
+    let alice = inside.legacy("/mcp/files", &inside.alice).await;
+    for (method, params) in
+        [("resources/subscribe", json!({"uri": "file:///a"})), ("logging/setLevel", json!({"level": "error"}))]
+    {
+        let answer = alice.request(method, params).await.json().await;
+        assert!(answer["result"].is_object(), "{answer}");
+    }
+    streams.lock().unwrap().fill(None);
+    // The first call may still find the broken stream.
+    while alice.call("echo", json!({})).await["error"].is_object() {}
+    assert_eq!(upstream.arrived("resources/subscribe", 2).await.json()["params"], json!({"uri": "file:///a"}));
+    assert_eq!(upstream.arrived("logging/setLevel", 2).await.json()["params"], json!({"level": "error"}));
 }

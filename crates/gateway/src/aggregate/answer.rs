@@ -22,7 +22,7 @@ use crate::{
 use bytes::Bytes;
 use futures_util::future::join_all;
 use http::{HeaderMap, HeaderValue, StatusCode, header::CONTENT_TYPE};
-use mcp::{Era, ListKind, Message, Revision, error};
+use mcp::{Era, ListKind, Message, Revision, bridge::LogLevel, error};
 use serde_json::{Map, Value, json};
 use std::{
     collections::HashSet,
@@ -173,7 +173,9 @@ impl<'a> Hand<'a> {
             let leg = self.leg(hop).await?;
             match (hop.pages(leg.as_deref(), kind, self.call.era, meta).await, &self.many.session) {
                 (Err(UpstreamFault::Lost), Some(session)) => {
-                    session.drop_leg(&hop.server.name);
+                    if let Some(lost) = &leg {
+                        session.lose_leg(&hop.server.name, lost);
+                    }
                     let leg = self.leg(hop).await?;
                     hop.pages(leg.as_deref(), kind, self.call.era, meta).await
                 }
@@ -318,8 +320,12 @@ impl<'a> Hand<'a> {
 
     /// The level holds for every server of the session, those opened later too.
     pub(crate) async fn set_level(&self, request: &Message) -> Arrival {
+        let Some(level) = LogLevel::named(request) else {
+            let text = error::error_text(request.id(), error::INVALID_PARAMS, "`level` is no log level", None);
+            return whole(text);
+        };
         if let Some(session) = &self.many.session {
-            session.set_log_level(request.bytes().clone());
+            session.set_log_level(level);
             self.to_legs(session, request).await;
         }
         result_of(request, "{}")
@@ -466,7 +472,7 @@ impl Offers<'_> {
         if !extensions.is_empty() {
             capabilities.insert("extensions".to_owned(), Value::Object(extensions));
         }
-        if era == Era::Legacy && any("logging") {
+        if any("logging") {
             capabilities.insert("logging".to_owned(), json!({}));
         }
         Value::Object(capabilities)

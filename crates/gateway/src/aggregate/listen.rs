@@ -1,6 +1,6 @@
 //! What servers say unasked, as one stream.
 
-use super::answer::Hand;
+use super::{answer::Hand, wishes::Wishes};
 use crate::{
     authenticate::Caller,
     bridge::{self, Crossing},
@@ -18,13 +18,14 @@ use crate::{
         Arrival, Source, UpstreamFault,
         exchange::{self, Hop},
         http::{self as wire, Outbound},
+        resume::Resumed,
     },
 };
-use futures_util::future::join_all;
-use http::{HeaderMap, Method};
+use futures_util::{StreamExt, stream::FuturesUnordered};
+use http::{HeaderMap, Method, StatusCode};
 use identity::Principal;
 use mcp::{Era, Kind, ListKind, Message, error};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use std::{
     collections::HashSet,
     sync::{Arc, Mutex, PoisonError},
@@ -79,7 +80,8 @@ async fn follow(state: Arc<State>, server: ServerName, session: Arc<Session>) {
             let heard = || session.is_heard() && is_current(&state.line(), &session.holder(), server);
             tokio::select! {
                 followed = follow_once(&now, server, &session) => match followed {
-                    Ok(true) => {}
+                    // After a lost session another is opened: nobody else may ask for one for long.
+                    Ok(true) | Err(UpstreamFault::Lost) => {}
                     // It has no such stream.
                     Ok(false) => return,
                     Err(fault) => {
@@ -122,13 +124,24 @@ async fn follow_once(line: &Line, server: &Arc<Server>, session: &Arc<Session>) 
     let stream = match session.take_stream(&server.name) {
         Some(Ahead::Open(stream)) => Some(*stream),
         Some(Ahead::Absent) => None,
-        None => stream_of(&hop, &leg).await?,
+        None => match stream_of(&hop, &leg).await {
+            Err(UpstreamFault::Lost) => {
+                session.lose_leg(&server.name, &leg);
+                return Err(UpstreamFault::Lost);
+            }
+            stream => stream?,
+        },
     };
-    let Some(mut source) = stream else { return Ok(false) };
+    let Some(source) = stream else { return Ok(false) };
+    let mut source = Resumed::around(&Arc::downgrade(&line.state), server, &leg, source);
     while let Some((_, event)) = source.next().await? {
         let Some(data) = event.message() else { continue };
         let may_hear = line.state.line().may_hear(&session.holder(), &server.name).is_some();
         if !may_hear || !session.tell(&server.name, data) {
+            let message = exchange::one(data.clone(), &limits)?;
+            if message.kind() == Kind::Request {
+                hop.decline(Some(&leg), &message, "nobody is listening who could answer").await?;
+            }
             return Ok(true);
         }
     }
@@ -141,10 +154,28 @@ pub(crate) async fn stream_of(hop: &Hop<'_>, leg: &Leg) -> Result<Option<Source>
     exchange::address(leg, &mut headers);
     let outbound = Outbound { method: Method::GET, headers, body: bytes::Bytes::new() };
     let (arrival, _) = wire::send(hop.state, hop.server, hop.injected, outbound, hop.limits.body).await?;
-    Ok(match arrival {
-        Arrival::Stream { source, .. } => Some(source),
-        Arrival::Bare { .. } | Arrival::Whole { .. } => None,
-    })
+    match arrival {
+        Arrival::Stream { source, .. } => Ok(Some(source)),
+        other if exchange::is_lost(Some(leg), other.status()) => is_known(hop, leg).await.map(|()| None),
+        other => none_of(other.status()).map(|()| None),
+    }
+}
+
+/// Whether a server still knows a session. One without listening streams may say so with 404, too.
+async fn is_known(hop: &Hop<'_>, leg: &Leg) -> Result<(), UpstreamFault> {
+    let ping = bytes::Bytes::from_static(br#"{"jsonrpc":"2.0","id":"durward-ping","method":"ping"}"#);
+    match hop.ask(Some(leg), &exchange::one(ping, &hop.limits)?).await {
+        // Whatever it says to it, it knows whom it says it to.
+        Ok(_) | Err(UpstreamFault::Protocol(_)) => Ok(()),
+        Err(fault) => Err(fault),
+    }
+}
+
+/// What a status means that came in place of a listening stream: that there is none, or none at this moment.
+fn none_of(status: StatusCode) -> Result<(), UpstreamFault> {
+    let has_none = !status.is_server_error() || status == StatusCode::NOT_IMPLEMENTED;
+    let is_busy = matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT);
+    if has_none && !is_busy { Ok(()) } else { Err(UpstreamFault::Down(format!("HTTP {status} to a listening client"))) }
 }
 
 /// A server's lists are others than they were.
@@ -212,21 +243,18 @@ pub(crate) fn modern(hand: &Hand<'_>, request: &Message) -> Result<Arrival, Stop
     };
     let filter = request.param(&["notifications"]).and_then(|member| member.value().ok()).unwrap_or_else(|| json!({}));
     let (sender, events) = mpsc::channel(BACKLOG);
-    let honoured = honoured(hand, &filter);
-    let acknowledged = format!(
-        r#"{{"jsonrpc":"2.0","method":"notifications/subscriptions/acknowledged","params":{{"_meta":{{"{}":{id}}},"notifications":{}}}}}"#,
-        mcp::key::SUBSCRIPTION_ID,
-        honoured,
-    );
+    let mut wishes = Wishes::of(hand, &filter);
+    let id = id.to_owned();
     let (begin, begun) = watch::channel(false);
     let merged = Merged::default();
-    let mut waiting = Vec::with_capacity(hand.many.members.len());
+    let mut waiting = FuturesUnordered::new();
     for server in &hand.many.members {
         let line = hand.line.clone();
         let caller = hand.caller.clone();
         let (server, request, sender) = (Arc::clone(server), request.clone(), sender.clone());
         let (ready, is_ready) = oneshot::channel();
-        waiting.push(is_ready);
+        let name = server.name.clone();
+        waiting.push(async move { (name, is_ready.await) });
         let mut start = Start { _merged: merged.add(&server.name), ready: Some(ready), begun: begun.clone() };
         tokio::spawn(async move {
             tokio::select! {
@@ -247,8 +275,16 @@ pub(crate) fn modern(hand: &Hand<'_>, request: &Message) -> Result<Arrival, Stop
     let acknowledging = sender.clone();
     tokio::spawn(async move {
         // Who hears the acknowledgement counts on hearing everything after it. One slow server does not hold it up.
-        let _ = tokio::time::timeout(READY, join_all(waiting)).await;
-        let _ = acknowledging.send((None, crate::upstream::event(acknowledged.into()))).await;
+        let hearing = async {
+            while let Some((server, said)) = waiting.next().await {
+                if let Ok(acknowledged) = said {
+                    wishes.narrow(&server, &acknowledged);
+                }
+            }
+        };
+        let _ = tokio::time::timeout(READY, hearing).await;
+        let acknowledged = crate::upstream::event(wishes.acknowledgement(&id).into());
+        let _ = acknowledging.send((None, acknowledged)).await;
         begin.send_replace(true);
     });
     // The stream lasts as long as the client wants, also when no server has anything to say.
@@ -293,42 +329,8 @@ impl Latecomers {
     }
 }
 
-/// What of the filter can be carried.
-fn honoured(hand: &Hand<'_>, filter: &Value) -> Value {
-    let mut honoured = Map::new();
-    for (key, wanted) in filter.as_object().into_iter().flatten() {
-        match (key.as_str(), wanted) {
-            ("toolsListChanged" | "promptsListChanged" | "resourcesListChanged", Value::Bool(true)) => {
-                honoured.insert(key.clone(), Value::Bool(true));
-            }
-            ("resourceSubscriptions", Value::Array(uris)) => {
-                let open = |shown: &&Value| {
-                    let found = shown.as_str().and_then(|shown| super::by_address(&hand.many.members, shown));
-                    found.is_some_and(|(server, uri)| may_subscribe(hand.line, hand.caller, &server, &uri))
-                };
-                honoured.insert(key.clone(), uris.iter().filter(open).cloned().collect());
-            }
-            ("taskIds", Value::Array(tasks)) => {
-                let own = |task: &&Value| {
-                    let server = task.as_str().and_then(|task| hand.line.task_of(hand.caller, task));
-                    server.is_some_and(|(server, task)| {
-                        let member = hand.many.members.iter().find(|member| member.name == server);
-                        member.is_some_and(|member| {
-                            Crossing::between(Era::Modern, member) == Crossing::None
-                                && hand.line.has_task(hand.caller.principal.id(), member, &task)
-                        })
-                    })
-                };
-                honoured.insert(key.clone(), tasks.iter().filter(own).cloned().collect());
-            }
-            _ => {}
-        }
-    }
-    Value::Object(honoured)
-}
-
 /// Whether policy lets the caller follow a resource, of which `subscriptions/listen` says no more than its address.
-fn may_subscribe(line: &Line, caller: &Caller, server: &Server, uri: &str) -> bool {
+pub(super) fn may_subscribe(line: &Line, caller: &Caller, server: &Server, uri: &str) -> bool {
     line.may_subscribe(caller, server, uri, &json!({ "uri": uri }), &[]).is_ok()
 }
 
@@ -362,10 +364,20 @@ impl Drop for Joined {
 struct Start {
     // In this order: who hears that the stream begins finds nobody among its servers who has left.
     _merged: Option<Joined>,
-    /// Dropped when the server listens, or is known not to.
-    ready: Option<oneshot::Sender<()>>,
+    /// Told what the server acknowledges, and dropped where that is not known.
+    ready: Option<oneshot::Sender<Value>>,
     /// The client was told that the stream begins.
     begun: watch::Receiver<bool>,
+}
+
+impl Start {
+    /// What the server will tell of; null is nothing.
+    fn say(&mut self, acknowledged: Value) {
+        if let Some(ready) = self.ready.take() {
+            // The client was told without it, which took too long.
+            let _ = ready.send(acknowledged);
+        }
+    }
 }
 
 /// Listens to one server, again and again where it breaks off.
@@ -386,10 +398,13 @@ async fn keep_merging(
             merged = merge(&now, &caller, server, request, sender, start) => Some(merged),
             () = until_not(current) => None,
         };
+        if let Some(Ok(false)) = merged {
+            start.say(Value::Null);
+            return;
+        }
         start.ready = None;
         match merged {
-            Some(Ok(true)) => {}
-            Some(Ok(false)) => return,
+            Some(Ok(_)) => {}
             Some(Err(fault)) => tracing::debug!(server = %server.name, %fault, "a listening stream broke off"),
             // The server as it is now is listened to at once.
             None => continue,
@@ -419,14 +434,20 @@ async fn merge(
         let leg = line.state.modern_leg(&hop, caller.principal.id())?;
         hop.send(leg.as_deref(), &request).await?.0
     };
-    let Arrival::Stream { mut source, .. } = arrival else { return Ok(false) };
+    let mut source = match arrival {
+        Arrival::Stream { source, .. } => source,
+        other => return none_of(other.status()).map(|()| false),
+    };
     while let Some((_, event)) = source.next().await? {
         let Some(data) = event.message() else { continue };
         let message = exchange::one(data.clone(), &limits)?;
-        start.ready = None;
         // The acknowledgement and the end of one server are not those of the aggregate.
-        let ours = message.kind() == Kind::Response || message.method() == "notifications/subscriptions/acknowledged";
-        if ours {
+        if message.method() == "notifications/subscriptions/acknowledged" {
+            start.say(message.param(&["notifications"]).and_then(|member| member.value().ok()).unwrap_or_default());
+            continue;
+        }
+        start.ready = None;
+        if message.kind() == Kind::Response {
             continue;
         }
         let _ = start.begun.wait_for(|begun| *begun).await;

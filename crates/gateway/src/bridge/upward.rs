@@ -1,7 +1,7 @@
 //! A legacy client before a modern server. The session is ours: the server knows of none, every request carries what
 //! the client said of itself.
 
-mod followed;
+pub(crate) mod followed;
 pub(crate) mod listen;
 mod rights;
 mod round;
@@ -61,9 +61,7 @@ pub(crate) async fn send(way: &Passage<'_>) -> Result<Sent, UpstreamFault> {
 /// How the client of a session introduced itself, and the log level it asked for since.
 pub(crate) fn introduction(session: &Session) -> Result<Introduction, UpstreamFault> {
     let mut introduction = Introduction::of(&session.introduction)?;
-    if let Some(level) = session.log_level()
-        && let Some(level) = LogLevel::named(&exchange::one(level, &mcp::Limits::default())?)
-    {
+    if let Some(level) = session.log_level() {
         introduction.set_level(level);
     }
     Ok(introduction)
@@ -109,16 +107,13 @@ fn accepted() -> Arrival {
 async fn request(way: &Passage<'_>, session: &Arc<Session>, message: &Message) -> Result<Arrival, UpstreamFault> {
     match message.method() {
         "ping" => Ok(result_of(message, "{}")),
-        "logging/setLevel" if LogLevel::named(message).is_none() => {
-            let why = "`level` is no log level";
-            Err(UpstreamFault::Stopped(Stop::refused(Stage::Forward, "arguments", mcp::error::INVALID_PARAMS, why)))
-        }
         "logging/setLevel" => {
-            // A text of our own: the message is part of a larger buffer, which would stay as long as the session.
-            let level = LogLevel::named(message).map(LogLevel::as_str).unwrap_or_default();
-            let kept =
-                format!(r#"{{"jsonrpc":"2.0","id":0,"method":"logging/setLevel","params":{{"level":"{level}"}}}}"#);
-            session.set_log_level(kept.into());
+            let Some(level) = LogLevel::named(message) else {
+                let why = "`level` is no log level";
+                let stop = Stop::refused(Stage::Forward, "arguments", mcp::error::INVALID_PARAMS, why);
+                return Err(UpstreamFault::Stopped(stop));
+            };
+            session.set_log_level(level);
             Ok(result_of(message, "{}"))
         }
         "resources/subscribe" => subscribe(way, session, message).await,
@@ -137,7 +132,7 @@ async fn subscribe(way: &Passage<'_>, session: &Arc<Session>, message: &Message)
     // By the server's own address, which is not that of the aggregate.
     let uri = &way.one.resource.id.name;
     let asked = Asked::of(message, judged(way)?);
-    let Some((version, is_new)) = side.follow(&server.name, uri, asked) else {
+    let Some(taken) = side.follow(&server.name, uri, asked) else {
         let why = "too many or too long addresses are subscribed to in this session, or too much was said with them";
         let stop = Stop::refused(Stage::Forward, "subscriptions", mcp::error::INVALID_PARAMS, why);
         return Err(UpstreamFault::Stopped(stop));
@@ -149,7 +144,7 @@ async fn subscribe(way: &Passage<'_>, session: &Arc<Session>, message: &Message)
         biased;
         // First: what was said to an earlier follower may be known already.
         never = listen::keep(&way.line.state, session, &server.name) => match never {},
-        told = tokio::time::timeout(server.deadline, side.told(&server.name, uri, version)) => Some(told),
+        told = tokio::time::timeout(server.deadline, side.told(&server.name, uri, taken.since)) => Some(told),
         () = listen::until_given_up(&way.line.state, session, &server.name, uri) => None,
     };
     if let Some(Ok(Ok(()))) = told {
@@ -157,9 +152,7 @@ async fn subscribe(way: &Passage<'_>, session: &Arc<Session>, message: &Message)
     }
     // Asked while it is known still what was said with it.
     let given_up = told.is_none().then(|| given_up(way, session, uri));
-    if is_new {
-        side.unfollow(&server.name, uri);
-    }
+    side.take_back(&server.name, uri, &taken);
     if let Some(stop) = given_up {
         return Err(UpstreamFault::Stopped(stop));
     }

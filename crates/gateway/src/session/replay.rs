@@ -140,7 +140,7 @@ impl Session {
 impl Session {
     /// The revision that a call in this session speaks.
     fn spoken(&self, call: &Call) -> Revision {
-        call.revision().unwrap_or(self.revision)
+        call.revision().unwrap_or_else(|| self.revision())
     }
 
     /// Whether the client knows that a stream can be taken up where it was cut.

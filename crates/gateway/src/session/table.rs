@@ -98,7 +98,7 @@ impl Sessions {
             holder: Holder::new(principal),
             route,
             introduction,
-            revision,
+            revision: Mutex::new(revision),
             legs: Mutex::default(),
             opening: tokio::sync::Mutex::default(),
             asked: Mutex::default(),

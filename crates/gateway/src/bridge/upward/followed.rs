@@ -30,10 +30,27 @@ pub(crate) struct Followed {
 
 /// A resource that is followed.
 #[derive(Clone)]
-pub(super) struct Subscription {
+pub(crate) struct Subscription {
     /// The version that it came with.
     pub(super) since: u64,
-    pub(super) asked: Arc<Asked>,
+    pub(crate) asked: Arc<Asked>,
+}
+
+/// A resource that was just asked for.
+pub(crate) struct Taken {
+    /// The version that it came with.
+    pub(super) since: u64,
+    asked: Arc<Asked>,
+    before: Before,
+}
+
+/// What was there when a resource was asked for.
+enum Before {
+    Nothing,
+    /// It was followed, and asked for in these words.
+    Same,
+    /// It was followed, and asked for in others.
+    Words(Arc<Asked>),
 }
 
 /// What policy was asked about a subscription, beside its address.
@@ -46,14 +63,14 @@ pub(crate) struct Asked {
 
 impl Asked {
     /// Of `resources/subscribe`, as it was judged.
-    pub(super) fn of(message: &Message, judged: &Judged) -> Self {
+    pub(crate) fn of(message: &Message, judged: &Judged) -> Self {
         let is_bare = judged.arguments.as_object().is_some_and(|members| members.len() == 1);
         let params = message.params().filter(|_| !is_bare).map(Box::from);
         Self { params, findings: judged.findings.clone() }
     }
 
     /// Whether policy lets the caller follow the resource at this moment; if not, by which rules.
-    pub(super) fn judge(&self, line: &Line, caller: &Caller, server: &Server, uri: &str) -> Result<(), Vec<RuleId>> {
+    pub(crate) fn judge(&self, line: &Line, caller: &Caller, server: &Server, uri: &str) -> Result<(), Vec<RuleId>> {
         let arguments = match &self.params {
             None => Ok(json!({ "uri": uri })),
             Some(params) => mcp::value(params),
@@ -61,6 +78,14 @@ impl Asked {
         // They were read once, so they can be read again; if not, nobody knows what was asked.
         let arguments = arguments.map_err(|_| Vec::new())?;
         line.may_subscribe(caller, server, uri, &arguments, &self.findings).map_err(|refusal| refusal.rules)
+    }
+
+    /// The request that asks a legacy server for it again.
+    pub(crate) fn request(&self, id: &str, uri: &str) -> Vec<u8> {
+        let bare = json!({ "uri": uri }).to_string();
+        let params = self.params.as_deref().unwrap_or(bare.as_bytes());
+        let head = format!(r#"{{"jsonrpc":"2.0","id":"{id}","method":"resources/subscribe","params":"#);
+        [head.as_bytes(), params, b"}"].concat()
     }
 
     fn size(&self) -> usize {
@@ -85,26 +110,47 @@ impl Followed {
         self.all.get(server)?.get(uri).map(|one| Arc::clone(&one.asked))
     }
 
-    /// One more, or one that is asked for in other words. The version that it came with and whether it came now, unless
-    /// there are too many, its address is too long, or too much came with it.
-    pub(super) fn follow(&mut self, server: &ServerName, uri: &str, asked: Asked) -> Option<(u64, bool)> {
+    /// One more, or one that is asked for in other words; unless there are too many, its address is too long, or too much
+    /// came with it.
+    pub(super) fn follow(&mut self, server: &ServerName, uri: &str, asked: Asked) -> Option<Taken> {
         let is_full = self.all.values().map(BTreeMap::len).sum::<usize>() >= MOST;
         let before = self.asked(server, uri);
         let beside = self.beside - before.as_ref().map_or(0, |asked| asked.size()) + asked.size();
         if uri.len() > LONGEST || beside > BESIDE || (is_full && before.is_none()) {
             return None;
         }
-        let next = self.version + 1;
-        let found = match self.all.entry(server.clone()).or_default().entry(Arc::from(uri)) {
-            Entry::Occupied(known) if *known.get().asked == asked => return Some((known.get().since, false)),
-            Entry::Occupied(mut known) => {
-                known.get_mut().asked = Arc::new(asked);
-                (known.get().since, false)
+        let (next, asked) = (self.version + 1, Arc::new(asked));
+        let (since, before) = match self.all.entry(server.clone()).or_default().entry(Arc::from(uri)) {
+            Entry::Occupied(known) if known.get().asked == asked => {
+                let Subscription { since, asked } = known.get().clone();
+                return Some(Taken { since, asked, before: Before::Same });
             }
-            Entry::Vacant(new) => (new.insert(Subscription { since: next, asked: Arc::new(asked) }).since, true),
+            Entry::Occupied(mut known) => {
+                let words = std::mem::replace(&mut known.get_mut().asked, Arc::clone(&asked));
+                (known.get().since, Before::Words(words))
+            }
+            Entry::Vacant(new) => {
+                (new.insert(Subscription { since: next, asked: Arc::clone(&asked) }).since, Before::Nothing)
+            }
         };
         (self.version, self.beside) = (next, beside);
-        Some(found)
+        Some(Taken { since, asked, before })
+    }
+
+    /// What was asked for is refused: all is as before. `false` if nothing changes by that.
+    pub(super) fn take_back(&mut self, server: &ServerName, uri: &str, taken: &Taken) -> bool {
+        let words = match &taken.before {
+            Before::Nothing => return self.unfollow(server, uri),
+            Before::Same => return false,
+            Before::Words(words) => words,
+        };
+        let known = self.all.get_mut(server).and_then(|on| on.get_mut(uri));
+        // Others may have come since.
+        let Some(known) = known.filter(|known| Arc::ptr_eq(&known.asked, &taken.asked)) else { return false };
+        known.asked = Arc::clone(words);
+        self.beside = self.beside - taken.asked.size() + words.size();
+        self.version += 1;
+        true
     }
 
     /// One less. `false` if it was not followed.
@@ -129,17 +175,22 @@ mod tests {
         Asked { params: Some(vec![b' '; beside].into()), findings: Vec::new() }
     }
 
+    /// The version that a resource came with.
+    fn since(followed: &mut Followed, server: &ServerName, uri: &str, beside: usize) -> Option<u64> {
+        followed.follow(server, uri, with(beside)).map(|taken| taken.since)
+    }
+
     #[test]
     fn what_a_session_follows_is_bounded_and_given_back() {
         let (files, mut followed) = (ServerName::new("files").unwrap(), Followed::default());
         assert!(followed.follow(&files, &"x".repeat(LONGEST + 1), Asked::default()).is_none());
-        assert_eq!(followed.follow(&files, "a", with(BESIDE)), Some((1, true)));
+        assert_eq!(since(&mut followed, &files, "a", BESIDE), Some(1));
         assert!(followed.follow(&files, "b", with(1)).is_none(), "nothing more is kept beside the addresses");
         // The same in fewer words came with the same version, and leaves room.
-        assert_eq!(followed.follow(&files, "a", with(BESIDE - 1)), Some((1, false)));
-        assert_eq!(followed.follow(&files, "b", with(1)), Some((3, true)));
+        assert_eq!(since(&mut followed, &files, "a", BESIDE - 1), Some(1));
+        assert_eq!(since(&mut followed, &files, "b", 1), Some(3));
         assert!(followed.unfollow(&files, "a") && !followed.unfollow(&files, "a"));
-        assert_eq!(followed.follow(&files, "c", with(BESIDE - 1)), Some((5, true)));
+        assert_eq!(since(&mut followed, &files, "c", BESIDE - 1), Some(5));
         for number in 2..MOST {
             assert!(followed.follow(&files, &number.to_string(), Asked::default()).is_some());
         }
@@ -156,5 +207,26 @@ mod tests {
         assert_eq!(followed.version(), 1);
         followed.follow(&files, "a", with(2));
         assert_eq!(followed.version(), 2, "it is judged by other words from now on");
+    }
+
+    #[test]
+    fn what_is_refused_leaves_all_as_it_was() {
+        let (files, mut followed) = (ServerName::new("files").unwrap(), Followed::default());
+        let new = followed.follow(&files, "b", with(9)).unwrap();
+        assert!(followed.take_back(&files, "b", &new) && followed.asked(&files, "b").is_none());
+        followed.follow(&files, "a", with(1)).unwrap();
+        let same = followed.follow(&files, "a", with(1)).unwrap();
+        assert!(!followed.take_back(&files, "a", &same), "it was followed already");
+        let other = followed.follow(&files, "a", with(BESIDE)).unwrap();
+        assert!(followed.take_back(&files, "a", &other));
+        assert_eq!(followed.asked(&files, "a").unwrap().size(), 1, "it is judged by the words that were taken");
+        assert_eq!(
+            since(&mut followed, &files, "c", BESIDE - 1),
+            Some(followed.version()),
+            "what they took is given back"
+        );
+        let (older, newer) = (followed.follow(&files, "a", with(0)).unwrap(), followed.follow(&files, "a", with(1)));
+        assert!(newer.is_some() && !followed.take_back(&files, "a", &older), "others came since");
+        assert_eq!(followed.asked(&files, "a").unwrap().size(), 1);
     }
 }

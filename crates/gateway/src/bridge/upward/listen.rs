@@ -58,12 +58,26 @@ pub(super) async fn keep(state: &Arc<State>, session: &Arc<Session>, name: &Serv
 
 /// Follows a server until the session ends or nobody listens.
 async fn follow(state: Arc<State>, name: ServerName, session: Arc<Session>) {
-    let Some(_following) = session.follow(&name) else { return };
     let mut end = session.end();
-    tokio::select! {
-        () = follow_on(&state, &name, &session) => {}
-        _ = end.wait_for(|ended| *ended) => {}
+    // Looked at once more when it is followed no longer: who came to listen before that left it to us.
+    while session.is_heard() {
+        let Some(_following) = session.follow(&name) else { return };
+        let stopped = tokio::select! {
+            stopped = follow_on(&state, &name, &session) => stopped,
+            _ = end.wait_for(|ended| *ended) => return,
+        };
+        if matches!(stopped, Stopped::ForGood) {
+            return;
+        }
     }
+}
+
+/// Why a server is followed no longer.
+enum Stopped {
+    /// Nobody listens.
+    Unheard,
+    /// It may not be followed, or has nothing to say.
+    ForGood,
 }
 
 /// A stream that is read to its end.
@@ -79,16 +93,16 @@ enum Ending {
     Absent,
 }
 
-async fn follow_on(state: &Arc<State>, name: &ServerName, session: &Arc<Session>) {
+async fn follow_on(state: &Arc<State>, name: &ServerName, session: &Arc<Session>) -> Stopped {
     let mut followed = session.upward.followed();
     let rights = Arc::new(Rights::on(name));
     // What was acknowledged speaks on until what replaces it is.
     let mut before: Option<Listening> = None;
     'following: while session.is_heard() {
         let now = state.line();
-        let Some((_, server)) = now.may_hear(&session.holder(), name) else { return };
+        let Some((_, server)) = now.may_hear(&session.holder(), name) else { return Stopped::ForGood };
         if Crossing::between(Era::Legacy, server) != Crossing::Upward {
-            return;
+            return Stopped::ForGood;
         }
         // What changes from here on is looked at again.
         followed.mark_unchanged();
@@ -116,7 +130,7 @@ async fn follow_on(state: &Arc<State>, name: &ServerName, session: &Arc<Session>
                 () = over(&mut before), if before.is_some() => before = None,
                 changed = followed.changed() => {
                     if changed.is_err() {
-                        return;
+                        return Stopped::ForGood;
                     }
                     // By the rights of this moment: a new one may be what lets a resource be followed.
                     if rights.now(&state.line(), session).uris != open.uris {
@@ -150,7 +164,7 @@ async fn follow_on(state: &Arc<State>, name: &ServerName, session: &Arc<Session>
             Some(Ok(Ending::Absent)) => {
                 let why = "it has no `subscriptions/listen`".to_owned();
                 session.upward.hear(name, version, Err(Untold::Refused(why)));
-                return;
+                return Stopped::ForGood;
             }
             Some(Err(fault)) => {
                 tracing::debug!(server = %name, %fault, "a stream broke off");
@@ -159,6 +173,7 @@ async fn follow_on(state: &Arc<State>, name: &ServerName, session: &Arc<Session>
             }
         }
     }
+    Stopped::Unheard
 }
 
 /// Leaves a server alone for a moment, unless something else is to be asked of it.

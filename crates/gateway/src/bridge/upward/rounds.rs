@@ -273,7 +273,7 @@ impl Rounds {
                 }
                 self.step = Step::Over;
                 let message = self.under_own_id(message)?;
-                Ok(Some(translate::answer(&message, self.request.method(), self.session.revision)?))
+                Ok(Some(translate::answer(&message, self.request.method(), self.session.revision())?))
             }
         }
     }

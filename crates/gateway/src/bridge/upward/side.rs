@@ -1,7 +1,7 @@
 //! What a legacy session remembers for a modern server: who waits for which answer, what can be cancelled, and which
 //! resources are followed. Bounded.
 
-use super::followed::{Asked, Followed, Subscription};
+use super::followed::{Asked, Followed, Subscription, Taken};
 use crate::upstream::UpstreamFault;
 use mcp::Message;
 use std::{
@@ -96,9 +96,8 @@ impl Side {
         }
     }
 
-    /// Follows a resource. The version that it came with and whether it came now, unless there are too many, its address is
-    /// too long, or too much came with it.
-    pub(super) fn follow(&self, server: &ServerName, uri: &str, asked: Asked) -> Option<(u64, bool)> {
+    /// Follows a resource, unless there are too many, its address is too long, or too much came with it.
+    pub(crate) fn follow(&self, server: &ServerName, uri: &str, asked: Asked) -> Option<Taken> {
         let mut found = None;
         self.followed.send_if_modified(|followed| {
             let before = followed.version();
@@ -106,6 +105,11 @@ impl Side {
             followed.version() != before
         });
         found
+    }
+
+    /// What was asked for is refused: all is as before.
+    pub(super) fn take_back(&self, server: &ServerName, uri: &str, taken: &Taken) {
+        self.followed.send_if_modified(|followed| followed.take_back(server, uri, taken));
     }
 
     /// Follows it no longer.
@@ -124,7 +128,7 @@ impl Side {
     }
 
     /// Those on a server, and of which version they are.
-    pub(super) fn followed_on(&self, server: &ServerName) -> (u64, Vec<(Arc<str>, Subscription)>) {
+    pub(crate) fn followed_on(&self, server: &ServerName) -> (u64, Vec<(Arc<str>, Subscription)>) {
         let followed = self.followed.borrow();
         (followed.version(), followed.on(server))
     }

@@ -1,0 +1,203 @@
+//! A server's session ends before the client's: what the client asked for and lasts is asked for again, and heard.
+#![expect(clippy::indexing_slicing, clippy::unwrap_used, reason = "what a test expects and does not find fails it")]
+
+mod inside;
+
+use gateway::settings::EraSettings;
+use http::StatusCode;
+use inside::{Inside, Plan};
+use serde_json::{Value, json};
+use testkit::{Agent, Answer, Feed, Reply, Upstream, soon};
+
+/// A legacy server that takes subscriptions and levels.
+async fn server() -> Upstream {
+    let upstream = Upstream::start().await;
+    for method in ["resources/subscribe", "resources/unsubscribe", "logging/setLevel"] {
+        upstream.always(method, |request| Answer::result(&request.id(), &json!({})));
+    }
+    upstream
+}
+
+fn stream(upstream: &Upstream) -> Feed {
+    let (events, feed) = Answer::events();
+    upstream.next("GET", events);
+    feed
+}
+
+async fn told(listener: &mut Reply) -> Value {
+    soon(listener.event()).await.unwrap().json()
+}
+
+async fn update(feed: &Feed, uri: &str) {
+    feed.message(&json!({"jsonrpc": "2.0", "method": "notifications/resources/updated", "params": {"uri": uri}})).await;
+}
+
+async fn ok(agent: &Agent, method: &str, params: Value) {
+    let answer = agent.request(method, params).await.json().await;
+    assert!(answer["result"].is_object(), "{method}: {answer}");
+}
+
+#[tokio::test]
+async fn what_a_session_asked_for_is_asked_for_again_when_its_server_forgot_it() {
+    let upstream = server().await;
+    let inside = Inside::start(Plan { era: EraSettings::Legacy, ..Plan::of(&upstream) }).await;
+    let feed = stream(&upstream);
+    let alice = inside.legacy("/mcp", &inside.alice).await;
+    let mut listener = alice.listen().await;
+    for file in ["a", "b"] {
+        ok(&alice, "resources/subscribe", json!({"uri": format!("durward://files/file:///{file}")})).await;
+    }
+    ok(&alice, "resources/unsubscribe", json!({"uri": "durward://files/file:///b"})).await;
+    ok(&alice, "logging/setLevel", json!({"level": "warning"})).await;
+    let first = upstream.arrived("resources/subscribe", 2).await;
+    // The server begins anew: it knows the session no longer, and its stream is gone. Nobody calls.
+    upstream.next("GET", Answer::status(StatusCode::NOT_FOUND)).next("ping", Answer::status(StatusCode::NOT_FOUND));
+    let again = stream(&upstream);
+    feed.cut().await;
+    let followed = upstream.arrived("resources/subscribe", 3).await;
+    assert_eq!(followed.json()["params"], json!({"uri": "file:///a"}), "what was given up is not asked for");
+    assert_ne!(followed.header("mcp-session-id"), first.header("mcp-session-id"));
+    let level = upstream.arrived("logging/setLevel", 2).await;
+    assert_eq!(level.json()["params"], json!({"level": "warning"}));
+    update(&again, "file:///a").await;
+    assert_eq!(told(&mut listener).await["params"]["uri"], "durward://files/file:///a");
+}
+
+#[tokio::test]
+async fn what_may_not_be_followed_any_more_is_not_asked_for_again() {
+    let upstream = server().await;
+    let plan = |denied: &str| {
+        let rules = json!([
+            {"id": "all", "action": "*", "target": "*/*", "effect": "allow"},
+            {"id": "no", "action": "resource.subscribe", "target": denied, "effect": "deny"},
+        ]);
+        Plan { policy: json!({"policy": "test", "rules": rules}), era: EraSettings::Legacy, ..Plan::of(&upstream) }
+    };
+    let inside = Inside::start(plan("none/*")).await;
+    let alice = inside.legacy("/mcp", &inside.alice).await;
+    for file in ["a", "b"] {
+        ok(&alice, "resources/subscribe", json!({"uri": format!("durward://files/file:///{file}")})).await;
+    }
+    inside.swap(plan("files/file:///a"));
+    let lost = Answer::status(StatusCode::NOT_FOUND);
+    upstream.next("tools/list", lost);
+    alice.tools().await;
+    let followed = upstream.arrived("resources/subscribe", 3).await;
+    assert_eq!(followed.json()["params"]["uri"], "file:///b");
+    assert_eq!(upstream.seen("resources/subscribe").len(), 3);
+}
+
+#[tokio::test]
+async fn a_server_that_has_no_listening_stream_keeps_its_session() {
+    let upstream = server().await;
+    upstream.always("GET", |_| Answer::status(StatusCode::NOT_FOUND));
+    let inside = Inside::start(Plan { era: EraSettings::Legacy, ..Plan::of(&upstream) }).await;
+    let alice = inside.legacy("/mcp", &inside.alice).await;
+    let _listener = alice.listen().await;
+    alice.tools().await;
+    upstream.arrived("ping", 1).await;
+    let session = |name: &str| upstream.seen(name).last().unwrap().header("mcp-session-id").map(str::to_owned);
+    let asked = session("ping");
+    alice.call("files__echo", json!({})).await;
+    assert_eq!(session("tools/call"), asked);
+}
+
+#[tokio::test]
+async fn a_server_that_is_busy_when_it_is_listened_to_is_asked_again() {
+    for era in [EraSettings::Legacy, EraSettings::Modern] {
+        let upstream = server().await;
+        let method = if era == EraSettings::Legacy { "GET" } else { "subscriptions/listen" };
+        let inside = Inside::start(Plan { era, ..Plan::of(&upstream) }).await;
+        upstream.next(method, Answer::status(StatusCode::SERVICE_UNAVAILABLE));
+        upstream.next(method, Answer::status(StatusCode::TOO_MANY_REQUESTS));
+        let (events, feed) = Answer::events();
+        upstream.next(method, events);
+        let mut listener = if era == EraSettings::Legacy {
+            let alice = inside.legacy("/mcp", &inside.alice).await;
+            let listener = alice.listen().await;
+            alice.tools().await;
+            listener
+        } else {
+            let wanted = json!({"notifications": {"toolsListChanged": true}});
+            let mut listener = inside.modern("/mcp", &inside.alice).request("subscriptions/listen", wanted).await;
+            assert_eq!(told(&mut listener).await["method"], "notifications/subscriptions/acknowledged");
+            listener
+        };
+        let heard = upstream.arrived(method, 3).await;
+        let params =
+            json!({"_meta": {"io.modelcontextprotocol/subscriptionId": heard.id()}, "level": "info", "data": 1});
+        feed.message(&json!({"jsonrpc": "2.0", "method": "notifications/message", "params": params})).await;
+        assert_eq!(told(&mut listener).await["params"]["data"], 1, "{era:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_listening_stream_goes_on_where_it_broke() {
+    let upstream = server().await;
+    let inside = Inside::start(Plan { era: EraSettings::Legacy, ..Plan::of(&upstream) }).await;
+    let feed = stream(&upstream);
+    let alice = inside.legacy("/mcp", &inside.alice).await;
+    let mut listener = alice.listen().await;
+    alice.tools().await;
+    upstream.arrived("GET", 1).await;
+    let said = json!({"jsonrpc": "2.0", "method": "notifications/message", "params": {"level": "info", "data": 1}});
+    feed.raw(format!("id: seven\ndata: {said}\n\n")).await;
+    assert_eq!(told(&mut listener).await["params"]["data"], 1);
+    let _rest = stream(&upstream);
+    feed.cut().await;
+    assert_eq!(upstream.arrived("GET", 2).await.header("last-event-id"), Some("seven"));
+}
+
+#[tokio::test]
+async fn what_no_server_tells_of_is_not_acknowledged() {
+    let modern = Upstream::start().await;
+    modern.always("subscriptions/listen", |request| {
+        let key = "io.modelcontextprotocol/subscriptionId";
+        let params = json!({"_meta": {key: request.id()}, "notifications": {"resourceSubscriptions": ["file:///a"]}});
+        let said = json!({"jsonrpc": "2.0", "method": "notifications/subscriptions/acknowledged", "params": params});
+        let (events, feed) = Answer::events();
+        tokio::spawn(async move {
+            feed.message(&said).await;
+            feed.closed().await;
+        });
+        events
+    });
+    let deaf = Upstream::start().await;
+    deaf.always("subscriptions/listen", |request| Answer::error(&request.id(), -32601, "no"));
+    let servers = vec![("files", modern.url()), ("deaf", deaf.url())];
+    let inside = Inside::start(Plan { servers, era: EraSettings::Modern, ..Plan::of(&modern) }).await;
+    let uris = ["durward://files/file:///a", "durward://files/file:///b", "durward://deaf/file:///c"];
+    let wanted = json!({"notifications": {"toolsListChanged": true, "resourceSubscriptions": uris}});
+    let mut listener = inside.modern("/mcp", &inside.alice).request("subscriptions/listen", wanted).await;
+    let acknowledged = told(&mut listener).await;
+    let expected = json!({"toolsListChanged": true, "resourceSubscriptions": [uris[0]]});
+    assert_eq!(acknowledged["params"]["notifications"], expected, "{acknowledged}");
+}
+
+#[tokio::test]
+async fn a_session_speaks_the_revision_that_was_agreed() {
+    for is_stream in [false, true] {
+        let upstream = server().await;
+        upstream.always("initialize", move |request| {
+            let result = json!({
+                "protocolVersion": "2025-06-18", "capabilities": {"tools": {}},
+                "serverInfo": {"name": "old", "version": "1"},
+            });
+            let message = json!({"jsonrpc": "2.0", "id": request.id(), "result": result});
+            let answer = if is_stream {
+                Answer::event_text(format!("data: {message}\n\n"))
+            } else {
+                Answer::json(message.to_string())
+            };
+            answer.header("mcp-session-id", "s")
+        });
+        let inside = Inside::start(Plan { era: EraSettings::Legacy, ..Plan::of(&upstream) }).await;
+        // It asks for 2025-11-25.
+        let _alice = inside.legacy("/mcp/files", &inside.alice).await;
+        let sessions = inside.state.sessions.every(|_| true);
+        assert_eq!(sessions[0].revision(), mcp::Revision::V2025_06_18);
+        inside.state.end_sessions(|_| true);
+        let ended = upstream.arrived("DELETE", 1).await;
+        assert_eq!(ended.header("mcp-protocol-version"), Some("2025-06-18"), "stream: {is_stream}");
+    }
+}
