@@ -288,6 +288,7 @@ const ALIVE: (Duration, Duration, u32) = (Duration::from_secs(30), Duration::fro
 const UNHEARD: Duration = Duration::from_mins(1);
 
 /// Connects to a Unix socket of this machine.
+#[expect(clippy::disallowed_methods, reason = "this is the room of outbound connections")]
 async fn reach(path: &Path) -> Result<UnixStream, EgressFault> {
     UnixStream::connect(path).await.map_err(|cause| EgressFault::Socket { path: path.to_owned(), cause })
 }

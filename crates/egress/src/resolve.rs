@@ -19,6 +19,7 @@ pub enum Resolver {
 
 impl Resolver {
     /// All addresses of `host`, in the order of preference.
+    #[expect(clippy::disallowed_methods, reason = "this is the room in which names are resolved")]
     pub(crate) async fn lookup(&self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
         match self {
             Self::System => Ok(tokio::net::lookup_host((host, port)).await?.collect()),

@@ -86,6 +86,7 @@ impl Site {
 }
 
 /// The data directory that a broken configuration names, if a gateway runs there: nobody may be kept from that one.
+#[expect(clippy::disallowed_methods, reason = "a command dials its gateway")]
 fn running_beside(file: &Path, report: config::Report) -> Result<PathBuf> {
     let data = config::data_of(file);
     if std::os::unix::net::UnixStream::connect(directory::socket_path(&data)).is_ok() {
@@ -258,14 +259,18 @@ impl Answer {
     }
 }
 
+#[expect(clippy::disallowed_methods, reason = "a command dials its gateway")]
+async fn dial(socket: &Path) -> io::Result<UnixStream> {
+    UnixStream::connect(socket).await
+}
+
 async fn is_answered(socket: &Path) -> bool {
-    UnixStream::connect(socket).await.is_ok()
+    dial(socket).await.is_ok()
 }
 
 async fn over(socket: &Path, request: Request<Full<Bytes>>) -> Result<Answer> {
     let lost = |cause: &dyn std::fmt::Display| Unreachable(format!("the gateway went away: {cause}"));
-    let stream: io::Result<UnixStream> = UnixStream::connect(socket).await;
-    let stream = stream.map_err(|cause| lost(&cause))?;
+    let stream = dial(socket).await.map_err(|cause| lost(&cause))?;
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|cause| lost(&cause))?;
     let serving = tokio::spawn(connection);

@@ -93,6 +93,7 @@ async fn the_header_comes_before_tls_and_not_on_sockets() {
     assert!(is_answer(&reply.json().await));
     assert_eq!(world.record(&call).await["peer"], "192.0.2.7");
 
+    #[expect(clippy::disallowed_methods, reason = "a test dials what it is told to")]
     let local = UnixStream::connect(world.folder().join("agents.sock")).await.unwrap();
     assert!(is_answer(&echo(&world, 2).over(local).await.unwrap().json().await));
 }

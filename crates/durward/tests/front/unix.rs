@@ -1,4 +1,5 @@
 //! Sockets in the file system, beside an address: the same gateway behind another door.
+#![expect(clippy::disallowed_methods, reason = "a test dials what it is told to, and starts itself again")]
 
 use crate::{Identity, behind_tls, echo, is_answer, unlaid, world};
 use rustix::process::Signal;
@@ -82,7 +83,6 @@ async fn tls_is_for_the_network_and_the_bound_of_connections_for_all() {
 const ALONE: &str = "DURWARD_TEST_ALONE";
 
 #[tokio::test]
-#[expect(clippy::disallowed_methods, reason = "a test starts itself again, in a network of its own")]
 async fn a_client_that_reaches_no_server_uses_every_one_through_the_one_door() {
     if let Ok(scene) = std::env::var(ALONE) {
         return alone(&serde_json::from_str(&scene).unwrap()).await;

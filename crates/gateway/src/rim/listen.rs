@@ -256,6 +256,7 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::disallowed_methods, reason = "a test dials what it listens on")]
     fn a_socket_of_a_dead_process_is_replaced_and_that_of_a_living_one_is_not() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.sock");
@@ -291,6 +292,7 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::disallowed_methods, reason = "a test dials what it listens on")]
     fn of_many_that_start_at_once_one_has_the_socket() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.sock");
