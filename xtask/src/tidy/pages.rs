@@ -122,15 +122,9 @@ fn claims(pages: &[Page], findings: &mut Findings) -> Result<()> {
 /// The names of all test functions.
 fn tests(pages: &[Page]) -> Result<BTreeSet<String>> {
     let test = Regex::new(r"#\[(?:\w+::)?test(?:\([^\]]*\))?\]\s*(?:#\[[^\]]*\]\s*)*(?:async\s+)?fn\s+(\w+)")?;
-    let property = Regex::new(r"(?s)proptest!\s*\{.*")?;
-    let function = Regex::new(r"\bfn\s+(\w+)\s*\(")?;
     let mut names = BTreeSet::new();
     for page in pages.iter().filter(|page| page.is("rs")) {
         names.extend(test.captures_iter(&page.text).filter_map(|found| Some(found.get(1)?.as_str().to_owned())));
-        if let Some(block) = property.find(&page.text) {
-            let inside = function.captures_iter(block.as_str());
-            names.extend(inside.filter_map(|found| Some(found.get(1)?.as_str().to_owned())));
-        }
     }
     Ok(names)
 }
@@ -169,8 +163,11 @@ mod tests {
     #[test]
     fn a_claim_needs_a_test_that_exists() {
         let claims = "| row | test | with |\n|---|---|---|\n| R-1 | `a::good` | fake |\n| R-2 | `bad` | real |\n\
-                      | R-3 | none | real |\n| R-4 | `cargo xtask conformance` |  |\n";
-        let pages = [page("docs/claims.md", claims), page("a.rs", "#[tokio::test]\nasync fn good() {}\nfn bad() {}\n")];
+                      | R-3 | none | real |\n| R-4 | `cargo xtask conformance` |  |\n\
+                      | R-5 | `property`, `helper` | fake |\n";
+        let source = "#[tokio::test]\nasync fn good() {}\nfn bad() {}\n\
+                      proptest! {\n/// Of any.\n#[test]\nfn property(n in 0..9) {}\n}\nfn helper(n: u8) {}\n";
+        let pages = [page("docs/claims.md", claims), page("a.rs", source)];
         let mut findings = Findings::default();
         check(&pages, &|_| true, &mut findings).unwrap();
         assert_eq!(
@@ -178,7 +175,8 @@ mod tests {
             [
                 "docs/claims.md:4: R-2: there is no test `bad`",
                 "docs/claims.md:5: R-3: no test is named",
-                "docs/claims.md:6: R-4: say whether it meets a real server or a fake"
+                "docs/claims.md:6: R-4: say whether it meets a real server or a fake",
+                "docs/claims.md:7: R-5: there is no test `helper`"
             ]
         );
     }
