@@ -97,7 +97,6 @@ impl World {
             bounds: Bounds::default(),
             issuers: Vec::new(),
             traces: false,
-            scopes: Vec::new(),
         };
         let limits = Limits::new(&LimitSettings::default(), None).map_or_else(|_| panic!("limits"), Arc::new);
         let guards = Guards::new(Setting { results: Mode::Mask, arguments: Mode::Report });

@@ -94,7 +94,6 @@ fn plane_settings(settings: &Settings, tenant: &TenantId) -> Result<plane::Setti
         },
         bounds: settings.bounds.of_plane(),
         issuers: settings.issuers.iter().map(|issuer| issuer.url.clone()).collect(),
-        scopes: Vec::new(),
     })
 }
 

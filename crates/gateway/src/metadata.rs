@@ -18,16 +18,13 @@ pub(crate) fn address(settings: &Settings, call: &Call) -> String {
 
 /// The metadata of a resource, which is reached through the door of this word.
 pub(crate) fn document(settings: &Settings, word: &str, route: &Route, host: Option<&str>) -> String {
-    let mut document = json!({
+    let document = json!({
         // The resource is exactly what the client dialled, without a slash at the end.
         "resource": format!("{}{}", base(settings, host), path(word, route)),
         "authorization_servers": settings.issuers,
         "bearer_methods_supported": ["header"],
         "resource_name": "Durward",
     });
-    if let (false, Some(object)) = (settings.scopes.is_empty(), document.as_object_mut()) {
-        object.insert("scopes_supported".to_owned(), json!(settings.scopes));
-    }
     document.to_string()
 }
 

@@ -34,8 +34,6 @@ pub struct Settings {
     pub bounds: Bounds,
     /// URLs of configured token issuers: advertised as authorization servers (RFC 9728).
     pub issuers: Vec<String>,
-    /// Scopes named in the protected-resource metadata.
-    pub scopes: Vec<String>,
     /// Spans are exported: requests to servers name ours.
     pub traces: bool,
 }

@@ -334,7 +334,6 @@ fn snapshot(plan: Plan, registry: &Arc<Registry>, jwks: &Arc<JwksCache>, before:
         strict: plan.strict,
         bounds: plan.bounds,
         issuers: plan.issuers.iter().map(|issuer| issuer.url.to_string()).collect(),
-        scopes: Vec::new(),
         traces: plan.traces,
     };
     let agents = plan.agents.into_iter().map(|(name, setting)| (AgentId::new(name).unwrap(), setting)).collect();
