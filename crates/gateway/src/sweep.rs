@@ -77,7 +77,8 @@ impl State {
         }
     }
 
-    /// Whether the credential that opened a session no longer counts. A token that ran out may be renewed.
+    /// Whether the credential that opened a session no longer counts. A token that ran out, or whose key its issuer
+    /// replaced, may be renewed.
     fn is_forfeit(&self, session: &Session, snapshot: &Snapshot) -> bool {
         self.is_forfeited(&session.holder(), snapshot)
     }
@@ -85,7 +86,9 @@ impl State {
     fn is_forfeited(&self, holder: &Principal, snapshot: &Snapshot) -> bool {
         match holder.still_valid(&snapshot.identity, self.clock.now()) {
             Ok(()) => false,
-            Err(AuthFault::Expired) => !matches!(holder.credential_id(), CredentialId::Token(_)),
+            Err(AuthFault::Expired | AuthFault::UnknownSigner(_)) => {
+                !matches!(holder.credential_id(), CredentialId::Token(_))
+            }
             Err(_) => true,
         }
     }

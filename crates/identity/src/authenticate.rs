@@ -4,8 +4,8 @@
 //! them. The cost of a wrong credential is bounded by two digests, or one parse and two signature checks.
 
 use crate::{
-    AdminRole, Administrator, AgentSetting, AuthFault, CredentialId, IssuerSetting, JwksCache, KeyHolder, KeyKind,
-    Principal, Registry, Settings, SettingsFault,
+    Administrator, AgentSetting, AuthFault, CredentialId, IssuerSetting, JwksCache, KeyHolder, KeyKind, Principal,
+    Registry, Reread, Settings, SettingsFault,
     cache::{TokenCache, Verified},
     claim::{ClaimPath, Unusable},
     jwks::{IssuerKeys, Need},
@@ -159,9 +159,16 @@ impl Identity {
         self.issuers.iter().map(|issuer| &issuer.setting.url)
     }
 
-    /// Asks for the keys of every issuer. Returns those that cannot be had; calls with their tokens are refused until
-    /// they can.
-    pub async fn warm(&self, now: Timestamp) -> Vec<IssuerName> {
+    /// Reads the keys of issuers that are in files again, now. What there is to say of them; nothing of those that are
+    /// what they were.
+    pub fn reread(&self, now: Timestamp) -> Vec<(IssuerName, Reread)> {
+        let again = |issuer: &Issuer| Some((issuer.setting.url.clone(), issuer.keys.look_again(now)?));
+        self.issuers.iter().filter_map(again).collect()
+    }
+
+    /// Asks for the keys of every issuer. Returns those that cannot be had.
+    #[cfg(test)]
+    pub(crate) async fn warm(&self, now: Timestamp) -> Vec<IssuerName> {
         let mut missing = Vec::new();
         for issuer in &self.issuers {
             self.jwks.refresh(&issuer.keys, Need::Missing, now).await;
@@ -210,19 +217,10 @@ impl Identity {
         }
     }
 
-    /// Whether an administrator's key still holds; for connections that stay open.
-    pub fn admin_still_valid(&self, administrator: &Administrator, now: Timestamp) -> Result<AdminRole, AuthFault> {
-        let row = self.registry.key(administrator.key.as_str()).ok_or(AuthFault::Revoked)?;
-        in_force(&row, now)?;
-        match row.holder {
-            KeyHolder::Admin(role) => Ok(role),
-            KeyHolder::Agent(_) => Err(AuthFault::UnknownKey),
-        }
-    }
-
     /// The same caller under this snapshot: current rights, or why it may no longer call.
     ///
-    /// A token whose issuer is configured differently now is refused: its claims would have to be read again.
+    /// A token whose issuer is configured differently now is refused: its claims would have to be read again. So is one
+    /// whose key the issuer does not publish any more.
     pub fn renew(&self, principal: &Principal, now: Timestamp) -> Result<Principal, AuthFault> {
         if principal.expires.is_some_and(|expires| now >= expires) {
             return Err(AuthFault::Expired);
@@ -241,19 +239,29 @@ impl Identity {
             CredentialId::Anonymous if self.anonymous.as_ref() == Some(&principal.facts.id.agent) => {}
             CredentialId::Anonymous => return Err(AuthFault::Missing),
         }
+        if let Some(bearer) = &principal.bearer {
+            self.vouched_for(bearer)?;
+        }
         if principal.generation == self.generation {
             return Ok(principal.clone());
         }
         let facts = match &principal.bearer {
             None => Arc::clone(&agent.facts),
-            Some(bearer) => {
-                if !self.issuers.iter().any(|issuer| *issuer.setting == *bearer.issuer) {
-                    return Err(AuthFault::Issuer);
-                }
-                Arc::new(facts(principal.facts.id.clone(), &agent.setting, &bearer.granted))
-            }
+            Some(bearer) => Arc::new(facts(principal.facts.id.clone(), &agent.setting, &bearer.granted)),
         };
         Ok(Principal { facts, generation: self.generation, ..principal.clone() })
+    }
+
+    /// The issuer is configured as it was, and publishes the key that verified the token. An issuer that cannot be
+    /// asked takes nothing back.
+    fn vouched_for(&self, bearer: &Bearer) -> Result<(), AuthFault> {
+        let same = |setting: &Arc<IssuerSetting>| Arc::ptr_eq(setting, &bearer.issuer) || *setting == bearer.issuer;
+        let issuer = self.issuers.iter().find(|issuer| same(&issuer.setting)).ok_or(AuthFault::Issuer)?;
+        if issuer.keys.publishes(&bearer.signer) {
+            Ok(())
+        } else {
+            Err(AuthFault::UnknownSigner(issuer.setting.url.clone()))
+        }
     }
 
     /// The digest that names a token in records; what `Registry::revoke_token` takes.
@@ -380,15 +388,13 @@ impl Identity {
         if candidates.is_empty() {
             return Err(fetch_or(AuthFault::UnknownSigner(setting.url.clone())));
         }
-        let good = candidates.into_iter().any(|key| {
-            let signed = token.signed.as_bytes();
-            matches!(jsonwebtoken::crypto::verify(token.signature, signed, key, token.algorithm.to_jws()), Ok(true))
+        let signer = candidates.into_iter().find(|key| {
+            let (signed, algorithm) = (token.signed.as_bytes(), token.algorithm.to_jws());
+            matches!(jsonwebtoken::crypto::verify(token.signature, signed, &key.key, algorithm), Ok(true))
         });
-        if !good {
-            return Err(AuthFault::Signature(setting.url.clone()).into());
-        }
+        let signer = signer.ok_or_else(|| AuthFault::Signature(setting.url.clone()))?;
         let validity = token.check(setting, now)?;
-        let principal = self.bearer(token, setting, &validity)?;
+        let principal = self.bearer(token, setting, signer.digest, &validity)?;
         Ok(Verified { principal, validity, issuer: position, keys: keys.version })
     }
 
@@ -397,6 +403,7 @@ impl Identity {
         &self,
         token: &Token<'_>,
         issuer: &Arc<IssuerSetting>,
+        signer: Digest,
         validity: &Validity,
     ) -> Result<Principal, AuthFault> {
         let name = one(token, &issuer.agent)?.ok_or_else(|| unusable(&issuer.agent))?;
@@ -422,7 +429,7 @@ impl Identity {
             credential: CredentialId::Token(token::digest(token.signed)),
             expires: Some(validity.until),
             generation: self.generation,
-            bearer: Some(Arc::new(Bearer { issuer: Arc::clone(issuer), granted })),
+            bearer: Some(Arc::new(Bearer { issuer: Arc::clone(issuer), signer, granted })),
         })
     }
 }

@@ -1,7 +1,7 @@
 //! The signing keys of issuers: where they are found and how often they are asked for.
 //!
 //! An issuer is asked at most once per 30 seconds, whatever the tokens say. Keys stay usable for a day while the
-//! issuer cannot be reached.
+//! issuer cannot be reached. A file is read, too, whenever the operator says so.
 
 use crate::{
     JwksSource,
@@ -17,13 +17,13 @@ use std::{
     io::Read,
     path::Path,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicI64, Ordering},
     },
     time::Duration,
 };
 use url::Url;
-use vocab::{IssuerName, Timestamp};
+use vocab::{Digest, IssuerName, Timestamp};
 
 /// Least time between two requests for the same keys.
 const BETWEEN: Duration = Duration::from_secs(30);
@@ -93,27 +93,27 @@ impl JwksCache {
             return;
         }
         keys.asked.store(now.as_micros(), Ordering::Release);
-        let found = match self.read(&keys.place).await {
-            Ok(bytes) => KeySet::parse(&bytes).map_err(JwksFault::Set),
-            Err(fault) => Err(fault),
+        let taken = match &keys.place.source {
+            JwksSource::File(path) => keys.reread(path, now),
+            JwksSource::Url(url) => self.ask(url, keys, now).await,
+            JwksSource::Discovery => match self.discover(&keys.place).await {
+                Ok(url) => self.ask(&url, keys, now).await,
+                Err(fault) => Err(fault),
+            },
         };
-        match found {
-            Ok(set) => keys.adopt(set, now),
-            Err(fault) => {
-                tracing::warn!(issuer = %keys.place.issuer, fault = %Chain(&fault), "cannot read the issuer's keys");
-            }
+        if let Err(fault) = taken {
+            tracing::warn!(issuer = %keys.place.issuer, fault = %Chain(&fault), "cannot read the issuer's keys");
         }
     }
 
-    async fn read(&self, place: &Place) -> Result<Vec<u8>, JwksFault> {
-        match &place.source {
-            JwksSource::File(path) => read_file(path),
-            JwksSource::Url(url) => self.fetch(url, place.internal).await,
-            JwksSource::Discovery => {
-                let url = self.discover(place).await?;
-                self.fetch(&url, place.internal).await
-            }
+    /// Takes over the keys at `url`. Whether they are others than before.
+    async fn ask(&self, url: &Url, keys: &IssuerKeys, now: Timestamp) -> Result<bool, JwksFault> {
+        let set = KeySet::parse(&self.fetch(url, keys.place.internal).await?)?;
+        // Whoever empties a file means it. An issuer that publishes nothing is out of order.
+        if set.is_empty() {
+            return Err(KeySetFault::NoKey.into());
         }
+        Ok(keys.adopt(set, now))
     }
 
     /// Finds the address of the keys: `OpenID` Connect Discovery 1.0 §4, else RFC 8414 §3.
@@ -178,6 +178,15 @@ fn read_file(path: &Path) -> Result<Vec<u8>, JwksFault> {
     if bytes.len() > LARGEST { Err(JwksFault::TooLarge) } else { Ok(bytes) }
 }
 
+/// What came of reading an issuer's file of keys again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reread {
+    /// Other keys than before are in force.
+    Changed,
+    /// It cannot be used, for this reason: the keys of before are in force, if there were any.
+    Unusable(String),
+}
+
 /// Why the keys of an issuer could not be had.
 #[derive(Debug, thiserror::Error)]
 enum JwksFault {
@@ -225,6 +234,8 @@ pub(crate) struct IssuerKeys {
     fetched: AtomicI64,
     /// Held by the one request under way. Who found no key queues for it; who finds a key never waits for it.
     turn: tokio::sync::Mutex<()>,
+    /// Held from reading a file to taking it over: what was read before never comes after what was read later.
+    reading: Mutex<()>,
 }
 
 impl IssuerKeys {
@@ -235,19 +246,43 @@ impl IssuerKeys {
             asked: AtomicI64::new(i64::MIN),
             fetched: AtomicI64::new(i64::MIN),
             turn: tokio::sync::Mutex::new(()),
+            reading: Mutex::new(()),
         }
     }
 
-    fn adopt(&self, mut set: KeySet, now: Timestamp) {
+    /// Reads the file of keys, if they are in one, however short ago that was. What there is to say of it.
+    pub(crate) fn look_again(&self, now: Timestamp) -> Option<Reread> {
+        let JwksSource::File(path) = &self.place.source else { return None };
+        match self.reread(path, now) {
+            Ok(false) => None,
+            Ok(true) => Some(Reread::Changed),
+            Err(fault) => Some(Reread::Unusable(Chain(&fault).to_string())),
+        }
+    }
+
+    fn reread(&self, path: &Path, now: Timestamp) -> Result<bool, JwksFault> {
+        let _reading = self.reading.lock().unwrap_or_else(PoisonError::into_inner);
+        let set = KeySet::parse(&read_file(path)?)?;
+        Ok(self.adopt(set, now))
+    }
+
+    /// Takes these keys over. Whether there were others before.
+    fn adopt(&self, mut set: KeySet, now: Timestamp) -> bool {
         self.fetched.store(now.as_micros(), Ordering::Release);
         let before = self.set.load();
         match before.as_deref() {
-            Some(same) if same.is_same(&set) => return,
+            Some(same) if same.is_same(&set) => return false,
             Some(other) => set.follow(other),
             None => {}
         }
         tracing::info!(issuer = %self.place.issuer, keys = set.len(), "took over the issuer's keys");
         self.set.store(Some(Arc::new(set)));
+        before.is_some()
+    }
+
+    /// Whether a key that a token was verified with is still published, as far as is known.
+    pub(crate) fn publishes(&self, signer: &Digest) -> bool {
+        self.set.load().as_deref().is_some_and(|set| set.holds(signer))
     }
 
     /// The keys, if they are not too old to be used.

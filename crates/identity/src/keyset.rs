@@ -6,6 +6,7 @@ use crate::{Algorithm, token::Token};
 use jsonwebtoken::{DecodingKey, jwk::Jwk};
 use serde::Deserialize;
 use serde_json::Value;
+use std::collections::BTreeMap;
 use vocab::Digest;
 
 /// Most keys that are kept of one set.
@@ -29,11 +30,14 @@ pub(crate) struct KeySet {
     pub(crate) version: u64,
 }
 
+/// A key of a set, as it was published.
 #[derive(Debug)]
-struct PublicKey {
+pub(crate) struct PublicKey {
     id: Option<String>,
     algorithms: Vec<Algorithm>,
-    key: DecodingKey,
+    pub(crate) key: DecodingKey,
+    /// Of all that was published of it.
+    pub(crate) digest: Digest,
 }
 
 #[derive(Deserialize)]
@@ -42,11 +46,13 @@ struct RawSet {
 }
 
 impl KeySet {
+    /// A set without any key is one; whether it can be meant depends on whose it is.
     pub(crate) fn parse(bytes: &[u8]) -> Result<Self, KeySetFault> {
         let raw: RawSet = serde_json::from_slice(bytes).map_err(KeySetFault::Unreadable)?;
+        let none_published = raw.keys.is_empty();
         // One key that we cannot read must not cost the others.
         let keys: Vec<PublicKey> = raw.keys.into_iter().filter_map(PublicKey::parse).take(MOST_KEYS).collect();
-        if keys.is_empty() {
+        if keys.is_empty() && !none_published {
             return Err(KeySetFault::NoKey);
         }
         Ok(Self { keys, digest: Digest::of(bytes), version: 1 })
@@ -54,6 +60,15 @@ impl KeySet {
 
     pub(crate) fn len(&self) -> usize {
         self.keys.len()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.keys.is_empty()
+    }
+
+    /// Whether a key that a token was verified with is in it.
+    pub(crate) fn holds(&self, signer: &Digest) -> bool {
+        self.keys.iter().any(|key| key.digest == *signer)
     }
 
     pub(crate) fn is_same(&self, other: &Self) -> bool {
@@ -66,12 +81,12 @@ impl KeySet {
     }
 
     /// The keys that may have signed `token`: those with its key id, or without one the only one that fits.
-    pub(crate) fn candidates(&self, token: &Token<'_>) -> Vec<&DecodingKey> {
+    pub(crate) fn candidates(&self, token: &Token<'_>) -> Vec<&PublicKey> {
         let fitting = self.keys.iter().filter(|key| key.algorithms.contains(&token.algorithm));
         if let Some(id) = &token.key_id {
-            return fitting.filter(|key| key.id.as_ref() == Some(id)).map(|key| &key.key).take(2).collect();
+            return fitting.filter(|key| key.id.as_ref() == Some(id)).take(2).collect();
         }
-        let fitting: Vec<&DecodingKey> = fitting.map(|key| &key.key).collect();
+        let fitting: Vec<&PublicKey> = fitting.collect();
         if fitting.len() == 1 { fitting } else { Vec::new() }
     }
 }
@@ -110,7 +125,10 @@ impl PublicKey {
             return None;
         }
         let id = text("kid").map(str::to_owned);
+        // In one order, however it is written.
+        let members: BTreeMap<&String, &Value> = value.as_object()?.iter().collect();
+        let digest = Digest::of(&serde_json::to_vec(&members).ok()?);
         let jwk: Jwk = serde_json::from_value(value).ok()?;
-        Some(Self { id, algorithms, key: DecodingKey::from_jwk(&jwk).ok()? })
+        Some(Self { id, algorithms, key: DecodingKey::from_jwk(&jwk).ok()?, digest })
     }
 }

@@ -57,6 +57,8 @@ pub(crate) struct Facts {
 #[derive(Debug)]
 pub(crate) struct Bearer {
     pub(crate) issuer: Arc<IssuerSetting>,
+    /// The issuer's key that verified it ([`crate::keyset::PublicKey`]).
+    pub(crate) signer: Digest,
     pub(crate) granted: Granted,
 }
 

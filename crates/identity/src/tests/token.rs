@@ -1,7 +1,7 @@
 //! Tokens: what is accepted, what is not, and how often an issuer is asked.
 
 use super::world::{AUDIENCE, HANG, NOW, Signer, World, agent, ask, at, encode, file};
-use crate::{Algorithm, AuthFault, Credential, CredentialId, Identity, JwksSource};
+use crate::{Algorithm, AuthFault, Credential, CredentialId, Identity, JwksSource, Reread};
 use base64::Engine;
 use serde_json::{Value, json};
 use std::{future::poll_fn, task::Poll};
@@ -243,7 +243,7 @@ async fn rotation_is_followed_and_unknown_keys_do_not_flood_the_issuer() {
     let (old, new) = (Signer::ec(), Signer::ec());
     let (world, identity) = published(&old).await;
     let (old_token, new_token) = (old.token("k1", &world.claims()), new.token("k2", &world.claims()));
-    assert!(ask(&identity, &old_token, 1).await.is_ok());
+    let stays = ask(&identity, &old_token, 1).await.unwrap();
     let asked = world.site.asked();
 
     for number in 0..50 {
@@ -262,6 +262,48 @@ async fn rotation_is_followed_and_unknown_keys_do_not_flood_the_issuer() {
     }
     assert_eq!(world.site.asked(), asked + 2);
     assert!(ask(&identity, &old_token, 45).await.is_err(), "a withdrawn key takes its verified tokens along");
+    let gone = AuthFault::UnknownSigner(IssuerName::new(&world.issuer).unwrap());
+    assert_eq!(stays.still_valid(&identity, at(45)), Err(gone), "and the streams that were opened with them");
+}
+
+#[tokio::test]
+async fn a_key_taken_out_of_its_file_takes_its_tokens_and_streams_along() {
+    let (kept, stolen) = (Signer::ec(), Signer::ec());
+    let mut world = World::start().await;
+    let (file, source) = file(&json!({"keys": [kept.jwk("k1"), stolen.jwk("k2")]}));
+    let write = |text: &str| std::fs::write(file.path(), text).unwrap();
+    world.settings.issuers[0].jwks = source;
+    let identity = world.identity();
+    let issuer = IssuerName::new(&world.issuer).unwrap();
+    assert!(identity.reread(at(0)).is_empty(), "there were no other keys before");
+    let (good, bad) = (kept.token("k1", &world.claims()), stolen.token("k2", &world.claims()));
+    let (stays, goes) = (ask(&identity, &good, 0).await.unwrap(), ask(&identity, &bad, 0).await.unwrap());
+
+    // In other words, the same key.
+    let mut reordered: Vec<_> = kept.jwk("k1").as_object().unwrap().clone().into_iter().collect();
+    reordered.reverse();
+    let members: Vec<_> = reordered.iter().map(|(name, value)| format!("{}: {value}", json!(name))).collect();
+    write(&format!("{{\"keys\": [{{{}}}]}}", members.join(", ")));
+    assert_eq!(identity.reread(at(1)), [(issuer.clone(), Reread::Changed)]);
+    assert!(identity.reread(at(1)).is_empty());
+    let gone = AuthFault::UnknownSigner(issuer.clone());
+    assert_eq!(ask(&identity, &bad, 1).await.unwrap_err(), gone);
+    for identity in [&identity, &world.identity()] {
+        assert_eq!(goes.still_valid(identity, at(1)), Err(gone.clone()));
+        assert_eq!(stays.still_valid(identity, at(1)), Ok(()));
+    }
+    assert!(ask(&identity, &good, 1).await.is_ok());
+
+    for unusable in ["{", r#"{"keys": [{"kty": "weird"}]}"#] {
+        write(unusable);
+        assert!(matches!(identity.reread(at(2)).as_slice(), [(_, Reread::Unusable(_))]), "{unusable}");
+        assert_eq!(stays.still_valid(&identity, at(2)), Ok(()));
+    }
+    // Whoever empties the file means it.
+    write(r#"{"keys": []}"#);
+    assert_eq!(identity.reread(at(3)), [(issuer, Reread::Changed)]);
+    assert_eq!(stays.still_valid(&identity, at(3)), Err(gone.clone()));
+    assert_eq!(ask(&identity, &good, 3).await.unwrap_err(), gone);
 }
 
 #[tokio::test]
