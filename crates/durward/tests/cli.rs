@@ -243,6 +243,18 @@ fn policies_are_checked_tested_and_explained_without_a_gateway() {
 }
 
 #[test]
+fn cases_in_folders_without_a_policy_are_run() {
+    let site = Site::new();
+    let config = CONFIG.replace("policies/*.json", "policies/**/*.json");
+    fs::write(site.path().join("durward.yaml"), config).expect("a file");
+    fs::create_dir(site.path().join("policies/tests")).expect("a folder");
+    let case = "cases: [{ agent: ci, target: files/read_it, expect: allow }]\n";
+    fs::write(site.path().join("policies/tests/a.test.yaml"), case).expect("a file");
+    let failed = site.run("policy test").with(1);
+    assert!(failed.out.contains("1 cases, 1 failed") && failed.out.contains("a.test.yaml"), "{}", failed.out);
+}
+
+#[test]
 fn the_running_gateway_explains_what_it_has() {
     let site = Site::new();
     let _gateway = site.up();

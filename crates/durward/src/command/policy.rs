@@ -7,7 +7,7 @@ use super::{
 use crate::{
     assemble,
     cli::{Exit, Output, PolicyCommand, Question, Shared},
-    config,
+    config::{self, settings::PolicyFiles},
 };
 use admin::{Asked, Explained};
 use anyhow::{Context, Result, bail};
@@ -28,8 +28,6 @@ use vocab::TenantId;
 
 /// The largest arguments that are read from stdin.
 const ARGUMENTS: u64 = 16 << 20;
-/// How the names of files with test cases end.
-const CASES: [&str; 3] = [".test.json", ".test.yaml", ".test.yml"];
 
 pub(crate) async fn run(shared: &Shared, command: &PolicyCommand) -> Result<Exit> {
     match command {
@@ -92,8 +90,7 @@ fn checked(
 /// Runs the cases beside the policies, or in the files that were named.
 fn test(shared: &Shared, files: &[PathBuf]) -> Result<Exit> {
     let loaded = configured(shared)?;
-    let policies = &loaded.settings.policies.files;
-    let files = if files.is_empty() { cases_beside(policies)? } else { files.to_vec() };
+    let files = if files.is_empty() { cases_of(&loaded.settings.policies)? } else { files.to_vec() };
     let mut results: Vec<CaseResult> = Vec::new();
     for file in &files {
         match policy::run_cases(&loaded.policies, &source(file)?) {
@@ -146,20 +143,11 @@ fn line(case: &CaseResult) -> String {
     format!("FAIL  {}: expected {wanted}; got {got}: {} ({}{place})", case.name, case.message, case.file)
 }
 
-/// Files of cases in the folders of the policies, and the policies themselves, which may hold some.
-fn cases_beside(policies: &[PathBuf]) -> Result<Vec<PathBuf>> {
-    let folders: BTreeSet<&Path> = policies.iter().filter_map(|file| file.parent()).collect();
-    let mut files: BTreeSet<PathBuf> = policies.iter().cloned().collect();
-    for folder in folders {
-        let shown = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
-        let entries = fs::read_dir(shown).with_context(|| format!("cannot read {}", shown.display()))?;
-        for entry in entries {
-            let path = folder.join(entry?.file_name());
-            let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-            if CASES.iter().any(|end| name.ends_with(end)) {
-                files.insert(path);
-            }
-        }
+/// Files of cases wherever policies are looked for, and the policies themselves, which may hold some.
+fn cases_of(policies: &PolicyFiles) -> Result<Vec<PathBuf>> {
+    let mut files: BTreeSet<PathBuf> = policies.files.iter().cloned().collect();
+    for pattern in &policies.patterns {
+        files.extend(config::cases(&policies.base, pattern).map_err(anyhow::Error::msg)?);
     }
     Ok(files.into_iter().collect())
 }

@@ -4,6 +4,8 @@
 
 mod pattern;
 
+pub(crate) use pattern::{Look, Part, cases, looks};
+
 use super::{
     fault::{Fault, Faults, Report, Text},
     key::ROOT,
@@ -193,7 +195,7 @@ fn policies(root: &Node, base: &Path, settings: &mut Settings, faults: &mut Faul
             Err(cause) => faults.push(Fault::anywhere(format!("cannot read {name}")).because(cause.to_string())),
         }
     }
-    settings.policies = PolicyFiles { patterns, files };
+    settings.policies = PolicyFiles { base: base.to_owned(), patterns, files };
     sources
 }
 

@@ -3,8 +3,10 @@
 //! Pure data: no secret is in here, only names of secrets. Relative paths are already joined with the folder of the
 //! configuration file.
 
+mod file;
 mod listener;
 
+pub(crate) use file::PolicyFiles;
 pub(crate) use listener::{Listen, SocketAccess, Tls};
 
 use gateway::settings as plane;
@@ -265,15 +267,6 @@ pub(crate) enum Jwks {
     File(PathBuf),
 }
 
-/// Where the policies are.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub(crate) struct PolicyFiles {
-    /// The globs, as written.
-    pub(crate) patterns: Vec<String>,
-    /// The files they matched, sorted, test cases left out.
-    pub(crate) files: Vec<PathBuf>,
-}
-
 /// One limit.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(crate) struct Limit {
@@ -503,7 +496,7 @@ impl Settings {
             servers: BTreeMap::new(),
             agents: BTreeMap::new(),
             issuers: Vec::new(),
-            policies: PolicyFiles { patterns: Vec::new(), files: Vec::new() },
+            policies: PolicyFiles::default(),
             limits: Vec::new(),
             detect: Detect { secrets: DetectSecrets { results: DetectMode::Mask, arguments: DetectMode::Report } },
             log: Log::default(),
