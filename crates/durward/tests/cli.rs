@@ -254,6 +254,55 @@ fn cases_in_folders_without_a_policy_are_run() {
     assert!(failed.out.contains("1 cases, 1 failed") && failed.out.contains("a.test.yaml"), "{}", failed.out);
 }
 
+/// Runs a program where its addresses are nobody else's.
+const ALONE: &str = r#"ip link set lo up || ifconfig lo up || exit 91; exec "$@""#;
+
+#[test]
+fn without_a_configuration_it_starts_empty_says_what_to_do_next_and_writes_into_its_directory_alone() {
+    let site = Site::empty();
+    for folder in ["here", "home", "tmp"] {
+        fs::create_dir(site.path().join(folder)).expect("a folder");
+    }
+    let mut command = Command::new("unshare");
+    command
+        .args(["--user", "--map-root-user", "--net", "bash", "-c", ALONE, "bash", env!("CARGO_BIN_EXE_durward"), "up"])
+        .current_dir(site.path().join("here"))
+        .env_remove("DURWARD_DATA")
+        .env_remove("DURWARD_CONFIG")
+        .env("HOME", site.path().join("home"))
+        .env("TMPDIR", site.path().join("tmp"))
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let mut child = command.spawn().expect("`unshare` of util-linux, and `bash`");
+    let mut stderr = BufReader::new(child.stderr.take().expect("its stderr"));
+    let mut said = String::new();
+    while !said.contains("every call is refused") {
+        let more = stderr.read_line(&mut said).expect("text");
+        assert!(more > 0, "it did not start; it needs a network of its own, as the test of `demo` does: {said}");
+    }
+    let pid = rustix::process::Pid::from_raw(child.id().try_into().expect("a number")).expect("a process");
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("it runs");
+    stderr.read_to_string(&mut said).expect("text");
+    let ended = Said::of(child.wait_with_output().expect("it ends"));
+
+    assert_eq!((ended.code, ended.out.as_str()), (0, ""), "{said}");
+    for text in [
+        "agents connect to  http://127.0.0.1:7420/mcp",
+        "data directory     durward-data",
+        "configuration      none yet: `durward init` writes one to start from, then start again",
+        "there are no servers, no agents, and every call is refused",
+    ] {
+        assert!(said.contains(text), "{text}: {said}");
+    }
+    let names = |folder: &str| -> Vec<_> {
+        let entries = fs::read_dir(site.path().join(folder)).expect("a folder");
+        entries.map(|entry| entry.expect("an entry").file_name()).collect()
+    };
+    assert_eq!(names("here"), ["durward-data"]);
+    assert!(names("home").is_empty() && names("tmp").is_empty());
+}
+
 #[test]
 fn the_running_gateway_explains_what_it_has() {
     let site = Site::new();
