@@ -17,6 +17,7 @@ mod retention;
 mod running;
 mod telemetry;
 mod up;
+mod watch;
 
 use clap::Parser;
 use cli::{Cli, Command, Exit};

@@ -11,20 +11,21 @@ use std::{sync::Arc, time::Duration};
 /// How often it is looked for what has been kept long enough.
 const EVERY: Duration = Duration::from_hours(1);
 
-/// Keeps texts as configured from now on.
+/// Keeps texts as configured from now on. Where that cannot be, they are kept as before.
 pub(crate) fn apply(state: &Arc<State>, settings: &Settings) -> Result<()> {
     let Some(texts) = state.journal.log().texts() else { return Ok(()) };
     let keeping = assemble::keeping(settings);
+    let forgotten = match keeping {
+        Some(_) => 0,
+        None => texts.days().context("the kept texts cannot be listed")?.len(),
+    };
     texts.set(keeping).context("texts cannot be kept (`log: { keep_text: … }`)")?;
-    if keeping.is_none() {
-        let days = texts.days().context("the kept texts cannot be listed")?.len();
-        if days > 0 {
-            tracing::warn!(
-                days,
-                "texts of earlier calls are kept and nothing erases them any more: `durward audit erase` does, or \
-                 `log: {{ keep_text: … }}`"
-            );
-        }
+    if forgotten > 0 {
+        tracing::warn!(
+            days = forgotten,
+            "texts of earlier calls are kept and nothing erases them any more: `durward audit erase` does, or \
+             `log: {{ keep_text: … }}`"
+        );
     }
     tokio::task::spawn_blocking({
         let state = Arc::clone(state);

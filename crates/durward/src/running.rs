@@ -6,7 +6,8 @@ use crate::{
     control::{self, Control},
     directory::Directory,
     retention,
-    telemetry::Telemetry,
+    telemetry::{Collector, Telemetry},
+    watch::Watched,
 };
 use admin::Plane;
 use anyhow::{Context, Result, anyhow};
@@ -18,17 +19,19 @@ use gateway::{
     limit::{Allowance, LimitSettings, Limits, Rate},
     observe::Observer,
     rim::{Certificates, Rim},
-    settings::Listener,
+    settings::{Listener, TransportSettings},
+    snapshot::Snapshot,
     state::{Parts, State},
 };
-use identity::JwksCache;
+use identity::{JwksCache, Reread};
 use policy::Policies;
 use std::{
     net::SocketAddr,
     path::PathBuf,
-    sync::{Arc, Mutex, PoisonError, atomic::Ordering},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering},
     time::Duration,
 };
+use vocab::{IssuerName, ServerName};
 
 /// How long calls in flight may take to end when the gateway stops.
 const DRAIN: Duration = Duration::from_secs(20);
@@ -63,13 +66,15 @@ struct Configured {
     /// The data directory that was named beside the file, if one was: what the file says of it counts for nothing.
     data: Option<PathBuf>,
     settings: Mutex<Settings>,
+    /// What was said of them.
+    report: Mutex<Report>,
 }
 
 impl Running {
     /// Builds and starts the gateway: directory, log, connections, snapshot, listeners. `data` goes before what the
     /// file says.
     pub(crate) async fn start(loaded: Loaded, file: Option<PathBuf>, data: Option<PathBuf>) -> Result<Self> {
-        let Loaded { mut settings, policies, report: _ } = loaded;
+        let Loaded { mut settings, policies, report } = loaded;
         if let Some(data) = &data {
             settings.data.clone_from(data);
         }
@@ -81,8 +86,11 @@ impl Running {
         state.census.join();
         state.journal.system("started", Some(format!("version {}", env!("CARGO_PKG_VERSION"))));
         retention::apply(&state, &settings)?;
+        for (issuer, news) in state.snapshot.load().identity.reread(now) {
+            tracing::warn!("{}", told_of_keys(&issuer, &news));
+        }
         let observer = Observer::start(Arc::clone(&state));
-        let telemetry = Mutex::new(export(&settings, &observer, &state)?);
+        let telemetry = Mutex::new(export(collector(&settings, &state)?, &observer, &state));
         let shown = settings.tls.as_ref().map(certificate::read).transpose()?;
         let certificates = shown.map(|shown| Arc::new(Certificates::new(shown)));
         let rim = Rim::start(&state, &assemble::listening(&settings, certificates.clone()))?;
@@ -98,6 +106,7 @@ impl Running {
             file,
             data,
             settings: Mutex::new(settings),
+            report: Mutex::new(report),
         });
         let control = configured.manage(manage).await?;
         look_around(&state);
@@ -130,8 +139,8 @@ impl Running {
         self.configured.reload()
     }
 
-    /// Files that make up the configuration, whatever they are called, and the folders they are in.
-    pub(crate) fn watched(&self) -> (Vec<PathBuf>, Vec<PathBuf>) {
+    /// Where a change of what the configuration names shows.
+    pub(crate) fn watched(&self) -> Watched {
         self.configured.watched()
     }
 
@@ -151,7 +160,7 @@ impl Running {
         tokio::task::spawn_blocking(move || rim.join()).await?;
         self.observer.stop().await;
         self.control.stop().await;
-        let telemetry = self.configured.telemetry.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let telemetry = lock(&self.configured.telemetry).take();
         if let Some(telemetry) = telemetry {
             telemetry.finish().await;
         }
@@ -189,7 +198,7 @@ pub(crate) fn plane(
 
 impl Configured {
     fn settings(&self) -> Settings {
-        self.settings.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        lock(&self.settings).clone()
     }
 
     /// Starts the management of a gateway with these settings.
@@ -214,7 +223,7 @@ impl Configured {
             None => config::without_file(before.data.clone()),
         }
         .map_err(Reload::Faults)?;
-        let Loaded { mut settings, policies, report: _ } = loaded;
+        let Loaded { mut settings, policies, report } = loaded;
         if let Some(data) = &self.data {
             settings.data.clone_from(data);
         }
@@ -222,27 +231,45 @@ impl Configured {
         let (registry, tenant) = (&self.directory.registry, &self.state.tenant);
         let snapshot = assemble::snapshot(&settings, policies, tenant, registry, &self.jwks, Some(&current))
             .map_err(Reload::Other)?;
-        let mut changes: Vec<String> =
-            config::diff::between(&before, &settings).iter().map(ToString::to_string).collect();
-        if snapshot.policies.version() != current.policies.version() {
-            changes.push(format!("policies: {} → {}", current.policies.version(), snapshot.policies.version()));
+        let collector = collector(&settings, &self.state).map_err(Reload::Other)?;
+        if before.log != settings.log {
+            retention::apply(&self.state, &settings).map_err(Reload::Other)?;
         }
+        // INVARIANT: from here on nothing fails: all of it is in force, or what was before.
         if before.telemetry != settings.telemetry {
-            let telemetry = export(&settings, &self.observer, &self.state).map_err(Reload::Other)?;
             // The one it replaces sends what it has and ends.
-            *self.telemetry.lock().unwrap_or_else(PoisonError::into_inner) = telemetry;
+            *lock(&self.telemetry) = export(collector, &self.observer, &self.state);
         }
-        retention::apply(&self.state, &settings).map_err(Reload::Other)?;
-        changes.extend(self.show(&settings));
-        self.state.swap(snapshot);
-        // What the change put an end to ends now.
-        self.state.sweep();
-        *self.settings.lock().unwrap_or_else(PoisonError::into_inner) = settings;
+        let changes = self.put_in_force(&before, settings, snapshot, report);
         if !changes.is_empty() {
             self.state.journal.system("reloaded", Some(changes.join("\n")));
             look_around(&self.state);
         }
         Ok(changes)
+    }
+
+    /// Goes over to what was read. What is different now.
+    fn put_in_force(&self, before: &Settings, settings: Settings, snapshot: Snapshot, report: Report) -> Vec<String> {
+        let current = self.state.snapshot.load_full();
+        let mut changes: Vec<String> =
+            config::diff::between(before, &settings).iter().map(ToString::to_string).collect();
+        changes.extend(other_roots(&current, &snapshot));
+        if snapshot.policies.version() != current.policies.version() {
+            changes.push(format!("policies: {} → {}", current.policies.version(), snapshot.policies.version()));
+        }
+        changes.extend(self.show(&settings));
+        let reread = snapshot.identity.reread(self.state.clock.now());
+        changes.extend(reread.iter().map(|(issuer, news)| told_of_keys(issuer, news)));
+        self.state.swap(snapshot);
+        // What the change put an end to ends now.
+        self.state.sweep();
+        if before.danger_allow_anonymous != settings.danger_allow_anonymous {
+            tell_of_anonymous(&settings);
+        }
+        changes.extend(report.warnings_beyond(&lock(&self.report)));
+        *lock(&self.report) = report;
+        *lock(&self.settings) = settings;
+        changes
     }
 
     /// Shows clients the certificate that is configured now, if it fits. What there is to say of it.
@@ -260,29 +287,60 @@ impl Configured {
         }
     }
 
-    fn watched(&self) -> (Vec<PathBuf>, Vec<PathBuf>) {
+    fn watched(&self) -> Watched {
         let settings = self.settings();
-        let tls = settings.tls.iter().flat_map(|tls| [&tls.certificate, &tls.key]);
-        let files: Vec<PathBuf> = self.file.iter().chain(tls).cloned().collect();
-        let all = files.iter().chain(&settings.policies.files);
-        let folders = all.filter_map(|file| file.parent()).map(|folder| {
-            let here = folder.as_os_str().is_empty();
-            if here { PathBuf::from(".") } else { folder.to_owned() }
-        });
-        let mut folders: Vec<PathBuf> = folders.collect();
-        folders.sort();
-        folders.dedup();
-        (files, folders)
+        let files = self.file.as_deref().into_iter().chain(settings.files()).filter_map(config::Look::at);
+        let policies = &settings.policies;
+        Watched::of(files.chain(policies.patterns.iter().flat_map(|glob| config::looks(&policies.base, glob))))
     }
 }
 
-/// Starts or ends the export of spans and metrics, as configured.
-fn export(settings: &Settings, observer: &Arc<Observer>, state: &Arc<State>) -> Result<Option<Telemetry>> {
-    let Some(otlp) = &settings.telemetry.otlp else {
+/// Where spans and metrics go, if they go anywhere.
+fn collector(settings: &Settings, state: &State) -> Result<Option<Collector>> {
+    settings.telemetry.otlp.as_ref().map(|otlp| Collector::new(&otlp.endpoint, Arc::clone(&state.egress))).transpose()
+}
+
+/// Starts or ends the export of spans and metrics.
+fn export(collector: Option<Collector>, observer: &Arc<Observer>, state: &Arc<State>) -> Option<Telemetry> {
+    let Some(collector) = collector else {
         observer.export(None);
-        return Ok(None);
+        return None;
     };
-    Telemetry::start(otlp, observer, state).map(Some)
+    Some(Telemetry::start(collector, observer, state))
+}
+
+/// Servers whose file of roots holds others than before. One of another name is a difference of the configuration.
+fn other_roots(before: &Snapshot, after: &Snapshot) -> Vec<String> {
+    fn roots<'a>(snapshot: &'a Snapshot, name: &ServerName) -> Option<&'a [u8]> {
+        match &snapshot.settings.servers.get(name)?.transport {
+            TransportSettings::Http { ca, .. } => ca.as_deref(),
+            TransportSettings::Stdio { .. } => None,
+        }
+    }
+    let names = after.settings.servers.keys();
+    let others = names.filter(|name| match (roots(before, name), roots(after, name)) {
+        (Some(before), Some(after)) => before != after,
+        (_, None) | (None, _) => false,
+    });
+    others.map(|name| format!("servers.{name}.ca: the file holds other roots")).collect()
+}
+
+fn told_of_keys(issuer: &IssuerName, news: &Reread) -> String {
+    match news {
+        Reread::Changed => format!("issuers: other keys of {issuer} are in force"),
+        Reread::Unusable(why) => format!("issuers: the file of keys of {issuer} is not taken: {why}"),
+    }
+}
+
+/// Says aloud for whom calls without a credential are taken.
+pub(crate) fn tell_of_anonymous(settings: &Settings) {
+    if let Some(agent) = &settings.danger_allow_anonymous {
+        tracing::warn!(%agent, "danger_allow_anonymous: whoever reaches this address calls as this agent");
+    }
+}
+
+fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Running {

@@ -8,14 +8,13 @@ mod metric;
 mod send;
 mod span;
 
-use crate::config::settings::Otlp;
-use anyhow::Result;
+pub(crate) use send::Collector;
+
 use gateway::{journal::Closed, observe::Observer, state::State};
 use opentelemetry_proto::tonic::{
     common::v1::{AnyValue, InstrumentationScope, KeyValue, any_value::Value},
     resource::v1::Resource,
 };
-use send::Collector;
 use std::{sync::Arc, time::Duration};
 use tokio::{sync::mpsc, task::JoinHandle, time::MissedTickBehavior};
 
@@ -44,14 +43,13 @@ struct Export {
 
 impl Telemetry {
     /// Starts exporting what `observer` sees to the collector.
-    pub(crate) fn start(otlp: &Otlp, observer: &Arc<Observer>, state: &Arc<State>) -> Result<Self> {
-        let collector = Collector::new(&otlp.endpoint, Arc::clone(&state.egress))?;
+    pub(crate) fn start(collector: Collector, observer: &Arc<Observer>, state: &Arc<State>) -> Self {
         let (sender, closed) = mpsc::channel(QUEUE);
         let export =
             Export { collector, observer: Arc::clone(observer), state: Arc::clone(state), resource: resource() };
         let task = tokio::spawn(export.run(closed));
         observer.export(Some(sender));
-        Ok(Self { task })
+        Self { task }
     }
 
     /// Waits until what is left is sent. To be called once the observer has stopped.

@@ -5,12 +5,11 @@ use crate::{
     command::print::say,
     config,
     directory::Held,
-    running::{Reload, Running},
+    running::{self, Reload, Running},
+    watch::Watched,
 };
 use anyhow::{Context, Result};
-use notify::{RecursiveMode, Watcher};
 use std::{
-    ffi::OsString,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -18,6 +17,7 @@ use std::{
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::mpsc,
+    time::Instant,
 };
 
 /// Where things are kept unless somebody says otherwise.
@@ -45,7 +45,6 @@ pub(crate) async fn run(shared: &Shared) -> Result<Exit> {
             say(warnings.trim_end());
         }
     }
-    let anonymous = loaded.settings.danger_allow_anonymous.clone();
     let signals = Signals::catch()?;
     let running = match Running::start(loaded, file.clone(), shared.data.clone()).await {
         Ok(running) => Arc::new(running),
@@ -56,9 +55,7 @@ pub(crate) async fn run(shared: &Shared) -> Result<Exit> {
         Err(fault) => return Err(fault),
     };
     greet(&running, file.as_deref());
-    if let Some(agent) = anonymous {
-        tracing::warn!(%agent, "danger_allow_anonymous: whoever reaches this address calls as this agent");
-    }
+    running::tell_of_anonymous(&running.settings());
     until_told(&running, signals).await?;
     say("durward: stopping; calls in flight may end first");
     let running = Arc::into_inner(running).context("the gateway is still in use")?;
@@ -108,9 +105,22 @@ fn greet(running: &Running, file: Option<&Path>) {
 pub(crate) async fn until_told(running: &Arc<Running>, signals: Signals) -> Result<()> {
     let Signals { mut terminate, mut interrupt, mut hangup } = signals;
     let (changed, mut changes) = mpsc::channel(1);
-    let mut watched = running.watched();
-    let mut watcher = watch(&watched, &changed);
+    let mut watched = Arc::new(Watched::default());
+    let mut watcher = None;
+    let mut due = None;
     loop {
+        if due.is_none() {
+            // What is configured now may lie elsewhere, and folders come and go.
+            let now = Arc::new(running.watched());
+            if now != watched {
+                // The one before it ends first: nothing is told twice.
+                drop(watcher.take());
+                watcher = now.begin(&changed);
+                watched = now;
+                // Nobody tells what came before it was watched.
+                let _ = changed.try_send(());
+            }
+        }
         tokio::select! {
             _ = terminate.recv() => return Ok(()),
             _ = interrupt.recv() => return Ok(()),
@@ -118,52 +128,22 @@ pub(crate) async fn until_told(running: &Arc<Running>, signals: Signals) -> Resu
             _ = hangup.recv() => if !reload(running) {
                 say("durward: configuration reloaded, nothing changed");
             },
-            Some(()) = changes.recv() => {
-                tokio::time::sleep(SETTLE).await;
-                while changes.try_recv().is_ok() {}
+            Some(()) = changes.recv() => due = due.or_else(|| Some(Instant::now() + SETTLE)),
+            () = until(due) => {
+                due = None;
                 // A file that was touched, and no more, is no news.
                 let _ = reload(running);
             }
         }
-        // What is configured now may lie elsewhere.
-        let now = running.watched();
-        if now != watched {
-            // The one before it ends first: nothing is told twice.
-            drop(watcher.take());
-            watcher = watch(&now, &changed);
-            watched = now;
-        }
     }
 }
 
-/// Watches the folders of the configuration and of the policies. Where that cannot be done, SIGHUP still works.
-fn watch(
-    (files, folders): &(Vec<PathBuf>, Vec<PathBuf>),
-    changed: &mpsc::Sender<()>,
-) -> Option<notify::RecommendedWatcher> {
-    let changed = changed.clone();
-    let own: Vec<_> = files.iter().filter_map(|file| file.file_name()).map(ToOwned::to_owned).collect();
-    let told = move |event: notify::Result<notify::Event>| {
-        if event.is_ok_and(|event| !event.kind.is_access() && event.paths.iter().any(|path| is_read(path, &own))) {
-            let _ = changed.try_send(());
-        }
-    };
-    let mut watcher = notify::recommended_watcher(told).ok()?;
-    for folder in folders {
-        if let Err(fault) = watcher.watch(folder, RecursiveMode::NonRecursive) {
-            tracing::warn!(folder = %folder.display(), %fault, "changes here are not noticed; send SIGHUP instead");
-        }
+/// Waits for a moment, if there is one.
+async fn until(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => tokio::time::sleep_until(moment).await,
+        None => std::future::pending().await,
     }
-    Some(watcher)
-}
-
-/// Whether a file of this name may be one that is read. What we say ourselves may go into a file beside it: a gateway
-/// that read its configuration again for that would never come to rest.
-fn is_read(path: &Path, own: &[OsString]) -> bool {
-    let policy = path.extension().is_some_and(|end| end == "json" || end == "yaml" || end == "yml");
-    // A mounted volume is swapped by a link of such a name.
-    let link = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b".."));
-    policy || link || path.file_name().is_some_and(|name| own.iter().any(|own| own == name))
 }
 
 /// Whether there was anything to say.

@@ -1,10 +1,12 @@
-//! A reload under load: no call is lost, and each is judged by one policy from beginning to end.
+//! Reloads: no call is lost and each is judged by one policy from beginning to end; all of what was read is put in force
+//! or none; what weakens safety is said.
 #![expect(clippy::unwrap_used, reason = "what the test stands on must be there, or the test has failed")]
 
 mod rig;
 mod world;
 
 use rig::policy;
+use rustix::process::Signal;
 use serde_json::{Value, json};
 use std::{
     collections::{BTreeMap, HashMap},
@@ -14,7 +16,7 @@ use std::{
     },
 };
 use testkit::{Agent, Upstream};
-use world::{World, http};
+use world::{ALL, World, http, put};
 
 const RELOADS: usize = 50;
 const CLIENTS_PER_ERA: usize = 3;
@@ -70,6 +72,62 @@ async fn fifty_reloads_under_load_lose_no_call_and_each_is_judged_by_one_policy(
     }
     assert_eq!(versions.len(), 2, "both versions decided: {versions:?}");
     assert!(versions.values().all(|rules| rules.len() == 1), "a version decides by its own rules: {versions:?}");
+}
+
+#[tokio::test]
+async fn a_reload_that_fails_puts_nothing_in_force() {
+    let (upstream, collector) = (Upstream::with_tools(["echo"]).await, Upstream::start().await);
+    let servers = format!("servers:\n{}", http("files", &upstream));
+    let world = World::with(&format!("log: {{ keep_text: 1d }}\n{servers}"), ALL).await;
+    // Where kept texts would be: they cannot be listed, so it cannot be said what is left of them.
+    put(&world.data(), "log/text", "no folder");
+    let otlp = format!("telemetry: {{ otlp: {{ endpoint: \"http://{}\" }} }}\n", collector.address());
+    let before = world.said().len();
+    let agents = "agents: { alice: { disabled: true }, bob: {} }\n";
+    put(world.folder(), "durward.yaml", &world::complete(&format!("{agents}{otlp}{servers}")));
+    world.signal(Signal::HUP);
+    world.says_after(before, "durward: not reloaded (the kept texts cannot be listed").await;
+
+    let answer = world.modern("/mcp/files").call("echo", json!({})).await;
+
+    assert!(answer["result"].is_object(), "alice is not switched off: {answer}");
+    let (status, _folder) = world.stop().await;
+    assert!(status.success());
+    // What is exported is sent at the end, at the latest.
+    assert_eq!(collector.connections(), 0, "and nothing is exported");
+}
+
+#[tokio::test]
+async fn what_weakens_safety_is_said_when_a_reload_brings_it() {
+    let upstream = Upstream::with_tools(["echo"]).await;
+    let world = World::start(&http("files", &upstream)).await;
+    let server = format!("url: \"{}\", internal: true", upstream.url());
+    let weak = format!(
+        "danger_allow_anonymous: bob\n\
+         servers: {{ files: {{ {server}, tools: {{ \"echo\": {{ danger_skip_schema: true }} }} }} }}\n"
+    );
+    let before = world.said().len();
+    world.reload(&weak).await;
+    for text in [
+        "danger_allow_anonymous: whoever reaches this address calls as this agent",
+        "warning: calls without a credential are allowed: they are taken for the agent `bob`",
+        "warning: arguments of these tools are not checked: `danger_skip_schema` is set",
+    ] {
+        world.says_after(before, text).await;
+    }
+
+    // What was said is not said again, wherever it stands now. The same of another tool is something else.
+    let before = world.said().len();
+    let weaker = weak.replace("\"echo\":", "\"read\": { danger_skip_schema: true }, \"echo\":");
+    world.reload(&format!("\n\n{weaker}")).await;
+    let rules = json!([{"id": "small", "action": "*", "target": "*/*", "effect": "allow", "when": "args.size < 9"}]);
+    world.judge(&policy(&rules)).await;
+    let said = world.says_after(before, "warning: rule `small`").await;
+    assert!(said.contains("is read without `has(args.size)`"), "{said}");
+    let warnings = world.said().into_iter().skip(before).filter(|line| line.contains("warning: "));
+    let warnings: Vec<_> = warnings.collect();
+    assert_eq!(warnings.len(), 2, "{warnings:#?}");
+    assert!(warnings[0].contains("arguments of these tools are not checked"), "{warnings:#?}");
 }
 
 /// Calls until it is over: id, status and answer of each call.

@@ -150,6 +150,30 @@ impl Report {
         self.faults.len() - self.errors()
     }
 
+    /// Warnings that `before` has not, or not as often: one line each.
+    pub(crate) fn warnings_beyond(&self, before: &Self) -> Vec<String> {
+        let count = |report: &Self, wanted: &Fault| {
+            let same = |fault: &&Fault| report.subject(fault) == self.subject(wanted);
+            report.faults.iter().filter(same).count()
+        };
+        let new = self.faults.iter().filter(|fault| fault.warning && count(self, fault) > count(before, fault));
+        new.map(|fault| self.line(fault)).collect()
+    }
+
+    /// What a fault says, and of which words: its place may be another tomorrow.
+    fn subject<'a>(&'a self, fault: &'a Fault) -> [&'a str; 4] {
+        let text = self.text_of(fault);
+        let words = fault.span.clone().and_then(|span| text.source.get(span)).unwrap_or_default();
+        [&fault.what, &fault.label, &text.path, words]
+    }
+
+    /// `warning: this can never match: … (durward.yaml:7:5)`
+    fn line(&self, fault: &Fault) -> String {
+        let why = fault.cause().map(|why| format!(": {why}")).unwrap_or_default();
+        let place = self.place(fault).map(|(file, line, column)| format!(" ({file}:{line}:{column})"));
+        format!("warning: {}{why}{}", fault.what, place.unwrap_or_default())
+    }
+
     /// The configuration's own file.
     pub(crate) fn path(&self) -> &str {
         &self.text.path

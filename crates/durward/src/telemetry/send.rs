@@ -22,7 +22,7 @@ const AGAIN: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(3)];
 const ANSWER: usize = 64 << 10;
 
 /// The collector, as it is configured: an address inside, plain HTTP allowed.
-pub(super) struct Collector {
+pub(crate) struct Collector {
     egress: Arc<Egress>,
     traces: Endpoint,
     metrics: Endpoint,
@@ -38,7 +38,7 @@ enum Fault {
 }
 
 impl Collector {
-    pub(super) fn new(base: &Url, egress: Arc<Egress>) -> Result<Self> {
+    pub(crate) fn new(base: &Url, egress: Arc<Egress>) -> Result<Self> {
         Ok(Self { egress, traces: endpoint(base, "traces")?, metrics: endpoint(base, "metrics")?, failing: false })
     }
 

@@ -132,15 +132,27 @@ impl World {
     /// Replaces the configuration and waits until it is in force.
     pub async fn reload(&self, body: &str) {
         let before = self.said().len();
-        fs::write(self.folder.path().join("durward.yaml"), complete(body)).expect("a configuration");
+        put(self.folder.path(), "durward.yaml", &complete(body));
         self.reloaded(before).await;
     }
 
     /// Replaces the policy and waits until it is in force.
     pub async fn judge(&self, policy: &str) {
         let before = self.said().len();
-        fs::write(self.folder.path().join("policy.json"), policy).expect("a policy");
+        put(self.folder.path(), "policy.json", policy);
         self.reloaded(before).await;
+    }
+
+    /// Changes files of its folder, and waits until it has noticed by itself.
+    pub async fn notices(&self, change: impl FnOnce(&Path)) {
+        let before = self.said().len();
+        change(self.folder.path());
+        self.says_after(before, "durward: reloaded").await;
+    }
+
+    /// Waits for a line on stderr that contains `text`, after so many.
+    pub async fn says_after(&self, before: usize, text: &str) -> String {
+        wait(&self.said, &mut self.lines.clone(), before, text).await
     }
 
     async fn reloaded(&self, before: usize) {
@@ -262,6 +274,15 @@ pub async fn key(data: &Path, agent: &str, expires: Option<Timestamp>) -> String
     store.add_key(&row).await.expect("a row");
     store.close().await;
     key.text().expose().clone()
+}
+
+/// Puts a file into its place, all of it at once: whoever looks meanwhile sees the one before.
+pub fn put(folder: &Path, file: &str, text: &str) {
+    let path = folder.join(file);
+    let (draft, within) = (folder.join(".draft"), path.parent().expect("a folder"));
+    fs::create_dir_all(within).expect("a folder");
+    fs::write(&draft, text).expect("a file");
+    fs::rename(&draft, &path).expect("a file");
 }
 
 /// How it is started.

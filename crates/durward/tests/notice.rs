@@ -1,0 +1,173 @@
+//! Changed files are noticed without a signal: the configuration, policies wherever a pattern finds them, roots, keys.
+//!
+//! What came before anything was watched is looked for once, without a change. A first change is therefore no proof:
+//! each test makes another one when it is in force.
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "what the test stands on must be there, or the test has failed"
+)]
+
+mod rig;
+mod world;
+
+use audit::Tree;
+use rig::leaves;
+use serde_json::{Value, json};
+use std::{fs, path::Path};
+use tempfile::TempDir;
+use testkit::{Agent, Answer, Kind, SigningKey, Upstream, soon};
+use world::{ALL, World, http, put};
+
+/// A policy of one rule for everything, and no other like it.
+fn everything(effect: &str, name: &str) -> String {
+    json!({"policy": name, "rules": [{"id": name, "action": "*", "target": "*/*", "effect": effect}]}).to_string()
+}
+
+/// Runs a gateway on a folder with this configuration.
+async fn launched(folder: TempDir, configuration: &str) -> World {
+    fs::write(folder.path().join("durward.yaml"), configuration).unwrap();
+    let data = folder.path().join("data");
+    fs::create_dir(&data).unwrap();
+    let (alice, bob) = (world::key(&data, "alice", None).await, world::key(&data, "bob", None).await);
+    World::launch(folder, alice, bob).await
+}
+
+async fn may_call(world: &World) -> bool {
+    world.modern("/mcp/files").call("echo", json!({})).await["result"].is_object()
+}
+
+/// What reloads changed, as it is on record.
+fn reloads(world: &World) -> Vec<String> {
+    let system = leaves(&world.data().join("log"), &Tree::System).into_iter().map(|(_, record)| record);
+    let reloads = system.filter(|record| record["event"] == "reloaded");
+    reloads.map(|record| record["detail"].as_str().unwrap().to_owned()).collect()
+}
+
+#[tokio::test]
+async fn a_policy_is_noticed_wherever_a_pattern_finds_it() {
+    let upstream = Upstream::with_tools(["echo"]).await;
+    for (glob, first, late) in [
+        ("policies/*.json", "policies/first.json", "policies/late.json"),
+        ("policies/**/*.json", "policies/first.json", "policies/new/deep/late.json"),
+        // What a policy is called is the pattern's affair.
+        ("policies/*", "policies/first.policy", "policies/late.policy"),
+        ("policies/*/rules.d/*", "policies/a/rules.d/first", "policies/b/rules.d/late"),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        put(folder.path(), first, &everything("allow", "zero"));
+        let text = world::complete(&format!("servers:\n{}", http("files", &upstream)));
+        let world = launched(folder, &text.replace("policies: policy.json", &format!("policies: [\"{glob}\"]"))).await;
+        world.notices(|folder| put(folder, first, &everything("allow", "one"))).await;
+        assert!(may_call(&world).await, "{glob}");
+
+        world.notices(|folder| put(folder, late, &everything("deny", "two"))).await;
+        assert!(!may_call(&world).await, "{glob}: a file that comes counts");
+        // Where a folder came, it was looked into once more when it was watched: the second of these is told.
+        for (effect, name) in [("allow", "three"), ("deny", "four"), ("allow", "five")] {
+            world.notices(|folder| put(folder, late, &everything(effect, name))).await;
+            assert_eq!(may_call(&world).await, effect == "allow", "{glob}: a file that changes counts");
+        }
+        world.notices(|folder| put(folder, late, &everything("deny", "six"))).await;
+        world.notices(|folder| fs::remove_file(folder.join(late)).unwrap()).await;
+        assert!(may_call(&world).await, "{glob}: a file that goes counts");
+    }
+}
+
+#[tokio::test]
+async fn a_folder_of_policies_that_is_replaced_is_noticed() {
+    let upstream = Upstream::with_tools(["echo"]).await;
+    let folder = tempfile::tempdir().unwrap();
+    for (release, effect) in [("one", "allow"), ("two", "deny"), ("three", "allow")] {
+        put(folder.path(), &format!("{release}/p.json"), &everything(effect, release));
+    }
+    let lead = |folder: &Path, release: &str| {
+        std::os::unix::fs::symlink(release, folder.join("next")).unwrap();
+        fs::rename(folder.join("next"), folder.join("policies")).unwrap();
+    };
+    lead(folder.path(), "one");
+    let text = world::complete(&format!("servers:\n{}", http("files", &upstream)));
+    let world = launched(folder, &text.replace("policies: policy.json", "policies: [policies/*.json]")).await;
+    assert!(may_call(&world).await);
+    for (release, effect) in [("two", "deny"), ("three", "allow"), ("two", "deny"), ("one", "allow")] {
+        world.notices(|folder| lead(folder, release)).await;
+        assert_eq!(may_call(&world).await, effect == "allow", "{release}");
+    }
+}
+
+#[tokio::test]
+async fn a_changed_configuration_is_noticed() {
+    let upstream = Upstream::with_tools(["echo"]).await;
+    let world = World::start(&http("files", &upstream)).await;
+    for disabled in [true, false, true] {
+        let agents = format!("agents: {{ alice: {{ disabled: {disabled} }}, bob: {{}} }}\n");
+        let text = world::complete(&format!("{agents}servers:\n{}", http("files", &upstream)));
+        world.notices(|folder| put(folder, "durward.yaml", &text)).await;
+        assert_eq!(may_call(&world).await, !disabled);
+    }
+}
+
+#[tokio::test]
+async fn other_roots_under_the_same_name_are_noticed_said_and_on_record() {
+    let roots = || rcgen::generate_simple_self_signed(vec!["files.example".to_owned()]).unwrap().cert.pem();
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("policy.json"), ALL).unwrap();
+    put(folder.path(), "trust/roots.pem", &roots());
+    let servers = "servers:\n  files: { url: \"https://127.0.0.1:9/mcp\", internal: true, ca: trust/roots.pem }\n";
+    let world = launched(folder, &world::complete(servers)).await;
+    for count in 1..=2 {
+        let before = world.said().len();
+        world.notices(|folder| put(folder, "trust/roots.pem", &roots())).await;
+        world.says_after(before, "servers.files.ca: the file holds other roots").await;
+        world.until(|| reloads(&world).len() == count).await;
+        assert!(reloads(&world)[count - 1].contains("servers.files.ca"));
+    }
+}
+
+#[tokio::test]
+async fn a_key_taken_out_of_its_file_ends_the_streams_of_its_tokens() {
+    let upstream = Upstream::with_tools(["echo"]).await;
+    let (kept, stolen) = (SigningKey::generate(Kind::Ed25519, "kept"), SigningKey::generate(Kind::Ed25519, "stolen"));
+    let published = |keys: &[&SigningKey]| {
+        let keys: Vec<Value> = keys.iter().map(|key| key.jwk()).collect();
+        json!({ "keys": keys }).to_string()
+    };
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("policy.json"), ALL).unwrap();
+    put(folder.path(), "idp/keys.json", &published(&[&kept]));
+    let issuer = "issuers: [{ url: \"https://idp.example\", audience: durward, agent: \"claim:azp\", \
+                  jwks: { file: idp/keys.json } }]\n";
+    let world = launched(folder, &world::complete(&format!("{issuer}servers:\n{}", http("files", &upstream)))).await;
+    let write = |keys: &[&SigningKey]| {
+        let text = published(keys);
+        move |folder: &Path| put(folder, "idp/keys.json", &text)
+    };
+    let before = world.said().len();
+    world.notices(write(&[&kept, &stolen])).await;
+    world.says_after(before, "issuers: other keys of https://idp.example are in force").await;
+    let token = |key: &SigningKey| {
+        key.token(&json!({"iss": "https://idp.example", "aud": "durward", "azp": "alice", "exp": 4_000_000_000_u64}))
+    };
+    let url = world.url("/mcp/files");
+    let owner = Agent::legacy(&url, Some(&token(&kept))).await;
+    let thief = Agent::legacy(&url, Some(&token(&stolen))).await;
+    let mut feeds = Vec::new();
+    let mut streams = Vec::new();
+    for agent in [&owner, &thief] {
+        let (answer, feed) = Answer::events();
+        upstream.next("GET", answer);
+        streams.push(agent.listen().await);
+        feeds.push(feed);
+    }
+
+    world.notices(write(&[&kept])).await;
+
+    assert_eq!(thief.request("ping", json!({})).await.status, 401);
+    let mut of_thief = streams.pop().unwrap();
+    soon(async { while of_thief.chunk().await.is_some() {} }).await;
+    assert_eq!(owner.request("ping", json!({})).await.status, 200);
+    // Its own stream goes on: what its server says now arrives.
+    feeds[0].message(&json!({"jsonrpc": "2.0", "method": "notifications/said"})).await;
+    let heard = soon(streams[0].event()).await.expect("the stream goes on");
+    assert!(heard.data.contains("notifications/said"), "{}", heard.data);
+}
