@@ -13,20 +13,28 @@ pub(crate) struct Index {
     shelves: Vec<Shelf>,
 }
 
-/// The rules behind one server glob; `rules` runs parallel to the globs.
+/// The targets behind one server glob; `places` runs parallel to the globs.
 #[derive(Debug)]
 struct Shelf {
     names: Patterns,
-    rules: Vec<usize>,
+    places: Vec<Place>,
+}
+
+/// Where a target stands: the position of its rule, and its own in that rule.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Place {
+    pub(crate) rule: usize,
+    pub(crate) target: usize,
 }
 
 impl Index {
     /// Sorts the rules' targets. Every glob has been checked before.
     pub(crate) fn build(rules: &[Rule]) -> Result<Self, PatternError> {
-        let mut by_server: BTreeMap<&str, Vec<(&str, usize)>> = BTreeMap::new();
+        let mut by_server: BTreeMap<&str, Vec<(&str, Place)>> = BTreeMap::new();
         for (at, rule) in rules.iter().enumerate() {
-            for target in &rule.targets {
-                by_server.entry(&target.server).or_default().push((&target.name, at));
+            for (place, target) in rule.targets.iter().enumerate() {
+                let place = Place { rule: at, target: place };
+                by_server.entry(&target.server).or_default().push((&target.name, place));
             }
         }
         let servers = Patterns::compile(by_server.keys().copied())?;
@@ -34,7 +42,7 @@ impl Index {
             .values()
             .map(|targets| {
                 let names = Patterns::compile(targets.iter().map(|(name, _)| *name))?;
-                Ok(Shelf { names, rules: targets.iter().map(|(_, at)| *at).collect() })
+                Ok(Shelf { names, places: targets.iter().map(|(_, place)| *place).collect() })
             })
             .collect::<Result<_, _>>()?;
         Ok(Self { servers, shelves })
@@ -43,28 +51,25 @@ impl Index {
     /// The positions of the rules with a target that matches, ascending, each once.
     pub(crate) fn find(&self, server: &str, name: &str) -> Vec<usize> {
         let mut found = Vec::new();
-        let (mut shelves, mut targets) = (Vec::new(), Vec::new());
-        self.servers.positions(server, &mut shelves);
-        for shelf in shelves.iter().filter_map(|at| self.shelves.get(*at)) {
-            shelf.names.positions(name, &mut targets);
-            found.extend(targets.iter().filter_map(|at| shelf.rules.get(*at)));
+        for shelf in self.shelves(server) {
+            found.extend(shelf.names.positions(name).filter_map(|at| shelf.places.get(at)).map(|place| place.rule));
         }
         found.sort_unstable();
         found.dedup();
         found
     }
 
-    /// The positions of the rules with a target on this server, ascending, each once.
-    pub(crate) fn on_server(&self, server: &str) -> Vec<usize> {
-        let mut shelves = Vec::new();
-        self.servers.positions(server, &mut shelves);
-        let mut found: Vec<usize> = shelves
-            .iter()
-            .filter_map(|at| self.shelves.get(*at))
-            .flat_map(|shelf| shelf.rules.iter().copied())
-            .collect();
+    /// The targets on this server, ascending.
+    pub(crate) fn on_server(&self, server: &str) -> Vec<Place> {
+        let mut found = Vec::new();
+        for shelf in self.shelves(server) {
+            found.extend_from_slice(&shelf.places);
+        }
         found.sort_unstable();
-        found.dedup();
         found
+    }
+
+    fn shelves(&self, server: &str) -> impl Iterator<Item = &Shelf> {
+        self.servers.positions(server).filter_map(|at| self.shelves.get(at))
     }
 }

@@ -2,7 +2,9 @@
 //!
 //! A target is split at its first `/`; `*` matches any run, `/` included; case matters. Knows nothing of rules.
 
+use foldhash::fast::RandomState;
 use globset::{Candidate, Glob, GlobBuilder, GlobSet, GlobSetBuilder};
+use std::collections::HashMap;
 
 /// Why a text is not a glob.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -35,6 +37,11 @@ const SPECIAL: [char; 8] = ['*', '?', '[', ']', '{', '}', '\\', ','];
 /// Whether the text matches itself and nothing else.
 pub(crate) fn is_literal(text: &str) -> bool {
     !text.contains(SPECIAL)
+}
+
+/// Whether the glob matches every text: a run of `*` means what one means.
+fn is_any(glob: &str) -> bool {
+    !glob.is_empty() && glob.bytes().all(|letter| letter == b'*')
 }
 
 /// A cheap look at the glob's beginning: false if it cannot match.
@@ -79,31 +86,67 @@ fn plain(text: &str) -> String {
     plain
 }
 
-/// Many globs, asked at once.
+/// Many globs, asked at once. Most are `*` or name one thing, and what asks these on every call needs no engine.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Patterns {
+    /// Where the globs stand that match anything.
+    any: Vec<usize>,
+    /// Where those stand that match one text.
+    literals: HashMap<Box<str>, Vec<usize>, RandomState>,
+    /// The rest; none where there is none.
+    globs: Option<Globs>,
+}
+
+/// Globs that take an engine, and where each of them stands.
 #[derive(Debug, Clone)]
-pub(crate) struct Patterns(GlobSet);
+struct Globs {
+    set: GlobSet,
+    places: Vec<usize>,
+}
 
 impl Patterns {
     /// Compiles all of `texts`, in their order.
     pub(crate) fn compile<'a>(texts: impl IntoIterator<Item = &'a str>) -> Result<Self, PatternError> {
-        let mut builder = GlobSetBuilder::new();
-        for text in texts {
-            builder.add(compile(text)?);
+        let mut patterns = Self::default();
+        let (mut builder, mut places) = (GlobSetBuilder::new(), Vec::new());
+        for (place, text) in texts.into_iter().enumerate() {
+            if is_any(text) {
+                patterns.any.push(place);
+            } else if is_literal(text) {
+                patterns.literals.entry(text.into()).or_default().push(place);
+            } else {
+                builder.add(compile(text)?);
+                places.push(place);
+            }
         }
-        builder
-            .build()
-            .map(Self)
-            .map_err(|error| PatternError { glob: String::from("all together"), why: error.to_string() })
+        if !places.is_empty() {
+            let set = builder
+                .build()
+                .map_err(|error| PatternError { glob: String::from("all together"), why: error.to_string() })?;
+            patterns.globs = Some(Globs { set, places });
+        }
+        Ok(patterns)
     }
 
     /// Whether any glob matches.
     pub(crate) fn matches(&self, text: &str) -> bool {
-        self.0.is_match_candidate(&Candidate::new(text))
+        !self.any.is_empty()
+            || self.literals.contains_key(text)
+            || self.globs.as_ref().is_some_and(|globs| globs.set.is_match_candidate(&Candidate::new(text)))
     }
 
-    /// Puts the positions of all globs that match into `into`.
-    pub(crate) fn positions(&self, text: &str, into: &mut Vec<usize>) {
-        self.0.matches_candidate_into(&Candidate::new(text), into);
+    /// The positions of all globs that match, each once, in no order.
+    pub(crate) fn positions(&self, text: &str) -> impl Iterator<Item = usize> {
+        let literal = self.literals.get(text).into_iter().flatten();
+        let globs = self.globs.as_ref().into_iter().flat_map(move |globs| globs.positions(text));
+        self.any.iter().chain(literal).copied().chain(globs)
+    }
+}
+
+impl Globs {
+    fn positions(&self, text: &str) -> impl Iterator<Item = usize> {
+        let matching = self.set.matches_candidate(&Candidate::new(text));
+        matching.into_iter().filter_map(|at| self.places.get(at).copied())
     }
 }
 
@@ -142,10 +185,24 @@ mod tests {
         fn globs_mean_what_they_say(glob in "[a./*]{0,6}", text in "[a./]{0,6}") {
             let expected = plainly(glob.as_bytes(), text.as_bytes());
             let patterns = Patterns::compile([glob.as_str()]).unwrap();
-            let mut at = Vec::new();
-            patterns.positions(&text, &mut at);
             prop_assert_eq!(patterns.matches(&text), expected);
-            prop_assert_eq!(!at.is_empty(), expected);
+            prop_assert_eq!(patterns.positions(&text).count(), usize::from(expected));
+        }
+
+        /// What is kept from the engine means what the engine would say.
+        #[test]
+        fn many_globs_mean_what_the_engine_says(
+            globs in prop::collection::vec(r"[ab*]{0,2}|[ab./*?{},!\[\]\\-]{0,4}", 0..8),
+            text in r"[ab*./?{},!\[\]\\\n-]{0,4}",
+        ) {
+            let compiled: Vec<(&str, Glob)> =
+                globs.iter().filter_map(|glob| Some((glob.as_str(), compile(glob).ok()?))).collect();
+            let engine = GlobSet::new(compiled.iter().map(|(_, glob)| glob)).unwrap();
+            let patterns = Patterns::compile(compiled.iter().map(|(glob, _)| *glob)).unwrap();
+            let mut found: Vec<usize> = patterns.positions(&text).collect();
+            found.sort_unstable();
+            prop_assert_eq!(patterns.matches(&text), engine.is_match(&text));
+            prop_assert_eq!(found, engine.matches(&text));
         }
     }
 }

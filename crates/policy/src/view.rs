@@ -8,6 +8,7 @@ use crate::{
     Policies, Resource, Subject,
     condition::Prospect,
     fact::Facts,
+    index::Place,
     pattern::{self, Patterns, Target},
     permit::boundary,
     rule::{Effect, Rule},
@@ -39,8 +40,8 @@ impl Policies {
             return false;
         }
         let mut all = false;
-        for at in self.index.on_server(server.id.server.as_str()) {
-            let Some(rule) = self.rules.get(at) else { continue };
+        let places = self.index.on_server(server.id.server.as_str());
+        for (rule, here) in self.by_rule(&places) {
             if !rule.fits_subject(subject, action) || !rule.has_environment(server) {
                 continue;
             }
@@ -49,7 +50,7 @@ impl Policies {
             match rule.spec.effect {
                 Effect::Deny => return false,
                 Effect::Allow if rule.condition.is_some() => return false,
-                Effect::Allow => all |= plain && targets_on(rule, server).any(|(_, target)| target.name == "*"),
+                Effect::Allow => all |= plain && targets(rule, here).any(|target| target.name == "*"),
             }
         }
         all
@@ -70,24 +71,43 @@ impl Policies {
             return false;
         }
         let facts = Facts::standing(subject, server);
-        let here: Vec<&Rule> = self
-            .index
-            .on_server(server.id.server.as_str())
-            .into_iter()
-            .filter_map(|at| self.rules.get(at))
-            .filter(|rule| rule.has_subject(subject) && rule.has_environment(server))
+        let places = self.index.on_server(server.id.server.as_str());
+        let here: Vec<(&Rule, &[Place])> = self
+            .by_rule(&places)
+            .filter(|(rule, _)| rule.has_subject(subject) && rule.has_environment(server))
             .collect();
-        let closed: Vec<(&Rule, &Target)> =
-            here.iter().filter(|rule| closes(rule, &facts)).flat_map(|rule| targets_on(rule, server)).collect();
+        let closed: Vec<(&Rule, &[Place])> = here.iter().copied().filter(|(rule, _)| closes(rule, &facts)).collect();
         here.iter()
-            .filter(|rule| rule.spec.effect == Effect::Allow && may_hold(rule, &facts))
-            .flat_map(|rule| targets_on(rule, server))
+            .filter(|(rule, _)| rule.spec.effect == Effect::Allow && may_hold(rule, &facts))
+            .flat_map(|(rule, here)| targets(rule, here).map(move |target| (rule, target)))
             .any(|(allow, target)| {
-                let denied = |action: &Action| {
-                    closed.iter().any(|(deny, of)| deny.spec.actions.contains(action) && covers(&of.name, &target.name))
-                };
+                let covering = self.covering(&closed, server, target);
+                let denied = |action: &Action| covering.iter().any(|deny| deny.spec.actions.contains(action));
                 allow.spec.actions.iter().filter(|action| wanted(action)).any(|action| !denied(action))
             })
+    }
+
+    /// Those of some rules, with their places on a server, that cover all that a target there names.
+    fn covering<'p>(&self, rules: &[(&'p Rule, &[Place])], server: &Resource, target: &Target) -> Vec<&'p Rule> {
+        if rules.is_empty() {
+            return Vec::new();
+        }
+        // The index knows who matches a name. No glob is compiled here, where every call comes by.
+        let by_name =
+            pattern::is_literal(&target.name).then(|| self.index.find(server.id.server.as_str(), &target.name));
+        let is_covering = |rule: &Rule, here: &[Place]| match &by_name {
+            Some(matching) => here.first().is_some_and(|place| matching.binary_search(&place.rule).is_ok()),
+            None => targets(rule, here).any(|of| covers(&of.name, &target.name)),
+        };
+        rules.iter().filter(|(rule, here)| is_covering(rule, here)).map(|(rule, _)| *rule).collect()
+    }
+
+    /// Each rule once, with its places among these, which ascend.
+    fn by_rule<'p>(&'p self, places: &'p [Place]) -> impl Iterator<Item = (&'p Rule, &'p [Place])> {
+        places.chunk_by(|one, next| one.rule == next.rule).filter_map(|of_one| {
+            let rule = self.rules.get(of_one.first()?.rule)?;
+            Some((rule, of_one))
+        })
     }
 
     /// The rule that closes an open method on a server, if one does.
@@ -100,10 +120,9 @@ impl Policies {
     }
 }
 
-/// The targets of a rule that are on this server.
-fn targets_on<'r>(rule: &'r Rule, server: &Resource) -> impl Iterator<Item = (&'r Rule, &'r Target)> {
-    let on = |target: &&Target| covers(&target.server, server.id.server.as_str());
-    rule.targets.iter().filter(on).map(move |target| (rule, target)).collect::<Vec<_>>().into_iter()
+/// The targets of a rule that stand at `places`.
+fn targets<'r>(rule: &'r Rule, places: &[Place]) -> impl Iterator<Item = &'r Target> {
+    places.iter().filter_map(|place| rule.targets.get(place.target))
 }
 
 /// Whether an allow could hold for something on the server: what it asks of the target is not known yet.

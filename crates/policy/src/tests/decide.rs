@@ -185,6 +185,28 @@ fn open_methods_follow_what_is_reached() {
 }
 
 #[test]
+fn a_server_is_reached_by_what_no_deny_covers() {
+    let allow = json!({"action": ["tool.execute", "prompt.get"], "target": ["git*/read_all", "git*/read_*", "other/*"], "effect": "allow"});
+    let github = resource("github/");
+    for (denied, reached) in [
+        (json!(["github/read_*"]), false),
+        (json!(["*/*"]), false),
+        (json!(["g?thub/*all", "github/read_*"]), false),
+        // A glob that is another covers only names, and one elsewhere covers nothing here.
+        (json!(["github/read*"]), true),
+        (json!(["github/*all", "other/*"]), true),
+        (json!(["gitlab/*"]), true),
+    ] {
+        for (action, stays) in [(json!("*"), reached), (json!("tool.execute"), true)] {
+            let deny = json!({"action": action, "target": denied, "effect": "deny"});
+            let rules = json!({"policy": "p", "rules": [allow, deny]});
+            let policies = policies(&rules.to_string());
+            assert_eq!(policies.reaches(&subject("x", &[]), &github), stays, "{deny}");
+        }
+    }
+}
+
+#[test]
 fn an_explanation_tells_what_matched_and_what_nearly_did() {
     let policies = policies(
         "{policy: p, rules: [{id: fits, action: tool.execute, target: 'a/*', effect: allow, when: 'has(args.t) && args.t == 1'},
