@@ -14,7 +14,7 @@ use std::{
     ops::Range,
     path::{Path, PathBuf},
 };
-use vocab::CallId;
+use vocab::{CallId, Digest};
 
 /// How many trees share a journal.
 pub(crate) const TREES: usize = 2;
@@ -204,15 +204,16 @@ pub(crate) fn frame_open<'a>(group: &mut Vec<u8>, open: impl Iterator<Item = (&'
 /// Length, kind, body, and the first bytes of the body's leaf hash: the tree needs that hash anyway.
 fn framed(group: &mut Vec<u8>, kind: u8, write: impl FnOnce(&mut Vec<u8>)) -> (Range<usize>, Hash) {
     let start = group.len();
-    group.extend_from_slice(&[0, 0, 0, 0, kind]);
+    // Where the kind will stand is room for what goes before a leaf that is hashed: so it is hashed where it lies.
+    group.extend_from_slice(&[0, 0, 0, 0, tree::LEAF]);
     let body = group.len();
     write(group);
     let end = group.len();
-    let length = u32::try_from(end - body).unwrap_or(u32::MAX).to_be_bytes();
-    if let Some(place) = group.get_mut(start..start + 4) {
-        place.copy_from_slice(&length);
+    let hash = *Digest::of(group.get(start + 4..end).unwrap_or_default()).as_bytes();
+    let [a, b, c, d] = u32::try_from(end - body).unwrap_or(u32::MAX).to_be_bytes();
+    if let Some(head) = group.get_mut(start..body) {
+        head.copy_from_slice(&[a, b, c, d, kind]);
     }
-    let hash = tree::leaf_hash(group.get(body..end).unwrap_or_default());
     group.extend_from_slice(check(&hash));
     (body..end, hash)
 }

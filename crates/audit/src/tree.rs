@@ -7,9 +7,12 @@ use vocab::Digest;
 /// A SHA-256 hash of a leaf or a node.
 pub type Hash = [u8; 32];
 
+/// What goes before a leaf when it is hashed.
+pub(crate) const LEAF: u8 = 0;
+
 /// The hash of a leaf.
 pub fn leaf_hash(leaf: &[u8]) -> Hash {
-    *Digest::of_parts(&[&[0], leaf]).as_bytes()
+    *Digest::of_parts(&[&[LEAF], leaf]).as_bytes()
 }
 
 /// The hash of an inner node.

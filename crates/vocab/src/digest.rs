@@ -1,7 +1,11 @@
 //! SHA-256 digests and their hexadecimal form.
 
+use aws_lc_rs::digest::{Context, SHA256, digest};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use std::{fmt, str::FromStr};
+use std::{fmt, io::Write, str::FromStr};
+
+/// Parts that are together as long as this are joined before they are hashed.
+const SHORT: usize = 128;
 
 /// A SHA-256 digest, printed as `sha256:` and 64 hexadecimal digits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -10,17 +14,33 @@ pub struct Digest([u8; 32]);
 impl Digest {
     /// The digest of `bytes`.
     pub fn of(bytes: &[u8]) -> Self {
-        Self::of_parts(&[bytes])
+        Self::taken(&digest(&SHA256, bytes))
     }
 
     /// The digest of the concatenation of `parts`. Whoever joins fields adds their lengths.
     pub fn of_parts(parts: &[&[u8]]) -> Self {
-        let mut context = aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA256);
+        // A context is allocated, wiped twice and freed: for what is short that costs more than the digest.
+        let mut joined = [0; SHORT];
+        let mut room = joined.as_mut_slice();
+        let fits = parts.iter().all(|part| room.write_all(part).is_ok());
+        let length = SHORT - room.len();
+        match joined.get(..length) {
+            Some(joined) if fits => Self::of(joined),
+            _ => Self::of_long(parts),
+        }
+    }
+
+    fn of_long(parts: &[&[u8]]) -> Self {
+        let mut context = Context::new(&SHA256);
         for part in parts {
             context.update(part);
         }
+        Self::taken(&context.finish())
+    }
+
+    fn taken(digest: &aws_lc_rs::digest::Digest) -> Self {
         let mut bytes = [0; 32];
-        for (to, from) in bytes.iter_mut().zip(context.finish().as_ref()) {
+        for (to, from) in bytes.iter_mut().zip(digest.as_ref()) {
             *to = *from;
         }
         Self(bytes)
@@ -129,5 +149,17 @@ mod tests {
         assert_eq!(printed, "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
         assert_eq!(printed.parse::<Digest>(), Ok(Digest::of_parts(&[b"a", b"bc"])));
         assert!("sha256:ba78".parse::<Digest>().is_err());
+    }
+
+    #[test]
+    fn parts_are_hashed_as_one_text_however_long_they_are() {
+        let text = [7; 3 * SHORT];
+        for length in [0, 1, SHORT - 1, SHORT, SHORT + 1, text.len()] {
+            for cut in [0, length / 2, length] {
+                let (whole, (left, right)) = (&text[..length], text[..length].split_at(cut));
+                assert_eq!(Digest::of_parts(&[left, &[], right]), Digest::of(whole), "{length} cut at {cut}");
+                assert_eq!(Digest::of_long(&[left, right]), Digest::of(whole), "{length} cut at {cut}");
+            }
+        }
     }
 }
