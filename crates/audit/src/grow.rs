@@ -91,7 +91,9 @@ impl Growth {
         self.entries.extend_from_slice(leaf);
         if (self.size() + 1).is_multiple_of(WIDTH) {
             let path = tile::path(Kind::Entries, self.size() / WIDTH, WIDTH);
-            self.unwritten.push_back((path, std::mem::take(&mut self.entries)));
+            // The next bundle will be about as long.
+            let next = Vec::with_capacity(self.entries.len());
+            self.unwritten.push_back((path, std::mem::replace(&mut self.entries, next)));
         }
         self.edge.push(hash, |level, n, hashes| {
             self.unwritten.push_back((tile::path(Kind::Hashes(level), n, WIDTH), hashes.as_flattened().to_vec()));

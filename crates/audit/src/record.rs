@@ -431,7 +431,7 @@ impl Leaf {
 /// Writes a leaf: the index, which only the writer knows, and a body.
 pub(crate) fn write_leaf(to: &mut Vec<u8>, index: u64, body: &[u8]) {
     to.extend_from_slice(b"{\"index\":");
-    to.extend_from_slice(index.to_string().as_bytes());
+    text::integer(to, index);
     to.push(b',');
     to.extend_from_slice(body);
 }

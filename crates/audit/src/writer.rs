@@ -34,6 +34,10 @@ const SURPLUS: Duration = Duration::from_secs(1);
 /// Bytes in a group after which the rest waits for the next.
 const GROUP: usize = 8 << 20;
 
+/// Room for frames and for leaves that a group leaves to the next. What a flood took beyond that is given back.
+const FRAMES: usize = 512 << 10;
+const LEAVES: usize = 1024;
+
 /// Waiting leaves that do not wait for the tick.
 const CROWDED: usize = 4096;
 
@@ -227,14 +231,16 @@ impl Writer {
 
     /// What a durable group changes: the trees, the open intents, the figures, and those who wait.
     fn settle(&mut self) {
-        let group = std::mem::take(&mut self.group);
-        let mut taken = 0;
-        for placed in group.leaves {
+        let mut group = std::mem::take(&mut self.group);
+        let taken = group.leaves.len();
+        for placed in group.leaves.drain(..) {
             if let Some(tree) = self.trees.get_mut(placed.tree) {
                 tree.push(group.frames.get(placed.leaf).unwrap_or_default(), placed.hash);
             }
             match placed.effect {
                 Effect::Opens(call) => drop(self.open.insert(call, placed.index)),
+                // Calls that only read have no intent.
+                Effect::Closes(_) if self.open.is_empty() => {}
                 Effect::Closes(call) => drop(self.open.remove(&call)),
                 Effect::None => {}
             }
@@ -242,7 +248,6 @@ impl Writer {
                 // Whoever asked may have stopped waiting.
                 let _unheard = done.send(placed.index);
             }
-            taken += 1;
         }
         for (size, tree) in self.shared.sizes.iter().zip(&self.trees) {
             size.store(tree.size(), Ordering::Release);
@@ -251,7 +256,11 @@ impl Writer {
             self.shared.queued.fetch_sub(taken, Ordering::Relaxed);
             self.shared.queued_bytes.fetch_sub(group.taken_bytes, Ordering::Relaxed);
         }
-        self.group.flushes = group.flushes;
+        group.frames.clear();
+        group.frames.shrink_to(FRAMES);
+        group.leaves.shrink_to(LEAVES);
+        group.taken_bytes = 0;
+        self.group = group;
     }
 
     /// Lets tiles, checkpoints and segments follow the journal.

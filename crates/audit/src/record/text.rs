@@ -256,7 +256,8 @@ fn quote(to: &mut Vec<u8>, text: &str) {
     to.push(b'"');
 }
 
-fn integer(to: &mut Vec<u8>, number: u64) {
+/// A number as JSON has it, at most [`LARGEST`].
+pub(super) fn integer(to: &mut Vec<u8>, number: u64) {
     let mut number = number.min(LARGEST);
     let mut digits = [0_u8; 20];
     let mut at = digits.len();
