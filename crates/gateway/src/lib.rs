@@ -26,6 +26,7 @@ pub mod limit;
 mod mailbox;
 mod metadata;
 pub mod observe;
+mod pattern;
 pub mod pipeline;
 mod question;
 mod release;

@@ -5,13 +5,12 @@
 //! bucket for everybody. Time is handed in. Never waits, never reads a clock, never decides what is allowed.
 
 mod bucket;
-mod pattern;
 mod table;
 #[cfg(test)]
 mod tests;
 
+use crate::pattern::{Pattern, single_stars};
 use bucket::{Taken, Terms};
-use pattern::Pattern;
 use std::{fmt, net::IpAddr, sync::Arc, time::Duration};
 use table::{Key, Of, Table};
 use vocab::{PrincipalId, TargetId};
@@ -288,7 +287,12 @@ impl Rule {
         let name = format!("limits[{position}]");
         let terms = Terms::new(setting.allowance, setting.concurrency);
         let compile = |text: &String| {
-            Pattern::new(text).map_err(|cause| LimitError::Glob { rule: position, glob: text.clone(), cause })
+            // Names are no paths, and have no components that `**` could mean.
+            Pattern::new(&single_stars(text)).map_err(|cause| LimitError::Glob {
+                rule: position,
+                glob: text.clone(),
+                cause,
+            })
         };
         let tool = match &setting.tool {
             None => None,

@@ -45,6 +45,8 @@ pub(crate) struct One {
     pub(crate) action: Option<Action>,
     pub(crate) resource: policy::Resource,
     pub(crate) tool: Option<Arc<Tool>>,
+    /// The operator waived the schema of the tool.
+    pub(crate) skips_schema: bool,
     /// `Mcp-Name` where the server's name is not the caller's.
     pub(crate) name_header: Option<HeaderValue>,
     /// The event of this server after which a broken stream of the aggregate goes on.
@@ -286,7 +288,7 @@ impl Line {
         action: Action,
         name: &str,
     ) -> Result<One, Stop> {
-        let resource = server.resource(name);
+        let (resource, skips_schema) = server.resource_and_waiver(name);
         let about =
             || Some(About { server: server.name.clone(), name: Arc::clone(&resource.id.name), action: Some(action) });
         // SECURITY: names that the caller may not see never reach the catalog: neither time nor traffic tells those
@@ -324,6 +326,7 @@ impl Line {
             action: Some(action),
             resource,
             tool,
+            skips_schema,
             name_header: None,
             after: None,
             resumes: None,
@@ -343,6 +346,7 @@ impl One {
             action: None,
             resource: server.resource(method),
             tool: None,
+            skips_schema: false,
             name_header: None,
             after: None,
             resumes: None,
@@ -389,6 +393,7 @@ impl Line {
             action: Some(action),
             resource: server.resource(taken.method()),
             tool: None,
+            skips_schema: false,
             name_header: None,
             after: None,
             resumes: None,

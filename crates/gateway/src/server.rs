@@ -3,13 +3,13 @@
 use crate::{
     catalog::{Catalog, look::Looks},
     known::KnownLists,
+    pattern::Pattern,
     settings::{CredentialSettings, EraSettings, ServerSettings, ToolSettings, TransportSettings},
     upstream::pipe::Pipe,
     verdict::Verdict,
 };
 use arc_swap::{ArcSwap, ArcSwapOption};
 use egress::{Endpoint, EndpointFault, Protocol, Roots};
-use globset::{GlobBuilder, GlobMatcher};
 use http::HeaderName;
 use mcp::Era;
 use std::{
@@ -77,8 +77,9 @@ pub(crate) enum Carriage {
     },
 }
 
+/// What the operator says of some tools. A server's own annotations count for nothing.
 struct ToolClass {
-    glob: GlobMatcher,
+    tools: Pattern,
     class: Class,
     labels: Vec<String>,
     skip_schema: bool,
@@ -210,13 +211,19 @@ impl Server {
 
     /// The server's part called `name`, as policy knows it.
     pub fn resource(&self, name: &str) -> policy::Resource {
-        let (class, labels) = self.classify(name);
-        policy::Resource {
+        self.resource_and_waiver(name).0
+    }
+
+    /// The server's part called `name`, and whether the operator waived the schema of that tool.
+    pub(crate) fn resource_and_waiver(&self, name: &str) -> (policy::Resource, bool) {
+        let said = self.said_of(name);
+        let resource = policy::Resource {
             id: self.target(name),
             environment: self.environment.clone(),
-            class,
-            labels: labels.to_vec(),
-        }
+            class: said.map_or(Class::Unclassified, |said| said.class),
+            labels: said.map(|said| said.labels.clone()).unwrap_or_default(),
+        };
+        (resource, said.is_some_and(|said| said.skip_schema))
     }
 
     /// The identity of the part called `name`.
@@ -224,17 +231,14 @@ impl Server {
         TargetId { tenant: self.tenant.clone(), server: self.name.clone(), name: Arc::from(name) }
     }
 
-    /// The operator's classification of a tool. The server's own annotations count for nothing here.
-    pub fn classify(&self, tool: &str) -> (Class, &[String]) {
-        match self.tools.iter().find(|class| class.glob.is_match(tool)) {
-            Some(found) => (found.class, &found.labels),
-            None => (Class::Unclassified, &[]),
-        }
-    }
-
     /// Whether the operator waived the schema of this tool.
     pub fn skips_schema(&self, tool: &str) -> bool {
-        self.tools.iter().find(|class| class.glob.is_match(tool)).is_some_and(|class| class.skip_schema)
+        self.said_of(tool).is_some_and(|said| said.skip_schema)
+    }
+
+    /// What the operator says of a tool: the first that names it.
+    fn said_of(&self, tool: &str) -> Option<&ToolClass> {
+        self.tools.iter().find(|said| said.tools.matches(tool))
     }
 
     /// Whether it is known to speak `era`, known not to, or not known.
@@ -260,12 +264,13 @@ impl Server {
 
 impl ToolClass {
     fn new(server: &ServerName, settings: &ToolSettings) -> Result<Self, ServerFault> {
-        let glob = GlobBuilder::new(&settings.tools)
-            .literal_separator(false)
-            .build()
-            .map_err(|cause| ServerFault::Glob { server: server.clone(), pattern: settings.tools.clone(), cause })?;
+        let tools = Pattern::new(&settings.tools).map_err(|cause| ServerFault::Glob {
+            server: server.clone(),
+            pattern: settings.tools.clone(),
+            cause,
+        })?;
         Ok(Self {
-            glob: glob.compile_matcher(),
+            tools,
             class: settings.class,
             labels: settings.labels.clone(),
             skip_schema: settings.danger_skip_schema,

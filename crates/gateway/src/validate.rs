@@ -53,7 +53,7 @@ impl Line {
         };
         let arguments = arguments(&call, one.tool.is_some())?;
         if let Some(tool) = &one.tool {
-            match (&tool.fitness, one.server.skips_schema(&one.resource.id.name)) {
+            match (&tool.fitness, one.skips_schema) {
                 (_, true) | (Fitness::Free, false) => {}
                 (Fitness::Unfit(why), false) => {
                     return Err(Stop::refused(
