@@ -38,6 +38,27 @@ pub enum Stage {
 }
 
 impl Stage {
+    /// All of them, in the order of their names.
+    pub const BY_NAME: [Self; 12] = [
+        Self::Authenticate,
+        Self::Authorize,
+        Self::Forward,
+        Self::Inject,
+        Self::Intend,
+        Self::Limit,
+        Self::Receive,
+        Self::Release,
+        Self::Resolve,
+        Self::Screen,
+        Self::Settle,
+        Self::Validate,
+    ];
+
+    /// Its place in [`Self::BY_NAME`].
+    pub fn place(self) -> usize {
+        Self::BY_NAME.iter().position(|stage| *stage == self).unwrap_or_default()
+    }
+
     /// The stage's name in records, metrics and spans.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -231,5 +252,21 @@ impl Stop {
     pub fn detail(mut self, detail: impl Into<String>) -> Self {
         self.detail = Some(detail.into());
         self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_stage_stands_once_in_the_order_of_names() {
+        assert!(Stage::BY_NAME.is_sorted_by(|one, next| one.as_str() < next.as_str()));
+        let mut stage = Stage::Receive;
+        while stage.next() != stage {
+            assert!(Stage::BY_NAME.contains(&stage), "{}", stage.as_str());
+            stage = stage.next();
+        }
+        assert!(Stage::BY_NAME.contains(&stage), "{}", stage.as_str());
     }
 }

@@ -127,14 +127,8 @@ impl Counted {
 
     /// Observes a duration.
     pub fn observe(&mut self, labels: &[&str], seconds: f64) {
-        let Kind::Histogram(bounds) = self.instrument.kind else { return };
-        let bucket = bounds.partition_point(|bound| *bound < seconds);
-        if let Value::Spread { counts, sum } = self.at(labels) {
-            if let Some(count) = counts.get_mut(bucket) {
-                *count += 1;
-            }
-            *sum += seconds;
-        }
+        let kind = self.instrument.kind;
+        self.at(labels).observe(kind, seconds);
     }
 
     /// What was counted so far.
@@ -152,6 +146,47 @@ impl Counted {
         let kind = self.instrument.kind;
         let begin = || Series { labels: labels.iter().map(|label| Box::from(*label)).collect(), value: zero(kind) };
         &mut self.series.entry(slot).or_insert_with(begin).value
+    }
+}
+
+/// Counts one metric with one label whose values are known: nothing is looked up.
+#[derive(Debug)]
+pub struct Fixed<const N: usize> {
+    instrument: &'static Instrument,
+    series: [(&'static str, Value); N],
+}
+
+impl<const N: usize> Fixed<N> {
+    /// Nothing counted yet, for each of these values.
+    pub fn new(instrument: &'static Instrument, values: [&'static str; N]) -> Self {
+        Self { instrument, series: values.map(|value| (value, zero(instrument.kind))) }
+    }
+
+    /// Observes a duration in the series of the value at `place`.
+    pub fn observe(&mut self, place: usize, seconds: f64) {
+        if let Some((_, value)) = self.series.get_mut(place) {
+            value.observe(self.instrument.kind, seconds);
+        }
+    }
+
+    /// What was counted so far. A series of nothing is left out.
+    pub fn family(&self) -> Family {
+        let begun = self.series.iter().filter(|(_, value)| *value != zero(self.instrument.kind));
+        let series = begun.map(|(label, value)| Series { labels: [Box::from(*label)].into(), value: value.clone() });
+        Family { instrument: self.instrument, series: series.collect() }.sorted()
+    }
+}
+
+impl Value {
+    /// Adds a duration to a spread of this kind.
+    fn observe(&mut self, kind: Kind, seconds: f64) {
+        if let (Self::Spread { counts, sum }, Kind::Histogram(bounds)) = (self, kind) {
+            let bucket = bounds.partition_point(|bound| *bound < seconds);
+            if let Some(count) = counts.get_mut(bucket) {
+                *count += 1;
+            }
+            *sum += seconds;
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::{
     instruments as all,
-    meter::{Counted, Family, Names, OTHER, Series, Value, level},
+    meter::{Counted, Family, Fixed, Names, OTHER, Series, Value, level},
 };
 use crate::{
     journal::Closed,
@@ -44,7 +44,7 @@ pub(crate) struct Metrics {
     stopped: Counted,
     limited: Counted,
     found: Counted,
-    stage: Counted,
+    stage: Fixed<{ Stage::BY_NAME.len() }>,
     added: Counted,
     /// Whether the last call to a server reached it. What is configured bounds what is shown.
     reached: HashMap<ServerName, bool>,
@@ -67,7 +67,7 @@ impl Default for Metrics {
             stopped: Counted::new(&all::STOPPED),
             limited: Counted::new(&all::LIMITED),
             found: Counted::new(&all::FOUND),
-            stage: Counted::new(&all::STAGE),
+            stage: Fixed::new(&all::STAGE, Stage::BY_NAME.map(Stage::as_str)),
             added: Counted::new(&all::ADDED),
             reached: HashMap::new(),
         }
@@ -123,7 +123,7 @@ impl Metrics {
 
     fn time(&mut self, facts: &Facts, server: &str, method: &str, error: &str) {
         for mark in &facts.stages {
-            self.stage.observe(&[mark.stage.as_str()], seconds(mark.us.into()));
+            self.stage.observe(mark.stage.place(), seconds(mark.us.into()));
         }
         let waited = facts.stages.iter().find(|mark| mark.stage == Stage::Forward).map(|mark| mark.us);
         if let Some(waited) = waited {
@@ -163,10 +163,8 @@ impl Metrics {
             &self.stopped,
             &self.limited,
             &self.found,
-            &self.stage,
-            &self.added,
         ];
-        counted.into_iter().map(Counted::family).collect()
+        counted.into_iter().map(Counted::family).chain([self.stage.family(), self.added.family()]).collect()
     }
 
     /// What was counted, and what can be read off now.

@@ -54,6 +54,7 @@ fn a_call_is_counted_by_all_it_is_divided_by() {
         ("durward_agent_calls_total", r#"{agent="ci",outcome="answered"} 1"#),
         ("durward_tool_calls_total", r#"{server="files",tool="read",outcome="answered"} 1"#),
         ("durward_stage_duration_seconds_count", r#"{stage="authenticate"} 1"#),
+        ("durward_stage_duration_seconds_sum", r#"{stage="forward"} 0.03"#),
         ("durward_added_duration_seconds_sum", " 0.0001"),
         ("mcp_client_operation_duration_seconds_count", r#"{mcp_method_name="tools/call",durward_server="files"} 1"#),
         (
@@ -64,6 +65,8 @@ fn a_call_is_counted_by_all_it_is_divided_by() {
         assert!(samples(&metrics, name).contains(&format!("{name}{line}")), "{:#?}", samples(&metrics, name));
     }
     assert!(samples(&metrics, "durward_stops_total").is_empty());
+    // A stage that nothing passed has no series.
+    assert_eq!(samples(&metrics, "durward_stage_duration_seconds_count").len(), 2);
 }
 
 #[test]
