@@ -129,7 +129,7 @@ pub struct CallRecord {
     pub server: Option<ServerName>,
     /// A digest of the session's handle, never the handle.
     pub session: Option<Digest>,
-    /// How long each stage of the line took, in microseconds.
+    /// How long each stage of the line took, in microseconds. In the order of their names they are written as they are.
     pub stages: Vec<Stage>,
     /// The tool, prompt, resource or method, as the server knows it.
     pub target: Option<String>,

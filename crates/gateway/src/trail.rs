@@ -326,7 +326,7 @@ impl Trail {
             rules: facts.rules.clone(),
             server: facts.server.clone(),
             session: facts.session,
-            stages: facts.stages.iter().map(|mark| audit::Stage { name: mark.stage.as_str(), us: mark.us }).collect(),
+            stages: by_name(&facts.stages),
             target: facts.target.as_deref().map(str::to_owned),
             trace: facts.trace.as_ref().map(ToString::to_string),
             user: facts.principal.as_ref().and_then(|principal| principal.user.clone()),
@@ -337,6 +337,17 @@ impl Trail {
         let facts = std::mem::replace(&mut self.facts, spent);
         self.journal.close(record, Closed { facts, outcome });
     }
+}
+
+/// The stages passed, in the order of their names, as a record writes them. Of one that spoke twice, what it said first.
+fn by_name(marks: &[Mark]) -> Vec<audit::Stage> {
+    let mut stages = Vec::with_capacity(marks.len());
+    for stage in Stage::BY_NAME {
+        if let Some(mark) = marks.iter().find(|mark| mark.stage == stage) {
+            stages.push(audit::Stage { name: stage.as_str(), us: mark.us });
+        }
+    }
+    stages
 }
 
 impl Drop for Trail {

@@ -166,6 +166,18 @@ fn what_is_too_long_is_cut_and_says_so() {
 }
 
 #[test]
+fn stages_are_written_by_name_in_whatever_order_they_come() {
+    let stages = [("resolve", 3), ("authenticate", 1), ("forward", 2)].map(|(name, us)| Stage { name, us });
+    let mut sorted = stages;
+    sorted.sort_by_key(|stage| stage.name);
+    for stages in [stages.to_vec(), sorted.to_vec(), [stages, sorted].concat()] {
+        let value = assert_canonical(&mut Leaf::Call(CallRecord { stages, ..call(1) }));
+        let written = serde_json::json!({ "authenticate": 1, "forward": 2, "resolve": 3 });
+        assert_eq!(value["record"]["stages"], written);
+    }
+}
+
+#[test]
 fn an_intent_is_read_back_as_written() {
     let Leaf::Intent(written) = crate::fixture::intent(5) else { unreachable!() };
     let text = text_of(&mut Leaf::Intent(written.clone()), 3);

@@ -211,13 +211,21 @@ fn outcome(to: &mut Vec<u8>, outcome: &Outcome) {
     object.close();
 }
 
-/// Stages as one object, name to microseconds, in the order that canonical JSON wants.
+/// Stages as one object, name to microseconds, in the order that canonical JSON wants. They should come in it.
 fn stages(to: &mut Vec<u8>, stages: &[Stage]) {
+    if stages.is_sorted_by(|one, next| one.name < next.name) {
+        ordered_stages(to, stages);
+        return;
+    }
     let mut sorted = stages.to_vec();
-    sorted.sort_unstable_by_key(|stage| stage.name);
+    sorted.sort_by_key(|stage| stage.name);
     sorted.dedup_by_key(|stage| stage.name);
+    ordered_stages(to, &sorted);
+}
+
+fn ordered_stages(to: &mut Vec<u8>, stages: &[Stage]) {
     let object = Object::open(to);
-    for stage in &sorted {
+    for stage in stages {
         for part in [b",\"", stage.name.as_bytes(), b"\":"] {
             object.to.extend_from_slice(part);
         }
