@@ -92,7 +92,7 @@ fn call(n: u64, tenant: &TenantId) -> CallRecord {
         peer: Some(std::net::IpAddr::from([10, 0, 0, 7])),
         policy: Some(Digest::of(b"policy")),
         result: Some(text),
-        rules: vec![RuleId::new("read-files").unwrap()],
+        rules: [RuleId::new("read-files").unwrap()].into(),
         server: Some(ServerName::new("files").unwrap()),
         stages: stages.iter().map(|name| Stage { name, us: 17 }).collect(),
         target: Some(format!("tool_{}", n % 200)),

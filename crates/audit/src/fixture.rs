@@ -109,7 +109,7 @@ pub(crate) fn intent(n: u64) -> Leaf {
         method: None,
         parent: None,
         policy: None,
-        rules: vec![],
+        rules: [].into(),
         server: call.server,
         target: call.target,
         tenant: call.tenant,

@@ -6,7 +6,7 @@
 mod text;
 
 use serde::{Deserialize, Serialize, Serializer};
-use std::{borrow::Cow, net::IpAddr};
+use std::{borrow::Cow, net::IpAddr, sync::Arc};
 use vocab::{
     Action, AgentId, CallId, Class, Digest, Finding, RuleId, SecretName, ServerName, TenantId, Timestamp, UserId,
 };
@@ -63,7 +63,7 @@ pub struct Intent {
     pub policy: Option<Digest>,
     /// The rules that allowed it.
     #[serde(default)]
-    pub rules: Vec<RuleId>,
+    pub rules: Arc<[RuleId]>,
     /// The server it goes to.
     pub server: Option<ServerName>,
     /// The tool, prompt, resource or method, as the server knows it.
@@ -124,7 +124,7 @@ pub struct CallRecord {
     /// What the result was, as a commitment.
     pub result: Option<Commitment>,
     /// The rules that decided.
-    pub rules: Vec<RuleId>,
+    pub rules: Arc<[RuleId]>,
     /// The server.
     pub server: Option<ServerName>,
     /// A digest of the session's handle, never the handle.
@@ -143,7 +143,7 @@ pub struct CallRecord {
 
 impl CallRecord {
     /// A record that knows only which call it closes and how; the rest is filled in.
-    pub const fn new(call: CallId, tenant: TenantId, at: Timestamp, outcome: Outcome) -> Self {
+    pub fn new(call: CallId, tenant: TenantId, at: Timestamp, outcome: Outcome) -> Self {
         Self {
             action: None,
             agent: None,
@@ -167,7 +167,7 @@ impl CallRecord {
             peer: None,
             policy: None,
             result: None,
-            rules: Vec::new(),
+            rules: Arc::default(),
             server: None,
             session: None,
             stages: Vec::new(),
@@ -384,7 +384,7 @@ impl Leaf {
                 for text in [&mut record.method, &mut record.target, &mut record.trace] {
                     to.optional(text);
                 }
-                record.rules.truncate(to.items);
+                to.rules(&mut record.rules);
             }
             Self::Call(record) => {
                 record.cut = true;
@@ -403,7 +403,7 @@ impl Leaf {
                     }
                 }
                 to.outcome(&mut record.outcome);
-                record.rules.truncate(to.items);
+                to.rules(&mut record.rules);
                 record.findings.truncate(to.items);
                 record.stages.truncate(to.items);
             }
@@ -519,6 +519,12 @@ impl Cut {
     fn shared(self, text: &mut Cow<'static, str>) {
         if text.len() > self.text {
             *text = Cow::Owned(self.of(text));
+        }
+    }
+
+    fn rules(self, rules: &mut Arc<[RuleId]>) {
+        if let Some(kept) = rules.get(..self.items) {
+            *rules = Arc::from(kept);
         }
     }
 

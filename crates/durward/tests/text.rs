@@ -378,7 +378,7 @@ fn intent(call: CallId, at: Timestamp, arguments: Option<Commitment>) -> Intent 
         method: None,
         parent: None,
         policy: None,
-        rules: vec![],
+        rules: [].into(),
         server: None,
         target: None,
         tenant: TenantId::default_tenant(),

@@ -19,7 +19,7 @@ impl Noted for Permit {
     const STAGE: Stage = Stage::Authorize;
 
     fn note(&self, facts: &mut Facts) {
-        facts.rules.extend(self.because().iter().cloned());
+        facts.decided_by(self.because());
         facts.policy = Some(*self.version());
     }
 }

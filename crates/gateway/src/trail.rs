@@ -62,7 +62,7 @@ pub struct Facts {
     /// Digest of the session handle.
     pub session: Option<Digest>,
     /// The rules that decided.
-    pub rules: Vec<RuleId>,
+    pub rules: Arc<[RuleId]>,
     /// The policy version.
     pub policy: Option<Digest>,
     /// What was judged, and is sent if nothing forbids it.
@@ -114,7 +114,7 @@ impl Facts {
             action: None,
             class: None,
             session: None,
-            rules: Vec::new(),
+            rules: Arc::default(),
             policy: None,
             judged: None,
             cleared: Cleared::default(),
@@ -130,6 +130,21 @@ impl Facts {
             streamed: false,
             status: 0,
             duration_us: 0,
+        }
+    }
+
+    /// Writes down rules that decided. The first ones are shared with the permit, and so with the records.
+    pub(crate) fn decided_by(&mut self, rules: &Arc<[RuleId]>) {
+        if self.rules.is_empty() {
+            self.rules = Arc::clone(rules);
+        } else {
+            self.add_rules(rules);
+        }
+    }
+
+    fn add_rules(&mut self, rules: &[RuleId]) {
+        if !rules.is_empty() {
+            self.rules = self.rules.iter().chain(rules).cloned().collect();
         }
     }
 }
@@ -193,7 +208,7 @@ impl Trail {
             }
             Err(stop) => {
                 self.mark(stop.stage, stop.reason);
-                self.facts.rules.extend(stop.rules.iter().cloned());
+                self.facts.add_rules(&stop.rules);
                 if let Some(about) = &stop.about {
                     self.facts.server = Some(about.server.clone());
                     self.facts.target = Some(Arc::clone(&about.name));
@@ -272,11 +287,8 @@ impl Trail {
     pub fn close_stopped(mut self, stop: &Stop) {
         self.facts.code = Some(stop.code);
         // What stopped on its way was noted with them; what stopped a stream was not.
-        for rule in &stop.rules {
-            if !self.facts.rules.contains(rule) {
-                self.facts.rules.push(rule.clone());
-            }
-        }
+        let unheard: Vec<RuleId> = stop.rules.iter().filter(|rule| !self.facts.rules.contains(rule)).cloned().collect();
+        self.facts.add_rules(&unheard);
         let reason = Cow::Borrowed(stop.reason);
         let stage = Cow::Borrowed(stop.stage.as_str());
         let outcome = match stop.cause {

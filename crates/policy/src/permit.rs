@@ -23,7 +23,7 @@ pub struct Permit {
     targets: Vec<TargetId>,
     action: Action,
     arguments: Option<Digest>,
-    because: Vec<RuleId>,
+    because: Arc<[RuleId]>,
     obligations: Vec<Obligation>,
     version: Digest,
 }
@@ -64,7 +64,7 @@ impl Permit {
     }
 
     /// By which rules; none for an open method.
-    pub fn because(&self) -> &[RuleId] {
+    pub const fn because(&self) -> &Arc<[RuleId]> {
         &self.because
     }
 
@@ -135,7 +135,7 @@ impl Policies {
                 targets: open,
                 action: Action::MethodCall,
                 arguments: None,
-                because: Vec::new(),
+                because: Arc::default(),
                 obligations: Vec::new(),
                 version: *self.version(),
             });

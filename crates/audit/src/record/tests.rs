@@ -99,7 +99,7 @@ fn whole(text: &str) -> CallRecord {
         peer: Some(IpAddr::from([192, 0, 2, 10])),
         policy: Some(Digest::of(b"p")),
         result: Some(Commitment { bytes: 0, digest: Digest::of(b"") }),
-        rules: vec![RuleId::new("base#1").unwrap()],
+        rules: [RuleId::new("base#1").unwrap()].into(),
         session: Some(Digest::of(b"s")),
         stages: vec![Stage { name: "policy", us: 4 }],
         target: Some(text.into()),
@@ -153,7 +153,7 @@ fn what_is_too_long_is_cut_and_says_so() {
         let mut record = whole(&text);
         record.findings = vec![record.findings[0].clone(); 100];
         record.stages = vec![record.stages[0]; 100];
-        record.rules = vec![RuleId::new(&"\"".repeat(256)).unwrap(); 100];
+        record.rules = vec![RuleId::new(&"\"".repeat(256)).unwrap(); 100].into();
         let value = assert_canonical(&mut Leaf::Call(record));
         assert_eq!(value["record"]["cut"], true);
         assert!(value["record"]["error"].as_str().unwrap().ends_with("…[cut]"));
