@@ -175,9 +175,14 @@ impl Call {
     /// Whether an answer is expected.
     pub fn wants_answer(&self) -> bool {
         match &self.operation {
-            Operation::Message(message) => matches!(message.kind(), mcp::Kind::Request),
+            Operation::Message(_) => self.is_request(),
             Operation::Listen | Operation::End | Operation::Unread => true,
         }
+    }
+
+    /// Whether it is a request of JSON-RPC, which only a message answers.
+    pub fn is_request(&self) -> bool {
+        self.message().is_some_and(|message| message.kind() == mcp::Kind::Request)
     }
 }
 

@@ -238,7 +238,7 @@ impl Passage<'_> {
         {
             // The server has nothing to end.
             self.line.state.sessions.close(session);
-            return Ok((Arrival::Bare { status: StatusCode::OK, headers: HeaderMap::new() }, None));
+            return Ok((Arrival::bare(StatusCode::OK), None));
         }
         let introduction = call.message().filter(|message| call.era == Era::Legacy && message.method() == "initialize");
         let introduces = introduction.is_some();
@@ -436,7 +436,7 @@ impl Passage<'_> {
             (Operation::Listen, Some(session), _) => Ok((listen(session, self.call), None)),
             (Operation::End, Some(session), _) => {
                 state.sessions.close(session);
-                Ok((Arrival::Bare { status: StatusCode::OK, headers: HeaderMap::new() }, None))
+                Ok((Arrival::bare(StatusCode::OK), None))
             }
             (Operation::Listen | Operation::End | Operation::Unread, _, _) => Err(no_pipe()),
         }

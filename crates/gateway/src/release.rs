@@ -14,15 +14,19 @@ use crate::{
     stop::{Stage, Stop},
     text,
     trail::{Facts, Noted},
-    upstream::Arrival,
+    upstream::{self, Arrival, http as wire},
 };
 use audit::Fingerprint;
 use bytes::Bytes;
 use guard::{Carry, Verdict};
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, HeaderValue, StatusCode, header::CONTENT_TYPE};
 use mcp::{Body, Kind, ListKind, Message, Revision, error};
 use std::sync::Arc;
 use vocab::{Action, Finding, Side};
+
+/// What the texts of HTTP errors go on as.
+static TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
+static PROBLEM: HeaderValue = HeaderValue::from_static("application/problem+json");
 
 /// What the client may see.
 #[must_use]
@@ -81,7 +85,7 @@ impl Noted for Released {
     fn note(&self, facts: &mut Facts) {
         match self {
             Self::Whole { said, .. } => said.note(facts),
-            Self::Bare { status, .. } => facts.failed = status.is_client_error() || status.is_server_error(),
+            Self::Bare { status, .. } => facts.failed = !status.is_success(),
             Self::Stream { .. } => facts.streamed = true,
         }
     }
@@ -118,15 +122,13 @@ impl Line {
     pub(crate) fn release(&self, answer: Answer) -> Result<Released, Stop> {
         let Answer { arrival, exchange } = answer;
         match arrival {
-            // On the common stream of a batch a status says nothing, and who asked would wait.
-            Arrival::Bare { status, .. } if exchange.call.in_batch && exchange.call.wants_answer() => {
-                Err(no_answer(format!("HTTP {status} without a message")))
-            }
-            Arrival::Bare { status, headers } => Ok(Released::Bare { status, headers, exchange }),
+            Arrival::Bare { status, headers, text } => self.release_bare(status, headers, &text, exchange),
             Arrival::Stream { headers, source } => {
                 Ok(Released::Stream { headers, flow: Box::new(Flow::new(source, exchange)) })
             }
-            Arrival::Whole { status, headers, body } => {
+            Arrival::Whole { status, mut headers, body } => {
+                // It goes on as what it is, whatever it was called.
+                headers.remove(CONTENT_TYPE);
                 let (message, known) = match self.read_answer(&body, &exchange) {
                     Ok(read) => read,
                     // In a batch its status reaches nobody.
@@ -140,8 +142,7 @@ impl Line {
                 if (status.is_success() || exchange.call.in_batch) && !answers(&exchange, &message) {
                     return Err(Stop::withheld("answer-id", error::INTERNAL, "the server answered another request"));
                 }
-                if exchange.call.in_batch && exchange.call.wants_answer() && message.id().is_none_or(|id| id == "null")
-                {
+                if exchange.call.in_batch && exchange.call.is_request() && message.id().is_none_or(|id| id == "null") {
                     return Err(no_answer(format!("HTTP {status} with an error that names no request")));
                 }
                 if let Some(one) = exchange.target.one() {
@@ -163,7 +164,32 @@ impl Line {
         }
     }
 
-    /// Releases what comes with an HTTP error and is JSON, but no message: its status means something to the client.
+    /// Releases a status without a message.
+    fn release_bare(
+        &self,
+        status: StatusCode,
+        mut headers: HeaderMap,
+        text: &Bytes,
+        exchange: Box<Exchange>,
+    ) -> Result<Released, Stop> {
+        let is_error = status.is_client_error() || status.is_server_error();
+        // Only a message answers a request: a page to sign in comes with 200, too. On the common stream of a batch no
+        // status says anything, and who asked would wait.
+        if exchange.call.is_request() && (!is_error || exchange.call.in_batch) {
+            return Err(no_answer(upstream::no_message(status, &headers)));
+        }
+        let kind = headers.remove(CONTENT_TYPE);
+        if text.is_empty() || exchange.call.in_batch {
+            return Ok(Released::Bare { status, headers, exchange });
+        }
+        // SECURITY: nothing that a browser would run, whatever the server calls it.
+        let is_problem = kind.is_some_and(|kind| wire::starts_with(kind.as_bytes(), PROBLEM.as_bytes()));
+        headers.insert(CONTENT_TYPE, if is_problem { PROBLEM.clone() } else { TEXT.clone() });
+        self.release_error(status, headers, text, exchange)
+    }
+
+    /// Releases what comes with an HTTP error and is no message: its status means something to the client. It is JSON, or
+    /// a text where the headers say so.
     fn release_error(
         &self,
         status: StatusCode,
@@ -171,20 +197,27 @@ impl Line {
         body: &Bytes,
         exchange: Box<Exchange>,
     ) -> Result<Released, Stop> {
-        let bare = |exchange| Ok(Released::Bare { status, headers: HeaderMap::new(), exchange });
-        if mcp::value(body).is_err() {
-            return bare(exchange);
-        }
-        if let Some(one) = exchange.target.one() {
+        let is_json = mcp::value(body).is_ok();
+        let is_text = headers.get(CONTENT_TYPE) == Some(&TEXT);
+        // Detectors read JSON: they see a text as a string.
+        let readable = if is_json { Some(body.clone()) } else { quoted(body).filter(|_| is_text) };
+        let bare = |mut headers: HeaderMap, exchange| {
+            headers.remove(CONTENT_TYPE);
+            Ok(Released::Bare { status, headers, exchange })
+        };
+        let Some(readable) = readable else { return bare(headers, exchange) };
+        if let Some(one) = exchange.target.one().filter(|_| is_json) {
             self.judge_body(&one.server, &exchange, body)?;
         }
-        let screening = self.snapshot.guards.release(body, &mut Carry::default());
+        let screening = self.snapshot.guards.release(&readable, &mut Carry::default());
         let clear = text::is_clear(&screening);
         let body = match screening.verdict {
-            Verdict::Clean => body.clone(),
-            Verdict::Masked(masked) => masked.into(),
-            Verdict::Refused => return bare(exchange),
+            Verdict::Clean => Some(body.clone()),
+            Verdict::Masked(masked) if is_json => Some(masked.into()),
+            Verdict::Masked(masked) => unquoted(&masked),
+            Verdict::Refused => None,
         };
+        let Some(body) = body else { return bare(headers, exchange) };
         let (findings, text) = (screening.findings, body.clone());
         let said = Said { findings, failed: true, code: None, text, clear, known: None };
         Ok(Released::Whole { status, headers, body, said, exchange })
@@ -376,6 +409,19 @@ pub(crate) fn answers(exchange: &Exchange, message: &Message) -> bool {
         (Some(asked), Some(answered)) => asked == answered || mcp::id_key(asked) == mcp::id_key(answered),
         (None, Some(_)) => false,
     }
+}
+
+/// A text as a string of JSON. `None`: it is not UTF-8, or SECURITY: it begins like JSON, and some client may read as such
+/// what could not be judged.
+fn quoted(text: &[u8]) -> Option<Bytes> {
+    let text = std::str::from_utf8(text).ok()?;
+    let begins = text.trim_start_matches(|letter: char| letter.is_whitespace() || letter == '\u{feff}');
+    (!begins.starts_with(['{', '['])).then(|| mcp::quote(text).into())
+}
+
+/// The text again.
+fn unquoted(string: &[u8]) -> Option<Bytes> {
+    serde_json::from_slice::<String>(string).ok().map(Bytes::from)
 }
 
 /// Whoever asked is told that there is no answer.

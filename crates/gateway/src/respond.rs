@@ -33,8 +33,7 @@ pub(crate) struct Asked {
 impl Asked {
     pub(crate) fn of(call: &Call) -> Self {
         let id = call.message().and_then(|message| message.id()).map(Box::from);
-        let is_request = call.message().is_some_and(|message| message.kind() == mcp::Kind::Request);
-        Self { id, is_request }
+        Self { id, is_request: call.is_request() }
     }
 }
 
@@ -64,7 +63,7 @@ async fn end(outcome: Result<Released, Stop>, mut trail: Trail, asked: &Asked, l
         Ok(Released::Whole { status, mut headers, body, said, exchange }) => {
             trail.committed(&said);
             trail.close_answered(status);
-            headers.insert(CONTENT_TYPE, JSON.clone());
+            headers.entry(CONTENT_TYPE).or_insert_with(|| JSON.clone());
             reply(status, headers, body.into(), call, Some(&exchange))
         }
         Ok(Released::Stream { mut headers, flow }) => {

@@ -12,7 +12,7 @@ use crate::{
     session::replay::Reader,
     stop::{Stage, Stop},
 };
-use ::http::{HeaderMap, StatusCode};
+use ::http::{HeaderMap, StatusCode, header::CONTENT_TYPE};
 use bytes::Bytes;
 use mcp::sse::Event;
 use std::time::Duration;
@@ -25,8 +25,10 @@ pub(crate) enum Arrival {
     Bare {
         /// The status.
         status: StatusCode,
-        /// Headers that may travel on.
+        /// Headers that may travel on, and the type of whatever was there instead of a message.
         headers: HeaderMap,
+        /// What an error says of itself, where that is a text.
+        text: Bytes,
     },
     /// One JSON body.
     Whole {
@@ -47,12 +49,28 @@ pub(crate) enum Arrival {
 }
 
 impl Arrival {
+    /// A status and nothing else.
+    pub(crate) fn bare(status: StatusCode) -> Self {
+        Self::Bare { status, headers: HeaderMap::new(), text: Bytes::new() }
+    }
+
     /// The HTTP status; streams begin with 200.
     pub(crate) const fn status(&self) -> StatusCode {
         match self {
             Self::Bare { status, .. } | Self::Whole { status, .. } => *status,
             Self::Stream { .. } => StatusCode::OK,
         }
+    }
+}
+
+/// The longest type of a body that is told, in characters.
+const TYPE: usize = 100;
+
+/// What is told of a status without a message: with what came instead.
+pub(crate) fn no_message(status: StatusCode, headers: &HeaderMap) -> String {
+    match headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()) {
+        Some(kind) => format!("HTTP {status} without a message ({})", kind.chars().take(TYPE).collect::<String>()),
+        None => format!("HTTP {status} without a message"),
     }
 }
 

@@ -143,7 +143,8 @@ async fn in_a_batch_a_status_alone_is_told_as_an_error() {
     let alice = inside.legacy("/mcp/files", &inside.alice).await;
     let nameless = json!({"jsonrpc": "2.0", "id": null, "error": {"code": -32000, "message": "no"}});
     let nameless = Answer::json(nameless.to_string()).with_status(StatusCode::BAD_REQUEST);
-    for answer in [Answer::status(StatusCode::SERVICE_UNAVAILABLE), nameless] {
+    let text = Answer::text("no").header("content-type", "text/plain").with_status(StatusCode::SERVICE_UNAVAILABLE);
+    for answer in [Answer::status(StatusCode::SERVICE_UNAVAILABLE), text, nameless] {
         upstream.next("tools/call", answer);
         let batch =
             json!([{"jsonrpc": "2.0", "id": 7, "method": "tools/call", "params": {"name": "echo", "arguments": {}}}]);

@@ -23,7 +23,12 @@ pub struct Answer {
 impl Answer {
     /// A JSON body with status 200, sent exactly as given.
     pub fn json(text: impl Into<Bytes>) -> Self {
-        Self::new(StatusCode::OK, AnswerBody::Whole(Some(text.into()))).header("content-type", "application/json")
+        Self::text(text).header("content-type", "application/json")
+    }
+
+    /// A body of no type with status 200, sent exactly as given.
+    pub fn text(text: impl Into<Bytes>) -> Self {
+        Self::new(StatusCode::OK, AnswerBody::Whole(Some(text.into())))
     }
 
     /// A JSON-RPC result for the request with this id.
@@ -55,7 +60,7 @@ impl Answer {
 
     /// An event stream whose text is known from the start, then its end.
     pub fn event_text(text: impl Into<Bytes>) -> Self {
-        Self::new(StatusCode::OK, AnswerBody::Whole(Some(text.into()))).header("content-type", "text/event-stream")
+        Self::text(text).header("content-type", "text/event-stream")
     }
 
     /// Nothing, ever: not even a status line.

@@ -339,7 +339,7 @@ impl<'a> Hand<'a> {
         {
             self.to_legs(session, message).await;
         }
-        Arrival::Bare { status: StatusCode::ACCEPTED, headers: HeaderMap::new() }
+        Arrival::bare(StatusCode::ACCEPTED)
     }
 
     async fn to_legs(&self, session: &Arc<Session>, message: &Message) {
@@ -366,7 +366,7 @@ impl<'a> Hand<'a> {
             let _ = tokio::time::timeout(FAREWELL, join_all(ends)).await;
             self.line.state.sessions.close(session);
         }
-        Arrival::Bare { status: StatusCode::OK, headers: HeaderMap::new() }
+        Arrival::bare(StatusCode::OK)
     }
 }
 

@@ -45,9 +45,7 @@ pub(crate) async fn send(way: &Passage<'_>) -> Result<Sent, UpstreamFault> {
     };
     let arrival = match message.kind() {
         // What a client says without asking belongs to a session, and it has none.
-        Kind::Notification | Kind::Response => {
-            Arrival::Bare { status: StatusCode::ACCEPTED, headers: HeaderMap::new() }
-        }
+        Kind::Notification | Kind::Response => Arrival::bare(StatusCode::ACCEPTED),
         Kind::Request => request(way, message).await?,
     };
     Ok((arrival, None))

@@ -50,7 +50,7 @@ pub(crate) async fn send(way: &Passage<'_>) -> Result<Sent, UpstreamFault> {
         }
         (Operation::End, Some(session)) => {
             way.line.state.sessions.close(session);
-            Ok((Arrival::Bare { status: StatusCode::OK, headers: HeaderMap::new() }, None))
+            Ok((Arrival::bare(StatusCode::OK), None))
         }
         (Operation::Listen | Operation::End | Operation::Unread, _) => {
             Err(UpstreamFault::Protocol("there is no session".to_owned()))
@@ -101,7 +101,7 @@ fn heed(session: &Session, message: &Message) -> Arrival {
 }
 
 fn accepted() -> Arrival {
-    Arrival::Bare { status: StatusCode::ACCEPTED, headers: HeaderMap::new() }
+    Arrival::bare(StatusCode::ACCEPTED)
 }
 
 async fn request(way: &Passage<'_>, session: &Arc<Session>, message: &Message) -> Result<Arrival, UpstreamFault> {

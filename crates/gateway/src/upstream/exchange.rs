@@ -4,6 +4,7 @@ use super::{
     Arrival, Source, UpstreamFault,
     child::Purpose,
     http::{self, Outbound},
+    no_message,
     pipe::{Asker, Pipe},
     resume::Resumed,
 };
@@ -81,7 +82,7 @@ impl Hop<'_> {
             Arrival::Bare { status, .. } if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS => {
                 Err(UpstreamFault::Down(format!("HTTP {status}")))
             }
-            Arrival::Bare { status, .. } => Err(UpstreamFault::Protocol(format!("HTTP {status} without a message"))),
+            Arrival::Bare { status, headers, .. } => Err(UpstreamFault::Protocol(no_message(status, &headers))),
             Arrival::Whole { body, .. } => one(body, &self.limits),
             Arrival::Stream { source, .. } => {
                 let mut source = match leg {
@@ -367,7 +368,7 @@ pub(crate) async fn over_pipe(
     let headers = ::http::HeaderMap::new();
     if message.kind() != Kind::Request {
         pipe.tell(message, asker).await?;
-        return Ok(Arrival::Bare { status: StatusCode::ACCEPTED, headers });
+        return Ok(Arrival::bare(StatusCode::ACCEPTED));
     }
     let mut replies = pipe.request(message, asker).await?;
     let first = match wait {

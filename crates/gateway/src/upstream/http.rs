@@ -30,6 +30,11 @@ static JSON: HeaderValue = HeaderValue::from_static("application/json");
 static STREAM: HeaderValue = HeaderValue::from_static("text/event-stream");
 static AGENT: HeaderValue = HeaderValue::from_static(concat!("durward/", env!("CARGO_PKG_VERSION")));
 
+/// The longest text of an error that travels on, in bytes.
+const WORDS: usize = 64 << 10;
+/// How long that text may take once its status is here.
+const PATIENCE: Duration = Duration::from_secs(5);
+
 /// One HTTP request to a server.
 pub(crate) struct Outbound {
     /// The HTTP method.
@@ -175,13 +180,18 @@ pub(crate) async fn send_to(
     } else if starts_with(kind, b"application/json") {
         let body = collect(body, answer_limit, deadline).await?;
         if body.is_empty() {
-            Arrival::Bare { status: head.status, headers }
+            Arrival::Bare { status: head.status, headers, text: body }
         } else {
             Arrival::Whole { status: head.status, headers, body }
         }
     } else {
-        headers.remove(CONTENT_TYPE);
-        Arrival::Bare { status: head.status, headers }
+        let is_error = head.status.is_client_error() || head.status.is_server_error();
+        let text = if is_error { words(kind, body, deadline).await } else { Bytes::new() };
+        if kind.is_empty() && mcp::value(&text).is_ok() {
+            Arrival::Whole { status: head.status, headers, body: text }
+        } else {
+            Arrival::Bare { status: head.status, headers, text }
+        }
     };
     if let Some((era, in_session)) = asked {
         state.doubt(server, era, in_session, &arrival);
@@ -196,8 +206,20 @@ fn asked(headers: &HeaderMap) -> (Era, bool) {
     (era, headers.contains_key(&header::SESSION))
 }
 
-fn starts_with(value: &[u8], kind: &[u8]) -> bool {
+/// Whether a type of content is this one, whatever its parameters.
+pub(crate) fn starts_with(value: &[u8], kind: &[u8]) -> bool {
     value.get(..kind.len()).is_some_and(|start| start.eq_ignore_ascii_case(kind))
+}
+
+/// What an error says of itself, where that is a text. The status says enough where it is too long, late or broken.
+async fn words(kind: &[u8], body: egress::Body, deadline: Duration) -> Bytes {
+    let is_text = kind.is_empty()
+        || starts_with(kind, b"application/problem+json")
+        || (starts_with(kind, b"text/") && !starts_with(kind, b"text/event-stream"));
+    if !is_text {
+        return Bytes::new();
+    }
+    collect(body, WORDS, deadline.min(PATIENCE)).await.unwrap_or_default()
 }
 
 async fn collect(mut body: egress::Body, limit: usize, deadline: Duration) -> Result<Bytes, UpstreamFault> {

@@ -232,7 +232,8 @@ impl<'a> Relay<'a> {
     }
 
     async fn read(&mut self, reply: Reply, until: Until) {
-        let is_stream = reply.headers().get(CONTENT_TYPE).is_some_and(|kind| kind == "text/event-stream");
+        let is = |kind: &str| reply.headers().get(CONTENT_TYPE).is_some_and(|own| own == kind);
+        let (is_stream, is_message) = (is("text/event-stream"), is("application/json"));
         // What comes here was bounded on its way.
         let mut decoder = Decoder::new(usize::MAX);
         match reply.into_body() {
@@ -240,7 +241,9 @@ impl<'a> Relay<'a> {
             ReplyBody::Whole(Some(body)) if is_stream => {
                 self.events(&mut decoder, body).await;
             }
-            ReplyBody::Whole(Some(body)) => self.message(&body).await,
+            ReplyBody::Whole(Some(body)) if is_message => self.message(&body).await,
+            // What an HTTP error says of itself is nothing to a client of this stream.
+            ReplyBody::Whole(Some(_)) => {}
             ReplyBody::Stream(mut pieces) => {
                 let mut silent = until.silent();
                 loop {
