@@ -156,3 +156,70 @@ async fn a_server_that_is_given_another_credential_is_looked_at_again() {
     let asked = upstream.arrived("tools/list", 2).await;
     assert_eq!(asked.header("authorization"), Some("Bearer value"));
 }
+
+/// A tool with one argument, `a`.
+fn taking(name: &str, dialect: Value, argument: Value) -> Value {
+    let mut schema = json!({"type": "object", "properties": {"a": argument}, "required": ["a"]});
+    if !dialect.is_null() {
+        schema["$schema"] = dialect;
+    }
+    json!({"name": name, "inputSchema": schema})
+}
+
+#[tokio::test]
+async fn a_schema_is_of_the_dialect_that_it_names() {
+    let old = json!({"type": "array", "items": [{"type": "number"}, {"type": "string"}], "additionalItems": false});
+    let new = json!({"type": "array", "prefixItems": [{"type": "number"}, {"type": "string"}], "items": false});
+    let above = json!({"type": "number", "minimum": 0, "exclusiveMinimum": true});
+    let (fourth, seventh) =
+        (json!("http://json-schema.org/draft-04/schema#"), "http://json-schema.org/draft-07/schema#");
+    let annotated = json!({"type": "string", "format": "email", "contentEncoding": "base64", "contentMediaType": "application/json"});
+    let remote = json!({"$ref": "https://schemas.example/a.json"});
+    let upstream = Upstream::start().await;
+    upstream.set_tools(vec![
+        taking("seventh", json!(seventh), old.clone()),
+        taking("sixth", json!("https://json-schema.org/draft-06/schema"), old.clone()),
+        taking("ninth", json!("https://json-schema.org/draft/2019-09/schema"), old.clone()),
+        taking("twentieth", json!("https://json-schema.org/draft/2020-12/schema"), new.clone()),
+        taking("absent", Value::Null, new),
+        taking("fourth", fourth, above),
+        taking("annotated", json!(seventh), annotated),
+        taking("misplaced", Value::Null, old),
+        taking("remote", json!(seventh), remote),
+        taking("vendor", json!("https://dialects.example/own"), json!({})),
+        taking("relative", json!("json-schema.org/draft-07/schema"), json!({})),
+        taking("odd", json!(7), json!({})),
+    ]);
+    let inside = Inside::start(Plan::of(&upstream)).await;
+    let told = |tool: &'static str, a: Value| {
+        let sent = inside.call(&inside.alice, tool, &json!({"a": a})).send();
+        async move { sent.await.json().await }
+    };
+    for tool in ["seventh", "sixth", "ninth", "twentieth", "absent"] {
+        for good in [json!([1, "one"]), json!([])] {
+            let answer = told(tool, good).await;
+            assert!(answer.get("result").is_some(), "{tool} {answer}");
+        }
+        for (bad, place) in [(json!(["one", "one"]), "/a/0"), (json!([1, 2]), "/a/1"), (json!([1, "one", 2]), "/a")] {
+            let answer = told(tool, bad).await;
+            assert_eq!(answer["error"]["code"], -32602, "{tool} {answer}");
+            let pointer = answer["error"]["data"]["faults"][0]["pointer"].as_str().unwrap();
+            assert!(pointer.starts_with(place), "{tool} {answer}");
+        }
+    }
+    assert!(told("fourth", json!(0.5)).await.get("result").is_some());
+    let answer = told("fourth", json!(0)).await;
+    assert_eq!(answer["error"]["data"]["faults"][0]["pointer"], "/a", "{answer}");
+    assert!(told("annotated", json!("neither: [")).await.get("result").is_some());
+    for (tool, why) in [
+        ("misplaced", "schema"),
+        ("remote", "schemas.example"),
+        ("vendor", "\"https://dialects.example/own\"; known are 2020-12, 2019-09, draft-07, draft-06 and draft-04"),
+        ("relative", "\"json-schema.org/draft-07/schema\"; known are"),
+        ("odd", "7; known are"),
+    ] {
+        let answer = told(tool, json!([1, "one"])).await;
+        assert_eq!(answer["error"]["code"], -31009, "{tool} {answer}");
+        assert!(answer["error"]["message"].as_str().unwrap().contains(why), "{tool} {answer}");
+    }
+}
