@@ -237,13 +237,12 @@ impl<'a> Relay<'a> {
         // What comes here was bounded on its way.
         let mut decoder = Decoder::new(usize::MAX);
         match reply.into_body() {
-            ReplyBody::Whole(None) => {}
             ReplyBody::Whole(Some(body)) if is_stream => {
                 self.events(&mut decoder, body).await;
             }
             ReplyBody::Whole(Some(body)) if is_message => self.message(&body).await,
             // What an HTTP error says of itself is nothing to a client of this stream.
-            ReplyBody::Whole(Some(_)) => {}
+            ReplyBody::Whole(_) => {}
             ReplyBody::Stream(mut pieces) => {
                 let mut silent = until.silent();
                 loop {
