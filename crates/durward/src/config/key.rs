@@ -196,7 +196,7 @@ const CREDENTIAL: &[Key] = &[
 ];
 
 const TOOL: &[Key] = &[
-    key("class", Shape::Choice(CLASSES), "What it does; beats what the server says."),
+    key("class", Shape::Choice(CLASSES), "What it does. What the server says of that counts for nothing."),
     key("labels", Shape::List(&Shape::Text), "Labels that policies may ask for."),
     key("danger_skip_schema", Shape::Switch, "Do not check its arguments against its schema. Default: false."),
 ];

@@ -183,7 +183,7 @@ pub(crate) enum Place {
 pub(crate) struct ToolRule {
     /// Names it speaks of; `*` matches any run of characters.
     pub(crate) glob: String,
-    /// The class, beating the server's annotations.
+    /// The class. The server's annotations count for nothing.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) class: Option<Class>,
     /// Labels that policies may ask for.
