@@ -65,8 +65,11 @@ async fn sessions_of_a_principal_are_bounded() {
     let before = relayed(&upstream, "initialize").len();
     let hello = r#"{"jsonrpc":"2.0","id":9,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"t","version":"1"}}}"#;
     for path in ["/mcp/files", "/mcp"] {
-        let answer = world.post(path, hello).send().await.json().await;
+        let reply = world.post(path, hello).send().await;
+        assert_eq!(reply.header("retry-after"), Some("1"));
+        let answer = reply.json().await;
         assert_eq!(answer["error"]["code"], -31002, "{answer}");
+        assert_eq!(answer["error"]["data"]["retryAfter"], 1, "{answer}");
         assert!(answer["error"]["message"].as_str().unwrap().contains("2 sessions are open"), "{answer}");
     }
     assert_eq!(relayed(&upstream, "initialize").len(), before, "the server never hears of it");
@@ -87,8 +90,11 @@ async fn a_session_keeps_no_more_of_a_client_than_it_may() {
         json!({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": params}).to_string()
     };
     for path in ["/mcp/files", "/mcp"] {
-        let answer = world.post(path, &hello(&"x".repeat(70_000))).send().await.json().await;
+        let reply = world.post(path, &hello(&"x".repeat(70_000))).send().await;
+        assert_eq!(reply.header("retry-after"), None, "waiting makes it no shorter");
+        let answer = reply.json().await;
         assert!(answer["error"]["message"].as_str().unwrap().contains("65536 bytes"), "{answer}");
+        assert_eq!(answer["error"]["data"].get("retryAfter"), None, "{answer}");
         assert!(world.post(path, &hello(&"x".repeat(60_000))).send().await.header("mcp-session-id").is_some());
     }
     assert_eq!(relayed(&upstream, "initialize").len(), 1, "the server hears of the one alone");

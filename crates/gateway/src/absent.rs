@@ -8,10 +8,9 @@ use crate::{
     call::{Call, Operation},
     pipeline::Line,
     resolve::Target,
-    stop::{About, Stage, Stop},
+    stop::{About, Stop},
 };
-use http::{HeaderValue, header::RETRY_AFTER};
-use mcp::{Kind, error::REFUSED_LIMIT};
+use mcp::Kind;
 use std::{
     collections::{HashMap, hash_map::Entry},
     mem,
@@ -246,9 +245,7 @@ fn refused(full: &Full) -> Stop {
         Full::One(server) => format!("{MOST_OF_ONE} calls of yours on server `{server}`"),
     };
     let why = format!("{which} run on, whose client went away; try again when they have ended");
-    Stop::refused(Stage::Limit, "absent", REFUSED_LIMIT, why)
-        .data("retryAfter", 1)
-        .header(RETRY_AFTER, HeaderValue::from(1))
+    Stop::full("absent", why)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

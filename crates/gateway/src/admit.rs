@@ -10,7 +10,7 @@ use crate::{
     stop::{Stage, Stop},
     trail::{Facts, Noted},
 };
-use http::{HeaderName, HeaderValue, header::RETRY_AFTER};
+use http::{HeaderName, HeaderValue};
 use mcp::error::REFUSED_LIMIT;
 
 /// Room for one call: given back unless it is spent.
@@ -75,14 +75,7 @@ fn waits(call: &Call) -> bool {
 
 fn enter(server: &Server) -> Result<InFlight, Stop> {
     server.state.enter(server.calls_in_flight).ok_or_else(|| {
-        Stop::refused(
-            Stage::Limit,
-            "busy",
-            REFUSED_LIMIT,
-            format!("server `{}` has too many calls in flight; try again in 1 s", server.name),
-        )
-        .data("retryAfter", 1)
-        .header(RETRY_AFTER, HeaderValue::from(1))
+        Stop::full("busy", format!("server `{}` has too many calls in flight; try again in 1 s", server.name))
     })
 }
 
@@ -97,9 +90,8 @@ pub(crate) fn limited(stage: Stage, limited: &Limited) -> Stop {
         REFUSED_LIMIT,
         format!("limit `{}` is reached; try again in {seconds} s", limited.rule),
     )
-    .data("retryAfter", seconds)
-    .data("limit", limited.rule.clone())
-    .header(RETRY_AFTER, HeaderValue::from(seconds));
+    .again_in(seconds)
+    .data("limit", limited.rule.clone());
     for (name, text) in limited.headers() {
         if let Ok(value) = HeaderValue::from_str(&text) {
             stop = stop.header(HeaderName::from_static(name), value);

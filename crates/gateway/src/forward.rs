@@ -479,7 +479,13 @@ impl Line {
     pub(crate) fn room_for_session(&self, caller: &Caller, introduction: &Message) -> Result<(), UpstreamFault> {
         if introduction.bytes().len() > INTRODUCTION {
             // A session keeps it, to introduce the client to servers later.
-            return Err(UpstreamFault::Sessions(format!("an `initialize` may be {INTRODUCTION} bytes long, no more")));
+            let why = format!("an `initialize` may be {INTRODUCTION} bytes long, no more");
+            return Err(UpstreamFault::Stopped(Stop::refused(
+                Stage::Limit,
+                "sessions",
+                mcp::error::REFUSED_LIMIT,
+                why,
+            )));
         }
         let most = self.snapshot.settings.bounds.sessions_per_principal;
         let room = self.state.sessions.room(caller.principal.id(), most);

@@ -1,6 +1,6 @@
 //! Why a call did not go through, and what its sender may know of that.
 
-use http::{HeaderName, HeaderValue, StatusCode};
+use http::{HeaderName, HeaderValue, StatusCode, header::RETRY_AFTER};
 use serde_json::{Map, Value};
 use std::{
     ops::{Deref, DerefMut},
@@ -170,6 +170,11 @@ impl Stop {
         Self::new(Cause::Refused, stage, reason, code, message.into())
     }
 
+    /// A refusal for want of room. There is room as soon as something else ends, and nobody knows when: a second is a guess.
+    pub fn full(reason: &'static str, message: impl Into<String>) -> Self {
+        Self::refused(Stage::Limit, reason, mcp::error::REFUSED_LIMIT, message).again_in(1)
+    }
+
     /// A failure of ours or of the upstream's.
     pub fn failed(stage: Stage, reason: &'static str, code: i64, message: impl Into<String>) -> Self {
         Self::new(Cause::Failed, stage, reason, code, message.into())
@@ -210,6 +215,12 @@ impl Stop {
     pub fn status(mut self, status: StatusCode) -> Self {
         self.status = status;
         self
+    }
+
+    /// With the seconds after which it may be tried again, for clients and for whatever reads HTTP.
+    #[must_use]
+    pub fn again_in(self, seconds: u64) -> Self {
+        self.data("retryAfter", seconds).header(RETRY_AFTER, HeaderValue::from(seconds))
     }
 
     /// With one more member of `error.data`.

@@ -160,13 +160,13 @@ pub(crate) enum UpstreamFault {
         /// When it could be sent, in seconds.
         retry_after: Option<u64>,
     },
-    /// The bridge decides so itself, whatever the server said.
+    /// It is decided here, whatever a server says.
     #[error("{}", .0.message)]
     Stopped(Stop),
     /// It has as many calls in flight as it may have.
     #[error("too many calls are in flight")]
     Busy,
-    /// The caller has too many sessions, or introduces itself at too great a length.
+    /// The caller has too many sessions.
     #[error("{0}")]
     Sessions(String),
 }
@@ -199,9 +199,7 @@ impl UpstreamFault {
     /// The stop it makes of a call that concerns no single server.
     pub(crate) fn stop_here(&self) -> Stop {
         match self {
-            Self::Sessions(_) => {
-                Stop::refused(Stage::Limit, self.reason(), mcp::error::REFUSED_LIMIT, self.to_string())
-            }
+            Self::Sessions(_) => Stop::full(self.reason(), self.to_string()),
             Self::Stopped(stop) => stop.clone(),
             _ => Stop::failed(Stage::Forward, self.reason(), mcp::error::INTERNAL, "a server failed")
                 .detail(self.to_string()),
@@ -227,13 +225,15 @@ impl UpstreamFault {
                 let why = format!("server `{server}` asked, and was not told the answer: {why}");
                 let stop = Stop::failed(Stage::Forward, self.reason(), *code, why);
                 return match retry_after {
-                    Some(seconds) => stop.data("retryAfter", *seconds),
+                    Some(seconds) => stop.again_in(*seconds),
                     None => stop,
                 };
             }
             Self::Busy => (mcp::error::REFUSED_LIMIT, "has too many calls in flight"),
             Self::Sessions(_) | Self::Stopped(_) => return self.stop_here(),
         };
-        Stop::failed(Stage::Forward, self.reason(), code, format!("server `{server}` {what}")).detail(self.to_string())
+        let stop = Stop::failed(Stage::Forward, self.reason(), code, format!("server `{server}` {what}"));
+        let stop = if matches!(self, Self::Busy) { stop.again_in(1) } else { stop };
+        stop.detail(self.to_string())
     }
 }

@@ -222,5 +222,5 @@ fn accepted() -> Reply {
 
 fn too_many() -> Stop {
     let why = format!("{CALLS} requests of this stream wait for their answers already");
-    Stop::refused(Stage::Limit, "busy", error::REFUSED_LIMIT, why).status(StatusCode::TOO_MANY_REQUESTS)
+    Stop::full("busy", why).status(StatusCode::TOO_MANY_REQUESTS)
 }

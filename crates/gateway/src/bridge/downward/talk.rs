@@ -406,7 +406,7 @@ impl Talk {
             Err(resting) => {
                 self.course = Some(resting.course);
                 let why = "too many calls wait for an answer of their client";
-                Err(Stop::refused(Stage::Limit, "parked", error::REFUSED_LIMIT, why))
+                Err(Stop::full("parked", why))
             }
         }
     }
