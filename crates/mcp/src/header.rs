@@ -5,7 +5,7 @@
 
 use crate::{Era, Kind, Message, Revision, error, key, method};
 use base64::{Engine, prelude::BASE64_STANDARD};
-use http::{HeaderMap, HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use std::borrow::Cow;
 
 /// The revision a request speaks.
@@ -18,6 +18,11 @@ pub const NAME: &str = "mcp-name";
 pub const SESSION_ID: &str = "mcp-session-id";
 /// What headers of mirrored arguments begin with.
 pub const PARAM_PREFIX: &str = "mcp-param-";
+
+// The names that are looked up for every request: as text each would be read and checked again.
+static VERSION: HeaderName = HeaderName::from_static(PROTOCOL_VERSION);
+static MIRRORED_METHOD: HeaderName = HeaderName::from_static(METHOD);
+static MIRRORED_NAME: HeaderName = HeaderName::from_static(NAME);
 
 /// The longest value of an `Mcp-*` header, in bytes.
 const LONGEST: usize = 8 << 10;
@@ -113,21 +118,23 @@ pub fn check(headers: &HeaderMap, message: &Message) -> Result<(), HeaderFault> 
 /// What holds for every request, whatever its era and body: no `Mcp-*` header twice, none too long.
 pub fn check_shape(headers: &HeaderMap) -> Result<(), HeaderFault> {
     // SECURITY: two readers that pick different ones of two headers see different calls.
-    for name in headers.keys().filter(|name| name.as_str().starts_with("mcp-")) {
-        let mut values = headers.get_all(name).iter();
-        if values.next().is_some_and(|value| value.len() > LONGEST) {
-            return Err(HeaderFault::TooLong(name.as_str().to_owned()));
-        }
-        if values.next().is_some() {
+    let mut before = None;
+    for (name, value) in headers.iter().filter(|(name, _)| name.as_str().starts_with("mcp-")) {
+        // All values of a name follow each other.
+        if before == Some(name) {
             return Err(HeaderFault::Duplicate(name.as_str().to_owned()));
         }
+        if value.len() > LONGEST {
+            return Err(HeaderFault::TooLong(name.as_str().to_owned()));
+        }
+        before = Some(name);
     }
     Ok(())
 }
 
 /// The version header of a request, if it has one that can be read.
 pub fn version(headers: &HeaderMap) -> Result<Option<&str>, HeaderFault> {
-    headers.get(PROTOCOL_VERSION).map(|value| plain(PROTOCOL_VERSION, value)).transpose()
+    headers.get(&VERSION).map(|value| plain(PROTOCOL_VERSION, value)).transpose()
 }
 
 fn check_modern(headers: &HeaderMap, message: &Message) -> Result<(), HeaderFault> {
@@ -147,7 +154,7 @@ fn check_modern(headers: &HeaderMap, message: &Message) -> Result<(), HeaderFaul
     if required && !message.has_client_capabilities() {
         return Err(HeaderFault::MissingMeta(key::CLIENT_CAPABILITIES));
     }
-    match headers.get(METHOD) {
+    match headers.get(&MIRRORED_METHOD) {
         Some(value) if plain(METHOD, value)? == message.method() => {}
         Some(_) => return Err(HeaderFault::Mismatch(METHOD.to_owned())),
         None if required => return Err(HeaderFault::Missing(METHOD.to_owned())),
@@ -160,7 +167,7 @@ fn check_name(headers: &HeaderMap, message: &Message) -> Result<(), HeaderFault>
     if method::subject(message.method()).is_none() {
         return Ok(());
     }
-    match (headers.get(NAME), message.subject()) {
+    match (headers.get(&MIRRORED_NAME), message.subject()) {
         (Some(value), Some(subject)) if decode(NAME, value)? == subject => Ok(()),
         (Some(_), _) => Err(HeaderFault::Mismatch(NAME.to_owned())),
         (None, Some(_)) if method::needs_name_header(message.method()) => Err(HeaderFault::Missing(NAME.to_owned())),
