@@ -11,7 +11,7 @@ use crate::{
 };
 use bytes::{Bytes, BytesMut};
 use http::{
-    HeaderValue, Method, Request, Response, StatusCode, Uri,
+    HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri,
     header::{ACCEPT, CONTENT_LENGTH, HOST, HeaderMap, TRANSFER_ENCODING},
 };
 use http_body_util::{BodyExt, Full};
@@ -37,6 +37,8 @@ use url::Url;
 
 /// The longest head of an answer, in bytes.
 const HEAD: usize = 64 * 1024;
+/// Where a server says how long it keeps an idle connection.
+static KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 
 /// What a connector needs to know.
 #[derive(Debug)]
@@ -117,9 +119,10 @@ impl Egress {
         deadline: Duration,
     ) -> Result<Response<Body>, EgressFault> {
         let key = Key { egress: self.id, endpoint: endpoint.id, credential };
-        let until = Instant::now() + deadline;
+        let now = Instant::now();
+        let until = now + deadline;
         let mut request = prepare(endpoint, request);
-        match Lease::take(key) {
+        match Lease::take(key, now) {
             Some(Taken::Own(lease)) => match exchange(endpoint, lease, request, until, deadline).await {
                 Ok(response) => return Ok(response),
                 // The server dropped the idle connection; hyper hands back what it never wrote.
@@ -414,7 +417,7 @@ fn broken(endpoint: &Endpoint, cause: Broken) -> EgressFault {
 
 /// How long the server keeps an idle connection, where it says so (`Keep-Alive: timeout=5`).
 fn keep_alive(headers: &HeaderMap) -> Option<Duration> {
-    let value = headers.get("keep-alive")?.to_str().ok()?;
+    let value = headers.get(&KEEP_ALIVE)?.to_str().ok()?;
     let seconds = value.split(',').find_map(|part| part.trim().strip_prefix("timeout="))?;
     seconds.parse().ok().map(Duration::from_secs)
 }

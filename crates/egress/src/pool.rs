@@ -3,6 +3,7 @@
 
 use crate::http2::{Room, Shared};
 use bytes::Bytes;
+use foldhash::fast::RandomState;
 use http_body_util::Full;
 use hyper::client::conn::http1::SendRequest;
 use std::{
@@ -49,7 +50,7 @@ pub(crate) struct Pool {
 
 #[derive(Default)]
 struct Idle {
-    by_key: HashMap<Key, Kept>,
+    by_key: HashMap<Key, Kept, RandomState>,
     count: usize,
 }
 
@@ -93,8 +94,8 @@ pub(crate) struct Lease {
 
 impl Lease {
     /// A connection of this thread that can take a request now.
-    pub(crate) fn take(key: Key) -> Option<Taken> {
-        POOL.with(|pool| match pool.lock().take(key, Instant::now())? {
+    pub(crate) fn take(key: Key, now: Instant) -> Option<Taken> {
+        POOL.with(|pool| match pool.lock().take(key, now)? {
             Found::Idle(sender) => Some(Taken::Own(Self { sender, home: Arc::clone(pool), key, idle: UNPROMISED })),
             Found::Room(room) => Some(Taken::Shared(room)),
         })
@@ -131,7 +132,8 @@ pub(crate) fn share(connection: Shared, key: Key) {
 }
 
 fn look_after(pool: &Arc<Pool>) {
-    if !pool.sweeping.swap(true, Ordering::Relaxed) {
+    // Read first: a sweeper that is there already need not be claimed for every request.
+    if !pool.sweeping.load(Ordering::Relaxed) && !pool.sweeping.swap(true, Ordering::Relaxed) {
         tokio::spawn(sweep(Sweeping(Arc::downgrade(pool))));
     }
 }
