@@ -18,10 +18,11 @@ use crate::{
 };
 use bytes::Bytes;
 use mcp::{Era, Kind, Message, error};
+use memchr::memmem::Finder;
 use serde_json::Value;
 use std::{
     collections::HashMap,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{LazyLock, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 use vocab::{Digest, PrincipalId, ServerName};
@@ -362,20 +363,24 @@ fn too_many() -> String {
 /// Whether a call can become a task: legacy clients ask for one, modern ones say that they know what a task is.
 fn asks_for_task(message: &Message) -> bool {
     message.method() == "tools/call"
-        && message.params().is_some_and(may_name_one)
         && match message.era() {
-            Era::Legacy => message.param(&["task"]).is_some(),
-            Era::Modern => extensions(message).is_some_and(|member| declares(&member)),
+            Era::Legacy => message.params().is_some_and(may_name_one) && message.param(&["task"]).is_some(),
+            // Most clients can do little: what they say of it is far shorter than what they call with.
+            Era::Modern => {
+                message.client_capabilities().is_some_and(may_name_one)
+                    && extensions(message).is_some_and(|member| declares(&member))
+            }
         }
 }
 
 /// Whether a text could name a task. Most do not, which is cheaper to see than where; an escape could spell anything.
 pub(crate) fn may_name_one(text: &[u8]) -> bool {
-    memchr::memmem::find(text, b"task").is_some() || memchr::memchr(b'\\', text).is_some()
+    static TASK: LazyLock<Finder> = LazyLock::new(|| Finder::new("task"));
+    TASK.find(text).is_some() || memchr::memchr(b'\\', text).is_some()
 }
 
 fn extensions(message: &Message) -> Option<mcp::Member<'_>> {
-    message.param(&["_meta", mcp::key::CLIENT_CAPABILITIES, "extensions"])
+    message.client_capability(&["extensions"])
 }
 
 fn declares(extensions: &mcp::Member<'_>) -> bool {

@@ -240,7 +240,17 @@ impl Message {
 
     /// Whether `params._meta` holds client capabilities that are an object.
     pub fn has_client_capabilities(&self) -> bool {
-        self.parts.capabilities.of(&self.text).is_some_and(|raw| raw.starts_with(b"{"))
+        self.client_capabilities().is_some_and(|raw| raw.starts_with(b"{"))
+    }
+
+    /// The raw capabilities of a modern client, `params._meta["io.modelcontextprotocol/clientCapabilities"]`.
+    pub fn client_capabilities(&self) -> Option<&[u8]> {
+        self.parts.capabilities.of(&self.text)
+    }
+
+    /// The value at `path` under them, looked up on demand.
+    pub fn client_capability(&self, path: &[&str]) -> Option<Member<'_>> {
+        self.under(self.parts.capabilities, path)
     }
 
     /// The raw `params._meta.progressToken` of a request, a string or a number.
