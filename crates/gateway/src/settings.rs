@@ -222,15 +222,15 @@ impl Settings {
     /// is listed. An address is no danger: no name of somebody else's can be bound to it.
     pub fn allows_host(&self, host: &str, dialled: Option<IpAddr>) -> bool {
         let name = without_port(host);
-        let loopback = matches!(name, "localhost" | "127.0.0.1" | "[::1]");
+        let loopback = || matches!(name, "localhost" | "127.0.0.1" | "[::1]");
         let address =
             || name.trim_start_matches('[').trim_end_matches(']').parse().ok().map(|ip: IpAddr| ip.to_canonical());
-        let own = dialled.is_some_and(|dialled| address() == Some(dialled.to_canonical()));
+        let own = || dialled.is_some_and(|dialled| address() == Some(dialled.to_canonical()));
         let public =
-            self.public_url.as_deref().and_then(authority).is_some_and(|public| public.eq_ignore_ascii_case(host));
-        loopback
-            || own
-            || public
+            || self.public_url.as_deref().and_then(authority).is_some_and(|public| public.eq_ignore_ascii_case(host));
+        loopback()
+            || own()
+            || public()
             || self.hosts.iter().any(|known| known.eq_ignore_ascii_case(host) || known.eq_ignore_ascii_case(name))
     }
 
