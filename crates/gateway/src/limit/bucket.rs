@@ -102,15 +102,15 @@ impl Level {
         let used =
             self.full_at.saturating_sub(now).saturating_add(terms.interval.saturating_mul(u64::from(self.reserved)));
         let wanted = used.saturating_add(terms.interval);
-        let remaining = u32::try_from(terms.depth.saturating_sub(used) / terms.interval).unwrap_or(u32::MAX);
-        let short = Short { retry_in: wanted.saturating_sub(terms.depth), reset: used, remaining, concurrency: false };
+        let short = |retry_in, concurrency| {
+            let remaining = u32::try_from(terms.depth.saturating_sub(used) / terms.interval).unwrap_or(u32::MAX);
+            Short { retry_in, reset: used, remaining, concurrency }
+        };
         if wanted > terms.depth {
-            return Err(short);
+            return Err(short(wanted.saturating_sub(terms.depth), false));
         }
         match terms.concurrency {
-            Some(most) if self.reserved.saturating_add(self.running) >= most => {
-                Err(Short { retry_in: GUESS, concurrency: true, ..short })
-            }
+            Some(most) if self.reserved.saturating_add(self.running) >= most => Err(short(GUESS, true)),
             Some(_) | None => Ok(()),
         }
     }

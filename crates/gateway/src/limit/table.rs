@@ -1,11 +1,14 @@
 //! Finds the bucket of a rule and the names it is for. Bounded: full buckets that nobody holds make room.
 
 use super::bucket::Bucket;
-use foldhash::quality::RandomState;
+use foldhash::{fast, quality::RandomState};
 use std::{
     collections::HashMap,
     hash::{BuildHasher, Hash},
-    sync::{Arc, PoisonError, RwLock},
+    sync::{
+        Arc, PoisonError, RwLock,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 /// Parts of the table with a lock each, so that workers rarely meet. A power of two.
@@ -44,7 +47,7 @@ struct Entry {
 #[derive(Debug, Default)]
 struct Shard {
     /// By hash; the few that share one are told apart by their keys.
-    entries: HashMap<u64, Vec<Entry>>,
+    entries: HashMap<u64, Vec<Entry>, fast::RandomState>,
     count: usize,
     search_at: u64,
 }
@@ -55,6 +58,8 @@ pub(super) struct Table {
     hasher: RandomState,
     shards: Vec<RwLock<Shard>>,
     per_shard: usize,
+    /// Something was put in: before that nothing is looked for. Of guesses there are none for as long as nobody fails.
+    used: AtomicBool,
 }
 
 impl Default for Table {
@@ -66,7 +71,7 @@ impl Default for Table {
 impl Table {
     pub(super) fn bounded(per_shard: usize) -> Self {
         let shards = std::iter::repeat_with(RwLock::default).take(SHARDS).collect();
-        Self { hasher: RandomState::default(), shards, per_shard }
+        Self { hasher: RandomState::default(), shards, per_shard, used: AtomicBool::new(false) }
     }
 
     /// A number for whatever tells one rule from another, the same for the life of the table.
@@ -76,6 +81,9 @@ impl Table {
 
     /// The bucket, if there is one.
     pub(super) fn find(&self, key: &Key<'_>) -> Option<Arc<Bucket>> {
+        if !self.used.load(Ordering::Acquire) {
+            return None;
+        }
         let hash = self.hasher.hash_one(key);
         let shard = self.shard(hash)?.read().unwrap_or_else(PoisonError::into_inner);
         shard.find(hash, key)
@@ -107,6 +115,7 @@ impl Table {
         let bucket = Arc::clone(&entry.bucket);
         shard.entries.entry(hash).or_default().push(entry);
         shard.count += 1;
+        self.used.store(true, Ordering::Release);
         Some(bucket)
     }
 
