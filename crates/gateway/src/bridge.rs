@@ -22,13 +22,18 @@ pub(crate) enum Crossing {
 }
 
 impl Crossing {
+    /// What leads from a client of `era` to this server, as far as is known now; none where nothing does.
+    pub(crate) fn to(era: Era, server: &Server) -> Option<Self> {
+        match (server.speaks(era), era) {
+            (Some(true) | None, Era::Legacy | Era::Modern) => Some(Self::None),
+            (Some(false), Era::Legacy) => server.bridged.then_some(Self::Upward),
+            (Some(false), Era::Modern) => server.bridged.then_some(Self::Downward),
+        }
+    }
+
     /// What lies between a client of `era` and this server.
     pub(crate) fn between(era: Era, server: &Server) -> Self {
-        match (era, server.speaks(era)) {
-            (Era::Legacy, Some(false)) if server.bridged => Self::Upward,
-            (Era::Modern, Some(false)) if server.bridged => Self::Downward,
-            (Era::Legacy | Era::Modern, _) => Self::None,
-        }
+        Self::to(era, server).unwrap_or(Self::None)
     }
 }
 
@@ -45,5 +50,5 @@ impl Crossing {
 
 /// Whether nothing leads from a client of `era` to this server.
 pub(crate) fn is_out_of_reach(era: Era, server: &Server) -> bool {
-    server.speaks(era) == Some(false) && Crossing::between(era, server) == Crossing::None
+    Crossing::to(era, server).is_none()
 }

@@ -6,7 +6,7 @@
 use crate::{
     aggregate,
     authenticate::Caller,
-    bridge::{self, Crossing},
+    bridge::Crossing,
     call::{Call, Operation, Route},
     catalog::Tool,
     pipeline::Line,
@@ -179,9 +179,8 @@ impl Line {
             Route::One(name) => {
                 // SECURITY: first of all, so that nothing else can tell a hidden server from none.
                 let server = self.door(caller, name)?;
-                self.fit(server, call).await?;
-                let alone =
-                    server.carriage() == Carriage::Requests && Crossing::between(call.era, server) == Crossing::None;
+                let crossing = self.fit(server, call).await?;
+                let alone = server.carriage() == Carriage::Requests && crossing == Crossing::None;
                 // A web server of the client's era knows by itself which session a message belongs to.
                 let session = self.session(caller, call, !alone)?;
                 if let Some(session) = session.as_ref().filter(|_| !alone)
@@ -245,12 +244,12 @@ impl Line {
     }
 
     /// Refuses a server of another era to which no bridge leads, naming both.
-    pub(crate) async fn fit(&self, server: &Arc<Server>, call: &Call) -> Result<(), Stop> {
+    async fn fit(&self, server: &Arc<Server>, call: &Call) -> Result<Crossing, Stop> {
         if server.is_unknown(call.era) {
             // The fault is kept with the server; whoever needs the server will meet it.
             let _ = self.catalog(server).await;
         }
-        if bridge::is_out_of_reach(call.era, server) { Err(other_era(server, call)) } else { Ok(()) }
+        Crossing::to(call.era, server).ok_or_else(|| other_era(server, call))
     }
 
     /// Reads what a message wants of one server.
@@ -316,12 +315,12 @@ impl Line {
             _ => {}
         }
         // What was looked up on the way may have said which era the server speaks.
-        if bridge::is_out_of_reach(call.era, server) {
+        let Some(crossing) = Crossing::to(call.era, server) else {
             return Err(other_era(server, call).about(about()));
-        }
+        };
         Ok(One {
             server: Arc::clone(server),
-            crossing: Crossing::between(call.era, server),
+            crossing,
             session,
             action: Some(action),
             resource,
