@@ -158,10 +158,10 @@ async fn a_server_that_is_given_another_credential_is_looked_at_again() {
 }
 
 /// A tool with one argument, `a`.
-fn taking(name: &str, dialect: Value, argument: Value) -> Value {
+fn taking(name: &str, dialect: Value, argument: &Value) -> Value {
     let mut schema = json!({"type": "object", "properties": {"a": argument}, "required": ["a"]});
-    if !dialect.is_null() {
-        schema["$schema"] = dialect;
+    if let Some(members) = schema.as_object_mut().filter(|_| !dialect.is_null()) {
+        members.insert("$schema".to_owned(), dialect);
     }
     json!({"name": name, "inputSchema": schema})
 }
@@ -177,18 +177,18 @@ async fn a_schema_is_of_the_dialect_that_it_names() {
     let remote = json!({"$ref": "https://schemas.example/a.json"});
     let upstream = Upstream::start().await;
     upstream.set_tools(vec![
-        taking("seventh", json!(seventh), old.clone()),
-        taking("sixth", json!("https://json-schema.org/draft-06/schema"), old.clone()),
-        taking("ninth", json!("https://json-schema.org/draft/2019-09/schema"), old.clone()),
-        taking("twentieth", json!("https://json-schema.org/draft/2020-12/schema"), new.clone()),
-        taking("absent", Value::Null, new),
-        taking("fourth", fourth, above),
-        taking("annotated", json!(seventh), annotated),
-        taking("misplaced", Value::Null, old),
-        taking("remote", json!(seventh), remote),
-        taking("vendor", json!("https://dialects.example/own"), json!({})),
-        taking("relative", json!("json-schema.org/draft-07/schema"), json!({})),
-        taking("odd", json!(7), json!({})),
+        taking("seventh", json!(seventh), &old),
+        taking("sixth", json!("https://json-schema.org/draft-06/schema"), &old),
+        taking("ninth", json!("https://json-schema.org/draft/2019-09/schema"), &old),
+        taking("twentieth", json!("https://json-schema.org/draft/2020-12/schema"), &new),
+        taking("absent", Value::Null, &new),
+        taking("fourth", fourth, &above),
+        taking("annotated", json!(seventh), &annotated),
+        taking("misplaced", Value::Null, &old),
+        taking("remote", json!(seventh), &remote),
+        taking("vendor", json!("https://dialects.example/own"), &json!({})),
+        taking("relative", json!("json-schema.org/draft-07/schema"), &json!({})),
+        taking("odd", json!(7), &json!({})),
     ]);
     let inside = Inside::start(Plan::of(&upstream)).await;
     let told = |tool: &'static str, a: Value| {
