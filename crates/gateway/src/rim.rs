@@ -15,6 +15,7 @@ mod replay;
 mod serve;
 mod stream;
 mod tally;
+mod turn;
 mod under_way;
 
 pub use accept::{Rim, RimFault};

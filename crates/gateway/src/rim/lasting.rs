@@ -38,6 +38,8 @@ pub(super) fn may_leave<B>(request: &Request<B>) -> bool {
 #[derive(Default)]
 pub(super) struct Leaving {
     answer: Mutex<Option<Box<Reply<Sending>>>>,
+    /// It is there: most connections never have one, and are asked whenever they move.
+    is_there: AtomicBool,
     /// Everything that was written before has gone.
     flushed: AtomicBool,
 }
@@ -45,12 +47,18 @@ pub(super) struct Leaving {
 impl Leaving {
     pub(super) fn put(&self, answer: Reply<Sending>) {
         *self.answer.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(answer));
+        self.is_there.store(true, Ordering::Release);
     }
 
     /// The answer, once nothing of another one is still on its way.
     pub(super) fn take(&self) -> Option<Box<Reply<Sending>>> {
-        let is_ready = self.flushed.load(Ordering::Relaxed);
+        let is_ready = self.has_flushed() && self.is_there.load(Ordering::Acquire);
         is_ready.then(|| self.answer.lock().unwrap_or_else(PoisonError::into_inner).take()).flatten()
+    }
+
+    /// Whether all that was written has gone.
+    pub(super) fn has_flushed(&self) -> bool {
+        self.flushed.load(Ordering::Relaxed)
     }
 
     pub(super) fn flushed(&self, all: bool) {

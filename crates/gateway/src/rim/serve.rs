@@ -6,6 +6,7 @@ use super::{
     patience::Patient,
     receive,
     tally::{Ended, Tally},
+    turn::{Requests, Turn},
 };
 use crate::{
     clock::Clock,
@@ -26,15 +27,17 @@ use std::{
     net::IpAddr,
     pin::{Pin, pin},
     sync::Arc,
-    task::Poll,
+    task::{Poll, Waker},
     time::Duration,
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     sync::watch,
+    task::coop::unconstrained,
 };
 
-/// How long a client may take to send the head of a request.
+/// How long a client may take to send the head of a request, from when it is its turn: a connection of HTTP/1 that is idle
+/// is kept as long.
 pub(super) const HEAD: Duration = Duration::from_secs(15);
 /// The head of a request, in bytes.
 const HEAD_BYTES: u32 = 64 << 10;
@@ -72,6 +75,8 @@ const FAREWELL: Duration = Duration::from_secs(5);
 struct Patience {
     /// Until it takes something of what waits for it.
     stalled: Duration,
+    /// Until the head of the next request of a connection that carries one at a time.
+    head: Duration,
     /// Until the first request of a connection that carries many.
     first: Duration,
     /// Until the next one, when none is under way.
@@ -81,7 +86,7 @@ struct Patience {
 }
 
 impl Patience {
-    const USUAL: Self = Self { stalled: STALLED, first: HEAD, idle: IDLE, farewell: FAREWELL };
+    const USUAL: Self = Self { stalled: STALLED, head: HEAD, first: HEAD, idle: IDLE, farewell: FAREWELL };
 }
 
 /// The two ends of a connection.
@@ -142,10 +147,10 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     F: Future<Output = Result<Reply<Sending>, Infallible>>,
 {
-    let leaving = Arc::new(Leaving::default());
+    let (leaving, requests) = (Arc::new(Leaving::default()), Arc::new(Requests::default()));
     let stream = Patient::new(stream, patience.stalled, tally, Arc::clone(&leaving));
     let service = service_fn(|request| {
-        let (may_leave, answering) = (may_leave(&request), answer(request));
+        let (served, may_leave, answering) = (requests.begin(), may_leave(&request), answer(request));
         let leaving = &leaving;
         async move {
             let answer = answering.await?;
@@ -153,14 +158,16 @@ where
                 leaving.put(answer);
                 match pending::<Infallible>().await {}
             }
-            Ok::<_, Infallible>(answer)
+            Ok::<_, Infallible>(answer.map(|body| served.by(body)))
         }
     });
+    let mut turn = Turn::first(&requests, patience.head);
     let mut serving = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD)
+        // The turn says it for less.
+        .header_read_timeout(None)
         .max_buf_size(HEAD_BYTES as usize)
         .serve_connection(TokioIo::new(stream), service);
+    let mut stopped = pin!(stopped(&mut stopping));
     let mut is_stopping = false;
     let answer = loop {
         let step = poll_fn(|context| match Pin::new(&mut serving).poll(context) {
@@ -168,6 +175,8 @@ where
             Poll::Pending => leaving.take().map_or(Poll::Pending, |answer| Poll::Ready(Ok(answer))),
         });
         tokio::select! {
+            // The connection first: what it did decides whose turn it is.
+            biased;
             step = step => match step {
                 Ok(answer) => break answer,
                 Err(served) => {
@@ -175,7 +184,11 @@ where
                     return None;
                 }
             },
-            () = stopped(&mut stopping), if !is_stopping => {
+            () = poll_fn(|context| turn.poll_over(leaving.has_flushed(), context)) => {
+                tracing::trace!(peer = %ends.peer, "a connection ended: no request came in time");
+                return None;
+            }
+            () = stopped.as_mut(), if !is_stopping => {
                 // Answers under way are finished, new requests on this connection are not taken.
                 is_stopping = true;
                 Pin::new(&mut serving).graceful_shutdown();
@@ -246,9 +259,23 @@ fn told(ends: Ends, served: hyper::Result<()>) {
 }
 
 /// Waits until the gateway stops.
+///
+/// Whoever waits for something else beside it is woken often, and to ask again each time would take a lock that all
+/// connections share. What has not changed is not asked.
 pub(super) async fn stopped(stopping: &mut watch::Receiver<bool>) {
-    // A sender that is gone has stopped too.
-    let _ = stopping.wait_for(|stopping| *stopping).await;
+    let seen = stopping.clone();
+    // A sender that is gone has stopped too. Unconstrained: once it was asked, it must know whom to wake.
+    let mut waiting = pin!(unconstrained(stopping.wait_for(|stopping| *stopping)));
+    let mut known: Option<Waker> = None;
+    poll_fn(|context| {
+        let is_known = known.as_ref().is_some_and(|known| known.will_wake(context.waker()));
+        if is_known && matches!(seen.has_changed(), Ok(false)) {
+            return Poll::Pending;
+        }
+        known = Some(context.waker().clone());
+        waiting.as_mut().poll(context).map(drop)
+    })
+    .await;
 }
 
 #[cfg(test)]

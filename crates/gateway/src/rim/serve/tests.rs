@@ -1,4 +1,5 @@
 mod lasting;
+mod turn;
 
 use super::{Around, Patience, many, one};
 use crate::{
@@ -27,7 +28,7 @@ const ENDS: Ends = Ends { peer: IpAddr::V4(Ipv4Addr::LOCALHOST), dialled: None, 
 const SHORT: Duration = Duration::from_secs(1);
 const LONG: Duration = Duration::from_mins(5);
 /// Waits only for clients that do not read.
-const READ: Patience = Patience { stalled: SHORT, first: LONG, idle: LONG, farewell: LONG };
+const READ: Patience = Patience { stalled: SHORT, head: LONG, first: LONG, idle: LONG, farewell: LONG };
 
 fn counts(tally: &Tally) -> Vec<(&'static str, u64)> {
     tally.counts().filter(|(_, count)| *count > 0).map(|([reason], count)| (reason, count)).collect()
@@ -67,7 +68,8 @@ async fn whoever_reads_slowly_over_http1_gets_all_of_it() {
     let (_stop, stopping) = watch::channel(false);
     let tally = Arc::new(Tally::default());
     client.write_all(b"GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").await.unwrap();
-    let patience = Patience { stalled: SHORT / 2, ..READ };
+    // Until all of it is taken it is not the client's turn.
+    let patience = Patience { stalled: SHORT / 2, head: SHORT / 8, ..READ };
     let serving =
         one(server, |_| ready(Ok::<_, Infallible>(reply(bytes(8 << 10)))), around(stopping, &tally, patience), ENDS);
     let reading = async {
@@ -172,7 +174,7 @@ async fn an_answer_of_one_piece_that_is_not_taken_ends_the_connection() {
 async fn a_call_that_crosses_the_farewell_is_served_to_its_end() {
     let (mut client, server) = duplex(1 << 20);
     let (_stop, stopping) = watch::channel(false);
-    let patience = Patience { stalled: LONG, first: SHORT / 4, idle: SHORT / 4, farewell: SHORT / 4 };
+    let patience = Patience { stalled: LONG, head: LONG, first: SHORT / 4, idle: SHORT / 4, farewell: SHORT / 4 };
     let (go, held) = oneshot::channel::<()>();
     let (begun, begins) = oneshot::channel();
     let once = Mutex::new(Some((begun, held)));
