@@ -15,6 +15,7 @@ pub mod call;
 pub mod catalog;
 pub mod census;
 pub mod clock;
+mod deadline;
 mod flow;
 mod forward;
 mod inject;

@@ -10,6 +10,7 @@ use crate::{
     absent::{Here, Presence},
     authenticate::Caller,
     call::{Call, Operation, Route},
+    deadline::within,
     metadata,
     pipeline::Line,
     reply::{Reply, ReplyBody, Sending},
@@ -32,6 +33,7 @@ use std::{
     convert::Infallible,
     net::{IpAddr, Ipv6Addr, SocketAddr},
     panic::AssertUnwindSafe,
+    pin::pin,
     sync::Arc,
     time::Duration,
 };
@@ -280,7 +282,7 @@ pub(super) async fn read(body: Incoming, limit: usize) -> Result<Bytes, Stop> {
         return Err(too_big());
     }
     let mut body = body;
-    let reading = async {
+    let reading = pin!(async {
         let mut first = Bytes::new();
         let mut rest = BytesMut::new();
         while let Some(frame) = body.frame().await {
@@ -302,8 +304,8 @@ pub(super) async fn read(body: Incoming, limit: usize) -> Result<Bytes, Stop> {
             }
         }
         Ok(if rest.is_empty() { first } else { rest.freeze() })
-    };
-    tokio::time::timeout(BODY, reading).await.unwrap_or_else(|_| {
+    });
+    within(BODY, reading).await.unwrap_or_else(|_| {
         Err(Stop::refused(Stage::Receive, "slow", error::INVALID_REQUEST, "the body did not arrive in time")
             .status(StatusCode::REQUEST_TIMEOUT))
     })
