@@ -2,6 +2,7 @@
 
 use crate::{
     call::Call,
+    clock::Moment,
     pipeline::Line,
     snapshot,
     stop::{Stage, Stop},
@@ -34,9 +35,8 @@ impl Noted for Caller {
 
 impl Line {
     /// Proves who calls. Costs of failure are bounded per source address before any signature is looked at.
-    pub(crate) async fn authenticate(&self, call: &Call) -> Result<Caller, Stop> {
-        let ticks = self.state.clock.ticks();
-        let limited = self.snapshot.limits.failed_authentication(call.peer, ticks).err();
+    pub(crate) async fn authenticate(&self, call: &Call, arrived: Moment) -> Result<Caller, Stop> {
+        let limited = self.snapshot.limits.failed_authentication(call.peer, arrived.ticks).err();
         let refused = |fault: &AuthFault| match &limited {
             // Nothing is said about what was tried.
             Some(limited) => crate::admit::limited(Stage::Authenticate, limited).status(StatusCode::TOO_MANY_REQUESTS),
@@ -47,10 +47,9 @@ impl Line {
         if limited.is_some() && credential.is_token() {
             return Err(refused(&AuthFault::Missing));
         }
-        let now = self.state.clock.now();
-        let principal = match self.snapshot.identity.try_authenticate(credential, now) {
+        let principal = match self.snapshot.identity.try_authenticate(credential, arrived.at) {
             Some(known) => known,
-            None => Box::pin(self.snapshot.identity.authenticate(credential, now)).await,
+            None => Box::pin(self.snapshot.identity.authenticate(credential, arrived.at)).await,
         };
         let principal = principal.map_err(|fault| refused(&fault))?;
         let subject = snapshot::subject(&principal);

@@ -13,7 +13,7 @@ use crate::{
 use mcp::error::REFUSED_POLICY;
 use policy::{Permit, Question, Refusal};
 use serde_json::Value;
-use vocab::{Action, Digest, Finding};
+use vocab::{Action, Digest, Finding, Timestamp};
 
 impl Noted for Permit {
     const STAGE: Stage = Stage::Authorize;
@@ -26,7 +26,13 @@ impl Noted for Permit {
 
 impl Line {
     /// Decides on the final arguments.
-    pub(crate) fn authorize(&self, caller: &Caller, target: &mut Target, call: &Screened) -> Result<Permit, Stop> {
+    pub(crate) fn authorize(
+        &self,
+        caller: &Caller,
+        target: &mut Target,
+        call: &Screened,
+        now: Timestamp,
+    ) -> Result<Permit, Stop> {
         let policies = &self.snapshot.policies;
         let era = call.valid.call.era;
         match target {
@@ -54,7 +60,7 @@ impl Line {
                     arguments: &call.valid.arguments,
                     digest: call.valid.digest,
                     findings: &call.findings,
-                    now: self.state.clock.now(),
+                    now,
                 };
                 let shown = Some((action, one.shown.as_deref().unwrap_or(&one.resource.id.name)));
                 policies.authorize(&question).map_err(|refusal| denied(refusal, shown, era))

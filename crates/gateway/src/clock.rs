@@ -11,6 +11,23 @@ pub trait Clock: Send + Sync {
     fn ticks(&self) -> u64;
 }
 
+/// One moment on both of its faces.
+#[derive(Debug, Clone, Copy)]
+pub struct Moment {
+    /// The time of day.
+    pub at: Timestamp,
+    /// The ticks.
+    pub ticks: u64,
+}
+
+impl Moment {
+    /// This one.
+    pub fn now(clock: &dyn Clock) -> Self {
+        let ticks = clock.ticks();
+        Self { at: clock.now(), ticks }
+    }
+}
+
 /// The clock of the machine.
 pub struct SystemClock {
     started: Instant,

@@ -53,7 +53,7 @@ impl Line {
     }
 
     async fn exchange(&self, call: Box<Call>, trail: &mut Trail) -> Result<Released, Stop> {
-        let caller = trail.note(self.authenticate(&call).await)?;
+        let caller = trail.note(self.authenticate(&call, trail.arrived()).await)?;
         let decided = self.decide(caller, call, trail).await?;
         self.perform(decided, trail).await
     }
@@ -65,7 +65,7 @@ impl Line {
         let call = trail.note(self.validate(call, &target))?;
         // Screening comes before policy: rules may ask what it found, and judge what it left.
         let call = trail.note(self.screen(call, &target))?;
-        let permit = trail.note(self.authorize(&caller, &mut target, &call))?;
+        let permit = trail.note(self.authorize(&caller, &mut target, &call, trail.passed_at()))?;
         Ok(Box::new(Decided { caller, target, call, permit, slot }))
     }
 

@@ -5,6 +5,7 @@
 
 use crate::{
     call::Call,
+    clock::Moment,
     journal::{Closed, Journal},
     release::Said,
     state::State,
@@ -15,7 +16,7 @@ use audit::{CallRecord, Commitment, Fingerprint, Outcome, Salt};
 use bytes::Bytes;
 use identity::CredentialId;
 use mcp::{Era, Message};
-use std::{borrow::Cow, net::IpAddr, sync::Arc};
+use std::{borrow::Cow, net::IpAddr, sync::Arc, time::Duration};
 use vocab::{
     Action, CallId, Class, Digest, Finding, PrincipalId, RuleId, SecretName, ServerName, Side, TenantId, Timestamp,
 };
@@ -177,11 +178,11 @@ pub struct Trail {
 impl Trail {
     /// Opens the trail of a call.
     pub fn open(call: &Call, state: &State) -> Self {
-        let started = state.clock.ticks();
+        let arrived = Moment::now(&*state.clock);
         Self {
             facts: Box::new(Facts {
                 parent: call.parent,
-                at: state.clock.now(),
+                at: arrived.at,
                 era: call.era,
                 method: call.method_kept(),
                 trace: crate::trace::Parent::of(&call.headers, call.message()),
@@ -189,8 +190,8 @@ impl Trail {
                 stages: Vec::with_capacity(12),
                 ..Facts::new(call.id, state.tenant.clone(), call.peer)
             }),
-            started,
-            marked: started,
+            started: arrived.ticks,
+            marked: arrived.ticks,
             intent: None,
             asked: call.message().map(Message::said).unwrap_or_default(),
             salt: None,
@@ -224,6 +225,16 @@ impl Trail {
         let us = u32::try_from(now.saturating_sub(self.marked)).unwrap_or(u32::MAX);
         self.marked = now;
         self.facts.stages.push(Mark { stage, verdict, us });
+    }
+
+    /// When the call arrived.
+    pub(crate) const fn arrived(&self) -> Moment {
+        Moment { at: self.facts.at, ticks: self.started }
+    }
+
+    /// When the last stage was passed: the next one need not read a clock.
+    pub(crate) fn passed_at(&self) -> Timestamp {
+        self.facts.at.plus(Duration::from_micros(self.marked.saturating_sub(self.started)))
     }
 
     /// The facts so far.

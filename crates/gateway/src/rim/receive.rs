@@ -10,6 +10,7 @@ use crate::{
     absent::{Here, Presence},
     authenticate::Caller,
     call::{Call, Operation, Route},
+    clock::Moment,
     deadline::within,
     metadata,
     pipeline::Line,
@@ -264,7 +265,7 @@ pub(super) async fn recognise(line: &Line, headers: &HeaderMap, route: &Route, p
     let era = if modern_version(headers) { Era::Modern } else { Era::Legacy };
     let (operation, headers) = (Operation::Unread, headers.clone());
     let call = Call::new(route.clone(), operation, era, headers, peer);
-    Box::pin(line.authenticate(&call)).await
+    Box::pin(line.authenticate(&call, Moment::now(&*line.state.clock))).await
 }
 
 /// Reads a body within bounds of size and time.

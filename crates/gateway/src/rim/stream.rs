@@ -95,7 +95,7 @@ async fn open(line: &Line, headers: HeaderMap, route: Route, peer: IpAddr) -> Re
 
 /// Who may have a stream: whoever may see what is behind the door, within the bound of sessions.
 async fn welcome(line: &Line, call: &Call, trail: &mut Trail) -> Result<Opened, Stop> {
-    let caller = trail.note(line.authenticate(call).await)?;
+    let caller = trail.note(line.authenticate(call, trail.arrived()).await)?;
     line.attempt(&caller)?;
     if let Route::One(name) = &call.route {
         let server = line.door(&caller, name)?;
