@@ -57,6 +57,14 @@ pub enum BridgeFault {
         /// What it lacks.
         why: &'static str,
     },
+    /// The client's answer is not one that the server's revision can hold.
+    #[error("{revision} has no word for the client's answer: {what}")]
+    Content {
+        /// What the server speaks.
+        revision: crate::Revision,
+        /// What it has no word for.
+        what: &'static str,
+    },
     /// The client answered a question with an error, and an answer of the modern era cannot be one.
     #[error("the client refused `{method}` with code {code}")]
     Declined {

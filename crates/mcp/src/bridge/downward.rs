@@ -20,7 +20,13 @@ use super::{
     question::for_modern,
     rewrite::{Fate, Rewrite, at, is_object, is_string, message_text, object, text_at, without},
 };
-use crate::{Kind, Member, Message, Revision, Span, error::result_text, key, splice::quote, walk::Walk};
+use crate::{
+    Kind, Member, Message, Revision, Span,
+    error::{self, error_text, result_text},
+    key,
+    splice::quote,
+    walk::Walk,
+};
 use bytes::Bytes;
 
 /// An `initialize` request that introduces a client as its request does. `id` is raw. Sessions can be shared by requests
@@ -276,22 +282,54 @@ pub fn input_response<'a>(retry: &'a Message, key: &str) -> Option<&'a [u8]> {
 }
 
 /// The response to a question of the server with the raw id `id`, with an answer of the client. `revision` is what was
-/// negotiated with the server: older ones take one block of content where newer ones take a list of them.
+/// negotiated with the server: older ones take one block of content where newer ones take a list of them. An answer
+/// that it has no words for is an error that says so.
 pub fn answer_to(id: &str, response: &[u8], revision: Revision) -> Bytes {
     let mut rewrite = Rewrite::new(response);
-    if revision < Revision::V2025_11_25 {
-        let fate = |rewrite: &mut Rewrite<'_>, name: &str, value: &Span| match (name, only(rewrite.raw(value))) {
-            ("content", Some(block)) => Fate::Become(block.to_vec()),
+    let mut unsaid = None;
+    // A form that was filled in has a `content` of its own.
+    let is_sampled = at(response, &["action"]).is_none();
+    if is_sampled && revision < Revision::V2025_11_25 {
+        let fate = |rewrite: &mut Rewrite<'_>, name: &str, value: &Span| match name {
+            "content" => one_block(rewrite.raw(value), revision).unwrap_or_else(|fault| {
+                unsaid = Some(fault);
+                Fate::Keep
+            }),
             _ => Fate::Keep,
         };
         rewrite.object(&rewrite.whole(), fate, &[]);
     }
-    result_text(id, &rewrite.finish())
+    match unsaid {
+        Some(fault) => error_text(Some(id), error::INTERNAL, &fault.to_string(), None),
+        None => result_text(id, &rewrite.finish()),
+    }
 }
 
-/// The element of an array that has one.
-fn only(raw: &[u8]) -> Option<&[u8]> {
-    let mut walk = Walk::new(raw, 0);
-    let first = walk.element()?;
-    if walk.element().is_some() { None } else { raw.get(first) }
+/// Sampled content as the one block that revisions before 2025-11-25 have: several texts become one, a line each.
+fn one_block(content: &[u8], revision: Revision) -> Result<Fate, BridgeFault> {
+    let unsayable = |what| BridgeFault::Content { revision, what };
+    let mut walk = Walk::new(content, 0);
+    let blocks: Vec<&[u8]> =
+        if is_object(content) { vec![content] } else { std::iter::from_fn(|| content.get(walk.element()?)).collect() };
+    if let [block] = blocks.as_slice() {
+        let block = holds(revision, block).then(|| block.to_vec());
+        return block.map(Fate::Become).ok_or_else(|| unsayable("content of that type"));
+    }
+    let mut lines = Vec::with_capacity(blocks.len());
+    for block in blocks {
+        if text_at(block, &["type"]).as_deref() != Some("text") {
+            return Err(unsayable("several blocks that are not all text"));
+        }
+        lines.push(text_at(block, &["text"]).ok_or(BridgeFault::Malformed("text"))?);
+    }
+    Ok(Fate::Become(object(&[("type", b"\"text\""), ("text", quote(&lines.join("\n")).as_bytes())])))
+}
+
+/// Whether a revision before 2025-11-25 has such a block in what is sampled.
+fn holds(revision: Revision, block: &[u8]) -> bool {
+    match text_at(block, &["type"]).as_deref() {
+        Some("text" | "image") => true,
+        Some("audio") => revision >= Revision::V2025_03_26,
+        Some(_) | None => false,
+    }
 }
