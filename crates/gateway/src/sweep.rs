@@ -72,6 +72,11 @@ impl State {
             let current = snapshot.servers.get(name).is_some_and(|server| server.fingerprint == link.leg.fingerprint);
             current && link.idle(now) <= idle && !self.is_forfeited(&link.holder(), snapshot)
         });
+        self.part(over);
+    }
+
+    /// Tells servers that sessions of ours with them are over, without holding anybody up.
+    pub(crate) fn part(self: &Arc<Self>, over: Vec<(ServerName, Arc<Leg>)>) {
         if !over.is_empty() {
             tokio::spawn(end_legs(Arc::clone(self), over, UnderWay::begin(self)));
         }

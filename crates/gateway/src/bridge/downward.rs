@@ -96,8 +96,16 @@ pub(crate) async fn pages(
 
 /// What a legacy server says unasked, as `subscriptions/listen` has it, for the aggregate.
 pub(crate) async fn listen(hop: &Hop<'_>, caller: &Caller, request: &Message) -> Result<Source, UpstreamFault> {
-    let link = hop.state.legs.link(hop, caller, &Client::of_request(request)?).await?;
-    listen::open(hop, caller, &link, request).await
+    let (legs, client) = (&hop.state.legs, Client::of_request(request)?);
+    let link = legs.link(hop, caller, &client).await?;
+    match listen::open(hop, caller, &link, request).await {
+        Err(UpstreamFault::Lost) => {
+            legs.forget(&link);
+            let link = legs.link(hop, caller, &client).await?;
+            listen::open(hop, caller, &link, request).await
+        }
+        opened => opened,
+    }
 }
 
 async fn link(hop: &Hop<'_>, way: &Passage<'_>, message: &Message) -> Result<Arc<Link>, UpstreamFault> {

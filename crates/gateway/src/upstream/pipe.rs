@@ -6,6 +6,7 @@ use super::{
     UpstreamFault,
     child::{Child, ChildSpec, Exit, Purpose},
     lasting::Lasting,
+    wish::Wishes,
 };
 use crate::{journal::Journal, server::Server, state::State};
 use bytes::Bytes;
@@ -65,6 +66,8 @@ pub(crate) struct Pipe {
     waiting: Mutex<BTreeMap<u64, Waiting>>,
     listeners: Mutex<Vec<Arc<Listener>>>,
     used: Mutex<Instant>,
+    /// What those who share it want to be told.
+    wishes: Arc<Wishes>,
     alive: AtomicBool,
     /// Where questions are noted that nobody hears.
     journal: Arc<Journal>,
@@ -165,6 +168,7 @@ impl Pipe {
             waiting: Mutex::default(),
             listeners: Mutex::default(),
             used: Mutex::new(Instant::now()),
+            wishes: Arc::default(),
             alive: AtomicBool::new(true),
             journal: Arc::clone(journal),
         });
@@ -209,6 +213,11 @@ impl Pipe {
     /// Whether nobody has asked it anything for longer than `after`.
     pub(crate) fn is_idle(&self, after: Duration) -> bool {
         lock(&self.waiting).is_empty() && lock(&self.used).elapsed() > after
+    }
+
+    /// What those who share it want to be told.
+    pub(crate) const fn wishes(&self) -> &Arc<Wishes> {
+        &self.wishes
     }
 
     /// Adds somebody who hears what the server says unasked.

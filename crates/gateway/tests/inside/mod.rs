@@ -106,6 +106,8 @@ pub(crate) struct Plan {
     pub(crate) public_url: Option<&'static str>,
     /// A process in place of the addresses.
     pub(crate) command: Option<Vec<String>>,
+    /// One process for everybody.
+    pub(crate) shared: bool,
     /// Looks on whenever the log is signed, on the log's own thread: may wait, may panic.
     pub(crate) signing: Arc<dyn Fn() + Send + Sync>,
 }
@@ -135,6 +137,7 @@ impl Plan {
             lasting: false,
             public_url: None,
             command: None,
+            shared: false,
             signing: Arc::new(|| {}),
         }
     }
@@ -299,7 +302,8 @@ fn snapshot(plan: Plan, registry: &Arc<Registry>, jwks: &Arc<JwksCache>, before:
     let servers = plan.servers.into_iter().map(|(name, url)| {
         let transport = match plan.command.clone() {
             Some(command) => {
-                TransportSettings::Stdio { command, env: BTreeMap::new(), dir: None, shared: false, memory: None }
+                let shared = plan.shared;
+                TransportSettings::Stdio { command, env: BTreeMap::new(), dir: None, shared, memory: None }
             }
             None => TransportSettings::Http {
                 url,

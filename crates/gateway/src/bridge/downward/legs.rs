@@ -10,6 +10,7 @@ use crate::{
     upstream::{
         UpstreamFault,
         exchange::{self, Hop},
+        wish::Wishes,
     },
 };
 use bytes::Bytes;
@@ -19,26 +20,28 @@ use mcp::{
     bridge::{Client, LogLevel, downward as translate},
 };
 use std::{
-    collections::HashMap,
+    collections::BTreeMap,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicU64, Ordering},
     },
 };
-use tokio::sync::broadcast;
+use tokio::sync::{broadcast, watch};
 use vocab::{Digest, PrincipalId, ServerName};
 
-/// Sessions in all, and of one principal.
-const MOST: (usize, usize) = (256, 16);
+/// Sessions in all. Idle ones take a few KiB each, and processes have a bound of their own.
+const MOST: usize = 16_384;
+/// Sessions of one principal with one server: so many clients of its can differ in what they say of themselves.
+const MOST_ALIKE: usize = 8;
 /// News of a server that wait for the streams of its listeners. One that is slower misses some.
 const NEWS: usize = 256;
 
 /// Whose session with whom: server, principal, and what clients say of themselves.
 type Key = (ServerName, PrincipalId, Digest);
 
-/// All of them.
+/// All of them. In this order the sessions of a principal with a server lie side by side.
 #[derive(Default)]
-pub(crate) struct Legs(Mutex<HashMap<Key, Arc<Slot>>>);
+pub(crate) struct Legs(Mutex<BTreeMap<Key, Arc<Slot>>>);
 
 /// Room for one session.
 struct Slot {
@@ -54,19 +57,18 @@ pub(crate) struct Link {
     pub(crate) leg: Arc<Leg>,
     /// What the server answered to `initialize`.
     pub(crate) answer: Message,
+    key: Key,
     next: AtomicU64,
-    /// The least level that was asked for. It holds for the whole session.
-    level: tokio::sync::Mutex<Option<LogLevel>>,
+    /// What the server is to tell: those of all who share its process.
+    pub(super) wishes: Arc<Wishes>,
     /// The credential it was last used with.
     holder: Mutex<Principal>,
     used: AtomicU64,
     /// What the server says unasked, for whoever listens.
-    pub(super) news: broadcast::Sender<Bytes>,
+    news: OnceLock<broadcast::Sender<Bytes>>,
     /// Whether somebody reads the server's stream.
     pub(super) is_followed: Mutex<bool>,
-    ended: AtomicBool,
-    /// Resources that are followed, and by how many listeners.
-    pub(super) followed: tokio::sync::Mutex<HashMap<String, usize>>,
+    ended: watch::Sender<bool>,
 }
 
 impl Link {
@@ -81,13 +83,22 @@ impl Link {
     }
 
     /// The server knows it no more, or whoever used it may not any longer.
-    pub(crate) fn end(&self) {
-        self.ended.store(true, Ordering::Release);
+    fn end(&self) {
+        self.ended.send_replace(true);
     }
 
-    /// Whether it is over.
-    pub(crate) fn is_ended(&self) -> bool {
-        self.ended.load(Ordering::Acquire)
+    /// Waits until it is over.
+    pub(super) async fn over(&self) {
+        let _ = self.ended.subscribe().wait_for(|ended| *ended).await;
+    }
+
+    fn is_ended(&self) -> bool {
+        *self.ended.borrow()
+    }
+
+    /// What the server says unasked, for whoever listens. Most sessions never need it.
+    pub(super) fn news(&self) -> &broadcast::Sender<Bytes> {
+        self.news.get_or_init(|| broadcast::channel(NEWS).0)
     }
 
     /// The credential it was last used with.
@@ -106,7 +117,7 @@ impl Link {
         if !self.can(&["logging"]) {
             return Ok(());
         }
-        let mut least = self.level.lock().await;
+        let mut least = self.wishes.level.lock().await;
         if least.is_some_and(|least| least <= level) {
             return Ok(());
         }
@@ -155,10 +166,8 @@ impl Legs {
     ) -> Result<Arc<Link>, UpstreamFault> {
         let now = hop.state.clock.ticks();
         let key = (hop.server.name.clone(), caller.principal.id().clone(), Digest::of(client.key().as_bytes()));
-        let (slot, evicted) = self.slot(key, now)?;
-        if let Some(leg) = evicted {
-            hop.end(&leg).await;
-        }
+        let (slot, evicted) = self.slot(&key, now)?;
+        hop.state.part(evicted.into_iter().collect());
         if let Some(link) = slot.fitting(hop) {
             link.touch(now, caller);
             return Ok(link);
@@ -168,19 +177,17 @@ impl Legs {
             link.touch(now, caller);
             return Ok(link);
         }
-        let link = open(hop, caller, client, now).await?;
+        let link = open(hop, caller, client, key, now).await?;
         *lock(&slot.link) = Some(Arc::clone(&link));
         Ok(link)
     }
 
-    /// Forgets a session that the server does not know any more.
+    /// Forgets a session that the server does not know any more. Whoever listens in it learns that it is over.
     pub(crate) fn forget(&self, link: &Arc<Link>) {
-        for slot in lock(&self.0).values() {
-            let mut kept = lock(&slot.link);
-            if kept.as_ref().is_some_and(|kept| Arc::ptr_eq(kept, link)) {
-                *kept = None;
-            }
+        if let Some(slot) = lock(&self.0).get(&link.key) {
+            lock(&slot.link).take_if(|kept| Arc::ptr_eq(kept, link));
         }
+        link.end();
     }
 
     /// How many there are.
@@ -206,60 +213,67 @@ impl Legs {
         over
     }
 
-    /// The room for a session. Where all is taken, the one that was not used for longest makes room, if it is free; its leg
-    /// is handed back where it leads to the same server.
-    fn slot(&self, key: Key, now: u64) -> Result<(Arc<Slot>, Option<Arc<Leg>>), UpstreamFault> {
+    /// The room for a session. Where all is taken, the one that was not used for longest makes room, if it is free; it is
+    /// handed back, to be ended on its server.
+    fn slot(&self, key: &Key, now: u64) -> Result<(Arc<Slot>, Option<(ServerName, Arc<Leg>)>), UpstreamFault> {
         let mut slots = lock(&self.0);
-        if let Some(slot) = slots.get(&key) {
+        if let Some(slot) = slots.get(key) {
             slot.used.store(now, Ordering::Relaxed);
             return Ok((Arc::clone(slot), None));
         }
-        let own = slots.keys().filter(|(_, owner, _)| *owner == key.1).count();
+        let of = |digest: [u8; 32]| (key.0.clone(), key.1.clone(), Digest::from_bytes(digest));
+        let own = || slots.range(of([0; 32])..=of([u8::MAX; 32]));
+        let crowded = own().count() >= MOST_ALIKE;
         let mut evicted = None;
-        if own >= MOST.1 || slots.len() >= MOST.0 {
-            let free = slots.iter().filter(|((_, owner, _), slot)| (own < MOST.1 || *owner == key.1) && slot.is_free());
-            let oldest = free.min_by_key(|(_, slot)| slot.used.load(Ordering::Relaxed)).map(|(key, _)| key.clone());
-            let Some(oldest) = oldest else {
+        if crowded || slots.len() >= MOST {
+            let Some(leaving) = (if crowded { oldest(own()) } else { oldest(slots.iter()) }) else {
                 let why = format!(
-                    "too many sessions with legacy servers are in use ({} of a principal, {} in all); wait until a call ends",
-                    MOST.1, MOST.0
+                    "too many sessions with legacy servers are in use ({MOST_ALIKE} of a principal with one server, {MOST} \
+                     in all); wait until a call or a listening stream ends"
                 );
                 return Err(UpstreamFault::Sessions(why));
             };
-            let link = slots.remove(&oldest).and_then(|slot| lock(&slot.link).take());
-            evicted = link.filter(|_| oldest.0 == key.0).map(|link| Arc::clone(&link.leg));
+            let link = slots.remove(&leaving).and_then(|slot| lock(&slot.link).take());
+            evicted = link.map(|link| (leaving.0, Arc::clone(&link.leg)));
         }
         let slot = Arc::new(Slot {
             opening: tokio::sync::Mutex::default(),
             link: Mutex::default(),
             used: AtomicU64::new(now),
         });
-        slots.insert(key, Arc::clone(&slot));
+        slots.insert(key.clone(), Arc::clone(&slot));
         Ok((slot, evicted))
     }
 }
 
+/// The one that was not used for longest, of those that nobody has a hand in.
+fn oldest<'a>(slots: impl Iterator<Item = (&'a Key, &'a Arc<Slot>)>) -> Option<Key> {
+    let free = slots.filter(|(_, slot)| slot.is_free());
+    free.min_by_key(|(_, slot)| slot.used.load(Ordering::Relaxed)).map(|(key, _)| key.clone())
+}
+
 /// Introduces the client to the server.
-async fn open(hop: &Hop<'_>, caller: &Caller, client: &Client, now: u64) -> Result<Arc<Link>, UpstreamFault> {
+async fn open(hop: &Hop<'_>, caller: &Caller, client: &Client, key: Key, now: u64) -> Result<Arc<Link>, UpstreamFault> {
     let pipe = match hop.server.carriage() {
         Carriage::Pipe { shared: true } => Some(hop.state.shared_pipe(hop)?),
         Carriage::Pipe { shared: false } => Some(hop.start()?),
         Carriage::Requests => None,
     };
+    let wishes = pipe.as_ref().map(|pipe| Arc::clone(pipe.wishes())).unwrap_or_default();
     let introduction = exchange::one(translate::initialize("0", client), &hop.limits)?;
     let (leg, answer) = hop.open(&introduction, pipe).await?;
     translate::negotiated(&answer)?;
     let link = Arc::new(Link {
         leg: Arc::new(leg),
         answer,
+        key,
         next: AtomicU64::new(1),
-        level: tokio::sync::Mutex::default(),
+        wishes,
         holder: Mutex::new(caller.principal.clone()),
         used: AtomicU64::new(now),
-        news: broadcast::channel(NEWS).0,
+        news: OnceLock::new(),
         is_followed: Mutex::default(),
-        ended: AtomicBool::new(false),
-        followed: tokio::sync::Mutex::default(),
+        ended: watch::Sender::new(false),
     });
     if let Way::Pipe(pipe) = &link.leg.way {
         let listener = Arc::downgrade(&link);
@@ -270,7 +284,8 @@ async fn open(hop: &Hop<'_>, caller: &Caller, client: &Client, now: u64) -> Resu
             let text = text.filter(|text| {
                 exchange::one(text.clone(), &limits).is_ok_and(|message| message.kind() == Kind::Notification)
             });
-            if text.is_some_and(|text| link.news.send(text).is_ok()) { Heard::Taken } else { Heard::Missed }
+            let heard = link.news.get().zip(text).is_some_and(|(news, text)| news.send(text).is_ok());
+            if heard { Heard::Taken } else { Heard::Missed }
         });
     }
     Ok(link)

@@ -17,6 +17,7 @@ use crate::{
     },
 };
 use bytes::Bytes;
+use http::StatusCode;
 use mcp::{
     Kind, Message,
     bridge::{Filter, downward as translate},
@@ -42,7 +43,7 @@ pub(super) async fn open(
     let wanted = Filter::of(request)?;
     let (sender, told) = mpsc::channel(BACKLOG);
     // From here on nothing is missed, and the one who follows the server finds somebody who listens.
-    let news = link.news.subscribe();
+    let news = link.news().subscribe();
     let mut filter = honoured(link, &wanted);
     let following = subscribe(hop, link, &filter.uris).await?;
     filter.uris.clone_from(&following.uris);
@@ -70,7 +71,7 @@ fn honoured(link: &Link, wanted: &Filter) -> Filter {
 async fn subscribe(hop: &Hop<'_>, link: &Arc<Link>, uris: &[String]) -> Result<Following, UpstreamFault> {
     // Whatever ends this half-way, a fault or a client that is gone, leaves nothing counted.
     let mut following = Following::nothing(hop, link);
-    let mut followed = link.followed.lock().await;
+    let mut followed = link.wishes.followed.lock().await;
     let subscribing = async {
         for uri in uris {
             let known = followed.get(uri).copied().unwrap_or_default();
@@ -120,7 +121,7 @@ impl Drop for Following {
 
 /// Follows no longer what nobody else wants to hear of.
 async fn unfollow(state: Arc<State>, server: Arc<Server>, link: Arc<Link>, uris: Vec<String>) {
-    let mut followed = link.followed.lock().await;
+    let mut followed = link.wishes.followed.lock().await;
     let mut unwanted = Vec::new();
     for uri in uris {
         match followed.get(&uri).copied().unwrap_or_default().saturating_sub(1) {
@@ -149,7 +150,8 @@ struct Listener {
 }
 
 impl Listener {
-    /// Passes on what is wanted until nobody listens, or the server is another.
+    /// Passes on what is wanted until nobody listens, the session is over, the server is another, or the client reads so
+    /// slowly that it would miss something.
     async fn listen(
         self,
         mut news: broadcast::Receiver<Bytes>,
@@ -167,9 +169,10 @@ impl Listener {
                                 return;
                             }
                         }
-                        Err(broadcast::error::RecvError::Lagged(_)) => {}
-                        Err(broadcast::error::RecvError::Closed) => break,
+                        // Nothing is missed without a word: whoever listens again looks anew.
+                        Err(broadcast::error::RecvError::Lagged(_) | broadcast::error::RecvError::Closed) => break,
                     },
+                    () = self.following.link.over() => break,
                     _ = look.tick() => if !self.is_current() { break },
                 }
             }
@@ -200,7 +203,7 @@ impl Listener {
             Way::Http(_) => true,
         };
         let now = line.may_hear(&self.caller.principal, &server.name).map(|(_, now)| now);
-        alive && !link.is_ended() && now.is_some_and(|now| now.fingerprint == server.fingerprint)
+        alive && now.is_some_and(|now| now.fingerprint == server.fingerprint)
     }
 }
 
@@ -242,10 +245,9 @@ async fn follow(state: Arc<State>, server: Arc<Server>, link: Arc<Link>, caller:
         let still = line.may_hear(&caller.principal, &server.name).is_some() && super::current(&line, &server).is_ok();
         if !goes_on || !still {
             state.legs.forget(&link);
-            link.end();
         }
         let mut is_followed = lock(&link);
-        if !goes_on || !still || link.news.receiver_count() == 0 {
+        if !goes_on || !still || link.news().receiver_count() == 0 {
             *is_followed = false;
             return;
         }
@@ -257,13 +259,13 @@ async fn follow_once(state: &Arc<State>, server: &Arc<Server>, link: &Arc<Link>)
     let injected = inject::credentials(state, server).map_err(|fault| UpstreamFault::Down(fault.to_string()))?;
     let limits = state.line().snapshot.answer_limits();
     let hop = Hop { state, server, injected: &injected, limits };
-    let Some(mut source) = aggregate::listen::stream_of(&hop, &link.leg).await? else { return Ok(false) };
+    let Some(mut source) = stream(&hop, link).await? else { return Ok(false) };
     while let Some((_, event)) = Box::pin(source.next()).await? {
         let Some(text) = event.message() else { continue };
         let message = exchange::one(text.clone(), &limits)?;
         match message.kind() {
             Kind::Notification => {
-                let _ = link.news.send(text.clone());
+                let _ = link.news().send(text.clone());
             }
             Kind::Request => {
                 let why = "nobody can be asked outside of a call: the client has no session";
@@ -277,12 +279,35 @@ async fn follow_once(state: &Arc<State>, server: &Arc<Server>, link: &Arc<Link>)
     Ok(true)
 }
 
+/// The stream of a session, if its server has one.
+async fn stream(hop: &Hop<'_>, link: &Link) -> Result<Option<Source>, UpstreamFault> {
+    match aggregate::listen::stream_of(hop, &link.leg).await {
+        Err(_) if is_forgotten(hop, link).await => Err(UpstreamFault::Lost),
+        // A server without this stream may say so with 404, too.
+        Err(UpstreamFault::Lost) => Ok(None),
+        stream => stream,
+    }
+}
+
+/// Whether the server does not know the session any more. Asked, because what it says of its stream does not tell.
+async fn is_forgotten(hop: &Hop<'_>, link: &Link) -> bool {
+    if !matches!(link.leg.way, Way::Http(Some(_))) {
+        return false;
+    }
+    let ping = format!(r#"{{"jsonrpc":"2.0","id":{},"method":"ping"}}"#, link.number());
+    let Ok(ping) = exchange::one(ping.into(), &hop.limits) else { return false };
+    let asking = hop.send(Some(&link.leg), &ping);
+    let Ok(Ok((arrival, _))) = tokio::time::timeout(hop.server.deadline, asking).await else { return false };
+    // Some servers answer unknown sessions with 400.
+    matches!(arrival.status(), StatusCode::NOT_FOUND | StatusCode::BAD_REQUEST)
+}
+
 /// Waits until nobody listens.
 async fn unheard(link: &Link) {
     let mut look = tokio::time::interval(Duration::from_millis(500));
     loop {
         look.tick().await;
-        if link.news.receiver_count() == 0 {
+        if link.news().receiver_count() == 0 {
             return;
         }
     }
