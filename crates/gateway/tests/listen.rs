@@ -2,6 +2,7 @@
 
 mod inside;
 
+use gateway::settings::EraSettings;
 use inside::{Inside, Plan};
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -93,4 +94,45 @@ async fn a_server_that_may_be_heard_again_is_heard() {
     upstream.arrived("GET", 2).await;
     feed.message(&json!({"jsonrpc": "2.0", "id": "q2", "method": "roots/list"})).await;
     assert!(event(&mut listener, |event| event["method"] == "roots/list").await.is_some());
+}
+
+/// A process that says more to whoever listens than all buffers have room for, and leaves a mark when it is told to stop.
+const FLOOD: &str = r#"
+filler=$(printf '%016384d' 0)
+while read -r line; do
+  id=${line#*\"id\":}; id=${id%%,*}
+  of='"_meta":{"io.modelcontextprotocol/subscriptionId":'"$id"
+  case "$line" in
+    *'"subscriptions/listen"'*)
+      echo '{"jsonrpc":"2.0","method":"notifications/subscriptions/acknowledged","params":{'"$of"'},"notifications":{"resourceSubscriptions":["file:///a"]}}}'
+      n=0
+      while [ $n -lt 2500 ]; do
+        echo '{"jsonrpc":"2.0","method":"notifications/resources/updated","params":{"uri":"file:///a",'"$of"',"filler":"'"$filler"'"}}}'
+        n=$((n+1))
+      done ;;
+    *'"notifications/cancelled"'*) printf x > "$1" ;;
+    *'"id"'*) echo '{"jsonrpc":"2.0","id":'"$id"',"result":{"resultType":"complete","supportedVersions":["2026-07-28"],"capabilities":{"resources":{"subscribe":true}},"ttlMs":0,"cacheScope":"private"}}' ;;
+  esac
+done"#;
+
+#[tokio::test]
+async fn a_listener_of_a_process_that_reads_too_slowly_is_told_that_it_must_listen_again() {
+    let upstream = Upstream::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let mark = folder.path().join("mark");
+    let command = ["/bin/sh", "-c", FLOOD, "server", &mark.to_string_lossy()].map(str::to_owned).to_vec();
+    let plan = Plan { command: Some(command), era: EraSettings::Modern, ..Plan::of(&upstream) };
+    let inside = Inside::start(plan).await;
+    let wanted = json!({"notifications": {"resourceSubscriptions": ["file:///a"]}});
+    let mut listener = inside.modern("/mcp/files", &inside.alice).request("subscriptions/listen", wanted).await;
+    let mut turns = tokio::time::interval(Duration::from_millis(5));
+    while !mark.exists() {
+        turns.tick().await;
+    }
+    let mut last = Value::Null;
+    while let Some(event) = soon(listener.event()).await {
+        last = event.json();
+    }
+    assert_eq!((&last["id"], &last["result"]["resultType"]), (&json!(1), &json!("complete")), "{last}");
+    assert_eq!(last["result"]["_meta"]["io.modelcontextprotocol/subscriptionId"], 1, "{last}");
 }

@@ -296,6 +296,11 @@ impl Pipe {
         match message.kind() {
             Kind::Response => self.deliver_response(message),
             Kind::Notification | Kind::Request => {
+                if let Some(stream) = message.param(&["_meta", mcp::key::SUBSCRIPTION_ID])
+                    && let Some(number) = number(stream.raw)
+                {
+                    return self.deliver_news(number, message, &stream.span);
+                }
                 if let Some(undelivered) = self.deliver_other(message)
                     && message.kind() == Kind::Request
                 {
@@ -321,6 +326,22 @@ impl Pipe {
         None
     }
 
+    /// What was subscribed to goes to the request that subscribed, under the client's id. Where that is not read, nothing is
+    /// missed without a word: the stream ends with its result, and the server is told so.
+    fn deliver_news(&self, number: u64, message: &Message, stream: &mcp::Span) -> Option<Bytes> {
+        let mut table = lock(&self.waiting);
+        let waiting = table.get(&number)?;
+        let text = mcp::splice(message.bytes(), &mut [(stream.clone(), waiting.id.as_bytes().to_vec())]);
+        if waiting.say(text, false) {
+            return None;
+        }
+        let waiting = table.remove(&number)?;
+        let result =
+            format!(r#"{{"resultType":"complete","_meta":{{"{}":{}}}}}"#, mcp::key::SUBSCRIPTION_ID, waiting.id);
+        waiting.say(mcp::error::result_text(&waiting.id, result.as_bytes()), true);
+        Some(cancelled(number))
+    }
+
     /// Progress goes to the request it belongs to; everything else to the newest request under way, or to the listener.
     fn deliver_other<'m>(&self, message: &'m Message) -> Option<&'m Message> {
         if message.method() == "notifications/progress"
@@ -331,15 +352,6 @@ impl Pipe {
             let waiting = table.get(&number)?;
             let original = waiting.token.as_ref()?;
             waiting.say(mcp::splice(message.bytes(), &mut [(token.span.clone(), original.as_bytes().to_vec())]), false);
-            return None;
-        }
-        if let Some(stream) = message.param(&["_meta", mcp::key::SUBSCRIPTION_ID])
-            && let Some(number) = number(stream.raw)
-        {
-            let table = lock(&self.waiting);
-            let waiting = table.get(&number)?;
-            waiting
-                .say(mcp::splice(message.bytes(), &mut [(stream.span.clone(), waiting.id.as_bytes().to_vec())]), false);
             return None;
         }
         let for_one = message.kind() == Kind::Request || message.method() == "notifications/message";
@@ -411,6 +423,12 @@ async fn read(pipe: std::sync::Weak<Pipe>, mut lines: mpsc::Receiver<Bytes>, lim
     }
 }
 
+/// What tells the server that nobody waits any more.
+fn cancelled(number: u64) -> Bytes {
+    let text = format!(r#"{{"jsonrpc":"2.0","method":"notifications/cancelled","params":{{"requestId":{number}}}}}"#);
+    Bytes::from(text)
+}
+
 /// The number that a raw JSON value is.
 fn number(raw: &[u8]) -> Option<u64> {
     std::str::from_utf8(raw).ok()?.parse().ok()
@@ -457,12 +475,9 @@ impl Drop for Replies {
             return;
         }
         let pipe = Arc::clone(&self.pipe);
-        let text = format!(
-            "{{\"jsonrpc\":\"2.0\",\"method\":\"notifications/cancelled\",\"params\":{{\"requestId\":{}}}}}",
-            self.number
-        );
+        let text = cancelled(self.number);
         tokio::spawn(async move {
-            if let Err(fault) = pipe.write(Bytes::from(text)).await {
+            if let Err(fault) = pipe.write(text).await {
                 tracing::debug!(%fault, "a cancellation could not be sent");
             }
         });
