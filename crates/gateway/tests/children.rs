@@ -1,7 +1,7 @@
-//! Nobody is left behind: a thousand processes come and go, with their clients, by themselves and by reloads.
+//! Nobody is left behind: processes come and go by the thousand, with their clients, by themselves and by reloads.
 //!
-//! Alone in its file, so that every child of this process is one of these.
-#![expect(clippy::unwrap_used, reason = "what a test expects and does not find fails it")]
+//! Alone in their file, and run one by one, so that every child of this process is one of these.
+#![expect(clippy::indexing_slicing, clippy::unwrap_used, reason = "what a test expects and does not find fails it")]
 
 mod inside;
 
@@ -9,9 +9,11 @@ use gateway::settings::EraSettings;
 use inside::{Inside, Plan};
 use serde_json::json;
 use std::{fs, path::Path, sync::Arc, time::Duration};
-use testkit::{Ask, Upstream};
+use testkit::{Agent, Ask, Upstream};
 
 const CONNECTS: usize = 1000;
+/// Of each kind that is not the first one.
+const OTHERS: usize = 100;
 /// One that fell is not started again for 100 ms: the others go on meanwhile.
 const SERVERS: [&str; 16] = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l", "m", "n", "o", "p"];
 
@@ -21,6 +23,21 @@ while read -r line; do case $line in
   *x/die*) kill -9 $$ ;;
   *'"id"'*) n=$((n+1)); echo "{\"jsonrpc\":\"2.0\",\"id\":$n,\"result\":{\"protocolVersion\":\"2025-11-25\",\"capabilities\":{},\"serverInfo\":{\"name\":\"s\",\"version\":\"1\"}}}" ;;
 esac; done"#;
+
+/// The same for a server of either era, `$2`. One of the old ends on what comes before `initialize`.
+const OF_AN_ERA: &str = r#"printf x >> "$1"
+while read -r line; do
+  id=${line#*\"id\":}; id=${id%%,*}
+  result() { echo '{"jsonrpc":"2.0","id":'"$id"',"result":{"resultType":"complete",'"$1"'"ttlMs":0,"cacheScope":"private"}}'; }
+  case $2$line in
+    *x/die*) kill -9 $$ ;;
+    legacy*'"server/discover"'*) exit ;;
+    modern*'"server/discover"'*) result '"supportedVersions":["2026-07-28"],"capabilities":{},' ;;
+    modern*'"initialize"'*) echo '{"jsonrpc":"2.0","id":'"$id"',"error":{"code":-32601,"message":"no"}}' ;;
+    *'"initialize"'*) result '"protocolVersion":"2025-11-25","capabilities":{},"serverInfo":{"name":"s","version":"1"},' ;;
+    *'"id"'*) result '"tools":[],"prompts":[],"resources":[],"resourceTemplates":[],' ;;
+  esac
+done"#;
 
 fn plan(upstream: &Upstream, marks: &Path, generation: usize) -> Plan {
     let command = ["/bin/sh", "-c", SCRIPT, "server", &marks.to_string_lossy(), &generation.to_string()];
@@ -105,4 +122,63 @@ async fn a_thousand_connects_kills_and_reloads_leave_no_child() {
     assert!(ended.is_ok(), "{} run, {} are left", inside.state.children.running(), children());
     let began = fs::read(&marks).unwrap().len();
     assert!(began >= CONNECTS, "{began}");
+}
+
+/// Has a modern client's call answered, as soon as the server may start.
+async fn works(agent: &Agent) {
+    let mut turns = tokio::time::interval(Duration::from_millis(10));
+    loop {
+        turns.tick().await;
+        let answer = agent.request("x/work", json!({})).await.json().await;
+        if answer["result"].is_object() {
+            return;
+        }
+    }
+}
+
+async fn connects_leave_no_child(spoken: &str, era: EraSettings, probed: bool) {
+    let upstream = Upstream::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let marks = folder.path().join("marks");
+    let plan = |generation: usize| {
+        let command = ["/bin/sh", "-c", OF_AN_ERA, "server", &marks.to_string_lossy(), spoken, &generation.to_string()];
+        Plan { command: Some(command.map(str::to_owned).to_vec()), era, probed, ..plan(&upstream, &marks, generation) }
+    };
+    let inside = Inside::start(plan(0)).await;
+    let run = async {
+        for turn in 0..=OTHERS / SERVERS.len() {
+            let calls = SERVERS.iter().enumerate().map(|(at, name)| {
+                let agent = inside.modern(&format!("/mcp/{name}"), &inside.alice);
+                async move {
+                    works(&agent).await;
+                    // A third dies in mid-work; the others see the reload.
+                    if (turn + at).is_multiple_of(3) {
+                        agent.request("x/die", json!({})).await.text().await;
+                    }
+                }
+            });
+            futures_util::future::join_all(calls).await;
+            inside.swap(plan(turn + 1));
+            inside.state.sweep();
+        }
+        // No server is a process any more.
+        inside.swap(Plan::of(&upstream));
+        let mut turns = tokio::time::interval(Duration::from_millis(10));
+        while inside.state.children.running() > 0 || children() > 0 {
+            inside.state.sweep();
+            turns.tick().await;
+        }
+    };
+    let ended = tokio::time::timeout(Duration::from_mins(1), run).await;
+    assert!(ended.is_ok(), "{spoken} {probed}: {} run, {} are left", inside.state.children.running(), children());
+    let began = fs::read(&marks).unwrap().len();
+    assert!(began >= OTHERS, "{spoken} {probed}: {began}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hundred_modern_clients_on_processes_of_either_era_known_or_not_leave_no_child() {
+    connects_leave_no_child("modern", EraSettings::Modern, false).await;
+    connects_leave_no_child("legacy", EraSettings::Legacy, false).await;
+    connects_leave_no_child("modern", EraSettings::Both, true).await;
+    connects_leave_no_child("legacy", EraSettings::Both, true).await;
 }
