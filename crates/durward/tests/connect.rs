@@ -25,7 +25,7 @@ use std::{
     sync::{Arc, Mutex},
     time::Duration,
 };
-use testkit::{Answer, MODERN, Upstream, meta, soon};
+use testkit::{Answer, MODERN, Upstream, meta, schema, soon};
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines},
     process::{Child, ChildStdin, ChildStdout, Command},
@@ -42,6 +42,8 @@ struct Client {
     output: Lines<BufReader<ChildStdout>>,
     talk: Arc<Mutex<Vec<String>>>,
     talked: watch::Receiver<usize>,
+    lines: schema::Lines,
+    _judge: schema::Judge,
 }
 
 #[expect(clippy::disallowed_methods, reason = "a test starts the product")]
@@ -77,7 +79,8 @@ impl Client {
                 sender.send_modify(|count| *count += 1);
             }
         });
-        Self { input: process.stdin.take(), process, output, talk, talked }
+        let (lines, judge) = (schema::Lines::default(), schema::judge());
+        Self { input: process.stdin.take(), process, output, talk, talked, lines, _judge: judge }
     }
 
     /// A client with a session.
@@ -97,6 +100,7 @@ impl Client {
     }
 
     async fn write(&mut self, line: &str) {
+        self.lines.said(line);
         let input = self.input.as_mut().unwrap();
         soon(async {
             input.write_all(line.as_bytes()).await.unwrap();
@@ -114,6 +118,7 @@ impl Client {
     async fn line(&mut self) -> String {
         let line = soon(self.output.next_line()).await.unwrap().expect("it still talks");
         assert!(serde_json::from_str::<Value>(&line).is_ok(), "{line}");
+        self.lines.heard(&line);
         line
     }
 
@@ -399,7 +404,8 @@ async fn modern_requests_carry_what_the_revision_wants() {
     }
     assert_eq!(seen.header("mcp-param-region"), Some("=?base64?ZcO8?="));
     assert_eq!(seen.header("mcp-session-id"), None);
-    feed.message(&json!({ "jsonrpc": "2.0", "method": "notifications/progress", "params": { "progress": 1 } })).await;
+    let progress = json!({ "progressToken": "p", "progress": 1 });
+    feed.message(&json!({ "jsonrpc": "2.0", "method": "notifications/progress", "params": progress })).await;
     assert_eq!(client.hear().await["method"], "notifications/progress");
     feed.message(&json!({ "jsonrpc": "2.0", "id": 2, "result": { "resultType": "complete", "content": [] } })).await;
     assert_eq!(client.hear().await["result"]["resultType"], "complete");

@@ -114,8 +114,9 @@ async fn the_first_event_does_not_wait_for_the_last() {
         feed.message(&progress).await;
         assert_eq!(soon(reply.event()).await.unwrap().json(), progress);
         let id = relayed(&upstream, "tools/call").last().unwrap().id();
-        feed.message(&json!({"jsonrpc": "2.0", "id": id, "result": {"ok": 1}})).await;
-        assert_eq!(soon(reply.json()).await["result"], json!({"ok": 1}));
+        let result = json!({"content": [], "resultType": "complete"});
+        feed.message(&json!({"jsonrpc": "2.0", "id": id, "result": result})).await;
+        assert_eq!(soon(reply.json()).await["result"], result);
     }
 }
 
@@ -526,16 +527,17 @@ async fn asked(upstream: &Upstream, agent: &Agent, question: &Value) -> (testkit
 async fn a_server_may_ask_and_gets_the_answer() {
     let (upstream, world) = one().await;
     let agent = world.legacy("/mcp/files").await;
-    for (n, (method, id)) in [
-        ("sampling/createMessage", json!("ask-1")),
-        ("elicitation/create", json!(7)),
-        ("roots/list", json!("7")),
-        ("ping", json!(0)),
+    let form = json!({"message": "Who?", "requestedSchema": {"type": "object", "properties": {}}, "x": 1.5});
+    for (n, (method, id, params)) in [
+        ("sampling/createMessage", json!("ask-1"), json!({"messages": [], "maxTokens": 1, "x": 1.5})),
+        ("elicitation/create", json!(7), form),
+        ("roots/list", json!("7"), json!({"x": 1.5})),
+        ("ping", json!(0), json!({"x": 1.5})),
     ]
     .into_iter()
     .enumerate()
     {
-        let question = json!({"jsonrpc": "2.0", "id": id, "method": method, "params": {"x": 1.5}});
+        let question = json!({"jsonrpc": "2.0", "id": id, "method": method, "params": params});
         let (mut reply, feed) = asked(&upstream, &agent, &question).await;
         assert_eq!(soon(reply.event()).await.unwrap().json(), question);
         let answer = format!("{{\"result\":{{\"v\":1.0}}, \"id\":{id},\"jsonrpc\":\"2.0\"}}");
@@ -545,7 +547,7 @@ async fn a_server_may_ask_and_gets_the_answer() {
         assert_eq!(upstream.arrived("response", n + 1).await.body, answer.as_bytes());
         assert_eq!(post(&answer).send().await.status, 400, "a question is answered once");
         let call = relayed(&upstream, "tools/call").pop().unwrap();
-        feed.message(&json!({"jsonrpc": "2.0", "id": call.id(), "result": {}})).await;
+        feed.message(&json!({"jsonrpc": "2.0", "id": call.id(), "result": {"content": []}})).await;
         assert!(soon(reply.json()).await.get("result").is_some());
         assert_eq!(
             relayed(&upstream, "response").pop().unwrap().header("mcp-session-id"),
@@ -566,7 +568,7 @@ async fn a_question_that_policy_denies_is_answered_by_the_gateway() {
     let answer = upstream.arrived("response", 1).await.json();
     assert_eq!((&answer["id"], &answer["error"]["code"]), (&json!("q"), &json!(-31001)));
     let call = relayed(&upstream, "tools/call").pop().unwrap();
-    feed.message(&json!({"jsonrpc": "2.0", "id": call.id(), "result": {"done": true}})).await;
+    feed.message(&json!({"jsonrpc": "2.0", "id": call.id(), "result": {"content": [], "done": true}})).await;
     // What the client hears first is the result.
     assert_eq!(soon(reply.event()).await.unwrap().json()["result"]["done"], true);
 }
@@ -636,7 +638,7 @@ async fn secrets_are_masked_wherever_they_stand() {
     let result = json!({"content": [
             {"type": "text", "text": format!("key {SECRET} end")},
             {"type": "resource", "resource": {"uri": "file:///k", "text": SECRET}}],
-        "structuredContent": {"deep": [{"key": SECRET}], "n": 1.0}, "isError": false});
+        "structuredContent": {"deep": [{"key": SECRET}], "n": 1.0}, "isError": false, "resultType": "complete"});
     for agent in [world.legacy("/mcp/files").await, world.modern("/mcp/files")] {
         let whole = result.clone();
         upstream.always("tools/call", move |request| Answer::result(&request.id(), &whole));

@@ -57,7 +57,7 @@ async fn so_many_at_once_and_room_again_when_one_ends() {
     let refused = ask().send().await.json().await;
     assert_eq!(refused["error"]["code"], -31002, "{refused}");
     let (first, feed) = open.remove(0);
-    feed.message(&json!({"jsonrpc": "2.0", "id": 1, "result": {"content": []}})).await;
+    feed.message(&json!({"jsonrpc": "2.0", "id": 1, "result": {"content": [], "resultType": "complete"}})).await;
     drop(feed);
     assert!(first.json().await["error"].is_null());
     // The record of the first is closed when its room is free.

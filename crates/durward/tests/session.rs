@@ -241,7 +241,8 @@ async fn what_a_client_says_does_not_overtake_the_stream_it_opened_before() {
     release.send(()).unwrap();
     assert!(soon(calling).await.unwrap()["result"].is_object());
     let mut stream = soon(listening).await.unwrap();
-    feed.message(&json!({"jsonrpc": "2.0", "method": "notifications/message", "params": {}})).await;
+    feed.message(&json!({"jsonrpc": "2.0", "method": "notifications/message", "params": {"level": "info", "data": 1}}))
+        .await;
     assert!(soon(stream.event()).await.is_some());
 
     // A server that lets the stream wait without a word holds nobody up for long.

@@ -17,7 +17,7 @@ use std::{
     io::{BufRead, Read, Write},
     path::Path,
 };
-use testkit::{Agent, soon};
+use testkit::{Agent, schema, soon};
 use world::World;
 
 /// Configuration of a server that is this binary. `more` are further keys.
@@ -47,9 +47,14 @@ fn the_server_itself() {
     let mut has_grown = false;
     let mut asking = Value::Null;
     let mut introduced = !eras.contains("only");
+    let mut spoken = None;
     for line in std::io::stdin().lock().lines().map_while(Result::ok) {
         let Ok(message) = serde_json::from_str::<Value>(&line) else { continue };
         let id = &message["id"];
+        spoken = schema::named(&message).or(spoken);
+        // Whoever is told what its revision does not know ends, and its call with it.
+        let faults = spoken.map(|revision| schema::faults(revision, &message, None)).unwrap_or_default();
+        assert!(faults.is_empty(), "{line}: {faults:?}");
         introduced |= message["method"] == "initialize";
         if !introduced {
             // Old servers know nothing before `initialize`: some end, some say nothing.
@@ -59,6 +64,11 @@ fn the_server_itself() {
             continue;
         }
         let answer = |result: Value| say(&json!({"jsonrpc": "2.0", "id": id, "result": result}).to_string());
+        let done = |mut result: Value| {
+            result["content"] = json!([]);
+            result["resultType"] = json!("complete");
+            answer(result);
+        };
         let tool = |name: &str| json!({"name": name, "inputSchema": {"type": "object"}});
         match message["method"].as_str() {
             Some("initialize") if eras.contains("legacy") => answer(json!({
@@ -74,11 +84,11 @@ fn the_server_itself() {
                 answer(json!({"tools": tools, "ttlMs": 0, "cacheScope": "private", "resultType": "complete"}));
             }
             Some("tools/call") => match message["params"]["name"].as_str().unwrap_or_default() {
-                "raw" => answer(json!({"line": line})),
+                "raw" => done(json!({"line": line})),
                 "progress" => {
                     let token = &message["params"]["_meta"]["progressToken"];
                     say(&json!({"jsonrpc": "2.0", "method": "notifications/progress", "params": {"progressToken": token, "progress": 1}}).to_string());
-                    answer(json!({}));
+                    done(json!({}));
                 }
                 "wait" => eprintln!("waiting with {}", message["params"]["arguments"]["word"]),
                 "crash" => {
@@ -87,25 +97,29 @@ fn the_server_itself() {
                 }
                 "ask" => {
                     asking = id.clone();
-                    say(r#"{"jsonrpc":"2.0","id":"q-1","method":"sampling/createMessage","params":{"n":1.0}}"#);
+                    say(
+                        r#"{"jsonrpc":"2.0","id":"q-1","method":"sampling/createMessage","params":{"messages":[],"maxTokens":1,"n":1.0}}"#,
+                    );
                 }
                 "change" => {
                     has_grown = true;
                     say(r#"{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}"#);
-                    answer(json!({}));
+                    done(json!({}));
                 }
                 "token" => {
                     let token = std::env::var("TOKEN").unwrap_or_default();
-                    answer(json!({"pid": std::process::id(), "token": token}));
+                    done(json!({"pid": std::process::id(), "token": token}));
                 }
-                _ => answer(json!({"pid": std::process::id()})),
+                _ => done(json!({"pid": std::process::id()})),
             },
             Some("notifications/cancelled") => eprintln!("cancelled because {}", message["params"]["reason"]),
             Some(_) if id.is_null() => {}
             Some(_) => {
                 say(&json!({"jsonrpc": "2.0", "id": id, "error": {"code": -32601, "message": "no"}}).to_string());
             }
-            None => say(&json!({"jsonrpc": "2.0", "id": asking, "result": {"heard": message}}).to_string()),
+            None => {
+                say(&json!({"jsonrpc": "2.0", "id": asking, "result": {"content": [], "heard": message}}).to_string())
+            }
         }
     }
     std::process::exit(0);
@@ -286,12 +300,16 @@ async fn questions_and_news_reach_the_client() {
     let agent = world.legacy("/mcp/old").await;
     let mut reply = agent.request("tools/call", json!({"name": "ask"})).await;
     let question = soon(reply.event()).await.unwrap();
-    assert_eq!(question.data, r#"{"jsonrpc":"2.0","id":"q-1","method":"sampling/createMessage","params":{"n":1.0}}"#);
-    let answer = r#"{"jsonrpc":"2.0","id":"q-1","result":{"text":"hello","v":1.0}}"#;
-    let post = || world.post("/mcp/old", answer).header("mcp-session-id", agent.session().unwrap());
+    assert_eq!(
+        question.data,
+        r#"{"jsonrpc":"2.0","id":"q-1","method":"sampling/createMessage","params":{"messages":[],"maxTokens":1,"n":1.0}}"#
+    );
+    let said = r#"{"content":{"text":"hello","type":"text"},"model":"m","role":"assistant","v":1.0}"#;
+    let answer = format!(r#"{{"jsonrpc":"2.0","id":"q-1","result":{said}}}"#);
+    let post = || world.post("/mcp/old", &answer).header("mcp-session-id", agent.session().unwrap());
     assert_eq!(post().send().await.status, 202);
     let heard = soon(reply.json()).await;
-    assert_eq!(heard["result"]["heard"]["result"], json!({"text": "hello", "v": 1.0}));
+    assert_eq!(heard["result"]["heard"]["result"].to_string(), said);
     assert_eq!(post().send().await.status, 400);
 
     let mut stream = agent.listen().await;

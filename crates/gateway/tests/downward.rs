@@ -7,13 +7,11 @@ use gateway::settings::EraSettings;
 use inside::{Inside, Plan, outcome};
 use serde_json::{Value, json};
 use std::time::Duration;
-use testkit::{Agent, Answer, Feed, Reply, Upstream, meta, schema, soon};
+use testkit::{Agent, Answer, Feed, Reply, Upstream, meta, soon};
 
 const META: &str = "io.modelcontextprotocol/";
 
-/// INVARIANT: whatever either side is told is valid in the revision it speaks.
 fn legacy(upstream: &Upstream) -> Plan {
-    schema::judge();
     Plan { era: EraSettings::Legacy, ..Plan::of(upstream) }
 }
 

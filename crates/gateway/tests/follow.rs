@@ -6,12 +6,10 @@ mod inside;
 use gateway::settings::EraSettings;
 use inside::{Inside, Plan, outcome};
 use serde_json::{Value, json};
-use testkit::{Agent, Answer, Feed, Upstream, schema, soon};
+use testkit::{Agent, Answer, Feed, Upstream, soon};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
-/// INVARIANT: whatever either side is told is valid in the revision it speaks.
 fn modern(upstream: &Upstream) -> Plan {
-    schema::judge();
     Plan { era: EraSettings::Modern, ..Plan::of(upstream) }
 }
 

@@ -241,7 +241,8 @@ async fn task(agent: &Agent) {
 async fn with_tasks() -> Upstream {
     let upstream = Upstream::start().await;
     upstream.always("tools/call", |request| {
-        let task = json!({"taskId": "t", "status": "working"});
+        let now = "2026-11-25T00:00:00Z";
+        let task = json!({"taskId": "t", "status": "working", "createdAt": now, "lastUpdatedAt": now, "ttl": 60000});
         let is_legacy = request.json()["params"]["task"].is_object();
         let modern = json!({"resultType": "task", "taskId": "t", "status": "working"});
         Answer::result(&request.id(), &if is_legacy { json!({"task": task}) } else { modern })
@@ -276,8 +277,9 @@ async fn pages_that_a_failed_task_wants_visited_are_judged() {
         }
     }
     // The result of a tool that just looks like that is one.
-    upstream
-        .always("tools/call", |request| Answer::result(&request.id(), &json!({"content": [], "error": visit("bad")})));
+    upstream.always("tools/call", |request| {
+        Answer::result(&request.id(), &json!({"content": [], "error": visit("bad"), "resultType": "complete"}))
+    });
     for agent in clients(&inside).await {
         assert_eq!(agent.call("echo", json!({})).await["result"]["error"], visit("bad"));
     }

@@ -17,6 +17,7 @@ type Streams = Arc<Mutex<Vec<Option<Feed>>>>;
 /// A server that names `endpoint` with a session on its streams, and says there what it would otherwise answer.
 async fn server(endpoint: &str) -> (Upstream, Streams) {
     let upstream = Upstream::start().await;
+    upstream.speaks("2024-11-05");
     let (streams, endpoint) = (Streams::default(), endpoint.to_owned());
     let opened = Arc::clone(&streams);
     upstream.always("GET", move |_| {

@@ -533,7 +533,7 @@ fn legacy_call(tool: &str, arguments: &Value) -> Value {
 }
 
 fn result(word: &str) -> Value {
-    json!({"content": [{"type": "text", "text": format!("{SAID}: {word}")}]})
+    json!({"content": [{"type": "text", "text": format!("{SAID}: {word}")}], "resultType": "complete"})
 }
 
 async fn upstream() -> Upstream {

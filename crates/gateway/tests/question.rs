@@ -32,12 +32,14 @@ async fn strict(upstream: &Upstream) -> Inside {
 
 /// The server asks in the course of a call; what the client is asked.
 async fn asked(feed: &Feed, reply: &mut Reply, id: u64) -> Value {
-    feed.message(&json!({"jsonrpc": "2.0", "id": id, "method": "sampling/createMessage", "params": {}})).await;
+    let params = json!({"messages": [], "maxTokens": 1});
+    feed.message(&json!({"jsonrpc": "2.0", "id": id, "method": "sampling/createMessage", "params": params})).await;
     soon(reply.event()).await.unwrap().json()["id"].clone()
 }
 
 async fn answer(agent: &Agent, id: &Value, text: &str) -> Reply {
-    agent.ask("", &json!({"jsonrpc": "2.0", "id": id, "result": {"text": text}})).send().await
+    let result = json!({"role": "assistant", "model": "m", "content": {"type": "text", "text": text}});
+    agent.ask("", &json!({"jsonrpc": "2.0", "id": id, "result": result})).send().await
 }
 
 #[tokio::test]
@@ -61,14 +63,14 @@ async fn a_refused_answer_is_a_no_and_a_late_one_is_still_an_answer() {
         // What comes too often may come later.
         let id = asked(&feed, &mut reply, 8).await;
         assert_eq!(answer(&agent, &id, "first").await.status, 202);
-        assert_eq!(upstream.arrived("response", before + 2).await.json()["result"]["text"], "first");
+        assert_eq!(upstream.arrived("response", before + 2).await.json()["result"]["content"]["text"], "first");
         let id = asked(&feed, &mut reply, 9).await;
         let busy = answer(&agent, &id, "second").await;
         assert_eq!(busy.json().await["error"]["code"], -31002);
         inside.clock.advance(Duration::from_secs(6));
         assert_eq!(answer(&agent, &id, "second").await.status, 202);
         let heard = upstream.arrived("response", before + 3).await.json();
-        assert_eq!((&heard["id"], &heard["result"]["text"]), (&json!(9), &json!("second")));
+        assert_eq!((&heard["id"], &heard["result"]["content"]["text"]), (&json!(9), &json!("second")));
         assert_eq!(upstream.seen("response").len(), before + 3);
     }
 }

@@ -402,16 +402,17 @@ async fn a_mask_moves_neither_names_nor_ids() {
         assert_eq!((&sent["params"]["name"], &sent["id"]), (&json!("echo"), &json!("slow")), "{sent}");
         assert!(!sent.to_string().contains(SECRET), "{sent}");
 
-        let question =
-            json!({"jsonrpc": "2.0", "id": "question-of-the-server", "method": "sampling/createMessage", "params": {}});
+        let params = json!({"messages": [], "maxTokens": 1});
+        let question = json!({"jsonrpc": "2.0", "id": "question-of-the-server", "method": "sampling/createMessage", "params": params});
         feed.message(&question).await;
         let shown = soon(reply.event()).await.unwrap().json()["id"].clone();
         let answered = upstream.seen("response").len();
-        let text = format!(r#"{{"jsonrpc":"2.0","result":{{"text":"{SECRET}","also":"{SECRET}"}},"id":{shown}}}"#);
+        let said = format!(r#""role":"assistant","model":"m","content":{{"type":"text","text":"{SECRET}"}}"#);
+        let text = format!(r#"{{"jsonrpc":"2.0","result":{{{said},"also":"{SECRET}"}},"id":{shown}}}"#);
         assert_eq!(agent.ask("", &json!({})).body(text).send().await.status, 202);
         let seen = upstream.arrived("response", answered + 1).await.json();
         assert_eq!(seen["id"], "question-of-the-server", "{seen}");
-        let text = seen["result"]["text"].as_str().unwrap();
+        let text = seen["result"]["content"]["text"].as_str().unwrap();
         assert!(text.starts_with("[redacted:"), "{text}");
     }
 }
@@ -428,7 +429,10 @@ fn params_of(body: &Bytes) -> Bytes {
 async fn what_is_judged_on_the_aggregate_is_what_the_server_gets() {
     let upstream = Upstream::start().await;
     upstream.always("resources/read", |request| {
-        Answer::result(&request.id(), &json!({"contents": [], "resultType": "complete", "ttlMs": 0}))
+        Answer::result(
+            &request.id(),
+            &json!({"contents": [], "resultType": "complete", "ttlMs": 0, "cacheScope": "private"}),
+        )
     });
     let own = "has(args._meta) && has(args._meta.ui) && args._meta.ui.resourceUri == 'ui://secret'";
     let rules = json!([
@@ -508,7 +512,8 @@ async fn nothing_beside_the_arguments_is_a_way_around() {
 #[tokio::test]
 async fn a_completion_needs_one_reference_that_the_caller_may_see() {
     let upstream = Upstream::start().await;
-    upstream.always("completion/complete", |request| Answer::result(&request.id(), &json!({"completion": {}})));
+    upstream
+        .always("completion/complete", |request| Answer::result(&request.id(), &json!({"completion": {"values": []}})));
     let rules = json!([
         {"id": "all", "action": "*", "target": "files/*", "effect": "allow"},
         {"id": "prompts", "action": "prompt.get", "target": "files/hidden", "effect": "deny"},

@@ -18,12 +18,10 @@ use std::{
     },
     time::Duration,
 };
-use testkit::{Agent, Answer, Reply, Upstream, schema, soon};
+use testkit::{Agent, Answer, Reply, Upstream, soon};
 use tokio::time::timeout;
 
-/// INVARIANT: whatever either side is told is valid in the revision it speaks.
 fn modern(upstream: &Upstream) -> Plan {
-    schema::judge();
     Plan { era: EraSettings::Modern, ..Plan::of(upstream) }
 }
 

@@ -10,12 +10,18 @@ use testkit::{Agent, Answer, Ask, Upstream, meta, soon};
 
 const SECRET: &str = "ghp_A7dK2mQ9xR4tV8wZ1cF6hJ3nP5sY0u2Kq9Lb";
 
+/// A task that has just begun.
+fn working(id: &Value) -> Value {
+    let now = "2026-11-25T00:00:00Z";
+    json!({"taskId": id, "status": "working", "createdAt": now, "lastUpdatedAt": now, "ttl": 60000})
+}
+
 /// A server that makes a task of every call, and gives whoever asks whatever is asked for.
 async fn trusting() -> Upstream {
     let upstream = Upstream::start().await;
     upstream.always("tools/call", |request| {
         let params = &request.json()["params"];
-        let task = json!({"taskId": params["arguments"]["id"], "status": "working"});
+        let task = working(&params["arguments"]["id"]);
         let modern = params["_meta"]["io.modelcontextprotocol/clientCapabilities"]["extensions"].as_object();
         let result = match (params["task"].is_object(), modern) {
             (true, _) => json!({"task": task}),
@@ -27,7 +33,9 @@ async fn trusting() -> Upstream {
         Answer::result(&request.id(), &result)
     });
     for method in ["tasks/get", "tasks/cancel", "tasks/update"] {
-        upstream.always(method, |request| Answer::result(&request.id(), &json!({"status": "working"})));
+        upstream.always(method, |request| {
+            Answer::result(&request.id(), &json!({"status": "working", "resultType": "complete"}))
+        });
     }
     upstream.always("tasks/result", |request| {
         let text = json!([{"type": "text", "text": format!("the key is {SECRET}")}]);
@@ -179,7 +187,7 @@ async fn a_task_of_an_answer_that_is_given_again_is_its_callers() {
     let call = json!({"name": "echo", "arguments": {"id": "late"}, "task": {}});
     drop(alice.request("tools/call", call).await.text().await);
     let begun = |task: &str| {
-        let result = json!({"task": {"taskId": task, "status": "working"}});
+        let result = json!({"task": working(&json!(task))});
         let answer = json!({"jsonrpc": "2.0", "id": 1, "result": result});
         format!("id: a-{task}\ndata: {answer}\n\n")
     };
@@ -347,7 +355,7 @@ async fn what_is_given_again_of_a_call_names_tasks_as_it_did() {
     drop(stream);
     let news = json!({"taskId": "a", "status": "working", "_meta": {RELATED: {"taskId": "a"}}});
     feed.message(&json!({"jsonrpc": "2.0", "method": "notifications/tasks/status", "params": news})).await;
-    let begun = json!({"task": {"taskId": "late", "status": "working"}, "_meta": {RELATED: {"taskId": "late"}}});
+    let begun = json!({"task": working(&json!("late")), "_meta": {RELATED: {"taskId": "late"}}});
     feed.message(&json!({"jsonrpc": "2.0", "id": id, "result": begun})).await;
     drop(feed);
     for _ in 0..2 {

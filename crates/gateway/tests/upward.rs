@@ -6,13 +6,11 @@ mod inside;
 use gateway::settings::EraSettings;
 use inside::{Inside, Plan, outcome};
 use serde_json::{Value, json};
-use testkit::{Agent, Answer, Upstream, schema, soon};
+use testkit::{Agent, Answer, Upstream, soon};
 
 const META: &str = "io.modelcontextprotocol/";
 
-/// INVARIANT: whatever either side is told is valid in the revision it speaks.
 fn modern(upstream: &Upstream) -> Plan {
-    schema::judge();
     Plan { era: EraSettings::Modern, ..Plan::of(upstream) }
 }
 

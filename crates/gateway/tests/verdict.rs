@@ -167,7 +167,9 @@ async fn a_verdict_holds_for_the_credential_it_was_asked_with() {
             &received.id(),
             &json!({"supportedVersions": ["2026-07-28"], "capabilities": {"tools": {}}, "ttlMs": 0, "cacheScope": "private", "resultType": "complete"}),
         ) } else { refused(received, -32000) });
-    upstream.always("tools/call", |received| Answer::result(&received.id(), &json!({"content": []})));
+    upstream.always("tools/call", |received| {
+        Answer::result(&received.id(), &json!({"content": [], "resultType": "complete"}))
+    });
     let inside = Inside::start(Plan { probed: true, ..Plan::of(&upstream) }).await;
     let secret = SecretName::new("token").unwrap();
     inside.state.vault.set(&secret, &Secret::new("first".to_owned()), inside.now()).unwrap();

@@ -235,7 +235,7 @@ pub struct Reply {
     body: Incoming,
     pending: BytesMut,
     driver: Option<JoinHandle<()>>,
-    hearing: Hearing,
+    pub(crate) hearing: Hearing,
 }
 
 impl fmt::Debug for Reply {

@@ -1,7 +1,8 @@
 //! Whether a message is what its reader's revision says, by the JSON schema of that revision.
 //!
 //! Once a test asks for it with [`judge`], everything that a client or a server of this crate is told by the gateway is
-//! looked at as it comes; [`verdict`] says what was wrong.
+//! looked at as it comes; what was wrong fails the test in the end. A test whose messages are wrong on purpose says so
+//! with [`overlook`].
 
 use crate::{client::Event, upstream::Received};
 use http::HeaderMap;
@@ -13,6 +14,8 @@ use std::{
     rc::Rc,
     sync::{Mutex, MutexGuard, PoisonError},
 };
+
+const REVISIONS: [&str; 5] = ["2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25", "2026-07-28"];
 
 /// The schema's words for a method: what comes before `Request` and `Result`.
 const REQUESTS: [(&str, &str); 17] = [
@@ -84,6 +87,11 @@ pub fn faults(revision: &str, message: &Value, answers: Option<&str>) -> Vec<Str
                 Some("ping" | "logging/setLevel" | "resources/subscribe" | "resources/unsubscribe") => {
                     faults.extend(check("EmptyResult", result));
                 }
+                Some("tools/call") if result.get("task").is_some() && has_definition(revision, "CreateTaskResult") => {
+                    faults.extend(check("CreateTaskResult", result));
+                }
+                // Tasks of 2026-07-28 are an extension: its schema does not know what a call gives there.
+                Some("tools/call") if result.get("resultType").is_some_and(|kind| kind == "task") => {}
                 Some(method) => {
                     faults.extend(named(method, "Result").map(|name| check(&name, result)).unwrap_or_default());
                 }
@@ -153,66 +161,127 @@ fn validator(revision: &str, definition: &str) -> Validator {
     jsonschema::validator_for(&schema).expect("a schema that compiles")
 }
 
-/// What was wrong so far; none where nobody judges.
-static FOUND: Mutex<Option<Vec<String>>> = Mutex::new(None);
-
-fn found() -> MutexGuard<'static, Option<Vec<String>>> {
-    FOUND.lock().unwrap_or_else(PoisonError::into_inner)
+/// Whether what is said is looked at, and what was wrong with it.
+enum State {
+    /// Nobody has asked for it.
+    Unasked,
+    /// With what was wrong since it was asked last.
+    Judged(Vec<String>),
+    Overlooked,
 }
 
-/// From now on, whatever the gateway says in this process is looked at.
-pub fn judge() {
-    found().get_or_insert_default();
+static STATE: Mutex<State> = Mutex::new(State::Unasked);
+
+fn state() -> MutexGuard<'static, State> {
+    STATE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Somebody who wants messages to be valid. Dropping it fails the test where one was not.
+#[must_use = "it judges when it is dropped"]
+#[derive(Debug)]
+pub struct Judge(());
+
+impl Drop for Judge {
+    fn drop(&mut self) {
+        let faults = verdict();
+        assert!(faults.is_empty() || std::thread::panicking(), "{}", faults.join("\n"));
+    }
+}
+
+/// From now on, whatever the gateway says to the fakes of this process is looked at. Each test is a process of its own.
+pub fn judge() -> Judge {
+    let mut state = state();
+    if matches!(*state, State::Unasked) {
+        *state = State::Judged(Vec::new());
+    }
+    Judge(())
+}
+
+/// Looks at nothing in this test, whoever asks for it: its messages are wrong on purpose, for a reason that is given.
+pub fn overlook(_because: &str) {
+    *state() = State::Overlooked;
 }
 
 /// What was wrong since it was asked last.
-pub fn verdict() -> Vec<String> {
-    found().as_mut().map(std::mem::take).unwrap_or_default()
+fn verdict() -> Vec<String> {
+    match &mut *state() {
+        State::Judged(found) => std::mem::take(found),
+        State::Unasked | State::Overlooked => Vec::new(),
+    }
 }
 
 fn note(reader: &str, revision: &str, message: &Value, answers: Option<&str>) {
-    if found().is_none() {
-        return;
-    }
-    let faults = faults(revision, message, answers);
-    if let (false, Some(found)) = (faults.is_empty(), found().as_mut()) {
-        found.push(format!("a {reader} of {revision} was told {message}: {}", faults.join("; ")));
+    if let State::Judged(found) = &mut *state() {
+        let faults = faults(revision, message, answers);
+        if !faults.is_empty() {
+            found.push(format!("a {reader} of {revision} was told {message}: {}", faults.join("; ")));
+        }
     }
 }
 
-/// A request that reached a server.
-pub(crate) fn note_request(received: &Received) {
-    let message = received.json();
-    if message.is_object()
-        && let Some(revision) = revision(&received.headers, &message)
-    {
-        note("server", &revision, &message, None);
+/// A request that reached a server, which speaks `spoken` where the request does not say what it is written in.
+pub(crate) fn note_request(received: &Received, spoken: Option<&str>) {
+    let whole = received.json();
+    for message in each(&whole) {
+        let said = revision(&received.headers, message).or_else(|| spoken.and_then(known));
+        if let Some(revision) = said {
+            note("server", revision, message, None);
+        }
     }
+}
+
+/// The messages of a batch, or the one that is none.
+fn each(whole: &Value) -> impl Iterator<Item = &Value> {
+    let messages = whole.as_array().map_or(std::slice::from_ref(whole), Vec::as_slice);
+    messages.iter().filter(|message| message.is_object())
 }
 
 /// The revision that the sender speaks.
-fn revision(headers: &HeaderMap, message: &Value) -> Option<String> {
-    let offered = message.pointer("/params/protocolVersion").and_then(Value::as_str);
+fn revision(headers: &HeaderMap, message: &Value) -> Option<&'static str> {
     let agreed = || headers.get("mcp-protocol-version").and_then(|value| value.to_str().ok());
-    offered.or_else(agreed).map(str::to_owned)
+    named(message).or_else(|| agreed().and_then(known))
+}
+
+/// The revision that a message names, if it does.
+pub fn named(message: &Value) -> Option<&'static str> {
+    let offered = message.pointer("/params/protocolVersion");
+    let carried = || message.pointer("/params/_meta/io.modelcontextprotocol~1protocolVersion");
+    offered.or_else(carried).and_then(Value::as_str).and_then(known)
+}
+
+/// The revision of this name, if there is one.
+fn known(name: &str) -> Option<&'static str> {
+    REVISIONS.into_iter().find(|known| *known == name)
 }
 
 /// What a client waits for, and in which revision.
 #[derive(Debug, Default)]
 pub(crate) struct Hearing {
-    revision: Option<String>,
-    id: Value,
-    method: String,
+    revision: Option<&'static str>,
+    /// Id and method of each request.
+    asked: Mutex<Vec<(Value, String)>>,
 }
 
 impl Hearing {
     /// Of a request that a client sends.
     pub(crate) fn of(headers: &HeaderMap, body: &[u8]) -> Self {
-        let message: Value = serde_json::from_slice(body).unwrap_or(Value::Null);
-        Self {
-            revision: revision(headers, &message),
-            id: message.get("id").cloned().unwrap_or(Value::Null),
-            method: message.get("method").and_then(Value::as_str).unwrap_or_default().to_owned(),
+        let whole: Value = serde_json::from_slice(body).unwrap_or(Value::Null);
+        let revision = each(&whole).find_map(|message| revision(headers, message));
+        let hearing =
+            Self { revision: revision.or_else(|| self::revision(headers, &Value::Null)), asked: Mutex::default() };
+        each(&whole).for_each(|message| hearing.expects(message));
+        hearing
+    }
+
+    /// Of a client that speaks this revision and says so nowhere.
+    pub(crate) fn speaks(&mut self, revision: &str) {
+        self.revision = known(revision);
+    }
+
+    /// The answer to this request is heard here, too.
+    pub(crate) fn expects(&self, request: &Value) {
+        if let (Some(id), Some(method)) = (request.get("id"), request.get("method").and_then(Value::as_str)) {
+            self.asked.lock().unwrap_or_else(PoisonError::into_inner).push((id.clone(), method.to_owned()));
         }
     }
 
@@ -221,10 +290,34 @@ impl Hearing {
         self.note(&event.json());
     }
 
-    /// A message that the client got.
-    pub(crate) fn note(&self, message: &Value) {
-        let Some(revision) = self.revision.as_ref().filter(|_| message.is_object()) else { return };
-        let is_answer = message.get("id").is_some_and(|id| *id == self.id) && message.get("method").is_none();
-        note("client", revision, message, is_answer.then_some(self.method.as_str()));
+    /// A message that the client got, or a batch of them.
+    pub(crate) fn note(&self, whole: &Value) {
+        let Some(revision) = self.revision else { return };
+        let asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        for message in each(whole) {
+            // The last request of an id is the one that it still means.
+            let answered = asked.iter().rev().find(|(id, _)| message.get("id") == Some(id));
+            // What was asked elsewhere, as where a stream goes on, could be any result.
+            let method = answered.map_or("", |(_, method)| method.as_str());
+            note("client", revision, message, Some(method));
+        }
+    }
+}
+
+/// What a client hears that has only lines: what it says tells what that must be.
+#[derive(Debug, Default)]
+pub struct Lines(Hearing);
+
+impl Lines {
+    /// A line of the client's.
+    pub fn said(&mut self, line: &str) {
+        let Ok(message) = serde_json::from_str(line) else { return };
+        self.0.revision = named(&message).or(self.0.revision);
+        self.0.expects(&message);
+    }
+
+    /// A line that the client got.
+    pub fn heard(&self, line: &str) {
+        self.0.note(&serde_json::from_str(line).unwrap_or(Value::Null));
     }
 }

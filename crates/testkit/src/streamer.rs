@@ -6,6 +6,8 @@ use crate::{
 };
 use serde_json::{Value, json};
 
+const REVISION: &str = "2024-11-05";
+
 /// The client, with its stream open. Dropping it closes the stream.
 #[derive(Debug)]
 pub struct Streamer {
@@ -20,6 +22,7 @@ impl Streamer {
     pub async fn open(url: &str, token: Option<&str>) -> Self {
         let ask = Ask::get(url).header("accept", "text/event-stream");
         let mut stream = dressed(ask, token).send().await;
+        stream.hearing.speaks(REVISION);
         assert_eq!(stream.status, 200, "the stream was refused");
         let first = soon(stream.event()).await.expect("an event");
         assert_eq!(first.name.as_deref(), Some("endpoint"), "{first:?}");
@@ -33,7 +36,7 @@ impl Streamer {
     pub async fn begin(url: &str, token: Option<&str>) -> (Self, Value) {
         let mut client = Self::open(url, token).await;
         let hello = json!({
-            "protocolVersion": "2024-11-05",
+            "protocolVersion": REVISION,
             "capabilities": {"sampling": {}, "roots": {"listChanged": true}},
             "clientInfo": {"name": "testkit", "version": "1.0.0"},
         });
@@ -48,8 +51,9 @@ impl Streamer {
         &self.address
     }
 
-    /// The POST of one message, ready to be spoilt.
+    /// The POST of one message, ready to be spoilt. It is answered on the stream.
     pub fn ask(&self, message: &Value) -> Ask {
+        self.stream.hearing.expects(message);
         let ask = Ask::new(http::Method::POST, &self.address).header("content-type", "application/json");
         dressed(ask.body(message.to_string()), self.token.as_deref())
     }

@@ -1,8 +1,9 @@
 //! The fakes do what they say.
 
-use crate::{Agent, Answer, Ask, Issuer, Kind, Upstream, soon};
+use crate::{Agent, Answer, Ask, Issuer, Kind, Streamer, Upstream, schema, soon};
 use http::StatusCode;
 use serde_json::json;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 #[tokio::test]
 async fn honest_upstream_serves_both_eras() {
@@ -76,4 +77,60 @@ async fn issuer_publishes_the_key_it_signs_with() {
         assert_eq!(keys["keys"][0]["kid"], "key-2");
         assert_eq!(issuer.token(json!({"sub": "a"})).split('.').count(), 3);
     }
+}
+
+/// What the end of a judge says.
+fn sentence(judge: schema::Judge) -> String {
+    let ended = catch_unwind(AssertUnwindSafe(move || drop(judge)));
+    ended.err().and_then(|said| said.downcast::<String>().ok()).map(|said| *said).unwrap_or_default()
+}
+
+#[tokio::test]
+async fn what_anybody_is_told_is_held_against_its_revision() {
+    let upstream = Upstream::start().await;
+    let modern = Agent::modern(&upstream.url(), None);
+    let judge = schema::judge();
+    assert!(modern.call("echo", json!({})).await.get("result").is_some());
+    assert_eq!(sentence(judge), "", "honest messages are valid");
+
+    let judge = schema::judge();
+    upstream.next("tools/call", Answer::result(&json!(2), &json!({"content": []})));
+    drop(modern.call("echo", json!({})).await);
+    assert!(sentence(judge).contains("a client of 2026-07-28 was told"));
+
+    let judge = schema::judge();
+    drop(modern.request("tools/call", json!({"arguments": {}})).await.json().await);
+    assert!(sentence(judge).contains("a server of 2026-07-28 was told"));
+}
+
+#[tokio::test]
+async fn in_the_era_of_2024_it_is_held_against_what_was_agreed() {
+    let upstream = Upstream::start().await;
+    let (stream, feed) = Answer::events();
+    upstream.speaks("2024-11-05").next("GET", stream);
+    upstream.always("tools/list", |_| Answer::status(StatusCode::ACCEPTED));
+    feed.raw("event: endpoint\ndata: /mcp\n\n").await;
+    let mut client = soon(Streamer::open(&upstream.url(), None)).await;
+
+    let judge = schema::judge();
+    let id = client.send("tools/list", json!({})).await;
+    feed.message(&json!({"jsonrpc": "2.0", "id": id, "result": {"prompts": []}})).await;
+    drop(client.message().await);
+    let said = sentence(judge);
+    assert!(said.contains("a client of 2024-11-05 was told") && said.contains("ListToolsResult"), "{said}");
+
+    let judge = schema::judge();
+    client.send("tools/list", json!({"cursor": 1})).await;
+    let said = sentence(judge);
+    assert!(said.contains("a server of 2024-11-05 was told"), "{said}");
+}
+
+#[tokio::test]
+async fn a_test_may_say_that_its_messages_are_wrong_on_purpose() {
+    schema::overlook("this one wants to see that nothing is said of it");
+    let judge = schema::judge();
+    let upstream = Upstream::start().await;
+    upstream.next("tools/call", Answer::result(&json!(1), &json!({"content": "none"})));
+    drop(Agent::modern(&upstream.url(), None).call("echo", json!({})).await);
+    assert_eq!(sentence(judge), "");
 }

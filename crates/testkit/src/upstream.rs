@@ -82,6 +82,8 @@ struct State {
     abandoned: watch::Sender<usize>,
     open: Arc<AtomicUsize>,
     connections: AtomicUsize,
+    /// The revision of requests that name none.
+    spoken: Mutex<Option<&'static str>>,
 }
 
 /// The server. Stops, connections included, when dropped.
@@ -130,6 +132,7 @@ impl Upstream {
             abandoned: watch::Sender::new(0),
             open: Arc::default(),
             connections: AtomicUsize::new(0),
+            spoken: Mutex::default(),
         });
         let accepting = tokio::spawn(accept(listener, Arc::clone(&state)));
         Self { address, state, accepting }
@@ -173,6 +176,23 @@ impl Upstream {
     /// Dies: takes no connection any more and breaks those it has.
     pub fn kill(&self) {
         self.accepting.abort();
+    }
+
+    /// Waits until one that was killed has given its address back.
+    pub async fn dead(&self) {
+        let mut looks = tokio::time::interval(std::time::Duration::from_millis(1));
+        soon(async {
+            while !self.accepting.is_finished() {
+                looks.tick().await;
+            }
+        })
+        .await;
+    }
+
+    /// What it is told is of this revision, where that is not said: in the era of 2024-11-05 it is said nowhere.
+    pub fn speaks(&self, revision: &'static str) -> &Self {
+        *locked(&self.state.spoken) = Some(revision);
+        self
     }
 
     /// How many requests are being answered at this moment, streams included.
@@ -251,7 +271,7 @@ async fn exchange(state: Arc<State>, request: Request<Incoming>) -> io::Result<R
     let body = body.collect().await.map_err(io::Error::other)?.to_bytes();
     let path = head.uri.path_and_query().map_or_else(String::new, ToString::to_string);
     let received = Received { method: head.method, path, headers: head.headers, body };
-    schema::note_request(&received);
+    schema::note_request(&received, *locked(&state.spoken));
     locked(&state.received).push(received.clone());
     state.arrivals.send_modify(|count| *count += 1);
 

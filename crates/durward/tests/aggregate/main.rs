@@ -140,9 +140,13 @@ async fn prompts_find_their_server() {
         )
     });
     for (name, upstream) in [("a", &a), ("b", &b)] {
-        for method in ["prompts/get", "completion/complete"] {
+        for (method, member, given) in
+            [("prompts/get", "messages", json!([])), ("completion/complete", "completion", json!({"values": []}))]
+        {
             upstream.always(method, move |request| {
-                Answer::result(&request.id(), &json!({"from": name, "saw": request.json()["params"]}))
+                let saw = &request.json()["params"];
+                let result = json!({member: given, "from": name, "saw": saw, "resultType": "complete"});
+                Answer::result(&request.id(), &result)
             });
         }
     }
@@ -326,7 +330,7 @@ async fn levels_and_cancellations_go_where_they_belong() {
     assert_eq!(cancel("slow").await, 202);
     let seen = a.arrived("notifications/cancelled", 1).await;
     assert_eq!(seen.json()["params"], json!({"requestId": "slow", "reason": "r"}));
-    feed.message(&json!({"jsonrpc": "2.0", "id": "slow", "result": {}})).await;
+    feed.message(&json!({"jsonrpc": "2.0", "id": "slow", "result": {"content": []}})).await;
     drop(feed);
     assert!(soon(reply.event()).await.is_some());
     assert!(soon(reply.event()).await.is_none());

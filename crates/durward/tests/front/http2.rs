@@ -205,7 +205,7 @@ async fn calls_that_are_begun_and_left_are_bounded_and_end_as_their_era_says() {
     };
     let mut held = Vec::new();
     for n in 1..=MOST {
-        let (answer, go) = Answer::result(&json!(n), &json!({"content": []})).held();
+        let (answer, go) = Answer::result(&json!(n), &json!({"content": [], "resultType": "complete"})).held();
         upstream.next("tools/call", answer);
         held.push(go);
         tokio::select! {
@@ -244,7 +244,7 @@ async fn calls_that_are_begun_and_left_are_bounded_and_end_as_their_era_says() {
 async fn a_stop_lets_what_is_under_way_end_and_takes_nothing_new() {
     let (upstream, world) = plain().await;
     let open = Multiplexed::over(dial(&world).await).await.unwrap();
-    let (answer, go) = Answer::result(&json!(1), &json!({"content": []})).held();
+    let (answer, go) = Answer::result(&json!(1), &json!({"content": [], "resultType": "complete"})).held();
     upstream.next("tools/call", answer);
     let call = open.send(echo(&world, 1));
     let stopping = async {

@@ -23,7 +23,11 @@ use std::{
 };
 use store::{KeyRow, KeyUse, Store};
 use tempfile::TempDir;
-use testkit::{Agent, Ask, Upstream, soon};
+use testkit::{
+    Agent, Ask, Upstream,
+    schema::{self, Judge},
+    soon,
+};
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
     process::{Child, Command},
@@ -44,6 +48,8 @@ pub struct World {
     lines: watch::Receiver<usize>,
     pub alice: String,
     pub bob: String,
+    /// INVARIANT: whatever its clients and servers are told is valid in the revision they speak.
+    _judge: Judge,
 }
 
 /// Configuration in which `name` is an upstream on this machine.
@@ -91,7 +97,7 @@ impl World {
         let address = wait(&said, &mut lines, 0, "agents connect to").await;
         let (_, rest) = address.split_once("://").expect("an address");
         let address = rest.split('/').next().and_then(|text| text.parse().ok()).expect("an address");
-        Self { process, address, folder, said, lines, alice, bob }
+        Self { process, address, folder, said, lines, alice, bob, _judge: schema::judge() }
     }
 
     /// Where one server is reached.
