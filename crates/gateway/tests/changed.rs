@@ -150,8 +150,9 @@ async fn changes_that_follow_one_another_closely_are_told_together() {
         let inside = Inside::start(Plan { policy, ..Plan::of(&upstream) }).await;
         looked(&inside).await;
         let agent = inside.legacy(door, &inside.alice).await;
-        let (mut listener, _feed) = listen(&upstream, &agent).await;
+        // A window may be open from the first moment on: something could have changed while nobody listened.
         let begun = Instant::now();
+        let (mut listener, _feed) = listen(&upstream, &agent).await;
         for number in 0..20 {
             upstream.set_tools(tools(&["echo", &format!("more-{number}")]));
             looked(&inside).await;
