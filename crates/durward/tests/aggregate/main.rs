@@ -89,13 +89,17 @@ async fn names_are_short_and_lead_back() {
     let long = "a_very_long_tool_name_that_no_model_api_would_take_as_it_is_because_it_is_long";
     let odd = "read page/é";
     let a = Upstream::start().await;
-    let others = Upstream::with_tools(["b__c", "c"]).await;
     a.set_tools(vec![tool(long), tool(odd), tool("plain")]);
-    let servers = format!("{}{}{}", http("a", &a), http("x", &others), http("y", &others));
+    // Two of one kind: only where a call arrives says which is which.
+    let (x, y) = (Upstream::with_tools(["b__c", "c"]).await, Upstream::with_tools(["b__c", "c"]).await);
+    let all = [&a, &x, &y];
+    let leads = [(0, long), (0, odd), (0, "plain"), (1, "b__c"), (1, "c"), (2, "b__c"), (2, "c")];
+    let calls = || all.map(|upstream| relayed(upstream, "tools/call").len());
+    let servers = format!("{}{}{}", http("a", &a), http("x", &x), http("y", &y));
     let world = World::start(&servers).await;
     for agent in [world.legacy("/mcp").await, world.modern("/mcp")] {
         let names = agent.tools().await;
-        assert_eq!(names.len(), 7, "{names:?}");
+        assert_eq!(names.len(), leads.len(), "{names:?}");
         assert!(
             names
                 .iter()
@@ -106,15 +110,16 @@ async fn names_are_short_and_lead_back() {
         once.sort();
         once.dedup();
         assert_eq!(once.len(), names.len());
-        for (shown, real) in names.iter().zip([long, odd, "plain", "b__c", "c"]) {
+        for (shown, (server, real)) in names.iter().zip(leads) {
             let call = json!({"jsonrpc": "2.0", "id": 3, "method": "tools/call", "params": {"name": shown, "arguments": {"n": 1.0, "a": "\u{e9}"}}});
             let modern = agent.session().is_none();
             let call = if modern { with_meta(call) } else { call };
+            let mut expected = calls();
+            expected[server] += 1;
             let answer = agent.ask("tools/call", &call).send().await.json().await;
             assert!(answer.get("result").is_some(), "{shown}: {answer}");
-            let upstream =
-                if a.seen("tools/list").is_empty() || ![long, odd, "plain"].contains(&real) { &others } else { &a };
-            let seen = relayed(upstream, "tools/call").pop().unwrap();
+            assert_eq!(calls(), expected, "{shown} leads to one server");
+            let seen = relayed(all[server], "tools/call").pop().unwrap();
             assert_eq!(seen.json()["params"]["name"], real);
             assert_eq!(seen.json()["params"]["arguments"], call["params"]["arguments"]);
             if modern {
