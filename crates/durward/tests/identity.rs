@@ -1,11 +1,12 @@
 //! Who calls, through the binary: what the line itself is asked in `gateway/tests/rights.rs`.
+#![expect(clippy::indexing_slicing, clippy::unwrap_used, reason = "what a test expects and does not find fails it")]
 
 mod rig;
 mod world;
 
 use rig::call_of;
-use serde_json::json;
-use testkit::{Agent, Answer, Ask, Upstream, soon};
+use serde_json::{Value, json};
+use testkit::{Agent, Answer, Ask, MODERN, Upstream, soon};
 use world::{ALL, World, http};
 
 const PING: &str = r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#;
@@ -130,41 +131,107 @@ async fn anonymous_is_loud_and_has_no_more_than_its_agent() {
     assert_eq!(wrong.status, 401);
 }
 
+/// What can be named: how it is asked for, and by which member.
+const THINGS: [(&str, &str); 3] = [("tools/call", "name"), ("prompts/get", "name"), ("resources/read", "uri")];
+
+/// A server with a tool, a prompt and a resource of each of the names `shown` and `hidden`, which says in the words of the
+/// protocol that it has no other.
+async fn keeper() -> Upstream {
+    let upstream = Upstream::with_tools(["shown", "hidden"]).await;
+    for (method, member, entry) in [
+        ("prompts/list", "prompts", json!([{"name": "shown"}, {"name": "hidden"}])),
+        (
+            "resources/list",
+            "resources",
+            json!([{"uri": "file:///shown", "name": "s"}, {"uri": "file:///hidden", "name": "h"}]),
+        ),
+    ] {
+        upstream.always(method, move |request| {
+            let list = json!({member: entry, "ttlMs": 0, "cacheScope": "private", "resultType": "complete"});
+            Answer::result(&request.id(), &list)
+        });
+    }
+    upstream.always("prompts/get", |request| {
+        let name = request.json()["params"]["name"].as_str().unwrap().to_owned();
+        if ["shown", "hidden"].contains(&&*name) {
+            return Answer::result(&request.id(), &json!({"messages": [], "resultType": "complete"}));
+        }
+        Answer::error(&request.id(), -32602, &format!("Unknown prompt: {name}"))
+    });
+    upstream.always("resources/read", |request| {
+        let uri = request.json()["params"]["uri"].as_str().unwrap().to_owned();
+        if ["file:///shown", "file:///hidden"].contains(&&*uri) {
+            let contents = json!({"contents": [], "ttlMs": 0, "cacheScope": "private", "resultType": "complete"});
+            return Answer::result(&request.id(), &contents);
+        }
+        let is_modern = request.header("mcp-protocol-version") == Some(MODERN);
+        let code = if is_modern { -32602 } else { -32002 };
+        let error = json!({"code": code, "message": format!("Unknown resource: {uri}"), "data": {"uri": uri}});
+        Answer::json(json!({"jsonrpc": "2.0", "id": request.id(), "error": error}).to_string())
+    });
+    upstream
+}
+
+/// What somebody who asks for a thing of this name gets, with the name and the call taken out.
+async fn asked(agent: &Agent, path: &str, (method, member): (&str, &str), name: &str) -> (u16, Vec<String>, String) {
+    let own = if member == "uri" { format!("file:///{name}") } else { name.to_owned() };
+    let shown = match (path, member) {
+        ("/mcp", "uri") => format!("durward://files/{own}"),
+        ("/mcp", _) => format!("files__{own}"),
+        _ => own.clone(),
+    };
+    let mut params = json!({member: shown});
+    if agent.session().is_none() {
+        params["_meta"] = testkit::meta();
+    }
+    let message = json!({"jsonrpc": "2.0", "id": 1, "method": method, "params": params});
+    let reply = agent.ask(method, &message).send().await;
+    let (call, status) = (call_of(&reply), reply.status.as_u16());
+    let mut names: Vec<_> = reply.headers.keys().map(ToString::to_string).collect();
+    names.sort();
+    let text = reply.text().await.replace(&call, "CALL");
+    // The longer one first: the other is a part of it.
+    (status, names, text.replace(&shown, "NAME").replace(&own, "NAME"))
+}
+
 #[tokio::test]
 async fn hidden_and_missing_look_alike_to_the_byte() {
-    let upstream = Upstream::with_tools(["shown", "hidden"]).await;
-    let script = std::path::Path::new("/bin/cat");
+    let upstream = keeper().await;
     let servers = format!(
-        "servers:\n{}{}  secret: {{ command: [\"{}\"] }}\n",
+        "servers:\n{}{}  secret: {{ command: [\"/bin/cat\"] }}\n",
         http("files", &upstream),
         http("other", &upstream),
-        script.display()
     );
-    let rules = json!([{"id": "one", "action": "*", "target": "files/shown*", "effect": "allow"}]);
+    let rules = json!([
+        {"id": "all", "action": "*", "target": "files/*", "effect": "allow"},
+        {"id": "no", "action": "*", "target": "files/*hidden*", "effect": "deny"},
+    ]);
     let world = World::with(&servers, &rig::policy(&rules)).await;
-    let legacy = world.legacy("/mcp/files").await;
-    let session = legacy.session().unwrap().to_owned();
-    let mut compared = 0;
-    let shape = |text: String, name: &str, call: &str| text.replace(call, "CALL").replace(name, "NAME");
-    for (path, method, member, hidden, missing) in [
-        ("/mcp/files", "tools/call", "name", "hidden", "nobody"),
-        ("/mcp/files", "prompts/get", "name", "hidden", "nobody"),
-        ("/mcp/files", "resources/read", "uri", "hidden", "nobody"),
-        ("/mcp/files", "vendor/hidden", "x", "hidden", "hidden"),
-    ] {
-        let mut answers = Vec::new();
-        for name in [hidden, missing] {
-            let body = json!({"jsonrpc": "2.0", "id": 1, "method": method, "params": {member: name}}).to_string();
-            let reply = world.post(path, &body).header("mcp-session-id", &session).send().await;
-            let (call, status) = (call_of(&reply), reply.status);
-            let mut names: Vec<_> = reply.headers.keys().map(ToString::to_string).collect();
-            names.sort();
-            answers.push((status, names, shape(reply.text().await, name, &call)));
+    for path in ["/mcp/files", "/mcp"] {
+        for agent in [world.legacy(path).await, world.modern(path)] {
+            for thing in THINGS {
+                let shown = asked(&agent, path, thing, "shown").await;
+                assert!(shown.2.contains("\"result\""), "{path} {thing:?}: {shown:?}");
+                let before = rig::relayed(&upstream, thing.0).len();
+                let hidden = asked(&agent, path, thing, "hidden").await;
+                // Whether it is there makes no difference to whoever may not see it.
+                let neither = asked(&agent, path, thing, "hidden_and_missing").await;
+                assert_eq!(hidden, neither, "{path} {thing:?}");
+                assert_eq!(rig::relayed(&upstream, thing.0).len(), before, "{path} {thing:?}");
+                // Nor does it whether one may see what is not there.
+                let missing = asked(&agent, path, thing, "nobody").await;
+                if thing.0 == "tools/call" {
+                    assert_eq!(hidden, missing, "{path} {thing:?}");
+                } else {
+                    // There the server says it, who can say all but what the gateway calls the call.
+                    assert_eq!((hidden.0, hidden.1), (missing.0, missing.1), "{path} {thing:?}");
+                    assert_eq!(without_call(&hidden.2), without_call(&missing.2), "{path} {thing:?}");
+                }
+            }
         }
-        assert_eq!(answers[0], answers[1], "{path} {method}");
-        compared += 1;
     }
     // Servers: hidden ones of either kind, and none.
+    let session = world.legacy("/mcp/files").await.session().unwrap().to_owned();
     let mut answers = Vec::new();
     for server in ["other", "secret", "nothing"] {
         for handle in [None, Some(session.as_str())] {
@@ -174,12 +241,24 @@ async fn hidden_and_missing_look_alike_to_the_byte() {
             }
             let reply = ask.send().await;
             let (call, status) = (call_of(&reply), reply.status);
-            answers.push((status, shape(reply.text().await, server, &call)));
+            answers.push((status, reply.text().await.replace(&call, "CALL").replace(server, "NAME")));
         }
     }
     assert!(answers.iter().all(|answer| *answer == answers[0]), "{answers:#?}");
-    assert_eq!(compared, 4);
     assert_eq!(world.modern("/mcp").tools().await, ["files__shown"]);
+}
+
+/// An error without what the gateway adds to its own: the id of the call.
+fn without_call(text: &str) -> Value {
+    let mut message: Value = serde_json::from_str(text).unwrap();
+    let error = message["error"].as_object_mut().unwrap();
+    if let Some(data) = error.get_mut("data").and_then(Value::as_object_mut) {
+        data.remove("call");
+        if data.is_empty() {
+            error.remove("data");
+        }
+    }
+    message
 }
 
 #[tokio::test]
