@@ -82,11 +82,16 @@ const BARS: [Bar; 8] = [
     at_most("durward", bridged::NAME, "CPU per call, x without a bridge", |fact| fact.bridged_ratio, 1.6),
 ];
 
-/// Prints every bar with what was measured, and says how many are missed.
-pub(crate) fn print(facts: &[Fact]) -> usize {
+/// Prints every bar with what was measured, and says how many are missed: of a `whole` run also those of which nothing was
+/// measured.
+pub(crate) fn print(facts: &[Fact], whole: bool) -> usize {
     println!("\nbars");
     let mut missed = 0;
     for bar in &BARS {
+        if whole && !facts.iter().any(|fact| applies(bar, fact)) {
+            missed += 1;
+            println!("  MISSED {:14} {:24} {}: not measured", bar.target, bar.scenario, bar.what);
+        }
         for fact in facts.iter().filter(|fact| applies(bar, fact)) {
             let value = (bar.value)(fact);
             let is_met = if bar.at_least { value >= bar.limit } else { value <= bar.limit };
@@ -106,7 +111,7 @@ fn applies(bar: &Bar, fact: &Fact) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{Fact, print};
+    use super::{BARS, Bar, Fact, print};
 
     #[test]
     fn a_bar_is_missed_on_its_wrong_side_only() {
@@ -114,9 +119,29 @@ mod tests {
             let scenario = "32 json".to_owned();
             Fact { scenario, cpu_ratio, rate_ratio, ..Fact::idle("durward all", f64::NAN) }
         };
-        assert_eq!(print(&[fact(0.5, 9.0)]), 0);
-        assert_eq!(print(&[fact(0.4, 1.0)]), 1);
-        assert_eq!(print(&[Fact::idle("durward bare", 23.7), Fact::idle("durward all", 23.9)]), 1);
-        assert_eq!(print(&[fact(f64::NAN, 1.0)]), 1, "what was not measured is not met");
+        assert_eq!(print(&[fact(0.5, 9.0)], false), 0);
+        assert_eq!(print(&[fact(0.4, 1.0)], false), 1);
+        assert_eq!(print(&[Fact::idle("durward bare", 23.7), Fact::idle("durward all", 23.9)], false), 1);
+        assert_eq!(print(&[fact(f64::NAN, 1.0)], false), 1, "what was not measured is not met");
+    }
+
+    #[test]
+    fn a_bar_of_which_nothing_was_measured_is_missed_where_all_was_to_be() {
+        assert_eq!(print(&[], false), 0);
+        assert_eq!(print(&[], true), BARS.len());
+        let good = |bar: &Bar| Fact {
+            cpu_ratio: 1.0,
+            added_ratio: 1.0,
+            rate_ratio: 1.0,
+            first_event: 1.0,
+            resident: 1.0,
+            bridged_ratio: 1.0,
+            ..Fact::none(if bar.target == "durward" { "durward all" } else { bar.target }, bar.scenario.to_owned())
+        };
+        let mut facts: Vec<Fact> = BARS.iter().map(good).collect();
+        assert_eq!(print(&facts, true), 0);
+        // A scenario that was renamed, and its bar was not.
+        facts.retain(|fact| fact.scenario != "first event");
+        assert_eq!(print(&facts, true), 1);
     }
 }
