@@ -16,6 +16,9 @@ const [SESSION, BEGIN, STEP] = [60_000, 30_000, 10_000];
 const [way, told, ...cells] = process.argv.slice(2);
 const { DURWARD_CONNECT: connector, DURWARD_KEY: key } = process.env;
 
+/** The errors by which somebody says no: those that the page has. Any other is a failure. */
+const REFUSALS = new Set([-32600, -32602]);
+
 /** The revision that the client speaks. */
 export const revision = told;
 
@@ -53,7 +56,7 @@ async function visit(cell, opened, story) {
   }
 }
 
-/** Runs a step and says how it went. An error of the protocol is a refusal. */
+/** Runs a step and says how it went. */
 async function step(name, run, patience = STEP) {
   try {
     const otherwise = await inTime(run(), 'nothing came in time', patience);
@@ -67,7 +70,7 @@ async function step(name, run, patience = STEP) {
 
 function word(error) {
   if (error instanceof Lacking) return 'lacks';
-  return error instanceof Refused || Number.isInteger(error.code) ? 'refused' : 'fails';
+  return error instanceof Refused || REFUSALS.has(error.code) ? 'refused' : 'fails';
 }
 
 function reason({ code, message }) {

@@ -16,6 +16,9 @@ from stranger_mcp import elicit, sample
 # What a session of a cell may take, and its beginning, before which a process may have to start, and one step of it.
 SESSION, BEGIN, STEP = 60, 30, 10
 
+# The errors by which somebody says no: those that the page has. Any other is a failure.
+REFUSALS = {-32600, -32602}
+
 
 class Refused(Exception):
     """A result that says no."""
@@ -56,7 +59,7 @@ async def visit_all(story):
 
 
 async def step(name, run, patience=STEP):
-    """Runs a step and says how it went. An error of the protocol is a refusal."""
+    """Runs a step and says how it went."""
     try:
         otherwise = await asyncio.wait_for(run(), patience)
         if isinstance(otherwise, str):
@@ -74,7 +77,7 @@ def judged(error, name):
         return "lacks", name, error
     code = getattr(getattr(error, "error", None), "code", None)
     if code:
-        return "refused", name, f"{code} “{error}”"
+        return ("refused" if code in REFUSALS else "fails"), name, f"{code} “{error}”"
     if isinstance(error, TimeoutError):
         return "fails", name, "nothing came in time"
     # Some errors have no words, but a name.

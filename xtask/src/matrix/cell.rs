@@ -43,6 +43,14 @@ impl Cell {
         }
         Ok(Self { place, steps })
     }
+
+    /// The steps that failed, in words.
+    pub(super) fn failures(&self) -> impl Iterator<Item = String> {
+        self.steps.iter().filter_map(|Step { name, outcome }| match outcome {
+            Outcome::Fails(why) => Some(format!("  {}, {name}: {why}", self.place.words())),
+            Outcome::Works | Outcome::Turned(_) | Outcome::Lacks(_) | Outcome::Refused(_) => None,
+        })
+    }
 }
 
 impl Step {

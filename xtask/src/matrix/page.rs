@@ -12,7 +12,11 @@ const BEGIN: &str = "<!-- cargo xtask matrix --write -->\n";
 const END: &str = "<!-- end -->\n";
 
 /// The part of the page that is written by a run.
-pub(super) struct Page(String);
+pub(super) struct Page {
+    text: String,
+    /// What failed, with its cell: nothing that a page may say is so.
+    failures: Vec<String>,
+}
 
 impl Page {
     pub(super) fn of(cells: &[Cell]) -> Self {
@@ -22,29 +26,32 @@ impl Page {
             text += &steps(trial, cells);
             text.extend(DOORS.into_iter().map(|door| table(trial, door, cells, &mut notes)));
         }
-        Self(text + &notes.text())
+        Self { text: text + &notes.text(), failures: cells.iter().flat_map(Cell::failures).collect() }
     }
 
     pub(super) fn text(&self) -> &str {
-        &self.0
+        &self.text
     }
 
-    /// Writes the page, or holds it against this one.
+    /// Writes the page, or holds it against this one. What failed is neither written nor accepted.
     pub(super) fn settle(&self, root: &Path, is_written: bool) -> Result<()> {
+        if !self.failures.is_empty() {
+            bail!("{} steps failed, which no page makes right:\n{}", self.failures.len(), self.failures.join("\n"));
+        }
         let path = root.join(PAGE);
         let old = fs::read_to_string(&path).with_context(|| format!("cannot read {PAGE}"))?;
         let (head, rest) = old.split_once(BEGIN).with_context(|| format!("{PAGE} has no line {BEGIN}"))?;
         let (written, tail) = rest.split_once(END).with_context(|| format!("{PAGE} has no line {END}"))?;
-        if written == self.0 {
+        if written == self.text {
             return Ok(());
         }
         if is_written {
-            return fs::write(&path, format!("{head}{BEGIN}{}{END}{tail}", self.0)).context("cannot write the page");
+            return fs::write(&path, format!("{head}{BEGIN}{}{END}{tail}", self.text)).context("cannot write the page");
         }
-        for line in written.lines().filter(|line| !self.0.lines().any(|new| new == *line)) {
+        for line in written.lines().filter(|line| !self.text.lines().any(|new| new == *line)) {
             eprintln!("- {line}");
         }
-        for line in self.0.lines().filter(|line| !written.lines().any(|old| old == *line)) {
+        for line in self.text.lines().filter(|line| !written.lines().any(|old| old == *line)) {
             eprintln!("+ {line}");
         }
         bail!("{PAGE} (-) says something else than this run (+); `cargo xtask matrix --write` writes what is so now")
@@ -118,5 +125,43 @@ impl Notes {
             lines.push(format!("| {} | {step} | {} |", index + 1, what.replace('|', "\\|")));
         }
         lines.join("\n") + "\n"
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{BEGIN, END, PAGE, Page};
+    use crate::matrix::{
+        cell::{Cell, Outcome, Step},
+        roster::{Door, Place, TRIALS},
+    };
+    use std::fs;
+
+    fn page_of(outcome: Outcome) -> Page {
+        let trial = &TRIALS[0];
+        let place = Place { trial, client: &trial.clients[0], server: &trial.servers[0], door: Door::Own };
+        Page::of(&[Cell { place, steps: vec![Step { name: "session".to_owned(), outcome }] }])
+    }
+
+    #[test]
+    fn what_failed_is_neither_written_nor_accepted() {
+        let root = tempfile::tempdir().unwrap();
+        fs::create_dir(root.path().join("docs")).unwrap();
+        let empty = format!("before\n{BEGIN}{END}after\n");
+        fs::write(root.path().join(PAGE), &empty).unwrap();
+        let read = || fs::read_to_string(root.path().join(PAGE)).unwrap();
+
+        let failed = page_of(Outcome::Fails("-32603 “internal error”".to_owned()));
+        let why = failed.settle(root.path(), true).unwrap_err().to_string();
+        assert!(why.contains("session: -32603"), "{why}");
+        assert_eq!(read(), empty);
+        // A page that has it already is none the better for it.
+        fs::write(root.path().join(PAGE), format!("before\n{BEGIN}{}{END}after\n", failed.text())).unwrap();
+        assert!(failed.settle(root.path(), false).is_err());
+
+        let refused = page_of(Outcome::Refused("-32602 “no”".to_owned()));
+        refused.settle(root.path(), true).unwrap();
+        assert!(read().contains("refused: -32602"), "{}", read());
+        refused.settle(root.path(), false).unwrap();
     }
 }
