@@ -130,12 +130,13 @@ pub(crate) fn filler(size: usize) -> &'static str {
     TEXT.get(..size).unwrap_or(&TEXT)
 }
 
-/// The definitions of `count` tools: the three that work, then ones of the size that real servers have.
+/// The definitions of `count` tools: those that work, then ones of the size that real servers have.
 pub(crate) fn tools(count: usize) -> String {
     let working = [
         ("echo", "Gives its text back.", r#""text":{"type":"string","maxLength":100000}"#, "text"),
         ("sized", "Gives as many bytes as asked.", r#""bytes":{"type":"integer","minimum":0}"#, "bytes"),
         ("stream", "Reports progress, then answers.", r#""events":{"type":"integer","minimum":0}"#, "events"),
+        ("ask", "Asks who it is, then answers.", r#""text":{"type":"string"}"#, "text"),
     ];
     let mut tools: Vec<String> = working
         .iter()

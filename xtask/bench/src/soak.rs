@@ -12,7 +12,7 @@ use std::{
     fs,
     path::{Path, PathBuf},
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
@@ -33,12 +33,18 @@ const COUNTS: [&str; 6] = [
 const GROWTH: f64 = 1.1;
 /// Memory is judged after as long as this: before, caches still fill.
 const LONG: Duration = Duration::from_mins(5);
-/// How long counts may take to come back, beyond the time that idle sessions are kept.
+/// How long a call waits in the gateway for a client that was asked something and left.
+const PARKED: Duration = Duration::from_mins(5);
+/// How long counts may take to come back, beyond the time that calls and idle sessions are kept.
 const SETTLE: Duration = Duration::from_mins(1);
+/// How often, at most, a question is left without an answer: a principal has room for sixteen calls that wait, and the
+/// clients, who are one, have questions of their own.
+const LEAVES: Duration = Duration::from_mins(1);
 /// How long one step may take. Nothing here waits for more than an answer.
 const STEP: Duration = Duration::from_secs(20);
-/// How many servers and clients there are besides.
+/// How many servers and clients there are besides: so many files come and go, and so many tasks.
 const OTHERS: usize = 32;
+const OTHER_TASKS: f64 = 32.0;
 
 #[derive(clap::Args)]
 pub(crate) struct Options {
@@ -64,6 +70,15 @@ struct Sight {
     resident: f64,
     open_files: usize,
     counts: Vec<f64>,
+    /// Tasks, without those of connections to servers, which may be kept.
+    tasks: f64,
+}
+
+impl Sight {
+    /// Whether there are no more files and tasks than there were.
+    fn is_small(&self, before: &Self) -> bool {
+        self.open_files <= before.open_files + OTHERS && self.tasks <= before.tasks + OTHER_TASKS
+    }
 }
 
 pub(crate) async fn run(options: Options) -> Result<()> {
@@ -137,8 +152,8 @@ async fn judge(
     let begun = Instant::now();
     let after = loop {
         let after = look(target).await?;
-        let is_back = after.counts.iter().all(|count| *count == 0.0) && after.open_files <= before.open_files + OTHERS;
-        if is_back || begun.elapsed() > setup::SESSION_IDLE + SETTLE {
+        let is_back = after.counts.iter().all(|count| *count == 0.0) && after.is_small(before);
+        if is_back || begun.elapsed() > PARKED.max(setup::SESSION_IDLE) + SETTLE {
             break after;
         }
         sleep(Duration::from_secs(1)).await;
@@ -154,10 +169,12 @@ async fn judge(
         ensure!(*count == 0.0, "{name} is {count} once nobody calls any more");
     }
     ensure!(
-        after.open_files <= before.open_files + OTHERS,
-        "{} files are open, {} were before",
+        after.is_small(before),
+        "{} files are open and {} tasks run; {} and {} before",
         after.open_files,
-        before.open_files
+        after.tasks,
+        before.open_files,
+        before.tasks
     );
     ensure!(lasting < LONG || last <= second * GROWTH, "memory grew by more than {GROWTH} x");
     Ok(())
@@ -178,6 +195,7 @@ async fn look(target: &Target) -> Result<Sight> {
         resident: machine::resident(target.pid())?,
         open_files: fs::read_dir(Path::new("/proc").join(target.pid().to_string()).join("fd"))?.count(),
         counts: COUNTS.iter().map(|name| value(name)).collect::<Result<_>>()?,
+        tasks: value("durward_tasks")? - value("durward_connections")?,
     })
 }
 
@@ -188,15 +206,16 @@ fn print(when: &str, sight: &Sight, done: usize, failed: usize) {
         .map(|(name, count)| format!("{} {count}", name.trim_start_matches("durward_")))
         .collect();
     println!(
-        "{when:>8}: {:.1} MiB, {} files, {}; {done} steps done, {failed} failed",
+        "{when:>8}: {:.1} MiB, {} files, {} tasks, {}; {done} steps done, {failed} failed",
         sight.resident,
         sight.open_files,
+        sight.tasks,
         counts.join(", ")
     );
 }
 
 /// How many different turns there are.
-const TURNS: usize = 10;
+const TURNS: usize = 12;
 
 /// One thing that a client does.
 async fn turn_of(turn: usize, base: &str) -> Result<()> {
@@ -245,6 +264,10 @@ async fn step(turn: usize, base: &str) -> Result<()> {
             drop(stream);
             left(&agent).await
         }
+        // A server that asks over the bridge, and is answered; or its client goes and never comes back.
+        9 => answered(&modern("/mcp/legacy")).await,
+        10 if may_leave() => asked(&modern("/mcp/legacy")).await.map(drop),
+        10 => answered(&modern("/mcp/legacy")).await,
         // A process of its own.
         _ => {
             let agent = Agent::legacy(&url("/mcp/pipe"), None).await;
@@ -273,6 +296,41 @@ async fn called(agent: &Agent, tool: &str) -> Result<()> {
         Some("a") => Ok(()),
         _ => bail!("{tool}: {answer}"),
     }
+}
+
+/// Calls a tool that asks first, and gives the question: what the client gets in place of an answer.
+async fn asked(agent: &Agent) -> Result<Value> {
+    let answer = agent.call("ask", json!({"text": "a"})).await;
+    let is_question = answer.pointer("/result/resultType").is_some_and(|kind| kind == "input_required");
+    ensure!(is_question, "no question: {answer}");
+    Ok(answer)
+}
+
+/// The same, and answers.
+async fn answered(agent: &Agent) -> Result<()> {
+    let question = asked(agent).await?;
+    let requests = question.pointer("/result/inputRequests").and_then(Value::as_object);
+    let name = requests.and_then(|requests| requests.keys().next()).context("nothing is asked")?;
+    let said = json!({"action": "accept", "content": {"name": "a"}});
+    let state = question.pointer("/result/requestState");
+    let again =
+        json!({"name": "ask", "arguments": {"text": "a"}, "requestState": state, "inputResponses": {name: said}});
+    let answer = agent.request("tools/call", again).await.json().await;
+    match answer.pointer("/result/content/0/text").and_then(Value::as_str) {
+        Some("answered") => Ok(()),
+        _ => bail!("ask: {answer}"),
+    }
+}
+
+/// Whether the last question that was left without an answer is long enough ago.
+fn may_leave() -> bool {
+    static LAST: Mutex<Option<Instant>> = Mutex::new(None);
+    let mut last = LAST.lock().unwrap_or_else(PoisonError::into_inner);
+    let is_time = last.is_none_or(|last| last.elapsed() > LEAVES);
+    if is_time {
+        *last = Some(Instant::now());
+    }
+    is_time
 }
 
 async fn streamed(agent: &Agent) -> Reply {

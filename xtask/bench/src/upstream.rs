@@ -1,6 +1,6 @@
 //! A minimal MCP server: strict where a proxy could cheat, and otherwise as little work as can be.
 //!
-//! `/mcp` answers in JSON, `/events` in an event stream with one event.
+//! `/mcp` answers in JSON, `/events` in an event stream with one event. The tool `ask` asks its client something first.
 
 use crate::{
     answer::AnswerBody,
@@ -14,22 +14,36 @@ use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use std::{borrow::Cow, collections::HashSet, convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    borrow::Cow,
+    collections::{HashMap, HashSet},
+    convert::Infallible,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 use tokio::{
     net::TcpListener,
-    sync::{Mutex, mpsc},
+    sync::{Mutex, mpsc, oneshot},
 };
 
 struct Server {
     list: String,
     sessions: Mutex<HashSet<String>>,
+    questions: AtomicUsize,
+    /// Questions that wait for their answers, by id.
+    asked: Mutex<HashMap<String, oneshot::Sender<()>>>,
 }
 
 #[derive(Deserialize)]
 struct Message<'a> {
     #[serde(borrow)]
     id: Option<&'a RawValue>,
-    #[serde(borrow)]
+    /// Empty in an answer.
+    #[serde(borrow, default)]
     method: Cow<'a, str>,
     #[serde(borrow, default)]
     params: Params<'a>,
@@ -64,7 +78,12 @@ pub(crate) async fn serve(listen: SocketAddr, count: usize) -> Result<()> {
 }
 
 pub(crate) async fn accept(listener: TcpListener, count: usize) -> Result<()> {
-    let server = Arc::new(Server { list: tools(count), sessions: Mutex::default() });
+    let server = Arc::new(Server {
+        list: tools(count),
+        sessions: Mutex::default(),
+        questions: AtomicUsize::new(0),
+        asked: Mutex::default(),
+    });
     loop {
         let (stream, _) = listener.accept().await?;
         stream.set_nodelay(true)?;
@@ -82,7 +101,7 @@ pub(crate) async fn accept(listener: TcpListener, count: usize) -> Result<()> {
 }
 
 impl Server {
-    async fn answer(&self, request: Request<Incoming>) -> Response<AnswerBody> {
+    async fn answer(self: &Arc<Self>, request: Request<Incoming>) -> Response<AnswerBody> {
         let (head, body) = request.into_parts();
         if head.method != Method::POST {
             return status(StatusCode::METHOD_NOT_ALLOWED);
@@ -98,6 +117,9 @@ impl Server {
             return status(StatusCode::BAD_REQUEST);
         }
         let Some(id) = message.id else { return status(StatusCode::ACCEPTED) };
+        if message.method.is_empty() {
+            return self.answered(id.get()).await;
+        }
         let in_events = head.uri.path() == "/events";
         self.result(era, id.get(), &message, in_events).await
     }
@@ -119,7 +141,13 @@ impl Server {
         }
     }
 
-    async fn result(&self, era: Era, id: &str, message: &Message<'_>, in_events: bool) -> Response<AnswerBody> {
+    async fn result(
+        self: &Arc<Self>,
+        era: Era,
+        id: &str,
+        message: &Message<'_>,
+        in_events: bool,
+    ) -> Response<AnswerBody> {
         let kind = match era {
             Era::Legacy => "",
             Era::Modern => r#","resultType":"complete""#,
@@ -146,9 +174,40 @@ impl Server {
             ("tools/call", Some("echo")) => text(given.text.map_or("null", RawValue::get)),
             ("tools/call", Some("sized")) => text(&format!("\"{}\"", filler(given.bytes.unwrap_or(0)))),
             ("tools/call", Some("stream")) => return streamed(given.events.unwrap_or(0), text("\"streamed\"")),
+            ("tools/call", Some("ask")) if era == Era::Legacy => return self.ask(text("\"answered\"")).await,
             _ => format!(r#"{{"jsonrpc":"2.0","id":{id},"error":{{"code":-32601,"message":"method not found"}}}}"#),
         };
         if in_events { whole("text/event-stream", event(&body)) } else { whole("application/json", body) }
+    }
+
+    /// Asks the client something on the stream of its call, and answers the call once it has said something.
+    async fn ask(self: &Arc<Self>, answer: String) -> Response<AnswerBody> {
+        let id = format!(r#""bench-question-{}""#, self.questions.fetch_add(1, Ordering::Relaxed));
+        let question = format!(
+            r#"{{"jsonrpc":"2.0","id":{id},"method":"elicitation/create","params":{{"message":"Who?","requestedSchema":{{"type":"object","properties":{{"name":{{"type":"string"}}}}}}}}}}"#
+        );
+        let (said, is_said) = oneshot::channel();
+        self.asked.lock().await.insert(id.clone(), said);
+        let (sender, receiver) = mpsc::channel(2);
+        let server = Arc::clone(self);
+        tokio::spawn(async move {
+            // There is room: the channel is new.
+            drop(sender.try_send(Bytes::from(event(&question))));
+            tokio::select! {
+                _ = is_said => drop(sender.try_send(Bytes::from(event(&answer)))),
+                () = sender.closed() => drop(server.asked.lock().await.remove(&id)),
+            }
+        });
+        typed("text/event-stream", AnswerBody::Fed(receiver))
+    }
+
+    /// Takes the answer to a question.
+    async fn answered(&self, id: &str) -> Response<AnswerBody> {
+        let asked = self.asked.lock().await.remove(id);
+        match asked.map(|said| said.send(())) {
+            Some(Ok(())) => status(StatusCode::ACCEPTED),
+            Some(Err(())) | None => status(StatusCode::BAD_REQUEST),
+        }
     }
 
     async fn hello(&self, id: &str) -> Response<AnswerBody> {
