@@ -26,6 +26,8 @@ use tokio::{
 
 /// How long a client that left is given to be noticed, before its server goes on.
 const NOTICED: Duration = Duration::from_millis(300);
+/// Within this whoever listens hears a server again that is back. The gateway makes pauses of two seconds.
+const AGAIN: Duration = Duration::from_secs(20);
 /// How long the server is quiet after a change of rights: longer than these are looked at.
 const QUIET: Duration = Duration::from_millis(900);
 
@@ -65,6 +67,27 @@ pub(crate) struct Open {
     pub(crate) rest: Box<dyn FnOnce(Option<Script>) -> Rest + Send>,
     /// What the client does next, if it is there.
     pub(crate) next: Next,
+    /// How a server that was lost is heard again, if it can be.
+    pub(crate) again: Option<Again>,
+}
+
+impl Open {
+    /// Nothing can be heard again, and the client does nothing more.
+    pub(crate) fn new(
+        hearing: Hearing,
+        script: Option<Script>,
+        rest: Box<dyn FnOnce(Option<Script>) -> Rest + Send>,
+    ) -> Self {
+        Self { hearing, script, rest, next: Next::Nothing, again: None }
+    }
+}
+
+/// A server that can be listened to again.
+pub(crate) struct Again {
+    /// From then on whoever listens to it hears a word at once.
+    pub(crate) prepare: fn(&Upstream),
+    /// The method of that word.
+    pub(crate) word: &'static str,
 }
 
 pub(crate) enum Next {
@@ -263,6 +286,16 @@ impl Cell {
         timeout(Duration::from_secs(2), gone).await.is_ok()
     }
 
+    /// A server that was killed is there again, where it was.
+    async fn revive(&mut self, again: &Again) {
+        let Server::Http(upstream, speaks) = &self.server else { panic!("nothing of it can be heard again") };
+        upstream.dead().await;
+        let tool = json!({"name": "echo", "inputSchema": {"type": "object"}});
+        let upstream = Upstream::at(upstream.address(), vec![tool]).await;
+        (again.prepare)(&upstream);
+        self.server = Server::Http(Arc::new(upstream), *speaks);
+    }
+
     fn kill(&self) {
         match &self.server {
             Server::Http(upstream, _) | Server::Lasting(upstream, _) => upstream.kill(),
@@ -278,8 +311,14 @@ pub(crate) async fn run(stage: &Stage, cell: &mut Cell, flow: &Flow, case: Case)
     let Ok(open) = timeout(Duration::from_secs(15), flow::reach(cell, flow, moment)).await else {
         return vec!["this moment never came".to_owned()];
     };
-    let Open { mut hearing, script, rest, next } = open;
+    let Open { mut hearing, script, rest, next, again } = open;
     let mut quiet = None;
+    let lost = again.filter(|_| sees == "stays open" && matches!(fault, Fault::Killed | Fault::Cut));
+    let before = lost.as_ref().map_or(0, |again| hearing.so_far().count(again.word));
+    if let (Some(again), Fault::Cut) = (&lost, fault) {
+        // It may be listened to again at any moment from now on.
+        (again.prepare)(&cell.upstream());
+    }
     match fault {
         Fault::Killed => cell.kill(),
         Fault::Cut => match script {
@@ -327,7 +366,7 @@ pub(crate) async fn run(stage: &Stage, cell: &mut Cell, flow: &Flow, case: Case)
         }
         Next::Asks(method, params) => {
             cell.knows(&hearing);
-            let agent = cell.session.clone().unwrap_or_else(|| cell.modern(&cell.door()));
+            let agent = cell.session.clone().unwrap_or_else(|| cell.modern(&flow::door_of(flow, cell)));
             hearing = cell.asks(&agent, 8, method, params);
         }
     }
@@ -337,6 +376,15 @@ pub(crate) async fn run(stage: &Stage, cell: &mut Cell, flow: &Flow, case: Case)
     let words = hearing.words();
     if !ended && sees != "stays open" {
         faults.push(format!("the client hangs: after {within:?} it has {words}"));
+    }
+    if let Some(again) = lost.filter(|_| !ended) {
+        if fault == Fault::Killed {
+            cell.revive(&again).await;
+        }
+        // A stream that is open and deaf is worse than one that ended: its client waits for ever.
+        if !hearing.hears(again.word, before + 1, AGAIN).await {
+            faults.push(format!("the stream stays open, and after {AGAIN:?} has nothing of a server that is back"));
+        }
     }
     cell.knows(&hearing);
     // The client stays until it has been seen what is left while it is there.

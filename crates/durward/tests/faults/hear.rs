@@ -18,6 +18,13 @@ pub(crate) struct Heard {
     pub(crate) over: bool,
 }
 
+impl Heard {
+    /// How many messages of this method came.
+    pub(crate) fn count(&self, method: &str) -> usize {
+        self.events.iter().filter(|event| event.json()["method"] == method).count()
+    }
+}
+
 /// A request on its way. Dropping it is going away.
 pub(crate) struct Hearing {
     reading: JoinHandle<()>,
@@ -75,6 +82,12 @@ impl Hearing {
     pub(crate) async fn ends(&self, within: Duration) -> bool {
         let mut heard = self.heard.clone();
         timeout(within, heard.wait_for(|heard| heard.over || self.answer_in(heard).is_some())).await.is_ok()
+    }
+
+    /// Whether so many messages of this method have come within that time, or it ended.
+    pub(crate) async fn hears(&self, method: &str, count: usize, within: Duration) -> bool {
+        let mut heard = self.heard.clone();
+        timeout(within, heard.wait_for(|heard| heard.over || heard.count(method) >= count)).await.is_ok()
     }
 
     /// What the client has of it in the end, in words.

@@ -70,6 +70,8 @@ async fn calls_end_whatever_breaks_at_whatever_moment() {
         &flow::PLAIN_LEGACY,
         &flow::STREAM_MODERN,
         &flow::STREAM_LEGACY,
+        &flow::CALL_ALL_MODERN,
+        &flow::CALL_ALL_LEGACY,
         &flow::TASK,
         &flow::TASK_MODERN,
     ])
@@ -78,7 +80,15 @@ async fn calls_end_whatever_breaks_at_whatever_moment() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn calls_that_ask_end_whatever_breaks_at_whatever_moment() {
-    go(&[&flow::QUESTION_LEGACY, &flow::QUESTION_MODERN, &flow::QUESTION_UPWARD, &flow::QUESTION_DOWNWARD]).await;
+    go(&[
+        &flow::QUESTION_LEGACY,
+        &flow::QUESTION_MODERN,
+        &flow::QUESTION_ALL_LEGACY,
+        &flow::QUESTION_ALL_MODERN,
+        &flow::QUESTION_UPWARD,
+        &flow::QUESTION_DOWNWARD,
+    ])
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

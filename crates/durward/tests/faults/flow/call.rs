@@ -1,6 +1,6 @@
 //! Calls that ask for nothing: in one piece, in many, of a process, and as a task.
 
-use super::{answer, echo, news};
+use super::{answer, echo, echo_at, news};
 use crate::{
     cell::{Cell, Next, Open, Script, Server, arrives},
     table::{
@@ -93,6 +93,24 @@ pub(crate) const STREAM_LEGACY: Flow = Flow {
     ],
 };
 
+const ALL: &[&str] = &["sent", "one word"];
+
+pub(crate) const ALL_MODERN: Flow = Flow {
+    name: "a call to all, modern",
+    server: Speaks::Both,
+    method: "tools/call",
+    moments: ALL,
+    rows: STREAM_MODERN.rows,
+};
+
+pub(crate) const ALL_LEGACY: Flow = Flow {
+    name: "a call to all, legacy",
+    server: Speaks::Both,
+    method: "tools/call",
+    moments: ALL,
+    rows: STREAM_LEGACY.rows,
+};
+
 const PROCESS: &[&str] = &["sent", "one word", "two words"];
 
 pub(crate) const PROCESS_MODERN: Flow = Flow {
@@ -175,15 +193,15 @@ pub(crate) const TASK_MODERN: Flow = Flow {
     ],
 };
 
-async fn client(cell: &mut Cell, legacy: bool) -> Arc<Agent> {
-    let door = cell.door();
-    if legacy { cell.legacy(&door).await } else { cell.modern(&door) }
+async fn client(cell: &mut Cell, door: &str, legacy: bool) -> Arc<Agent> {
+    if legacy { cell.legacy(door).await } else { cell.modern(door) }
 }
 
 /// A call that is answered in one piece.
 pub(crate) async fn plain(cell: &mut Cell, legacy: bool, moment: &str) -> Open {
     let mut script = cell.script("tools/call", "application/json");
-    let agent = client(cell, legacy).await;
+    let door = cell.door();
+    let agent = client(cell, &door, legacy).await;
     let hearing = cell.asks(&agent, 7, "tools/call", echo());
     let id = cell.upstream().arrived("tools/call", 1).await.id();
     let mut text = answer(&id).to_string();
@@ -199,17 +217,17 @@ pub(crate) async fn plain(cell: &mut Cell, legacy: bool, moment: &str) -> Open {
             }
         }) as crate::cell::Rest
     };
-    Open { hearing, script: Some(script), rest: Box::new(rest), next: Next::Nothing }
+    Open::new(hearing, Some(script), Box::new(rest))
 }
 
 /// A call that is answered in several words, by whatever server there is.
-pub(crate) async fn streamed(cell: &mut Cell, legacy: bool, moment: &str) -> Open {
+pub(crate) async fn streamed(cell: &mut Cell, door: &str, legacy: bool, moment: &str) -> Open {
     let prepared = match cell.speaks {
         Speaks::Both | Speaks::Legacy | Speaks::Modern => Some(cell.script("tools/call", "text/event-stream")),
         Speaks::Lasting | Speaks::Process(_) => None,
     };
-    let agent = client(cell, legacy).await;
-    let hearing = cell.asks(&agent, 7, "tools/call", echo());
+    let agent = client(cell, door, legacy).await;
+    let hearing = cell.asks(&agent, 7, "tools/call", echo_at(cell, door));
     let (id, mut script) = match (&cell.server, prepared) {
         (Server::Http(upstream, _), Some(script)) => (upstream.arrived("tools/call", 1).await.id(), script),
         (Server::Lasting(upstream, streams), _) => super::lasting::called(upstream, streams).await,
@@ -242,12 +260,13 @@ pub(crate) async fn streamed(cell: &mut Cell, legacy: bool, moment: &str) -> Ope
             }
         }) as crate::cell::Rest
     };
-    Open { hearing, script: Some(script), rest: Box::new(rest), next: Next::Nothing }
+    Open::new(hearing, Some(script), Box::new(rest))
 }
 
 /// A task of 2025-11-25, begun by a call, whose result is waited for.
 pub(crate) async fn task(cell: &mut Cell, moment: &str) -> Open {
-    let agent = client(cell, true).await;
+    let door = cell.door();
+    let agent = cell.legacy(&door).await;
     let task = json!({"task": {"taskId": "t", "status": "working", "ttl": 60_000}});
     let call = json!({"name": "echo", "arguments": {}, "task": {"ttl": 60_000}});
     awaited(cell, &agent, moment, ("tasks/result", call, task)).await
@@ -255,7 +274,7 @@ pub(crate) async fn task(cell: &mut Cell, moment: &str) -> Open {
 
 /// A task of the extension of 2026-07-28, begun by a call, which is asked after.
 pub(crate) async fn task_modern(cell: &mut Cell, moment: &str) -> Open {
-    let agent = client(cell, false).await;
+    let agent = cell.modern(&cell.door());
     let task = json!({"resultType": "task", "taskId": "t", "status": "working", "ttlMs": 60_000});
     let mut meta = meta();
     meta["io.modelcontextprotocol/clientCapabilities"]["extensions"] = json!({"io.modelcontextprotocol/tasks": {}});
@@ -292,5 +311,5 @@ async fn awaited(
             }
         }) as crate::cell::Rest
     };
-    Open { hearing, script: Some(script), rest: Box::new(rest), next }
+    Open { next, ..Open::new(hearing, Some(script), Box::new(rest)) }
 }

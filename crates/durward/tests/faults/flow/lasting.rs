@@ -2,7 +2,7 @@
 
 use super::{answer, echo, news};
 use crate::{
-    cell::{Cell, Next, Open, Rest, Script},
+    cell::{Cell, Open, Rest, Script},
     table::{
         Fault::{Cut, Disabled, Gone, Killed, Moved, Removed, Revoked, Silent},
         Flow, Row, Speaks,
@@ -54,7 +54,7 @@ pub(crate) async fn client(cell: &mut Cell, moment: &str) -> Open {
     };
     let nothing = |_: Option<Script>| Box::pin(async {}) as Rest;
     if moment == "opened" {
-        return Open { hearing, script: None, rest: Box::new(nothing), next: Next::Nothing };
+        return Open::new(hearing, None, Box::new(nothing));
     }
     let client = json!({"name": "old", "version": "1"});
     let params = json!({"protocolVersion": "2024-11-05", "capabilities": {}, "clientInfo": client});
@@ -66,7 +66,7 @@ pub(crate) async fn client(cell: &mut Cell, moment: &str) -> Open {
     let ready = json!({"jsonrpc": "2.0", "method": "notifications/initialized"});
     assert_eq!(cell.posts(post(ready)).await, 202);
     if moment == "introduced" {
-        return Open { hearing, script: None, rest: Box::new(nothing), next: Next::Nothing };
+        return Open::new(hearing, None, Box::new(nothing));
     }
     let mut script = cell.script("tools/call", "text/event-stream");
     let call = json!({"jsonrpc": "2.0", "id": 3, "method": "tools/call", "params": echo()});
@@ -84,7 +84,7 @@ pub(crate) async fn client(cell: &mut Cell, moment: &str) -> Open {
             }
         }) as Rest
     };
-    Open { hearing, script: Some(script), rest: Box::new(rest), next: Next::Nothing }
+    Open::new(hearing, Some(script), Box::new(rest))
 }
 
 pub(crate) const SERVER_OF_2024: Flow = Flow {

@@ -2,14 +2,14 @@
 
 use super::news;
 use crate::{
-    cell::{Cell, Next, Open, Rest, Script},
+    cell::{Again, Cell, Open, Rest, Script},
     table::{
         Fault::{Cut, Disabled, Gone, Killed, Moved, Removed, Revoked, Silent},
         Flow, Row, Speaks,
     },
 };
 use serde_json::{Value, json};
-use testkit::Answer;
+use testkit::{Answer, Upstream};
 
 const MOMENTS: &[&str] = &["sent", "begun", "one word"];
 
@@ -150,10 +150,48 @@ fn says(word: Value) -> Box<dyn FnOnce(Option<Script>) -> Rest + Send> {
 }
 
 /// The server can be asked to tell of resources.
-fn followed(cell: &Cell) {
+fn followed(upstream: &Upstream) {
     for method in ["resources/subscribe", "resources/unsubscribe"] {
-        cell.upstream().always(method, |request| Answer::result(&request.id(), &json!({})));
+        upstream.always(method, |request| Answer::result(&request.id(), &json!({})));
     }
+}
+
+/// Whoever listens to a server of sessions hears this at once.
+fn greets(upstream: &Upstream, word: fn() -> Value) {
+    followed(upstream);
+    upstream.always("GET", move |_| {
+        let (answer, feed) = Answer::events();
+        tokio::spawn(says(word())(Some(Script::of_stream(feed))));
+        answer
+    });
+}
+
+/// Whoever listens to a server without sessions is told so, and hears of a resource at once.
+fn greets_modern(upstream: &Upstream) {
+    upstream.always("subscriptions/listen", |request| {
+        let (answer, feed) = Answer::events();
+        let id = request.id();
+        tokio::spawn(async move {
+            feed.message(&told(&id, acknowledged())).await;
+            says(told(&id, updated()))(Some(Script::of_stream(feed))).await;
+        });
+        answer
+    });
+}
+
+const AGAIN_LEGACY: Again = Again { prepare: |upstream| greets(upstream, || news(99)), word: "notifications/message" };
+const AGAIN_DOWNWARD: Again =
+    Again { prepare: |upstream| greets(upstream, updated), word: "notifications/resources/updated" };
+const AGAIN_MODERN: Again = Again { prepare: greets_modern, word: "notifications/resources/updated" };
+
+fn acknowledged() -> Value {
+    json!({"jsonrpc": "2.0", "method": "notifications/subscriptions/acknowledged", "params": wanted()})
+}
+
+/// A message of the stream that was asked for with this id.
+fn told(id: &Value, mut message: Value) -> Value {
+    message["params"]["_meta"] = json!({"io.modelcontextprotocol/subscriptionId": id});
+    message
 }
 
 pub(crate) async fn legacy(cell: &mut Cell, door: &str, moment: &str) -> Open {
@@ -169,7 +207,7 @@ pub(crate) async fn legacy(cell: &mut Cell, door: &str, moment: &str) -> Open {
         script.say(&news(1)).await;
         hearing.message(1).await;
     }
-    Open { hearing, script: Some(script), rest: says(news(2)), next: Next::Nothing }
+    Open { again: Some(AGAIN_LEGACY), ..Open::new(hearing, Some(script), says(news(2))) }
 }
 
 pub(crate) async fn modern(cell: &mut Cell, door: &str, moment: &str) -> Open {
@@ -177,21 +215,15 @@ pub(crate) async fn modern(cell: &mut Cell, door: &str, moment: &str) -> Open {
     let agent = cell.modern(door);
     let hearing = cell.asks(&agent, 7, "subscriptions/listen", wanted());
     let id = cell.upstream().arrived("subscriptions/listen", 1).await.id();
-    let told = |mut message: Value| {
-        message["params"]["_meta"] = json!({"io.modelcontextprotocol/subscriptionId": id});
-        message
-    };
     if moment != "sent" {
-        let params = wanted();
-        let begun = json!({"jsonrpc": "2.0", "method": "notifications/subscriptions/acknowledged", "params": params});
-        script.say(&told(begun)).await;
+        script.say(&told(&id, acknowledged())).await;
         hearing.message(1).await;
     }
     if moment == "one word" {
-        script.say(&told(updated())).await;
+        script.say(&told(&id, updated())).await;
         hearing.message(2).await;
     }
-    Open { hearing, script: Some(script), rest: says(told(updated())), next: Next::Nothing }
+    Open { again: Some(AGAIN_MODERN), ..Open::new(hearing, Some(script), says(told(&id, updated()))) }
 }
 
 /// A legacy client that listens to a modern server: the stream is the gateway's.
@@ -213,12 +245,12 @@ pub(crate) async fn upward(cell: &mut Cell, moment: &str) -> Open {
         script.say(&updated()).await;
         hearing.message(1).await;
     }
-    Open { hearing, script: Some(script), rest: says(updated()), next: Next::Nothing }
+    Open { again: Some(AGAIN_MODERN), ..Open::new(hearing, Some(script), says(updated())) }
 }
 
 /// A modern client that listens to a legacy server: the session is the gateway's.
 pub(crate) async fn downward(cell: &mut Cell, moment: &str) -> Open {
-    followed(cell);
+    followed(&cell.upstream());
     let mut script = cell.script("GET", "text/event-stream");
     let agent = cell.modern(&cell.door());
     let hearing = cell.asks(&agent, 7, "subscriptions/listen", wanted());
@@ -231,5 +263,5 @@ pub(crate) async fn downward(cell: &mut Cell, moment: &str) -> Open {
         script.say(&updated()).await;
         hearing.message(2).await;
     }
-    Open { hearing, script: Some(script), rest: says(updated()), next: Next::Nothing }
+    Open { again: Some(AGAIN_DOWNWARD), ..Open::new(hearing, Some(script), says(updated())) }
 }

@@ -1,6 +1,6 @@
 //! Calls in whose course the server asks the client something, in either era and over either bridge.
 
-use super::{answer, echo};
+use super::{answer, echo, echo_at};
 use crate::{
     cell::{Cell, Next, Open, Rest, Script, answers, arrives},
     table::{
@@ -51,6 +51,44 @@ pub(crate) const QUESTION_MODERN: Flow = Flow {
         Row(Gone, &["answered"], "gone", "answered, abandoned"),
         Row(Removed, &["sent"], "the answer", "answered"),
         Row(Removed, &["question"], "error -32600", "answered, refused unknown-server resolve"),
+        Row(Removed, &["answered"], "the answer", "answered, answered"),
+        Row(Moved, &["sent"], "the answer", "answered"),
+        Row(Moved, &["question", "answered"], "the answer", "answered, answered"),
+        Row(Revoked, &["sent"], "the answer", "answered"),
+        Row(Revoked, &["question"], "error -32600", "answered, refused revoked authenticate"),
+        Row(Revoked, &["answered"], "the answer", "answered, answered"),
+        Row(Disabled, &["sent"], "the answer", "answered"),
+        Row(Disabled, &["question"], "error -32600", "answered, refused disabled_agent authenticate"),
+        Row(Disabled, &["answered"], "the answer", "answered, answered"),
+    ],
+};
+
+pub(crate) const ALL_LEGACY: Flow = Flow {
+    name: "a question to all, legacy",
+    server: Speaks::Both,
+    method: "tools/call",
+    moments: MOMENTS,
+    rows: QUESTION_LEGACY.rows,
+};
+
+pub(crate) const ALL_MODERN: Flow = Flow {
+    name: "a question to all, modern",
+    server: Speaks::Both,
+    method: "tools/call",
+    moments: MOMENTS,
+    rows: &[
+        Row(Killed, &["sent"], "error -31006", "faulted upstream-down forward"),
+        Row(Killed, &["question", "answered"], "error -31006", "answered, faulted upstream-down forward"),
+        Row(Cut, &["sent"], "error -31006", "faulted upstream-down forward"),
+        Row(Cut, &["question", "answered"], "error -31006", "answered, faulted upstream-down forward"),
+        Row(Silent, &["sent"], "error -31007", "faulted upstream-timeout forward"),
+        Row(Silent, &["question", "answered"], "error -31007", "answered, faulted upstream-timeout forward"),
+        Row(Gone, &["sent"], "gone", "abandoned"),
+        Row(Gone, &["question"], "gone", "answered"),
+        Row(Gone, &["answered"], "gone", "answered, abandoned"),
+        Row(Removed, &["sent"], "the answer", "answered"),
+        // Of a server that is gone this address has no tools any more; the address itself stays.
+        Row(Removed, &["question"], "error -32602", "answered, refused unknown resolve"),
         Row(Removed, &["answered"], "the answer", "answered, answered"),
         Row(Moved, &["sent"], "the answer", "answered"),
         Row(Moved, &["question", "answered"], "the answer", "answered, answered"),
@@ -127,9 +165,10 @@ fn input_required(id: &Value) -> Value {
 }
 
 /// The same call with the answer to what was asked.
-fn retry(state: &Value, name: &str) -> Value {
-    let answer = json!({"action": "accept", "content": {"name": "Ada"}});
-    json!({"name": "echo", "arguments": {}, "requestState": state, "inputResponses": {name: answer}})
+fn retry(mut call: Value, state: &Value, name: &str) -> Value {
+    call["requestState"] = state.clone();
+    call["inputResponses"] = json!({name: {"action": "accept", "content": {"name": "Ada"}}});
+    call
 }
 
 /// Answers the call with this number when it comes.
@@ -156,11 +195,10 @@ fn once_answered(upstream: Arc<Upstream>, id: Value) -> Box<dyn FnOnce(Option<Sc
 }
 
 /// The server asks in the course of its stream, and is answered beside it.
-pub(crate) async fn legacy(cell: &mut Cell, moment: &str) -> Open {
+pub(crate) async fn legacy(cell: &mut Cell, door: &str, moment: &str) -> Open {
     let mut script = cell.script("tools/call", "text/event-stream");
-    let door = cell.door();
-    let agent = cell.legacy(&door).await;
-    let hearing = cell.asks(&agent, 7, "tools/call", echo());
+    let agent = cell.legacy(door).await;
+    let hearing = cell.asks(&agent, 7, "tools/call", echo_at(cell, door));
     let upstream = cell.upstream();
     let id = upstream.arrived("tools/call", 1).await.id();
     let mut next = Next::Nothing;
@@ -175,33 +213,34 @@ pub(crate) async fn legacy(cell: &mut Cell, moment: &str) -> Open {
             upstream.arrived("response", 1).await;
         }
     }
-    Open { hearing, script: Some(script), rest: once_answered(upstream, id), next }
+    Open { next, ..Open::new(hearing, Some(script), once_answered(upstream, id)) }
 }
 
 /// The server asks in its answer, and is answered in the next call.
-pub(crate) async fn modern(cell: &mut Cell, moment: &str) -> Open {
+pub(crate) async fn modern(cell: &mut Cell, door: &str, moment: &str) -> Open {
     let mut script = cell.script("tools/call", "application/json");
-    let agent = cell.modern(&cell.door());
-    let mut hearing = cell.asks(&agent, 7, "tools/call", echo());
+    let agent = cell.modern(door);
+    let mut hearing = cell.asks(&agent, 7, "tools/call", echo_at(cell, door));
     let upstream = cell.upstream();
     let id = upstream.arrived("tools/call", 1).await.id();
     if moment == "sent" {
-        return Open { hearing, script: Some(script), rest: answering(upstream, 1), next: Next::Nothing };
+        return Open::new(hearing, Some(script), answering(upstream, 1));
     }
     // What is asked in an answer is judged and recorded like any question.
     cell.counts(1);
     script.raw(&input_required(&id).to_string()).await;
     drop(script);
-    hearing.answer().await;
+    let asked = hearing.answer().await;
+    let again = retry(echo_at(cell, door), &asked["result"]["requestState"], "who");
     let script = cell.script("tools/call", "application/json");
-    let mut next = Next::Asks("tools/call", retry(&json!("s"), "who"));
+    let mut next = Next::Asks("tools/call", again.clone());
     if moment == "answered" {
         cell.knows(&hearing);
-        hearing = cell.asks(&agent, 8, "tools/call", retry(&json!("s"), "who"));
+        hearing = cell.asks(&agent, 8, "tools/call", again);
         upstream.arrived("tools/call", 2).await;
         next = Next::Nothing;
     }
-    Open { hearing, script: Some(script), rest: answering(upstream, 2), next }
+    Open { next, ..Open::new(hearing, Some(script), answering(upstream, 2)) }
 }
 
 /// The server asks in its answer, the client is asked on the stream of its call.
@@ -213,7 +252,7 @@ pub(crate) async fn upward(cell: &mut Cell, moment: &str) -> Open {
     let upstream = cell.upstream();
     let id = upstream.arrived("tools/call", 1).await.id();
     if moment == "sent" {
-        return Open { hearing, script: Some(script), rest: answering(upstream, 1), next: Next::Nothing };
+        return Open::new(hearing, Some(script), answering(upstream, 1));
     }
     cell.counts(1);
     script.raw(&input_required(&id).to_string()).await;
@@ -227,7 +266,7 @@ pub(crate) async fn upward(cell: &mut Cell, moment: &str) -> Open {
         answers(cell, &agent, &asked).await;
         upstream.arrived("tools/call", 2).await;
     }
-    Open { hearing, script: Some(script), rest: answering(upstream, 2), next }
+    Open { next, ..Open::new(hearing, Some(script), answering(upstream, 2)) }
 }
 
 /// The server asks in the course of its stream; the client is asked in the answer, and the call waits.
@@ -242,7 +281,7 @@ pub(crate) async fn downward(cell: &mut Cell, moment: &str) -> Open {
         cell.counts(1);
         script.say(&json!({"jsonrpc": "2.0", "id": "q", "method": "elicitation/create", "params": question()})).await;
         let asked = soon(hearing.answer()).await;
-        let again = retry(&asked["result"]["requestState"], "question");
+        let again = retry(echo(), &asked["result"]["requestState"], "question");
         if moment == "question" {
             next = Next::Asks("tools/call", again);
         } else {
@@ -251,5 +290,5 @@ pub(crate) async fn downward(cell: &mut Cell, moment: &str) -> Open {
             upstream.arrived("response", 1).await;
         }
     }
-    Open { hearing, script: Some(script), rest: once_answered(upstream, id), next }
+    Open { next, ..Open::new(hearing, Some(script), once_answered(upstream, id)) }
 }
