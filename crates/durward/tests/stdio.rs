@@ -118,7 +118,7 @@ fn the_server_itself() {
                 say(&json!({"jsonrpc": "2.0", "id": id, "error": {"code": -32601, "message": "no"}}).to_string());
             }
             None => {
-                say(&json!({"jsonrpc": "2.0", "id": asking, "result": {"content": [], "heard": message}}).to_string())
+                say(&json!({"jsonrpc": "2.0", "id": asking, "result": {"content": [], "heard": message}}).to_string());
             }
         }
     }

@@ -265,9 +265,8 @@ async fn step(turn: usize, base: &str) -> Result<()> {
             left(&agent).await
         }
         // A server that asks over the bridge, and is answered; or its client goes and never comes back.
-        9 => answered(&modern("/mcp/legacy")).await,
         10 if may_leave() => asked(&modern("/mcp/legacy")).await.map(drop),
-        10 => answered(&modern("/mcp/legacy")).await,
+        9 | 10 => answered(&modern("/mcp/legacy")).await,
         // A process of its own.
         _ => {
             let agent = Agent::legacy(&url("/mcp/pipe"), None).await;

@@ -156,6 +156,9 @@ impl Slot {
     }
 }
 
+/// A session that made room, and the server that it is to be ended on.
+type Evicted = (ServerName, Arc<Leg>);
+
 impl Legs {
     /// The session in which this client of the caller speaks to a server.
     pub(crate) async fn link(
@@ -215,7 +218,7 @@ impl Legs {
 
     /// The room for a session. Where all is taken, the one that was not used for longest makes room, if it is free; it is
     /// handed back, to be ended on its server.
-    fn slot(&self, key: &Key, now: u64) -> Result<(Arc<Slot>, Option<(ServerName, Arc<Leg>)>), UpstreamFault> {
+    fn slot(&self, key: &Key, now: u64) -> Result<(Arc<Slot>, Option<Evicted>), UpstreamFault> {
         let mut slots = lock(&self.0);
         if let Some(slot) = slots.get(key) {
             slot.used.store(now, Ordering::Relaxed);
