@@ -1,5 +1,5 @@
 //! Questions of servers that nobody is there to answer, or that too many came after: the server is told, and the log has it.
-#![expect(clippy::indexing_slicing, clippy::unwrap_used, reason = "what a test expects and does not find fails it")]
+#![expect(clippy::unwrap_used, reason = "what a test expects and does not find fails it")]
 
 mod inside;
 
