@@ -59,7 +59,13 @@ async fn a_request_that_succeeds_without_a_message_has_failed() {
             }
             // Nobody waits for an answer to a notification.
             upstream.next("notifications/progress", of("text/html", "<html>sign in</html>"));
-            assert!(agent.notify("notifications/progress", json!({"progressToken": 1, "progress": 1})).await.status.is_success());
+            assert!(
+                agent
+                    .notify("notifications/progress", json!({"progressToken": 1, "progress": 1}))
+                    .await
+                    .status
+                    .is_success()
+            );
             upstream.unqueue();
         }
     }

@@ -5,6 +5,7 @@
 use super::{Arrival, Source, UpstreamFault};
 use crate::{
     call::{Call, header},
+    deadline::within,
     inject::Injected,
     server::{Server, Transport},
     state::State,
@@ -20,7 +21,7 @@ use mcp::{
     Era, Revision,
     sse::{Decoder, Event},
 };
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{collections::VecDeque, pin::pin, sync::Arc, time::Duration};
 
 /// Headers of a server's answer that travel on to the client.
 static ONWARD: [HeaderName; 4] = [CONTENT_TYPE, CACHE_CONTROL, ALLOW, RETRY_AFTER];
@@ -168,7 +169,8 @@ pub(crate) async fn send_to(
         // SECURITY: the challenge of the upstream concerns the gateway, never the client.
         return Err(UpstreamFault::Credential(head.status.as_u16()));
     }
-    let mut headers = HeaderMap::with_capacity(4);
+    // Room for more than it takes: hyper reads the connection's next request into the map that answered this one.
+    let mut headers = HeaderMap::with_capacity(12);
     for name in &ONWARD {
         if let Some(value) = head.headers.get(name) {
             headers.insert(name.clone(), value.clone());
@@ -223,7 +225,7 @@ async fn words(kind: &[u8], body: egress::Body, deadline: Duration) -> Bytes {
 }
 
 async fn collect(mut body: egress::Body, limit: usize, deadline: Duration) -> Result<Bytes, UpstreamFault> {
-    let reading = async {
+    let reading = pin!(async {
         let mut first: Option<Bytes> = None;
         let mut rest = BytesMut::new();
         let promised = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX).min(limit);
@@ -247,8 +249,8 @@ async fn collect(mut body: egress::Body, limit: usize, deadline: Duration) -> Re
             }
         }
         Ok(if rest.is_empty() { first.unwrap_or_default() } else { rest.freeze() })
-    };
-    tokio::time::timeout(deadline, reading).await.map_err(|_| UpstreamFault::Timeout(deadline))?
+    });
+    within(deadline, reading).await.map_err(|_| UpstreamFault::Timeout(deadline))?
 }
 
 /// The events of an HTTP body, as they arrive.

@@ -39,6 +39,9 @@ const NEWS: usize = 256;
 /// Whose session with whom: server, principal, and what clients say of themselves.
 type Key = (ServerName, PrincipalId, Digest);
 
+/// A session that is to be ended, and on which server.
+type Leaving = (ServerName, Arc<Leg>);
+
 /// All of them. In this order the sessions of a principal with a server lie side by side.
 #[derive(Default)]
 pub(crate) struct Legs(Mutex<BTreeMap<Key, Arc<Slot>>>);
@@ -156,9 +159,6 @@ impl Slot {
     }
 }
 
-/// A session that made room, and the server that it is to be ended on.
-type Evicted = (ServerName, Arc<Leg>);
-
 impl Legs {
     /// The session in which this client of the caller speaks to a server.
     pub(crate) async fn link(
@@ -199,7 +199,7 @@ impl Legs {
     }
 
     /// Takes out those that nobody uses and `keep` does not hold for, and hands them back.
-    pub(crate) fn sweep(&self, keep: impl Fn(&ServerName, &Link) -> bool) -> Vec<(ServerName, Arc<Leg>)> {
+    pub(crate) fn sweep(&self, keep: impl Fn(&ServerName, &Link) -> bool) -> Vec<Leaving> {
         let mut over = Vec::new();
         lock(&self.0).retain(|(server, _, _), slot| {
             if !slot.is_free() {
@@ -218,7 +218,7 @@ impl Legs {
 
     /// The room for a session. Where all is taken, the one that was not used for longest makes room, if it is free; it is
     /// handed back, to be ended on its server.
-    fn slot(&self, key: &Key, now: u64) -> Result<(Arc<Slot>, Option<Evicted>), UpstreamFault> {
+    fn slot(&self, key: &Key, now: u64) -> Result<(Arc<Slot>, Option<Leaving>), UpstreamFault> {
         let mut slots = lock(&self.0);
         if let Some(slot) = slots.get(key) {
             slot.used.store(now, Ordering::Relaxed);
