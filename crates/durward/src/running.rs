@@ -217,6 +217,22 @@ impl Configured {
     }
 
     fn reload(&self) -> Result<Vec<String>, Reload> {
+        let changes = self.take_over();
+        if changes.is_err() {
+            // SECURITY: a key that was taken out of its file is out, whatever else is wrong.
+            let reread = self.state.snapshot.load().identity.reread(self.state.clock.now());
+            for (issuer, news) in &reread {
+                let told = told_of_keys(issuer, news);
+                tracing::warn!("{told}");
+                self.state.journal.system("reloaded", Some(told));
+            }
+            self.state.sweep();
+        }
+        changes
+    }
+
+    /// Goes over to the configuration as it is now.
+    fn take_over(&self) -> Result<Vec<String>, Reload> {
         let before = self.settings();
         let loaded = match &self.file {
             Some(file) => config::load_again(file),
@@ -289,8 +305,10 @@ impl Configured {
 
     fn watched(&self) -> Watched {
         let settings = self.settings();
-        let files = self.file.as_deref().into_iter().chain(settings.files()).filter_map(config::Look::at);
         let policies = &settings.policies;
+        let named = policies.files.iter().map(PathBuf::as_path);
+        let files =
+            self.file.as_deref().into_iter().chain(settings.files()).chain(named).flat_map(config::Look::all_at);
         Watched::of(files.chain(policies.patterns.iter().flat_map(|glob| config::looks(&policies.base, glob))))
     }
 }

@@ -22,6 +22,8 @@ const MOST: usize = 1024;
 #[derive(Default, PartialEq)]
 pub(crate) struct Watched {
     places: BTreeMap<PathBuf, Place>,
+    /// Links that lead to some of them: when one is gone, nobody could tell that it was one.
+    links: BTreeSet<PathBuf>,
     /// Those that are too many.
     left_out: BTreeSet<PathBuf>,
 }
@@ -45,6 +47,7 @@ impl Watched {
     pub(crate) fn of(looks: impl Iterator<Item = Look>) -> Self {
         let mut watched = Self::default();
         for Look { folder, part } in looks {
+            watched.links.extend(link(&folder));
             let Ok((folder, which)) = found(&folder) else { continue };
             let is_full = watched.places.len() >= MOST;
             match watched.places.entry(folder) {
@@ -100,7 +103,7 @@ impl Watched {
     /// them: a gateway that read its configuration again for that would never come to rest.
     fn counts(&self, path: &Path) -> bool {
         // It went, or another came in its place.
-        if self.places.contains_key(path) {
+        if self.places.contains_key(path) || self.links.contains(path) {
             return true;
         }
         let Some(place) = path.parent().and_then(|folder| self.places.get(folder)) else { return false };
@@ -108,6 +111,13 @@ impl Watched {
         let is_link = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b".."));
         is_link || place.parts.iter().any(|part| part.fits(path))
     }
+}
+
+/// Where a link to a folder stands, if it is one.
+fn link(folder: &Path) -> Option<PathBuf> {
+    let (above, name) = (folder.parent()?, folder.file_name()?);
+    let above = if above == Path::new("") { Path::new(".") } else { above };
+    folder.is_symlink().then(|| above.canonicalize().ok())?.map(|above| above.join(name))
 }
 
 /// Where a folder really is, and which one it is.
@@ -125,6 +135,19 @@ fn found(folder: &Path) -> io::Result<(PathBuf, Which)> {
 mod tests {
     use super::*;
     use crate::config::looks;
+
+    #[test]
+    fn a_link_to_a_folder_counts_when_it_is_gone() {
+        let folder = tempfile::tempdir().unwrap();
+        let top = folder.path().canonicalize().unwrap();
+        fs::create_dir_all(top.join("elsewhere")).unwrap();
+        fs::create_dir_all(top.join("policies")).unwrap();
+        std::os::unix::fs::symlink("../elsewhere", top.join("policies/team")).unwrap();
+        let watched = Watched::of(looks(&top, "policies/**/*.json").into_iter());
+        fs::remove_file(top.join("policies/team")).unwrap();
+        assert!(watched.counts(&top.join("policies/team")) && !watched.counts(&top.join("policies/other")));
+        assert!(watched.counts(&top.join("elsewhere/new.json")));
+    }
 
     #[test]
     fn a_huge_tree_is_watched_from_its_top_and_the_rest_is_known() {

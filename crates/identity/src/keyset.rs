@@ -6,8 +6,10 @@ use crate::{Algorithm, token::Token};
 use jsonwebtoken::{DecodingKey, jwk::Jwk};
 use serde::Deserialize;
 use serde_json::Value;
-use std::collections::BTreeMap;
 use vocab::Digest;
+
+/// The members of a key that decide over a token (RFC 7517, RFC 7518). A new certificate for the same key is no other key.
+const DECIDES: [&str; 10] = ["kty", "crv", "n", "e", "x", "y", "alg", "use", "key_ops", "kid"];
 
 /// Most keys that are kept of one set.
 const MOST_KEYS: usize = 64;
@@ -36,7 +38,7 @@ pub(crate) struct PublicKey {
     id: Option<String>,
     algorithms: Vec<Algorithm>,
     pub(crate) key: DecodingKey,
-    /// Of all that was published of it.
+    /// Of what decides over a token.
     pub(crate) digest: Digest,
 }
 
@@ -125,9 +127,7 @@ impl PublicKey {
             return None;
         }
         let id = text("kid").map(str::to_owned);
-        // In one order, however it is written.
-        let members: BTreeMap<&String, &Value> = value.as_object()?.iter().collect();
-        let digest = Digest::of(&serde_json::to_vec(&members).ok()?);
+        let digest = Digest::of(&serde_json::to_vec(&DECIDES.map(|name| value.get(name))).ok()?);
         let jwk: Jwk = serde_json::from_value(value).ok()?;
         Some(Self { id, algorithms, key: DecodingKey::from_jwk(&jwk).ok()?, digest })
     }

@@ -33,6 +33,28 @@ impl Look {
     }
 }
 
+/// How many links lead on to another before that counts as a circle, as for the system.
+const LINKS: usize = 40;
+
+impl Look {
+    /// For a file, and for every link on the way to it: what it leads to may be another tomorrow.
+    pub(crate) fn all_at(file: &Path) -> Vec<Self> {
+        let mut looks = Vec::from_iter(Self::at(file));
+        let mut path = file.to_owned();
+        for _ in 0..LINKS {
+            let link = path.ancestors().find_map(|way| Some((way, fs::read_link(way).ok()?)));
+            let Some((way, target)) = link else { break };
+            let rest = path.strip_prefix(way).unwrap_or(Path::new(""));
+            let next = way.parent().unwrap_or(Path::new("")).join(target);
+            let next = if rest == Path::new("") { next } else { next.join(rest) };
+            looks.extend(Self::at(way));
+            looks.extend(Self::at(&next));
+            path = next;
+        }
+        looks
+    }
+}
+
 /// A part of a pattern, between two slashes.
 #[derive(Debug, Clone)]
 pub(crate) enum Part {
@@ -96,9 +118,14 @@ pub(crate) fn cases(base: &Path, pattern: &str) -> Result<Vec<PathBuf>, String> 
     found.retain(|path| is_test_case(path));
     let is_case = |path: &PathBuf| {
         let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-        CASES.iter().any(|end| name.ends_with(end)) && path.is_file()
+        CASES.iter().any(|end| name.ends_with(end))
     };
-    found.extend(folders.iter().flat_map(|folder| members(folder)).filter(is_case).map(|path| plain(&path)));
+    for folder in folders.iter().filter(|folder| folder.is_dir()) {
+        // A case that cannot be read has not passed.
+        let entries = fs::read_dir(folder).map_err(|fault| format!("cannot read {}: {fault}", folder.display()))?;
+        let paths = entries.filter_map(Result::ok).map(|entry| entry.path());
+        found.extend(paths.filter(|path| !is_hidden(path) && is_case(path)).map(|path| plain(&path)));
+    }
     Ok(found)
 }
 
@@ -211,6 +238,32 @@ mod tests {
         assert_eq!(names("policies/*.{json,yaml}"), ["a.json", "b.yaml"]);
         assert!(names("no/such/*.json").is_empty());
         assert!(expand(folder.path(), "policies/[").is_err());
+    }
+
+    #[test]
+    fn every_link_on_the_way_to_a_file_counts() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let at = |path: &str| folder.path().join(path);
+        for release in ["releases/1", "releases/2"] {
+            fs::create_dir_all(at(release)).expect("folders");
+            fs::write(at(release).join("keys.json"), "{}").expect("a file");
+        }
+        std::os::unix::fs::symlink("releases/1", at("current")).expect("a link");
+        std::os::unix::fs::symlink("current/keys.json", at("keys.json")).expect("a link");
+        let looks = Look::all_at(&at("keys.json"));
+        let counts = |path: &str| {
+            let same = |look: &Look| {
+                look.folder.canonicalize().ok() == at(path).parent().and_then(|own| own.canonicalize().ok())
+            };
+            looks.iter().any(|look| same(look) && look.part.fits(&at(path)))
+        };
+        for path in ["keys.json", "current", "releases/1/keys.json"] {
+            assert!(counts(path), "{path}: {looks:?}");
+        }
+        assert!(!counts("releases/2/keys.json"), "{looks:?}");
+        std::os::unix::fs::symlink("b", at("a")).expect("a link");
+        std::os::unix::fs::symlink("a", at("b")).expect("a link");
+        assert!(!Look::all_at(&at("a")).is_empty(), "a circle ends");
     }
 
     #[test]
