@@ -49,8 +49,12 @@ impl Line {
         let call = Inquiry { caller, call, server: ask.server, parent: ask.parent, message: ask.message }.as_call();
         let mut trail = Trail::open(&call, &self.state);
         match self.judge(&ask, &mut trail) {
-            Ok(text) => {
+            Ok((text, forgotten)) => {
                 trail.close_answered(http::StatusCode::OK);
+                // Waited for: who asks without end is answered no faster than it listens.
+                if let (Some(forgotten), Ok(session)) = (forgotten, session(ask.exchange)) {
+                    question::forget(self, session, &forgotten).await;
+                }
                 Verdict::Passed(text)
             }
             Err(stop) => {
@@ -61,7 +65,8 @@ impl Line {
         }
     }
 
-    fn judge(&self, ask: &Ask<'_>, trail: &mut Trail) -> Result<Bytes, Stop> {
+    /// What the client is asked, and the question that is forgotten for it.
+    fn judge(&self, ask: &Ask<'_>, trail: &mut Trail) -> Result<(Bytes, Option<Asked>), Stop> {
         let Exchange { caller, call, .. } = ask.exchange;
         let inquiry = Inquiry { caller, call, server: ask.server, parent: ask.parent, message: ask.message };
         inquiry.note(trail.facts_mut());
@@ -87,10 +92,7 @@ impl Line {
         };
         let server = ask.server.name.clone();
         let asked = Asked { server, shown: shown.clone(), id: asked_id, method: Box::from(method), permit, digest };
-        if let Some(forgotten) = session.ask(&shown, asked) {
-            question::forget(self, session, &forgotten);
-        }
-        Ok(text)
+        Ok((text, session.ask(&shown, asked)))
     }
 
     /// Tells the server no.

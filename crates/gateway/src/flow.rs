@@ -351,10 +351,11 @@ impl Flow {
         }
     }
 
-    /// The session is over: its client left it, or the right to it has ended, which whoever waits for an answer is told.
+    /// The session is over: its client left it, or the right to it has ended, as the record says then, and whoever waits for
+    /// an answer is told.
     fn without_session(&mut self, state: &Arc<State>, is_free: bool) -> End {
         match self.still_allowed(state) {
-            Err(stop) if !is_free && !self.exchange.answered => End::Stopped(Box::new(stop)),
+            Err(stop) if !self.exchange.answered => End::Stopped(Box::new(stop)),
             Ok(()) | Err(_) => self.left(is_free),
         }
     }

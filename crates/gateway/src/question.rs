@@ -79,31 +79,37 @@ impl Drop for Taken {
         if self.answered.load(Ordering::Acquire) || self.session.is_over() {
             return;
         }
+        // Where the runtime is gone, so are the servers.
+        let runtime = tokio::runtime::Handle::try_current();
         match self.asked.take() {
             Some(asked) if !self.refused.load(Ordering::Acquire) => {
                 let shown = asked.shown.clone();
-                if let Some(forgotten) = self.session.ask(&shown, asked) {
-                    forget(&self.line, &self.session, &forgotten);
+                if let (Some(forgotten), Ok(runtime)) = (self.session.ask(&shown, asked), runtime) {
+                    let (line, session) = (self.line.clone(), Arc::clone(&self.session));
+                    runtime.spawn(async move { forget(&line, &session, &forgotten).await });
                 }
             }
             Some(_) | None => {
-                let no = No { code: error::REFUSED_GUARD, why: "the client's answer was refused" };
-                no.tell(&self.line, &self.session, &self.server, &self.id);
+                if let Ok(runtime) = runtime {
+                    let no = No { code: error::REFUSED_GUARD, why: "the client's answer was refused" };
+                    let (line, session) = (self.line.clone(), Arc::clone(&self.session));
+                    let (server, id) = (self.server.clone(), self.id.clone());
+                    runtime.spawn(async move { no.tell(&line, &session, &server, &id).await });
+                }
             }
         }
     }
 }
 
 /// Gives up a question for which too many came after it.
-pub(crate) fn forget(line: &Line, session: &Arc<Session>, asked: &Asked) {
+pub(crate) async fn forget(line: &Line, session: &Arc<Session>, asked: &Asked) {
     let no =
         No { code: error::REFUSED_LIMIT, why: "too many questions wait for their answer; this one was the oldest" };
     line.state.journal.forgotten(&asked.server, &asked.method, no.why);
-    no.tell(line, session, &asked.server, &asked.id);
+    no.tell(line, session, &asked.server, &asked.id).await;
 }
 
 /// Why a question stays without an answer.
-#[derive(Clone, Copy)]
 struct No {
     code: i64,
     why: &'static str,
@@ -111,19 +117,12 @@ struct No {
 
 impl No {
     /// Tells the server that asked, which waits for nothing then.
-    fn tell(self, line: &Line, session: &Arc<Session>, server: &ServerName, id: &str) {
-        // Where the runtime is gone, so are the servers.
-        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            runtime.spawn(self.told(line.clone(), Arc::clone(session), server.clone(), Box::from(id)));
-        }
-    }
-
-    async fn told(self, line: Line, session: Arc<Session>, server: ServerName, id: Box<str>) {
+    async fn tell(self, line: &Line, session: &Arc<Session>, server: &ServerName, id: &str) {
         let now = line.state.line();
-        let Some(server) = now.snapshot.servers.get(&server) else { return };
-        let text = error::error_text(Some(&id), self.code, self.why, None);
+        let Some(server) = now.snapshot.servers.get(server) else { return };
+        let text = error::error_text(Some(id), self.code, self.why, None);
         let fault = UpstreamFault::Round { code: error::UPSTREAM_DOWN, why: self.why.to_owned(), retry_after: None };
-        decline(&now, server, Some(&session), text, fault).await;
+        decline(&now, server, Some(session), text, fault).await;
     }
 }
 

@@ -126,6 +126,11 @@ impl Session {
         lock(&self.legs).remove(server)
     }
 
+    /// Whether this is the leg to `server` still.
+    pub(crate) fn has_leg(&self, server: &ServerName, leg: &Arc<Leg>) -> bool {
+        lock(&self.legs).get(server).is_some_and(|kept| Arc::ptr_eq(kept, leg))
+    }
+
     /// Lets go of a leg that leads to a session the server does not know, unless another was opened meanwhile.
     pub(crate) fn lose_leg(&self, server: &ServerName, leg: &Arc<Leg>) {
         let mut legs = lock(&self.legs);

@@ -2,7 +2,7 @@
 //! may end before the client's, by a restart, a reload, a rotated secret; the one that is opened then is told all of it.
 
 use crate::{
-    bridge::upward::followed::Asked,
+    bridge::upward::followed::{Asked, Subscription},
     forward::Passage,
     inject,
     session::{Leg, Session},
@@ -12,9 +12,13 @@ use crate::{
         exchange::{self, Hop},
     },
 };
-use mcp::{Kind, Message, bridge::LogLevel};
-use std::sync::Arc;
+use mcp::{Kind, bridge::LogLevel};
+use std::{sync::Arc, time::Duration};
 use vocab::ServerName;
+
+/// How often a server is asked to tell of a resource again, and how long it is left alone between.
+const TRIES: usize = 5;
+const PAUSE: Duration = Duration::from_secs(2);
 
 /// Remembers what lasts of a request that its server took.
 pub(crate) fn note(way: &Passage<'_>, arrival: &Arrival) {
@@ -65,40 +69,77 @@ pub(crate) async fn level(hop: &Hop<'_>, session: &Session, leg: &Leg) -> Result
 
 /// Has a session with a server, just opened, tell of what its client follows. Nobody waits for that.
 pub(crate) fn follow(state: &Arc<State>, server: &ServerName, session: &Arc<Session>, leg: &Arc<Leg>) {
-    if session.upward.followed_on(server).1.is_empty() {
+    let followed = session.upward.followed_on(server).1;
+    if followed.is_empty() {
         return;
     }
-    let (state, server) = (Arc::clone(state), server.clone());
-    let (session, leg) = (Arc::clone(session), Arc::clone(leg));
-    tokio::spawn(async move {
-        if let Err(fault) = follow_all(&state, &server, &session, &leg).await {
-            tracing::debug!(%server, %fault, "what a session follows could not be asked for again");
-        }
-    });
+    let again =
+        Again { state: Arc::clone(state), name: server.clone(), session: Arc::clone(session), leg: Arc::clone(leg) };
+    tokio::spawn(async move { again.ask_all(followed).await });
 }
 
-async fn follow_all(
-    state: &Arc<State>,
-    name: &ServerName,
-    session: &Arc<Session>,
-    leg: &Arc<Leg>,
-) -> Result<(), UpstreamFault> {
-    for (number, (uri, subscription)) in session.upward.followed_on(name).1.into_iter().enumerate() {
+/// Resources that are asked for again.
+struct Again {
+    state: Arc<State>,
+    name: ServerName,
+    session: Arc<Session>,
+    leg: Arc<Leg>,
+}
+
+type Wanted = (Arc<str>, Subscription);
+
+impl Again {
+    /// Asks for all of them, and in a while for those that the server had no time for.
+    async fn ask_all(&self, mut wanted: Vec<Wanted>) {
+        for _ in 0..TRIES {
+            let mut left = Vec::new();
+            for (number, (uri, subscription)) in wanted.into_iter().enumerate() {
+                match self.ask(number, &uri, &subscription).await {
+                    Ok(()) => {}
+                    // Whoever opens the next session asks for all of them there.
+                    Err(UpstreamFault::Lost) => return,
+                    Err(fault) => {
+                        tracing::debug!(server = %self.name, %fault, "a resource could not be followed again");
+                        left.push((uri, subscription));
+                    }
+                }
+            }
+            if left.is_empty() {
+                return;
+            }
+            wanted = left;
+            tokio::time::sleep(PAUSE).await;
+        }
+        tracing::warn!(server = %self.name, resources = wanted.len(), "resources are followed no longer: their server does not take it");
+    }
+
+    /// Asks for one, if it is still wanted and may be followed.
+    async fn ask(&self, number: usize, uri: &Arc<str>, subscription: &Subscription) -> Result<(), UpstreamFault> {
+        let Self { state, name, session, leg } = self;
+        let is_wanted = || session.upward.asked(name, uri).is_some();
         // The rights of the moment, and the server of it.
         let line = state.line();
         let Some((caller, server)) = line.may_hear(&session.holder(), name) else { return Ok(()) };
-        if server.fingerprint != leg.fingerprint || session.is_over() {
-            return Ok(());
+        if session.is_over() || !session.has_leg(name, leg) || server.fingerprint != leg.fingerprint {
+            return Err(UpstreamFault::Lost);
         }
-        if subscription.asked.judge(&line, &caller, server, &uri).is_err() {
-            continue;
+        if !is_wanted() || subscription.asked.judge(&line, &caller, server, uri).is_err() {
+            return Ok(());
         }
         let injected = inject::credentials(state, server).map_err(|fault| UpstreamFault::Down(fault.to_string()))?;
         let hop = Hop { state, server, injected: &injected, limits: line.snapshot.answer_limits() };
-        let request = subscription.asked.request(&format!("durward-follow-{number}"), &uri);
-        let request: Message = exchange::one(request.into(), &hop.limits)?;
-        // What it says no to now, it says no to alone.
-        hop.ask(Some(leg), &request).await?;
+        let request = subscription.asked.request(&format!("durward-follow-{number}"), uri);
+        let answer = hop.ask(Some(leg), &exchange::one(request.into(), &hop.limits)?).await?;
+        if let Some(code) = answer.error_code() {
+            tracing::debug!(server = %name, code, "a resource is not followed any more: its server says no");
+        } else if !is_wanted() {
+            // The client gave it up meanwhile, and may have said so before we asked.
+            let params = serde_json::json!({ "uri": uri });
+            let id = format!("durward-unfollow-{number}");
+            let request =
+                serde_json::json!({ "jsonrpc": "2.0", "id": id, "method": "resources/unsubscribe", "params": params });
+            hop.ask(Some(leg), &exchange::one(request.to_string().into(), &hop.limits)?).await?;
+        }
+        Ok(())
     }
-    Ok(())
 }

@@ -111,11 +111,16 @@ async fn a_session_that_makes_room_for_another_is_ended_on_its_server() {
 
 /// The server begins anew: it does not know this session any more, and speaks on the stream of the next one.
 fn restarted(upstream: &Upstream, forgotten: &str) -> Feed {
+    restarted_saying(upstream, forgotten, http::StatusCode::NOT_FOUND)
+}
+
+/// The same, with what it says of the session that it forgot.
+fn restarted_saying(upstream: &Upstream, forgotten: &str, said: http::StatusCode) -> Feed {
     let knows = {
         let forgotten = forgotten.to_owned();
         move |request: &Received| request.header("mcp-session-id") != Some(&forgotten)
     };
-    let gone = || Answer::status(http::StatusCode::NOT_FOUND);
+    let gone = move || Answer::status(said);
     let (events, feed) = Answer::events();
     let (next, known) = (Mutex::new(Some(events)), knows.clone());
     upstream.always("GET", move |request| if known(request) { next.lock().unwrap().take().unwrap() } else { gone() });
@@ -139,7 +144,9 @@ async fn a_listener_whose_session_the_server_forgot_is_told_and_may_listen_again
         upstream.next("GET", events);
         let mut listener = listening(&alice, "file:///a").await;
         let old = session_of(&upstream.arrived("GET", 1).await);
-        let anew = restarted(&upstream, &old);
+        // Some say so with 400.
+        let said = if called { http::StatusCode::NOT_FOUND } else { http::StatusCode::BAD_REQUEST };
+        let anew = restarted_saying(&upstream, &old, said);
         let kept = if called {
             let lost = alice.call("echo", json!({})).await;
             assert_eq!(lost["error"]["code"], -31006, "{lost}");

@@ -50,11 +50,13 @@ async fn what_a_session_asked_for_is_asked_for_again_when_its_server_forgot_it()
     ok(&alice, "resources/unsubscribe", json!({"uri": "durward://files/file:///b"})).await;
     ok(&alice, "logging/setLevel", json!({"level": "warning"})).await;
     let first = upstream.arrived("resources/subscribe", 2).await;
-    // The server begins anew: it knows the session no longer, and its stream is gone. Nobody calls.
-    upstream.next("GET", Answer::status(StatusCode::NOT_FOUND)).next("ping", Answer::status(StatusCode::NOT_FOUND));
+    // The server begins anew: it knows the session no longer, says so as many do, and its stream is gone. Nobody calls.
+    upstream.next("GET", Answer::status(StatusCode::BAD_REQUEST)).next("ping", Answer::status(StatusCode::NOT_FOUND));
+    // It has no time for one of them at first.
+    upstream.next("resources/subscribe", Answer::status(StatusCode::SERVICE_UNAVAILABLE));
     let again = stream(&upstream);
     feed.cut().await;
-    let followed = upstream.arrived("resources/subscribe", 3).await;
+    let followed = upstream.arrived("resources/subscribe", 4).await;
     assert_eq!(followed.json()["params"], json!({"uri": "file:///a"}), "what was given up is not asked for");
     assert_ne!(followed.header("mcp-session-id"), first.header("mcp-session-id"));
     let level = upstream.arrived("logging/setLevel", 2).await;
@@ -108,8 +110,10 @@ async fn a_server_that_is_busy_when_it_is_listened_to_is_asked_again() {
         let upstream = server().await;
         let method = if era == EraSettings::Legacy { "GET" } else { "subscriptions/listen" };
         let inside = Inside::start(Plan { era, ..Plan::of(&upstream) }).await;
-        upstream.next(method, Answer::status(StatusCode::SERVICE_UNAVAILABLE));
-        upstream.next(method, Answer::status(StatusCode::TOO_MANY_REQUESTS));
+        // The second is what the official SDKs say of a stream that broke on one side only.
+        for status in [StatusCode::SERVICE_UNAVAILABLE, StatusCode::CONFLICT] {
+            upstream.next(method, Answer::status(status));
+        }
         let (events, feed) = Answer::events();
         upstream.next(method, events);
         let mut listener = if era == EraSettings::Legacy {

@@ -10,7 +10,7 @@ use crate::{
     pipeline::Line,
     release::list_action,
     server::{Carriage, Server},
-    session::{Ahead, Leg, Session},
+    session::{Ahead, Leg, Session, Way},
     state::State,
     stop::{Stage, Stop},
     task,
@@ -81,9 +81,9 @@ async fn follow(state: Arc<State>, server: ServerName, session: Arc<Session>) {
             tokio::select! {
                 followed = follow_once(&now, server, &session) => match followed {
                     // After a lost session another is opened: nobody else may ask for one for long.
-                    Ok(true) | Err(UpstreamFault::Lost) => {}
-                    // It has no such stream.
-                    Ok(false) => return,
+                    Ok(Followed::Over) | Err(UpstreamFault::Lost) => {}
+                    Ok(Followed::Elsewhere) => continue,
+                    Ok(Followed::Absent) => return,
                     Err(fault) => {
                         tracing::debug!(server = %server.name, %fault, "a stream of the aggregate broke off");
                     }
@@ -112,11 +112,20 @@ pub(crate) async fn until_not(so: impl Fn() -> bool) {
     }
 }
 
-async fn follow_once(line: &Line, server: &Arc<Server>, session: &Arc<Session>) -> Result<bool, UpstreamFault> {
+/// How it went with one stream.
+enum Followed {
+    /// It came to its end.
+    Over,
+    /// The session has another with this server by now.
+    Elsewhere,
+    /// The server has no such stream.
+    Absent,
+}
+
+async fn follow_once(line: &Line, server: &Arc<Server>, session: &Arc<Session>) -> Result<Followed, UpstreamFault> {
     let injected =
         crate::inject::credentials(&line.state, server).map_err(|fault| UpstreamFault::Down(fault.to_string()))?;
-    let limits = line.snapshot.answer_limits();
-    let hop = Hop { state: &line.state, server, injected: &injected, limits };
+    let hop = Hop { state: &line.state, server, injected: &injected, limits: line.snapshot.answer_limits() };
     let leg: Arc<Leg> = match hop.leg_of(session) {
         Some(leg) => leg,
         None => forward::open_leg(&hop, session).await?,
@@ -132,23 +141,37 @@ async fn follow_once(line: &Line, server: &Arc<Server>, session: &Arc<Session>) 
             stream => stream?,
         },
     };
-    let Some(source) = stream else { return Ok(false) };
-    let mut source = Resumed::around(&Arc::downgrade(&line.state), server, &leg, source);
-    while let Some((_, event)) = source.next().await? {
-        let Some(data) = event.message() else { continue };
-        let may_hear = line.state.line().may_hear(&session.holder(), &server.name).is_some();
-        if !may_hear || !session.tell(&server.name, data) {
-            let message = exchange::one(data.clone(), &limits)?;
-            if message.kind() == Kind::Request {
-                hop.decline(Some(&leg), &message, "nobody is listening who could answer").await?;
-            }
-            return Ok(true);
-        }
+    let Some(source) = stream else { return Ok(Followed::Absent) };
+    let source = Resumed::around(&Arc::downgrade(&line.state), server, &leg, source);
+    tokio::select! {
+        told = tell_all(&hop, &leg, session, source) => told.map(|()| Followed::Over),
+        // The rest of a stream may be waited for while the server already speaks on that of another session.
+        () = until_not(|| session.has_leg(&server.name, &leg)) => Ok(Followed::Elsewhere),
     }
-    Ok(true)
 }
 
-/// The listening stream of a leg, if its server has one.
+/// Passes on what a server says, to the end of its stream.
+async fn tell_all(hop: &Hop<'_>, leg: &Leg, session: &Arc<Session>, mut source: Source) -> Result<(), UpstreamFault> {
+    let name = &hop.server.name;
+    while let Some((_, event)) = source.next().await? {
+        let Some(data) = event.message() else { continue };
+        let line = hop.state.line();
+        let may_hear = line.may_hear(&session.holder(), name).is_some();
+        if may_hear && session.tell(name, data) {
+            continue;
+        }
+        let message = exchange::one(data.clone(), &hop.limits)?;
+        // SECURITY: one that was taken out or moved is told nothing more.
+        let is_there = line.snapshot.servers.get(name).is_some_and(|now| now.fingerprint == hop.server.fingerprint);
+        if is_there && message.kind() == Kind::Request {
+            hop.decline(Some(leg), &message, "nobody is listening who could answer").await?;
+        }
+        return Ok(());
+    }
+    Ok(())
+}
+
+/// The listening stream of a leg, if its server has one. `Lost` if the server does not know the session any more.
 pub(crate) async fn stream_of(hop: &Hop<'_>, leg: &Leg) -> Result<Option<Source>, UpstreamFault> {
     let mut headers = wire::own_stream();
     exchange::address(leg, &mut headers);
@@ -156,26 +179,46 @@ pub(crate) async fn stream_of(hop: &Hop<'_>, leg: &Leg) -> Result<Option<Source>
     let (arrival, _) = wire::send(hop.state, hop.server, hop.injected, outbound, hop.limits.body).await?;
     match arrival {
         Arrival::Stream { source, .. } => Ok(Some(source)),
-        other if exchange::is_lost(Some(leg), other.status()) => is_known(hop, leg).await.map(|()| None),
-        other => none_of(other.status()).map(|()| None),
+        other => none_of(hop, Some(leg), other.status()).await.map(|()| None),
     }
 }
 
-/// Whether a server still knows a session. One without listening streams may say so with 404, too.
+/// What a status means that came in place of a listening stream: that there is none, that there is none at this moment, or
+/// that the session is gone.
+async fn none_of(hop: &Hop<'_>, leg: Option<&Leg>, status: StatusCode) -> Result<(), UpstreamFault> {
+    match (status, leg) {
+        // SPEC: 404 says that the session is gone. A server without such streams may say so with 404, too, and some answer
+        // unknown sessions with 400: the session itself is asked.
+        (StatusCode::NOT_FOUND | StatusCode::BAD_REQUEST, Some(leg)) if matches!(leg.way, Way::Http(Some(_))) => {
+            is_known(hop, leg).await
+        }
+        (StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED, _) => Ok(()),
+        // It answers, but with no stream.
+        (status, _) if status.is_success() => Ok(()),
+        _ => Err(UpstreamFault::Down(format!("HTTP {status} in place of a listening stream"))),
+    }
+}
+
+/// Whether a server still knows a session.
 async fn is_known(hop: &Hop<'_>, leg: &Leg) -> Result<(), UpstreamFault> {
     let ping = bytes::Bytes::from_static(br#"{"jsonrpc":"2.0","id":"durward-ping","method":"ping"}"#);
-    match hop.ask(Some(leg), &exchange::one(ping, &hop.limits)?).await {
-        // Whatever it says to it, it knows whom it says it to.
-        Ok(_) | Err(UpstreamFault::Protocol(_)) => Ok(()),
-        Err(fault) => Err(fault),
+    let ping = exchange::one(ping, &hop.limits)?;
+    let deadline = hop.server.deadline;
+    let asking = tokio::time::timeout(deadline, hop.send(Some(leg), &ping));
+    let (arrival, _) = asking.await.map_err(|_| UpstreamFault::Timeout(deadline))??;
+    // Whatever it says to this very request, it knows in whose session.
+    let is_answer = |body: &bytes::Bytes| {
+        let answer = exchange::one(body.clone(), &hop.limits);
+        answer.is_ok_and(|answer| answer.id() == ping.id())
+    };
+    match arrival {
+        Arrival::Whole { ref body, .. } if is_answer(body) => Ok(()),
+        other => match other.status() {
+            StatusCode::NOT_FOUND | StatusCode::BAD_REQUEST => Err(UpstreamFault::Lost),
+            status if status.is_success() => Ok(()),
+            status => Err(UpstreamFault::Down(format!("HTTP {status} to a ping"))),
+        },
     }
-}
-
-/// What a status means that came in place of a listening stream: that there is none, or none at this moment.
-fn none_of(status: StatusCode) -> Result<(), UpstreamFault> {
-    let has_none = !status.is_server_error() || status == StatusCode::NOT_IMPLEMENTED;
-    let is_busy = matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT);
-    if has_none && !is_busy { Ok(()) } else { Err(UpstreamFault::Down(format!("HTTP {status} to a listening client"))) }
 }
 
 /// A server's lists are others than they were.
@@ -436,7 +479,7 @@ async fn merge(
     };
     let mut source = match arrival {
         Arrival::Stream { source, .. } => source,
-        other => return none_of(other.status()).map(|()| false),
+        other => return none_of(&hop, None, other.status()).await.map(|()| false),
     };
     while let Some((_, event)) = source.next().await? {
         let Some(data) = event.message() else { continue };

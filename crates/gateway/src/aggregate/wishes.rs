@@ -5,6 +5,7 @@ use super::{answer::Hand, by_address, listen::may_subscribe};
 use crate::bridge::Crossing;
 use mcp::Era;
 use serde_json::{Map, Value, json};
+use std::collections::HashSet;
 use vocab::ServerName;
 
 /// The wishes of one `subscriptions/listen`.
@@ -66,11 +67,15 @@ impl Wishes {
 
     /// Without what a server leaves out of its own acknowledgement.
     pub(super) fn narrow(&mut self, server: &ServerName, acknowledged: &Value) {
-        let tells = |kind: &str, own: &str| {
+        let told = |kind| -> HashSet<&str> {
             let told = acknowledged.get(kind).and_then(Value::as_array);
-            told.is_some_and(|told| told.iter().any(|told| told == own))
+            told.into_iter().flatten().filter_map(Value::as_str).collect()
         };
-        self.named.retain(|named| named.server != *server || tells(named.kind, &named.own));
+        let (resources, tasks) = (told(RESOURCES), told(TASKS));
+        self.named.retain(|named| {
+            let told = if named.kind == RESOURCES { &resources } else { &tasks };
+            named.server != *server || told.contains(named.own.as_str())
+        });
     }
 
     /// The message that begins the stream.

@@ -41,7 +41,10 @@ impl Session {
         let mut questions = lock(&self.asked);
         let Questions { waiting, order } = &mut *questions;
         let key = mcp::id_key(client_id);
-        waiting.insert(key.clone(), asked);
+        if waiting.insert(key.clone(), asked).is_some() {
+            // Asked once more under the same id, it is the newest.
+            order.retain(|known| *known != key);
+        }
         order.push_back(key);
         let oldest = if order.len() > ASKED { order.pop_front() } else { None };
         oldest.and_then(|oldest| waiting.remove(&oldest))

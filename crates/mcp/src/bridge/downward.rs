@@ -308,6 +308,9 @@ pub fn answer_to(id: &str, response: &[u8], revision: Revision) -> Bytes {
 /// Sampled content as the one block that revisions before 2025-11-25 have: several texts become one, a line each.
 fn one_block(content: &[u8], revision: Revision) -> Result<Fate, BridgeFault> {
     let unsayable = |what| BridgeFault::Content { revision, what };
+    if !is_object(content) && !content.starts_with(b"[") {
+        return Err(BridgeFault::Malformed("content"));
+    }
     let mut walk = Walk::new(content, 0);
     let blocks: Vec<&[u8]> =
         if is_object(content) { vec![content] } else { std::iter::from_fn(|| content.get(walk.element()?)).collect() };

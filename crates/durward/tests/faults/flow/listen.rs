@@ -65,8 +65,8 @@ const ONE_LEGACY: &[Row] = &[
     Row(Gone, &[], "gone", "answered"),
     Row(Removed, &[], "the end", "refused denied authorize"),
     Row(Moved, &[], "the end", "answered"),
-    Row(Revoked, &[], "the end", "answered"),
-    Row(Disabled, &[], "the end", "answered"),
+    Row(Revoked, &[], "the end", "refused revoked authenticate"),
+    Row(Disabled, &[], "the end", "refused revoked authenticate"),
 ];
 
 const ONE_MODERN: &[Row] = &[
@@ -92,8 +92,8 @@ const MERGED_LEGACY: &[Row] = &[
     Row(Gone, &[], "gone", "answered"),
     Row(Removed, &[], "stays open", "answered"),
     Row(Moved, &[], "stays open", "answered"),
-    Row(Revoked, &[], "the end", "answered"),
-    Row(Disabled, &[], "the end", "answered"),
+    Row(Revoked, &[], "the end", "refused revoked authenticate"),
+    Row(Disabled, &[], "the end", "refused revoked authenticate"),
 ];
 
 const MERGED_MODERN: &[Row] = &[
@@ -114,8 +114,8 @@ const UPWARD: &[Row] = &[
     Row(Gone, &[], "gone", "answered"),
     Row(Removed, &[], "the end", "refused denied authorize"),
     Row(Moved, &[], "stays open", "answered"),
-    Row(Revoked, &[], "the end", "answered"),
-    Row(Disabled, &[], "the end", "answered"),
+    Row(Revoked, &[], "the end", "refused revoked authenticate"),
+    Row(Disabled, &[], "the end", "refused revoked authenticate"),
 ];
 
 const DOWNWARD: &[Row] = &[

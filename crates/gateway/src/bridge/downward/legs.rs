@@ -33,7 +33,7 @@ use vocab::{Digest, PrincipalId, ServerName};
 const MOST: usize = 16_384;
 /// Sessions of one principal with one server: so many clients of its can differ in what they say of themselves.
 const MOST_ALIKE: usize = 8;
-/// News of a server that wait for the streams of its listeners. One that is slower misses some.
+/// News of a server that wait for the streams of its listeners. That of one that is slower ends.
 const NEWS: usize = 256;
 
 /// Whose session with whom: server, principal, and what clients say of themselves.
@@ -120,14 +120,18 @@ impl Link {
         if !self.can(&["logging"]) {
             return Ok(());
         }
-        let mut least = self.wishes.level.lock().await;
-        if least.is_some_and(|least| least <= level) {
-            return Ok(());
-        }
-        let request = translate::set_level(&self.number().to_string(), level);
-        hop.ask(Some(&self.leg), &exchange::one(request, &hop.limits)?).await?;
-        *least = Some(level);
-        Ok(())
+        let deadline = hop.server.deadline;
+        let asking = async {
+            let mut least = self.wishes.level.lock().await;
+            if least.is_some_and(|least| least <= level) {
+                return Ok(());
+            }
+            // Noted before it is answered: a server that never answers it is not waited for by every call.
+            *least = Some(level);
+            let request = translate::set_level(&self.number().to_string(), level);
+            hop.ask(Some(&self.leg), &exchange::one(request, &hop.limits)?).await.map(drop)
+        };
+        tokio::time::timeout(deadline, asking).await.map_err(|_| UpstreamFault::Timeout(deadline))?
     }
 
     fn touch(&self, now: u64, caller: &Caller) {
@@ -151,6 +155,11 @@ impl Link {
 impl Slot {
     fn fitting(&self, hop: &Hop<'_>) -> Option<Arc<Link>> {
         lock(&self.link).clone().filter(|link| link.fits(hop))
+    }
+
+    /// Whether this is its session.
+    fn holds(&self, link: &Arc<Link>) -> bool {
+        lock(&self.link).as_ref().is_some_and(|kept| Arc::ptr_eq(kept, link))
     }
 
     /// Nobody has a hand in it.
@@ -198,21 +207,31 @@ impl Legs {
         lock(&self.0).values().filter(|slot| lock(&slot.link).is_some()).count()
     }
 
-    /// Takes out those that nobody uses and `keep` does not hold for, and hands them back.
+    /// Takes out those that nobody uses and `keep` does not hold for, and hands them back. Whether it holds takes looks
+    /// at keys and policies: nobody who asks for a session waits for those.
     pub(crate) fn sweep(&self, keep: impl Fn(&ServerName, &Link) -> bool) -> Vec<Leaving> {
-        let mut over = Vec::new();
-        lock(&self.0).retain(|(server, _, _), slot| {
+        let mut idle: Vec<(Key, Arc<Link>)> = Vec::new();
+        lock(&self.0).retain(|key, slot| {
             if !slot.is_free() {
                 return true;
             }
             let link = lock(&slot.link).clone();
-            let Some(link) = link else { return false };
-            let keeps = keep(server, &link);
-            if !keeps {
-                over.push((server.clone(), Arc::clone(&link.leg)));
-            }
-            keeps
+            idle.extend(link.clone().map(|link| (key.clone(), link)));
+            link.is_some()
         });
+        idle.retain(|((server, ..), link)| !keep(server, link));
+        let mut slots = lock(&self.0);
+        let mut over = Vec::new();
+        for (key, link) in idle {
+            let leg = Arc::clone(&link.leg);
+            let kept = slots.get(&key).is_some_and(|slot| slot.holds(&link));
+            drop(link);
+            // Somebody may have taken it up since.
+            if kept && slots.get(&key).is_some_and(Slot::is_free) {
+                slots.remove(&key);
+                over.push((key.0, leg));
+            }
+        }
         over
     }
 

@@ -14,10 +14,10 @@ use crate::{
     upstream::{
         Source, UpstreamFault,
         exchange::{self, Hop},
+        resume::Resumed,
     },
 };
 use bytes::Bytes;
-use http::StatusCode;
 use mcp::{
     Kind, Message,
     bridge::{Filter, downward as translate},
@@ -71,8 +71,8 @@ fn honoured(link: &Link, wanted: &Filter) -> Filter {
 async fn subscribe(hop: &Hop<'_>, link: &Arc<Link>, uris: &[String]) -> Result<Following, UpstreamFault> {
     // Whatever ends this half-way, a fault or a client that is gone, leaves nothing counted.
     let mut following = Following::nothing(hop, link);
-    let mut followed = link.wishes.followed.lock().await;
     let subscribing = async {
+        let mut followed = link.wishes.followed.lock().await;
         for uri in uris {
             let known = followed.get(uri).copied().unwrap_or_default();
             followed.insert(uri.clone(), known + 1);
@@ -121,23 +121,19 @@ impl Drop for Following {
 
 /// Follows no longer what nobody else wants to hear of.
 async fn unfollow(state: Arc<State>, server: Arc<Server>, link: Arc<Link>, uris: Vec<String>) {
-    let mut followed = link.wishes.followed.lock().await;
-    let mut unwanted = Vec::new();
     for uri in uris {
-        match followed.get(&uri).copied().unwrap_or_default().saturating_sub(1) {
-            0 => {
-                followed.remove(&uri);
-                unwanted.push(uri);
-            }
-            left => drop(followed.insert(uri, left)),
+        // One by one: others who share the process wait for one answer of the server, and no longer.
+        let mut followed = link.wishes.followed.lock().await;
+        let left = followed.get(&uri).copied().unwrap_or_default().saturating_sub(1);
+        if left > 0 {
+            followed.insert(uri, left);
+            continue;
         }
-    }
-    // In their order: whoever wants to follow one of them waits until the server knows.
-    for uri in unwanted {
+        followed.remove(&uri);
+        // Locked until the server knows: whoever wants to follow it meanwhile asks after that.
         let text = translate::subscribe(&link.number().to_string(), &uri, false);
         if let Err(fault) = super::tell(&state, &server, &link, text).await {
             tracing::debug!(server = %server.name, %fault, "a resource is followed on");
-            return;
         }
     }
 }
@@ -240,6 +236,7 @@ async fn follow(state: Arc<State>, server: Arc<Server>, link: Arc<Link>, caller:
         let goes_on = tokio::select! {
             goes_on = following => goes_on,
             () = unheard(&link) => true,
+            () = link.over() => false,
         };
         let line = state.line();
         let still = line.may_hear(&caller.principal, &server.name).is_some() && super::current(&line, &server).is_ok();
@@ -259,7 +256,8 @@ async fn follow_once(state: &Arc<State>, server: &Arc<Server>, link: &Arc<Link>)
     let injected = inject::credentials(state, server).map_err(|fault| UpstreamFault::Down(fault.to_string()))?;
     let limits = state.line().snapshot.answer_limits();
     let hop = Hop { state, server, injected: &injected, limits };
-    let Some(mut source) = stream(&hop, link).await? else { return Ok(false) };
+    let Some(source) = aggregate::listen::stream_of(&hop, &link.leg).await? else { return Ok(false) };
+    let mut source = Resumed::around(&Arc::downgrade(state), server, &link.leg, source);
     while let Some((_, event)) = Box::pin(source.next()).await? {
         let Some(text) = event.message() else { continue };
         let message = exchange::one(text.clone(), &limits)?;
@@ -277,29 +275,6 @@ async fn follow_once(state: &Arc<State>, server: &Arc<Server>, link: &Arc<Link>)
         }
     }
     Ok(true)
-}
-
-/// The stream of a session, if its server has one.
-async fn stream(hop: &Hop<'_>, link: &Link) -> Result<Option<Source>, UpstreamFault> {
-    match aggregate::listen::stream_of(hop, &link.leg).await {
-        Err(_) if is_forgotten(hop, link).await => Err(UpstreamFault::Lost),
-        // A server without this stream may say so with 404, too.
-        Err(UpstreamFault::Lost) => Ok(None),
-        stream => stream,
-    }
-}
-
-/// Whether the server does not know the session any more. Asked, because what it says of its stream does not tell.
-async fn is_forgotten(hop: &Hop<'_>, link: &Link) -> bool {
-    if !matches!(link.leg.way, Way::Http(Some(_))) {
-        return false;
-    }
-    let ping = format!(r#"{{"jsonrpc":"2.0","id":{},"method":"ping"}}"#, link.number());
-    let Ok(ping) = exchange::one(ping.into(), &hop.limits) else { return false };
-    let asking = hop.send(Some(&link.leg), &ping);
-    let Ok(Ok((arrival, _))) = tokio::time::timeout(hop.server.deadline, asking).await else { return false };
-    // Some servers answer unknown sessions with 400.
-    matches!(arrival.status(), StatusCode::NOT_FOUND | StatusCode::BAD_REQUEST)
 }
 
 /// Waits until nobody listens.

@@ -1,4 +1,4 @@
-//! The resources that a legacy session follows on modern servers, each with what was said when it was asked for: by that
+//! The resources that a legacy session follows, each with what was said when it was asked for: by that
 //! its right is judged again, for as long as it is followed. Bounded.
 
 use crate::{authenticate::Caller, forward::Judged, pipeline::Line, server::Server};

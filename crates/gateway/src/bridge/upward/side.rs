@@ -134,7 +134,7 @@ impl Side {
     }
 
     /// What was said when a resource was asked for that is followed.
-    pub(super) fn asked(&self, server: &ServerName, uri: &str) -> Option<Arc<Asked>> {
+    pub(crate) fn asked(&self, server: &ServerName, uri: &str) -> Option<Arc<Asked>> {
         self.followed.borrow().asked(server, uri)
     }
 
