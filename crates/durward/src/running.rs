@@ -27,7 +27,7 @@ use identity::{JwksCache, Reread};
 use policy::Policies;
 use std::{
     net::SocketAddr,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering},
     time::Duration,
 };
@@ -306,10 +306,12 @@ impl Configured {
     fn watched(&self) -> Watched {
         let settings = self.settings();
         let policies = &settings.policies;
-        let named = policies.files.iter().map(PathBuf::as_path);
-        let files =
-            self.file.as_deref().into_iter().chain(settings.files()).chain(named).flat_map(config::Look::all_at);
-        Watched::of(files.chain(policies.patterns.iter().flat_map(|glob| config::looks(&policies.base, glob))))
+        let files: Vec<&Path> = self.file.as_deref().into_iter().chain(settings.files()).collect();
+        let named = files.iter().copied().chain(policies.files.iter().map(PathBuf::as_path));
+        // Where there is not room for all, what may bring new files comes before the links of those that are there.
+        let own = files.iter().copied().filter_map(config::Look::at);
+        let patterns = policies.patterns.iter().flat_map(|glob| config::looks(&policies.base, glob));
+        Watched::of(own.chain(patterns).chain(named.flat_map(config::Look::links_to)))
     }
 }
 

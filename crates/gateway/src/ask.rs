@@ -51,9 +51,14 @@ impl Line {
         match self.judge(&ask, &mut trail) {
             Ok((text, forgotten)) => {
                 trail.close_answered(http::StatusCode::OK);
-                // Waited for: who asks without end is answered no faster than it listens.
                 if let (Some(forgotten), Ok(session)) = (forgotten, session(ask.exchange)) {
-                    question::forget(self, session, &forgotten).await;
+                    let is_own = forgotten.server == ask.server.name;
+                    let (line, session) = (self.clone(), Arc::clone(session));
+                    let telling = tokio::spawn(async move { question::forget(&line, &session, &forgotten).await });
+                    // Who asks without end is answered no faster than it listens. Others do not wait for it.
+                    if is_own {
+                        let _ = telling.await;
+                    }
                 }
                 Verdict::Passed(text)
             }

@@ -93,8 +93,8 @@ impl Again {
     async fn ask_all(&self, mut wanted: Vec<Wanted>) {
         for _ in 0..TRIES {
             let mut left = Vec::new();
-            for (number, (uri, subscription)) in wanted.into_iter().enumerate() {
-                match self.ask(number, &uri, &subscription).await {
+            for (uri, subscription) in wanted {
+                match self.ask(&uri, &subscription).await {
                     Ok(()) => {}
                     // Whoever opens the next session asks for all of them there.
                     Err(UpstreamFault::Lost) => return,
@@ -114,7 +114,7 @@ impl Again {
     }
 
     /// Asks for one, if it is still wanted and may be followed.
-    async fn ask(&self, number: usize, uri: &Arc<str>, subscription: &Subscription) -> Result<(), UpstreamFault> {
+    async fn ask(&self, uri: &Arc<str>, subscription: &Subscription) -> Result<(), UpstreamFault> {
         let Self { state, name, session, leg } = self;
         let is_wanted = || session.upward.asked(name, uri).is_some();
         // The rights of the moment, and the server of it.
@@ -128,6 +128,7 @@ impl Again {
         }
         let injected = inject::credentials(state, server).map_err(|fault| UpstreamFault::Down(fault.to_string()))?;
         let hop = Hop { state, server, injected: &injected, limits: line.snapshot.answer_limits() };
+        let number = session.question_id();
         let request = subscription.asked.request(&format!("durward-follow-{number}"), uri);
         let answer = hop.ask(Some(leg), &exchange::one(request.into(), &hop.limits)?).await?;
         if let Some(code) = answer.error_code() {

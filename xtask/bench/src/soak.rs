@@ -321,11 +321,12 @@ async fn answered(agent: &Agent) -> Result<()> {
     }
 }
 
-/// Whether the last question that was left without an answer is long enough ago.
+/// Whether the last question that was left without an answer is long enough ago, or the beginning: a call that waits for
+/// its client is given up after minutes, which a short run need not wait for.
 fn may_leave() -> bool {
     static LAST: Mutex<Option<Instant>> = Mutex::new(None);
     let mut last = LAST.lock().unwrap_or_else(PoisonError::into_inner);
-    let is_time = last.is_none_or(|last| last.elapsed() > LEAVES);
+    let is_time = last.get_or_insert_with(Instant::now).elapsed() > LEAVES;
     if is_time {
         *last = Some(Instant::now());
     }

@@ -28,7 +28,10 @@ use mcp::{Era, Kind, ListKind, Message, error};
 use serde_json::{Value, json};
 use std::{
     collections::HashSet,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
@@ -69,6 +72,8 @@ pub(crate) fn begin(state: &Arc<State>, server: &ServerName, session: &Arc<Sessi
 async fn follow(state: Arc<State>, server: ServerName, session: Arc<Session>) {
     let mut end = session.end();
     let following = async {
+        // A server that forgets each session at once has no listening stream.
+        let mut was_lost = false;
         while session.is_heard() {
             let Some(_following) = session.follow(&server) else { return };
             let now = state.line();
@@ -81,7 +86,9 @@ async fn follow(state: Arc<State>, server: ServerName, session: Arc<Session>) {
             tokio::select! {
                 followed = follow_once(&now, server, &session) => match followed {
                     // After a lost session another is opened: nobody else may ask for one for long.
-                    Ok(Followed::Over) | Err(UpstreamFault::Lost) => {}
+                    Err(UpstreamFault::Lost) if was_lost => return,
+                    Err(UpstreamFault::Lost) => was_lost = true,
+                    Ok(Followed::Over) => was_lost = false,
                     Ok(Followed::Elsewhere) => continue,
                     Ok(Followed::Absent) => return,
                     Err(fault) => {
@@ -186,38 +193,46 @@ pub(crate) async fn stream_of(hop: &Hop<'_>, leg: &Leg) -> Result<Option<Source>
 /// What a status means that came in place of a listening stream: that there is none, that there is none at this moment, or
 /// that the session is gone.
 async fn none_of(hop: &Hop<'_>, leg: Option<&Leg>, status: StatusCode) -> Result<(), UpstreamFault> {
+    // 409 is what the official SDKs say while they take an earlier stream, which broke on our side alone, for open.
+    let is_busy = matches!(
+        status,
+        StatusCode::REQUEST_TIMEOUT | StatusCode::CONFLICT | StatusCode::TOO_EARLY | StatusCode::TOO_MANY_REQUESTS
+    );
     match (status, leg) {
         // SPEC: 404 says that the session is gone. A server without such streams may say so with 404, too, and some answer
         // unknown sessions with 400: the session itself is asked.
         (StatusCode::NOT_FOUND | StatusCode::BAD_REQUEST, Some(leg)) if matches!(leg.way, Way::Http(Some(_))) => {
             is_known(hop, leg).await
         }
-        (StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED, _) => Ok(()),
-        // It answers, but with no stream.
-        (status, _) if status.is_success() => Ok(()),
-        _ => Err(UpstreamFault::Down(format!("HTTP {status} in place of a listening stream"))),
+        (StatusCode::NOT_IMPLEMENTED, _) => Ok(()),
+        (status, _) if is_busy || status.is_server_error() => {
+            Err(UpstreamFault::Down(format!("HTTP {status} in place of a listening stream")))
+        }
+        _ => Ok(()),
     }
 }
 
+/// Numbers of pings, each of which has an id of its own.
+static PINGS: AtomicU64 = AtomicU64::new(0);
+
 /// Whether a server still knows a session.
 async fn is_known(hop: &Hop<'_>, leg: &Leg) -> Result<(), UpstreamFault> {
-    let ping = bytes::Bytes::from_static(br#"{"jsonrpc":"2.0","id":"durward-ping","method":"ping"}"#);
-    let ping = exchange::one(ping, &hop.limits)?;
+    let number = PINGS.fetch_add(1, Ordering::Relaxed);
+    let ping = format!(r#"{{"jsonrpc":"2.0","id":"durward-ping-{number}","method":"ping"}}"#);
+    let ping = exchange::one(ping.into(), &hop.limits)?;
     let deadline = hop.server.deadline;
     let asking = tokio::time::timeout(deadline, hop.send(Some(leg), &ping));
     let (arrival, _) = asking.await.map_err(|_| UpstreamFault::Timeout(deadline))??;
-    // Whatever it says to this very request, it knows in whose session.
+    // With 400 a server may say something to this very request: then it knows in whose session.
     let is_answer = |body: &bytes::Bytes| {
         let answer = exchange::one(body.clone(), &hop.limits);
         answer.is_ok_and(|answer| answer.id() == ping.id())
     };
-    match arrival {
-        Arrival::Whole { ref body, .. } if is_answer(body) => Ok(()),
-        other => match other.status() {
-            StatusCode::NOT_FOUND | StatusCode::BAD_REQUEST => Err(UpstreamFault::Lost),
-            status if status.is_success() => Ok(()),
-            status => Err(UpstreamFault::Down(format!("HTTP {status} to a ping"))),
-        },
+    match (arrival.status(), &arrival) {
+        (StatusCode::BAD_REQUEST, Arrival::Whole { body, .. }) if is_answer(body) => Ok(()),
+        (StatusCode::NOT_FOUND | StatusCode::BAD_REQUEST, _) => Err(UpstreamFault::Lost),
+        (status, _) if status.is_success() => Ok(()),
+        (status, _) => Err(UpstreamFault::Down(format!("HTTP {status} to a ping"))),
     }
 }
 
@@ -479,6 +494,7 @@ async fn merge(
     };
     let mut source = match arrival {
         Arrival::Stream { source, .. } => source,
+        // It answers, but tells of nothing.
         other => return none_of(&hop, None, other.status()).await.map(|()| false),
     };
     while let Some((_, event)) = source.next().await? {

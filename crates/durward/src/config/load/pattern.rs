@@ -37,9 +37,9 @@ impl Look {
 const LINKS: usize = 40;
 
 impl Look {
-    /// For a file, and for every link on the way to it: what it leads to may be another tomorrow.
-    pub(crate) fn all_at(file: &Path) -> Vec<Self> {
-        let mut looks = Vec::from_iter(Self::at(file));
+    /// For every link on the way to a file, and what it leads to: that may be another tomorrow.
+    pub(crate) fn links_to(file: &Path) -> Vec<Self> {
+        let mut looks = Vec::new();
         let mut path = file.to_owned();
         for _ in 0..LINKS {
             let link = path.ancestors().find_map(|way| Some((way, fs::read_link(way).ok()?)));
@@ -250,7 +250,7 @@ mod tests {
         }
         std::os::unix::fs::symlink("releases/1", at("current")).expect("a link");
         std::os::unix::fs::symlink("current/keys.json", at("keys.json")).expect("a link");
-        let looks = Look::all_at(&at("keys.json"));
+        let looks = Look::links_to(&at("keys.json"));
         let counts = |path: &str| {
             let same = |look: &Look| {
                 look.folder.canonicalize().ok() == at(path).parent().and_then(|own| own.canonicalize().ok())
@@ -263,7 +263,7 @@ mod tests {
         assert!(!counts("releases/2/keys.json"), "{looks:?}");
         std::os::unix::fs::symlink("b", at("a")).expect("a link");
         std::os::unix::fs::symlink("a", at("b")).expect("a link");
-        assert!(!Look::all_at(&at("a")).is_empty(), "a circle ends");
+        assert!(!Look::links_to(&at("a")).is_empty(), "a circle ends");
     }
 
     #[test]

@@ -22,7 +22,7 @@ use mcp::{
 use std::{
     collections::BTreeMap,
     sync::{
-        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -121,17 +121,18 @@ impl Link {
             return Ok(());
         }
         let deadline = hop.server.deadline;
-        let asking = async {
-            let mut least = self.wishes.level.lock().await;
-            if least.is_some_and(|least| least <= level) {
-                return Ok(());
-            }
-            // Noted before it is answered: a server that never answers it is not waited for by every call.
+        let locking = tokio::time::timeout(deadline, self.wishes.level.lock());
+        let mut least = locking.await.map_err(|_| UpstreamFault::Timeout(deadline))?;
+        if least.is_some_and(|least| least <= level) {
+            return Ok(());
+        }
+        let request = translate::set_level(&self.number().to_string(), level);
+        let asked = hop.ask(Some(&self.leg), &exchange::one(request, &hop.limits)?).await;
+        // A server that never answers it is not waited for by every call.
+        if matches!(asked, Ok(_) | Err(UpstreamFault::Timeout(_))) {
             *least = Some(level);
-            let request = translate::set_level(&self.number().to_string(), level);
-            hop.ask(Some(&self.leg), &exchange::one(request, &hop.limits)?).await.map(drop)
-        };
-        tokio::time::timeout(deadline, asking).await.map_err(|_| UpstreamFault::Timeout(deadline))?
+        }
+        asked.map(drop)
     }
 
     fn touch(&self, now: u64, caller: &Caller) {
@@ -158,8 +159,8 @@ impl Slot {
     }
 
     /// Whether this is its session.
-    fn holds(&self, link: &Arc<Link>) -> bool {
-        lock(&self.link).as_ref().is_some_and(|kept| Arc::ptr_eq(kept, link))
+    fn holds(&self, link: &Weak<Link>) -> bool {
+        lock(&self.link).as_ref().is_some_and(|kept| std::ptr::eq(Arc::as_ptr(kept), link.as_ptr()))
     }
 
     /// Nobody has a hand in it.
@@ -210,26 +211,25 @@ impl Legs {
     /// Takes out those that nobody uses and `keep` does not hold for, and hands them back. Whether it holds takes looks
     /// at keys and policies: nobody who asks for a session waits for those.
     pub(crate) fn sweep(&self, keep: impl Fn(&ServerName, &Link) -> bool) -> Vec<Leaving> {
-        let mut idle: Vec<(Key, Arc<Link>)> = Vec::new();
+        // Not held while they are judged: that would make them look used.
+        let mut idle: Vec<(Key, Weak<Link>)> = Vec::new();
         lock(&self.0).retain(|key, slot| {
             if !slot.is_free() {
                 return true;
             }
-            let link = lock(&slot.link).clone();
-            idle.extend(link.clone().map(|link| (key.clone(), link)));
+            let link = lock(&slot.link);
+            idle.extend(link.as_ref().map(|link| (key.clone(), Arc::downgrade(link))));
             link.is_some()
         });
-        idle.retain(|((server, ..), link)| !keep(server, link));
+        idle.retain(|((server, ..), link)| link.upgrade().is_some_and(|link| !keep(server, &link)));
         let mut slots = lock(&self.0);
         let mut over = Vec::new();
         for (key, link) in idle {
-            let leg = Arc::clone(&link.leg);
-            let kept = slots.get(&key).is_some_and(|slot| slot.holds(&link));
-            drop(link);
             // Somebody may have taken it up since.
-            if kept && slots.get(&key).is_some_and(Slot::is_free) {
+            let is_free = slots.get(&key).is_some_and(|slot| slot.is_free() && slot.holds(&link));
+            if is_free && let Some(link) = link.upgrade() {
                 slots.remove(&key);
-                over.push((key.0, leg));
+                over.push((key.0, Arc::clone(&link.leg)));
             }
         }
         over

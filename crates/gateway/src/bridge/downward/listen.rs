@@ -121,6 +121,7 @@ impl Drop for Following {
 
 /// Follows no longer what nobody else wants to hear of.
 async fn unfollow(state: Arc<State>, server: Arc<Server>, link: Arc<Link>, uris: Vec<String>) {
+    let mut is_told = true;
     for uri in uris {
         // One by one: others who share the process wait for one answer of the server, and no longer.
         let mut followed = link.wishes.followed.lock().await;
@@ -130,10 +131,15 @@ async fn unfollow(state: Arc<State>, server: Arc<Server>, link: Arc<Link>, uris:
             continue;
         }
         followed.remove(&uri);
+        if !is_told {
+            continue;
+        }
         // Locked until the server knows: whoever wants to follow it meanwhile asks after that.
         let text = translate::subscribe(&link.number().to_string(), &uri, false);
         if let Err(fault) = super::tell(&state, &server, &link, text).await {
-            tracing::debug!(server = %server.name, %fault, "a resource is followed on");
+            // It is not asked for the rest: each may take as long.
+            tracing::debug!(server = %server.name, %fault, "resources are followed on");
+            is_told = false;
         }
     }
 }
