@@ -35,8 +35,8 @@ const SURPLUS: Duration = Duration::from_secs(1);
 const GROUP: usize = 8 << 20;
 
 /// Room for frames and for leaves that a group leaves to the next. What a flood took beyond that is given back.
-const FRAMES: usize = 512 << 10;
-const LEAVES: usize = 1024;
+const FRAMES: usize = 64 << 10;
+const LEAVES: usize = 128;
 
 /// Waiting leaves that do not wait for the tick.
 const CROWDED: usize = 4096;
