@@ -5,6 +5,7 @@
 
 pub(crate) mod answer;
 pub(crate) mod listen;
+pub(crate) mod stream;
 mod wishes;
 
 use crate::{

@@ -533,7 +533,7 @@ pub(crate) async fn open_leg(hop: &Hop<'_>, session: &Arc<Session>) -> Result<Ar
     // leg is not used before its stream is open.
     if matches!(leg.way, Way::Http(_))
         && session.is_heard()
-        && let Ok(Ok(stream)) = tokio::time::timeout(SILENCE, aggregate::listen::stream_of(hop, &leg)).await
+        && let Ok(Ok(stream)) = tokio::time::timeout(SILENCE, aggregate::stream::stream_of(hop, &leg)).await
     {
         session.keep_stream(&hop.server.name, stream);
     }

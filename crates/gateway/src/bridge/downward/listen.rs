@@ -262,7 +262,7 @@ async fn follow_once(state: &Arc<State>, server: &Arc<Server>, link: &Arc<Link>)
     let injected = inject::credentials(state, server).map_err(|fault| UpstreamFault::Down(fault.to_string()))?;
     let limits = state.line().snapshot.answer_limits();
     let hop = Hop { state, server, injected: &injected, limits };
-    let Some(source) = aggregate::listen::stream_of(&hop, &link.leg).await? else { return Ok(false) };
+    let Some(source) = aggregate::stream::stream_of(&hop, &link.leg).await? else { return Ok(false) };
     let mut source = Resumed::around(&Arc::downgrade(state), server, &link.leg, source);
     while let Some((_, event)) = Box::pin(source.next()).await? {
         let Some(text) = event.message() else { continue };
