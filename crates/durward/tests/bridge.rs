@@ -21,7 +21,8 @@ async fn what_crosses_a_bridge_is_seen_in_record_metric_and_log() {
         assert!(alice.call(tool, json!({})).await["result"].is_object());
     }
     assert_eq!((new.seen("initialize").len(), old.seen("server/discover").len()), (0, 0));
-    world.says("bridge=\"modern\"").await;
+    // The list before it says so, too.
+    world.says("method=\"tools/call\" era=\"legacy\" bridge=\"modern\"").await;
     let management = world.says("management").await;
     let (_, rest) = management.split_once("http://").unwrap();
     let metrics = Ask::get(&format!("http://{}/metrics", rest.split_whitespace().next().unwrap())).send().await;
