@@ -119,8 +119,10 @@ fn test(root: &Path) -> Result<()> {
     plan.run("strangers", |root| strangers::run(root, &strangers::Options::default()))?;
     plan.run("keyring", keyring::run)?;
     plan.run("matrix", |root| matrix::run(root, &matrix::Options::default()))?;
-    // As the README says it: without a package.
-    plan.cargo("demo", &["run", "--quiet", "--", "demo", "--once"])?;
+    // As the README says it: optimised, and without a package.
+    plan.cargo("demo", &["run", "--release", "--quiet", "--", "demo", "--once"])?;
+    plan.cargo("build what measures", &["build", "--release", "--package", "bench"])?;
+    plan.run("bench, briefly", bench_briefly)?;
     plan.cargo("fuzz smoke", &["run", "--quiet", "--package", "fuzz", "--bin", "smoke", "--", "--seconds", "10"])?;
     plan.cargo(
         "soak, briefly",
@@ -159,6 +161,15 @@ fn quick(root: &Path) -> Result<()> {
 fn docs(root: &Path) -> Result<()> {
     let test = ["test", "--quiet", "--package", "durward", "--bins", "the_reference_names_every_key"];
     process::succeed(process::cargo(root).args(test).env("DURWARD_WRITE_DOCS", "1"))
+}
+
+/// Every measurement and every bar, on the build that the demo ran. The bars are for a build that is guided by a profile of
+/// itself and takes most of an hour; twice of each is what this one must keep on a machine that others use too.
+fn bench_briefly(root: &Path) -> Result<()> {
+    let built = world::target(root).join("release");
+    let mut measuring = program(built.join("bench"));
+    measuring.args(["compare", "--rounds", "5", "--seconds", "0.2", "--gate", "--slack", "2", "--gateway"]);
+    process::succeed(measuring.arg(built.join("durward")).current_dir(root))
 }
 
 /// Both programs are optimised first: a debug gateway says nothing about speed.
