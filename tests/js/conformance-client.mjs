@@ -2,6 +2,7 @@
 //
 //   node conformance-client.mjs URL                        dials the suite's server
 //   node conformance-client.mjs --through DURWARD URL      starts a gateway of its own in front of it, and dials that
+//   node conformance-client.mjs --through DURWARD --bridge URL     the same, and speaks the era that the suite does not
 //
 // The suite appends the URL and says in the environment which scenario and which revision it means.
 
@@ -17,10 +18,12 @@ import { parseArgs } from 'node:util';
 const MODERN = '2026-07-28';
 
 const { values: options, positionals } = parseArgs({
-  options: { through: { type: 'string' } },
+  options: { through: { type: 'string' }, bridge: { type: 'boolean' } },
   allowPositionals: true,
 });
-const version = process.env.MCP_CONFORMANCE_PROTOCOL_VERSION ?? MODERN;
+const suite = (process.env.MCP_CONFORMANCE_PROTOCOL_VERSION ?? MODERN) === MODERN ? 'modern' : 'legacy';
+// Pinned, a modern client does not try the other era, which would be no bridge any more.
+const mode = options.bridge ? { modern: 'legacy', legacy: { pin: MODERN } }[suite] : { modern: 'auto', legacy: 'legacy' }[suite];
 const context = JSON.parse(process.env.MCP_CONFORMANCE_CONTEXT ?? '{}');
 
 const gateway = options.through && (await startGateway(options.through, positionals[0]));
@@ -35,7 +38,7 @@ async function visit(url) {
     { name: 'durward-conformance-client', version: '1.0.0' },
     {
       capabilities: { elicitation: { form: { applyDefaults: true } }, sampling: {}, roots: {} },
-      versionNegotiation: { mode: version === MODERN ? 'auto' : 'legacy' },
+      versionNegotiation: { mode },
     },
   );
   client.setRequestHandler('elicitation/create', () => ({ action: 'accept', content: {} }));
@@ -48,7 +51,7 @@ async function visit(url) {
   await client.connect(new StreamableHTTPClientTransport(new URL(url)));
 
   const { tools } = await client.listTools();
-  const calls = context.toolCalls ?? tools.map(({ name, inputSchema }) => ({ name, arguments: invented(inputSchema) }));
+  const calls = context.toolCalls ?? tools.map((tool) => ({ name: tool.name, arguments: fitting(tool, tools) }));
   for (const call of calls) await client.callTool(call).catch((error) => console.error(call.name, error));
   const offered = client.getServerCapabilities() ?? {};
   if (offered.resources) {
@@ -61,6 +64,12 @@ async function visit(url) {
     for (const { name } of prompts) await client.getPrompt({ name });
   }
   await client.close();
+}
+
+/** What a tool is to be called with. One of the suite's wants to be given the schema of another as it arrived. */
+function fitting({ name, inputSchema }, tools) {
+  const other = name === 'json_schema_echo' && tools.find((tool) => tool.name === 'json_schema_2020_12_tool');
+  return other ? { schema: other.inputSchema } : invented(inputSchema);
 }
 
 /** Arguments that a schema without surprises accepts. */
@@ -88,7 +97,7 @@ async function startGateway(binary, upstream) {
       `    url: "${upstream}"`,
       '    internal: true',
       // Told its era, the gateway does not try the other one, which the suite would take for the client's doing.
-      `    era: ${version === MODERN ? 'modern' : 'legacy'}`,
+      `    era: ${suite}`,
       // The suite calls this tool with a null that the tool's own schema forbids; the gateway would refuse.
       '    tools: { test_custom_headers_null: { danger_skip_schema: true } }',
     ].join('\n'),

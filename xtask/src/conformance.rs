@@ -3,7 +3,8 @@
 //! An exit status of zero hides losses, so rows of (scenario, check, status) are compared as multisets. The aggregate is
 //! asked through `tests/js/rename-proxy.mjs`, which takes the server off the names; what differs then is listed in
 //! `tests/conformance/aggregate-expected.txt`, row by row, with the reason. So is what differs where a bridge lies between the
-//! suite and a server of the other era (`bridge-expected.txt`).
+//! suite and a server of the other era (`bridge-expected.txt`), or a client of the other era and the suite
+//! (`bridge-client-expected.txt`).
 
 mod rows;
 
@@ -19,12 +20,22 @@ use std::{fs, path::Path, process::Command, thread};
 const VERSIONS: [&str; 2] = ["2025-11-25", "2026-07-28"];
 const AGGREGATE: &str = "tests/conformance/aggregate-expected.txt";
 const BRIDGE: &str = "tests/conformance/bridge-expected.txt";
+const BRIDGE_CLIENT: &str = "tests/conformance/bridge-client-expected.txt";
 /// For each version, a server that speaks nothing but the other era: its name, and its revision.
 const OTHERS: [(&str, &str); 2] = [("modern", "2026-07-28"), ("legacy", "2025-11-25")];
 
 /// Client scenarios of a version that need no authorization server: those cannot pass through a changed URL.
 const CLIENT_SCENARIOS: [(&str, &[&str]); 2] = [
-    ("2025-11-25", &["initialize", "tools_call", "elicitation-sep1034-client-defaults", "sse-retry"]),
+    (
+        "2025-11-25",
+        &[
+            "initialize",
+            "tools_call",
+            "elicitation-sep1034-client-defaults",
+            "sse-retry",
+            "json-schema-2020-12-preservation",
+        ],
+    ),
     (
         "2026-07-28",
         &[
@@ -35,6 +46,7 @@ const CLIENT_SCENARIOS: [(&str, &[&str]); 2] = [
             "http-custom-headers",
             "http-invalid-tool-headers",
             "json-schema-ref-no-deref",
+            "json-schema-2020-12-preservation",
         ],
     ),
 ];
@@ -204,14 +216,16 @@ fn listed(root: &Path, way: &str, file: &str, found: &[String]) -> Result<usize>
     Ok(surprising.len() + missing.len())
 }
 
-/// Client mode: our client dials the suite's server, once directly and once through a gateway of its own.
-/// Only judged rows count here: the others log each HTTP request, and a gateway may make some of its own.
+/// Client mode: our client dials the suite's server, once directly, once through a gateway of its own, and once through one
+/// while it speaks the era that the suite does not. Only judged rows count here: the others log each HTTP request, and a
+/// gateway may make some of its own.
 fn clients(root: &Path, folder: &Path) -> Result<usize> {
     let node = install::node(root);
     let script = root.join("tests/js/conformance-client.mjs");
     let plain = format!("{} {}", node.display(), script.display());
     let through = format!("{plain} --through {}", world::built(root)?.display());
-    let mut differing = 0;
+    let bridge = format!("{through} --bridge");
+    let (mut differing, mut bridged) = (0, Vec::new());
     for (version, scenarios) in CLIENT_SCENARIOS {
         let suite = Suite { root, folder, version };
         for scenario in scenarios {
@@ -219,10 +233,12 @@ fn clients(root: &Path, folder: &Path) -> Result<usize> {
             if let Some(failed) = alone.failed() {
                 bail!("{version}: the client itself fails {failed}");
             }
+            let differences = |rows: &Rows| alone.judged().differences(&rows.judged());
             let governed = suite.client("through", scenario, &through)?;
-            differing +=
-                report(version, &format!("client {scenario}"), &alone.judged().differences(&governed.judged()));
+            differing += report(version, &format!("client {scenario}"), &differences(&governed));
+            let crossed = suite.client("bridge", scenario, &bridge)?;
+            bridged.extend(differences(&crossed).into_iter().map(|line| format!("{version} {line}")));
         }
     }
-    Ok(differing)
+    Ok(differing + listed(root, "bridges to the suite", BRIDGE_CLIENT, &bridged)?)
 }
