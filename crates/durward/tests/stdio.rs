@@ -352,6 +352,27 @@ async fn a_shared_process_keeps_its_users_apart() {
 }
 
 #[tokio::test]
+async fn nobody_cancels_a_request_of_another_on_a_shared_process_without_sessions() {
+    let world = World::start(&scripted("new", "modern", ", shared: true")).await;
+    let alice = world.modern("/mcp/new");
+    let bob = Agent::modern(&world.url("/mcp/new"), Some(&world.bob));
+    assert_eq!(pid(&alice).await, pid(&bob).await);
+    // The request 7 of both.
+    let params = json!({"name": "wait", "arguments": {"word": "shared"}, "_meta": testkit::meta()});
+    let call = json!({"jsonrpc": "2.0", "id": 7, "method": "tools/call", "params": params});
+    let waiting = tokio::spawn(alice.ask("tools/call", &call).send());
+    world.says("waiting with").await;
+    let cancel = |reason: &str| json!({"requestId": 7, "reason": reason});
+    for (agent, reason) in [(&bob, "bob"), (&alice, "alice")] {
+        assert_eq!(agent.notify("notifications/cancelled", cancel(reason)).await.status, 202);
+    }
+    world.says("cancelled because").await;
+    let told: Vec<String> = world.said().into_iter().filter(|line| line.contains("cancelled because")).collect();
+    assert!(told.len() == 1 && told[0].contains("alice"), "{told:?}");
+    waiting.abort();
+}
+
+#[tokio::test]
 async fn a_live_session_follows_a_reload_to_a_new_process() {
     let world = both().await;
     let agent = world.legacy("/mcp/old").await;

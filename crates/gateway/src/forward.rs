@@ -20,7 +20,7 @@ use crate::{
         Arrival, Source, UpstreamFault,
         exchange::{self, Hop, Wait},
         http::{self as wire, Outbound},
-        pipe::{Heard, Pipe},
+        pipe::{Asker, Heard, Pipe},
     },
 };
 use ::http::{HeaderMap, HeaderValue, Method, StatusCode, header::ACCEPT};
@@ -410,7 +410,7 @@ impl Passage<'_> {
                 self.line.room_for_session(self.caller, message)?;
                 let pipe = if shared { state.shared_pipe(&self.hop())? } else { self.hop().start()? };
                 let wait = Wait::Fail(self.one.server.deadline);
-                let arrival = exchange::over_pipe(&pipe, message, None, wait).await?;
+                let arrival = exchange::over_pipe(&pipe, message, Asker::Gateway, wait).await?;
                 let answered = matches!(&arrival, Arrival::Whole { body, .. } if is_result(body, &self.hop().limits));
                 let opened = if answered { Some(self.open(message, Way::Pipe(Arc::clone(&pipe)))?) } else { None };
                 if !answered {
@@ -422,8 +422,10 @@ impl Passage<'_> {
                 Ok((arrival, opened))
             }
             (Operation::Message(message), None, Era::Modern) => {
-                let pipe = state.modern_pipe(&self.hop(), self.caller.principal.id(), shared)?;
-                let arrival = exchange::over_pipe(&pipe, &self.edited(message)?, None, self.wait()).await;
+                let principal = self.caller.principal.id();
+                let pipe = state.modern_pipe(&self.hop(), principal, shared)?;
+                let asker = Asker::Principal(principal.clone());
+                let arrival = exchange::over_pipe(&pipe, &self.edited(message)?, asker, self.wait()).await;
                 state.doubt_process(&self.one.server, &arrival);
                 Ok((arrival?, None))
             }
@@ -431,7 +433,7 @@ impl Passage<'_> {
                 let leg = self.leg(session).await?;
                 let Way::Pipe(pipe) = &leg.way else { return Err(no_pipe()) };
                 let message = self.edited(message)?;
-                Ok((exchange::over_pipe(pipe, &message, Some(session.digest), self.wait()).await?, None))
+                Ok((exchange::over_pipe(pipe, &message, Asker::Session(session.digest), self.wait()).await?, None))
             }
             (Operation::Listen, Some(session), _) => Ok((listen(session, self.call), None)),
             (Operation::End, Some(session), _) => {

@@ -24,6 +24,7 @@ use crate::{
         Arrival, Source, UpstreamFault,
         exchange::{self, Hop},
         http::{self as wire, Outbound},
+        pipe,
     },
 };
 use http::{HeaderMap, Method, StatusCode};
@@ -150,7 +151,7 @@ async fn dispatch(
     let bound = bound(way.caller.principal.id(), hop.server, edited);
     let mut course = Course::new(hop.server, link, errand, edited.method(), bound);
     let arrival = match &link.leg.way {
-        Way::Pipe(pipe) => exchange::over_pipe(pipe, &request, None, way.wait()).await?,
+        Way::Pipe(pipe) => exchange::over_pipe(pipe, &request, pipe::Asker::Gateway, way.wait()).await?,
         Way::Http(_) => {
             let outbound =
                 Outbound { method: Method::POST, headers: headers(way, link), body: request.bytes().clone() };

@@ -57,7 +57,7 @@ impl Hop<'_> {
     ) -> Result<(Arrival, ::http::HeaderMap), UpstreamFault> {
         if let Some(Leg { way: Way::Pipe(pipe), .. }) = leg {
             // `ask` has the deadline.
-            return Ok((over_pipe(pipe, message, None, Wait::Long).await?, ::http::HeaderMap::new()));
+            return Ok((over_pipe(pipe, message, Asker::Gateway, Wait::Long).await?, ::http::HeaderMap::new()));
         }
         let mut headers = http::own();
         if let Some(leg) = leg {

@@ -21,7 +21,7 @@ use std::{
     time::Duration,
 };
 use tokio::{sync::mpsc, time::Instant};
-use vocab::{Digest, Secret, ServerName};
+use vocab::{Digest, PrincipalId, Secret, ServerName};
 
 /// Messages that may wait for a client, per request.
 const BACKLOG: usize = 256;
@@ -87,8 +87,16 @@ pub(crate) enum Heard {
     Gone,
 }
 
-/// Whose message it is: the digest of a session's handle, or nobody's in particular.
-pub(crate) type Asker = Option<Digest>;
+/// Whose message it is. Clients write the same ids, and may cancel their own requests only.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Asker {
+    /// The gateway, which cancels by its own number.
+    Gateway,
+    /// A session, by the digest of its handle.
+    Session(Digest),
+    /// A caller that has no session: the modern era has none.
+    Principal(PrincipalId),
+}
 
 /// A request that waits for its answer.
 struct Waiting {

@@ -19,6 +19,7 @@ use crate::{
         Arrival, Source, UpstreamFault,
         exchange::{self, Hop, Wait},
         http::{self as wire, Outbound},
+        pipe::Asker,
     },
 };
 use bytes::Bytes;
@@ -276,7 +277,7 @@ impl Wish {
             Transport::Stdio(program) => {
                 let hop = Hop { state, server, injected: &injected, limits };
                 let pipe = state.modern_pipe(&hop, &session.owner, program.shared)?;
-                exchange::over_pipe(&pipe, &request, None, Wait::Stream(Duration::ZERO)).await?
+                exchange::over_pipe(&pipe, &request, Asker::Gateway, Wait::Stream(Duration::ZERO)).await?
             }
         };
         match arrival {

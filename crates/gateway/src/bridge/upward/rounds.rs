@@ -19,6 +19,7 @@ use crate::{
         Arrival, Source, UpstreamFault,
         exchange::{self, Hop, Wait},
         http::{self as wire, Outbound},
+        pipe::Asker,
     },
 };
 use bytes::Bytes;
@@ -371,7 +372,7 @@ impl Rounds {
                 Transport::Stdio(program) => {
                     let hop = Hop { state: &state, server: &server, injected: &injected, limits };
                     let pipe = state.modern_pipe(&hop, &principal, program.shared)?;
-                    let arrival = exchange::over_pipe(&pipe, &request, None, wait).await;
+                    let arrival = exchange::over_pipe(&pipe, &request, Asker::Gateway, wait).await;
                     state.doubt_process(&server, &arrival);
                     arrival
                 }
