@@ -15,14 +15,14 @@ mod directory;
 mod panic;
 mod retention;
 mod running;
+mod talk;
 mod telemetry;
 mod up;
 mod watch;
 
 use clap::Parser;
 use cli::{Cli, Command, Exit};
-use std::{io::IsTerminal, process::ExitCode};
-use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt, util::SubscriberInitExt};
+use std::process::ExitCode;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -38,7 +38,7 @@ fn main() -> ExitCode {
     };
     // Whatever uses TLS after this uses the same provider.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    talk(&cli.command);
+    talk::begin(usual(&cli.command));
     spare_memory();
     leave_no_core();
     panic::install();
@@ -63,18 +63,13 @@ fn leave_no_core() {
     }
 }
 
-/// Talk goes to stderr, as much as `DURWARD_LOG` asks for. The tour speaks for itself.
-fn talk(command: &Command) {
-    let usual = match command {
+/// How much is said where `DURWARD_LOG` does not tell. The tour speaks for itself.
+const fn usual(command: &Command) -> &'static str {
+    match command {
         Command::Up => "info",
         Command::Demo { .. } => "warn,durward::call=off",
         _ => "warn",
-    };
-    let filter = EnvFilter::try_from_env("DURWARD_LOG").unwrap_or_else(|_| EnvFilter::new(usual));
-    // A stderr that nobody reads any more must not stop anything.
-    let layer =
-        fmt::layer().with_ansi(std::io::stderr().is_terminal()).with_writer(std::io::stderr).log_internal_errors(false);
-    tracing_subscriber::registry().with(filter).with(layer).init();
+    }
 }
 
 fn run(cli: &Cli) -> anyhow::Result<Exit> {

@@ -89,7 +89,7 @@ impl Running {
         for (issuer, news) in state.snapshot.load().identity.reread(now) {
             tracing::warn!("{}", told_of_keys(&issuer, &news));
         }
-        let observer = Observer::start(Arc::clone(&state));
+        let observer = Observer::start(Arc::clone(&state), crate::talk::flush);
         let telemetry = Mutex::new(export(collector(&settings, &state)?, &observer, &state));
         let shown = settings.tls.as_ref().map(certificate::read).transpose()?;
         let certificates = shown.map(|shown| Arc::new(Certificates::new(shown)));

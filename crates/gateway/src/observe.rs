@@ -38,6 +38,8 @@ const AT_ONCE: usize = 256;
 pub struct Observer {
     state: Arc<State>,
     began: Timestamp,
+    /// Called when lines of calls have been said, for whoever gathers them.
+    said: fn(),
     metrics: Mutex<Metrics>,
     /// Whoever exports spans gets the closed calls after they were counted.
     export: Mutex<Option<mpsc::Sender<Closed>>>,
@@ -47,11 +49,13 @@ pub struct Observer {
 }
 
 impl Observer {
-    /// Starts looking at the closed calls of `state`. Needs a tokio runtime; only one observer sees each call.
-    pub fn start(state: Arc<State>) -> Arc<Self> {
+    /// Starts looking at the closed calls of `state`, and calls `said` after it said lines of some. Needs a tokio
+    /// runtime; only one observer sees each call.
+    pub fn start(state: Arc<State>, said: fn()) -> Arc<Self> {
         let observer = Arc::new(Self {
             began: state.clock.now(),
             state,
+            said,
             metrics: Mutex::default(),
             export: Mutex::default(),
             unexported: AtomicU64::new(0),
@@ -120,15 +124,20 @@ impl Observer {
     /// Looks at some closed calls. Returns how many there were.
     fn look(&self) -> usize {
         let export = lock(&self.export).clone();
-        for looked in 0..AT_ONCE {
-            let Some(closed) = self.state.journal.next_closed() else { return looked };
-            lock(&self.metrics).count(&closed);
-            line::write(&closed);
-            if export.as_ref().is_some_and(|export| export.try_send(closed).is_err()) {
-                self.unexported.fetch_add(1, Ordering::Relaxed);
-            }
+        let closed = std::iter::from_fn(|| self.state.journal.next_closed()).take(AT_ONCE);
+        let looked = closed.map(|closed| self.look_at(closed, export.as_ref())).count();
+        if looked > 0 {
+            (self.said)();
         }
-        AT_ONCE
+        looked
+    }
+
+    fn look_at(&self, closed: Closed, export: Option<&mpsc::Sender<Closed>>) {
+        lock(&self.metrics).count(&closed);
+        line::write(&closed);
+        if export.is_some_and(|export| export.try_send(closed).is_err()) {
+            self.unexported.fetch_add(1, Ordering::Relaxed);
+        }
     }
 }
 
