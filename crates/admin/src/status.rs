@@ -20,11 +20,11 @@ pub(crate) async fn health() -> Done {
     Done::json(json!({ "healthy": true }))
 }
 
-/// Calls can be served: the log can be written, the gateway is not stopping, and a server is reached, if there is any.
+/// Calls can be served: the log can be written and has a salt key, the gateway is not stopping, and a server is reached, if there is any.
 pub(crate) async fn ready(State(desk): State<Arc<Desk>>) -> Response {
     let Some(plane) = &desk.plane else { return no_gateway().into_response() };
     let (up, down) = servers(plane);
-    let log = desk.log.healthy().is_ok();
+    let log = desk.log.takes_calls(desk.clock.now()).is_ok();
     let stopping = *plane.state.stopping.borrow();
     let ready = log && !stopping && (up > 0 || down == 0);
     // Open to whoever reaches the listener: counts, no names.
@@ -49,7 +49,7 @@ pub(crate) async fn status(State(desk): State<Arc<Desk>>) -> Result<Done, Fault>
     let snapshot = state.snapshot.load_full();
     let (up, down) = servers(plane);
     let stats = desk.log.stats();
-    let log = desk.log.healthy();
+    let log = desk.log.takes_calls(desk.clock.now());
     Ok(Done::json(json!({
         "version": env!("CARGO_PKG_VERSION"),
         "tenant": desk.tenant,

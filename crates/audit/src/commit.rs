@@ -94,16 +94,24 @@ impl Salts {
     /// The salt of a call. Reads or makes a key file with the first call of a day; a day whose key was destroyed gets no
     /// other.
     pub fn of(&self, call: &CallId, at: Timestamp) -> Result<Salt, SaltsFault> {
-        let day = day(at);
+        self.with_key(day(at), |key| salt(key, call))
+    }
+
+    /// Whether calls of the day that `at` lies in can have salts. Makes the key if there is none.
+    pub fn ready(&self, at: Timestamp) -> Result<(), SaltsFault> {
+        self.with_key(day(at), |_| ())
+    }
+
+    fn with_key<T>(&self, day: i64, then: impl FnOnce(&hmac::Key) -> T) -> Result<T, SaltsFault> {
         if let Some(today) = &*self.today.load()
             && today.0 == day
         {
-            return Ok(salt(&today.1, call));
+            return Ok(then(&today.1));
         }
         let key = self.load(day)?.map_or_else(|| self.make(day), Ok)?;
-        let salt = salt(&key, call);
+        let had = then(&key);
         self.today.store(Some(Arc::new((day, key))));
-        Ok(salt)
+        Ok(had)
     }
 
     /// Whether `text` is what `commitment` was made from. Needs the key of the call's day.

@@ -4,7 +4,7 @@
 //! puts them on disk in groups (`writer.rs`); whoever must know waits on a [`Pending`].
 
 use crate::{
-    commit::{Salts, SaltsFault},
+    commit::{Salt, Salts, SaltsFault},
     disk::Disk,
     journal::{Journal, JournalFault, TREES},
     note::{Checkpoint, NoteFault, Signer},
@@ -27,7 +27,7 @@ use std::{
     time::{Duration, Instant},
 };
 use tokio::sync::oneshot;
-use vocab::{TenantId, Timestamp};
+use vocab::{CallId, TenantId, Timestamp};
 
 /// The tenant's tree in the journal and in the writer.
 pub(crate) const TENANT: usize = 0;
@@ -116,6 +116,9 @@ pub enum LogFault {
     /// Writing fails; it is tried again until it works.
     #[error("the log cannot be written: {0}")]
     Disk(Arc<str>),
+    /// There is no salt for what a call says: its record could not commit to it.
+    #[error("the salt key of the day cannot be had: {0}")]
+    Salt(Arc<str>),
     /// The record is not one that can be written.
     #[error("the record cannot be encoded: {0}")]
     Encode(Arc<str>),
@@ -188,6 +191,8 @@ impl Shared {
 pub struct Log {
     shared: Arc<Shared>,
     salts: Salts,
+    /// The last salt that was asked for could not be had, and this was said.
+    saltless: AtomicBool,
     dir: PathBuf,
     texts: Option<Texts>,
     thread: Thread,
@@ -266,6 +271,7 @@ impl Log {
         Ok(Self {
             shared,
             salts,
+            saltless: AtomicBool::new(false),
             dir: options.dir,
             texts: None,
             thread: handle.thread().clone(),
@@ -336,6 +342,38 @@ impl Log {
             return Err(LogFault::Closed);
         }
         Ok(())
+    }
+
+    /// Whether a call that arrives now can have a record of all it says: the log can be written and the day has a salt
+    /// key. One that is missing is made. Heals by itself, too.
+    pub fn takes_calls(&self, now: Timestamp) -> Result<(), LogFault> {
+        self.healthy()?;
+        self.salted(self.salts.ready(now))
+    }
+
+    /// What the commitments of a call are salted with. Without it nothing of the call may happen.
+    pub fn salt(&self, call: &CallId, at: Timestamp) -> Result<Salt, LogFault> {
+        self.salted(self.salts.of(call, at))
+    }
+
+    /// Says once that there is no salt key, and once that there is.
+    fn salted<T>(&self, had: Result<T, SaltsFault>) -> Result<T, LogFault> {
+        match had {
+            Ok(had) => {
+                if self.saltless.load(Ordering::Relaxed) && self.saltless.swap(false, Ordering::Relaxed) {
+                    tracing::info!("the salt key of the day can be had again; calls go on");
+                }
+                Ok(had)
+            }
+            Err(fault) => {
+                let cause = std::error::Error::source(&fault).map(|cause| format!("{fault}: {cause}"));
+                let fault = LogFault::Salt(cause.unwrap_or_else(|| fault.to_string()).into());
+                if !self.saltless.swap(true, Ordering::Relaxed) {
+                    tracing::error!(%fault, "calls stop: their records could not commit to what they say");
+                }
+                Err(fault)
+            }
+        }
     }
 
     /// Figures for metrics.

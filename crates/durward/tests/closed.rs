@@ -13,7 +13,10 @@ mod world;
 use rig::{call_of, outcome, policy, relayed, with_secrets};
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
 use serde_json::{Value, json};
-use std::time::Duration;
+use std::{
+    fs,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 use testkit::{Answer, Ask, Issuer, Kind, Upstream, soon};
 use world::{ALL, World};
 
@@ -328,4 +331,43 @@ async fn without_room_for_the_log_calls_stop_say_why_and_go_on() {
     for call in refused {
         assert_eq!(outcome(&world.record(&call).await), "faulted log intend");
     }
+}
+
+#[tokio::test]
+async fn without_the_salt_key_of_the_day_the_gateway_is_not_ready_and_says_so() {
+    let upstream = Upstream::start().await;
+    let (folder, alice, bob) = rig::prepared(&format!("servers:\n{}", world::http("files", &upstream)), ALL, &[]).await;
+    // Of today, and of the day that may begin meanwhile.
+    let today = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() / 86_400;
+    let obstructions = [today, today + 1].map(|day| folder.path().join(format!("data/log/salt/{day}")));
+    for path in &obstructions {
+        fs::create_dir_all(path).unwrap();
+    }
+    let world = World::launch(folder, alice, bob).await;
+    let management = world.says("management").await;
+    let (_, rest) = management.split_once("http://").unwrap();
+    let management = format!("http://{}", rest.split_whitespace().next().unwrap());
+    let ready = async || Ask::get(&format!("{management}/readyz")).send().await.json().await;
+    let ask = || world.calling("/mcp/files", Some(&world.alice), "echo", &json!({"n": 1}));
+
+    let reply = ask().send().await;
+    let refused = call_of(&reply);
+    assert_eq!(reply.json().await["error"]["code"], -31005);
+    assert_eq!(relayed(&upstream, "tools/call").len(), 0);
+    assert_eq!(ready().await["log"], false);
+    assert!(Ask::get(&format!("{management}/metrics")).send().await.text().await.contains("durward_log_healthy 0\n"));
+    world.says("the salt key of the day cannot be had").await;
+
+    for path in &obstructions {
+        fs::remove_dir(path).unwrap();
+    }
+    // Whoever asks brings it back: a gateway that gets no calls because it is not ready stays so otherwise.
+    let said = ready().await;
+    assert_eq!((&said["log"], &said["ready"]), (&json!(true), &json!(true)), "{said}");
+    world.says("can be had again").await;
+    let reply = ask().send().await;
+    let call = call_of(&reply);
+    assert_eq!(reply.json().await["error"], Value::Null);
+    assert!(world.record(&call).await["arguments"]["digest"].is_string());
+    assert_eq!(outcome(&world.record(&refused).await), "faulted log intend");
 }

@@ -8,6 +8,7 @@ use crate::{
     bridge::Crossing,
     call::{Call, Operation, Route},
     forward::Exchange,
+    intend::unavailable,
     pipeline::Line,
     question,
     server::Server,
@@ -272,6 +273,8 @@ impl Line {
     /// What detectors and policy say to a question.
     pub(crate) fn judge_inquiry(&self, inquiry: &Inquiry<'_>, trail: &mut Trail) -> Result<Judged, Stop> {
         let Inquiry { caller, message, .. } = inquiry;
+        // It is a call of its own, maybe of a later day: its record commits to it, or it is not asked.
+        trail.salt().map_err(|fault| unavailable(&fault))?;
         let digest = crate::resolve::digest_of(Some(message));
         let (text, said) = self.release_question(message)?;
         let findings = said.findings.clone();

@@ -26,7 +26,7 @@ impl Noted for Intent {
 
 impl Line {
     /// Writes the intent of a call. Waits for the disk if the call may change state, or if the log is `strict`.
-    /// When the log cannot be written, calls stop.
+    /// When the log cannot be written, or cannot commit to what is said, calls stop.
     pub(crate) async fn intend(&self, granted: &Granted, trail: &mut Trail) -> Result<Intent, Stop> {
         let changes_state = match &granted.decided.target {
             Target::One(one) => one.changes_state(),
@@ -38,6 +38,8 @@ impl Line {
     /// The same for what is known to change something, or not to.
     pub(crate) async fn intend_to(&self, changes_state: bool, trail: &mut Trail) -> Result<Intent, Stop> {
         self.room_in_log().await?;
+        // What comes back is committed to with it. By then it is too late to say no.
+        trail.salt().map_err(|fault| unavailable(&fault))?;
         if !changes_state && !self.snapshot.settings.strict {
             return Ok(Intent(()));
         }
@@ -105,7 +107,7 @@ fn too_slow() -> Stop {
     )
 }
 
-fn unavailable(fault: &LogFault) -> Stop {
+pub(crate) fn unavailable(fault: &LogFault) -> Stop {
     Stop::failed(
         Stage::Intend,
         "log",

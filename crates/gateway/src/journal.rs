@@ -57,11 +57,9 @@ impl Journal {
         &self.log
     }
 
-    /// What the commitments of a call are salted with. `None` if no salt key can be had, which the next append makes a
-    /// stop of.
-    pub fn salt(&self, facts: &Facts) -> Option<Salt> {
-        let salt = self.log.salts().of(&facts.call, facts.at);
-        salt.inspect_err(|fault| tracing::error!(%fault, "no commitment")).ok()
+    /// What the commitments of a call are salted with.
+    pub fn salt(&self, facts: &Facts) -> Result<Salt, LogFault> {
+        self.log.salt(&facts.call, facts.at)
     }
 
     /// Queues a leaf and hands back what to wait on.

@@ -12,7 +12,7 @@ use crate::{
     stop::{Cause, Stage, Stop},
     text::Cleared,
 };
-use audit::{CallRecord, Commitment, Fingerprint, Outcome, Salt};
+use audit::{CallRecord, Commitment, Fingerprint, LogFault, Outcome, Salt};
 use bytes::Bytes;
 use identity::CredentialId;
 use mcp::{Era, Message};
@@ -256,7 +256,7 @@ impl Trail {
         if let Some(judged) = judged {
             let text = self.facts.cleared.take();
             self.journal.keep(&self.facts, Side::Arguments, text);
-            self.facts.arguments = self.salt().map(|salt| salt.commit(Side::Arguments, &judged));
+            self.facts.arguments = self.salt().ok().map(|salt| salt.commit(Side::Arguments, &judged));
         }
     }
 
@@ -267,15 +267,19 @@ impl Trail {
             if said.clear {
                 self.journal.keep(&self.facts, Side::Result, said.text.clone());
             }
-            self.facts.result = self.salt().map(|salt| salt.commit(Side::Result, &print));
+            self.facts.result = self.salt().ok().map(|salt| salt.commit(Side::Result, &print));
         }
     }
 
-    fn salt(&mut self) -> Option<Salt> {
-        if self.salt.is_none() {
-            self.salt = self.journal.salt(&self.facts);
+    /// What its commitments are salted with, had once: what was asked and what comes back are salted alike, though the day
+    /// ends between them. INVARIANT: `intend` lets no call go on without it, so only what was stopped before lacks digests.
+    pub(crate) fn salt(&mut self) -> Result<Salt, LogFault> {
+        if let Some(salt) = self.salt {
+            return Ok(salt);
         }
-        self.salt
+        let salt = self.journal.salt(&self.facts)?;
+        self.salt = Some(salt);
+        Ok(salt)
     }
 
     /// The facts so far, to add to.

@@ -190,8 +190,13 @@ pub(crate) static LOG_COMMIT: Instrument =
     metric("durward.log.commit.last", "s", Kind::Gauge, &[], "Time the last group took to reach the disk.");
 pub(crate) static LOG_GROUP: Instrument =
     metric("durward.log.group", "", Kind::Gauge, &[], "Records in the last group.");
-pub(crate) static LOG_HEALTHY: Instrument =
-    metric("durward.log.healthy", "", Kind::Gauge, &[], "1 if the log can be written. While it is 0, calls stop.");
+pub(crate) static LOG_HEALTHY: Instrument = metric(
+    "durward.log.healthy",
+    "",
+    Kind::Gauge,
+    &[],
+    "1 if the log can be written and has the salt key of the day. While it is 0, calls stop.",
+);
 pub(crate) static LOG_SURPLUS: Instrument = metric(
     "durward.log.surplus",
     "",

@@ -238,7 +238,7 @@ fn journal(state: &State) -> [Family; 9] {
         Family::read(&all::LOG_COMMITS, [([], stats.commits)]),
         Family { instrument: &all::LOG_COMMIT, series: vec![point(&[], seconds(stats.last_commit_us))] },
         Family::read(&all::LOG_GROUP, [([], stats.last_group)]),
-        Family::read(&all::LOG_HEALTHY, [([], log.healthy().is_ok().into())]),
+        Family::read(&all::LOG_HEALTHY, [([], log.takes_calls(state.clock.now()).is_ok().into())]),
         Family::read(&all::LOG_SURPLUS, [([], stats.surplus)]),
         Family::read(&all::LOST, [([], lost)]),
         Family::read(&all::UNOBSERVED, [([], unobserved)]),
