@@ -17,7 +17,7 @@ use http::{
     HeaderMap, HeaderValue, StatusCode,
     header::{HOST, ORIGIN, RETRY_AFTER, WWW_AUTHENTICATE},
 };
-use identity::{AdminRole, Credential};
+use identity::{AdminRole, AuthFault, Credential};
 use std::{
     borrow::Cow,
     net::{IpAddr, SocketAddr},
@@ -113,12 +113,17 @@ impl Gate {
         self.addressed(headers)
             .map_err(|fault| Stopped::of(fault, "addressed to another host or by another origin"))?;
         let ticks = self.desk.clock.ticks();
-        plane.limits.failed_authentication(peer, ticks).map_err(|limited| Stopped::limited(&limited, "address"))?;
         let identity = &plane.state.snapshot.load().identity;
         let proven = Credential::of(headers)
             .and_then(|credential| identity.authenticate_admin(credential, self.desk.clock.now()));
+        // A key costs one digest and cannot be guessed: whoever shares an address with a guesser goes on working.
         let administrator = proven.map_err(|fault| {
-            plane.limits.note_failure(peer, ticks);
+            if fault != AuthFault::Missing {
+                if let Err(limited) = plane.limits.failed_authentication(peer, ticks) {
+                    return Stopped::limited(&limited, "address");
+                }
+                plane.limits.note_failure(peer, ticks);
+            }
             let message = "a valid management key is required; `durward admin key create` makes one";
             Stopped::of(Fault::new(StatusCode::UNAUTHORIZED, "unauthenticated", message), fault.code())
         })?;

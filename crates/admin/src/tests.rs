@@ -325,9 +325,12 @@ async fn whoever_guesses_keys_is_slowed_down() {
     for _ in 0..3 {
         assert_eq!(world.ask("GET", "/api/status", Some("guess"), "").await.status, StatusCode::UNAUTHORIZED);
     }
-    let limited = world.ask("GET", "/api/status", Some(&owner), "").await;
+    let limited = world.ask("GET", "/api/status", Some("guess"), "").await;
     assert_eq!(limited.status, StatusCode::TOO_MANY_REQUESTS);
     assert!(limited.headers.contains_key("retry-after"));
+    // Others at the same address are not.
+    assert_eq!(world.ask("GET", "/api/status", Some(&owner), "").await.status, StatusCode::OK);
+    assert_eq!(world.ask("GET", "/api/status", None, "").await.status, StatusCode::UNAUTHORIZED);
 }
 
 #[tokio::test]

@@ -1,8 +1,10 @@
 //! First stage: who calls.
 
 use crate::{
+    admit,
     call::Call,
     clock::Moment,
+    limit::Limited,
     pipeline::Line,
     snapshot,
     stop::{Stage, Stop},
@@ -34,33 +36,45 @@ impl Noted for Caller {
 }
 
 impl Line {
-    /// Proves who calls. Costs of failure are bounded per source address before any signature is looked at.
+    /// Proves who calls. What guessing costs is bounded per source address, before any signature is looked at; whoever has
+    /// shown that a credential is theirs shares the address, not the bound.
     pub(crate) async fn authenticate(&self, call: &Call, arrived: Moment) -> Result<Caller, Stop> {
         let limited = self.snapshot.limits.failed_authentication(call.peer, arrived.ticks).err();
-        let refused = |fault: &AuthFault| match &limited {
+        let too_often =
+            |limited: &Limited| admit::limited(Stage::Authenticate, limited).status(StatusCode::TOO_MANY_REQUESTS);
+        // Who brings nothing costs nothing: clients that sign in begin so, and must learn where.
+        let refused = |fault: &AuthFault, seen: bool| match &limited {
+            _ if seen || *fault == AuthFault::Missing => self.unauthenticated(call, fault),
             // Nothing is said about what was tried.
-            Some(limited) => crate::admit::limited(Stage::Authenticate, limited).status(StatusCode::TOO_MANY_REQUESTS),
-            None => self.unauthenticated(call, fault),
+            Some(limited) => too_often(limited),
+            None => {
+                self.note_guess(call, fault);
+                self.unauthenticated(call, fault)
+            }
         };
-        let credential = Credential::of(&call.headers).map_err(|fault| refused(&fault))?;
-        // A key costs one digest and cannot be guessed: whoever shares an address with a guesser keeps calling.
-        if limited.is_some() && credential.is_token() {
-            return Err(refused(&AuthFault::Missing));
+        let credential = Credential::of(&call.headers).map_err(|fault| refused(&fault, false))?;
+        let seen = || self.snapshot.identity.has_seen(credential);
+        // A key costs one digest and cannot be guessed, and neither can a token that was good before.
+        if let Some(limited) = limited.as_ref().filter(|_| credential.is_token() && !seen()) {
+            return Err(too_often(limited));
         }
         let principal = match self.snapshot.identity.try_authenticate(credential, arrived.at) {
             Some(known) => known,
             None => Box::pin(self.snapshot.identity.authenticate(credential, arrived.at)).await,
         };
-        let principal = principal.map_err(|fault| refused(&fault))?;
+        let principal = principal.map_err(|fault| refused(&fault, seen()))?;
         let subject = snapshot::subject(&principal);
         Ok(Caller { principal, subject })
     }
 
-    fn unauthenticated(&self, call: &Call, fault: &AuthFault) -> Stop {
-        let status = fault.status();
-        if status == StatusCode::UNAUTHORIZED {
+    fn note_guess(&self, call: &Call, fault: &AuthFault) {
+        if fault.status() == StatusCode::UNAUTHORIZED {
             self.snapshot.limits.note_failure(call.peer, self.state.clock.ticks());
         }
+    }
+
+    fn unauthenticated(&self, call: &Call, fault: &AuthFault) -> Stop {
+        let status = fault.status();
         let mut stop =
             Stop::refused(Stage::Authenticate, fault.code(), mcp::error::INVALID_REQUEST, fault.public_message())
                 .status(status)

@@ -244,6 +244,10 @@ async fn guessing_is_bounded_per_address_and_harms_no_neighbour() {
 }
 
 async fn with_issuer(issuer: &Issuer, upstream: &Upstream) -> Inside {
+    Inside::start(issued(issuer, upstream)).await
+}
+
+fn issued(issuer: &Issuer, upstream: &Upstream) -> Plan {
     let mut setting = IssuerSetting::new(
         IssuerName::new(&issuer.url()).unwrap(),
         vec!["here".to_owned()],
@@ -251,7 +255,57 @@ async fn with_issuer(issuer: &Issuer, upstream: &Upstream) -> Inside {
     );
     setting.internal = true;
     setting.jwks = JwksSource::Url(issuer.jwks_url().parse().unwrap());
-    Inside::start(Plan { issuers: vec![setting], ..Plan::of(upstream) }).await
+    Plan { issuers: vec![setting], ..Plan::of(upstream) }
+}
+
+/// Claims that the issuer's next token for alice may hold, good for an hour and told apart by `number`.
+fn claims(issuer: &Issuer, inside: &Inside, number: u32) -> Value {
+    let now = inside.now().as_micros() / 1_000_000;
+    json!({"iss": issuer.url(), "aud": "here", "azp": "alice", "sub": "ann", "exp": now + 3600, "jti": number})
+}
+
+#[tokio::test]
+async fn a_token_that_was_good_passes_beside_a_guesser() {
+    let upstream = Upstream::start().await;
+    let issuer = Issuer::start(Kind::Ed25519).await;
+    let inside = with_issuer(&issuer, &upstream).await;
+    let token = |number| issuer.token(claims(&issuer, &inside, number));
+    let (known, fresh) = (token(1), token(2));
+    assert_eq!(status(&inside, &known).await, 200);
+    for number in 0..30 {
+        assert!(matches!(status(&inside, &format!("not.a.token{number}")).await, 401 | 429));
+    }
+    assert_eq!(status(&inside, &fresh).await, 429, "nobody looks at a signature that nobody has seen");
+    assert_eq!(status(&inside, &known).await, 200);
+    // Neither does a reload make strangers of those who were let in.
+    inside.swap(issued(&issuer, &upstream));
+    assert_eq!(status(&inside, &known).await, 200);
+    inside.clock.advance(Duration::from_mins(1));
+    assert_eq!(status(&inside, &fresh).await, 200);
+}
+
+#[tokio::test]
+async fn who_brings_nothing_or_a_token_that_was_good_does_not_guess() {
+    let upstream = Upstream::start().await;
+    let issuer = Issuer::start(Kind::Ed25519).await;
+    let inside = with_issuer(&issuer, &upstream).await;
+    let nobody = Agent::modern(&inside.url("/mcp/files"), None);
+    let old = issuer.token(claims(&issuer, &inside, 1));
+    assert_eq!(status(&inside, &old).await, 200);
+    inside.clock.advance(Duration::from_hours(2));
+    for _ in 0..30 {
+        assert_eq!(nobody.request("ping", json!({})).await.status, 401);
+        assert_eq!(status(&inside, &old).await, 401);
+    }
+    assert_eq!(status(&inside, &issuer.token(claims(&issuer, &inside, 2))).await, 200);
+    // Where somebody else guessed, a client still learns where to sign in.
+    for _ in 0..30 {
+        status(&inside, "not.a.token").await;
+    }
+    assert_eq!(status(&inside, "not.a.token").await, 429);
+    let reply = nobody.request("ping", json!({})).await;
+    assert_eq!(reply.status, 401);
+    assert!(reply.header("www-authenticate").unwrap().contains("resource_metadata="));
 }
 
 #[tokio::test]

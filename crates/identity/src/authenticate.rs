@@ -6,7 +6,7 @@
 use crate::{
     Administrator, AgentSetting, AuthFault, CredentialId, IssuerSetting, JwksCache, KeyHolder, KeyKind, Principal,
     Registry, Reread, Settings, SettingsFault,
-    cache::{TokenCache, Verified},
+    cache::{Tokens, Verified},
     claim::{ClaimPath, Unusable},
     jwks::{IssuerKeys, Need},
     key::{self, Shape},
@@ -97,7 +97,8 @@ pub struct Identity {
     anonymous: Option<AgentId>,
     registry: Arc<Registry>,
     jwks: Arc<JwksCache>,
-    tokens: TokenCache,
+    /// Lives as long as the snapshot: what is known of a token comes of its settings.
+    tokens: Tokens<Arc<Verified>>,
     generation: u64,
 }
 
@@ -146,7 +147,7 @@ impl Identity {
         let issuers =
             issuers.into_iter().zip(keys).map(|(setting, keys)| Issuer { setting: Arc::new(setting), keys }).collect();
         let generation = GENERATION.fetch_add(1, Ordering::Relaxed);
-        Ok(Self { tenant, agents, issuers, anonymous, registry, jwks, tokens: TokenCache::new(), generation })
+        Ok(Self { tenant, agents, issuers, anonymous, registry, jwks, tokens: Tokens::default(), generation })
     }
 
     /// Which snapshot this is; grows with each one built.
@@ -177,6 +178,15 @@ impl Identity {
             }
         }
         missing
+    }
+
+    /// Whether this is a token that was verified before, under whatever settings. It may be good no longer, but whoever
+    /// sends it does not guess.
+    pub fn has_seen(&self, credential: Credential<'_>) -> bool {
+        match credential {
+            Credential::Bearer(text) if credential.is_token() => self.registry.has_seen(&Digest::of(text.as_bytes())),
+            Credential::None | Credential::ApiKey(_) | Credential::Bearer(_) => false,
+        }
     }
 
     /// Settles what needs no waiting. `None`: call [`Identity::authenticate`].
@@ -357,10 +367,11 @@ impl Identity {
             return Ok(self.renew(&known.principal, now)?);
         }
         let token = token::parse(text)?;
-        let verified = self.verify(&token, now, may_fetch)?;
-        let principal = self.renew(&verified.principal, now)?;
-        self.tokens.insert(whole, &Arc::new(verified), now);
-        Ok(principal)
+        let verified = Arc::new(self.verify(&token, now, may_fetch)?);
+        // Kept also if it was revoked: no signature is looked at twice to say so.
+        self.tokens.insert(whole, verified.validity.until, &verified, now);
+        self.registry.see_token(whole, verified.validity.until, now);
+        Ok(self.renew(&verified.principal, now)?)
     }
 
     fn verify(&self, token: &Token<'_>, now: Timestamp, may_fetch: bool) -> Result<Verified, Stop> {

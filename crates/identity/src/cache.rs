@@ -2,7 +2,7 @@
 
 use crate::{principal::Principal, token::Validity};
 use arc_swap::ArcSwap;
-use std::{collections::HashMap, sync::Arc};
+use std::collections::HashMap;
 use vocab::{Digest, Timestamp};
 
 const SHARDS: usize = 64;
@@ -20,40 +20,44 @@ pub(crate) struct Verified {
     pub(crate) keys: u64,
 }
 
-/// Bounded, read without a lock, keyed by the digest of the token. Lives as long as its snapshot.
+/// Something about each of the tokens that were verified, and until when each is good. Bounded, read without a lock, keyed
+/// by the digest of the token.
 #[derive(Debug)]
-pub(crate) struct TokenCache {
-    shards: [ArcSwap<HashMap<Digest, Arc<Verified>>>; SHARDS],
+pub(crate) struct Tokens<T> {
+    shards: [Shard<T>; SHARDS],
 }
 
-impl TokenCache {
-    pub(crate) fn new() -> Self {
+type Shard<T> = ArcSwap<HashMap<Digest, (Timestamp, T)>>;
+
+impl<T> Default for Tokens<T> {
+    fn default() -> Self {
         Self { shards: std::array::from_fn(|_| ArcSwap::default()) }
     }
+}
 
-    fn shard(&self, token: &Digest) -> Option<&ArcSwap<HashMap<Digest, Arc<Verified>>>> {
+impl<T: Clone> Tokens<T> {
+    fn shard(&self, token: &Digest) -> Option<&Shard<T>> {
         let [first, ..] = token.as_bytes();
         self.shards.get(usize::from(*first) % SHARDS)
     }
 
-    pub(crate) fn get(&self, token: &Digest) -> Option<Arc<Verified>> {
-        self.shard(token)?.load().get(token).cloned()
+    pub(crate) fn get(&self, token: &Digest) -> Option<T> {
+        self.shard(token)?.load().get(token).map(|(_, known)| known.clone())
     }
 
-    pub(crate) fn insert(&self, token: Digest, verified: &Arc<Verified>, now: Timestamp) {
+    pub(crate) fn insert(&self, token: Digest, until: Timestamp, known: &T, now: Timestamp) {
         let Some(shard) = self.shard(&token) else { return };
         shard.rcu(|entries| {
             let mut entries = HashMap::clone(entries);
             if entries.len() >= MOST {
-                entries.retain(|_, entry| entry.validity.until > now);
+                entries.retain(|_, (until, _)| *until > now);
             }
             if entries.len() >= MOST
-                && let Some(first) =
-                    entries.iter().min_by_key(|(_, entry)| entry.validity.until).map(|(token, _)| *token)
+                && let Some(first) = entries.iter().min_by_key(|(_, (until, _))| *until).map(|(token, _)| *token)
             {
                 entries.remove(&first);
             }
-            entries.insert(token, Arc::clone(verified));
+            entries.insert(token, (until, known.clone()));
             entries
         });
     }
