@@ -114,7 +114,7 @@ impl World {
             log: Arc::clone(&log),
             vault: Arc::clone(&vault),
             egress,
-            children: Room::new(4, Vec::new()),
+            children: Room::new(4, 4, Vec::new()),
         }));
         let per = Rate { count: 1, per: Duration::from_mins(1) };
         let own = LimitSettings {

@@ -191,7 +191,7 @@ pub(crate) fn plane(
         log,
         vault: Arc::clone(&directory.vault),
         egress,
-        children: Room::new(settings.bounds.children, child_environment()),
+        children: Room::new(settings.bounds.children, settings.bounds.children_per_principal, child_environment()),
     });
     Ok((Arc::new(state), jwks))
 }

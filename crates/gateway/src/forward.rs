@@ -408,7 +408,8 @@ impl Passage<'_> {
             (Operation::Message(message), None, Era::Legacy) => {
                 // Only `initialize` comes without a session.
                 self.line.room_for_session(self.caller, message)?;
-                let pipe = if shared { state.shared_pipe(&self.hop())? } else { self.hop().start()? };
+                let holder = self.caller.principal.id();
+                let pipe = if shared { state.shared_pipe(&self.hop())? } else { self.hop().start(Some(holder))? };
                 let wait = Wait::Fail(self.one.server.deadline);
                 let arrival = exchange::over_pipe(&pipe, message, Asker::Gateway, wait).await?;
                 let answered = matches!(&arrival, Arrival::Whole { body, .. } if is_result(body, &self.hop().limits));
@@ -523,7 +524,7 @@ pub(crate) async fn open_leg(hop: &Hop<'_>, session: &Arc<Session>) -> Result<Ar
     }
     let pipe = match hop.server.carriage() {
         Carriage::Pipe { shared: true } => Some(hop.state.shared_pipe(hop)?),
-        Carriage::Pipe { shared: false } => Some(hop.start()?),
+        Carriage::Pipe { shared: false } => Some(hop.start(Some(&session.owner))?),
         Carriage::Requests => None,
     };
     let (leg, _) = hop.open(&session.introduction, pipe).await?;

@@ -173,7 +173,7 @@ impl State {
         match &*shared {
             Some(pipe) if hop.fits(pipe) => Ok(Arc::clone(pipe)),
             _ => {
-                let pipe = hop.start()?;
+                let pipe = hop.start(None)?;
                 *shared = Some(Arc::clone(&pipe));
                 Ok(pipe)
             }
@@ -197,7 +197,7 @@ impl State {
         if let Some(pipe) = pipes.get(&key).filter(|pipe| hop.fits(pipe)) {
             return Ok(Arc::clone(pipe));
         }
-        let pipe = hop.start()?;
+        let pipe = hop.start(Some(principal))?;
         pipes.insert(key, Arc::clone(&pipe));
         Ok(pipe)
     }

@@ -182,3 +182,38 @@ async fn a_hundred_modern_clients_on_processes_of_either_era_known_or_not_leave_
     connects_leave_no_child("modern", EraSettings::Both, true).await;
     connects_leave_no_child("legacy", EraSettings::Both, true).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_principal_leaves_processes_for_others() {
+    let upstream = Upstream::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let marks = folder.path().join("marks");
+    let bounded = |plan| Plan { children: 3, children_each: 2, ..plan };
+
+    let inside = Inside::start(bounded(plan(&upstream, &marks, 0))).await;
+    let url = inside.url("/mcp/a");
+    let sessions = [connect(&inside, &url).await, connect(&inside, &url).await];
+    let introduction = json!({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": {
+        "protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "c", "version": "1"}}});
+    let open = |key: &str| Ask::post(&inside.url("/mcp/a"), introduction.to_string()).bearer(key).send();
+    let refused = open(&inside.alice).await.json().await;
+    assert_eq!(refused["error"]["code"], -31002, "{refused}");
+    let why = refused["error"]["message"].as_str().unwrap();
+    assert!(why.contains("2 server processes") && why.contains("bounds.children_per_principal"), "{why}");
+    assert!(open(&inside.bob).await.header("mcp-session-id").is_some(), "there is room for another");
+    // The place of a session that ended is free when its process has ended.
+    let ended = Ask::new(http::Method::DELETE, &url).bearer(&inside.alice).header("mcp-session-id", &sessions[0]);
+    ended.send().await.text().await;
+    connect(&inside, &url).await;
+    drop(inside);
+
+    let command = ["/bin/sh", "-c", OF_AN_ERA, "server", &marks.to_string_lossy(), "modern"];
+    let modern = Plan { command: Some(command.map(str::to_owned).to_vec()), ..plan(&upstream, &marks, 0) };
+    let inside = Inside::start(bounded(Plan { era: EraSettings::Modern, ..modern })).await;
+    for server in ["a", "b"] {
+        works(&inside.modern(&format!("/mcp/{server}"), &inside.alice)).await;
+    }
+    let refused = inside.modern("/mcp/c", &inside.alice).request("x/work", json!({})).await.json().await;
+    assert_eq!(refused["error"]["code"], -31002, "{refused}");
+    works(&inside.modern("/mcp/c", &inside.bob)).await;
+}

@@ -8,7 +8,7 @@ use serde_json::Value;
 use std::{collections::BTreeMap, fmt};
 
 /// What a running gateway cannot change: sockets, threads, the directory and its key, rooms of a fixed size.
-const AT_START: [&str; 9] = [
+const AT_START: [&str; 10] = [
     "listen",
     "socket_access",
     "proxy_protocol",
@@ -18,6 +18,7 @@ const AT_START: [&str; 9] = [
     "vault",
     "bounds.connections",
     "bounds.children",
+    "bounds.children_per_principal",
 ];
 
 /// One difference.

@@ -290,6 +290,7 @@ const BOUNDS: &[Key] = &[
     key("session_idle", Shape::Duration, "The longest a session is kept without a message. Default: 30m."),
     key("connections", Shape::Count(1, 10_000_000), "Open client connections. Default: 16384."),
     key("children", Shape::Count(1, 100_000), "Child processes at one time. Default: 64."),
+    key("children_per_principal", Shape::Count(1, 100_000), "Those of one principal. Default: half of `children`."),
 ];
 
 const VAULT: &[Key] = &[key("key", Shape::Table(MASTER), "Where the master key is. Default: a file in `data`.")];

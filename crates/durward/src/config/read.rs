@@ -154,6 +154,7 @@ fn bounds(node: Option<&Node>) -> Bounds {
     let stated = Bounds::default();
     let Some(node) = node else { return stated };
     let bytes = |key| text(node, key).and_then(|text| quantity::size(text).ok()).and_then(|size| size.try_into().ok());
+    let children = parsed(node, "children").unwrap_or(stated.children);
     Bounds {
         body: bytes("body").unwrap_or(stated.body),
         answer: bytes("answer").unwrap_or(stated.answer),
@@ -163,7 +164,9 @@ fn bounds(node: Option<&Node>) -> Bounds {
         sessions_per_principal: parsed(node, "sessions_per_principal").unwrap_or(stated.sessions_per_principal),
         session_idle: duration(node, "session_idle").unwrap_or(stated.session_idle),
         connections: parsed(node, "connections").unwrap_or(stated.connections),
-        children: parsed(node, "children").unwrap_or(stated.children),
+        children,
+        // Whatever one takes, as much is left for others.
+        children_per_principal: parsed(node, "children_per_principal").unwrap_or(children.div_ceil(2)),
     }
 }
 

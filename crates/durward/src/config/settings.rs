@@ -398,6 +398,8 @@ pub(crate) struct Bounds {
     pub(crate) connections: usize,
     /// Child processes at one time.
     pub(crate) children: usize,
+    /// Those of one principal.
+    pub(crate) children_per_principal: usize,
 }
 
 /// The vault.
@@ -536,6 +538,7 @@ impl Default for Bounds {
             session_idle,
             connections: 16_384,
             children: 64,
+            children_per_principal: 32,
         }
     }
 }

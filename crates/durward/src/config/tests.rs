@@ -271,6 +271,8 @@ fn a_difference_names_what_changed_and_hides_what_is_hidden() {
 
     assert!(lines.contains(&"~ bounds.depth: 64 → 32".to_owned()), "{lines:#?}");
     assert!(lines.contains(&"at the next start: ~ bounds.children: 64 → 4".to_owned()), "{lines:#?}");
+    let share = "at the next start: ~ bounds.children_per_principal: 32 → 2";
+    assert!(lines.contains(&share.to_owned()), "{lines:#?}");
     assert!(lines.iter().any(|line| line.starts_with("at the next start: ~ admin.listen")), "{lines:#?}");
     assert!(lines.contains(&"~ servers.a.env.A: changed, not shown".to_owned()), "{lines:#?}");
     assert!(lines.contains(&"- servers.b.url: https://b.example.com/mcp".to_owned()), "{lines:#?}");

@@ -31,7 +31,7 @@ use tokio::{
     task::JoinHandle,
     time::timeout,
 };
-use vocab::{Secret, ServerName};
+use vocab::{PrincipalId, Secret, ServerName};
 
 pub use room::Room;
 
@@ -53,6 +53,9 @@ pub(crate) enum ChildFault {
     /// Too many run.
     #[error("{0} server processes run already; end a session or raise the bound")]
     Full(usize),
+    /// Too many of them are the caller's.
+    #[error("you have {0} server processes (`bounds.children_per_principal`); end a session, or try again in 1 s")]
+    Share(usize),
     /// It crashed of late.
     #[error("server `{server}` ended {crashes} times by itself; it is not started for another {retry_in:?}")]
     Backoff {
@@ -186,10 +189,14 @@ pub(crate) enum Exit {
 }
 
 impl Child {
-    /// Starts a process. Its lines arrive at the receiver until it has ended; dropping the receiver stops it, too.
+    /// Starts a process for `holder`, or for nobody in particular. Its lines arrive at the receiver until it has ended; dropping the receiver stops it, too.
     /// Must run inside a tokio runtime, on which everything about this process then happens.
-    pub(crate) fn spawn(spec: ChildSpec, room: &Room) -> Result<(Self, mpsc::Receiver<Bytes>), ChildFault> {
-        let place = room.enter(&spec.server)?;
+    pub(crate) fn spawn(
+        spec: ChildSpec,
+        room: &Room,
+        holder: Option<&PrincipalId>,
+    ) -> Result<(Self, mpsc::Receiver<Bytes>), ChildFault> {
+        let place = room.enter(&spec.server, holder)?;
         let start = |cause| ChildFault::Start { program: spec.program.clone(), cause };
         let mut process = spec.command(room).spawn().map_err(start)?;
         let missing = || start(io::Error::other("its pipes are missing"));

@@ -26,6 +26,7 @@ use std::{
     },
     time::Duration,
 };
+use vocab::PrincipalId;
 
 /// One server, as one call reaches it.
 pub(crate) struct Hop<'a> {
@@ -155,23 +156,24 @@ impl Hop<'_> {
         Ok((leg, answer))
     }
 
-    /// Starts the server's process, or opens a stream of 2024-11-05.
-    pub(crate) fn start(&self) -> Result<Arc<Pipe>, UpstreamFault> {
-        self.start_for(Purpose::Serve)
+    /// Starts the server's process, or opens a stream of 2024-11-05. A process for one principal counts as that one's.
+    pub(crate) fn start(&self, holder: Option<&PrincipalId>) -> Result<Arc<Pipe>, UpstreamFault> {
+        self.start_for(Purpose::Serve, holder)
     }
 
     /// Starts a sibling of the process that serves, to be asked what it may not know: old servers exit on anything
     /// before `initialize`.
     pub(crate) fn probe(&self) -> Result<Arc<Pipe>, UpstreamFault> {
-        self.start_for(Purpose::Probe)
+        self.start_for(Purpose::Probe, None)
     }
 
-    fn start_for(&self, purpose: Purpose) -> Result<Arc<Pipe>, UpstreamFault> {
+    fn start_for(&self, purpose: Purpose, holder: Option<&PrincipalId>) -> Result<Arc<Pipe>, UpstreamFault> {
         let Transport::Stdio(program) = &self.server.transport else {
             return Pipe::open(self.state, self.server, self.dressed(), self.limits);
         };
         let secrets = self.injected.env.iter().map(|(name, secret)| (name.clone(), secret.clone())).collect();
-        Pipe::start(&self.server.name, program, secrets, self.dressed(), self.state, self.limits, purpose)
+        let what = (&self.server.name, program);
+        Pipe::start(what, holder, secrets, self.dressed(), self.state, self.limits, purpose)
     }
 
     /// Whether a process runs and has the credentials that it would be started with now.

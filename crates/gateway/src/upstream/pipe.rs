@@ -4,11 +4,11 @@
 
 use super::{
     UpstreamFault,
-    child::{Child, ChildSpec, Exit, Purpose},
+    child::{Child, ChildFault, ChildSpec, Exit, Purpose},
     lasting::Lasting,
     wish::Wishes,
 };
-use crate::{journal::Journal, server::Server, state::State};
+use crate::{journal::Journal, server::Server, state::State, stop::Stop};
 use bytes::Bytes;
 use mcp::{Body, Kind, Limits, Message};
 use std::{
@@ -125,21 +125,23 @@ impl Waiting {
 }
 
 impl Pipe {
-    /// Starts the process and reads what it says until it ends.
+    /// Starts the process for `holder` and reads what it says until it ends.
     pub(crate) fn start(
-        server: &ServerName,
-        program: &Program,
+        (server, program): (&ServerName, &Program),
+        holder: Option<&PrincipalId>,
         secrets: Vec<(String, Secret<String>)>,
         dressed: u64,
         state: &State,
         limits: Limits,
         purpose: Purpose,
     ) -> Result<Arc<Self>, UpstreamFault> {
-        let spec = ChildSpec::new(server.clone(), program, secrets, limits.body)
-            .map_err(|fault| UpstreamFault::Down(fault.to_string()))?
-            .with(purpose);
-        let (child, lines) =
-            Child::spawn(spec, &state.children).map_err(|fault| UpstreamFault::Down(fault.to_string()))?;
+        let down = |fault: ChildFault| match fault {
+            // The server is as well as before.
+            ChildFault::Share(_) => UpstreamFault::Stopped(Stop::full("processes", fault.to_string())),
+            fault => UpstreamFault::Down(fault.to_string()),
+        };
+        let spec = ChildSpec::new(server.clone(), program, secrets, limits.body).map_err(down)?.with(purpose);
+        let (child, lines) = Child::spawn(spec, &state.children, holder).map_err(down)?;
         let carrier = Carrier::Process(child);
         Ok(Self::begin(server, carrier, lines, (program.shared, WRITE), dressed, limits, &state.journal))
     }

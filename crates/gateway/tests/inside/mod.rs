@@ -104,6 +104,8 @@ pub(crate) struct Plan {
     pub(crate) workers: usize,
     /// The most processes at one time.
     pub(crate) children: usize,
+    /// The most of one principal.
+    pub(crate) children_each: usize,
     /// The servers speak the transport of 2024-11-05, and the configuration says so.
     pub(crate) lasting: bool,
     /// What clients dial, where that is another address.
@@ -138,6 +140,7 @@ impl Plan {
             http2: None,
             workers: 2,
             children: 4,
+            children_each: 64,
             lasting: false,
             public_url: None,
             command: None,
@@ -167,7 +170,7 @@ impl Inside {
     #[expect(clippy::unused_async, reason = "it is started where there is a runtime, and nowhere else")]
     pub(crate) async fn start(plan: Plan) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
-        let (workers, children) = (plan.workers, Room::new(plan.children, Vec::new()));
+        let (workers, children) = (plan.workers, Room::new(plan.children, plan.children_each, Vec::new()));
         let clock = Arc::new(Held::new());
         let now = clock.now();
         let tenant = TenantId::default_tenant();

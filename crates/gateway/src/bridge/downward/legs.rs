@@ -278,7 +278,7 @@ fn oldest<'a>(slots: impl Iterator<Item = (&'a Key, &'a Arc<Slot>)>) -> Option<K
 async fn open(hop: &Hop<'_>, caller: &Caller, client: &Client, key: Key, now: u64) -> Result<Arc<Link>, UpstreamFault> {
     let pipe = match hop.server.carriage() {
         Carriage::Pipe { shared: true } => Some(hop.state.shared_pipe(hop)?),
-        Carriage::Pipe { shared: false } => Some(hop.start()?),
+        Carriage::Pipe { shared: false } => Some(hop.start(Some(caller.principal.id()))?),
         Carriage::Requests => None,
     };
     let wishes = pipe.as_ref().map(|pipe| Arc::clone(pipe.wishes())).unwrap_or_default();

@@ -11,7 +11,7 @@ use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, watch},
     time::Instant,
 };
-use vocab::ServerName;
+use vocab::{PrincipalId, ServerName};
 
 /// The shortest wait after a crash; the next ones are twice as long each.
 const FIRST: Duration = Duration::from_millis(100);
@@ -23,6 +23,10 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// All server processes of the gateway.
 pub struct Room {
     most: usize,
+    /// How many of one principal there may be.
+    most_each: usize,
+    /// How many of each principal there are.
+    held: Arc<Mutex<HashMap<PrincipalId, usize>>>,
     places: Arc<Semaphore>,
     environment: Vec<(OsString, OsString)>,
     crashes: Arc<Mutex<HashMap<ServerName, Crashes>>>,
@@ -38,11 +42,13 @@ struct Crashes {
 }
 
 impl Room {
-    /// A room for `most` processes. `environment` is what each of them inherits: `PATH`, `HOME`, `LANG` and no more,
+    /// A room for `most` processes, of which `most_each` for one principal. `environment` is what each of them inherits: `PATH`, `HOME`, `LANG` and no more,
     /// for the rest of ours is none of their business.
-    pub fn new(most: usize, environment: Vec<(OsString, OsString)>) -> Self {
+    pub fn new(most: usize, most_each: usize, environment: Vec<(OsString, OsString)>) -> Self {
         Self {
             most,
+            most_each,
+            held: Arc::default(),
             places: Arc::new(Semaphore::new(most.min(Semaphore::MAX_PERMITS))),
             environment,
             crashes: Arc::default(),
@@ -76,8 +82,9 @@ impl Room {
         self.environment.iter().map(|(name, value)| (name, value))
     }
 
-    /// A place for one process of `server`, unless there is none or it crashed just now.
-    pub(super) fn enter(&self, server: &ServerName) -> Result<Place, ChildFault> {
+    /// A place for one process of `server`, unless there is none, it crashed just now, or `holder` has its share. One that
+    /// serves everybody, and one that is only looked at, has no holder.
+    pub(super) fn enter(&self, server: &ServerName, holder: Option<&PrincipalId>) -> Result<Place, ChildFault> {
         if *self.closing.borrow() {
             return Err(ChildFault::Ended);
         }
@@ -88,14 +95,46 @@ impl Room {
             let retry_in = crashes.until.duration_since(now);
             return Err(ChildFault::Backoff { server: server.clone(), crashes: crashes.count, retry_in });
         }
+        let share = holder.map(|holder| self.share(holder)).transpose()?;
         let permit = Arc::clone(&self.places).try_acquire_owned().map_err(|_| ChildFault::Full(self.most))?;
         Ok(Place {
             crashes: Arc::clone(&self.crashes),
             closing: self.closing.subscribe(),
             patience: self.patience,
             looks: Arc::clone(&self.looks),
+            _share: share,
             _permit: permit,
         })
+    }
+
+    /// Counts one more process of `holder`, if it may have one.
+    fn share(&self, holder: &PrincipalId) -> Result<Share, ChildFault> {
+        let mut held = lock(&self.held);
+        let count = held.entry(holder.clone()).or_default();
+        // With a bound of at least one, an entry that was just made is counted.
+        if *count >= self.most_each.max(1) {
+            return Err(ChildFault::Share(self.most_each));
+        }
+        *count += 1;
+        Ok(Share { held: Arc::clone(&self.held), holder: holder.clone() })
+    }
+}
+
+/// One of the processes that a principal has. Dropped with its place.
+struct Share {
+    held: Arc<Mutex<HashMap<PrincipalId, usize>>>,
+    holder: PrincipalId,
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        let mut held = lock(&self.held);
+        if let Some(count) = held.get_mut(&self.holder) {
+            *count -= 1;
+            if *count == 0 {
+                held.remove(&self.holder);
+            }
+        }
     }
 }
 
@@ -105,6 +144,7 @@ pub(super) struct Place {
     closing: watch::Receiver<bool>,
     patience: Duration,
     looks: Arc<Looks>,
+    _share: Option<Share>,
     _permit: OwnedSemaphorePermit,
 }
 

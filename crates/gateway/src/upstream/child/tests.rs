@@ -5,11 +5,11 @@ use crate::upstream::pipe::Program;
 use bytes::Bytes;
 use std::{collections::BTreeMap, time::Duration};
 use tokio::{io::AsyncReadExt, net::unix::pipe, sync::mpsc};
-use vocab::{Secret, ServerName};
+use vocab::{AgentId, PrincipalId, Secret, ServerName, TenantId};
 
 fn room(most: usize) -> Room {
     let path = ("PATH".into(), "/usr/local/bin:/usr/bin:/bin".into());
-    Room::new(most, vec![path]).patience(Duration::from_millis(100))
+    Room::new(most, most, vec![path]).patience(Duration::from_millis(100))
 }
 
 fn shell(script: &str) -> Program {
@@ -23,7 +23,7 @@ fn server() -> ServerName {
 
 fn spawn(program: &Program, room: &Room) -> Result<(Child, mpsc::Receiver<Bytes>), ChildFault> {
     let secrets = vec![("TOKEN".to_owned(), Secret::new("canary".to_owned()))];
-    Child::spawn(ChildSpec::new(server(), program, secrets, 1000)?, room)
+    Child::spawn(ChildSpec::new(server(), program, secrets, 1000)?, room, None)
 }
 
 #[tokio::test]
@@ -171,10 +171,10 @@ async fn a_process_that_ends_by_itself_is_not_started_at_once() {
 #[tokio::test]
 async fn who_never_speaks_waits_ever_longer_and_who_worked_does_not() {
     let room = room(1);
-    let place = room.enter(&server()).unwrap();
+    let place = room.enter(&server(), None).unwrap();
     let wait = |spoke| {
         place.crashed(&server(), spoke);
-        match room.enter(&server()) {
+        match room.enter(&server(), None) {
             Err(ChildFault::Backoff { retry_in, .. }) => retry_in.as_millis(),
             _ => panic!("started too soon"),
         }
@@ -183,7 +183,35 @@ async fn who_never_speaks_waits_ever_longer_and_who_worked_does_not() {
     assert!((51..=100).contains(&waits[0]) && (151..=200).contains(&waits[1]), "{waits:?}");
     assert!((1551..=1600).contains(&waits[4]) && (29_951..=30_000).contains(&waits[11]), "{waits:?}");
     assert!((51..=100).contains(&wait(true)));
-    assert!(room.enter(&ServerName::new("other").unwrap()).is_err_and(|fault| matches!(fault, ChildFault::Full(1))));
+    assert!(
+        room.enter(&ServerName::new("other").unwrap(), None).is_err_and(|fault| matches!(fault, ChildFault::Full(1)))
+    );
+}
+
+#[test]
+fn nobody_has_more_than_a_share_of_the_room() {
+    let room = Room::new(3, 2, Vec::new());
+    let who = |agent: &str| PrincipalId {
+        tenant: TenantId::default_tenant(),
+        agent: AgentId::new(agent).unwrap(),
+        user: None,
+    };
+    let (greedy, other) = (who("greedy"), who("other"));
+    let one = room.enter(&server(), Some(&greedy)).ok().unwrap();
+    let two = room.enter(&ServerName::new("other").unwrap(), Some(&greedy)).ok().unwrap();
+    assert!(matches!(room.enter(&server(), Some(&greedy)), Err(ChildFault::Share(2))));
+    let of_another = room.enter(&server(), Some(&other)).ok().unwrap();
+    // Who finds the room full has taken nothing of its share.
+    drop(one);
+    let shared = room.enter(&server(), None).ok().unwrap();
+    for _ in 0..3 {
+        assert!(matches!(room.enter(&server(), Some(&greedy)), Err(ChildFault::Full(3))));
+    }
+    drop((shared, of_another));
+    let again = room.enter(&server(), Some(&greedy)).ok().unwrap();
+    assert!(matches!(room.enter(&server(), Some(&greedy)), Err(ChildFault::Share(2))));
+    drop((two, again));
+    assert_eq!(room.running(), 0);
 }
 
 #[tokio::test]
