@@ -45,10 +45,10 @@ impl Line {
         // Open methods and notifications count against the caller's attempts, not against a tool.
         let slot = match one.action {
             None => None,
-            Some(_) => Some(
+            Some(action) => Some(
                 self.snapshot
                     .limits
-                    .admit(caller.principal.id(), &one.resource.id, self.state.clock.ticks())
+                    .admit(caller.principal.id(), action, &one.resource.id, self.state.clock.ticks())
                     .map_err(|limited| self::limited(Stage::Limit, &limited))?,
             ),
         };

@@ -2,7 +2,7 @@
 //!
 //! A rule names dimensions with globs (agent, tool, server, tenant); each distinct value of the named dimensions has
 //! a bucket of its own. `{agent: "*", tool: "files/*"}` is one bucket per agent and tool; `{server: "github"}` is one
-//! bucket for everybody. Time is handed in. Never waits, never reads a clock, never decides what is allowed.
+//! bucket for everybody. What is no tool has one bucket per rule and server. Time is handed in. Never waits, never reads a clock, never decides what is allowed.
 
 mod bucket;
 mod table;
@@ -13,7 +13,7 @@ use crate::pattern::{Pattern, single_stars};
 use bucket::{Taken, Terms};
 use std::{fmt, net::IpAddr, sync::Arc, time::Duration};
 use table::{Key, Of, Table};
-use vocab::{PrincipalId, TargetId};
+use vocab::{Action, PrincipalId, TargetId};
 
 pub use bucket::{Held, Slot};
 
@@ -228,7 +228,7 @@ impl Limits {
     /// Whether `address` has failed too often of late. To be asked before a credential is looked at.
     pub fn failed_authentication(&self, address: IpAddr, now_us: u64) -> Result<(), Limited> {
         let now = nanoseconds(now_us);
-        let rest = Key { rule: self.failures.id, of: Of::Rest };
+        let rest = Key { rule: self.failures.id, of: Of::STRANGERS };
         let found = self.guesses.find(&self.guess(address)).or_else(|| self.guesses.find(&rest));
         let Some(bucket) = found else { return Ok(()) };
         bucket.check(&self.failures.terms, now).map_err(|short| self.failures.limited(short))
@@ -241,27 +241,39 @@ impl Limits {
     }
 
     /// Takes from all buckets that apply, or from none.
-    pub fn admit(&self, principal: &PrincipalId, target: &TargetId, now_us: u64) -> Result<Slot, Limited> {
-        self.take(principal, target, now_us, |terms| terms)
+    pub fn admit(
+        &self,
+        principal: &PrincipalId,
+        action: Action,
+        target: &TargetId,
+        now_us: u64,
+    ) -> Result<Slot, Limited> {
+        self.take(principal, (action, target), now_us, |terms| terms)
     }
 
     /// The same for one more request of a call that is under way, and has its place among those already: once it is spent,
     /// nothing is held.
-    pub fn again(&self, principal: &PrincipalId, target: &TargetId, now_us: u64) -> Result<Slot, Limited> {
-        self.take(principal, target, now_us, Terms::without_concurrency)
+    pub fn again(
+        &self,
+        principal: &PrincipalId,
+        action: Action,
+        target: &TargetId,
+        now_us: u64,
+    ) -> Result<Slot, Limited> {
+        self.take(principal, (action, target), now_us, Terms::without_concurrency)
     }
 
     fn take(
         &self,
         principal: &PrincipalId,
-        target: &TargetId,
+        (action, target): (Action, &TargetId),
         now_us: u64,
         adapt: impl Fn(Terms) -> Terms,
     ) -> Result<Slot, Limited> {
         let now = nanoseconds(now_us);
         let mut taken = Vec::new();
         for (at, rule) in self.rules.iter().enumerate() {
-            if let Some(names) = rule.matches(principal, target) {
+            if let Some(names) = rule.matches(principal, action, target) {
                 let bucket = self.calls.bucket(&Key { rule: rule.id, of: Of::Names(names) }, now);
                 taken.push(Taken { bucket, terms: adapt(rule.terms), rule: at });
             }
@@ -319,7 +331,15 @@ impl Rule {
     }
 
     /// The values of the dimensions that this rule names, if it applies.
-    fn matches<'a>(&self, principal: &'a PrincipalId, target: &'a TargetId) -> Option<[Option<&'a str>; 4]> {
+    ///
+    /// SECURITY: tools are as many as servers list. Anything else is named by whoever asks, who could have a new bucket for
+    /// each spelling: on one server, all that the rule's glob means counts as one.
+    fn matches<'a>(
+        &self,
+        principal: &'a PrincipalId,
+        action: Action,
+        target: &'a TargetId,
+    ) -> Option<[Option<&'a str>; 4]> {
         let of = |pattern: &Option<Pattern>, text: &'a str| match pattern {
             None => Some(None),
             Some(pattern) => pattern.matches(text).then_some(Some(text)),
@@ -331,7 +351,8 @@ impl Rule {
             None => Some([tenant, agent, server, None]),
             Some((of_server, of_name)) => {
                 let applies = of_server.matches(target.server.as_str()) && of_name.matches(&target.name);
-                applies.then_some([tenant, agent, Some(target.server.as_str()), Some(&target.name)])
+                let name = (action == Action::ToolExecute).then_some(&*target.name);
+                applies.then_some([tenant, agent, Some(target.server.as_str()), name])
             }
         }
     }

@@ -68,6 +68,24 @@ async fn sixty_four_clients_share_a_burst_of_ten_and_then_one_each_six_seconds()
 }
 
 #[tokio::test]
+async fn another_spelling_of_an_address_is_no_way_around_a_limit() {
+    let upstream = Upstream::start().await;
+    upstream.always("resources/read", |request| {
+        let read = json!({"contents": [], "ttlMs": 0, "cacheScope": "private", "resultType": "complete"});
+        Answer::result(&request.id(), &read)
+    });
+    let inside = Inside::start(Plan { limits: per_minute(2), ..Plan::of(&upstream) }).await;
+    let agent = inside.modern("/mcp/files", &inside.alice);
+    let mut codes = Vec::new();
+    for uri in ["file:///a", "file:///./a", "file:///%61", "FILE:///a"] {
+        codes.push(agent.request("resources/read", json!({"uri": uri})).await.json().await["error"]["code"].clone());
+    }
+    assert_eq!(codes, [Value::Null, Value::Null, json!(-31002), json!(-31002)]);
+    assert_eq!(upstream.seen("resources/read").len(), 2);
+    assert_eq!(status(&inside, &inside.alice).await, 200, "a tool has a bucket of its own");
+}
+
+#[tokio::test]
 async fn what_is_refused_later_gives_back_what_it_took() {
     let upstream = Upstream::start().await;
     let rules = json!([

@@ -246,7 +246,7 @@ const LIMIT: &[Key] = &[
 
 const FOR: &[Key] = &[
     key("agent", Shape::Word(Word::Glob), "Agents, as a glob."),
-    key("tool", Shape::Word(Word::Target), "Tools, as a glob over server/name."),
+    key("tool", Shape::Word(Word::Target), "Tools, resources and prompts, as a glob over server/name."),
     key("server", Shape::Word(Word::Glob), "Servers, as a glob."),
     key("tenant", Shape::Word(Word::Glob), "Tenants, as a glob."),
 ];

@@ -32,16 +32,36 @@ pub(super) enum Of<'a> {
     Names([Option<&'a str>; 4]),
     /// A source address.
     Address(u64),
-    /// All who came when the table was full.
-    Rest,
+    /// All addresses, or all names of this tenant and agent, that came when the table was full: whoever fills it is not
+    /// in the way of others.
+    Rest([Option<&'a str>; 2]),
+}
+
+impl<'a> Of<'a> {
+    fn rest(self) -> Self {
+        match self {
+            Self::Names([tenant, agent, _, _]) | Self::Rest([tenant, agent]) => Self::Rest([tenant, agent]),
+            Self::Address(_) => Self::STRANGERS,
+        }
+    }
+
+    /// The addresses that came when the table was full.
+    pub(super) const STRANGERS: Of<'static> = Of::Rest([None, None]);
 }
 
 #[derive(Debug)]
 struct Entry {
     rule: u64,
-    names: Option<[Option<Box<str>>; 4]>,
-    address: Option<u64>,
+    whose: Whose,
     bucket: Arc<Bucket>,
+}
+
+/// [`Of`], kept.
+#[derive(Debug)]
+enum Whose {
+    Names([Option<Box<str>>; 4]),
+    Address(u64),
+    Rest([Option<Box<str>>; 2]),
 }
 
 #[derive(Debug, Default)]
@@ -89,13 +109,14 @@ impl Table {
         shard.find(hash, key)
     }
 
-    /// The bucket, a new one if need be. When there is no room, the rule's strangers share one: too strict for them,
-    /// but no bucket is ever forgotten, and so refilled, before its time.
+    /// The bucket, a new one if need be. When there is no room, what is new of an agent shares one: too strict for it,
+    /// but no bucket is ever forgotten, and so refilled, before its time. Agents and rules are configured, so what comes
+    /// beyond the bound is bounded, too.
     pub(super) fn bucket(&self, key: &Key<'_>, now: u64) -> Arc<Bucket> {
         if let Some(bucket) = self.find(key) {
             return bucket;
         }
-        let rest = Key { rule: key.rule, of: Of::Rest };
+        let rest = Key { rule: key.rule, of: key.of.rest() };
         self.insert(key, now, false).or_else(|| self.insert(&rest, now, true)).unwrap_or_default()
     }
 
@@ -154,23 +175,24 @@ impl Shard {
 
 impl Entry {
     fn new(key: &Key<'_>) -> Self {
-        let (names, address) = match key.of {
-            Of::Names(names) => (Some(names.map(|name| name.map(Box::from))), None),
-            Of::Address(address) => (None, Some(address)),
-            Of::Rest => (None, None),
+        let whose = match key.of {
+            Of::Names(names) => Whose::Names(names.map(|name| name.map(Box::from))),
+            Of::Address(address) => Whose::Address(address),
+            Of::Rest(names) => Whose::Rest(names.map(|name| name.map(Box::from))),
         };
-        Self { rule: key.rule, names, address, bucket: Arc::default() }
+        Self { rule: key.rule, whose, bucket: Arc::default() }
     }
 
     fn is(&self, key: &Key<'_>) -> bool {
+        let same = |names: &[Option<Box<str>>], wanted: &[Option<&str>]| {
+            names.iter().map(Option::as_deref).eq(wanted.iter().copied())
+        };
         self.rule == key.rule
-            && match (key.of, &self.names, self.address) {
-                (Of::Names(wanted), Some(names), _) => {
-                    names.iter().zip(wanted).all(|(name, wanted)| name.as_deref() == wanted)
-                }
-                (Of::Address(wanted), _, Some(address)) => wanted == address,
-                (Of::Rest, None, None) => true,
-                _ => false,
+            && match (&self.whose, key.of) {
+                (Whose::Names(names), Of::Names(wanted)) => same(names, &wanted),
+                (Whose::Address(address), Of::Address(wanted)) => *address == wanted,
+                (Whose::Rest(names), Of::Rest(wanted)) => same(names, &wanted),
+                (Whose::Names(_) | Whose::Address(_) | Whose::Rest(_), _) => false,
             }
     }
 }

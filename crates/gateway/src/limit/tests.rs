@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, Barrier, Mutex},
     time::Duration,
 };
-use vocab::{AgentId, PrincipalId, ServerName, TargetId, TenantId, UserId};
+use vocab::{Action, AgentId, PrincipalId, ServerName, TargetId, TenantId, UserId};
 
 const SECOND: u64 = 1_000_000;
 
@@ -40,7 +40,7 @@ fn limits(rules: &[LimitSetting]) -> Limits {
 
 /// Admits and sends one call.
 fn send(limits: &Limits, agent: &str, tool: &str, now: u64) -> Result<(), Limited> {
-    limits.admit(&who(agent), &what(tool), now).map(|slot| drop(slot.spend()))
+    limits.admit(&who(agent), Action::ToolExecute, &what(tool), now).map(|slot| drop(slot.spend()))
 }
 
 /// How many of `calls` go through at one instant.
@@ -100,12 +100,44 @@ fn a_bucket_is_per_value_of_what_the_rule_names() {
 }
 
 #[test]
+fn what_is_no_tool_has_one_bucket_whatever_it_is_called() {
+    let limits = limits(&[rule("* files/* - -", allowance(3, 60, 3)), rule("- files/file:* - -", allowance(2, 60, 2))]);
+    let read = |agent: &str, action, name: &str| {
+        limits.admit(&who(agent), action, &what(name), 0).map(|slot| drop(slot.spend())).is_ok()
+    };
+    let spellings = ["file:///a", "file:///./a", "file:///%61", "file:///a?", "file:///a#", "file:///A"];
+    let admitted =
+        |agent| spellings.iter().filter(|uri| read(agent, Action::ResourceRead, &format!("files/{uri}"))).count();
+    assert_eq!(admitted("ci"), 2, "the narrower rule has one bucket for everybody");
+    assert!(read("ci", Action::PromptGet, "files/greet") && !read("ci", Action::PromptGet, "files/greet"));
+    assert!(!read("ci", Action::MethodCall, "files/x/anything"));
+    assert_eq!(admitted("other"), 0);
+    assert!(read("other", Action::PromptGet, "files/greet"), "each agent has a bucket of the wider rule");
+    assert!(read("ci", Action::ResourceRead, "wiki/file:///a"), "the rules are not about this server");
+    assert!(read("ci", Action::ToolExecute, "files/greet"), "tools have their own");
+}
+
+#[test]
+fn whoever_fills_the_table_is_in_nobody_elses_way() {
+    let limits = limits(&[rule("* files/* - -", allowance(1, 3600, 1))]);
+    for turn in 0..200_000 {
+        let _ = send(&limits, "greedy", &format!("files/tool{turn}"), 0);
+    }
+    assert!(limits.calls.count() < 132_000, "{}", limits.calls.count());
+    for turn in 0..100 {
+        assert_eq!(admitted(&limits, &format!("agent{turn}"), "files/read", 2, 0), 1, "as if it were alone");
+    }
+    let of_greedy = (0..10_000).filter(|turn| send(&limits, "greedy", &format!("files/new{turn}"), 0).is_ok());
+    assert_eq!(of_greedy.count(), 0, "whoever fills it has one bucket for what is new");
+}
+
+#[test]
 fn tenants_have_their_own_buckets() {
     let limits = limits(&[rule("- - - *", allowance(2, 60, 2))]);
     let other = PrincipalId { tenant: TenantId::new("other").unwrap(), ..who("ci") };
     assert_eq!(admitted(&limits, "ci", "files/read", 9, 0), 2);
     assert_eq!(admitted(&limits, "cd", "files/read", 9, 0), 0);
-    assert!(limits.admit(&other, &what("files/read"), 0).is_ok());
+    assert!(limits.admit(&other, Action::ToolExecute, &what("files/read"), 0).is_ok());
 }
 
 #[test]
@@ -158,7 +190,7 @@ fn concurrency_ends_with_the_answer() {
     let mut setting = rule("- - files -", allowance(1000, 1, 1000));
     setting.concurrency = Some(2);
     let limits = limits(&[setting]);
-    let admit = || limits.admit(&who("ci"), &what("files/x"), 0);
+    let admit = || limits.admit(&who("ci"), Action::ToolExecute, &what("files/x"), 0);
     let unsent = admit().unwrap();
     let under_way = admit().unwrap().spend();
     let limited = admit().unwrap_err();
@@ -304,7 +336,7 @@ proptest! {
         for (step, give_back) in steps {
             now += step;
             if give_back {
-                let slot: Result<Slot, Limited> = with.admit(&who("ci"), &what("files/x"), now);
+                let slot: Result<Slot, Limited> = with.admit(&who("ci"), Action::ToolExecute, &what("files/x"), now);
                 drop(slot);
             } else {
                 prop_assert_eq!(send(&with, "ci", "files/x", now), send(&without, "ci", "files/x", now));

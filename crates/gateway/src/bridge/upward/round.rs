@@ -169,13 +169,14 @@ impl Cause {
         if judged.action == Some(vocab::Action::ToolExecute) {
             trail.facts_mut().class = Some(resource.class);
         }
+        // What needs no rule is never asked about.
+        let action = judged.action.ok_or_else(|| withdrawn("no rule was asked about it"))?;
         let now = line.state.clock.ticks();
-        let again = line.snapshot.limits.again(caller.principal.id(), &resource.id, now);
+        let again = line.snapshot.limits.again(caller.principal.id(), action, &resource.id, now);
         let slot = again.map_err(|limited| admit::limited(Stage::Limit, &limited))?;
         let question = policy::Question {
             subject: &caller.subject,
-            // What needs no rule is never asked about.
-            action: judged.action.ok_or_else(|| withdrawn("no rule was asked about it"))?,
+            action,
             resource: &resource,
             arguments: &judged.arguments,
             digest: judged.digest,
