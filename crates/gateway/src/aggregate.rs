@@ -5,6 +5,8 @@
 
 pub(crate) mod answer;
 pub(crate) mod listen;
+mod merge;
+pub(crate) mod narrow;
 pub(crate) mod stream;
 mod wishes;
 
@@ -236,7 +238,7 @@ pub(crate) async fn forward(
             (Kind::Request, "ping") => Ok((answer::result_of(message, "{}"), None)),
             (Kind::Request, "logging/setLevel") => Ok((hand.set_level(message).await, None)),
             (Kind::Request, "tasks/list") => Ok((hand.tasks(message).await?, None)),
-            (Kind::Request, "subscriptions/listen") => Ok((listen::modern(&hand, message)?, None)),
+            (Kind::Request, "subscriptions/listen") => Ok((merge::modern(&hand, message)?, None)),
             (Kind::Request, method) => match mcp::method::list_kind(method) {
                 Some(kind) => Ok((hand.list(message, kind).await?, None)),
                 None => Err(unknown(method, call.era)),

@@ -214,7 +214,7 @@ impl Passage<'_> {
             None => Bytes::new(),
             // What the caller may not follow is not asked for.
             Some(message) if message.method() == "subscriptions/listen" => {
-                aggregate::listen::narrowed(self.line, self.caller, &self.one.server, message, &self.call.route)
+                aggregate::narrow::narrowed(self.line, self.caller, &self.one.server, message, &self.call.route)
             }
             Some(message) => {
                 let mut edits = self.one.edits(message);

@@ -1,7 +1,7 @@
 //! What a modern client of the aggregate wants to be told, and what of it is acknowledged: what policy lets it follow, less
 //! what the server concerned says that it does not tell of.
 
-use super::{answer::Hand, by_address, listen::may_subscribe};
+use super::{answer::Hand, by_address, narrow::may_subscribe};
 use crate::bridge::Crossing;
 use mcp::Era;
 use serde_json::{Map, Value, json};
