@@ -36,8 +36,10 @@ use vocab::{IssuerName, ServerName};
 /// How long calls in flight may take to end when the gateway stops.
 const DRAIN: Duration = Duration::from_secs(20);
 
-/// How long servers may take to hear that sessions are over.
+/// How long servers may take to hear that sessions are over, and clients that streams are.
 const FAREWELL: Duration = Duration::from_secs(2);
+/// How often it is looked whether clients have heard it.
+const LOOK: Duration = Duration::from_millis(5);
 /// How often it is looked for what is over.
 const SWEEP: Duration = Duration::from_secs(30);
 
@@ -151,6 +153,7 @@ impl Running {
             let left = self.state.under_way.load(Ordering::Acquire);
             tracing::warn!(left, "calls were still under way when the time to end was over");
         }
+        self.streams_ended().await;
         self.state.end_sessions(|_| true);
         // Servers that do not answer let their sessions expire.
         self.drained(FAREWELL).await;
@@ -372,6 +375,16 @@ impl Running {
             }
         };
         tokio::time::timeout(time, waiting).await.is_ok()
+    }
+
+    /// Waits until whoever listens has heard that it is over, but not long.
+    async fn streams_ended(&self) {
+        let waiting = async {
+            while self.state.census.streams() > 0 {
+                tokio::time::sleep(LOOK).await;
+            }
+        };
+        let _ = tokio::time::timeout(FAREWELL, waiting).await;
     }
 }
 

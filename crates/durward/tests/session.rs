@@ -220,6 +220,27 @@ async fn a_stop_ends_sessions_on_servers_too() {
 }
 
 #[tokio::test]
+async fn whoever_listens_hears_that_the_gateway_stops() {
+    let (_upstream, world) = one().await;
+    let mut listeners = Vec::new();
+    for _ in 0..32 {
+        let wanted = json!({"notifications": {"toolsListChanged": true}});
+        let mut listener = world.modern("/mcp").request("subscriptions/listen", wanted).await;
+        assert!(soon(listener.event()).await.is_some());
+        listeners.push(listener);
+    }
+    let (status, _folder) = world.stop().await;
+    assert!(status.success());
+    for mut listener in listeners {
+        let mut last = Value::Null;
+        while let Some(event) = soon(listener.event()).await {
+            last = event.json();
+        }
+        assert_eq!(last["result"]["resultType"], "complete", "{last}");
+    }
+}
+
+#[tokio::test]
 async fn what_a_client_says_does_not_overtake_the_stream_it_opened_before() {
     let (upstream, world) = one().await;
     let agent = std::sync::Arc::new(world.legacy("/mcp/files").await);

@@ -77,6 +77,8 @@ enum Passed {
 enum End {
     /// The server said all it had to say.
     Complete,
+    /// The gateway says that it was all: a client that wants more listens again.
+    Concluded,
     /// The client is gone, and its era says that this cancels the call.
     Cancelled,
     /// Something stopped it.
@@ -183,6 +185,10 @@ impl Flow {
                 trail.close_answered(StatusCode::OK);
                 None
             }
+            End::Concluded => {
+                trail.close_answered(StatusCode::OK);
+                self.conclusion()
+            }
             End::Stopped(stop) => {
                 let word = self.last_word(&stop, &trail);
                 trail.close_stopped(&stop);
@@ -210,7 +216,7 @@ impl Flow {
                 // A server that never pauses must not keep other looks at the right to listen from their turn.
                 self.still_allowed(state).map_err(|stop| End::Stopped(Box::new(stop)))?;
                 if self.leads_elsewhere(state) {
-                    return Err(End::Complete);
+                    return Err(End::Concluded);
                 }
                 self.pass(state, trail, from, event).await.map_err(|stop| End::Stopped(Box::new(stop)))
             }
@@ -287,7 +293,7 @@ impl Flow {
                         return End::Stopped(Box::new(stop));
                     }
                     if self.leads_elsewhere(state) {
-                        return End::Complete;
+                        return End::Concluded;
                     }
                     if let Some(watch) = &mut self.watch {
                         watch.check(&state.line(), &self.exchange.caller.subject);
@@ -303,7 +309,7 @@ impl Flow {
                     }
                 }
                 true = over(&mut ended) => return self.without_session(state, is_free),
-                true = over(&mut stopping), if listens => return End::Complete,
+                true = over(&mut stopping), if listens => return End::Concluded,
             }
         }
     }
@@ -387,6 +393,14 @@ impl Flow {
             Some(one) => fault.stop(&one.server.name),
             None => Stop::withheld("upstream-protocol", mcp::error::UPSTREAM_DOWN, "a server's answer is not MCP"),
         }
+    }
+
+    /// The answer to `subscriptions/listen`, as an event.
+    ///
+    /// SPEC: it tells the client that its stream was ended, and not cut. In the legacy era nobody asked with a message.
+    fn conclusion(&self) -> Option<Bytes> {
+        let request = self.exchange.call.message().filter(|_| self.listens() && !self.exchange.answered)?;
+        Some(mcp::sse::encode(&mcp::bridge::downward::listen_result(request).ok()?, None))
     }
 
     /// The error that ends a stream, as an event.

@@ -6,8 +6,10 @@ use gateway::settings::EraSettings;
 use inside::{Inside, Plan};
 use serde_json::{Value, json};
 use std::time::Duration;
-use testkit::{Answer, Reply, Upstream, soon};
+use testkit::{Answer, Feed, Reply, Upstream, soon};
 use vocab::ServerName;
+
+const SUBSCRIPTION: &str = "io.modelcontextprotocol/subscriptionId";
 
 /// The next event that `wanted` holds for: news of lists come when they come.
 async fn event(listener: &mut Reply, wanted: impl Fn(&Value) -> bool) -> Option<Value> {
@@ -59,8 +61,7 @@ async fn a_server_that_left_a_merged_stream_joins_again_when_it_is_back() {
     inside.swap(Plan::of(&upstream));
     look().await;
     let asked = upstream.arrived("subscriptions/listen", 2).await;
-    let params =
-        json!({"_meta": {"io.modelcontextprotocol/subscriptionId": asked.id()}, "level": "info", "data": 1, "mark": 1});
+    let params = json!({"_meta": {SUBSCRIPTION: asked.id()}, "level": "info", "data": 1, "mark": 1});
     feed.message(&json!({"jsonrpc": "2.0", "method": "notifications/message", "params": params})).await;
     assert!(event(&mut listener, |event| event["params"]["mark"] == 1).await.is_some());
 }
@@ -135,4 +136,58 @@ async fn a_listener_of_a_process_that_reads_too_slowly_is_told_that_it_must_list
     }
     assert_eq!((&last["id"], &last["result"]["resultType"]), (&json!(1), &json!("complete")), "{last}");
     assert_eq!(last["result"]["_meta"]["io.modelcontextprotocol/subscriptionId"], 1, "{last}");
+}
+
+/// What is said last on a stream.
+async fn last(listener: &mut Reply) -> Value {
+    let mut last = Value::Null;
+    while let Some(event) = soon(listener.event()).await {
+        last = event.json();
+    }
+    last
+}
+
+/// Listens on a door, and has begun to.
+async fn listening(upstream: &Upstream, inside: &Inside, door: &str) -> (Reply, Feed) {
+    let (stream, feed) = Answer::events();
+    let before = upstream.seen("subscriptions/listen").len();
+    upstream.next("subscriptions/listen", stream);
+    let agent = inside.modern(door, &inside.alice);
+    let wanted = json!({"notifications": {"toolsListChanged": true}});
+    let (mut listener, ()) = tokio::join!(agent.request("subscriptions/listen", wanted.clone()), async {
+        let asked = upstream.arrived("subscriptions/listen", before + 1).await;
+        let params = json!({"_meta": {SUBSCRIPTION: asked.id()}, "notifications": wanted["notifications"]});
+        let begun = json!({"jsonrpc": "2.0", "method": "notifications/subscriptions/acknowledged", "params": params});
+        feed.message(&begun).await;
+    });
+    let begun = |event: &Value| event["method"] == "notifications/subscriptions/acknowledged";
+    assert!(event(&mut listener, begun).await.is_some());
+    (listener, feed)
+}
+
+#[tokio::test]
+async fn a_modern_listener_is_told_that_its_stream_is_ended() {
+    for (door, moves) in [("/mcp/files", true), ("/mcp/files", false), ("/mcp", false)] {
+        let (upstream, other) = (Upstream::start().await, Upstream::start().await);
+        let inside = Inside::start(Plan::of(&upstream)).await;
+        let (mut listener, feed) = listening(&upstream, &inside, door).await;
+        if moves {
+            inside.swap(Plan::of(&other));
+        } else {
+            inside.state.stopping.send_replace(true);
+        }
+        let last = last(&mut listener).await;
+        let expected = json!({"resultType": "complete", "_meta": {SUBSCRIPTION: 1}});
+        assert_eq!((&last["id"], &last["result"]), (&json!(1), &expected), "{door}, moves: {moves}");
+        soon(feed.closed()).await;
+    }
+}
+
+#[tokio::test]
+async fn a_stream_that_breaks_off_at_its_server_breaks_off_at_its_client() {
+    let upstream = Upstream::start().await;
+    let inside = Inside::start(Plan::of(&upstream)).await;
+    let (mut listener, feed) = listening(&upstream, &inside, "/mcp/files").await;
+    drop(feed);
+    assert_eq!(last(&mut listener).await, Value::Null, "nobody says that this was the end");
 }

@@ -122,6 +122,8 @@ async fn work(door: Arc<Door>, sockets: Vec<Socket>) {
     while !door.state.cut.load(Ordering::Acquire) {
         let _ = tokio::time::timeout(EXHAUSTED, door.state.ended.notified()).await;
     }
+    // What was said last is on its way to its connection.
+    tokio::time::sleep(EXHAUSTED).await;
 }
 
 /// Accepts on one socket until the gateway stops.
