@@ -3,6 +3,7 @@
 //! What comes at once is passed on at once; whatever lasts runs on a task of its own. A client that goes away means what its era says: in the legacy era the call
 //! goes on, in the modern era it is cancelled by letting go of the server's stream.
 
+mod follow;
 mod keep;
 mod pass;
 mod watch;
@@ -56,6 +57,8 @@ pub(crate) struct Flow {
     resumable: bool,
     /// What a listener is told of the lists.
     watch: Option<Box<watch::Watch>>,
+    /// Which resources may be told of.
+    follows: Option<Box<follow::Follows>>,
     /// Keeps what is said for a client that comes back here.
     keeper: Option<Keeper>,
     /// What the last event was.
@@ -95,6 +98,7 @@ impl Flow {
             keeper: None,
             passed: Passed::Comment,
             watch: None,
+            follows: None,
         }
     }
 
@@ -237,6 +241,7 @@ impl Flow {
         let is_free = listens || self.reads_call();
         if listens {
             self.watch = watch::Watch::begin(&state.line(), &self.exchange).map(Box::new);
+            self.begin_to_follow(&state.line());
         }
         let (mut heard, mut spoken) = (Instant::now(), Instant::now());
         loop {
@@ -292,7 +297,7 @@ impl Flow {
                     if let Err(stop) = self.still_allowed(state) {
                         return End::Stopped(Box::new(stop));
                     }
-                    if self.leads_elsewhere(state) {
+                    if self.leads_elsewhere(state) || self.follows_others(&state.line()) {
                         return End::Concluded;
                     }
                     if let Some(watch) = &mut self.watch {

@@ -240,6 +240,7 @@ fn following_when(upstream: &Upstream, effect: &str, when: &str) -> Plan {
     let rules = json!([
         {"id": "see", "action": ["resource.read", "tool.execute"], "target": "*/*", "effect": "allow"},
         {"id": "follow", "action": "resource.subscribe", "target": "*/*", "effect": "allow"},
+        {"id": "other", "action": "resource.subscribe", "target": "files/other:*", "effect": "allow"},
         {"id": "when", "action": "resource.subscribe", "target": "files/file:*", "effect": effect, "when": when},
     ]);
     let mut rules = rules.as_array().unwrap().clone();

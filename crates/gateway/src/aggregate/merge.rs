@@ -3,13 +3,16 @@
 use super::{
     answer::Hand,
     listen::{AGAIN, News, is_current, until_not},
-    narrow::narrowed,
+    narrow::{followed, narrowed},
     stream::none_of,
     wishes::Wishes,
 };
 use crate::{
     authenticate::Caller,
-    bridge::{self, Crossing},
+    bridge::{
+        self, Crossing,
+        upward::rights::{Open, Rights},
+    },
     call::Route,
     pipeline::Line,
     server::Server,
@@ -21,10 +24,14 @@ use crate::{
 };
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use http::HeaderMap;
+use identity::Principal;
 use mcp::{Era, Kind, Message, error};
 use serde_json::{Value, json};
 use std::{
     collections::HashSet,
+    convert::Infallible,
+    future::Future,
+    pin::Pin,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -54,19 +61,19 @@ pub(super) fn modern(hand: &Hand<'_>, request: &Message) -> Result<Arrival, Stop
     let merged = Merged::default();
     let mut waiting = FuturesUnordered::new();
     for server in &hand.many.members {
-        let line = hand.line.clone();
-        let caller = hand.caller.clone();
-        let (server, request, sender) = (Arc::clone(server), request.clone(), sender.clone());
         let (ready, is_ready) = oneshot::channel();
         let name = server.name.clone();
+        let share = Share {
+            _merged: merged.add(&name),
+            line: hand.line.clone(),
+            caller: hand.caller.clone(),
+            server: name.clone(),
+            request: request.clone(),
+            sender: sender.clone(),
+            begun: begun.clone(),
+        };
+        share.begin(Some(ready));
         waiting.push(async move { (name, is_ready.await) });
-        let mut start = Start { _merged: merged.add(&server.name), ready: Some(ready), begun: begun.clone() };
-        tokio::spawn(async move {
-            tokio::select! {
-                () = keep_merging(&line, &caller, &server.name, &request, &sender, &mut start) => {}
-                () = sender.closed() => {}
-            }
-        });
     }
     let latecomers =
         Latecomers { line: hand.line.clone(), caller: hand.caller.clone(), request: request.clone(), merged, begun };
@@ -121,14 +128,16 @@ impl Latecomers {
                 continue;
             }
             if let Some(joined) = self.merged.add(&server) {
-                let (line, sender, request) = (self.line.clone(), sender.clone(), self.request.clone());
-                let mut start = Start { _merged: Some(joined), ready: None, begun: self.begun.clone() };
-                tokio::spawn(async move {
-                    tokio::select! {
-                        () = keep_merging(&line, &caller, &server, &request, &sender, &mut start) => {}
-                        () = sender.closed() => {}
-                    }
-                });
+                let share = Share {
+                    _merged: Some(joined),
+                    line: self.line.clone(),
+                    caller,
+                    server,
+                    request: self.request.clone(),
+                    sender: sender.clone(),
+                    begun: self.begun.clone(),
+                };
+                share.begin(None);
             }
         }
     }
@@ -160,18 +169,158 @@ impl Drop for Joined {
     }
 }
 
-/// The beginning of a merged stream.
-struct Start {
-    // In this order: who hears that the stream begins finds nobody among its servers who has left.
+/// Who waits for what a server acknowledges; null is nothing. Dropped where that is not known.
+type Ready = oneshot::Sender<Value>;
+
+/// One server of a merged stream, and for whom it is listened to.
+struct Share {
     _merged: Option<Joined>,
-    /// Told what the server acknowledges, and dropped where that is not known.
-    ready: Option<oneshot::Sender<Value>>,
+    line: Line,
+    caller: Caller,
+    server: ServerName,
+    request: Message,
+    sender: Sender,
     /// The client was told that the stream begins.
     begun: watch::Receiver<bool>,
 }
 
-impl Start {
-    /// What the server will tell of; null is nothing.
+/// A stream that is read to its end.
+type Merging = Pin<Box<dyn Future<Output = Result<Ended, UpstreamFault>> + Send>>;
+
+/// How a stream ended.
+enum Ended {
+    /// The server said all that it had to say.
+    Over,
+    /// It has none.
+    Absent(Option<Ready>),
+}
+
+/// Why a server is listened to no longer as it was.
+enum Turn {
+    Ended(Result<Ended, UpstreamFault>),
+    /// It is another server by now, or the caller may hear nothing of it.
+    Moved,
+    /// The caller may follow more by now, or less.
+    Rights,
+}
+
+impl Share {
+    /// Listens until the client is gone, or may hear nothing of this server, or that has nothing to tell.
+    fn begin(self, ready: Option<Ready>) {
+        tokio::spawn(async move {
+            let waits = tokio::select! {
+                waits = self.keep_merging(ready) => waits,
+                () = self.sender.closed() => None,
+            };
+            // In this order: who hears that the stream begins finds nobody among its servers who has left.
+            drop(self);
+            if let Some(waits) = waits {
+                let _ = waits.send(Value::Null);
+            }
+        });
+    }
+
+    /// Listens to the server, again and again where it breaks off. Gives back who waits for a server that tells of nothing.
+    async fn keep_merging(&self, mut ready: Option<Ready>) -> Option<Ready> {
+        // What was acknowledged speaks on until what replaces it is.
+        let mut before: Option<Merging> = None;
+        loop {
+            let now = self.line.state.line();
+            // The rights of the moment, not those of the beginning.
+            let Some((caller, server)) = now.may_hear(&self.caller.principal, &self.server) else { return ready };
+            let follow = Follow::of(&now, &caller, server, &self.request);
+            let (acknowledge, mut acknowledged) = watch::channel(false);
+            let words = Words { ready: ready.take(), acknowledge, begun: self.begun.clone() };
+            let mut merging: Merging = Box::pin(merge(
+                now.clone(),
+                caller.clone(),
+                Arc::clone(server),
+                self.request.clone(),
+                self.sender.clone(),
+                words,
+            ));
+            let turn = loop {
+                tokio::select! {
+                    ended = &mut merging => break Turn::Ended(ended),
+                    turn = self.until_other(server, &follow) => break turn,
+                    Ok(_) = acknowledged.wait_for(|is| *is), if before.is_some() => before = None,
+                    never = over(&mut before) => match never {},
+                }
+            };
+            match turn {
+                Turn::Ended(Ok(Ended::Absent(waits))) => return waits,
+                Turn::Ended(Ok(Ended::Over)) => {}
+                Turn::Ended(Err(fault)) => {
+                    tracing::debug!(server = %server.name, %fault, "a listening stream broke off");
+                }
+                // The server as it is now is listened to at once.
+                Turn::Moved => {
+                    before = None;
+                    continue;
+                }
+                Turn::Rights => {
+                    if *acknowledged.borrow() {
+                        before = Some(merging);
+                    }
+                    continue;
+                }
+            }
+            let _ = tokio::time::timeout(AGAIN, over(&mut before)).await;
+        }
+    }
+
+    /// Waits until the server is not to be listened to as it is.
+    async fn until_other(&self, server: &Server, follow: &Follow) -> Turn {
+        let (state, holder) = (&self.line.state, &self.caller.principal);
+        until_not(|| {
+            let line = state.line();
+            is_current(&line, holder, server) && follow.is_current(&line, holder)
+        })
+        .await;
+        if is_current(&state.line(), holder, server) { Turn::Rights } else { Turn::Moved }
+    }
+}
+
+/// Reads a stream to its end, and then waits for ever.
+async fn over(merging: &mut Option<Merging>) -> Infallible {
+    if let Some(speaking) = merging {
+        // Why it ended is told where the one after it ends.
+        let _ = speaking.await;
+        *merging = None;
+    }
+    std::future::pending().await
+}
+
+/// What a caller may follow on one server.
+struct Follow {
+    uris: Vec<Arc<str>>,
+    rights: Rights,
+    open: Arc<Open>,
+}
+
+impl Follow {
+    fn of(line: &Line, caller: &Caller, server: &Server, request: &Message) -> Self {
+        let (uris, rights) = (followed(request, server, &Route::All), Rights::on(&server.name));
+        let open = rights.of_listener(line, &caller.principal, &uris);
+        Self { uris, rights, open }
+    }
+
+    fn is_current(&self, line: &Line, holder: &Principal) -> bool {
+        self.rights.of_listener(line, holder, &self.uris).uris == self.open.uris
+    }
+}
+
+/// Who waits for the first words of a server, and for whose it waits.
+struct Words {
+    ready: Option<Ready>,
+    /// The server has acknowledged.
+    acknowledge: watch::Sender<bool>,
+    /// The client was told that the stream begins.
+    begun: watch::Receiver<bool>,
+}
+
+impl Words {
+    /// What the server will tell of.
     fn say(&mut self, acknowledged: Value) {
         if let Some(ready) = self.ready.take() {
             // The client was told without it, which took too long.
@@ -180,55 +329,22 @@ impl Start {
     }
 }
 
-/// Listens to one server, again and again where it breaks off.
-async fn keep_merging(
-    line: &Line,
-    caller: &Caller,
-    server: &ServerName,
-    request: &Message,
-    sender: &Sender,
-    start: &mut Start,
-) {
-    loop {
-        let now = line.state.line();
-        // The rights of the moment, not those of the beginning.
-        let Some((caller, server)) = now.may_hear(&caller.principal, server) else { return };
-        let current = || is_current(&line.state.line(), &caller.principal, server);
-        let merged = tokio::select! {
-            merged = merge(&now, &caller, server, request, sender, start) => Some(merged),
-            () = until_not(current) => None,
-        };
-        if let Some(Ok(false)) = merged {
-            start.say(Value::Null);
-            return;
-        }
-        start.ready = None;
-        match merged {
-            Some(Ok(_)) => {}
-            Some(Err(fault)) => tracing::debug!(server = %server.name, %fault, "a listening stream broke off"),
-            // The server as it is now is listened to at once.
-            None => continue,
-        }
-        tokio::time::sleep(AGAIN).await;
-    }
-}
-
-/// Listens to one server until it ends its stream; `false` if it has none.
+/// Listens to one server until it ends its stream.
 async fn merge(
-    line: &Line,
-    caller: &Caller,
-    server: &Arc<Server>,
-    request: &Message,
-    sender: &Sender,
-    start: &mut Start,
-) -> Result<bool, UpstreamFault> {
+    line: Line,
+    caller: Caller,
+    server: Arc<Server>,
+    request: Message,
+    sender: Sender,
+    mut words: Words,
+) -> Result<Ended, UpstreamFault> {
     let injected =
-        crate::inject::credentials(&line.state, server).map_err(|fault| UpstreamFault::Down(fault.to_string()))?;
+        crate::inject::credentials(&line.state, &server).map_err(|fault| UpstreamFault::Down(fault.to_string()))?;
     let limits = line.snapshot.answer_limits();
-    let hop = Hop { state: &line.state, server, injected: &injected, limits };
-    let request = exchange::one(narrowed(line, caller, server, request, &Route::All), &limits)?;
-    let arrival = if Crossing::between(Era::Modern, server) == Crossing::Downward {
-        let source = bridge::downward::listen(&hop, caller, &request).await?;
+    let hop = Hop { state: &line.state, server: &server, injected: &injected, limits };
+    let request = exchange::one(narrowed(&line, &caller, &server, &request, &Route::All), &limits)?;
+    let arrival = if Crossing::between(Era::Modern, &server) == Crossing::Downward {
+        let source = bridge::downward::listen(&hop, &caller, &request).await?;
         Arrival::Stream { headers: HeaderMap::new(), source }
     } else {
         let leg = line.state.modern_leg(&hop, caller.principal.id())?;
@@ -237,27 +353,31 @@ async fn merge(
     let mut source = match arrival {
         Arrival::Stream { source, .. } => source,
         // It answers, but tells of nothing.
-        other => return none_of(&hop, None, other.status()).await.map(|()| false),
+        other => {
+            none_of(&hop, None, other.status()).await?;
+            return Ok(Ended::Absent(words.ready));
+        }
     };
     while let Some((_, event)) = source.next().await? {
         let Some(data) = event.message() else { continue };
         let message = exchange::one(data.clone(), &limits)?;
         // The acknowledgement and the end of one server are not those of the aggregate.
         if message.method() == "notifications/subscriptions/acknowledged" {
-            start.say(message.param(&["notifications"]).and_then(|member| member.value().ok()).unwrap_or_default());
+            words.say(message.param(&["notifications"]).and_then(|member| member.value().ok()).unwrap_or_default());
+            words.acknowledge.send_replace(true);
             continue;
         }
-        start.ready = None;
+        words.ready = None;
         if message.kind() == Kind::Response {
             continue;
         }
-        let _ = start.begun.wait_for(|begun| *begun).await;
+        let _ = words.begun.wait_for(|begun| *begun).await;
         if line.state.line().may_hear(&caller.principal, &server.name).is_none() {
-            return Ok(true);
+            return Ok(Ended::Over);
         }
         if sender.send((Some(server.name.clone()), event)).await.is_err() {
-            return Ok(false);
+            return Ok(Ended::Over);
         }
     }
-    Ok(true)
+    Ok(Ended::Over)
 }

@@ -3,6 +3,10 @@
 use crate::{authenticate::Caller, bridge::Crossing, call::Route, pipeline::Line, server::Server, task};
 use mcp::{Era, Message};
 use serde_json::{Value, json};
+use std::{borrow::Cow, sync::Arc};
+
+/// The list of resources in a filter.
+const RESOURCES: &str = "resourceSubscriptions";
 
 /// The client's request with the resources that policy lets it follow on this server, and the tasks that it began there.
 pub(crate) fn narrowed(
@@ -13,14 +17,10 @@ pub(crate) fn narrowed(
     route: &Route,
 ) -> bytes::Bytes {
     let mut edits = Vec::new();
-    let followed = |shown: &str| {
-        let uri = match route {
-            Route::One(_) => shown.into(),
-            Route::All => mcp::address::split(shown).filter(|(of, _)| *of == server.name.as_str())?.1,
-        };
+    edits.extend(kept(request, RESOURCES, |shown| {
+        let uri = own_address(shown, server, route)?;
         may_subscribe(line, caller, server, &uri).then(|| uri.into_owned())
-    };
-    edits.extend(kept(request, "resourceSubscriptions", followed));
+    }));
     edits.extend(kept(request, "taskIds", |shown| {
         let task = match route {
             Route::One(_) => shown.to_owned(),
@@ -32,6 +32,21 @@ pub(crate) fn narrowed(
         edits.extend(task::without_tasks(request));
     }
     if edits.is_empty() { request.bytes().clone() } else { mcp::splice(request.bytes(), &mut edits) }
+}
+
+/// The resources that a request names on a server, as that knows them.
+pub(crate) fn followed(request: &Message, server: &Server, route: &Route) -> Vec<Arc<str>> {
+    let all = request.param(&["notifications", RESOURCES]).and_then(|member| member.value().ok());
+    let all = all.as_ref().and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str);
+    all.filter_map(|shown| own_address(shown, server, route)).map(Arc::from).collect()
+}
+
+/// An address as a server knows it. `None`: it is none of that server's.
+fn own_address<'s>(shown: &'s str, server: &Server, route: &Route) -> Option<Cow<'s, str>> {
+    match route {
+        Route::One(_) => Some(shown.into()),
+        Route::All => Some(mcp::address::split(shown).filter(|(of, _)| *of == server.name.as_str())?.1),
+    }
 }
 
 /// A list of the filter as `keep` gives it, without what it refuses. `None` if nothing is another.

@@ -3,7 +3,7 @@
 
 pub(crate) mod followed;
 pub(crate) mod listen;
-mod rights;
+pub(crate) mod rights;
 mod round;
 mod rounds;
 mod side;

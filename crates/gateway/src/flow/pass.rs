@@ -118,9 +118,9 @@ impl Flow {
         server.is_some_and(|server| line.snapshot.policies.reaches(subject, server.root()))
     }
 
-    /// Whether the caller may hear of it: news of a resource that it cannot see, or of a task that it did not begin, are
+    /// Whether the caller may hear of it: news of a resource that it cannot see or may not follow, or of a task that it did not begin, are
     /// none of its business.
-    fn concerns(&self, line: &Line, server: &Server, message: &Message) -> bool {
+    fn concerns(&mut self, line: &Line, server: &Server, message: &Message) -> bool {
         match message.method() {
             "notifications/resources/updated" => {}
             "notifications/tasks/status" | "notifications/tasks" => {
@@ -138,8 +138,10 @@ impl Flow {
             }
             own => own.map(std::borrow::Cow::into_owned),
         };
+        let Some(uri) = uri else { return false };
         let subject = &self.exchange.caller.subject;
-        uri.is_some_and(|uri| line.snapshot.policies.visible(subject, Action::ResourceRead, &server.resource(&uri)))
+        line.snapshot.policies.visible(subject, Action::ResourceRead, &server.resource(&uri))
+            && self.may_follow(line, server, &uri)
     }
 
     /// Whether a listener hears of changed lists from the gateway, and not in the server's words.

@@ -1,22 +1,23 @@
-//! Which of the resources that a session follows on a server its caller may hear of at this moment: judged anew when
-//! something is other than it was, and not otherwise.
+//! Which of the resources that a client follows on a server it may hear of at this moment: judged anew when something is
+//! other than it was, and not otherwise.
 
+use super::followed::{Asked, Subscription};
 use crate::{pipeline::Line, session::Session};
-use identity::CredentialId;
+use identity::{CredentialId, Principal};
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, PoisonError},
 };
 use vocab::{Action, ServerName};
 
-/// Resources that a session follows, by what its caller may hear.
+/// Resources that a client follows, by what it may hear.
 #[derive(Debug, Default)]
-pub(super) struct Open {
+pub(crate) struct Open {
     /// Of those that are followed.
     pub(super) version: u64,
     /// Addresses that may be told of, each with the version that it came with: one that was given up and asked for again is
     /// another.
-    pub(super) uris: BTreeMap<Arc<str>, u64>,
+    pub(crate) uris: BTreeMap<Arc<str>, u64>,
     /// Addresses that may not.
     shut: BTreeSet<Arc<str>>,
 }
@@ -27,15 +28,23 @@ impl Open {
     pub(super) fn tells(&self, uri: &str, asked: &Self) -> bool {
         let is_open = |known: &Arc<str>| self.uris.contains_key(known);
         let is_shut = |known: &Arc<str>| self.shut.contains(known);
-        match (closest(uri, self.uris.keys()), closest(uri, self.shut.iter())) {
-            (Some(open), shut) => shut.is_none_or(|shut| shut < open),
-            (None, Some(_)) => false,
-            (None, None) => {
+        match self.decides(uri) {
+            Some(is_told) => is_told,
+            None => {
                 // What the client gave up is over. SECURITY: what lies below nothing, a server may see below any of them.
                 let mut all = asked.uris.keys();
                 !all.any(|known| is_at_or_below(uri, known) || is_shut(known))
                     && (asked.uris.is_empty() || asked.uris.keys().any(is_open))
             }
+        }
+    }
+
+    /// What those decide of an address that it lies at or below. `None`: it lies below nothing.
+    pub(crate) fn decides(&self, uri: &str) -> Option<bool> {
+        match (closest(uri, self.uris.keys()), closest(uri, self.shut.iter())) {
+            (Some(open), shut) => Some(shut.is_none_or(|shut| shut < open)),
+            (None, Some(_)) => Some(false),
+            (None, None) => None,
         }
     }
 }
@@ -57,31 +66,50 @@ struct Basis {
     generation: u64,
     /// What a token says of its bearer.
     credential: CredentialId,
-    /// Of those that are followed.
+    /// Of those that are followed. What a request names stays the same.
     version: u64,
     /// Where a rule reads the time. It sees no less than a second.
     second: Option<i64>,
 }
 
 /// What a caller may hear of on one server, as it was judged last.
-pub(super) struct Rights {
+pub(crate) struct Rights {
     server: ServerName,
     judged: Mutex<Option<(Basis, Arc<Open>)>>,
 }
 
 impl Rights {
-    pub(super) fn on(server: &ServerName) -> Self {
+    pub(crate) fn on(server: &ServerName) -> Self {
         Self { server: server.clone(), judged: Mutex::default() }
     }
 
-    /// What it may hear of at this moment. No server hears what is followed on another.
-    pub(super) fn now(&self, line: &Line, session: &Session) -> Arc<Open> {
-        let holder = session.holder();
-        let Some((caller, server)) = line.may_hear(&holder, &self.server) else { return Arc::default() };
+    /// What a session may hear of at this moment. No server hears what is followed on another.
+    pub(crate) fn now(&self, line: &Line, session: &Session) -> Arc<Open> {
+        let version = session.upward.version();
+        self.of(line, &session.holder(), version, || session.upward.followed_on(&self.server))
+    }
+
+    /// What a listener of the modern era may hear of at this moment of these: of each it said no more than the address.
+    pub(crate) fn of_listener(&self, line: &Line, listener: &Principal, uris: &[Arc<str>]) -> Arc<Open> {
+        self.of(line, listener, 0, || {
+            let asked = Arc::new(Asked::default());
+            let bare = |uri: &Arc<str>| (Arc::clone(uri), Subscription { since: 0, asked: Arc::clone(&asked) });
+            (0, uris.iter().map(bare).collect())
+        })
+    }
+
+    fn of(
+        &self,
+        line: &Line,
+        holder: &Principal,
+        version: u64,
+        followed: impl FnOnce() -> (u64, Vec<(Arc<str>, Subscription)>),
+    ) -> Arc<Open> {
+        let Some((caller, server)) = line.may_hear(holder, &self.server) else { return Arc::default() };
         let basis = Basis {
             generation: line.snapshot.identity.generation(),
             credential: holder.credential_id().clone(),
-            version: session.upward.version(),
+            version,
             second: line
                 .snapshot
                 .policies
@@ -89,7 +117,7 @@ impl Rights {
                 .then(|| line.state.clock.now().as_seconds()),
         };
         self.by(basis, || {
-            let (version, all) = session.upward.followed_on(&self.server);
+            let (version, all) = followed();
             let mut open = Open { version, ..Open::default() };
             for (uri, one) in all {
                 match one.asked.judge(line, &caller, server, &uri) {
