@@ -586,3 +586,22 @@ async fn an_answer_that_a_server_gives_in_pieces_is_asked_for_to_its_end() {
         assert_eq!(cut["error"]["code"], -31006, "{cut}");
     }
 }
+
+#[tokio::test]
+async fn an_error_that_names_no_request_answers_the_one_that_was_made() {
+    let upstream = Upstream::start().await;
+    let inside = Inside::start(legacy(&upstream)).await;
+    for path in ["/mcp/files", "/mcp"] {
+        let alice = inside.modern(path, &inside.alice);
+        for id in [r#""id":null,"#, ""] {
+            let text = format!(r#"{{"jsonrpc":"2.0",{id}"error":{{"code":-32600,"message":"not read"}}}}"#);
+            for answer in [Answer::json(text.clone()), Answer::event_text(format!("data: {text}\n\n"))] {
+                upstream.next("tools/call", answer);
+                let params = json!({"name": tool(path), "arguments": {}, "_meta": meta()});
+                let message = json!({"jsonrpc": "2.0", "id": "asked", "method": "tools/call", "params": params});
+                let answer = alice.ask("tools/call", &message).send().await.json().await;
+                assert_eq!((&answer["id"], &answer["error"]["code"]), (&json!("asked"), &json!(-32600)), "{answer}");
+            }
+        }
+    }
+}

@@ -339,6 +339,23 @@ async fn an_answer_that_a_server_gives_in_pieces_is_fetched_to_its_end() {
     assert_eq!(answer["error"]["code"], -31006, "{answer}");
 }
 
+#[tokio::test]
+async fn an_error_that_names_no_request_answers_the_one_that_was_made() {
+    for era in [EraSettings::Legacy, EraSettings::Modern] {
+        let upstream = Upstream::start().await;
+        let inside = Inside::start(Plan { era, ..Plan::of(&upstream) }).await;
+        let mut alice = begun(&inside, "/sse/files").await;
+        for text in [
+            r#"{"jsonrpc":"2.0","id":null,"error":{"code":-32600,"message":"not read"}}"#,
+            r#"{"jsonrpc":"2.0","error":{"code":-32600,"message":"not read"}}"#,
+        ] {
+            upstream.next("tools/call", Answer::json(text).with_status(StatusCode::BAD_REQUEST));
+            let answer = alice.request("tools/call", json!({"name": "echo", "arguments": {}})).await;
+            assert_eq!(answer["error"]["message"], "not read", "{answer}");
+        }
+    }
+}
+
 /// The first piece of an answer, which says that there is more.
 fn first_piece() -> Answer {
     Answer::event_text("id: 7\nretry: 1\ndata:\n\n")

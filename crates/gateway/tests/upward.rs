@@ -357,6 +357,28 @@ async fn what_is_no_answer_to_the_request_is_none() {
 }
 
 #[tokio::test]
+async fn an_error_that_names_no_request_answers_the_one_that_was_made() {
+    let upstream = Upstream::start().await;
+    let inside = Inside::start(modern(&upstream)).await;
+    for (path, tool) in [("/mcp/files", "echo"), ("/mcp", "files__echo")] {
+        let alice = inside.legacy(path, &inside.alice).await;
+        for nameless in [r#"{"jsonrpc":"2.0","id":null,"error":ERROR}"#, r#"{"jsonrpc":"2.0","error":ERROR}"#] {
+            let text = nameless.replace("ERROR", r#"{"code":-32600,"message":"not read"}"#);
+            for answer in [
+                Answer::json(text.clone()).with_status(http::StatusCode::BAD_REQUEST),
+                Answer::event_text(format!("data: {text}\n\n")),
+            ] {
+                upstream.next("tools/call", answer);
+                let params = json!({"name": tool, "arguments": {}});
+                let message = json!({"jsonrpc": "2.0", "id": "asked", "method": "tools/call", "params": params});
+                let answer = alice.ask("tools/call", &message).send().await.json().await;
+                assert_eq!((&answer["id"], &answer["error"]["code"]), (&json!("asked"), &json!(-32600)), "{answer}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_server_hears_of_the_resources_that_are_followed_on_it_and_of_no_others() {
     let (one, other) = (Upstream::start().await, Upstream::start().await);
     for (upstream, uri) in [(&one, "one:///a"), (&other, "other:///b")] {

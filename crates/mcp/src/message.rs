@@ -6,6 +6,7 @@ use crate::{
     Era, ScanFault, Span,
     method::{self, ListKind, Subject},
     parts::{Item, List, Outcome, Parts, ResultKind, Spot},
+    splice::splice,
     text::unescape,
     walk,
 };
@@ -121,6 +122,19 @@ impl Message {
     /// The id and where it lies.
     pub fn id_member(&self) -> Option<Member<'_>> {
         self.member(self.parts.id)
+    }
+
+    /// Its text under another raw id, also where it has none: an error about what could not be read names no request.
+    pub fn under_id(&self, id: &str) -> Bytes {
+        let edit = match self.id_member() {
+            Some(own) => (own.span, id.as_bytes().to_vec()),
+            None => {
+                // A message is an object with members.
+                let start = self.text.iter().position(|byte| *byte == b'{').map_or(0, |brace| brace + 1);
+                (start..start, format!("\"id\":{id},").into_bytes())
+            }
+        };
+        splice(&self.text, &mut [edit])
     }
 
     /// The method; empty for responses.
@@ -413,6 +427,19 @@ mod tests {
             (r#"["inputRequests"]"#, false, false, false, false),
         ] {
             assert_eq!(told(result), (failed, is_task, may_begin_task, may_ask), "{result}");
+        }
+    }
+
+    #[test]
+    fn an_answer_is_put_under_an_id_whatever_it_named() {
+        for (text, under) in [
+            (r#" {"error":{},"jsonrpc":"2.0" , "id" : null}"#, r#" {"error":{},"jsonrpc":"2.0" , "id" : "a"}"#),
+            (r#"{ "jsonrpc":"2.0","error":{"id":1}}"#, r#"{"id":"a", "jsonrpc":"2.0","error":{"id":1}}"#),
+            (r#"{"id":7,"jsonrpc":"2.0","result":{}}"#, r#"{"id":"a","jsonrpc":"2.0","result":{}}"#),
+        ] {
+            let under_id = message(text).under_id("\"a\"");
+            assert_eq!(under_id, under);
+            assert_eq!(message(under).id(), Some("\"a\""));
         }
     }
 

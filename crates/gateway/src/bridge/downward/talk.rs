@@ -254,13 +254,7 @@ impl Talk {
             return Err(UpstreamFault::Protocol("the server answered another request".to_owned()));
         }
         course.is_over();
-        let restored = match message.id_member() {
-            Some(member) if !nameless => {
-                let text = mcp::splice(message.bytes(), &mut [(member.span, self.asker.id.as_bytes().to_vec())]);
-                exchange::one(text, &self.limits)?
-            }
-            Some(_) | None => message.clone(),
-        };
+        let restored = exchange::one(message.under_id(&self.asker.id), &self.limits)?;
         if let Some(text) = self.pages(&course, &restored)? {
             return Ok(text);
         }

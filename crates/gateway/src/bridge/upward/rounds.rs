@@ -279,14 +279,11 @@ impl Rounds {
         }
     }
 
-    /// Later rounds have ids of their own; the client knows the first.
+    /// Later rounds have ids of their own, and errors may have none; the client knows the first.
     fn under_own_id(&self, message: Message) -> Result<Message, UpstreamFault> {
-        match (message.id_member(), self.request.id()) {
-            (Some(member), Some(id)) if self.round > 0 => {
-                let text = mcp::splice(message.bytes(), &mut [(member.span, id.as_bytes().to_vec())]);
-                exchange::one(text, &self.limits)
-            }
-            _ => Ok(message),
+        match self.request.id() {
+            Some(id) if message.id() != Some(id) => exchange::one(message.under_id(id), &self.limits),
+            Some(_) | None => Ok(message),
         }
     }
 

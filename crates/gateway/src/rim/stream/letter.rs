@@ -69,12 +69,13 @@ pub(super) fn answer(line: &Line, mut call: Call, mailbox: Arc<Mailbox>, held: (
 async fn answered(line: &Line, call: Call, mailbox: &Mailbox, introduces: bool) {
     let asked = Asked::of(&call);
     let resumed = call.again();
+    let id = call.message().and_then(Message::id).map(Box::from);
     let reply = serve(line, call, &asked).await;
     if introduces {
         begun(&line.state, mailbox, &reply);
     }
     let mut relay = Relay::new(mailbox);
-    relay.introduces = introduces;
+    (relay.introduces, relay.id) = (introduces, id);
     relay.answer(reply).await;
     let mut over = mailbox.end();
     tokio::select! {
@@ -187,6 +188,8 @@ async fn pause_until(then: Option<Instant>) {
 struct Relay<'a> {
     mailbox: &'a Mailbox,
     introduces: bool,
+    /// Of the request that is answered.
+    id: Option<Box<str>>,
     /// The client is there.
     heard: bool,
     /// There was a message.
@@ -201,7 +204,16 @@ struct Relay<'a> {
 
 impl<'a> Relay<'a> {
     const fn new(mailbox: &'a Mailbox) -> Self {
-        Self { mailbox, introduces: false, heard: true, said: false, answered: false, last: None, pause: None }
+        Self {
+            mailbox,
+            introduces: false,
+            id: None,
+            heard: true,
+            said: false,
+            answered: false,
+            last: None,
+            pause: None,
+        }
     }
 
     /// What the server says until it has answered. A client that is gone does not end it.
@@ -291,6 +303,7 @@ impl<'a> Relay<'a> {
     async fn message(&mut self, text: &Bytes) {
         // Bounded and well-formed already: by the line, which made or judged it.
         let limits = Limits { body: usize::MAX, depth: Limits::DEEPEST, ..Limits::default() };
+        let mut text = text.clone();
         if let Ok(mcp::Body::Single(message)) = mcp::scan(text.clone(), &limits)
             && message.kind() == Kind::Response
         {
@@ -298,9 +311,13 @@ impl<'a> Relay<'a> {
             if self.introduces {
                 self.introduced(&message);
             }
+            // On this stream nothing but its id says what an error answers.
+            if let (None | Some("null"), Some(id)) = (message.id(), &self.id) {
+                text = message.under_id(id);
+            }
         }
         self.said = true;
-        self.heard = self.heard && self.mailbox.put(letter(text)).await;
+        self.heard = self.heard && self.mailbox.put(letter(&text)).await;
     }
 
     fn introduced(&self, message: &Message) {
