@@ -7,8 +7,12 @@
 pub(crate) mod downward;
 pub(crate) mod upward;
 
-use crate::server::Server;
-use mcp::Era;
+use crate::{
+    server::Server,
+    stop::{Stage, Stop},
+    upstream::UpstreamFault,
+};
+use mcp::{Era, bridge::BridgeFault};
 
 /// What a bridge does with a call of this era to this server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,4 +55,10 @@ impl Crossing {
 /// Whether nothing leads from a client of `era` to this server.
 pub(crate) fn is_out_of_reach(era: Era, server: &Server) -> bool {
     Crossing::to(era, server).is_none()
+}
+
+/// What becomes of a client's message that cannot be translated: no server is asked, so none has failed.
+pub(crate) fn malformed(fault: &BridgeFault) -> UpstreamFault {
+    let why = fault.to_string();
+    UpstreamFault::Stopped(Stop::refused(Stage::Forward, "arguments", mcp::error::INVALID_PARAMS, why))
 }

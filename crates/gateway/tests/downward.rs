@@ -605,3 +605,18 @@ async fn an_error_that_names_no_request_answers_the_one_that_was_made() {
         }
     }
 }
+
+#[tokio::test]
+async fn what_a_client_says_that_cannot_be_read_is_refused_and_no_server_has_failed() {
+    let upstream = Upstream::start().await;
+    let inside = Inside::start(legacy(&upstream)).await;
+    let alice = inside.modern("/mcp/files", &inside.alice);
+    for wanted in [json!({"toolsListChanged": "yes"}), json!({"promptsListChanged": 1})] {
+        let answer = alice.request("subscriptions/listen", json!({"notifications": wanted})).await.json().await;
+        assert_eq!(answer["error"]["code"], -32602, "{answer}");
+        let (what, _) = wanted.as_object().unwrap().iter().next().unwrap();
+        assert!(answer["error"]["message"].as_str().unwrap().contains(what), "{answer}");
+        let records = inside.records().await;
+        assert_eq!(outcome(records.last().unwrap()), "refused arguments forward");
+    }
+}

@@ -379,6 +379,25 @@ async fn an_error_that_names_no_request_answers_the_one_that_was_made() {
 }
 
 #[tokio::test]
+async fn what_a_client_says_that_cannot_be_read_is_refused_and_no_server_has_failed() {
+    let upstream = Upstream::start().await;
+    let inside = Inside::start(modern(&upstream)).await;
+    let alice = inside.legacy("/mcp/files", &inside.alice).await;
+    let list = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/list", "params": []});
+    let hello = json!({"protocolVersion": "2025-11-25", "capabilities": 7, "clientInfo": {}});
+    let hello = json!({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": hello});
+    for (message, what) in [(list, "params"), (hello, "capabilities")] {
+        let heard = upstream.received();
+        let answer = alice.ask("", &message).send().await.json().await;
+        assert_eq!(answer["error"]["code"], -32602, "{answer}");
+        assert!(answer["error"]["message"].as_str().unwrap_or_default().contains(what), "{answer}");
+        assert_eq!(upstream.received(), heard, "no server is asked");
+        let records = inside.records().await;
+        assert_eq!(outcome(&records[records.len() - 1]), "refused arguments forward");
+    }
+}
+
+#[tokio::test]
 async fn a_server_hears_of_the_resources_that_are_followed_on_it_and_of_no_others() {
     let (one, other) = (Upstream::start().await, Upstream::start().await);
     for (upstream, uri) in [(&one, "one:///a"), (&other, "other:///b")] {

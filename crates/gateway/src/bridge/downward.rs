@@ -13,6 +13,7 @@ pub(crate) use talk::Talk;
 use crate::{
     aggregate::answer::whole,
     authenticate::Caller,
+    bridge::malformed,
     call::{Operation, header},
     forward::{Passage, Sent},
     pipeline::Line,
@@ -83,7 +84,7 @@ pub(crate) async fn pages(
     request: &Message,
     kind: ListKind,
 ) -> Result<Vec<Message>, UpstreamFault> {
-    let (legs, client) = (&hop.state.legs, Client::of_request(request)?);
+    let (legs, client) = (&hop.state.legs, client(request)?);
     let link = legs.link(hop, caller, &client).await?;
     match hop.pages(Some(&link.leg), kind, Era::Legacy, None).await {
         Err(UpstreamFault::Lost) => {
@@ -97,7 +98,7 @@ pub(crate) async fn pages(
 
 /// What a legacy server says unasked, as `subscriptions/listen` has it, for the aggregate.
 pub(crate) async fn listen(hop: &Hop<'_>, caller: &Caller, request: &Message) -> Result<Source, UpstreamFault> {
-    let (legs, client) = (&hop.state.legs, Client::of_request(request)?);
+    let (legs, client) = (&hop.state.legs, client(request)?);
     let link = legs.link(hop, caller, &client).await?;
     match listen::open(hop, caller, &link, request).await {
         Err(UpstreamFault::Lost) => {
@@ -110,7 +111,12 @@ pub(crate) async fn listen(hop: &Hop<'_>, caller: &Caller, request: &Message) ->
 }
 
 async fn link(hop: &Hop<'_>, way: &Passage<'_>, message: &Message) -> Result<Arc<Link>, UpstreamFault> {
-    way.line.state.legs.link(hop, way.caller, &Client::of_request(message)?).await
+    way.line.state.legs.link(hop, way.caller, &client(message)?).await
+}
+
+/// What a request says of its client.
+fn client(request: &Message) -> Result<Client, UpstreamFault> {
+    Client::of_request(request).map_err(|fault| malformed(&fault))
 }
 
 /// Sends a request on, and gives its answer as a modern client reads it.
@@ -143,7 +149,7 @@ async fn dispatch(
     edited: &Message,
 ) -> Result<(Course, Arrival), UpstreamFault> {
     let number = link.number();
-    let request = exchange::one(translate::request(edited)?, &hop.limits)?;
+    let request = exchange::one(translate::request(edited).map_err(|fault| malformed(&fault))?, &hop.limits)?;
     let mut edits: Vec<_> = request.id_member().into_iter().chain(request.progress_token_member()).collect();
     let mut edits: Vec<_> = edits.drain(..).map(|member| (member.span, number.to_string().into_bytes())).collect();
     let request = exchange::one(mcp::splice(request.bytes(), &mut edits), &hop.limits)?;

@@ -13,6 +13,7 @@ pub(crate) use side::Side;
 
 use crate::{
     aggregate::answer::{result_of, whole},
+    bridge::malformed,
     call::{Operation, header},
     forward::{self, Judged, Passage, Sent},
     session::Session,
@@ -60,7 +61,7 @@ pub(crate) async fn send(way: &Passage<'_>) -> Result<Sent, UpstreamFault> {
 
 /// How the client of a session introduced itself, and the log level it asked for since.
 pub(crate) fn introduction(session: &Session) -> Result<Introduction, UpstreamFault> {
-    let mut introduction = Introduction::of(&session.introduction)?;
+    let mut introduction = Introduction::of(&session.introduction).map_err(|fault| malformed(&fault))?;
     if let Some(level) = session.log_level() {
         introduction.set_level(level);
     }
@@ -71,7 +72,7 @@ pub(crate) fn introduction(session: &Session) -> Result<Introduction, UpstreamFa
 async fn introduce(way: &Passage<'_>, message: &Message) -> Result<Sent, UpstreamFault> {
     way.line.room_for_session(way.caller, message)?;
     let hop = way.hop();
-    let introduction = Introduction::of(message)?;
+    let introduction = Introduction::of(message).map_err(|fault| malformed(&fault))?;
     let question = exchange::one(translate::discover("0", &introduction), &hop.limits)?;
     let leg = way.line.state.modern_leg(&hop, way.caller.principal.id())?;
     let answer = hop.ask(leg.as_deref(), &question).await?;
@@ -187,7 +188,7 @@ fn given_up(way: &Passage<'_>, session: &Session, uri: &str) -> Stop {
 async fn carry(way: &Passage<'_>, session: &Arc<Session>, message: &Message) -> Result<Arrival, UpstreamFault> {
     let limits = way.hop().limits;
     let introduction = introduction(session)?;
-    let request = translate::request(&way.edited(message)?, &introduction)?;
+    let request = translate::request(&way.edited(message)?, &introduction).map_err(|fault| malformed(&fault))?;
     let request = exchange::one(request, &limits)?;
     let headers = headers(way, &request);
     if session.is_heard() && !session.is_followed(&way.one.server.name) {

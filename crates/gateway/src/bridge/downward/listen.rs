@@ -7,6 +7,7 @@ use super::Link;
 use crate::{
     aggregate,
     authenticate::Caller,
+    bridge::malformed,
     inject,
     server::Server,
     session::Way,
@@ -40,7 +41,7 @@ pub(super) async fn open(
     link: &Arc<Link>,
     request: &Message,
 ) -> Result<Source, UpstreamFault> {
-    let wanted = Filter::of(request)?;
+    let wanted = Filter::of(request).map_err(|fault| malformed(&fault))?;
     let (sender, told) = mpsc::channel(BACKLOG);
     // From here on nothing is missed, and the one who follows the server finds somebody who listens.
     let news = link.news().subscribe();

@@ -60,7 +60,7 @@ impl Asker {
         Ok(Self {
             caller: way.caller.clone(),
             call: way.call.as_cause(message),
-            client: Client::of_request(message)?,
+            client: super::client(message)?,
             level: LogLevel::wanted(message),
             id: Box::from(message.id().unwrap_or("null")),
             token: message.progress_token().map(Box::from),
