@@ -1,8 +1,8 @@
 //! Tasks: whoever began one may manage it, and nobody else.
 //!
 //! Servers hand out task ids, and many take whoever knows one for its owner. Here an id belongs to the principal whose
-//! call began the task, for a day after it was last used. To everybody else it is unknown, as it is after a restart of
-//! the gateway. On the aggregate ids are sealed, and carry their server; across a bridge there are no tasks.
+//! call began the task, for a day after it was last used, as long as it may call the tool that was called. To everybody
+//! else it is unknown, as it is after a restart of the gateway. On the aggregate ids are sealed, and carry their server; across a bridge there are no tasks.
 
 mod seal;
 
@@ -22,10 +22,10 @@ use memchr::memmem::Finder;
 use serde_json::Value;
 use std::{
     collections::HashMap,
-    sync::{LazyLock, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
-use vocab::{Digest, PrincipalId, ServerName};
+use vocab::{Action, Digest, PrincipalId, ServerName};
 
 /// Tasks of one principal that are remembered.
 const MOST: usize = 256;
@@ -49,9 +49,10 @@ pub(crate) struct Tasks {
 /// A task of a server, by the digest of its id: ids may be long.
 type Id = (ServerName, Digest);
 
-/// Whose a task is.
+/// Whose a task is, and what of.
 struct Kept {
     owner: PrincipalId,
+    tool: Tool,
     /// When it was last used, in ticks.
     used: u64,
 }
@@ -61,6 +62,10 @@ impl Kept {
         now.saturating_sub(self.used) >= life()
     }
 }
+
+/// The tool whose call became a task, by the server's own name. `None` where an answer that was given again began it: nobody
+/// knows then to which call.
+type Tool = Option<Arc<str>>;
 
 /// Why a task is not remembered.
 enum Lost {
@@ -85,11 +90,11 @@ impl Default for Tasks {
 }
 
 impl Tasks {
-    /// Whether the task is this principal's. Using it keeps it.
-    fn belongs(&self, owner: &PrincipalId, id: &Id, now: u64) -> bool {
+    /// Whether the task is this principal's, who may still call its tool. Using it keeps it.
+    fn belongs(&self, owner: &PrincipalId, id: &Id, now: u64, may_call: impl FnOnce(Option<&str>) -> bool) -> bool {
         let Some(mut tasks) = self.shard(id) else { return false };
         match tasks.get_mut(id) {
-            Some(kept) if kept.owner == *owner && !kept.is_over(now) => {
+            Some(kept) if kept.owner == *owner && !kept.is_over(now) && may_call(kept.tool.as_deref()) => {
                 kept.used = now;
                 true
             }
@@ -101,18 +106,20 @@ impl Tasks {
         lock(&self.per_owner).get(owner).is_none_or(|count| *count < MOST)
     }
 
-    fn keep(&self, owner: &PrincipalId, id: Id, now: u64) -> Result<(), Lost> {
+    fn keep(&self, owner: &PrincipalId, id: Id, tool: Tool, now: u64) -> Result<(), Lost> {
         let Some(mut tasks) = self.shard(&id) else { return Err(Lost::TooMany) };
         match tasks.get_mut(&id) {
             Some(kept) if kept.owner == *owner => {
                 kept.used = now;
+                // An id that is given anew is that of another call.
+                kept.tool = tool.or_else(|| kept.tool.take());
                 return Ok(());
             }
             Some(kept) if !kept.is_over(now) => return Err(Lost::Foreign),
             Some(_) | None => {}
         }
         self.enter(owner)?;
-        if let Some(over) = tasks.insert(id, Kept { owner: owner.clone(), used: now }) {
+        if let Some(over) = tasks.insert(id, Kept { owner: owner.clone(), tool, used: now }) {
             self.leave(&over.owner);
         }
         Ok(())
@@ -180,11 +187,11 @@ impl Line {
                         self.task_of(caller, &shown).and_then(|(of, task)| (of == server.name).then_some(task))
                     }
                 };
-                let task = task.filter(|task| self.has_task(caller.principal.id(), server, task));
+                let task = task.filter(|task| self.has_task(caller, server, task));
                 Ok(Some(task.ok_or_else(|| unknown(&shown))?.into_boxed_str()))
             }
             // What it would do with which task nobody can tell.
-            method => Err(crate::resolve::missing(vocab::Action::TaskManage, method, message.era(), "unknown-method")),
+            method => Err(crate::resolve::missing(Action::TaskManage, method, message.era(), "unknown-method")),
         }
     }
 
@@ -195,7 +202,7 @@ impl Line {
                 let shown = named(message)?;
                 self.task_of(caller, &shown).map(|(server, _)| server).ok_or_else(|| unknown(&shown))
             }
-            method => Err(crate::resolve::missing(vocab::Action::TaskManage, method, message.era(), "unknown-method")),
+            method => Err(crate::resolve::missing(Action::TaskManage, method, message.era(), "unknown-method")),
         }
     }
 
@@ -241,7 +248,8 @@ impl Line {
         }
         let Some(task) = begun(message) else { return Ok(()) };
         let (owner, now) = (exchange.caller.principal.id(), self.state.clock.ticks());
-        self.state.tasks.keep(owner, id_of(&one.server, &task), now).map_err(|lost| match lost {
+        let tool = Some(Arc::clone(&one.resource.id.name));
+        self.state.tasks.keep(owner, id_of(&one.server, &task), tool, now).map_err(|lost| match lost {
             Lost::TooMany => Stop::withheld("tasks", error::WITHHELD, format!("the call was made, but {}", too_many())),
             Lost::Foreign => {
                 let why = "the call was made, but the server gave its task an id that it gave to somebody else before";
@@ -257,7 +265,7 @@ impl Line {
         // What the gateway gives again was kept with its task when it was said, and may name it by the sealed id.
         let Some(session) = one.session.as_ref().filter(|_| resumes && one.resumes.is_none()) else { return };
         let Some(task) = begun(message) else { return };
-        let kept = self.state.tasks.keep(&session.owner, id_of(&one.server, &task), self.state.clock.ticks());
+        let kept = self.state.tasks.keep(&session.owner, id_of(&one.server, &task), None, self.state.clock.ticks());
         if kept.is_err() {
             tracing::debug!(server = %one.server.name, "a task of a resumed stream has another owner, or its owner too many");
         }
@@ -339,20 +347,42 @@ impl Line {
         Some(mcp::splice(message.bytes(), &mut [(listed.span.clone(), text)]))
     }
 
-    /// Whether news of a task are for this caller.
-    pub(crate) fn hears_of_task(&self, exchange: &Exchange, server: &Server, message: &Message) -> bool {
-        let task = message.param(&["taskId"]).and_then(|task| task.text().map(std::borrow::Cow::into_owned));
-        task.is_some_and(|task| self.has_task(exchange.caller.principal.id(), server, &task))
+    /// Whether news of a task are for this caller. `is_shown`: they name it as the caller of the aggregate knows it.
+    pub(crate) fn hears_of_task(
+        &self,
+        exchange: &Exchange,
+        server: &Server,
+        message: &Message,
+        is_shown: bool,
+    ) -> bool {
+        let Some(task) = message.param(&["taskId"]).and_then(|task| task.text().map(std::borrow::Cow::into_owned))
+        else {
+            return false;
+        };
+        let task = if is_shown {
+            self.task_of(&exchange.caller, &task).and_then(|(of, task)| (of == server.name).then_some(task))
+        } else {
+            Some(task)
+        };
+        task.is_some_and(|task| self.has_task(&exchange.caller, server, &task))
     }
 
     fn is_own(&self, exchange: &Exchange, server: &Server, task: &Value) -> bool {
         let id = task.get("taskId").and_then(Value::as_str);
-        id.is_some_and(|id| self.has_task(exchange.caller.principal.id(), server, id))
+        id.is_some_and(|id| self.has_task(&exchange.caller, server, id))
     }
 
-    /// Whether a principal began this task.
-    pub(crate) fn has_task(&self, owner: &PrincipalId, server: &Server, task: &str) -> bool {
-        self.state.tasks.belongs(owner, &id_of(server, task), self.state.clock.ticks())
+    /// Whether the caller began this task, and may see today what it gives.
+    ///
+    /// SECURITY: a result outlives its call, and must not outlive the right to it. Where the tool is not known, no tool of
+    /// the server may be hidden.
+    pub(crate) fn has_task(&self, caller: &Caller, server: &Server, task: &str) -> bool {
+        let policies = &self.snapshot.policies;
+        let may_call = |tool: Option<&str>| match tool {
+            Some(tool) => policies.visible(&caller.subject, Action::ToolExecute, &server.resource(tool)),
+            None => policies.sees_all(&caller.subject, Action::ToolExecute, server.root()),
+        };
+        self.state.tasks.belongs(caller.principal.id(), &id_of(server, task), self.state.clock.ticks(), may_call)
     }
 }
 

@@ -18,7 +18,7 @@ fn working(id: &Value) -> Value {
 
 /// A server that makes a task of every call, and gives whoever asks whatever is asked for.
 async fn trusting() -> Upstream {
-    let upstream = Upstream::start().await;
+    let upstream = Upstream::with_tools(["echo", "other"]).await;
     upstream.always("tools/call", |request| {
         let params = &request.json()["params"];
         let task = working(&params["arguments"]["id"]);
@@ -345,7 +345,7 @@ async fn what_is_given_again_of_a_call_names_tasks_as_it_did() {
     declaring(&upstream);
     let inside = screened(&upstream).await;
     let alice = inside.legacy("/mcp", &inside.alice).await;
-    begin_there(&alice, "files__echo", "a").await;
+    begin_there(&alice, "files__other", "a").await;
     let (answer, feed) = Answer::events();
     upstream.next("tools/call", answer);
     let params = json!({"name": "files__echo", "arguments": {"id": "late"}, "task": {"ttl": 60000}});
@@ -358,10 +358,18 @@ async fn what_is_given_again_of_a_call_names_tasks_as_it_did() {
     let begun = json!({"task": working(&json!("late")), "_meta": {RELATED: {"taskId": "late"}}});
     feed.message(&json!({"jsonrpc": "2.0", "id": id, "result": begun})).await;
     drop(feed);
-    for _ in 0..2 {
+    for round in 0..3 {
+        // News are given again to whom may still call the tool whose task it is.
+        if round == 2 {
+            inside.swap(Plan { policy: tools(&["echo"]), ..Plan::of(&upstream) });
+        }
         let resume = Ask::get(&inside.url("/mcp")).bearer(&inside.alice).header("accept", "text/event-stream");
         let resume = resume.header("mcp-session-id", alice.session().unwrap()).header("last-event-id", &place);
         let mut again = resume.send().await;
+        if round == 2 {
+            assert_eq!(soon(again.event()).await.unwrap().json()["result"]["task"]["status"], "working");
+            continue;
+        }
         let news = soon(again.event()).await.unwrap().json();
         let answer = soon(again.event()).await.unwrap().json();
         for (shown, related, own) in [
@@ -448,4 +456,98 @@ async fn no_task_crosses_a_bridge_and_it_is_said() {
     let answer = modern.request("tools/call", call).await.json().await;
     assert_eq!(answer["result"]["resultType"], "complete", "{answer}");
     assert!(!upstream.seen("initialize").last().unwrap().json().to_string().contains(EXTENSION));
+}
+
+/// Rules by which these tools may be called, and all tasks managed.
+fn tools(names: &[&str]) -> Value {
+    let targets: Vec<String> = names.iter().map(|name| format!("files/{name}")).collect();
+    json!({"policy": "test", "rules": [
+        {"id": "tools", "action": "tool.execute", "target": targets, "effect": "allow"},
+        {"id": "tasks", "action": "task.manage", "target": "*/*", "effect": "allow"},
+    ]})
+}
+
+#[tokio::test]
+async fn a_task_is_no_longer_its_callers_than_the_right_to_its_tool() {
+    let upstream = trusting().await;
+    declaring(&upstream);
+    let plan = |names: &[&str]| Plan { policy: tools(names), ..Plan::of(&upstream) };
+    let inside = Inside::start(plan(&["echo", "other"])).await;
+    for (door, tool) in [("/mcp/files", "echo"), ("/mcp", "files__echo")] {
+        inside.swap(plan(&["echo", "other"]));
+        let (legacy, modern) = (inside.legacy(door, &inside.alice).await, inside.modern(door, &inside.alice));
+        let a = begin_there(&legacy, tool, "a").await;
+        let b = begin_there(&modern, tool, "b").await;
+        let (stream, feed) = Answer::events();
+        upstream.next("GET", stream);
+        let mut listener = legacy.listen().await;
+        let (stream, modern_feed) = Answer::events();
+        upstream.next("subscriptions/listen", stream);
+        let before = upstream.seen("subscriptions/listen").len();
+        let wanted = json!({"notifications": {"taskIds": [b]}});
+        let (mut modern_listener, ()) = tokio::join!(modern.request("subscriptions/listen", wanted.clone()), async {
+            let asked = upstream.arrived("subscriptions/listen", before + 1).await.json();
+            assert_eq!(asked["params"]["notifications"]["taskIds"], json!(["b"]), "{asked}");
+            let words = json!({"taskId": "b", "status": "working"});
+            modern_feed.message(&json!({"jsonrpc": "2.0", "method": "notifications/tasks", "params": words})).await;
+        });
+        // The tool is another's business now, and so are its tasks; that there are others does not help.
+        for (names, holds) in [(&["echo"][..], true), (&["other"], false), (&["echo", "other"], true)] {
+            inside.swap(plan(names));
+            let listed = legacy.request("tasks/list", json!({})).await.json().await;
+            let listed = listed.pointer("/result/tasks").and_then(Value::as_array).map_or(0, Vec::len);
+            assert!(door == "/mcp" || (listed > 0) == holds, "{names:?} {listed}");
+            for (agent, id, methods) in [
+                (&legacy, &a, ["tasks/get", "tasks/result", "tasks/cancel"]),
+                (&modern, &b, ["tasks/get", "tasks/update", "tasks/cancel"]),
+            ] {
+                for method in methods {
+                    let asked = upstream.seen(method).len();
+                    let answer = manage(agent, method, id).await;
+                    assert_eq!(answer.get("result").is_some(), holds, "{names:?} {method} {answer}");
+                    assert_eq!(upstream.seen(method).len() > asked, holds, "{method}");
+                    if !holds {
+                        let missing = manage(agent, method, "z").await;
+                        assert_eq!(answer["error"]["code"], missing["error"]["code"]);
+                        assert_eq!(answer["error"]["message"], json!(format!("Unknown task: {id}")));
+                    }
+                }
+            }
+            let mark = json!({"jsonrpc": "2.0", "method": "notifications/message", "params": {"level": "info", "data": "mark"}});
+            for (listener, feed, method, id) in [
+                (&mut listener, &feed, "notifications/tasks/status", "a"),
+                (&mut modern_listener, &modern_feed, "notifications/tasks", "b"),
+            ] {
+                let params = json!({"taskId": id, "status": "working", "statusMessage": "news"});
+                feed.message(&json!({"jsonrpc": "2.0", "method": method, "params": params})).await;
+                feed.message(&mark).await;
+                let mut heard = 0;
+                loop {
+                    let word = soon(listener.event()).await.unwrap().json();
+                    match word["method"].as_str() {
+                        Some("notifications/message") => break,
+                        _ => heard += usize::from(word["params"]["statusMessage"] == "news"),
+                    }
+                }
+                assert_eq!(heard, usize::from(holds), "{names:?} {method}");
+            }
+        }
+        // Whoever listens anew hears nothing of it, either.
+        inside.swap(plan(&["other"]));
+        let asked = upstream.seen("subscriptions/listen").len();
+        let (stream, _feed) = Answer::events();
+        upstream.next("subscriptions/listen", stream);
+        let (_, asked) = tokio::join!(
+            async {
+                tokio::time::timeout(Duration::from_secs(1), modern.request("subscriptions/listen", wanted)).await.ok()
+            },
+            async {
+                tokio::time::timeout(Duration::from_secs(1), upstream.arrived("subscriptions/listen", asked + 1))
+                    .await
+                    .ok()
+            }
+        );
+        let asked = asked.map(|asked| asked.json()["params"]["notifications"]["taskIds"].clone());
+        assert!(asked.as_ref().is_none_or(|tasks| tasks == &json!([])), "{asked:?}");
+    }
 }

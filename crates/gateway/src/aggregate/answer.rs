@@ -247,7 +247,7 @@ impl<'a> Hand<'a> {
                     for mut task in tasks {
                         let Some(id) = task.get_mut("taskId") else { continue };
                         let Some(known) = id.as_str() else { continue };
-                        if self.line.has_task(owner, server, known)
+                        if self.line.has_task(self.caller, server, known)
                             && let Ok(shown) = self.line.shown_task(owner, server, known)
                         {
                             *id = shown.into();

@@ -26,7 +26,7 @@ pub(crate) fn narrowed(
             Route::One(_) => shown.to_owned(),
             Route::All => line.task_of(caller, shown).filter(|(of, _)| *of == server.name)?.1,
         };
-        line.has_task(caller.principal.id(), server, &task).then_some(task)
+        line.has_task(caller, server, &task).then_some(task)
     }));
     if *route == Route::All && Crossing::between(Era::Modern, server) != Crossing::None {
         edits.extend(task::without_tasks(request));

@@ -47,7 +47,7 @@ impl Wishes {
                     let (server, task) = hand.line.task_of(hand.caller, task)?;
                     let member = hand.many.members.iter().find(|member| member.name == server)?;
                     let is_own = Crossing::between(Era::Modern, member) == Crossing::None
-                        && hand.line.has_task(hand.caller.principal.id(), member, &task);
+                        && hand.line.has_task(hand.caller, member, &task);
                     is_own.then_some((server, task))
                 }),
                 _ => {}

@@ -118,14 +118,15 @@ impl Flow {
         server.is_some_and(|server| line.snapshot.policies.reaches(subject, server.root()))
     }
 
-    /// Whether the caller may hear of it: news of a resource that it cannot see or may not follow, or of a task that it did not begin, are
-    /// none of its business.
+    /// Whether the caller may hear of it: news of a resource that it cannot see or may not follow, or of a task that it
+    /// did not begin or whose tool it may not call any more, are none of its business.
     fn concerns(&mut self, line: &Line, server: &Server, message: &Message) -> bool {
         match message.method() {
             "notifications/resources/updated" => {}
             "notifications/tasks/status" | "notifications/tasks" => {
-                // On the stream of a call it was asked when they were said, by the id that the server knows.
-                return self.reads_call() || line.hears_of_task(&self.exchange, server, message);
+                // On the stream of a call they name it as its client knows it.
+                let is_shown = self.reads_call() && self.exchange.call.route == Route::All;
+                return line.hears_of_task(&self.exchange, server, message, is_shown);
             }
             _ => return true,
         }
