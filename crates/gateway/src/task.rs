@@ -5,6 +5,7 @@
 //! else it is unknown, as it is after a restart of the gateway. On the aggregate ids are sealed, and carry their server; across a bridge there are no tasks.
 
 mod seal;
+mod table;
 
 use crate::{
     authenticate::Caller,
@@ -20,156 +21,31 @@ use bytes::Bytes;
 use mcp::{Era, Kind, Message, error};
 use memchr::memmem::Finder;
 use serde_json::Value;
-use std::{
-    collections::HashMap,
-    sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::sync::{Arc, LazyLock};
+use table::{Id, Lost, MOST, News, Table};
 use vocab::{Action, Digest, PrincipalId, ServerName};
 
-/// Tasks of one principal that are remembered.
-const MOST: usize = 256;
-/// How long a task is remembered after it was last used.
-const LIFE: Duration = Duration::from_hours(24);
 /// The extension of the modern era.
 pub(crate) const EXTENSION: &str = "io.modelcontextprotocol/tasks";
 /// Where messages say which task they belong to.
 const RELATED: [&str; 3] = ["_meta", "io.modelcontextprotocol/related-task", "taskId"];
 
-/// Parts of the table, each with a lock of its own.
-const SHARDS: usize = 64;
-
 /// Whose tasks are whose.
+#[derive(Default)]
 pub(crate) struct Tasks {
-    shards: Vec<Mutex<HashMap<Id, Kept>>>,
-    per_owner: Mutex<HashMap<PrincipalId, usize>>,
+    table: Table,
     seal: seal::Seal,
-}
-
-/// A task of a server, by the digest of its id: ids may be long.
-type Id = (ServerName, Digest);
-
-/// Whose a task is, and what of.
-struct Kept {
-    owner: PrincipalId,
-    tool: Tool,
-    /// When it was last used, in ticks.
-    used: u64,
-}
-
-impl Kept {
-    fn is_over(&self, now: u64) -> bool {
-        now.saturating_sub(self.used) >= life()
-    }
-}
-
-/// The tool whose call became a task, by the server's own name. `None` where an answer that was given again began it: nobody
-/// knows then to which call.
-type Tool = Option<Arc<str>>;
-
-/// Why a task is not remembered.
-enum Lost {
-    /// Its principal has as many as it may have.
-    TooMany,
-    /// Another principal has one of this id.
-    Foreign,
 }
 
 fn id_of(server: &Server, task: &str) -> Id {
     (server.name.clone(), Digest::of(task.as_bytes()))
 }
 
-impl Default for Tasks {
-    fn default() -> Self {
-        Self {
-            shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
-            per_owner: Mutex::default(),
-            seal: seal::Seal::default(),
-        }
-    }
-}
-
 impl Tasks {
-    /// Whether the task is this principal's, who may still call its tool. Using it keeps it.
-    fn belongs(&self, owner: &PrincipalId, id: &Id, now: u64, may_call: impl FnOnce(Option<&str>) -> bool) -> bool {
-        let Some(mut tasks) = self.shard(id) else { return false };
-        match tasks.get_mut(id) {
-            Some(kept) if kept.owner == *owner && !kept.is_over(now) && may_call(kept.tool.as_deref()) => {
-                kept.used = now;
-                true
-            }
-            Some(_) | None => false,
-        }
-    }
-
-    fn has_room(&self, owner: &PrincipalId) -> bool {
-        lock(&self.per_owner).get(owner).is_none_or(|count| *count < MOST)
-    }
-
-    fn keep(&self, owner: &PrincipalId, id: Id, tool: Tool, now: u64) -> Result<(), Lost> {
-        let Some(mut tasks) = self.shard(&id) else { return Err(Lost::TooMany) };
-        match tasks.get_mut(&id) {
-            Some(kept) if kept.owner == *owner => {
-                kept.used = now;
-                // An id that is given anew is that of another call.
-                kept.tool = tool.or_else(|| kept.tool.take());
-                return Ok(());
-            }
-            Some(kept) if !kept.is_over(now) => return Err(Lost::Foreign),
-            Some(_) | None => {}
-        }
-        self.enter(owner)?;
-        if let Some(over) = tasks.insert(id, Kept { owner: owner.clone(), tool, used: now }) {
-            self.leave(&over.owner);
-        }
-        Ok(())
-    }
-
     /// Forgets what nobody used for a day.
     pub(crate) fn sweep(&self, now: u64) {
-        for tasks in &self.shards {
-            lock(tasks).retain(|_, kept| {
-                let over = kept.is_over(now);
-                if over {
-                    self.leave(&kept.owner);
-                }
-                !over
-            });
-        }
+        self.table.sweep(now);
     }
-
-    fn enter(&self, owner: &PrincipalId) -> Result<(), Lost> {
-        let mut owners = lock(&self.per_owner);
-        let count = owners.entry(owner.clone()).or_default();
-        if *count >= MOST {
-            return Err(Lost::TooMany);
-        }
-        *count += 1;
-        Ok(())
-    }
-
-    fn leave(&self, owner: &PrincipalId) {
-        let mut owners = lock(&self.per_owner);
-        if let Some(count) = owners.get_mut(owner) {
-            *count = count.saturating_sub(1);
-            if *count == 0 {
-                owners.remove(owner);
-            }
-        }
-    }
-
-    fn shard(&self, id: &Id) -> Option<MutexGuard<'_, HashMap<Id, Kept>>> {
-        let [first, ..] = id.1.as_bytes();
-        self.shards.get(usize::from(*first) % SHARDS).map(lock)
-    }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn life() -> u64 {
-    u64::try_from(LIFE.as_micros()).unwrap_or(u64::MAX)
 }
 
 impl Line {
@@ -219,7 +95,9 @@ impl Line {
 
     /// Whether the caller may begin another task, where the call asks for one.
     pub(crate) fn room_for_task(&self, caller: &Caller, server: &Server, call: &Call) -> Result<(), Stop> {
-        let Some(message) = call.message().filter(|message| asks_for_task(message)) else { return Ok(()) };
+        if !call.message().is_some_and(asks_for_task) {
+            return Ok(());
+        }
         if call.route == Route::All && call.era == Era::Legacy && Crossing::between(call.era, server) != Crossing::None
         {
             let why = format!(
@@ -228,9 +106,13 @@ impl Line {
             );
             return Err(Stop::refused(Stage::Resolve, "task", error::INVALID_PARAMS, why));
         }
-        // A modern server need not begin one: it is found out when it does.
-        let full = message.era() == Era::Legacy && !self.state.tasks.has_room(caller.principal.id());
-        if full { Err(Stop::refused(Stage::Limit, "tasks", error::REFUSED_LIMIT, too_many())) } else { Ok(()) }
+        // A modern server need not begin one, but where it does what it began must be remembered.
+        let may_begin = Crossing::between(call.era, server) == Crossing::None;
+        let (owner, now) = (caller.principal.id(), self.state.clock.ticks());
+        if may_begin && !self.state.tasks.table.has_room(owner, now) {
+            return Err(Stop::refused(Stage::Limit, "tasks", error::REFUSED_LIMIT, too_many()));
+        }
+        Ok(())
     }
 
     /// Remembers whose the task is that an answer begins.
@@ -243,13 +125,16 @@ impl Line {
             self.keep_resumed(message, exchange, one);
             return Ok(());
         };
+        if let Some(task) = &one.task {
+            self.hear_of_task(&exchange.caller, &one.server, task, told(request.method(), message));
+        }
         if !asks_for_task(request) {
             return Ok(());
         }
         let Some(task) = begun(message) else { return Ok(()) };
         let (owner, now) = (exchange.caller.principal.id(), self.state.clock.ticks());
-        let tool = Some(Arc::clone(&one.resource.id.name));
-        self.state.tasks.keep(owner, id_of(&one.server, &task), tool, now).map_err(|lost| match lost {
+        let (id, tool) = (id_of(&one.server, &task), Some(Arc::clone(&one.resource.id.name)));
+        self.state.tasks.table.keep(owner, id, tool, news_of_begun(message), now).map_err(|lost| match lost {
             Lost::TooMany => Stop::withheld("tasks", error::WITHHELD, format!("the call was made, but {}", too_many())),
             Lost::Foreign => {
                 let why = "the call was made, but the server gave its task an id that it gave to somebody else before";
@@ -265,7 +150,8 @@ impl Line {
         // What the gateway gives again was kept with its task when it was said, and may name it by the sealed id.
         let Some(session) = one.session.as_ref().filter(|_| resumes && one.resumes.is_none()) else { return };
         let Some(task) = begun(message) else { return };
-        let kept = self.state.tasks.keep(&session.owner, id_of(&one.server, &task), None, self.state.clock.ticks());
+        let (id, now) = (id_of(&one.server, &task), self.state.clock.ticks());
+        let kept = self.state.tasks.table.keep(&session.owner, id, None, news_of_begun(message), now);
         if kept.is_err() {
             tracing::debug!(server = %one.server.name, "a task of a resumed stream has another owner, or its owner too many");
         }
@@ -339,7 +225,7 @@ impl Line {
             // SECURITY: what is no list cannot be narrowed.
             return Some(mcp::splice(message.bytes(), &mut [(listed.span.clone(), b"[]".to_vec())]));
         };
-        let own: Vec<&Value> = tasks.iter().filter(|task| self.is_own(exchange, &one.server, task)).collect();
+        let own: Vec<&Value> = tasks.iter().filter(|task| self.is_own(&exchange.caller, &one.server, task)).collect();
         if own.len() == tasks.len() {
             return None;
         }
@@ -364,12 +250,24 @@ impl Line {
         } else {
             Some(task)
         };
-        task.is_some_and(|task| self.has_task(&exchange.caller, server, &task))
+        let Some(task) = task.filter(|task| self.has_task(&exchange.caller, server, task)) else { return false };
+        self.hear_of_task(&exchange.caller, server, &task, News::of(|name| message.param(&[name])));
+        true
     }
 
-    fn is_own(&self, exchange: &Exchange, server: &Server, task: &Value) -> bool {
-        let id = task.get("taskId").and_then(Value::as_str);
-        id.is_some_and(|id| self.has_task(&exchange.caller, server, id))
+    fn hear_of_task(&self, caller: &Caller, server: &Server, task: &str, news: News) {
+        let (owner, now) = (caller.principal.id(), self.state.clock.ticks());
+        self.state.tasks.table.hear(owner, &id_of(server, task), news, now);
+    }
+
+    /// Whether an entry of a list of tasks is the caller's.
+    pub(crate) fn is_own(&self, caller: &Caller, server: &Server, task: &Value) -> bool {
+        let Some(id) = task.get("taskId").and_then(Value::as_str) else { return false };
+        let is_own = self.has_task(caller, server, id);
+        if is_own {
+            self.hear_of_task(caller, server, id, News::of_entry(task));
+        }
+        is_own
     }
 
     /// Whether the caller began this task, and may see today what it gives.
@@ -382,12 +280,26 @@ impl Line {
             Some(tool) => policies.visible(&caller.subject, Action::ToolExecute, &server.resource(tool)),
             None => policies.sees_all(&caller.subject, Action::ToolExecute, server.root()),
         };
-        self.state.tasks.belongs(caller.principal.id(), &id_of(server, task), self.state.clock.ticks(), may_call)
+        self.state.tasks.table.belongs(caller.principal.id(), &id_of(server, task), self.state.clock.ticks(), may_call)
     }
 }
 
 fn too_many() -> String {
-    format!("you have {MOST} tasks already; one that nobody asks for is forgotten after a day")
+    format!("you have {MOST} tasks under way; ask how they are, for one that has ended makes room, or cancel one")
+}
+
+/// What the answer of a server to a request about a task says of it.
+fn told(method: &str, message: &Message) -> News {
+    match (method, message.error_code()) {
+        // Its server knows it no more; or it has a result, for which one waits until the end.
+        ("tasks/get", Some(error::INVALID_PARAMS)) | ("tasks/result", None) => News::end(),
+        _ => News::of(|name| message.outcome_member(&[name])),
+    }
+}
+
+/// What an answer that begins a task says of it.
+fn news_of_begun(message: &Message) -> News {
+    News::of(|name| message.outcome_member(&[name]).or_else(|| message.outcome_member(&["task", name])))
 }
 
 /// Whether a call can become a task: legacy clients ask for one, modern ones say that they know what a task is.

@@ -154,9 +154,12 @@ async fn tasks_are_bounded_and_an_id_has_one_owner() {
     assert_eq!(full["error"]["code"], -31002, "{full}");
     assert!(full["error"]["message"].as_str().unwrap().contains("256 tasks"), "{full}");
     assert_eq!(upstream.seen("tools/call").len(), calls);
-    // A modern server decides for itself: what cannot be remembered is withheld.
-    let withheld = begin(&inside.modern("/mcp/files", &inside.alice), "more").await;
-    assert_eq!(withheld["error"]["code"], -31004, "{withheld}");
+    // A modern server decides for itself, and is not asked where its task would not be remembered.
+    let modern = inside.modern("/mcp/files", &inside.alice);
+    assert_eq!(begin(&modern, "more").await["error"]["code"], -31002);
+    assert_eq!(upstream.seen("tools/call").len(), calls);
+    // Whoever cannot have a task is served, and gets none.
+    assert!(modern.call("echo", json!({})).await.get("result").is_some());
     // Others have their own, but not the same.
     let bob = inside.legacy("/mcp/files", &inside.bob).await;
     assert!(begin(&bob, "mine").await.get("result").is_some());
@@ -164,15 +167,68 @@ async fn tasks_are_bounded_and_an_id_has_one_owner() {
     assert_eq!(twice["error"]["code"], -31004, "{twice}");
     assert_eq!(manage(&bob, "tasks/get", "t0").await["error"]["code"], -32602);
     assert!(manage(&alice, "tasks/get", "t0").await.get("result").is_some());
-    // What nobody used for a day is anybody's, and counts for nobody once it is swept.
+    // What nobody used for a day is anybody's, and counts for nobody.
     inside.clock.advance(Duration::from_hours(25));
     assert!(begin(&bob, "t1").await.get("result").is_some());
     assert!(begin(&alice, "one more").await.get("result").is_some());
-    assert_eq!(begin(&alice, "two more").await["error"]["code"], -31002);
     inside.state.sweep();
     let alice = inside.legacy("/mcp/files", &inside.alice).await;
-    assert!(begin(&alice, "two more").await.get("result").is_some());
     assert!(manage(&alice, "tasks/get", "one more").await.get("result").is_some());
+}
+
+#[tokio::test]
+async fn a_task_that_has_ended_makes_room_for_another() {
+    let upstream = trusting().await;
+    for method in ["tasks/get", "tasks/cancel"] {
+        upstream.always(method, |request| {
+            let id = &request.json()["params"]["taskId"];
+            let mut task = working(id);
+            task["status"] = if id == "t9" { "working".into() } else { "completed".into() };
+            task["resultType"] = "complete".into();
+            match id.as_str() {
+                Some("t8") => Answer::error(&request.id(), -32602, "unknown task"),
+                _ => Answer::result(&request.id(), &task),
+            }
+        });
+    }
+    upstream.always("tasks/list", |request| {
+        let tasks = json!([{"taskId": "t6", "status": "failed"}, {"taskId": "t7", "status": "working"}]);
+        Answer::result(&request.id(), &json!({"tasks": tasks}))
+    });
+    let inside = screened(&upstream).await;
+    let alice = inside.legacy("/mcp/files", &inside.alice).await;
+    let modern = inside.modern("/mcp/files", &inside.alice);
+    for number in 0..256 {
+        assert!(begin(&alice, &format!("t{number}")).await.get("result").is_some());
+    }
+    let refused = || async { begin(&alice, "no").await["error"]["code"] == -31002 };
+    assert!(refused().await);
+    // How its end is heard of is the same: asked for, listed, told, in its result, or that it is not there any more.
+    manage(&alice, "tasks/get", "t9").await;
+    assert!(refused().await, "it is under way");
+    for (how, ended) in [("tasks/get", "t1"), ("tasks/cancel", "t2"), ("tasks/result", "t3"), ("tasks/get", "t8")] {
+        manage(&alice, how, ended).await;
+        let began = begin(&modern, &format!("after {ended}")).await;
+        assert!(began.get("result").is_some(), "{how} {began}");
+        assert_eq!(manage(&alice, "tasks/get", ended).await["error"]["message"], format!("Unknown task: {ended}"));
+        assert!(refused().await);
+    }
+    alice.request("tasks/list", json!({})).await.text().await;
+    assert!(begin(&alice, "after t6").await.get("result").is_some());
+    assert!(refused().await);
+    let (stream, feed) = Answer::events();
+    upstream.next("GET", stream);
+    let mut listener = alice.listen().await;
+    let mut ended = working(&json!("t4"));
+    ended["status"] = "cancelled".into();
+    feed.message(&json!({"jsonrpc": "2.0", "method": "notifications/tasks/status", "params": ended})).await;
+    soon(listener.event()).await.unwrap();
+    assert!(begin(&alice, "after t4").await.get("result").is_some());
+    assert!(refused().await);
+    // Nobody need ask for what its server does not keep any longer. Those under way are still there until then.
+    assert!(manage(&alice, "tasks/get", "t9").await.get("result").is_some());
+    inside.clock.advance(Duration::from_secs(61));
+    assert!(begin(&alice, "later").await.get("result").is_some());
 }
 
 #[tokio::test]

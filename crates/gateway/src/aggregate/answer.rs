@@ -245,11 +245,10 @@ impl<'a> Hand<'a> {
             match tasks {
                 Ok(tasks) => {
                     for mut task in tasks {
+                        let is_own = self.line.is_own(self.caller, server, &task);
                         let Some(id) = task.get_mut("taskId") else { continue };
                         let Some(known) = id.as_str() else { continue };
-                        if self.line.has_task(self.caller, server, known)
-                            && let Ok(shown) = self.line.shown_task(owner, server, known)
-                        {
+                        if is_own && let Ok(shown) = self.line.shown_task(owner, server, known) {
                             *id = shown.into();
                             own.push(task);
                         }
