@@ -52,7 +52,7 @@ fn limits() -> Result<(), Box<dyn Error>> {
             let now = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
             // Strides of a prime: neighbours in time are no neighbours in the table.
             if let Some(caller) = callers.get(number.wrapping_mul(7919) % KEYS)
-                && let Ok(slot) = limits.admit(caller, &target, now)
+                && let Ok(slot) = limits.admit(caller, Action::ToolExecute, &target, now)
             {
                 drop(black_box(slot.spend()));
             }

@@ -126,13 +126,12 @@ impl Message {
 
     /// Its text under another raw id, also where it has none: an error about what could not be read names no request.
     pub fn under_id(&self, id: &str) -> Bytes {
-        let edit = match self.id_member() {
-            Some(own) => (own.span, id.as_bytes().to_vec()),
-            None => {
-                // A message is an object with members.
-                let start = self.text.iter().position(|byte| *byte == b'{').map_or(0, |brace| brace + 1);
-                (start..start, format!("\"id\":{id},").into_bytes())
-            }
+        let edit = if let Some(own) = self.id_member() {
+            (own.span, id.as_bytes().to_vec())
+        } else {
+            // A message is an object with members.
+            let start = self.text.iter().position(|byte| *byte == b'{').map_or(0, |brace| brace + 1);
+            (start..start, format!("\"id\":{id},").into_bytes())
         };
         splice(&self.text, &mut [edit])
     }

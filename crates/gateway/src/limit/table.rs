@@ -37,7 +37,7 @@ pub(super) enum Of<'a> {
     Rest([Option<&'a str>; 2]),
 }
 
-impl<'a> Of<'a> {
+impl Of<'_> {
     fn rest(self) -> Self {
         match self {
             Self::Names([tenant, agent, _, _]) | Self::Rest([tenant, agent]) => Self::Rest([tenant, agent]),

@@ -28,15 +28,12 @@ impl Open {
     pub(super) fn tells(&self, uri: &str, asked: &Self) -> bool {
         let is_open = |known: &Arc<str>| self.uris.contains_key(known);
         let is_shut = |known: &Arc<str>| self.shut.contains(known);
-        match self.decides(uri) {
-            Some(is_told) => is_told,
-            None => {
-                // What the client gave up is over. SECURITY: what lies below nothing, a server may see below any of them.
-                let mut all = asked.uris.keys();
-                !all.any(|known| is_at_or_below(uri, known) || is_shut(known))
-                    && (asked.uris.is_empty() || asked.uris.keys().any(is_open))
-            }
-        }
+        self.decides(uri).unwrap_or_else(|| {
+            // What the client gave up is over. SECURITY: what lies below nothing, a server may see below any of them.
+            let mut all = asked.uris.keys();
+            !all.any(|known| is_at_or_below(uri, known) || is_shut(known))
+                && (asked.uris.is_empty() || asked.uris.keys().any(is_open))
+        })
     }
 
     /// What those decide of an address that it lies at or below. `None`: it lies below nothing.
