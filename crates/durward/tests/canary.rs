@@ -25,6 +25,12 @@ const PLAIN: &str = "canary of a plain variable";
 const ARGUMENT: &str = "canary-argument-55cd9e2f";
 const RESULT: &str = "canary-result-1b7e4f90";
 const CLIENT: &str = "canary-client-header-9c3f";
+/// One that detectors know, in what calls name.
+const NAMED: &str = "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";
+/// The half of it that is left where a long name is cut.
+const HALF: &str = "ghp_A7dK2mQ9xR4t";
+/// What no detector knows but by its place in an address.
+const SIGNED_IN: &str = "canary-signed-in-3b08";
 const TOKEN: &str = "canary.bearer.c2lnbmVkLW5vdA";
 
 /// Not a test unless the gateway starts it: then it is a server until its input ends.
@@ -142,6 +148,8 @@ async fn no_canary_is_found_where_it_does_not_belong() {
         );
     }
 
+    assert_eq!(names(&world).await, 150);
+
     // A secret of a process is in that process's environment, and in no other one's.
     let sessions = [world.legacy("/mcp/trusted").await, world.legacy("/mcp/other").await];
     for agent in &sessions {
@@ -175,9 +183,24 @@ async fn no_canary_is_found_where_it_does_not_belong() {
     let after = texts(&folder.join("data"));
     let exported = collector.requests();
     assert!(exported.iter().any(|request| request.path.ends_with("/traces")), "spans were exported");
-    for canary in
-        [VAULT, HEADER, QUERY, CHILD, PLAIN, ARGUMENT, RESULT, CLIENT, TOKEN, &alice, &bob, &session, master.trim()]
-    {
+    for canary in [
+        VAULT,
+        HEADER,
+        QUERY,
+        CHILD,
+        PLAIN,
+        ARGUMENT,
+        RESULT,
+        CLIENT,
+        TOKEN,
+        NAMED,
+        HALF,
+        SIGNED_IN,
+        &alice,
+        &bob,
+        &session,
+        master.trim(),
+    ] {
         for (who, text) in &told {
             assert!(!text.contains(canary), "`{who}` says {canary}:\n{text}");
         }
@@ -192,6 +215,48 @@ async fn no_canary_is_found_where_it_does_not_belong() {
     }
     assert!(after.len() > 5, "the scan saw the log, the store and the vault: {}", after.len());
     drop(seen);
+}
+
+/// Canaries in all that a call can name, known or not, in both eras and on both doors. How many calls there were.
+async fn names(world: &World) -> usize {
+    let mut said = 0;
+    for (path, of) in [("/mcp/files", ""), ("/mcp", "files__"), ("/mcp", "")] {
+        let (modern, legacy) = (world.modern(path), world.legacy(path).await);
+        // An error that quotes the last one cuts it in the middle of the secret.
+        let cut = format!("{of}{}.{NAMED}", "x".repeat(127 - of.len() - HALF.len()));
+        for name in [format!("{of}{NAMED}"), format!("{of}read.{NAMED}"), cut] {
+            let prompt = json!({"type": "ref/prompt", "name": name});
+            for (method, params) in [
+                ("tools/call", json!({"name": name, "arguments": {}})),
+                ("prompts/get", json!({"name": name})),
+                ("completion/complete", json!({"ref": prompt, "argument": {"name": "a", "value": ""}})),
+                ("tasks/get", json!({"taskId": name})),
+                (name.trim_start_matches(of), json!({})),
+            ] {
+                modern.request(method, params.clone()).await.text().await;
+                legacy.request(method, params).await.text().await;
+                said += 2;
+            }
+        }
+        for uri in [
+            format!("file:///home/{NAMED}"),
+            format!("https://host/?token={NAMED}"),
+            format!("https://app:{SIGNED_IN}@host/{NAMED}"),
+            format!("postgres://{SIGNED_IN}@host/x"),
+        ] {
+            let uri = if of.is_empty() { uri } else { format!("durward://files/{uri}") };
+            let resource = json!({"type": "ref/resource", "uri": uri});
+            let complete = json!({"ref": resource, "argument": {"name": "a", "value": ""}});
+            for (method, params) in [("resources/read", json!({"uri": uri})), ("completion/complete", complete)] {
+                modern.request(method, params.clone()).await.text().await;
+                legacy.request(method, params).await.text().await;
+                said += 2;
+            }
+            legacy.request("resources/subscribe", json!({"uri": uri})).await.text().await;
+            said += 1;
+        }
+    }
+    said
 }
 
 /// What people ask, of a gateway that runs and of a directory that nobody holds.

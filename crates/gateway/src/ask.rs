@@ -9,6 +9,7 @@ use crate::{
     call::{Call, Operation, Route},
     forward::Exchange,
     intend::unavailable,
+    label::Label,
     pipeline::Line,
     question,
     server::Server,
@@ -263,7 +264,7 @@ impl Inquiry<'_> {
         facts.principal = Some(self.caller.principal.id().clone());
         facts.identity = Some(self.caller.principal.credential_id().clone());
         facts.server = Some(self.server.name.clone());
-        facts.target = Some(self.server.resource(method).id.name);
+        facts.target = Some(Label::of(&self.server.resource(method).id.name, None));
         facts.action = Some(mcp::method::action(method).unwrap_or(Action::MethodCall));
         facts.trace.get_or_insert_with(|| Parent::caused(self.parent, self.call));
     }

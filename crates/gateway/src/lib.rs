@@ -23,6 +23,7 @@ mod inspect;
 mod intend;
 pub mod journal;
 mod known;
+pub mod label;
 pub mod limit;
 mod mailbox;
 mod metadata;

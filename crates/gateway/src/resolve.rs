@@ -9,6 +9,7 @@ use crate::{
     bridge::Crossing,
     call::{Call, Operation, Route},
     catalog::Tool,
+    label::{self, Label},
     pipeline::Line,
     question::Taken,
     server::{Carriage, Server},
@@ -147,7 +148,7 @@ impl Noted for Target {
         facts.bridged = self.crossing(facts.era).into_era();
         if let Self::One(one) = self {
             facts.server = Some(one.server.name.clone());
-            facts.target = Some(Arc::clone(&one.resource.id.name));
+            facts.target = Some(Label::of(&one.resource.id.name, one.action));
             facts.action = one.action;
             if one.action == Some(Action::ToolExecute) {
                 facts.class = Some(one.resource.class);
@@ -461,7 +462,7 @@ pub(crate) fn digest_of(message: Option<&Message>) -> Digest {
 
 /// The one answer for what does not exist and for what the caller may not see.
 pub(crate) fn missing(action: Action, name: &str, era: Era, reason: &'static str) -> Stop {
-    let shown: String = name.chars().take(128).collect();
+    let shown: String = label::shown(name).chars().take(128).collect();
     let (code, what) = match action {
         Action::ToolExecute => (error::INVALID_PARAMS, "tool"),
         Action::PromptGet => (error::INVALID_PARAMS, "prompt"),

@@ -12,6 +12,7 @@ use crate::{
     bridge::Crossing,
     call::{Call, Route, header},
     forward::Exchange,
+    label,
     pipeline::Line,
     resolve::{One, Target},
     server::Server,
@@ -348,7 +349,7 @@ fn named(message: &Message) -> Result<String, Stop> {
 
 /// SECURITY: a foreign task answers like one that never was.
 fn unknown(shown: &str) -> Stop {
-    let shown: String = shown.chars().take(128).collect();
+    let shown: String = label::shown(shown).chars().take(128).collect();
     Stop::refused(Stage::Resolve, "unknown", error::INVALID_PARAMS, format!("Unknown task: {shown}"))
 }
 

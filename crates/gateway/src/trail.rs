@@ -7,6 +7,7 @@ use crate::{
     call::Call,
     clock::Moment,
     journal::{Closed, Journal},
+    label::{self, Label},
     release::Said,
     state::State,
     stop::{Cause, Stage, Stop},
@@ -46,7 +47,7 @@ pub struct Facts {
     pub era: Era,
     /// The era that its server was spoken to in, where that is another.
     pub bridged: Option<Era>,
-    /// Its method.
+    /// Its method, as it may be shown.
     pub method: Cow<'static, str>,
     /// Who called.
     pub principal: Option<PrincipalId>,
@@ -54,8 +55,8 @@ pub struct Facts {
     pub identity: Option<CredentialId>,
     /// What was called.
     pub server: Option<ServerName>,
-    /// Its name there.
-    pub target: Option<Arc<str>>,
+    /// Its name there, as it may be shown.
+    pub target: Option<Label>,
     /// What was asked for.
     pub action: Option<Action>,
     /// How dangerous it is.
@@ -184,7 +185,7 @@ impl Trail {
                 parent: call.parent,
                 at: arrived.at,
                 era: call.era,
-                method: call.method_kept(),
+                method: shown_method(call),
                 trace: crate::trace::Parent::of(&call.headers, call.message()),
                 revision: call.revision(),
                 stages: Vec::with_capacity(12),
@@ -212,7 +213,7 @@ impl Trail {
                 self.facts.add_rules(&stop.rules);
                 if let Some(about) = &stop.about {
                     self.facts.server = Some(about.server.clone());
-                    self.facts.target = Some(Arc::clone(&about.name));
+                    self.facts.target = Some(Label::of(&about.name, about.action));
                     self.facts.action = about.action;
                 }
             }
@@ -315,7 +316,7 @@ impl Trail {
             Some(detail) => format!("{}: {detail}", stop.message),
             None => stop.message.clone(),
         };
-        self.close(outcome, Some(error), stop.status);
+        self.close(outcome, Some(label::shown(&error).into_owned()), stop.status);
     }
 
     fn close(mut self, outcome: Outcome, error: Option<String>, status: http::StatusCode) {
@@ -363,6 +364,14 @@ impl Trail {
         let spent = Box::new(Facts::new(facts.call, facts.tenant.clone(), facts.peer));
         let facts = std::mem::replace(&mut self.facts, spent);
         self.journal.close(record, Closed { facts, outcome });
+    }
+}
+
+/// A method of the protocol, or what a client wrote in its place.
+fn shown_method(call: &Call) -> Cow<'static, str> {
+    match call.method_kept() {
+        Cow::Owned(method) => Cow::Owned(label::shown(&method).into_owned()),
+        known @ Cow::Borrowed(_) => known,
     }
 }
 

@@ -1,7 +1,7 @@
 //! Questions of servers that nobody is there to answer. They are answered at once and counted: a server can ask without
 //! end, so what it asked of nobody since the last sweep is one record.
 
-use crate::journal::Journal;
+use crate::{journal::Journal, label};
 use audit::SystemRecord;
 use bytes::Bytes;
 use mcp::{Message, error};
@@ -31,7 +31,7 @@ impl Unheard {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let questions = all.entry((server.clone(), why)).or_default();
         questions.count += 1;
-        questions.last = method.chars().take(LONGEST).collect();
+        questions.last = label::shown(method).chars().take(LONGEST).collect();
     }
 }
 

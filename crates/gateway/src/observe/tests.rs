@@ -8,6 +8,7 @@ use super::{
 };
 use crate::{
     journal::Closed,
+    label::Label,
     stop::Stage,
     trail::{Facts, Mark},
 };
@@ -25,7 +26,7 @@ fn facts(agent: &str, server: &str, tool: &str) -> Facts {
     facts.method = "tools/call".into();
     facts.principal = Some(PrincipalId { agent: AgentId::new(agent).unwrap(), tenant, user: None });
     facts.server = Some(ServerName::new(server).unwrap());
-    facts.target = Some(Arc::from(tool));
+    facts.target = Some(Label::of(&Arc::from(tool), None));
     facts.action = Some(Action::ToolExecute);
     facts.stages = vec![
         Mark { stage: Stage::Authenticate, verdict: "ok", us: 40 },

@@ -9,6 +9,7 @@ use crate::{
     call::{Call, Operation, new_id},
     forward::{Judged, Passage},
     intend::Intent,
+    label::Label,
     limit::Slot,
     pipeline::Line,
     release::Said,
@@ -147,7 +148,7 @@ impl Cause {
         let facts = trail.facts_mut();
         facts.trace = Some(self.trace.clone());
         facts.server = Some(server.name.clone());
-        facts.target = Some(Arc::clone(&self.judged.name));
+        facts.target = Some(Label::of(&self.judged.name, self.judged.action));
         facts.action = self.judged.action;
         facts.session = Some(session.digest);
         facts.bridged = Crossing::Upward.into_era();

@@ -1,0 +1,179 @@
+//! What a call names, as it may be shown: in its record, in metrics, spans and the log line.
+//!
+//! SECURITY: a record is for ever, and others read it than those who may read what is said. So secrets that detectors know
+//! are masked in a name or an address, whatever is configured for the traffic, and an address is shown without whom it
+//! signs in. Rules, limits and servers see the name itself. What a record's digest of the parameters is of is the name itself,
+//! too.
+
+use guard::{Guards, Mode, Setting, Verdict};
+use mcp::name;
+use serde_json::json;
+use std::{
+    borrow::Cow,
+    collections::BTreeMap,
+    fmt,
+    ops::Deref,
+    sync::{Arc, LazyLock},
+};
+use vocab::Action;
+
+/// Shown where nothing of a text may be.
+const NOTHING: &str = "[redacted]";
+
+/// Masks all that is found: these texts are shown, and go nowhere.
+static SECRETS: LazyLock<Guards> =
+    LazyLock::new(|| Guards::new(Setting { results: Mode::Mask, arguments: Mode::Mask }));
+
+/// A name that may be shown.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Label(Arc<str>);
+
+impl Label {
+    /// What may be shown of a name that something was asked for.
+    pub fn of(name: &Arc<str>, action: Option<Action>) -> Self {
+        // Detectors look at a name and an address for shapes, and at what is to be completed for all.
+        let place = if action == Some(Action::CompletionComplete) { "ref" } else { "uri" };
+        match shown_at(name, place) {
+            Cow::Borrowed(_) => Self(Arc::clone(name)),
+            Cow::Owned(shown) => Self(shown.into()),
+        }
+    }
+}
+
+impl Deref for Label {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Label {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for Label {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.0, f)
+    }
+}
+
+/// What may be shown of a name, or of a text in which a name stands. A part of it is taken afterwards: half a secret is
+/// none that anybody knows.
+pub(crate) fn shown(text: &str) -> Cow<'_, str> {
+    // As an address: what may look random by right is looked at for its shape alone.
+    shown_at(text, "uri")
+}
+
+fn shown_at<'t>(text: &'t str, place: &str) -> Cow<'t, str> {
+    let text = unsigned(text);
+    let text = masked(&text, place).map_or(text, Cow::Owned);
+    // On `/mcp` a name follows that of its server. Detectors would take the two for one word.
+    match text.split_once(name::SEPARATOR).and_then(|(server, own)| Some((server, masked(own, place)?))) {
+        Some((server, own)) => Cow::Owned([server, name::SEPARATOR, &own].concat()),
+        None => text,
+    }
+}
+
+/// A text with the secrets masked that are found where it stands. `None` if there are none.
+fn masked(text: &str, place: &str) -> Option<String> {
+    let nothing = || Some(NOTHING.to_owned());
+    match SECRETS.screen(json!({ place: text }).to_string().as_bytes()).verdict {
+        Verdict::Clean => None,
+        Verdict::Masked(json) => {
+            let masked: Result<BTreeMap<String, String>, _> = serde_json::from_slice(&json);
+            masked.ok().and_then(|mut masked| masked.remove(place)).or_else(nothing)
+        }
+        Verdict::Refused => nothing(),
+    }
+}
+
+/// A text in which no address says who signs in: `scheme://user:password@host` is `scheme://host`.
+fn unsigned(text: &str) -> Cow<'_, str> {
+    if !text.contains('@') {
+        return Cow::Borrowed(text);
+    }
+    let (mut out, mut rest) = (String::with_capacity(text.len()), text);
+    while let Some(at) = authority(rest, out.is_empty()) {
+        let (before, after) = rest.split_at(at);
+        out.push_str(before);
+        let ends = after.find(|letter: char| matches!(letter, '/' | '?' | '#' | '\\') || letter.is_whitespace());
+        let host = after.get(..ends.unwrap_or(after.len())).and_then(|signed| signed.rfind('@')).map_or(0, |at| at + 1);
+        rest = after.get(host..).unwrap_or_default();
+    }
+    out.push_str(rest);
+    Cow::Owned(out)
+}
+
+/// Where the next authority of an address begins. One at the very beginning needs no scheme.
+fn authority(text: &str, first: bool) -> Option<usize> {
+    if first && text.starts_with("//") {
+        return Some(2);
+    }
+    text.find("://").map(|at| at + 3)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TOKEN: &str = "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";
+    /// Random, and of no known shape.
+    const RANDOM: &str = "ghp_A7dK2mQ9xR4tV8wZ1cF6hJ3nP5sY0u2Kq9Lb";
+
+    #[test]
+    fn an_address_is_shown_without_whom_it_signs_in() {
+        for (text, expected) in [
+            ("postgres://app:hunter2@db.internal/orders", "postgres://db.internal/orders"),
+            ("https://user@host", "https://host"),
+            ("https://user:p@ss:w@rd@host:8443/a@b?c=d@e", "https://host:8443/a@b?c=d@e"),
+            ("https://user:pass@host\\path", "https://host\\path"),
+            ("//user:pass@host/x", "//host/x"),
+            ("jdbc:postgresql://u:p@one/x,postgresql://u:p@two/y", "jdbc:postgresql://one/x,postgresql://two/y"),
+            ("Unknown resource: ssh://me:secret@host and so on @home", "Unknown resource: ssh://host and so on @home"),
+            ("https://host/@somebody", "https://host/@somebody"),
+            ("https://host?to=me@home", "https://host?to=me@home"),
+            ("mail@home", "mail@home"),
+            ("://@", "://"),
+            ("", ""),
+        ] {
+            assert_eq!(shown(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_secret_in_a_name_is_shown_as_its_kind() {
+        for text in [
+            TOKEN.to_owned(),
+            format!("read.{TOKEN}"),
+            format!("Unknown tool: files__{TOKEN}"),
+            format!("file:///home/{TOKEN}/notes \"x\" \u{e9}"),
+            format!("https://host/x?token={TOKEN}#y"),
+            format!("https://{TOKEN}:x@host/"),
+        ] {
+            let shown = shown(&text);
+            assert!(!shown.contains("A7dK2mQ9"), "{shown}");
+        }
+        let label = |text: &str, action| Label::of(&Arc::from(text), action).to_string();
+        assert_eq!(label(&format!("a://b/{TOKEN}/c"), None), "a://b/[redacted:github-token]/c");
+        // As the detectors of the traffic do: see `/name` and `/uri`, and `/ref/name`.
+        assert_eq!(label(RANDOM, Some(Action::PromptGet)), RANDOM);
+        assert_eq!(label(RANDOM, Some(Action::CompletionComplete)), "[redacted:high-entropy]");
+    }
+
+    #[test]
+    fn what_is_no_secret_is_shown_as_it_is() {
+        for text in [
+            "read_file",
+            "files/../etc",
+            "file:///a/9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+            "ui://weather/forecast?city=Z\u{fc}rich&day=2",
+            "git://host/repository.git#8843d7f92416211de9ebb963ff4ce28125932878",
+            "urn:uuid:f81d4fae-7dec-11d0-a765-00a0c91e6bf6",
+        ] {
+            assert!(matches!(shown(text), Cow::Borrowed(_)), "{text} became {}", shown(text));
+        }
+    }
+}
