@@ -193,11 +193,6 @@ impl Passage<'_> {
         sent.inspect(|(arrival, _)| standing::note(self, arrival))
     }
 
-    /// What the server is given.
-    pub(crate) const fn injected(&self) -> &Injected {
-        self.injected
-    }
-
     /// The server as this call reaches it.
     pub(crate) fn hop(&self) -> Hop<'_> {
         Hop {

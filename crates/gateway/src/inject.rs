@@ -24,7 +24,7 @@ use vocab::{Secret, SecretName};
 const EVERYBODY: u64 = 1;
 
 /// What one server is given.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Injected {
     pub(crate) headers: Vec<(HeaderName, HeaderValue)>,
     query: Option<Secret<String>>,

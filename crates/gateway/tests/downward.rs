@@ -555,7 +555,8 @@ async fn an_answer_that_a_server_gives_in_pieces_is_asked_for_to_its_end() {
         let upstream = Upstream::start().await;
         let inside = Inside::start(legacy(&upstream)).await;
         let alice = inside.modern(path, &inside.alice);
-        alice.tools().await;
+        // From the first call on it is known that the server has no listening stream.
+        alice.call(tool(path), json!({})).await;
         let before = upstream.seen("GET").len();
         // SPEC: 2025-11-25: it may close the connection after an event with an id, and the client comes back for the rest.
         upstream.next("tools/call", Answer::event_text("id: c1\nretry: 10\ndata:\n\n"));
@@ -574,7 +575,7 @@ async fn an_answer_that_a_server_gives_in_pieces_is_asked_for_to_its_end() {
         assert_eq!(cursors, ["c1", "c2"]);
         let call = upstream.seen("tools/call").pop().unwrap();
         assert!(asked.iter().all(|seen| seen.header("mcp-session-id") == call.header("mcp-session-id")));
-        assert_eq!(upstream.seen("tools/call").len(), 1, "nothing is sent twice");
+        assert_eq!(upstream.seen("tools/call").len(), 2, "nothing is sent twice");
 
         // One that gives no ids, or does not know them any more, has broken off.
         upstream.next("tools/call", Answer::event_text(": nothing\n\n"));

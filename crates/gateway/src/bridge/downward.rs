@@ -1,6 +1,8 @@
 //! A modern client before a legacy server. The client has no session; those with the server are ours ([`legs`]). What a
 //! server asks in the course of a call ends the client's request, and waits for the next one ([`parked`]).
 
+mod audience;
+mod course;
 mod legs;
 mod listen;
 mod parked;
@@ -18,7 +20,7 @@ use crate::{
     forward::{Passage, Sent},
     pipeline::Line,
     server::Server,
-    session::Way,
+    session::{Leg, Way},
     state::State,
     stop::{Stage, Stop},
     upstream::{
@@ -28,6 +30,7 @@ use crate::{
         pipe,
     },
 };
+use course::{Course, LONGEST};
 use http::{HeaderMap, Method, StatusCode};
 use mcp::{
     Era, Kind, ListKind, Message,
@@ -37,7 +40,7 @@ use mcp::{
 use parked::{Resting, Ticket, TicketFault};
 use serde_json::Value;
 use std::sync::Arc;
-use talk::{Asker, Course, Errand, QUESTION};
+use talk::{Asker, QUESTION};
 use vocab::{Digest, PrincipalId};
 
 /// Carries one call over.
@@ -130,55 +133,58 @@ async fn carry(way: &Passage<'_>, message: &Message) -> Result<Arrival, Upstream
             // A server that does not take it says less than it could, no more.
             let _ = link.hear_from(&hop, level).await;
         }
-        let course = dispatch(way, &hop, &link, &edited).await;
-        match course {
+        match dispatch(way, &hop, &link, &edited).await {
+            // Nothing was sent.
+            Ok(None) if first => first = false,
             // SPEC: the request was not taken. Whoever says so may err all the same, so what changes something is left to the
             // client to ask again.
             Err(UpstreamFault::Lost) if first && !way.one.changes_state() => first = false,
-            Ok((course, arrival)) => return answer(way, message, course, arrival).await,
+            Ok(Some(course)) => return go_on(way, message, course).await,
+            Ok(None) => return Err(UpstreamFault::Lost),
             Err(fault) => return Err(fault),
         }
     }
 }
 
-/// Sends a request over a leg, under an id that no other has there.
+/// Sends a request over a leg, under an id that no other has there. `None` where the session turns out to be over before.
 async fn dispatch(
     way: &Passage<'_>,
     hop: &Hop<'_>,
     link: &Arc<Link>,
     edited: &Message,
-) -> Result<(Course, Arrival), UpstreamFault> {
+) -> Result<Option<Course>, UpstreamFault> {
     let number = link.number();
     let request = exchange::one(translate::request(edited).map_err(|fault| malformed(&fault))?, &hop.limits)?;
     let mut edits: Vec<_> = request.id_member().into_iter().chain(request.progress_token_member()).collect();
     let mut edits: Vec<_> = edits.drain(..).map(|member| (member.span, number.to_string().into_bytes())).collect();
     let request = exchange::one(mcp::splice(request.bytes(), &mut edits), &hop.limits)?;
-    let errand = Errand::new(hop, link, number);
     let bound = bound(way.caller.principal.id(), hop.server, edited);
-    let mut course = Course::new(hop.server, link, errand, edited.method(), bound);
-    let arrival = match &link.leg.way {
-        Way::Pipe(pipe) => exchange::over_pipe(pipe, &request, pipe::Asker::Gateway, way.wait()).await?,
+    let mut course = Course::new(hop, link, number, edited.method(), bound);
+    match &link.leg.way {
+        Way::Pipe(pipe) => {
+            course.begin(exchange::over_pipe(pipe, &request, pipe::Asker::Gateway, way.wait()).await?)?;
+        }
         Way::Http(_) => {
+            listen::for_call(hop, link, edited).await;
+            if link.is_ended() {
+                course.is_over();
+                return Ok(None);
+            }
             let outbound =
                 Outbound { method: Method::POST, headers: headers(way, link), body: request.bytes().clone() };
-            wire::send(&way.line.state, hop.server, way.injected(), outbound, hop.limits.body).await?.0
+            let sending = course.send(posted(hop, outbound));
+            let deadline = hop.server.deadline;
+            tokio::time::timeout(deadline, sending).await.map_err(|_| UpstreamFault::Timeout(deadline))??;
         }
-    };
-    let status = arrival.status();
-    if exchange::is_lost(Some(&link.leg), status) {
-        course.is_over();
-        way.line.state.legs.forget(link);
-        return Err(UpstreamFault::Lost);
     }
-    if !status.is_success() && !course.is_answer(&arrival, &hop.limits) {
-        course.is_over();
-        // Some servers answer unknown sessions with 400, naming no request. The next call tries a new one.
-        if status == StatusCode::BAD_REQUEST {
-            way.line.state.legs.forget(link);
-        }
-        return Err(UpstreamFault::Protocol(format!("HTTP {status}")));
-    }
-    Ok((course, arrival))
+    Ok(Some(course))
+}
+
+/// Sends it, and waits for the head of the answer for as long as anybody wants it.
+fn posted(hop: &Hop<'_>, outbound: Outbound) -> impl Future<Output = Result<Arrival, UpstreamFault>> + Send + use<> {
+    let (state, server) = (Arc::clone(hop.state), Arc::clone(hop.server));
+    let (injected, limit) = (hop.injected.clone(), hop.limits.body);
+    async move { Ok(wire::send_to(&state, &server, &injected, None, outbound, limit, LONGEST).await?.0) }
 }
 
 /// Answers what a server asked in the course of an earlier request, and goes on with that.
@@ -232,25 +238,6 @@ fn claim(way: &Passage<'_>, message: &Message, sealed: &str) -> Result<Box<Resti
     if holds && same { Ok(resting) } else { Err(TicketFault::Used) }
 }
 
-async fn answer(
-    way: &Passage<'_>,
-    message: &Message,
-    mut course: Course,
-    arrival: Arrival,
-) -> Result<Arrival, UpstreamFault> {
-    match arrival {
-        Arrival::Bare { status, .. } => Err(UpstreamFault::Protocol(format!("HTTP {status} without a message"))),
-        Arrival::Whole { body, .. } => {
-            course.hear_whole(body);
-            go_on(way, message, course).await
-        }
-        Arrival::Stream { source, .. } => {
-            course.hear(source);
-            go_on(way, message, course).await
-        }
-    }
-}
-
 /// Reads on. An answer that is there, or that the client wants in one piece, is a JSON body; whatever lasts is a stream.
 async fn go_on(way: &Passage<'_>, message: &Message, course: Course) -> Result<Arrival, UpstreamFault> {
     let streams = way.reads_streams();
@@ -302,14 +289,14 @@ fn current(line: &Line, server: &Server) -> Result<Arc<Server>, UpstreamFault> {
 }
 
 /// Says something to a server over a leg, in bounded time.
-async fn tell(state: &Arc<State>, server: &Server, link: &Link, text: bytes::Bytes) -> Result<(), UpstreamFault> {
+async fn tell(state: &Arc<State>, server: &Server, leg: &Leg, text: bytes::Bytes) -> Result<(), UpstreamFault> {
     let line = state.line();
     let server = &current(&line, server)?;
     let injected = crate::inject::credentials(state, server).map_err(|fault| UpstreamFault::Down(fault.to_string()))?;
     let limits = line.snapshot.answer_limits();
     let hop = Hop { state, server, injected: &injected, limits };
     let message = exchange::one(text, &limits)?;
-    let sending = hop.send(Some(&link.leg), &message);
+    let sending = hop.send(Some(leg), &message);
     tokio::time::timeout(server.deadline, sending).await.map_err(|_| UpstreamFault::Timeout(server.deadline))?.map(drop)
 }
 

@@ -142,10 +142,10 @@ pub(crate) fn send(
     outbound: Outbound,
     answer_limit: usize,
 ) -> impl Future<Output = Result<(Arrival, HeaderMap), UpstreamFault>> + Send {
-    send_to(state, server, injected, None, outbound, answer_limit)
+    send_to(state, server, injected, None, outbound, answer_limit, server.deadline)
 }
 
-/// The same, to `target` on the same server where one is given.
+/// The same, to `target` on the same server where one is given, and with another deadline than the server's.
 pub(crate) async fn send_to(
     state: &Arc<State>,
     server: &Server,
@@ -153,6 +153,7 @@ pub(crate) async fn send_to(
     target: Option<&Uri>,
     outbound: Outbound,
     answer_limit: usize,
+    deadline: Duration,
 ) -> Result<(Arrival, HeaderMap), UpstreamFault> {
     let Transport::Http(endpoint) = &server.transport else {
         return Err(UpstreamFault::Protocol("the server is a process".to_owned()));
@@ -160,7 +161,6 @@ pub(crate) async fn send_to(
     // Where a refusal may say that the server does not speak what it was seen to speak.
     let asked = (outbound.method == Method::POST).then(|| asked(&outbound.headers));
     let request = outbound.request(injected.uri(target.unwrap_or_else(|| endpoint.uri()))?, injected);
-    let deadline = server.deadline;
     let response = state.egress.send(endpoint, injected.pool, request, deadline).await.map_err(|fault| {
         if fault.is_timeout() { UpstreamFault::Timeout(deadline) } else { UpstreamFault::Down(fault.to_string()) }
     })?;

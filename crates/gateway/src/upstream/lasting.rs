@@ -74,7 +74,8 @@ impl Lasting {
         let found = address.wait_for(Option::is_some).await.ok().and_then(|found| found.clone());
         let address = found.unwrap_or_else(|| Err(UpstreamFault::Down(self.ending())))?;
         let outbound = Outbound { method: Method::POST, headers: wire::own(), body: message };
-        let sent = wire::send_to(&self.state, &self.server, &self.injected, Some(&address), outbound, self.limit).await;
+        let Self { state, server, injected, limit, .. } = self;
+        let sent = wire::send_to(state, server, injected, Some(&address), outbound, *limit, server.deadline).await;
         match sent?.0.status() {
             status if status.is_success() => Ok(()),
             status => {

@@ -3,6 +3,7 @@
 //!
 //! SECURITY: two principals never share one. Servers keep what they like in a session.
 
+use super::audience::Audience;
 use crate::{
     authenticate::Caller,
     server::Carriage,
@@ -13,7 +14,6 @@ use crate::{
         wish::Wishes,
     },
 };
-use bytes::Bytes;
 use identity::Principal;
 use mcp::{
     Kind, Message,
@@ -22,19 +22,17 @@ use mcp::{
 use std::{
     collections::BTreeMap,
     sync::{
-        Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak,
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicU64, Ordering},
     },
 };
-use tokio::sync::{broadcast, watch};
+use tokio::sync::watch;
 use vocab::{Digest, PrincipalId, ServerName};
 
 /// Sessions in all. Idle ones take a few KiB each, and processes have a bound of their own.
 const MOST: usize = 16_384;
 /// Sessions of one principal with one server: so many clients of its can differ in what they say of themselves.
 const MOST_ALIKE: usize = 8;
-/// News of a server that wait for the streams of its listeners. That of one that is slower ends.
-const NEWS: usize = 256;
 
 /// Whose session with whom: server, principal, and what clients say of themselves.
 type Key = (ServerName, PrincipalId, Digest);
@@ -65,12 +63,10 @@ pub(crate) struct Link {
     /// What the server is to tell: those of all who share its process.
     pub(super) wishes: Arc<Wishes>,
     /// The credential it was last used with.
-    holder: Mutex<Principal>,
+    holder: Arc<Mutex<Principal>>,
     used: AtomicU64,
-    /// What the server says unasked, for whoever listens.
-    news: OnceLock<broadcast::Sender<Bytes>>,
-    /// Whether somebody reads the server's stream.
-    pub(super) is_followed: Mutex<bool>,
+    /// Who hears what the server says beside its answers.
+    pub(super) audience: Arc<Audience>,
     ended: watch::Sender<bool>,
 }
 
@@ -90,23 +86,28 @@ impl Link {
         self.ended.send_replace(true);
     }
 
-    /// Waits until it is over.
-    pub(super) async fn over(&self) {
-        let _ = self.ended.subscribe().wait_for(|ended| *ended).await;
+    /// Waits until it is over, or nobody has it any more.
+    pub(super) fn over(&self) -> impl Future<Output = ()> + Send + use<> {
+        let mut ended = self.ended.subscribe();
+        async move {
+            let _ = ended.wait_for(|ended| *ended).await;
+        }
     }
 
-    fn is_ended(&self) -> bool {
+    /// Whether it is over.
+    pub(super) fn is_ended(&self) -> bool {
         *self.ended.borrow()
-    }
-
-    /// What the server says unasked, for whoever listens. Most sessions never need it.
-    pub(super) fn news(&self) -> &broadcast::Sender<Bytes> {
-        self.news.get_or_init(|| broadcast::channel(NEWS).0)
     }
 
     /// The credential it was last used with.
     pub(crate) fn holder(&self) -> Principal {
         lock(&self.holder).clone()
+    }
+
+    /// The same for whoever has no hand in the session, looked at whenever it is asked for.
+    pub(super) fn watch_holder(&self) -> impl Fn() -> Principal + Send + Sync + use<> {
+        let holder = Arc::clone(&self.holder);
+        move || lock(&holder).clone()
     }
 
     /// Whether the server said that it has this.
@@ -291,10 +292,9 @@ async fn open(hop: &Hop<'_>, caller: &Caller, client: &Client, key: Key, now: u6
         key,
         next: AtomicU64::new(1),
         wishes,
-        holder: Mutex::new(caller.principal.clone()),
+        holder: Arc::new(Mutex::new(caller.principal.clone())),
         used: AtomicU64::new(now),
-        news: OnceLock::new(),
-        is_followed: Mutex::default(),
+        audience: Arc::default(),
         ended: watch::Sender::new(false),
     });
     if let Way::Pipe(pipe) = &link.leg.way {
@@ -306,7 +306,7 @@ async fn open(hop: &Hop<'_>, caller: &Caller, client: &Client, key: Key, now: u6
             let text = text.filter(|text| {
                 exchange::one(text.clone(), &limits).is_ok_and(|message| message.kind() == Kind::Notification)
             });
-            let heard = link.news.get().zip(text).is_some_and(|(news, text)| news.send(text).is_ok());
+            let heard = text.is_some_and(|text| link.audience.announce(text));
             if heard { Heard::Taken } else { Heard::Missed }
         });
     }

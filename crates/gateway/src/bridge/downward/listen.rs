@@ -1,16 +1,20 @@
 //! `subscriptions/listen` of a modern client on a legacy server: one stream of the leg, however many listen, and resources
 //! that are followed for as long as somebody wants to hear of them.
 //!
-//! What a server asks on that stream belongs to no call, so nobody is asked: it is told so.
+//! What a server asks on that stream belongs to the one call under way, which reads it, too ([`for_call`]). Where there is
+//! none, or more than one, nobody is asked, and the server is told so.
 
-use super::Link;
+use super::{
+    Link,
+    audience::{Audience, Stream},
+};
 use crate::{
     aggregate,
     authenticate::Caller,
     bridge::malformed,
     inject,
     server::Server,
-    session::Way,
+    session::{Leg, Way},
     state::State,
     upstream::{
         Source, UpstreamFault,
@@ -19,12 +23,14 @@ use crate::{
     },
 };
 use bytes::Bytes;
+use identity::Principal;
 use mcp::{
-    Kind, Message,
-    bridge::{Filter, downward as translate},
+    Message,
+    bridge::{self, Filter, downward as translate},
 };
 use std::{
-    sync::{Arc, MutexGuard, PoisonError},
+    pin::pin,
+    sync::{Arc, Weak},
     time::Duration,
 };
 use tokio::sync::{broadcast, mpsc};
@@ -33,6 +39,8 @@ use tokio::sync::{broadcast, mpsc};
 const BACKLOG: usize = 256;
 /// How long to wait before a stream that broke off is opened again.
 const AGAIN: Duration = Duration::from_secs(2);
+/// How long a call waits for the stream to be open.
+const OVERTAKEN: Duration = Duration::from_secs(1);
 
 /// One listener's stream, which begins with what is honoured of its wishes.
 pub(super) async fn open(
@@ -44,12 +52,12 @@ pub(super) async fn open(
     let wanted = Filter::of(request).map_err(|fault| malformed(&fault))?;
     let (sender, told) = mpsc::channel(BACKLOG);
     // From here on nothing is missed, and the one who follows the server finds somebody who listens.
-    let news = link.news().subscribe();
+    let news = link.audience.listen();
     let mut filter = honoured(link, &wanted);
     let following = subscribe(hop, link, &filter.uris).await?;
     filter.uris.clone_from(&following.uris);
     let listener = Listener { caller: caller.clone(), filter, request: request.clone(), following };
-    begin(hop, caller, link);
+    begin(hop, link);
     let acknowledged = translate::acknowledged(request, &listener.filter)?;
     // There is room: the channel is new.
     let _ = sender.try_send((None, acknowledged));
@@ -137,7 +145,7 @@ async fn unfollow(state: Arc<State>, server: Arc<Server>, link: Arc<Link>, uris:
         }
         // Locked until the server knows: whoever wants to follow it meanwhile asks after that.
         let text = translate::subscribe(&link.number().to_string(), &uri, false);
-        if let Err(fault) = super::tell(&state, &server, &link, text).await {
+        if let Err(fault) = super::tell(&state, &server, &link.leg, text).await {
             // It is not asked for the rest: each may take as long.
             tracing::debug!(server = %server.name, %fault, "resources are followed on");
             is_told = false;
@@ -210,91 +218,102 @@ impl Listener {
     }
 }
 
+/// Sees to it that what the server says beside its answers is read in the course of a call, where it may concern the call:
+/// a question that nobody hears keeps server and client waiting.
+pub(super) async fn for_call(hop: &Hop<'_>, link: &Arc<Link>, request: &Message) {
+    if !bridge::may_ask(request.method()) || matches!(link.leg.way, Way::Pipe(_)) || link.audience.has_no_stream() {
+        return;
+    }
+    begin(hop, link);
+    link.audience.opened(OVERTAKEN).await;
+}
+
 /// Reads the stream of a web server, unless somebody does already. A process speaks by itself.
-fn begin(hop: &Hop<'_>, caller: &Caller, link: &Arc<Link>) {
-    if matches!(link.leg.way, Way::Pipe(_)) {
+fn begin(hop: &Hop<'_>, link: &Arc<Link>) {
+    if matches!(link.leg.way, Way::Pipe(_)) || !link.audience.follow() {
         return;
     }
-    let mut is_followed = lock(link);
-    if *is_followed {
-        return;
-    }
-    *is_followed = true;
-    drop(is_followed);
-    let (state, server) = (Arc::clone(hop.state), Arc::clone(hop.server));
-    let (link, caller) = (Arc::clone(link), caller.clone());
-    tokio::spawn(follow(state, server, link, caller));
+    let holder = link.watch_holder();
+    let follower = Follower {
+        state: Arc::clone(hop.state),
+        server: Arc::clone(hop.server),
+        link: Arc::downgrade(link),
+        leg: Arc::clone(&link.leg),
+        audience: Arc::clone(&link.audience),
+    };
+    tokio::spawn(follower.follow(link.over(), holder));
 }
 
-/// Reads the stream of a leg until nobody listens.
-async fn follow(state: Arc<State>, server: Arc<Server>, link: Arc<Link>, caller: Caller) {
-    loop {
-        let following = async {
-            match follow_once(&state, &server, &link).await {
-                Ok(true) => {}
-                // It has no such stream, and so nothing to say; whoever listens waits.
-                Ok(false) => std::future::pending().await,
-                Err(UpstreamFault::Lost) => return false,
-                Err(fault) => tracing::debug!(server = %server.name, %fault, "a listening stream broke off"),
-            }
-            tokio::time::sleep(AGAIN).await;
-            true
-        };
-        let goes_on = tokio::select! {
-            goes_on = following => goes_on,
-            () = unheard(&link) => true,
-            () = link.over() => false,
-        };
-        let line = state.line();
-        let still = line.may_hear(&caller.principal, &server.name).is_some() && super::current(&line, &server).is_ok();
-        if !goes_on || !still {
-            state.legs.forget(&link);
-        }
-        let mut is_followed = lock(&link);
-        if !goes_on || !still || link.news().receiver_count() == 0 {
-            *is_followed = false;
-            return;
-        }
-    }
+/// Reads the stream of a leg.
+struct Follower {
+    state: Arc<State>,
+    server: Arc<Server>,
+    // A session in which nobody does anything may end: whoever reads its stream has no hand in it.
+    link: Weak<Link>,
+    leg: Arc<Leg>,
+    audience: Arc<Audience>,
 }
 
-/// One stream, to its end. `false` if the server has none.
-async fn follow_once(state: &Arc<State>, server: &Arc<Server>, link: &Arc<Link>) -> Result<bool, UpstreamFault> {
-    let injected = inject::credentials(state, server).map_err(|fault| UpstreamFault::Down(fault.to_string()))?;
-    let limits = state.line().snapshot.answer_limits();
-    let hop = Hop { state, server, injected: &injected, limits };
-    let Some(source) = aggregate::stream::stream_of(&hop, &link.leg).await? else { return Ok(false) };
-    let mut source = Resumed::around(&Arc::downgrade(state), server, &link.leg, source);
-    while let Some((_, event)) = Box::pin(source.next()).await? {
-        let Some(text) = event.message() else { continue };
-        let message = exchange::one(text.clone(), &limits)?;
-        match message.kind() {
-            Kind::Notification => {
-                let _ = link.news().send(text.clone());
+impl Follower {
+    /// Reads until nobody is there who could hear it.
+    async fn follow(self, over: impl Future<Output = ()> + Send, holder: impl Fn() -> Principal + Send + Sync) {
+        let Self { state, server, audience, .. } = &self;
+        let is_current = || super::current(&state.line(), server).is_ok();
+        // Of several keys that use the session one may have gone.
+        let may = || state.line().may_hear(&holder(), &server.name).is_some();
+        let mut over = pin!(over);
+        loop {
+            let following = async {
+                match self.follow_once().await {
+                    Ok(true) => audience.note(Stream::Late),
+                    // It has nothing to say; whoever listens waits.
+                    Ok(false) => {
+                        audience.note(Stream::Absent);
+                        std::future::pending::<()>().await;
+                    }
+                    Err(UpstreamFault::Lost) => return false,
+                    Err(fault) => {
+                        audience.note(Stream::Late);
+                        tracing::debug!(server = %server.name, %fault, "a listening stream broke off");
+                    }
+                }
+                tokio::time::sleep(AGAIN).await;
+                true
+            };
+            let goes_on = tokio::select! {
+                goes_on = following => goes_on,
+                () = aggregate::listen::until_not(|| audience.is_there() && is_current()) => true,
+                () = &mut over => false,
+            };
+            let must = !goes_on || !may() || !is_current();
+            if must && let Some(link) = self.link.upgrade() {
+                state.legs.forget(&link);
             }
-            Kind::Request => {
-                let why = "nobody can be asked outside of a call: the client has no session";
+            if audience.may_stop(must) {
+                return;
+            }
+        }
+    }
+
+    /// One stream, to its end. `false` if the server has none.
+    async fn follow_once(&self) -> Result<bool, UpstreamFault> {
+        let Self { state, server, leg, audience, .. } = self;
+        let injected = inject::credentials(state, server).map_err(|fault| UpstreamFault::Down(fault.to_string()))?;
+        let limits = state.line().snapshot.answer_limits();
+        let hop = Hop { state, server, injected: &injected, limits };
+        let Some(source) = aggregate::stream::stream_of(&hop, leg).await? else { return Ok(false) };
+        audience.note(Stream::Open);
+        let mut source = Resumed::around(&Arc::downgrade(state), server, leg, source);
+        while let Some((_, event)) = Box::pin(source.next()).await? {
+            let Some(text) = event.message() else { continue };
+            let message = exchange::one(text.clone(), &limits)?;
+            // A ping asks nobody.
+            let heard = if message.method() == "ping" { Err("a ping") } else { audience.hand(&message) };
+            if let Err(why) = heard {
                 let answer = state.journal.unheard(&server.name, &message, why);
-                super::tell(state, server, link, answer).await?;
+                super::tell(state, server, leg, answer).await?;
             }
-            // Nobody asked anything on this stream.
-            Kind::Response => {}
         }
+        Ok(true)
     }
-    Ok(true)
-}
-
-/// Waits until nobody listens.
-async fn unheard(link: &Link) {
-    let mut look = tokio::time::interval(Duration::from_millis(500));
-    loop {
-        look.tick().await;
-        if link.news().receiver_count() == 0 {
-            return;
-        }
-    }
-}
-
-fn lock(link: &Link) -> MutexGuard<'_, bool> {
-    link.is_followed.lock().unwrap_or_else(PoisonError::into_inner)
 }

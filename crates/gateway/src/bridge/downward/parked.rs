@@ -4,7 +4,7 @@
 //! SECURITY: the client holds a ticket, never the call. A ticket opens for nobody but the principal, the server and the
 //! request it was made for, in this process, for as long as [`LIFE`].
 
-use super::talk::Course;
+use super::course::Course;
 use aws_lc_rs::aead::{AES_256_GCM, Aad, NONCE_LEN, Nonce, RandomizedNonceKey};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use identity::Principal;

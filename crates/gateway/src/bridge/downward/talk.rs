@@ -3,7 +3,7 @@
 //!
 //! Every wait is cancel-safe: what is under way lies here, not in a future that a `select!` may drop.
 
-use super::{Link, parked::Resting};
+use super::{course::Course, parked::Resting};
 use crate::{
     ask::{self, Inquiry, Judged, cannot_ask, no_right},
     authenticate::Caller,
@@ -11,15 +11,10 @@ use crate::{
     catalog,
     forward::Passage,
     server::Server,
-    session::Way,
     state::State,
     stop::{Stage, Stop},
     trail::Trail,
-    upstream::{
-        Arrival, Source, UpstreamFault,
-        exchange::{self, Hop},
-        resume::Resumed,
-    },
+    upstream::{UpstreamFault, exchange},
 };
 use bytes::Bytes;
 use mcp::{
@@ -28,14 +23,8 @@ use mcp::{
     error,
     sse::Event,
 };
-use std::{
-    future::Future,
-    pin::Pin,
-    sync::{Arc, Weak},
-    time::Duration,
-};
+use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 use sync_wrapper::SyncWrapper;
-use vocab::Digest;
 
 /// What the client's answer to a question is called in its retry.
 pub(super) const QUESTION: &str = "question";
@@ -68,99 +57,6 @@ impl Asker {
     }
 }
 
-/// A request on its way: a server that still works on it when this is dropped is told that nobody waits.
-pub(super) struct Errand {
-    // Not the state itself: a call that waits lies in it.
-    state: Weak<State>,
-    server: Arc<Server>,
-    link: Arc<Link>,
-    number: u64,
-    over: bool,
-}
-
-impl Errand {
-    pub(super) fn new(hop: &Hop<'_>, link: &Arc<Link>, number: u64) -> Self {
-        let state = Arc::downgrade(hop.state);
-        Self { state, server: Arc::clone(hop.server), link: Arc::clone(link), number, over: false }
-    }
-}
-
-impl Drop for Errand {
-    fn drop(&mut self) {
-        // A process is told by its pipe.
-        if self.over || matches!(self.link.leg.way, Way::Pipe(_)) {
-            return;
-        }
-        let (Some(state), Ok(runtime)) = (self.state.upgrade(), tokio::runtime::Handle::try_current()) else { return };
-        let (server, link, number) = (Arc::clone(&self.server), Arc::clone(&self.link), self.number);
-        runtime.spawn(async move {
-            let text = format!(
-                r#"{{"jsonrpc":"2.0","method":"notifications/cancelled","params":{{"requestId":{number},"reason":"the client is gone"}}}}"#
-            );
-            if let Err(fault) = super::tell(&state, &server, &link, text.into()).await {
-                tracing::debug!(server = %server.name, %fault, "a cancellation could not be sent");
-            }
-        });
-    }
-}
-
-/// A call as its server knows it.
-pub(super) struct Course {
-    pub(super) server: Arc<Server>,
-    pub(super) link: Arc<Link>,
-    // In this order: a process hears that a request is over before anybody forgets which.
-    source: Option<Source>,
-    whole: Option<Bytes>,
-    errand: Errand,
-    method: Box<str>,
-    /// Principal, server and request.
-    bound: Digest,
-}
-
-impl Course {
-    pub(super) fn new(server: &Arc<Server>, link: &Arc<Link>, errand: Errand, method: &str, bound: Digest) -> Self {
-        let (server, link, method) = (Arc::clone(server), Arc::clone(link), Box::from(method));
-        Self { server, link, source: None, whole: None, errand, method, bound }
-    }
-
-    /// The server speaks here.
-    pub(super) fn hear(&mut self, source: Source) {
-        self.source = Some(Resumed::around(&self.errand.state, &self.server, &self.link.leg, source));
-    }
-
-    /// This is all that it says.
-    pub(super) fn hear_whole(&mut self, text: Bytes) {
-        self.whole = Some(text);
-    }
-
-    /// The server works on it no more.
-    pub(super) const fn is_over(&mut self) {
-        self.errand.over = true;
-    }
-
-    /// Whether an arrival is an answer to this very request.
-    pub(super) fn is_answer(&self, arrival: &Arrival, limits: &Limits) -> bool {
-        let Arrival::Whole { body, .. } = arrival else { return false };
-        exchange::one(body.clone(), limits).is_ok_and(|message| self.is_answered_by(&message))
-    }
-
-    fn is_answered_by(&self, message: &Message) -> bool {
-        let number = self.errand.number.to_string();
-        message.kind() == Kind::Response && message.id().is_some_and(|id| mcp::id_key(id) == mcp::id_key(&number))
-    }
-
-    /// The next message of the server. `None`: it has ended.
-    async fn next(&mut self) -> Result<Option<Event>, UpstreamFault> {
-        if let Some(text) = self.whole.take() {
-            return Ok(Some(Event::of(text)));
-        }
-        match &mut self.source {
-            Some(source) => Ok(Box::pin(source.next()).await?.map(|(_, event)| event)),
-            None => Ok(None),
-        }
-    }
-}
-
 type Telling = Pin<Box<dyn Future<Output = Result<(), UpstreamFault>> + Send>>;
 
 /// One call, and what is to be said of it.
@@ -184,7 +80,7 @@ impl Talk {
 
     /// The answer, where it comes in one piece, or must. `None`: what comes is a stream.
     pub(super) async fn first(&mut self, streams: bool) -> Result<Option<Bytes>, UpstreamFault> {
-        let is_stream = self.course.as_ref().is_some_and(|course| course.source.is_some());
+        let is_stream = self.course.as_ref().is_some_and(Course::is_stream);
         if is_stream && streams {
             // Many servers stream every answer, also one that could be a body, and has a status then.
             let Ok(event) = tokio::time::timeout(AT_ONCE, self.next()).await else { return Ok(None) };
@@ -292,7 +188,7 @@ impl Talk {
         match message.method() {
             "notifications/progress" => {
                 let token = message.param(&["progressToken"])?;
-                if token.raw != course.errand.number.to_string().as_bytes() {
+                if token.raw != course.number().to_string().as_bytes() {
                     return None;
                 }
                 let own = self.asker.token.as_ref()?;
@@ -408,8 +304,8 @@ impl Talk {
     /// Tells the server something before it is read on.
     fn tell(&mut self, text: Bytes) {
         let Some(course) = &self.course else { return };
-        let (state, server, link) = (Arc::clone(&self.state), Arc::clone(&course.server), Arc::clone(&course.link));
-        self.telling = Some(SyncWrapper::new(Box::pin(async move { super::tell(&state, &server, &link, text).await })));
+        let (state, server, leg) = (Arc::clone(&self.state), Arc::clone(&course.server), Arc::clone(&course.link.leg));
+        self.telling = Some(SyncWrapper::new(Box::pin(async move { super::tell(&state, &server, &leg, text).await })));
     }
 }
 

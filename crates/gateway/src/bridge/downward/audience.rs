@@ -1,0 +1,175 @@
+//! Who hears what a legacy server says beside its answers: those who listen, and calls under way. A server may ask and log
+//! on its listening stream in the course of a call, and does not say of which.
+//!
+//! SECURITY: all of it is one session's, and so one principal's.
+
+use bytes::Bytes;
+use mcp::{Kind, Message};
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, MutexGuard, OnceLock, PoisonError},
+    time::Duration,
+};
+use tokio::{
+    sync::{broadcast, mpsc, watch},
+    time::Instant,
+};
+
+/// News that wait for those who listen. The stream of one who is slower ends.
+const NEWS: usize = 256;
+/// Messages that wait for one call.
+const BACKLOG: usize = 64;
+/// How long the stream stays open behind the last call: the next one is often near.
+const LINGER: Duration = Duration::from_secs(30);
+
+/// What is known of a server's listening stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stream {
+    /// Nobody reads it.
+    Closed,
+    /// It is asked for, and may be worth waiting for.
+    Opening,
+    /// Somebody reads it.
+    Open,
+    /// It was not to be had at once: nobody waits for it.
+    Late,
+    /// The server has none.
+    Absent,
+}
+
+/// Calls in whose course their client can be asked.
+#[derive(Default)]
+struct Calls {
+    /// By the number that the server knows.
+    open: BTreeMap<u64, mpsc::Sender<Bytes>>,
+    /// When the last one ended.
+    ended: Option<Instant>,
+}
+
+/// Everybody, of one session.
+pub(super) struct Audience {
+    /// Most sessions never need it.
+    news: OnceLock<broadcast::Sender<Bytes>>,
+    calls: Mutex<Calls>,
+    stream: watch::Sender<Stream>,
+    /// Whether somebody reads the server's stream.
+    is_followed: Mutex<bool>,
+}
+
+impl Default for Audience {
+    fn default() -> Self {
+        let stream = watch::Sender::new(Stream::Closed);
+        Self { news: OnceLock::new(), calls: Mutex::default(), stream, is_followed: Mutex::default() }
+    }
+}
+
+impl Audience {
+    /// Listens from now on.
+    pub(super) fn listen(&self) -> broadcast::Receiver<Bytes> {
+        self.news.get_or_init(|| broadcast::channel(NEWS).0).subscribe()
+    }
+
+    /// A call is under way, until [`Audience::leave`].
+    pub(super) fn join(&self, number: u64) -> mpsc::Receiver<Bytes> {
+        let (sender, said) = mpsc::channel(BACKLOG);
+        lock(&self.calls).open.insert(number, sender);
+        said
+    }
+
+    pub(super) fn leave(&self, number: u64) {
+        let mut calls = lock(&self.calls);
+        if calls.open.remove(&number).is_some() {
+            calls.ended = Some(Instant::now());
+        }
+    }
+
+    /// Tells those who listen. `false` if there are none.
+    pub(super) fn announce(&self, text: Bytes) -> bool {
+        self.news.get().is_some_and(|news| news.send(text).is_ok())
+    }
+
+    /// Hands on one message of the listening stream. A question that nobody hears is refused with that reason.
+    pub(super) fn hand(&self, message: &Message) -> Result<(), &'static str> {
+        match message.kind() {
+            Kind::Request => self.ask(message.bytes()),
+            Kind::Notification => {
+                self.announce(message.bytes().clone());
+                Ok(())
+            }
+            // Nobody asked anything on this stream.
+            Kind::Response => Ok(()),
+        }
+    }
+
+    /// Asks the client of the one call under way that may be meant.
+    fn ask(&self, question: &Bytes) -> Result<(), &'static str> {
+        let calls = lock(&self.calls);
+        let mut open = calls.open.values();
+        match (open.next(), open.next()) {
+            (None, _) => Err("nobody can be asked outside of a call: the client has no session"),
+            (Some(_), Some(_)) => {
+                Err("several calls are under way, and the question does not say in the course of which it is")
+            }
+            (Some(only), None) => {
+                let full = "the client was asked more than it can answer at once";
+                only.try_send(question.clone()).map_err(|_| full)
+            }
+        }
+    }
+
+    /// Whether anybody is there, or was until a moment ago.
+    pub(super) fn is_there(&self) -> bool {
+        let listens = self.news.get().is_some_and(|news| news.receiver_count() > 0);
+        let calls = lock(&self.calls);
+        listens || !calls.open.is_empty() || calls.ended.is_some_and(|ended| ended.elapsed() < LINGER)
+    }
+
+    /// Whoever is told yes reads the stream, until [`Audience::may_stop`].
+    pub(super) fn follow(&self) -> bool {
+        let first = !std::mem::replace(&mut *lock(&self.is_followed), true);
+        if first {
+            self.stream.send_if_modified(|stream| turn(stream, Stream::Closed, Stream::Opening));
+        }
+        first
+    }
+
+    /// Whether whoever reads the stream, and has let go of it, may stop. Must it stop, it may.
+    pub(super) fn may_stop(&self, must: bool) -> bool {
+        // Locked meanwhile: who comes now either is seen, or finds that nobody reads.
+        let mut is_followed = lock(&self.is_followed);
+        let stops = must || !self.is_there();
+        *is_followed = !stops;
+        let left = if stops { Stream::Closed } else { Stream::Opening };
+        self.stream.send_if_modified(|stream| turn(stream, Stream::Open, left) || turn(stream, Stream::Opening, left));
+        stops
+    }
+
+    /// What became known of the stream.
+    pub(super) fn note(&self, stream: Stream) {
+        self.stream.send_replace(stream);
+    }
+
+    pub(super) fn has_no_stream(&self) -> bool {
+        *self.stream.borrow() == Stream::Absent
+    }
+
+    /// Waits until the stream is open, or is not worth it any more: only the first who waits does so in vain.
+    pub(super) async fn opened(&self, patience: Duration) {
+        let mut stream = self.stream.subscribe();
+        if tokio::time::timeout(patience, stream.wait_for(|stream| *stream != Stream::Opening)).await.is_err() {
+            self.stream.send_if_modified(|stream| turn(stream, Stream::Opening, Stream::Late));
+        }
+    }
+}
+
+fn turn(stream: &mut Stream, from: Stream, to: Stream) -> bool {
+    let turns = *stream == from;
+    if turns {
+        *stream = to;
+    }
+    turns
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

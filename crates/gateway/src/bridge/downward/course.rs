@@ -1,0 +1,259 @@
+//! A call as its legacy server knows it: what it is told there, and what it says of itself.
+//!
+//! Every wait is cancel-safe: what is under way lies here, not in a future that a `select!` may drop.
+
+use super::{Link, parked};
+use crate::{
+    server::Server,
+    session::Way,
+    state::State,
+    upstream::{
+        Arrival, Source, UpstreamFault,
+        exchange::{self, Hop},
+        resume::Resumed,
+    },
+};
+use bytes::Bytes;
+use http::StatusCode;
+use mcp::{Kind, Limits, Message, bridge, sse::Event};
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Weak},
+    time::Duration,
+};
+use tokio::{sync::mpsc, task::JoinHandle};
+use vocab::Digest;
+
+/// How long the head of an answer may take, with all that the client is asked before it comes. Whoever waits for it has a
+/// deadline of its own.
+pub(super) const LONGEST: Duration = parked::LIFE.saturating_mul(12);
+/// Messages beside the answer that wait for its head.
+const AHEAD: usize = 256;
+
+/// A request on its way: a server that still works on it when this is dropped is told that nobody waits.
+struct Errand {
+    // Not the state itself: a call that waits lies in it.
+    state: Weak<State>,
+    server: Arc<Server>,
+    link: Arc<Link>,
+    number: u64,
+    /// What the server says in its course beside the answer.
+    said: Option<mpsc::Receiver<Bytes>>,
+    over: bool,
+}
+
+impl Drop for Errand {
+    fn drop(&mut self) {
+        self.link.audience.leave(self.number);
+        // A process is told by its pipe.
+        if matches!(self.link.leg.way, Way::Pipe(_)) {
+            return;
+        }
+        let (Some(state), Ok(runtime)) = (self.state.upgrade(), tokio::runtime::Handle::try_current()) else { return };
+        let (server, link, number) = (Arc::clone(&self.server), Arc::clone(&self.link), self.number);
+        let mut texts = self.unheard(&state);
+        if !self.over {
+            texts.push(Bytes::from(format!(
+                r#"{{"jsonrpc":"2.0","method":"notifications/cancelled","params":{{"requestId":{number},"reason":"the client is gone"}}}}"#
+            )));
+        }
+        if texts.is_empty() {
+            return;
+        }
+        runtime.spawn(async move {
+            for text in texts {
+                if let Err(fault) = super::tell(&state, &server, &link.leg, text).await {
+                    tracing::debug!(server = %server.name, %fault, "the end of a call could not be told");
+                }
+            }
+        });
+    }
+}
+
+impl Errand {
+    /// The answers to what the server asked beside its answer, and nobody heard any more.
+    fn unheard(&mut self, state: &Arc<State>) -> Vec<Bytes> {
+        let Some(said) = &mut self.said else { return Vec::new() };
+        said.close();
+        let limits = state.line().snapshot.answer_limits();
+        let said = std::iter::from_fn(|| said.try_recv().ok());
+        let questions = said.filter_map(|text| exchange::one(text, &limits).ok());
+        let questions = questions.filter(|message| message.kind() == Kind::Request);
+        questions.map(|question| state.journal.unheard(&self.server.name, &question, "its call is over")).collect()
+    }
+}
+
+/// The head of an answer that is still to come.
+struct Awaited(JoinHandle<Result<Arrival, UpstreamFault>>);
+
+impl Drop for Awaited {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// A call as its server knows it.
+pub(super) struct Course {
+    pub(super) server: Arc<Server>,
+    pub(super) link: Arc<Link>,
+    // In this order: a process hears that a request is over before anybody forgets which.
+    awaited: Option<Awaited>,
+    source: Option<Source>,
+    whole: Option<Bytes>,
+    /// What was said beside the answer, and read already.
+    ahead: VecDeque<Bytes>,
+    errand: Errand,
+    pub(super) method: Box<str>,
+    /// Principal, server and request.
+    pub(super) bound: Digest,
+    limits: Limits,
+}
+
+impl Course {
+    /// A call that is about to be sent under this number.
+    pub(super) fn new(hop: &Hop<'_>, link: &Arc<Link>, number: u64, method: &str, bound: Digest) -> Self {
+        let (server, method) = (Arc::clone(hop.server), Box::from(method));
+        let is_http = matches!(link.leg.way, Way::Http(_));
+        let errand = Errand {
+            state: Arc::downgrade(hop.state),
+            server: Arc::clone(&server),
+            link: Arc::clone(link),
+            number,
+            said: (is_http && bridge::may_ask(&method)).then(|| link.audience.join(number)),
+            over: false,
+        };
+        Self {
+            server,
+            link: Arc::clone(link),
+            awaited: None,
+            source: None,
+            whole: None,
+            ahead: VecDeque::new(),
+            errand,
+            method,
+            bound,
+            limits: hop.limits,
+        }
+    }
+
+    /// Under which number the server knows it.
+    pub(super) const fn number(&self) -> u64 {
+        self.errand.number
+    }
+
+    /// The server works on it no more.
+    pub(super) const fn is_over(&mut self) {
+        self.errand.over = true;
+    }
+
+    /// Whether it speaks in a stream.
+    pub(super) const fn is_stream(&self) -> bool {
+        self.source.is_some()
+    }
+
+    /// Waits for the head of the answer, or until the server asks something: some give no head before they were answered.
+    pub(super) async fn send<F>(&mut self, sending: F) -> Result<(), UpstreamFault>
+    where
+        F: Future<Output = Result<Arrival, UpstreamFault>> + Send + 'static,
+    {
+        let mut sending = Box::pin(sending);
+        loop {
+            tokio::select! {
+                arrival = &mut sending => return self.begin(arrival?),
+                Some(text) = heard(&mut self.errand.said), if self.ahead.len() < AHEAD => {
+                    let asks = exchange::one(text.clone(), &self.limits)?.kind() == Kind::Request;
+                    self.ahead.push_back(text);
+                    if asks {
+                        self.awaited = Some(Awaited(tokio::spawn(sending)));
+                        return Ok(());
+                    }
+                }
+            }
+        }
+    }
+
+    /// The server begins to answer. A status in place of an answer is the end of it.
+    pub(super) fn begin(&mut self, arrival: Arrival) -> Result<(), UpstreamFault> {
+        let status = arrival.status();
+        let forget = || {
+            if let Some(state) = self.errand.state.upgrade() {
+                state.legs.forget(&self.link);
+            }
+        };
+        if exchange::is_lost(Some(&self.link.leg), status) {
+            forget();
+            self.is_over();
+            return Err(UpstreamFault::Lost);
+        }
+        if !status.is_success() && !self.is_answer(&arrival) {
+            // Some servers answer unknown sessions with 400, naming no request. The next call tries a new one.
+            if status == StatusCode::BAD_REQUEST {
+                forget();
+            }
+            self.is_over();
+            return Err(UpstreamFault::Protocol(format!("HTTP {status}")));
+        }
+        match arrival {
+            Arrival::Bare { .. } => return Err(UpstreamFault::Protocol(format!("HTTP {status} without a message"))),
+            Arrival::Whole { body, .. } => self.whole = Some(body),
+            Arrival::Stream { source, .. } => {
+                self.source = Some(Resumed::around(&self.errand.state, &self.server, &self.link.leg, source));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether an arrival is an answer to this very request.
+    fn is_answer(&self, arrival: &Arrival) -> bool {
+        let Arrival::Whole { body, .. } = arrival else { return false };
+        exchange::one(body.clone(), &self.limits).is_ok_and(|message| self.is_answered_by(&message))
+    }
+
+    pub(super) fn is_answered_by(&self, message: &Message) -> bool {
+        let number = self.errand.number.to_string();
+        message.kind() == Kind::Response && message.id().is_some_and(|id| mcp::id_key(id) == mcp::id_key(&number))
+    }
+
+    /// The next message of the server. `None`: it has ended.
+    pub(super) async fn next(&mut self) -> Result<Option<Event>, UpstreamFault> {
+        if let Some(text) = self.ahead.pop_front() {
+            return Ok(Some(Event::of(text)));
+        }
+        loop {
+            let Self { awaited, source, whole, errand, .. } = self;
+            let arrival = tokio::select! {
+                biased;
+                // It came before the answer.
+                Some(text) = heard(&mut errand.said) => return Ok(Some(Event::of(text))),
+                arrival = head(awaited) => arrival,
+                event = speech(whole, source), if awaited.is_none() => return event,
+            };
+            self.awaited = None;
+            self.begin(arrival?)?;
+        }
+    }
+}
+
+/// What the server says beside its answer, if it may.
+async fn heard(said: &mut Option<mpsc::Receiver<Bytes>>) -> Option<Bytes> {
+    said.as_mut()?.recv().await
+}
+
+/// The head of the answer, if it is still to come.
+async fn head(awaited: &mut Option<Awaited>) -> Result<Arrival, UpstreamFault> {
+    match awaited {
+        Some(Awaited(sending)) => sending.await.unwrap_or_else(|fault| Err(UpstreamFault::Cut(fault.to_string()))),
+        None => std::future::pending().await,
+    }
+}
+
+/// What the answer says next.
+async fn speech(whole: &mut Option<Bytes>, source: &mut Option<Source>) -> Result<Option<Event>, UpstreamFault> {
+    if let Some(text) = whole.take() {
+        return Ok(Some(Event::of(text)));
+    }
+    match source {
+        Some(source) => Ok(Box::pin(source.next()).await?.map(|(_, event)| event)),
+        None => Ok(None),
+    }
+}

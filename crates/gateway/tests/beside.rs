@@ -1,0 +1,252 @@
+//! What a legacy server says on its listening stream in the course of a modern client's call.
+#![expect(clippy::indexing_slicing, reason = "what a test expects and does not find fails it")]
+
+mod inside;
+
+use gateway::settings::EraSettings;
+use inside::{Inside, Plan, outcome};
+use serde_json::{Value, json};
+use std::time::Duration;
+use testkit::{Agent, Answer, Feed, Reply, Upstream, meta, soon};
+
+fn legacy(upstream: &Upstream) -> Plan {
+    Plan { era: EraSettings::Legacy, ..Plan::of(upstream) }
+}
+
+fn tool(path: &str) -> &'static str {
+    if path == "/mcp" { "files__echo" } else { "echo" }
+}
+
+fn question(id: &str) -> Value {
+    let schema = json!({"type": "object", "properties": {"name": {"type": "string"}}});
+    let params = json!({"message": "Who?", "requestedSchema": schema});
+    json!({"jsonrpc": "2.0", "id": id, "method": "elicitation/create", "params": params})
+}
+
+/// Its next listening stream, and the test's end of it.
+fn listening(upstream: &Upstream) -> Feed {
+    let (events, feed) = Answer::events();
+    upstream.next("GET", events);
+    feed
+}
+
+/// A call whose answer is up to the test.
+async fn begun(upstream: &Upstream, agent: &Agent, path: &str) -> (Feed, Reply) {
+    let (events, feed) = Answer::events();
+    upstream.next("tools/call", events);
+    (feed, agent.request("tools/call", json!({"name": tool(path), "arguments": {}})).await)
+}
+
+fn retry(path: &str, asked: &Value) -> Value {
+    let result = &asked["result"];
+    assert_eq!(result["resultType"], "input_required", "{asked}");
+    let answer = json!({"action": "accept", "content": {"name": "Ada"}});
+    let state = &result["requestState"];
+    json!({"name": tool(path), "arguments": {}, "requestState": state, "inputResponses": {"question": answer}})
+}
+
+fn finished(call: &Value) -> Value {
+    json!({"jsonrpc": "2.0", "id": call, "result": {"content": [{"type": "text", "text": "done"}]}})
+}
+
+fn said(answer: &Value) -> &Value {
+    &answer["result"]["content"][0]["text"]
+}
+
+#[tokio::test]
+async fn a_question_on_the_listening_stream_is_one_of_the_call_under_way() {
+    for path in ["/mcp/files", "/mcp"] {
+        let upstream = Upstream::start().await;
+        let inside = Inside::start(legacy(&upstream)).await;
+        let alice = inside.modern(path, &inside.alice);
+        alice.tools().await;
+        let before = upstream.seen("GET").len();
+        let stream = listening(&upstream);
+        let (feed, mut reply) = begun(&upstream, &alice, path).await;
+        stream.message(&question("q1")).await;
+        let asked = soon(reply.event()).await.unwrap().json();
+        let mut second = alice.request("tools/call", retry(path, &asked)).await;
+        let heard = upstream.arrived("response", 1).await;
+        assert_eq!((&heard.id(), &heard.json()["result"]["content"]["name"]), (&json!("q1"), &json!("Ada")));
+        let call = upstream.seen("tools/call").pop().unwrap();
+        assert_eq!(heard.header("mcp-session-id"), call.header("mcp-session-id"));
+        // Again, and in between it says something where it answers.
+        stream.message(&question("q2")).await;
+        let asked = soon(second.event()).await.unwrap().json();
+        let mut third = alice.request("tools/call", retry(path, &asked)).await;
+        assert_eq!(upstream.arrived("response", 2).await.id(), "q2");
+        feed.message(&finished(&call.id())).await;
+        assert_eq!(said(&soon(third.event()).await.unwrap().json()), "done");
+        drop(third);
+        assert_eq!((inside.state.parked_count(), upstream.seen("tools/call").len()), (0, 1));
+        let requests = upstream.requests();
+        let at = |name: &str| requests.iter().rposition(|seen| seen.name() == name).unwrap();
+        assert!(at("GET") < at("tools/call"), "the stream is there before the call");
+        // It stays for the next call.
+        alice.call(tool(path), json!({})).await;
+        assert_eq!(upstream.seen("GET").len(), before + 1);
+        let records = inside.records().await;
+        let question = records.iter().find(|record| record["action"] == "server.elicit").unwrap();
+        let call = records.iter().find(|record| record["action"] == "tool.execute").unwrap();
+        assert_eq!((outcome(question).as_str(), &question["parent"]), ("answered", &call["call"]));
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_begins_no_answer_before_it_was_answered_may_ask_too() {
+    let upstream = Upstream::start().await;
+    let inside = Inside::start(legacy(&upstream)).await;
+    let alice = inside.modern("/mcp/files", &inside.alice);
+    let stream = listening(&upstream);
+    // Numbers of a session count from 1.
+    let (answer, release) = Answer::json(finished(&json!(1)).to_string()).held();
+    upstream.next("tools/call", answer);
+    let calling = alice.call("echo", json!({}));
+    let (asked, ()) = tokio::join!(calling, async {
+        upstream.arrived("tools/call", 1).await;
+        stream.message(&question("q")).await;
+    });
+    assert_eq!(inside.state.parked_count(), 1);
+    let (end, ()) = tokio::join!(async { alice.request("tools/call", retry("", &asked)).await.json().await }, async {
+        upstream.arrived("response", 1).await;
+        release.send(()).unwrap();
+    });
+    assert_eq!(said(&end), "done", "{end}");
+    // One that nobody comes back for is given up, and the server is told.
+    let (answer, _release) = Answer::status(http::StatusCode::OK).held();
+    upstream.next("tools/call", answer);
+    let calling = alice.call("echo", json!({}));
+    let (_, ()) = tokio::join!(calling, async {
+        upstream.arrived("tools/call", 2).await;
+        stream.message(&question("q")).await;
+    });
+    inside.clock.advance(Duration::from_secs(301));
+    inside.state.sweep();
+    let told = upstream.arrived("notifications/cancelled", 1).await.json();
+    assert_eq!(told["params"]["requestId"], upstream.seen("tools/call").pop().unwrap().id());
+    upstream.abandoned(1).await;
+}
+
+#[tokio::test]
+async fn a_question_that_may_be_of_several_calls_or_of_none_is_refused() {
+    let upstream = Upstream::start().await;
+    let inside = Inside::start(legacy(&upstream)).await;
+    let alice = inside.modern("/mcp/files", &inside.alice);
+    let stream = listening(&upstream);
+    let (first, mut one) = begun(&upstream, &alice, "").await;
+    let (second, mut two) = begun(&upstream, &alice, "").await;
+    let calls: Vec<_> = upstream.seen("tools/call").iter().map(testkit::Received::id).collect();
+    stream.message(&question("which")).await;
+    let no = upstream.arrived("response", 1).await.json();
+    assert_eq!((&no["id"], &no["error"]["code"]), (&json!("which"), &json!(-32601)), "{no}");
+    assert!(no["error"]["message"].as_str().unwrap().contains("several calls"), "{no}");
+    first.message(&finished(&calls[0])).await;
+    assert_eq!(said(&soon(one.event()).await.unwrap().json()), "done");
+    drop(one);
+    // Once only one is left it is that one's; what it is asked beyond that is refused when it ends.
+    stream.message(&question("mine")).await;
+    let asked = soon(two.event()).await.unwrap().json();
+    stream.message(&question("late")).await;
+    stream.taken().await;
+    let late = alice.request("tools/call", retry("", &asked)).await.json().await;
+    upstream.arrived("response", 2).await;
+    assert_eq!(late["result"]["resultType"], "input_required", "{late}");
+    stream.message(&question("never")).await;
+    stream.message(&json!({"jsonrpc": "2.0", "id": "p", "method": "ping"})).await;
+    assert_eq!(upstream.arrived("response", 3).await.json(), json!({"jsonrpc": "2.0", "id": "p", "result": {}}));
+    inside.clock.advance(Duration::from_secs(301));
+    inside.state.sweep();
+    let no = upstream.arrived("response", 4).await.json();
+    assert_eq!((&no["id"], &no["error"]["code"]), (&json!("never"), &json!(-32601)), "{no}");
+    upstream.arrived("notifications/cancelled", 1).await;
+    stream.message(&question("nobody")).await;
+    let no = upstream.arrived("response", 5).await.json();
+    assert_eq!((&no["id"], &no["error"]["code"]), (&json!("nobody"), &json!(-32601)), "{no}");
+    drop(second);
+}
+
+#[tokio::test]
+async fn a_stream_that_nobody_needs_keeps_no_session_in_use() {
+    let upstream = Upstream::start().await;
+    let inside = Inside::start(legacy(&upstream)).await;
+    let alice = inside.modern("/mcp/files", &inside.alice);
+    let mut streams = Vec::new();
+    // One more than a principal may have in use with one server.
+    for number in 0..9 {
+        streams.push(listening(&upstream));
+        inside.clock.advance(Duration::from_secs(1));
+        let mut of_call = meta();
+        of_call["io.modelcontextprotocol/clientInfo"] = json!({"name": format!("client-{number}"), "version": "1"});
+        let params = json!({"name": "echo", "arguments": {}, "_meta": of_call});
+        let answer = alice.request("tools/call", params).await.json().await;
+        assert_eq!(said(&answer), "{}", "{number}: {answer}");
+    }
+    assert_eq!((inside.state.leg_count(), upstream.seen("GET").len()), (8, 9));
+    // The stream of the one that made room ends with it.
+    soon(streams[0].closed()).await;
+    upstream.arrived("DELETE", 1).await;
+}
+
+#[tokio::test]
+async fn no_call_waits_long_for_a_stream_and_only_one_in_vain() {
+    let upstream = Upstream::start().await;
+    let inside = Inside::start(legacy(&upstream)).await;
+    let alice = inside.modern("/mcp/files", &inside.alice);
+    upstream.next("GET", Answer::hang());
+    let begun = std::time::Instant::now();
+    for _ in 0..4 {
+        assert_eq!(said(&alice.call("echo", json!({})).await), "{}");
+    }
+    assert!(begun.elapsed() < Duration::from_millis(2500), "{:?}", begun.elapsed());
+    assert_eq!(upstream.seen("GET").len(), 1);
+    // A server without one is not asked for it by every call.
+    let upstream = Upstream::start().await;
+    let inside = Inside::start(legacy(&upstream)).await;
+    let alice = inside.modern("/mcp/files", &inside.alice);
+    for _ in 0..4 {
+        assert_eq!(said(&alice.call("echo", json!({})).await), "{}");
+    }
+    assert_eq!(upstream.seen("GET").len(), 1);
+}
+
+#[tokio::test]
+async fn a_session_that_is_gone_before_a_call_is_sent_costs_the_call_nothing() {
+    let upstream = Upstream::start().await;
+    let inside = Inside::start(legacy(&upstream)).await;
+    let alice = inside.modern("/mcp/files", &inside.alice);
+    alice.tools().await;
+    let gone = || Answer::status(http::StatusCode::NOT_FOUND);
+    upstream.next("GET", gone()).next("ping", gone());
+    assert_eq!(said(&alice.call("echo", json!({})).await), "{}");
+    let calls = upstream.seen("tools/call");
+    let before = upstream.seen("tools/list").pop().unwrap();
+    assert_eq!(calls.len(), 1);
+    assert_ne!(calls[0].header("mcp-session-id"), before.header("mcp-session-id"));
+}
+
+#[tokio::test]
+async fn a_stream_is_read_by_the_right_of_whoever_used_the_session_last() {
+    let upstream = Upstream::start().await;
+    let inside = Inside::start(legacy(&upstream)).await;
+    let feed = listening(&upstream);
+    let (key, id) = inside.key("alice", None);
+    let mut listeners = Vec::new();
+    for token in [&inside.alice, &key] {
+        let agent = inside.modern("/mcp/files", token);
+        let wanted = json!({"notifications": {"toolsListChanged": true}});
+        let mut listener = agent.request("subscriptions/listen", wanted).await;
+        assert!(soon(listener.event()).await.is_some());
+        listeners.push(listener);
+    }
+    inside.registry.revoke_key(&inside.alice_key);
+    soon(async { while listeners[0].event().await.is_some() {} }).await;
+    // The stream of the server breaks off, and is opened anew.
+    let next = listening(&upstream);
+    drop(feed);
+    upstream.arrived("GET", 2).await;
+    next.message(&json!({"jsonrpc": "2.0", "method": "notifications/tools/list_changed"})).await;
+    let told = soon(listeners[1].event()).await.unwrap().json();
+    assert_eq!(told["method"], "notifications/tools/list_changed", "{told}");
+    inside.registry.revoke_key(&id);
+    soon(next.closed()).await;
+}
