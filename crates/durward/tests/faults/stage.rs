@@ -1,4 +1,4 @@
-//! The gateway of one flow, with a server, an agent and a key for each of its cells, and what it counts.
+//! A gateway for some cells of a flow, with a server, an agent and a key for each of them, and what it counts.
 
 use crate::{
     cell::{Cell, Server},
@@ -68,10 +68,9 @@ pub(crate) struct Stage {
 }
 
 impl Stage {
-    /// Starts the gateway, with a cell for each that the flow has.
-    pub(crate) async fn set(flow: &Flow) -> (Self, Vec<Cell>) {
+    /// Starts the gateway, for so many cells of a flow.
+    pub(crate) async fn set(flow: &Flow, count: usize) -> (Self, Vec<Cell>) {
         let (calm, elsewhere) = (Upstream::start().await, Upstream::start().await);
-        let count = flow.cells().len();
         let folder = tempfile::tempdir().expect("a folder");
         let data = folder.path().join("data");
         fs::create_dir(&data).expect("a data directory");
@@ -193,7 +192,7 @@ impl Stage {
     /// Waits until everything that must be zero is, and no task is left.
     pub(crate) async fn settles(&self, cell: &Cell) -> Result<(), String> {
         let begun = Instant::now();
-        let mut turns = interval(Duration::from_millis(25));
+        let mut turns = interval(Duration::from_millis(100));
         let mut swept = Instant::now();
         loop {
             turns.tick().await;
@@ -207,7 +206,7 @@ impl Stage {
                 return Err(format!("left: {:?}, {more} tasks, {open} requests on the server", counts.left));
             }
             // What is idle is looked for with each reload, and else every half minute.
-            if swept.elapsed() > Duration::from_millis(200) {
+            if swept.elapsed() > Duration::from_millis(300) {
                 swept = Instant::now();
                 self.world.signal(Signal::HUP);
             }
