@@ -338,6 +338,7 @@ async fn without_the_salt_key_of_the_day_the_gateway_is_not_ready_and_says_so() 
     let upstream = Upstream::start().await;
     let (folder, alice, bob) = rig::prepared(&format!("servers:\n{}", world::http("files", &upstream)), ALL, &[]).await;
     // Of today, and of the day that may begin meanwhile.
+    #[expect(clippy::disallowed_methods, reason = "the gateway runs on the clock of the system")]
     let today = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() / 86_400;
     let obstructions = [today, today + 1].map(|day| folder.path().join(format!("data/log/salt/{day}")));
     for path in &obstructions {
