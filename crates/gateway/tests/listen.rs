@@ -156,7 +156,7 @@ async fn listening(upstream: &Upstream, inside: &Inside, door: &str) -> (Reply, 
     let wanted = json!({"notifications": {"toolsListChanged": true}});
     let (mut listener, ()) = tokio::join!(agent.request("subscriptions/listen", wanted.clone()), async {
         let asked = upstream.arrived("subscriptions/listen", before + 1).await;
-        let params = json!({"_meta": {SUBSCRIPTION: asked.id()}, "notifications": wanted["notifications"]});
+        let params = json!({"_meta": {SUBSCRIPTION: asked.id()}, "notifications": wanted.get("notifications")});
         let begun = json!({"jsonrpc": "2.0", "method": "notifications/subscriptions/acknowledged", "params": params});
         feed.message(&begun).await;
     });
