@@ -45,7 +45,7 @@ pub fn log(input: &[u8]) {
         fs::create_dir_all(path.parent().unwrap_or(folder.path())).expect("the folder is ours");
         fs::write(path, bytes).expect("the folder is ours");
     }
-    if let Ok(verified) = verify(folder.path(), &sample.public, None) {
+    if let Ok(verified) = verify(folder.path(), &sample.public, None, None) {
         assert_eq!(verified.records(), sample.records, "a changed log verifies, with other records");
     }
 }
@@ -65,7 +65,7 @@ fn sample() -> Sample {
         log.append_system(SystemRecord { count: Some(index + 2), ..record }).expect("the log takes records");
     }
     log.close().expect("the log closes");
-    let verified = verify(folder.path(), &public, None).expect("an honest log verifies");
+    let verified = verify(folder.path(), &public, None, None).expect("an honest log verifies");
     let proof = prove(folder.path(), &Tree::System, Which::Index(3)).expect("a proof");
     let mut files = Vec::new();
     collect(folder.path(), folder.path(), &mut files);

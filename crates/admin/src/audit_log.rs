@@ -127,8 +127,10 @@ pub(crate) async fn verify(State(desk): State<Arc<Desk>>, body: Bytes) -> Result
         .map_err(|fault| Fault::bad(format!("the checkpoint cannot be used: {fault}")))?;
     let _one = VERIFYING.try_acquire().map_err(|_| Fault::conflict("a verification is under way"))?;
     let own = Arc::clone(&desk);
-    let verified =
-        tokio::task::spawn_blocking(move || audit::verify(&own.log_dir, &own.log_public, against.as_ref())).await;
+    let verified = tokio::task::spawn_blocking(move || {
+        audit::verify(&own.log_dir, &own.log_public, against.as_ref(), own.log.anchor())
+    })
+    .await;
     match verified {
         Ok(Ok(verified)) => {
             let trees: Vec<Value> = verified

@@ -19,11 +19,19 @@ pub(crate) struct Place {
     pub(crate) disk: Disk,
     pub(crate) segment_bytes: u64,
     pub(crate) queue: usize,
+    /// A file beside the log, where there is one.
+    pub(crate) anchor: Option<PathBuf>,
 }
 
 impl Place {
     pub(crate) fn new() -> Self {
-        Self { dir: tempfile::tempdir().unwrap(), disk: Disk::default(), segment_bytes: 64 << 20, queue: 16_384 }
+        Self {
+            dir: tempfile::tempdir().unwrap(),
+            disk: Disk::default(),
+            segment_bytes: 64 << 20,
+            queue: 16_384,
+            anchor: None,
+        }
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -38,6 +46,7 @@ impl Place {
         let options = Options {
             segment_bytes: self.segment_bytes,
             queue: self.queue,
+            anchor: self.anchor.clone(),
             reads_within: Duration::from_millis(5),
             ..Options::new(self.path().to_owned(), "example.com/log".into(), tenant(), at(1_000_000))
         };

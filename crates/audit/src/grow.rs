@@ -72,6 +72,16 @@ impl Growth {
         self.size() - self.size() % WIDTH
     }
 
+    /// What was signed last.
+    pub(crate) const fn newest(&self) -> Option<&Checkpoint> {
+        self.newest.as_ref()
+    }
+
+    /// Returns when the newest checkpoint is the one that a crash leaves.
+    pub(crate) fn settle(&self) -> io::Result<()> {
+        self.store.disk.sync_dir(&self.store.dir)
+    }
+
     /// Takes over from the checkpoint that a former process signed.
     pub(crate) fn follow(&mut self, checkpoint: Checkpoint) {
         self.partials = tile::partials(checkpoint.size());

@@ -3,6 +3,7 @@
 //! Records, appending, proving, verifying, reading. Signs and seals through functions it is handed; holds no key but the salts
 //! of its commitments, reads no clock, and knows nothing of calls but what their records say.
 
+mod anchor;
 mod commit;
 mod disk;
 #[cfg(test)]

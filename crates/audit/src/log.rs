@@ -4,6 +4,7 @@
 //! puts them on disk in groups (`writer.rs`); whoever must know waits on a [`Pending`].
 
 use crate::{
+    anchor,
     commit::{Salt, Salts, SaltsFault},
     disk::Disk,
     journal::{Journal, JournalFault, TREES},
@@ -11,7 +12,7 @@ use crate::{
     record::{Effect, Leaf, SystemRecord},
     text::{Sealer, Texts},
     tile::{Store, Tree},
-    writer::Writer,
+    writer::{Left, Writer},
 };
 use crossbeam_queue::SegQueue;
 use rustix::fs::{FlockOperation, flock};
@@ -56,6 +57,8 @@ pub struct Options {
     pub reads_within: Duration,
     /// How many leaves may wait for the disk before intents are refused; other leaves get as much again.
     pub queue: usize,
+    /// A file outside `dir` in which the newest checkpoints are kept. A log that is behind it does not open.
+    pub anchor: Option<PathBuf>,
     /// How large a journal segment grows before its leaves live in full tiles alone.
     pub segment_bytes: u64,
 }
@@ -70,6 +73,7 @@ impl Options {
             opened,
             reads_within: Duration::from_millis(50),
             queue: 16_384,
+            anchor: None,
             segment_bytes: 64 << 20,
         }
     }
@@ -99,6 +103,28 @@ pub enum OpenFault {
     /// What is there is not what was written: going on would sign over a loss.
     #[error("the log is damaged: {0}; `audit verify` says more")]
     Damaged(String),
+    /// It is not as long as it was.
+    #[error(
+        "`{origin}` has {size} records, and {signed} were signed, says the file with the newest checkpoints beside the log: \
+         the log was set back. If it was restored from a backup, remove that file; the log then records that it was"
+    )]
+    SetBack {
+        /// The origin of the tree.
+        origin: String,
+        /// How many records it has.
+        size: u64,
+        /// How many it had.
+        signed: u64,
+    },
+    /// What is kept beside the log cannot be used.
+    #[error("the newest checkpoints in `{}` cannot be used", path.display())]
+    Anchor {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        cause: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// The checkpoint is not ours.
     #[error("the checkpoint of the log cannot be trusted")]
     Checkpoint(#[source] NoteFault),
@@ -203,6 +229,7 @@ pub struct Log {
     started: Instant,
     /// When the system tree has paid for its records, in microseconds since `started` (GCRA).
     system_due: AtomicU64,
+    anchor: Option<PathBuf>,
     _lock: File,
 }
 
@@ -261,14 +288,20 @@ impl Log {
             surplus_total: AtomicU64::new(0),
             checkpoints: Mutex::new([const { None }; TREES]),
         });
-        let mut writer = Writer::recover(&options, Arc::clone(&shared), signer, origins, stores, journal, &replay)?;
+        let kept = anchored(&options, &signer)?;
+        let left = Left { segments: &replay, anchored: kept.as_deref().unwrap_or_default() };
+        let mut writer = Writer::recover(&options, Arc::clone(&shared), signer, origins, stores, journal, left)?;
+        // A new log has nothing that anybody could vouch for.
+        let unanchored = options.anchor.is_some()
+            && kept.is_none()
+            && shared.sizes.iter().any(|size| size.load(Ordering::Acquire) > 0);
         let recovered = writer.close_orphans(options.opened)?;
         let path = options.dir.clone();
         let handle = std::thread::Builder::new()
             .name("audit-writer".into())
             .spawn(move || writer.run())
             .map_err(|cause| OpenFault::Disk { path, cause })?;
-        Ok(Self {
+        let log = Self {
             shared,
             salts,
             saltless: AtomicBool::new(false),
@@ -281,8 +314,27 @@ impl Log {
             recovered,
             started: Instant::now(),
             system_due: AtomicU64::new(0),
+            anchor: options.anchor,
             _lock: lock,
-        })
+        };
+        if unanchored {
+            log.note_unanchored(options.opened);
+        }
+        Ok(log)
+    }
+
+    /// Records that nothing told how long the log was before it was opened.
+    fn note_unanchored(&self, at: Timestamp) {
+        let Stats { size, system_size, .. } = self.stats();
+        let detail = format!(
+            "the log had {size} records and {system_size} of the system, and beside it nothing said how many were signed"
+        );
+        tracing::warn!("{detail}: it is new here, or was restored");
+        let record =
+            SystemRecord { detail: Some(detail), ..SystemRecord::new("unanchored".into(), self.tenant.clone(), at) };
+        if let Err(fault) = self.append_event(record) {
+            tracing::error!(%fault, "a record could not be written");
+        }
     }
 
     /// Also knows of texts that are kept beside the tree, sealed so. None are kept until [`Texts::set`] says so.
@@ -403,6 +455,11 @@ impl Log {
         &self.salts
     }
 
+    /// Where its newest checkpoints are kept beside it.
+    pub fn anchor(&self) -> Option<&std::path::Path> {
+        self.anchor.as_deref()
+    }
+
     /// Whose log it is.
     pub const fn tenant(&self) -> &TenantId {
         &self.tenant
@@ -521,6 +578,12 @@ fn wake(shared: &Shared, thread: &Thread) {
     if !shared.urgent.swap(true, Ordering::AcqRel) {
         thread.unpark();
     }
+}
+
+/// What is kept beside the log. `None` where nothing is.
+fn anchored(options: &Options, signer: &Signer) -> Result<Option<Vec<Checkpoint>>, OpenFault> {
+    let Some(path) = &options.anchor else { return Ok(None) };
+    anchor::read(path, &signer.public).map_err(|cause| OpenFault::Anchor { path: path.clone(), cause: cause.into() })
 }
 
 /// Takes the directory's lock for as long as the file lives.

@@ -220,17 +220,10 @@ impl Store {
     /// Earlier checkpoints.
     pub(crate) fn history(&self) -> io::Result<History> {
         let text = optional(fs::read_to_string(self.dir.join("history")))?.unwrap_or_default();
-        let mut notes = Vec::new();
-        let (mut note, mut whole) = (String::new(), 0_u64);
-        for line in text.split_inclusive('\n') {
-            note.push_str(line);
-            if line.starts_with('—') && line.ends_with('\n') {
-                whole += note.len() as u64;
-                notes.push(std::mem::take(&mut note));
-            }
-        }
+        let (notes, whole) = notes_of(&text);
         // A write that a crash cut short has no end of line.
-        Ok(History { notes, whole, damaged: note.ends_with('\n') })
+        let rest = text.get(usize::try_from(whole).unwrap_or(usize::MAX)..).unwrap_or_default();
+        Ok(History { notes, whole, damaged: rest.ends_with('\n') })
     }
 
     /// Writes a tile unless it is there already, byte for byte.
@@ -251,6 +244,20 @@ impl Store {
             result => result,
         }
     }
+}
+
+/// The notes that stand one after the other in a text, and how many bytes of it they are.
+pub(crate) fn notes_of(text: &str) -> (Vec<String>, u64) {
+    let mut notes = Vec::new();
+    let (mut note, mut whole) = (String::new(), 0_u64);
+    for line in text.split_inclusive('\n') {
+        note.push_str(line);
+        if line.starts_with('—') && line.ends_with('\n') {
+            whole += note.len() as u64;
+            notes.push(std::mem::take(&mut note));
+        }
+    }
+    (notes, whole)
 }
 
 /// Earlier checkpoints of a tree.

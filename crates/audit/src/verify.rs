@@ -4,6 +4,7 @@
 //! each record only help to say where and what; what decides is the signature. Never writes.
 
 use crate::{
+    anchor,
     disk::Disk,
     journal::{self, Frame, Segment, TREES},
     note::Checkpoint,
@@ -62,6 +63,8 @@ pub struct Broken {
 pub struct Verified {
     /// Its trees, the tenant's first.
     pub trees: Vec<VerifiedTree>,
+    /// Whether there were checkpoints beside the log, which agree.
+    pub anchored: bool,
 }
 
 impl Verified {
@@ -92,8 +95,24 @@ pub struct VerifiedTree {
     pub kinds: [u64; 4],
 }
 
-/// Verifies the log at `dir`. `against` is a checkpoint kept elsewhere: a log rolled back behind it shows.
-pub fn verify(dir: &Path, public: &[u8; 32], against: Option<&Checkpoint>) -> Result<Verified, Broken> {
+/// Verifies the log at `dir`. `against` is a checkpoint kept elsewhere, `anchor` the file in which the newest ones are kept
+/// beside the log: a log that was set back behind them shows.
+pub fn verify(
+    dir: &Path,
+    public: &[u8; 32],
+    against: Option<&Checkpoint>,
+    anchor: Option<&Path>,
+) -> Result<Verified, Broken> {
+    // INVARIANT: read before the log itself, which a gateway may be writing: it is then ahead, never behind.
+    let beside = anchor.map(|path| anchor::read(path, public)).transpose();
+    let beside = beside.map_err(|fault| {
+        broken(dir, 0, What::BadSignature, format!("the checkpoints kept beside the log cannot be trusted: {fault}"))
+    })?;
+    let beside = beside.flatten();
+    let anchored = beside.is_some();
+    let elsewhere = against.map(|checkpoint| (checkpoint, "the checkpoint kept elsewhere"));
+    let beside = beside.iter().flatten().map(|checkpoint| (checkpoint, "the checkpoint kept beside the log"));
+    let kept: Vec<Kept<'_>> = elsewhere.into_iter().chain(beside).collect();
     let mut trees = Vec::new();
     for name in tenants(dir)? {
         trees.push(Tree::Tenant(name));
@@ -106,26 +125,24 @@ pub fn verify(dir: &Path, public: &[u8; 32], against: Option<&Checkpoint>) -> Re
     // INVARIANT: the checkpoints are read before the journal: a log that is being written is then ahead, never behind.
     let mut checks = Vec::new();
     for tree in trees {
-        checks.push(Check::start(dir, tree, public, against)?);
+        checks.push(Check::start(dir, tree, public, &kept)?);
     }
-    if let Some(against) = against
-        && !checks
-            .iter()
-            .any(|check| check.checkpoint.as_ref().is_some_and(|newest| newest.origin() == against.origin()))
-    {
-        return Err(broken(
-            dir,
-            0,
-            What::Truncated,
-            format!("there is no tree of `{}`, which was signed", against.origin()),
-        ));
+    let is_there = |origin: &str| {
+        checks.iter().any(|check| check.checkpoint.as_ref().is_some_and(|newest| newest.origin() == origin))
+    };
+    if let Some((lost, _)) = kept.iter().find(|(kept, _)| !is_there(kept.origin())) {
+        let explanation = format!("there is no tree of `{}`, which was signed", lost.origin());
+        return Err(broken(dir, 0, What::Truncated, explanation));
     }
     for check in &mut checks {
         check.records()?;
     }
     check_journal(dir, &mut checks)?;
-    Ok(Verified { trees: checks.into_iter().map(Check::finish).collect() })
+    Ok(Verified { trees: checks.into_iter().map(Check::finish).collect(), anchored })
 }
+
+/// A checkpoint that does not lie in the log, and whose it is.
+type Kept<'c> = (&'c Checkpoint, &'static str);
 
 /// One tree under verification.
 struct Check {
@@ -150,7 +167,7 @@ struct Check {
 }
 
 impl Check {
-    fn start(dir: &Path, tree: Tree, public: &[u8; 32], against: Option<&Checkpoint>) -> Result<Self, Broken> {
+    fn start(dir: &Path, tree: Tree, public: &[u8; 32], kept: &[Kept<'_>]) -> Result<Self, Broken> {
         let store = Store::new(tree.path(dir), Disk::default());
         let fail = |what, explanation: String| Broken { tree: tree.to_string(), index: 0, what, explanation };
         let unreadable = |cause: io::Error| fail(What::Unreadable, cause.to_string());
@@ -191,8 +208,8 @@ impl Check {
             }
         };
         expect(&newest, "the checkpoint")?;
-        if let Some(against) = against.filter(|against| against.origin() == newest.origin()) {
-            expect(against, "the checkpoint kept elsewhere")?;
+        for (kept, whose) in kept.iter().filter(|(kept, _)| kept.origin() == newest.origin()) {
+            expect(kept, whose)?;
         }
         let earlier = history.len() as u64;
         for note in history {

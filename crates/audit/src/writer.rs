@@ -4,6 +4,7 @@
 //! it then and not before. A failing disk is tried again for ever, with everything kept, unless the log is closing.
 
 use crate::{
+    anchor::Anchor,
     grow::Growth,
     journal::{self, Frame, Journal, Segment, TREES},
     log::{Job, LogFault, OpenFault, Options, SYSTEM, Shared, TENANT},
@@ -49,6 +50,7 @@ pub(crate) struct Writer {
     trees: [Growth; TREES],
     open: HashMap<CallId, u64>,
     tenant: TenantId,
+    anchor: Option<Anchor>,
     dir: PathBuf,
     tick: Duration,
     checkpoint_at: Option<Instant>,
@@ -76,6 +78,14 @@ struct Placed {
     done: Option<oneshot::Sender<u64>>,
 }
 
+/// What former processes left.
+pub(crate) struct Left<'l> {
+    /// Of the journal.
+    pub(crate) segments: &'l [Segment],
+    /// Beside the log.
+    pub(crate) anchored: &'l [Checkpoint],
+}
+
 impl Writer {
     /// Rebuilds the trees from what the journal says.
     pub(crate) fn recover(
@@ -85,15 +95,16 @@ impl Writer {
         origins: [String; TREES],
         stores: [Store; TREES],
         journal: Journal,
-        segments: &[Segment],
+        Left { segments, anchored }: Left<'_>,
     ) -> Result<Self, OpenFault> {
         let bases = segments.first().map_or([0; TREES], |first| first.bases);
         let [tenant_store, system_store] = stores;
         let [tenant_origin, system_origin] = origins;
         let [tenant_base, system_base] = bases;
         let name = &options.tenant;
-        let mut tenant = Recovery::start(tenant_store, tenant_origin, tenant_base, &signer)?;
-        let mut system = Recovery::start(system_store, system_origin, system_base, &signer)?;
+        let anchor = options.anchor.clone().map(|path| Anchor::new(path, tenant_store.disk.clone()));
+        let mut tenant = Recovery::start(tenant_store, tenant_origin, tenant_base, &signer, anchored)?;
+        let mut system = Recovery::start(system_store, system_origin, system_base, &signer, anchored)?;
         let mut open = HashMap::new();
         for (place, segment) in segments.iter().enumerate() {
             for frame in segment.frames() {
@@ -126,6 +137,7 @@ impl Writer {
             trees: [tenant, system],
             open,
             tenant: options.tenant.clone(),
+            anchor,
             dir: options.dir.clone(),
             tick: options.reads_within,
             checkpoint_at: None,
@@ -309,7 +321,13 @@ impl Writer {
                 tree.close()?;
             }
         }
-        Ok(())
+        self.keep_anchor()
+    }
+
+    /// Keeps the newest checkpoints beside the log, too.
+    fn keep_anchor(&mut self) -> io::Result<()> {
+        let Some(anchor) = &mut self.anchor else { return Ok(()) };
+        anchor.keep(&self.trees)
     }
 
     /// Begins a new journal segment and removes the old ones, whose leaves are all in tiles or in the new one.
@@ -404,10 +422,18 @@ struct Recovery {
     tree: Growth,
     /// The newest checkpoint, and whether the tree has been seen to agree with it.
     checkpoint: Option<(Checkpoint, bool)>,
+    /// The one that is kept beside the log, in the same way.
+    anchor: Option<(Checkpoint, bool)>,
 }
 
 impl Recovery {
-    fn start(store: Store, origin: String, base: u64, signer: &Signer) -> Result<Self, OpenFault> {
+    fn start(
+        store: Store,
+        origin: String,
+        base: u64,
+        signer: &Signer,
+        anchored: &[Checkpoint],
+    ) -> Result<Self, OpenFault> {
         let fault = |cause| OpenFault::Disk { path: store.dir.clone(), cause };
         let checkpoint = match store.checkpoint().map_err(fault)? {
             Some(note) => Some(Checkpoint::open(&note, &signer.public).map_err(OpenFault::Checkpoint)?),
@@ -421,19 +447,20 @@ impl Recovery {
                 checkpoint.origin()
             )));
         }
-        let mut agreed = false;
-        if let Some(checkpoint) = &checkpoint
-            && checkpoint.size() <= base
-        {
-            // It lies in full tiles alone.
-            agreed = store.root(0, checkpoint.size()).map_err(fault)? == *checkpoint.root();
-            if !agreed {
-                return Err(disagree(&origin, checkpoint));
+        let seen = |checkpoint: Checkpoint| {
+            // Below that all lies in full tiles alone.
+            let agreed = checkpoint.size() <= base;
+            if agreed && store.root(0, checkpoint.size()).map_err(fault)? != *checkpoint.root() {
+                return Err(disagree(&origin, &checkpoint));
             }
-        }
+            Ok((checkpoint, agreed))
+        };
+        let checkpoint = checkpoint.map(seen).transpose()?;
+        let anchor = anchored.iter().find(|anchor| anchor.origin() == origin);
+        let anchor = anchor.cloned().map(seen).transpose()?;
         let dir = store.dir.clone();
         let tree = Growth::at(store, origin, base).map_err(|cause| OpenFault::Disk { path: dir, cause })?;
-        Ok(Self { tree, checkpoint: checkpoint.map(|checkpoint| (checkpoint, agreed)) })
+        Ok(Self { tree, checkpoint, anchor })
     }
 
     /// Adds a leaf unless it is there already. Gives its index and what it does to the open intents.
@@ -454,12 +481,12 @@ impl Recovery {
             )));
         }
         self.tree.push(leaf, hash);
-        if let Some((checkpoint, agreed)) = &mut self.checkpoint
-            && checkpoint.size() == self.tree.size()
-        {
-            *agreed = self.tree.root() == *checkpoint.root();
-            if !*agreed {
-                return Err(disagree(self.tree.origin(), checkpoint));
+        for (checkpoint, agreed) in [&mut self.checkpoint, &mut self.anchor].into_iter().flatten() {
+            if checkpoint.size() == self.tree.size() {
+                *agreed = self.tree.root() == *checkpoint.root();
+                if !*agreed {
+                    return Err(disagree(self.tree.origin(), checkpoint));
+                }
             }
         }
         self.tree.write_full().map_err(|cause| OpenFault::Disk { path: self.tree.store().dir.clone(), cause })?;
@@ -467,6 +494,10 @@ impl Recovery {
     }
 
     fn finish(mut self) -> Result<(Growth, Option<Checkpoint>), OpenFault> {
+        if let Some((anchor, false)) = &self.anchor {
+            let (origin, size) = (self.tree.origin().to_owned(), self.tree.size());
+            return Err(OpenFault::SetBack { origin, size, signed: anchor.size() });
+        }
         match self.checkpoint {
             Some((checkpoint, true)) => {
                 self.tree.follow(checkpoint.clone());

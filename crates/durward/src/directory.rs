@@ -68,7 +68,10 @@ impl Directory {
         let public = signer.public;
         let name = origin(&self.tenant);
         write_public(&self.path, &audit::verifier_key(&name, &public))?;
-        let options = Options::new(log_path(&self.path), name.clone(), self.tenant.clone(), now);
+        let options = Options {
+            anchor: Some(newest_path(&self.path)),
+            ..Options::new(log_path(&self.path), name.clone(), self.tenant.clone(), now)
+        };
         let log = Log::open(options, Signer { name, public, sign: signer.sign }).context("the log cannot be opened")?;
         Ok(log.with_texts(self.sealer()))
     }
@@ -110,6 +113,11 @@ pub(crate) fn origin(tenant: &TenantId) -> String {
 /// Where the log is.
 pub(crate) fn log_path(data: &Path) -> PathBuf {
     data.join("log")
+}
+
+/// Where the log's newest checkpoints are kept, out of reach of whoever can change the log alone.
+pub(crate) fn newest_path(data: &Path) -> PathBuf {
+    data.join("log.newest")
 }
 
 /// Where the log's public key is.

@@ -374,6 +374,47 @@ fn change(log: &Path) -> usize {
 }
 
 #[test]
+fn a_log_that_was_set_back_stops_the_start_until_the_operator_says_it_was_restored() {
+    let site = Site::new();
+    site.run("agent key create ci").with(0);
+    let log = site.path().join("data/log");
+    let aside = site.path().join("log-of-yesterday");
+    copy(&log, &aside);
+    site.run("agent disable ci").with(0);
+    assert_eq!(site.run("audit verify --output json").with(0).json()["anchored"], true);
+
+    fs::remove_dir_all(&log).expect("the log");
+    copy(&aside, &log);
+    let broken = site.run("audit verify").with(4);
+    assert!(broken.out.contains("the checkpoint kept beside the log covers"), "{}", broken.out);
+    let refused = site.run("up").with(1);
+    assert!(refused.err.contains("was set back") && refused.err.contains("restored from a backup"), "{}", refused.err);
+    // A copy holds by itself: what lies beside it says nothing of another directory.
+    let key = site.path().join("data/log.pub");
+    let alone = format!("audit verify --log {} --key {}", aside.display(), key.display());
+    assert!(site.run(&alone).with(0).out.contains("nothing says how long it was"));
+
+    fs::remove_file(site.path().join("data/log.newest")).expect("the newest checkpoints");
+    let restored = site.run("agent enable ci").with(0);
+    assert!(restored.err.contains("restored"), "{}", restored.err);
+    assert_eq!(site.run("audit verify --output json").with(0).json()["anchored"], true);
+}
+
+/// Copies a folder.
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).expect("a folder");
+    for entry in fs::read_dir(from).expect("a folder") {
+        let entry = entry.expect("an entry");
+        let target = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy(&entry.path(), &target);
+        } else {
+            fs::copy(entry.path(), target).expect("a file");
+        }
+    }
+}
+
+#[test]
 fn init_writes_what_check_accepts_and_overwrites_nothing() {
     let site = Site::empty();
     let written = site.run("init").with(0);

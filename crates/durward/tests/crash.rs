@@ -296,7 +296,8 @@ impl Drop for Moments {
 /// The log as the kill left it.
 fn check(data: &Path, answered: &HashSet<String>) {
     let public = std::fs::read_to_string(data.join("log.pub")).unwrap();
-    let verified = audit::verify(&data.join("log"), &key(&public), None).unwrap_or_else(|broken| panic!("{broken}"));
+    let verified =
+        audit::verify(&data.join("log"), &key(&public), None, None).unwrap_or_else(|broken| panic!("{broken}"));
     drop(verified);
     // The journal, not the tiles alone: the last second may not be in a tile yet.
     let mut text = String::new();

@@ -9,7 +9,7 @@ use crate::{
 use std::{collections::HashSet, fs, future::Future, pin::pin, task};
 
 fn verified(place: &Place) -> crate::Verified {
-    verify(place.path(), &signer(1).public, None).unwrap()
+    verify(place.path(), &signer(1).public, None, None).unwrap()
 }
 
 fn reader(place: &Place) -> Reader {

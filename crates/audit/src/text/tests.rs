@@ -300,7 +300,7 @@ async fn an_erased_day_is_gone_and_the_tree_verifies() {
     assert_eq!(read(&log, 3, on(1)), Kept::Erased);
     assert_eq!(texts(&log).stats().late, 1);
     log.flush().await.unwrap();
-    verify(place.path(), &signer(1).public, None).unwrap();
+    verify(place.path(), &signer(1).public, None, None).unwrap();
     assert_eq!(Reader::open(place.path(), &Tree::Tenant(tenant())).unwrap().size(), 1);
     drop(log);
     assert_eq!(read(&open(&place), 1, on(0)), Kept::Erased);

@@ -1,6 +1,7 @@
 use super::*;
 use crate::{
     fixture::{Place, call, closed, filled, intent},
+    log::OpenFault,
     note::tests::signer,
     record::Leaf,
     tile::{self, Kind},
@@ -9,7 +10,7 @@ use crate::{
 const TREE: &str = "tenant/default";
 
 fn check(place: &Place) -> Result<Verified, Broken> {
-    verify(place.path(), &signer(1).public, None)
+    verify(place.path(), &signer(1).public, None, None)
 }
 
 fn found(place: &Place) -> (u64, What) {
@@ -64,7 +65,7 @@ async fn an_untouched_log_holds() {
     assert_eq!(verified.records(), 600);
     let tenant = &verified.trees[0];
     assert_eq!((tenant.size, tenant.unsigned, tenant.kinds), (600, 0, [0, 600, 0, 0]));
-    assert_eq!(verify(place.path(), &signer(2).public, None).unwrap_err().what, What::BadSignature);
+    assert_eq!(verify(place.path(), &signer(2).public, None, None).unwrap_err().what, What::BadSignature);
 }
 
 #[tokio::test]
@@ -203,12 +204,12 @@ async fn a_rollback_shows_against_a_checkpoint_kept_elsewhere() {
     log.close().unwrap();
 
     check(&old).unwrap();
-    let broken = verify(old.path(), &signer(1).public, Some(&kept)).unwrap_err();
+    let broken = verify(old.path(), &signer(1).public, Some(&kept), None).unwrap_err();
     assert_eq!((broken.index, broken.what), (10, What::Truncated));
-    assert!(verify(place.path(), &signer(1).public, Some(&kept)).is_ok());
+    assert!(verify(place.path(), &signer(1).public, Some(&kept), None).is_ok());
     let empty = Place::new();
     drop(empty.open());
-    assert_eq!(verify(empty.path(), &signer(1).public, Some(&kept)).unwrap_err().what, What::Truncated);
+    assert_eq!(verify(empty.path(), &signer(1).public, Some(&kept), None).unwrap_err().what, What::Truncated);
 
     // A log that went another way from the same beginning.
     let log = old.open();
@@ -216,7 +217,7 @@ async fn a_rollback_shows_against_a_checkpoint_kept_elsewhere() {
         log.append_unwatched(closed(n)).unwrap();
     }
     log.close().unwrap();
-    let broken = verify(old.path(), &signer(1).public, Some(&kept)).unwrap_err();
+    let broken = verify(old.path(), &signer(1).public, Some(&kept), None).unwrap_err();
     assert_eq!((broken.index, broken.what), (10, What::Edited));
 }
 
@@ -264,4 +265,111 @@ async fn records_that_are_not_signed_yet_are_read_from_the_journal() {
     }
     let tenant = &check(&crashed).unwrap().trees[0];
     assert_eq!((tenant.size, tenant.unsigned), (300, 10));
+}
+
+/// A closed log of so many calls, with its newest checkpoints beside it.
+async fn anchored(n: u64, beside: &Path) -> Place {
+    let place = Place { anchor: Some(beside.join("newest")), ..Place::new() };
+    grown(&place, 0..n).await;
+    place
+}
+
+async fn grown(place: &Place, calls: std::ops::Range<u64>) {
+    let log = place.open();
+    for n in calls {
+        log.append_unwatched(closed(n)).unwrap();
+    }
+    log.flush().await.unwrap();
+    log.close().unwrap();
+}
+
+fn beside(place: &Place) -> Result<Verified, Broken> {
+    verify(place.path(), &signer(1).public, None, place.anchor.as_deref())
+}
+
+#[tokio::test]
+async fn a_log_that_was_set_back_is_named_by_what_is_kept_beside_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = anchored(300, folder.path()).await;
+    // Whoever sets it back may have all that the log itself ever was, signatures included.
+    let before = Place { anchor: place.anchor.clone(), ..place.copy() };
+    grown(&place, 300..600).await;
+    assert!(beside(&place).unwrap().anchored);
+    check(&before).unwrap();
+    let broken = beside(&before).unwrap_err();
+    assert_eq!((broken.index, broken.what), (300, What::Truncated));
+    assert!(broken.explanation.contains("beside the log"), "{broken}");
+    // Nor does a gateway go on from there.
+    let refused = before.try_open().unwrap_err();
+    assert!(matches!(refused, OpenFault::SetBack { size: 300, signed: 600, .. }), "{refused}");
+    assert!(refused.to_string().contains("restored from a backup"), "{refused}");
+
+    // With nothing left, and with another log in its place, it is named as well.
+    let empty = Place { anchor: place.anchor.clone(), ..Place::new() };
+    beside(&empty).unwrap_err();
+    assert!(matches!(empty.try_open(), Err(OpenFault::SetBack { size: 0, signed: 600, .. })));
+    let other = Place { anchor: None, ..before.copy() };
+    grown(&other, 700..1100).await;
+    let other = Place { anchor: place.anchor.clone(), ..other };
+    assert_eq!(beside(&other).unwrap_err().what, What::Edited);
+    assert!(matches!(other.try_open(), Err(OpenFault::Damaged(_))));
+    let unread = Place { anchor: Some(folder.path().join("torn")), ..place.copy() };
+    fs::write(folder.path().join("torn"), "durward").unwrap();
+    assert_eq!(beside(&unread).unwrap_err().what, What::BadSignature);
+    assert!(matches!(unread.try_open(), Err(OpenFault::Anchor { .. })));
+}
+
+#[tokio::test]
+async fn a_log_that_was_restored_goes_on_and_records_that_nothing_vouched_for_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = anchored(300, folder.path()).await;
+    assert_eq!(beside(&place).unwrap().trees[1].size, 0, "a new log has nothing to vouch for");
+    let restored = Place { anchor: place.anchor.clone(), ..place.copy() };
+    grown(&place, 300..310).await;
+    assert!(restored.try_open().is_err());
+    fs::remove_file(folder.path().join("newest")).unwrap();
+    assert!(!beside(&restored).unwrap().anchored);
+    grown(&restored, 400..401).await;
+    let verified = beside(&restored).unwrap();
+    assert!(verified.anchored);
+    assert_eq!((verified.trees[0].size, verified.trees[1].size), (301, 1));
+    let system = restored.file("system").join(tile::path(Kind::Entries, 0, 1));
+    let said = String::from_utf8_lossy(&fs::read(system).unwrap()).into_owned();
+    assert!(said.contains("unanchored") && said.contains("300 records"), "{said}");
+    // Once is enough.
+    grown(&restored, 401..402).await;
+    assert_eq!(beside(&restored).unwrap().trees[1].size, 1);
+}
+
+#[tokio::test]
+async fn what_is_kept_beside_a_log_may_lag_behind_it_and_catches_up() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = anchored(10, folder.path()).await;
+    let newest = folder.path().join("newest");
+    let old = fs::read(&newest).unwrap();
+    grown(&place, 10..20).await;
+    let signed = fs::read(&newest).unwrap();
+    // As after a crash between the two.
+    fs::write(&newest, &old).unwrap();
+    beside(&place).unwrap();
+    place.open().close().unwrap();
+    assert_eq!(fs::read(&newest).unwrap(), signed);
+    // While it cannot be kept, the log cannot be written.
+    fs::remove_file(&newest).unwrap();
+    fs::create_dir(&newest).unwrap();
+    assert!(place.try_open().is_err());
+    fs::remove_dir(&newest).unwrap();
+    fs::write(&newest, &signed).unwrap();
+    let log = place.open();
+    fs::remove_file(&newest).unwrap();
+    fs::create_dir(&newest).unwrap();
+    log.append_unwatched(closed(20)).unwrap();
+    while log.healthy().is_ok() {
+        tokio::task::yield_now().await;
+    }
+    fs::remove_dir(&newest).unwrap();
+    log.flush().await.unwrap();
+    log.healthy().unwrap();
+    log.close().unwrap();
+    assert_eq!(beside(&place).unwrap().trees[0].size, 21);
 }

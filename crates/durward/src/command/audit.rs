@@ -235,6 +235,8 @@ fn verify(shared: &Shared, log: Option<&Path>, key: Option<&Path>, checkpoint: O
         (None, Some(data)) => usual(data),
         (None, None) => PathBuf::new(),
     };
+    // Beside a log that lies somewhere else nobody kept anything.
+    let anchor = data.as_deref().filter(|_| log.is_none()).map(directory::newest_path);
     let log = existing(own(log, directory::log_path))?;
     let key = own(key, directory::public_key_path);
     let public = public_key(&read(&key)?).with_context(|| format!("{} is not the key of a log", key.display()))?;
@@ -244,7 +246,7 @@ fn verify(shared: &Shared, log: Option<&Path>, key: Option<&Path>, checkpoint: O
             Checkpoint::open(&note, &public).with_context(|| format!("{} cannot be used", file.display()))
         })
         .transpose()?;
-    match ::audit::verify(&log, &public, against.as_ref()) {
+    match ::audit::verify(&log, &public, against.as_ref(), anchor.as_deref()) {
         Ok(verified) => {
             let trees: Vec<Value> = verified
                 .trees
@@ -261,11 +263,16 @@ fn verify(shared: &Shared, log: Option<&Path>, key: Option<&Path>, checkpoint: O
                 })
                 .collect();
             let records = verified.records();
-            let body = json!({ "holds": true, "records": records, "trees": trees });
+            let body = json!({ "holds": true, "records": records, "anchored": verified.anchored, "trees": trees });
             let header = ["tree", "records", "unsigned", "open"];
             print::list(shared.output, &body, "trees", header, |tree| header.map(|member| print::text(tree, member)))?;
             if shared.output == Output::Table {
                 print::data(&format!("the log holds: {records} records, each as it was written"))?;
+                if !verified.anchored && against.is_none() {
+                    let what =
+                        "nothing says how long it was: neither `log.newest` beside it, nor a checkpoint kept elsewhere";
+                    print::data(what)?;
+                }
             }
             Ok(Exit::Done)
         }

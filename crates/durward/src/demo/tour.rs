@@ -189,7 +189,7 @@ fn find(log: &Path, directory: &Directory, call: &str) -> Result<Entry> {
 /// What anybody can check who has the log and its public key.
 fn verify(log: &Path, directory: &Directory) -> Result<Result<Verified, Broken>> {
     let public = directory.vault.audit_signer()?.public;
-    Ok(audit::verify(log, &public, None))
+    Ok(audit::verify(log, &public, None, None))
 }
 
 /// Changes one digit of the time in the record of a call.
