@@ -17,10 +17,11 @@ use std::{
     },
     time::Duration,
 };
-use testkit::{Agent, Answer, Upstream, soon};
+use testkit::{Agent, Answer, Ask, Upstream, soon};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
+    task::JoinSet,
 };
 use world::{ALL, World, http};
 
@@ -28,6 +29,9 @@ use world::{ALL, World, http};
 const SESSIONS: usize = 10_000;
 const MEGABYTES_FOR_SESSIONS: u64 = 200;
 const MEGABYTES_UNDER_ATTACK: u64 = 256;
+/// Slow bodies of 64 KiB of nobody that is known, and of 4 MB of a caller.
+const STRANGERS: usize = 4000;
+const GREEDY: usize = 60;
 
 fn resident(world: &World) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", world.pid())).unwrap();
@@ -67,11 +71,20 @@ async fn what_clients_send_is_bounded_before_it_is_read() {
         ("twice the same key, escaped", call(r#"{"a":1,"\u0061":2}"#), 400),
         ("a lone surrogate", call(r#"{"a":"\ud800"}"#), 400),
         ("two methods", r#"{"jsonrpc":"2.0","id":1,"method":"ping","method":"tools/call"}"#.to_owned(), 400),
-        ("not UTF-8 by name", call("{\"a\":\"\u{0}\"}"), 400),
+        ("a bare control character", call("{\"a\":\"\u{0}\"}"), 400),
     ] {
         let reply = world.post("/mcp/files", &body).send().await;
         assert_eq!(reply.status.as_u16(), status, "{what}");
         assert_eq!(world.record(&call_of(&reply)).await["outcome"]["stage"], "receive", "{what}");
+    }
+    for (what, bytes) in
+        [("no UTF-8", &b"\xff"[..]), ("a character cut short", b"\xc3"), ("too long a form", b"\xc0\xaf")]
+    {
+        let (start, end) = (br#"{"jsonrpc":"2.0","id":1,"method":"ping","params":{"a":""#, br#""}}"#);
+        let body = [&start[..], bytes, &end[..]].concat();
+        let reply = Ask::post(&world.url("/mcp/files"), body).bearer(&world.alice).send().await;
+        assert_eq!(reply.status.as_u16(), 400, "{what}");
+        assert_eq!(world.record(&call_of(&reply)).await["outcome"]["reason"], "body", "{what}");
     }
     // A body that says nothing of its length is cut at the same bound.
     let head = format!(
@@ -80,18 +93,14 @@ async fn what_clients_send_is_bounded_before_it_is_read() {
         world.address, world.alice
     );
     let mut stream = raw(&world, head.as_bytes()).await;
-    for _ in 0..20 {
-        if stream.write_all(format!("2000\r\n{}\r\n", " ".repeat(0x2000)).as_bytes()).await.is_err() {
-            break;
-        }
+    for _ in 0..8 {
+        stream.write_all(format!("2000\r\n{}\r\n", " ".repeat(0x2000)).as_bytes()).await.unwrap();
     }
-    let mut answer = Vec::new();
-    let _closed = soon(stream.read_to_end(&mut answer)).await;
-    assert!(
-        answer.is_empty() || String::from_utf8_lossy(&answer).starts_with("HTTP/1.1 413"),
-        "{}",
-        String::from_utf8_lossy(&answer)
-    );
+    // The first byte beyond: nothing is left unread that could take the answer along.
+    stream.write_all(b"1\r\n \r\n").await.unwrap();
+    let mut start = [0; 12];
+    soon(stream.read_exact(&mut start)).await.unwrap();
+    assert_eq!(&start, b"HTTP/1.1 413");
     // Heads without end, and with too many fields.
     for head in [format!("GET /{} HTTP/1.1\r\n", "a".repeat(100_000)), "a: b\r\n".repeat(20_000)] {
         let text = format!("POST /mcp HTTP/1.1\r\nhost: {}\r\n{head}", world.address);
@@ -168,6 +177,67 @@ async fn slow_clients_are_let_go_while_honest_ones_are_served() {
         }
     };
     tokio::time::timeout(Duration::from_secs(45), gone).await.expect("slow clients are let go");
+}
+
+#[tokio::test]
+async fn what_many_slow_bodies_hold_together_is_bounded() {
+    let (_upstream, world) = one("").await;
+    let head = |more: &str| {
+        format!(
+            "POST /mcp/files HTTP/1.1\r\nhost: {}\r\ncontent-type: application/json\r\n{more}\r\n\r\n",
+            world.address
+        )
+    };
+    // Each holds back the last of the 64 KiB that anybody may send.
+    let stranger = head("content-length: 65536") + &" ".repeat(65_000);
+    let mut slow = Vec::new();
+    for _ in 0..STRANGERS {
+        let mut stream = raw(&world, b"").await;
+        // Those for whom there is no room are told so before they have sent all of it.
+        let _refused = stream.write_all(stranger.as_bytes()).await;
+        slow.push(stream);
+    }
+    // Who holds a key sends more, and holds back as well.
+    let of_alice = head(&format!("authorization: Bearer {}\r\ncontent-length: 4000000", world.alice));
+    let most = " ".repeat(3_999_000);
+    let mut greedy = JoinSet::new();
+    for _ in 0..GREEDY {
+        let mut stream = raw(&world, of_alice.as_bytes()).await;
+        let _refused = soon(stream.write_all(most.as_bytes())).await;
+        greedy.spawn(async move {
+            let mut start = [0; 12];
+            let told = stream.read_exact(&mut start).await;
+            assert!(told.is_err() || start == *b"HTTP/1.1 429", "{start:?}");
+        });
+    }
+    // For half of what there is for callers she has room.
+    while greedy.len() > 9 {
+        soon(greedy.join_next()).await.unwrap().unwrap();
+    }
+    let held = resident(&world);
+    println!("{held} MB with {STRANGERS} strangers, and {} of {GREEDY} bodies of a caller", greedy.len());
+    assert!(held < MEGABYTES_UNDER_ATTACK, "{held} MB");
+    // Nobody else is kept from sending, little or much.
+    let wide = json!({ "a": "x".repeat(1_000_000) });
+    for arguments in [json!({}), wide.clone()] {
+        let answer = world.calling("/mcp/files", Some(&world.bob), "echo", &arguments).send().await.json().await;
+        assert_eq!(answer["error"], Value::Null);
+    }
+    let answer = world.calling("/mcp/files", Some(&world.alice), "echo", &json!({})).send().await.json().await;
+    assert_eq!(answer["error"], Value::Null);
+    // What they let go of is free again.
+    assert!(!greedy.is_empty(), "she had no room");
+    drop((slow, greedy));
+    let again = async {
+        loop {
+            let answer = world.calling("/mcp/files", Some(&world.alice), "echo", &wide).send().await.json().await;
+            if answer["error"].is_null() {
+                break;
+            }
+            assert_eq!(answer["error"]["code"], -31002, "{answer}");
+        }
+    };
+    soon(again).await;
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 
 mod accept;
 mod batch;
+mod body;
 mod browser;
 mod certificate;
 mod connection;
@@ -19,6 +20,7 @@ mod turn;
 mod under_way;
 
 pub use accept::{Rim, RimFault};
+pub(crate) use body::Bodies;
 pub use certificate::{Certificate, CertificateFault, Certificates};
 pub use listen::{ListenFault, own_socket};
 pub(crate) use tally::Tally;

@@ -11,7 +11,7 @@ use crate::{
     journal::Journal,
     mailbox::Mailboxes,
     pipeline::Line,
-    rim::Tally,
+    rim::{Bodies, Tally},
     server::{Server, Transport},
     session::{Leg, Sessions, Way},
     snapshot::{self, Snapshot},
@@ -77,6 +77,8 @@ pub struct State {
     pub under_way: AtomicUsize,
     /// Those of them that nobody waits for.
     pub(crate) absences: Arc<Absences>,
+    /// What of bodies has arrived, and waits for its rest.
+    pub(crate) bodies: Arc<Bodies>,
     /// What was ended because of the other end.
     pub(crate) tally: Arc<Tally>,
     /// Wakes the drain when a call ends.
@@ -122,6 +124,7 @@ impl State {
             census: Census::default(),
             under_way: AtomicUsize::new(0),
             absences: Arc::default(),
+            bodies: Arc::default(),
             tally: Arc::default(),
             ended: Notify::new(),
         }

@@ -1,7 +1,9 @@
 //! From an HTTP request to calls on the line: paths, Host and Origin, bounded bodies.
 
 use super::{
-    batch, browser,
+    batch,
+    body::read,
+    browser,
     serve::Ends,
     stream,
     under_way::{UnderWay, run},
@@ -11,7 +13,6 @@ use crate::{
     authenticate::Caller,
     call::{Call, Operation, Route},
     clock::Moment,
-    deadline::within,
     metadata,
     pipeline::Line,
     reply::{Reply, ReplyBody, Sending},
@@ -21,29 +22,21 @@ use crate::{
     stop::{Stage, Stop},
     trail::Trail,
 };
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures_util::FutureExt;
 use http::{
     HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version,
     header::{ALLOW, CONTENT_TYPE, HOST, ORIGIN},
 };
-use http_body_util::BodyExt;
-use hyper::body::{Body, Incoming};
+use hyper::body::Incoming;
 use mcp::{Body as Text, Era, Message, Revision, error};
 use std::{
     convert::Infallible,
     net::{IpAddr, Ipv6Addr, SocketAddr},
     panic::AssertUnwindSafe,
-    pin::pin,
     sync::Arc,
-    time::Duration,
 };
 use vocab::ServerName;
-
-/// How long a client may take to send a body.
-const BODY: Duration = Duration::from_secs(30);
-/// The largest body that is read before it is known who sends it, in bytes.
-const SMALL: u64 = 64 << 10;
 
 /// Answers one HTTP request.
 pub(super) async fn answer(
@@ -108,12 +101,16 @@ async fn route(
     let operation = match head.method {
         Method::POST => {
             // SECURITY: what is large, or one of many at one time, is kept only for those who have proven who they are.
-            if (!is_small(&body) || head.version == Version::HTTP_2)
-                && let Err(stop) = recognise(line, &head.headers, &route, peer).await
-            {
-                return refuse(line, peer, &head.headers, route, &stop);
-            }
-            let body = match read(body, settings.bounds.body).await {
+            let bodies = &line.state.bodies;
+            let unproven = bodies.of_stranger(&head.headers, &body).filter(|_| head.version != Version::HTTP_2);
+            let held = match unproven {
+                Some(held) => held,
+                None => match recognise(line, &head.headers, &route, peer).await {
+                    Ok(caller) => bodies.of(caller.principal.id(), &head.headers),
+                    Err(stop) => return refuse(line, peer, &head.headers, route, &stop),
+                },
+            };
+            let body = match read(body, settings.bounds.body, held).await {
                 Ok(body) => body,
                 Err(stop) => return refuse(line, peer, &head.headers, route, &stop),
             };
@@ -255,61 +252,12 @@ fn host(uri: &Uri, headers: &HeaderMap) -> Result<HeaderValue, &'static str> {
     }
 }
 
-/// Whether a body costs no more than anybody may cost.
-pub(super) fn is_small(body: &Incoming) -> bool {
-    body.size_hint().exact().is_some_and(|size| size <= SMALL)
-}
-
 /// Proves who calls, from the head alone. The line does so again, once the body is there.
 pub(super) async fn recognise(line: &Line, headers: &HeaderMap, route: &Route, peer: IpAddr) -> Result<Caller, Stop> {
     let era = if modern_version(headers) { Era::Modern } else { Era::Legacy };
     let (operation, headers) = (Operation::Unread, headers.clone());
     let call = Call::new(route.clone(), operation, era, headers, peer);
     Box::pin(line.authenticate(&call, Moment::now(&*line.state.clock))).await
-}
-
-/// Reads a body within bounds of size and time.
-pub(super) async fn read(body: Incoming, limit: usize) -> Result<Bytes, Stop> {
-    let too_big = || {
-        Stop::refused(
-            Stage::Receive,
-            "too-big",
-            error::INVALID_REQUEST,
-            format!("the body is larger than {limit} bytes"),
-        )
-        .status(StatusCode::PAYLOAD_TOO_LARGE)
-    };
-    if body.size_hint().lower() > limit as u64 {
-        return Err(too_big());
-    }
-    let mut body = body;
-    let reading = pin!(async {
-        let mut first = Bytes::new();
-        let mut rest = BytesMut::new();
-        while let Some(frame) = body.frame().await {
-            let Ok(frame) = frame else {
-                return Err(Stop::failed(Stage::Receive, "cut", error::PARSE, "the body is incomplete")
-                    .status(StatusCode::BAD_REQUEST));
-            };
-            let Ok(data) = frame.into_data() else { continue };
-            if first.len() + rest.len() + data.len() > limit {
-                return Err(too_big());
-            }
-            if first.is_empty() && rest.is_empty() {
-                first = data;
-            } else {
-                if rest.is_empty() {
-                    rest.extend_from_slice(&std::mem::take(&mut first));
-                }
-                rest.extend_from_slice(&data);
-            }
-        }
-        Ok(if rest.is_empty() { first } else { rest.freeze() })
-    });
-    within(BODY, reading).await.unwrap_or_else(|_| {
-        Err(Stop::refused(Stage::Receive, "slow", error::INVALID_REQUEST, "the body did not arrive in time")
-            .status(StatusCode::REQUEST_TIMEOUT))
-    })
 }
 
 fn well_known(line: &Line, rest: &str, headers: &HeaderMap) -> Reply {

@@ -7,7 +7,8 @@ mod carry;
 mod letter;
 
 use super::{
-    receive::{agree, door, is_json, not_allowed, nowhere, read, recognise, refuse, refuse_message},
+    body::read,
+    receive::{agree, door, is_json, not_allowed, nowhere, recognise, refuse, refuse_message},
     under_way::{UnderWay, run, steadfast},
 };
 use crate::{
@@ -119,7 +120,8 @@ async fn post(line: &Line, request: Request<Incoming>, peer: IpAddr, under_way: 
                 .status(StatusCode::UNSUPPORTED_MEDIA_TYPE);
         return Err(refused(&stop));
     }
-    let body = read(body, line.snapshot.settings.bounds.body).await.map_err(|stop| refused(&stop))?;
+    let held = line.state.bodies.of(caller.principal.id(), &headers);
+    let body = read(body, line.snapshot.settings.bounds.body, held).await.map_err(|stop| refused(&stop))?;
     let message = single(line, body).map_err(|stop| refused(&stop))?;
     let handle = head.uri.query().and_then(|query| {
         let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
