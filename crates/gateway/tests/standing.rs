@@ -66,6 +66,21 @@ async fn what_a_session_asked_for_is_asked_for_again_when_its_server_forgot_it()
 }
 
 #[tokio::test]
+async fn a_server_that_hangs_holds_up_neither_the_level_of_the_others_nor_the_client() {
+    let (hangs, other) = (server().await, server().await);
+    hangs.always("logging/setLevel", |_| Answer::hang());
+    let servers = vec![("a", hangs.url()), ("b", hangs.url()), ("z", other.url())];
+    let inside = Inside::start(Plan { servers, era: EraSettings::Legacy, ..Plan::of(&hangs) }).await;
+    let alice = inside.legacy("/mcp", &inside.alice).await;
+    for tool in ["a__echo", "b__echo", "z__echo"] {
+        ok(&alice, "tools/call", json!({"name": tool, "arguments": {}})).await;
+    }
+    soon(ok(&alice, "logging/setLevel", json!({"level": "warning"}))).await;
+    assert_eq!(other.seen("logging/setLevel").len(), 1);
+    assert_eq!(hangs.seen("logging/setLevel").len(), 2);
+}
+
+#[tokio::test]
 async fn what_may_not_be_followed_any_more_is_not_asked_for_again() {
     let upstream = server().await;
     let plan = |denied: &str| {

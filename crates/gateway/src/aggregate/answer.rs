@@ -32,8 +32,8 @@ use std::{
 };
 use vocab::Action;
 
-/// How long servers may take to hear that a session is over.
-const FAREWELL: Duration = Duration::from_secs(5);
+/// How long servers may take to hear what all of them are told: a level, or that the session is over.
+const TOLD: Duration = Duration::from_secs(5);
 /// How long a list waits for one server, and for one that is not known to answer.
 const LIST: Duration = Duration::from_secs(15);
 /// Pages of one server's tasks.
@@ -341,9 +341,10 @@ impl<'a> Hand<'a> {
         Arrival::bare(StatusCode::ACCEPTED)
     }
 
+    /// Tells all servers of the session at once: one that hangs must not hold up the others, nor the client for long.
     async fn to_legs(&self, session: &Arc<Session>, message: &Message) {
-        for hop in self.hops() {
-            let Some(leg) = session.leg(hop.server) else { continue };
+        let telling = self.hops().map(|hop| async move {
+            let Some(leg) = session.leg(hop.server) else { return };
             let sent = match message.id() {
                 Some(_) => hop.ask(Some(&leg), message).await.map(drop),
                 None => hop.send(Some(&leg), message).await.map(drop),
@@ -351,7 +352,8 @@ impl<'a> Hand<'a> {
             if let Err(fault) = sent {
                 tracing::debug!(server = %hop.server.name, %fault, "a server did not take a message for all");
             }
-        }
+        });
+        let _ = tokio::time::timeout(TOLD, join_all(telling)).await;
     }
 
     /// Ends the session here and, as far as they can be reached, on the servers.
@@ -362,7 +364,7 @@ impl<'a> Hand<'a> {
                     hop.end(&leg).await;
                 }
             });
-            let _ = tokio::time::timeout(FAREWELL, join_all(ends)).await;
+            let _ = tokio::time::timeout(TOLD, join_all(ends)).await;
             self.line.state.sessions.close(session);
         }
         Arrival::bare(StatusCode::OK)
