@@ -191,3 +191,18 @@ async fn a_stream_that_breaks_off_at_its_server_breaks_off_at_its_client() {
     drop(feed);
     assert_eq!(last(&mut listener).await, Value::Null, "nobody says that this was the end");
 }
+
+#[tokio::test]
+async fn more_servers_than_news_are_kept_of_join_an_open_stream() {
+    // More than `state.rs` keeps news of, many times over.
+    const MANY: usize = 256;
+    let upstream = Upstream::start().await;
+    upstream.always("subscriptions/listen", |_| Answer::hang());
+    let inside = Inside::start(Plan::of(&upstream)).await;
+    let wanted = json!({"notifications": {"toolsListChanged": true}});
+    let _listener = inside.modern("/mcp", &inside.alice).request("subscriptions/listen", wanted).await;
+    let names = (0..MANY).map(|number| &*Box::leak(format!("s{number}").into_boxed_str()));
+    let servers = names.map(|name| (name, upstream.url())).collect();
+    inside.swap(Plan { servers, ..Plan::of(&upstream) });
+    upstream.arrived("subscriptions/listen", 1 + MANY).await;
+}

@@ -117,28 +117,36 @@ impl Latecomers {
     async fn welcome(mut self, mut news: broadcast::Receiver<News>, sender: &Sender) {
         let _ = self.begun.wait_for(|begun| *begun).await;
         loop {
-            let News { server, back: _ } = match news.recv().await {
-                Ok(news) => news,
-                Err(broadcast::error::RecvError::Lagged(_)) => continue,
-                Err(broadcast::error::RecvError::Closed) => return,
-            };
+            let news = news.recv().await;
             let line = self.line.state.line();
-            let Some((caller, known)) = line.may_hear(&self.caller.principal, &server) else { continue };
-            if bridge::is_out_of_reach(Era::Modern, known) {
-                continue;
+            match news {
+                Ok(News { server, back: _ }) => self.admit(&line, &server, sender),
+                // Which they are was missed: it may be any.
+                Err(broadcast::error::RecvError::Lagged(_)) => {
+                    line.servers().for_each(|server| self.admit(&line, &server.name, sender));
+                }
+                Err(broadcast::error::RecvError::Closed) => return,
             }
-            if let Some(joined) = self.merged.add(&server) {
-                let share = Share {
-                    _merged: Some(joined),
-                    line: self.line.clone(),
-                    caller,
-                    server,
-                    request: self.request.clone(),
-                    sender: sender.clone(),
-                    begun: self.begun.clone(),
-                };
-                share.begin(None);
-            }
+        }
+    }
+
+    /// Lets a server join, unless it has, or may not.
+    fn admit(&self, line: &Line, server: &ServerName, sender: &Sender) {
+        let Some((caller, known)) = line.may_hear(&self.caller.principal, server) else { return };
+        if bridge::is_out_of_reach(Era::Modern, known) {
+            return;
+        }
+        if let Some(joined) = self.merged.add(server) {
+            let share = Share {
+                _merged: Some(joined),
+                line: self.line.clone(),
+                caller,
+                server: server.clone(),
+                request: self.request.clone(),
+                sender: sender.clone(),
+                begun: self.begun.clone(),
+            };
+            share.begin(None);
         }
     }
 }
