@@ -245,6 +245,10 @@ impl Flow {
         }
         let (mut heard, mut spoken) = (Instant::now(), Instant::now());
         loop {
+            // SPEC: the result is the last word of a stream of subscriptions.
+            if modern && listens && self.exchange.answered {
+                return End::Complete;
+            }
             tokio::select! {
                 biased;
                 event = self.source.next() => {

@@ -227,26 +227,28 @@ async fn a_server_that_has_no_stream_may_say_so_with_404_and_keeps_its_session()
 
 #[tokio::test]
 async fn a_listener_that_reads_too_slowly_is_told_that_it_must_listen_again() {
-    let upstream = Upstream::start().await;
-    lets_follow(&upstream);
-    let inside = Inside::start(Plan { era: EraSettings::Legacy, ..Plan::of(&upstream) }).await;
-    let alice = inside.modern("/mcp/files", &inside.alice);
-    let (events, feed) = Answer::events();
-    upstream.next("GET", events);
-    let mut listener = listening(&alice, "file:///a").await;
-    upstream.arrived("GET", 1).await;
-    // More than all buffers between the two have room for.
-    let mut long = updated("file:///a");
-    long["params"]["_meta"] = json!({"filler": "x".repeat(16 << 10)});
-    for _ in 0..2500 {
-        assert!(feed.message(&long).await);
+    for (door, uri) in [("/mcp/files", "file:///a"), ("/mcp", "durward://files/file:///a")] {
+        let upstream = Upstream::start().await;
+        lets_follow(&upstream);
+        let inside = Inside::start(legacy(&upstream)).await;
+        let alice = inside.modern(door, &inside.alice);
+        let (events, feed) = Answer::events();
+        upstream.next("GET", events);
+        let mut listener = listening(&alice, uri).await;
+        upstream.arrived("GET", 1).await;
+        // More than all buffers between the two have room for.
+        let mut long = updated("file:///a");
+        long["params"]["_meta"] = json!({"filler": "x".repeat(16 << 10)});
+        for _ in 0..2500 {
+            assert!(feed.message(&long).await);
+        }
+        feed.taken().await;
+        let mut last = Value::Null;
+        while let Some(event) = soon(listener.event()).await {
+            last = event.json();
+        }
+        assert_eq!(last["result"]["resultType"], "complete", "{door}: {last}");
     }
-    feed.taken().await;
-    let mut last = Value::Null;
-    while let Some(event) = soon(listener.event()).await {
-        last = event.json();
-    }
-    assert_eq!(last["result"]["resultType"], "complete", "{last}");
 }
 
 /// A server that says in each answer what it was told to tell, and that a resource has changed.

@@ -118,24 +118,23 @@ done"#;
 
 #[tokio::test]
 async fn a_listener_of_a_process_that_reads_too_slowly_is_told_that_it_must_listen_again() {
-    let upstream = Upstream::start().await;
-    let folder = tempfile::tempdir().unwrap();
-    let mark = folder.path().join("mark");
-    let command = ["/bin/sh", "-c", FLOOD, "server", &mark.to_string_lossy()].map(str::to_owned).to_vec();
-    let plan = Plan { command: Some(command), era: EraSettings::Modern, ..Plan::of(&upstream) };
-    let inside = Inside::start(plan).await;
-    let wanted = json!({"notifications": {"resourceSubscriptions": ["file:///a"]}});
-    let mut listener = inside.modern("/mcp/files", &inside.alice).request("subscriptions/listen", wanted).await;
-    let mut turns = tokio::time::interval(Duration::from_millis(5));
-    while !mark.exists() {
-        turns.tick().await;
+    for (door, uri) in [("/mcp/files", "file:///a"), ("/mcp", "durward://files/file:///a")] {
+        let upstream = Upstream::start().await;
+        let folder = tempfile::tempdir().unwrap();
+        let mark = folder.path().join("mark");
+        let command = ["/bin/sh", "-c", FLOOD, "server", &mark.to_string_lossy()].map(str::to_owned).to_vec();
+        let plan = Plan { command: Some(command), era: EraSettings::Modern, ..Plan::of(&upstream) };
+        let inside = Inside::start(plan).await;
+        let wanted = json!({"notifications": {"resourceSubscriptions": [uri]}});
+        let mut listener = inside.modern(door, &inside.alice).request("subscriptions/listen", wanted).await;
+        let mut turns = tokio::time::interval(Duration::from_millis(5));
+        while !mark.exists() {
+            turns.tick().await;
+        }
+        let last = last(&mut listener).await;
+        let expected = json!({"resultType": "complete", "_meta": {SUBSCRIPTION: 1}});
+        assert_eq!((&last["id"], &last["result"]), (&json!(1), &expected), "{door}");
     }
-    let mut last = Value::Null;
-    while let Some(event) = soon(listener.event()).await {
-        last = event.json();
-    }
-    assert_eq!((&last["id"], &last["result"]["resultType"]), (&json!(1), &json!("complete")), "{last}");
-    assert_eq!(last["result"]["_meta"]["io.modelcontextprotocol/subscriptionId"], 1, "{last}");
 }
 
 /// What is said last on a stream.

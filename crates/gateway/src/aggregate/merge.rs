@@ -201,6 +201,8 @@ enum Ended {
     Over,
     /// It has none.
     Absent(Option<Ready>),
+    /// The client reads so slowly that some of it may have been missed.
+    Missed,
 }
 
 /// Why a server is listened to no longer as it was.
@@ -258,6 +260,10 @@ impl Share {
             match turn {
                 Turn::Ended(Ok(Ended::Absent(waits))) => return waits,
                 Turn::Ended(Ok(Ended::Over)) => {}
+                Turn::Ended(Ok(Ended::Missed)) => {
+                    self.conclude().await;
+                    return None;
+                }
                 Turn::Ended(Err(fault)) => {
                     tracing::debug!(server = %server.name, %fault, "a listening stream broke off");
                 }
@@ -274,6 +280,13 @@ impl Share {
                 }
             }
             let _ = tokio::time::timeout(AGAIN, over(&mut before)).await;
+        }
+    }
+
+    /// Ends the merged stream with its result: whoever listens again looks anew.
+    async fn conclude(&self) {
+        if let Ok(result) = mcp::bridge::downward::listen_result(&self.request) {
+            let _ = self.sender.send((None, crate::upstream::event(result))).await;
         }
     }
 
@@ -366,6 +379,8 @@ async fn merge(
             return Ok(Ended::Absent(words.ready));
         }
     };
+    // While the client is waited for, what the server says on waits where there is little room.
+    let mut is_late = false;
     while let Some((_, event)) = source.next().await? {
         let Some(data) = event.message() else { continue };
         let message = exchange::one(data.clone(), &limits)?;
@@ -377,8 +392,12 @@ async fn merge(
         }
         words.ready = None;
         if message.kind() == Kind::Response {
+            if is_late {
+                return Ok(Ended::Missed);
+            }
             continue;
         }
+        is_late |= sender.capacity() == 0 || !*words.begun.borrow();
         let _ = words.begun.wait_for(|begun| *begun).await;
         if line.state.line().may_hear(&caller.principal, &server.name).is_none() {
             return Ok(Ended::Over);

@@ -44,7 +44,7 @@ impl Flow {
             Kind::Request => Box::pin(self.question(&line, trail, from.as_ref(), &event, &message)).await,
             // SECURITY: nobody asked these servers anything on their common stream. What looks like an answer here could
             // be passed off as that of another server.
-            Kind::Response if self.exchange.target.one().is_none() => Ok(None),
+            Kind::Response if self.exchange.target.one().is_none() && !self.is_own_word(from.as_ref()) => Ok(None),
             // One answer is all there is to a request; another would be one that the record does not know of.
             Kind::Response if self.exchange.answered && !self.is_replay() => Ok(None),
             Kind::Response if !release::answers(&self.exchange, &message) && !self.is_replay() => {
