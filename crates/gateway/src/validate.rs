@@ -10,7 +10,10 @@ use crate::{
 };
 use audit::Fingerprint;
 use http::StatusCode;
-use mcp::error;
+use mcp::{
+    bridge::{BridgeFault, Filter},
+    error,
+};
 use serde_json::Value;
 use vocab::Digest;
 
@@ -48,6 +51,7 @@ impl Line {
     #[expect(clippy::unused_self, reason = "a stage of the line, asked as all others are")]
     pub(crate) fn validate(&self, call: Box<Call>, target: &Target) -> Result<Valid, Stop> {
         let digest = crate::resolve::digest_of(call.message());
+        bounded(&call)?;
         let Some(one) = target.one().filter(|one| one.action.is_some() && one.answers.is_none()) else {
             return Ok(Valid { call, arguments: Value::Null, digest });
         };
@@ -74,6 +78,16 @@ impl Line {
         }
         Ok(Valid { call, arguments, digest })
     }
+}
+
+/// What a listener names is judged one by one, now and for as long as it listens.
+fn bounded(call: &Call) -> Result<(), Stop> {
+    let Some(listen) = call.message().filter(|message| message.method() == "subscriptions/listen") else {
+        return Ok(());
+    };
+    let refused =
+        |fault: BridgeFault| Stop::refused(Stage::Validate, "arguments", error::INVALID_PARAMS, fault.to_string());
+    Filter::bounded(listen).map_err(refused)
 }
 
 /// The arguments of a tool call, or all parameters of anything else.

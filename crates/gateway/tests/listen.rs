@@ -205,3 +205,24 @@ async fn more_servers_than_news_are_kept_of_join_an_open_stream() {
     inside.swap(Plan { servers, ..Plan::of(&upstream) });
     upstream.arrived("subscriptions/listen", 1 + MANY).await;
 }
+
+#[tokio::test]
+async fn whoever_names_more_than_can_be_judged_is_told_how_much_that_is() {
+    let upstream = Upstream::start().await;
+    for (door, era) in
+        [("/mcp/files", EraSettings::Both), ("/mcp", EraSettings::Both), ("/mcp/files", EraSettings::Legacy)]
+    {
+        let inside = Inside::start(Plan { era, ..Plan::of(&upstream) }).await;
+        let agent = inside.modern(door, &inside.alice);
+        for list in ["resourceSubscriptions", "taskIds"] {
+            let named: Vec<String> = (0..1025).map(|number| format!("file:///{number}")).collect();
+            let before = upstream.seen("subscriptions/listen").len();
+            let wanted = json!({"notifications": {list: named}});
+            let refused = soon(agent.request("subscriptions/listen", wanted)).await.json().await;
+            assert_eq!(refused["error"]["code"], -32602, "{door} {list}");
+            let why = refused["error"]["message"].as_str().unwrap();
+            assert!(why.contains(list) && why.contains("1024"), "{why}");
+            assert_eq!(upstream.seen("subscriptions/listen").len(), before, "no server is asked");
+        }
+    }
+}

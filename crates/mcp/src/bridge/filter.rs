@@ -17,8 +17,22 @@ pub struct Filter {
 }
 
 impl Filter {
-    /// Most resources in one filter.
+    /// Most resources in one filter, and most of whatever else one lists.
     pub const MOST_URIS: usize = 1024;
+
+    /// Whether the filter of a `subscriptions/listen` request lists no more than can be judged one by one.
+    pub fn bounded(listen: &Message) -> Result<(), BridgeFault> {
+        for what in ["resourceSubscriptions", "taskIds"] {
+            let Some(list) = listen.param(&["notifications", what]).filter(|list| list.raw.starts_with(b"[")) else {
+                continue;
+            };
+            let mut walk = Walk::new(list.raw, 0);
+            if std::iter::from_fn(|| walk.element()).take(Self::MOST_URIS + 1).count() > Self::MOST_URIS {
+                return Err(BridgeFault::TooLarge { what, most: Self::MOST_URIS });
+            }
+        }
+        Ok(())
+    }
 
     /// What a `subscriptions/listen` request, or the acknowledgement of one, names in its `notifications`.
     pub fn of(message: &Message) -> Result<Self, BridgeFault> {
