@@ -9,6 +9,8 @@
 
 #[path = "connect/keyring.rs"]
 mod keyring;
+#[path = "connect/refusal.rs"]
+mod refusal;
 #[path = "connect/relay.rs"]
 mod relay;
 #[path = "connect/socket.rs"]

@@ -54,12 +54,19 @@ async fn session(bridge: &Bridge, number: u64) {
                     tracing::debug!("not introduced again yet: {}", failure.text());
                 }
             }
-            Ok(response) if is_passing(response.status()) => {}
-            Ok(response) => {
+            Ok(response) if is_for_good(response.status()) => {
                 let status = response.status();
                 let failure = bridge.unfit(response).await;
                 tracing::debug!(%status, "no stream of what is said unasked: {}", failure.text());
                 return;
+            }
+            // A token is renewed, a key given again, a configuration reloaded: who is refused now may be heard later. What
+            // became of the session meanwhile is not known.
+            Ok(response) => {
+                let status = response.status();
+                let failure = bridge.unfit(response).await;
+                tracing::debug!(%status, "not listening yet: {}", failure.text());
+                was_there |= matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN);
             }
             Err(_) => was_there = true,
         }
@@ -67,7 +74,7 @@ async fn session(bridge: &Bridge, number: u64) {
     }
 }
 
-/// Whether trying again later may help.
-fn is_passing(status: StatusCode) -> bool {
-    status == StatusCode::TOO_MANY_REQUESTS || status.is_server_error()
+/// Whether there is no such stream: a gateway says so, does not know the session, or answers with something else.
+fn is_for_good(status: StatusCode) -> bool {
+    matches!(status, StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_FOUND) || status.is_success()
 }
