@@ -3,7 +3,8 @@
 use crate::{
     flow::{self, Streams},
     hear::Hearing,
-    process::{Line, Processes},
+    process::Processes,
+    script::{Answers, Script},
     stage::{DEADLINE, Stage},
     table::{Case, Fault, Flow, Speaks},
 };
@@ -18,11 +19,8 @@ use std::{
     },
     time::Duration,
 };
-use testkit::{Agent, Answer, Ask, Feed, Received, Upstream, meta, soon};
-use tokio::{
-    sync::oneshot,
-    time::{interval, timeout},
-};
+use testkit::{Agent, Ask, Received, Upstream, meta, soon};
+use tokio::time::{interval, timeout};
 
 /// How long a client that left is given to be noticed, before its server goes on.
 const NOTICED: Duration = Duration::from_millis(300);
@@ -49,6 +47,8 @@ pub(crate) struct Cell {
     pub(crate) server: Server,
     /// The client of a session, who may end it.
     session: Option<Arc<Agent>>,
+    /// The gateway listens to its server of itself, as often as it needs to: each time is a call of its own.
+    pub(crate) is_listened_for: bool,
     /// Records that there must be.
     requests: AtomicUsize,
     calls: Mutex<Vec<String>>,
@@ -98,69 +98,6 @@ pub(crate) enum Next {
     Asks(&'static str, Value),
 }
 
-/// An answer that the server gives word by word.
-pub(crate) struct Script {
-    said: Said,
-    release: Option<oneshot::Sender<()>>,
-}
-
-enum Said {
-    Http(Feed),
-    Process(Line),
-}
-
-impl Script {
-    /// The head of the answer.
-    pub(crate) fn begin(&mut self) {
-        if let Some(release) = self.release.take() {
-            let _gone = release.send(());
-        }
-    }
-
-    pub(crate) fn of_stream(feed: Feed) -> Self {
-        Self { said: Said::Http(feed), release: None }
-    }
-
-    pub(crate) fn of_process(line: Line) -> Self {
-        Self { said: Said::Process(line), release: None }
-    }
-
-    pub(crate) async fn say(&mut self, message: &Value) {
-        self.begin();
-        match &self.said {
-            Said::Http(feed) => {
-                let _heard = feed.message(message).await;
-            }
-            Said::Process(line) => line.say(message),
-        }
-    }
-
-    /// Some of a body.
-    pub(crate) async fn raw(&mut self, text: &str) {
-        self.begin();
-        if let Said::Http(feed) = &self.said {
-            feed.raw(text.to_owned()).await;
-            feed.taken().await;
-        }
-    }
-
-    async fn cut(mut self) {
-        match &self.said {
-            Said::Http(feed) => feed.cut().await,
-            Said::Process(line) => line.close(),
-        }
-        self.begin();
-    }
-
-    /// Leaves the stream open until the other side has gone.
-    pub(crate) async fn stay(&self) {
-        match &self.said {
-            Said::Http(feed) => feed.closed().await,
-            Said::Process(_) => std::future::pending().await,
-        }
-    }
-}
-
 impl Cell {
     pub(crate) fn new(number: usize, agent: String, key: String, server: Server) -> Self {
         let speaks = match &server {
@@ -177,6 +114,7 @@ impl Cell {
             at: String::new(),
             server,
             session: None,
+            is_listened_for: false,
             requests: AtomicUsize::new(0),
             calls: Mutex::default(),
         }
@@ -261,10 +199,15 @@ impl Cell {
 
     /// The next answer of the server to this method is given word by word.
     pub(crate) fn script(&self, method: &str, kind: &str) -> Script {
-        let (answer, feed) = Answer::fed(kind);
-        let (answer, release) = answer.held();
-        self.upstream().next(method, answer);
-        Script { said: Said::Http(feed), release: Some(release) }
+        Script::next(&self.upstream(), method, kind)
+    }
+
+    /// What waits for the client's answers to the server's questions.
+    pub(crate) fn answers(&self) -> Answers {
+        match &self.server {
+            Server::Http(upstream, _) | Server::Lasting(upstream, _) => Answers::Http(Arc::clone(upstream)),
+            Server::Process(processes) => Answers::Process(processes.answers()),
+        }
     }
 
     /// Requests that the server has not answered to the end.

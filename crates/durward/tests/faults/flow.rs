@@ -7,57 +7,62 @@ mod question;
 
 use crate::{
     cell::{Cell, Open},
-    table::Flow,
+    table::{Bridge, Client, Door, Flow, Speaks, What},
 };
 use serde_json::{Value, json};
 
 pub(crate) use call::{
-    ALL_LEGACY as CALL_ALL_LEGACY, ALL_MODERN as CALL_ALL_MODERN, PLAIN_LEGACY, PLAIN_MODERN, PROCESS_LEGACY,
-    PROCESS_MODERN, STREAM_LEGACY, STREAM_MODERN, TASK, TASK_MODERN,
+    ALL_DOWNWARD as CALL_ALL_DOWNWARD, ALL_LEGACY as CALL_ALL_LEGACY, ALL_MODERN as CALL_ALL_MODERN,
+    ALL_UPWARD as CALL_ALL_UPWARD, PLAIN_LEGACY, PLAIN_MODERN, PROCESS_DOWNWARD, PROCESS_LEGACY, PROCESS_MODERN,
+    PROCESS_UPWARD, STREAM_DOWNWARD, STREAM_LEGACY, STREAM_MODERN, STREAM_UPWARD, TASK, TASK_ALL, TASK_ALL_MODERN,
+    TASK_MODERN,
 };
 pub(crate) use lasting::{CLIENT_OF_2024, SERVER_OF_2024, Streams, serve};
-pub(crate) use listen::{ALL_LEGACY, ALL_MODERN, LISTEN_DOWNWARD, LISTEN_LEGACY, LISTEN_MODERN, LISTEN_UPWARD};
+pub(crate) use listen::{
+    ALL_DOWNWARD, ALL_LEGACY, ALL_MODERN, ALL_UPWARD, LISTEN_DOWNWARD, LISTEN_LEGACY, LISTEN_MODERN, LISTEN_PROCESS,
+    LISTEN_UPWARD,
+};
 pub(crate) use question::{
-    ALL_LEGACY as QUESTION_ALL_LEGACY, ALL_MODERN as QUESTION_ALL_MODERN, QUESTION_DOWNWARD, QUESTION_LEGACY,
-    QUESTION_MODERN, QUESTION_UPWARD,
+    ALL_DOWNWARD as QUESTION_ALL_DOWNWARD, ALL_LEGACY as QUESTION_ALL_LEGACY, ALL_MODERN as QUESTION_ALL_MODERN,
+    ALL_UPWARD as QUESTION_ALL_UPWARD, QUESTION_DOWNWARD, QUESTION_LEGACY, QUESTION_MODERN, QUESTION_PROCESS,
+    QUESTION_PROCESS_DOWNWARD, QUESTION_UPWARD,
 };
 
 /// Goes as far as this moment.
 pub(crate) async fn reach(cell: &mut Cell, flow: &Flow, moment: &str) -> Open {
     let door = door_of(flow, cell);
-    match flow.name {
-        "a call, modern" => call::plain(cell, false, moment).await,
-        "a call, legacy" => call::plain(cell, true, moment).await,
-        "a streamed call, modern" | "a call to all, modern" | "a call of a process, modern" => {
-            call::streamed(cell, &door, false, moment).await
+    let is_legacy = flow.client != Client::Modern;
+    match (flow.what, flow.client, flow.bridge()) {
+        (_, Client::Old, _) => lasting::client(cell, moment).await,
+        (What::Plain, ..) => call::plain(cell, is_legacy, moment).await,
+        (What::Streamed, ..) => call::streamed(cell, &door, is_legacy, moment).await,
+        (What::Task, Client::Legacy, _) => call::task(cell, &door, moment).await,
+        (What::Task, Client::Modern, _) => call::task_modern(cell, &door, moment).await,
+        (What::Question, _, Bridge::Upward) => question::upward(cell, &door, moment).await,
+        (What::Question, _, Bridge::Downward) => question::downward(cell, &door, moment).await,
+        (What::Question, Client::Legacy, Bridge::None) => question::legacy(cell, &door, moment).await,
+        (What::Question, Client::Modern, Bridge::None) => question::modern(cell, &door, moment).await,
+        (What::Listening, _, Bridge::Upward) => listen::upward(cell, &door, moment).await,
+        (What::Listening, _, Bridge::Downward) => listen::downward(cell, &door, moment).await,
+        (What::Listening, Client::Legacy, Bridge::None) if matches!(flow.server, Speaks::Process(_)) => {
+            listen::process(cell, &door, moment).await
         }
-        "a streamed call, legacy"
-        | "a call to all, legacy"
-        | "a call of a process, legacy"
-        | "a call of a server of 2024-11-05" => call::streamed(cell, &door, true, moment).await,
-        "a task" => call::task(cell, moment).await,
-        "a task, modern" => call::task_modern(cell, moment).await,
-        "a question, legacy" | "a question to all, legacy" => question::legacy(cell, &door, moment).await,
-        "a question, modern" | "a question to all, modern" => question::modern(cell, &door, moment).await,
-        "a question over the bridge upward" => question::upward(cell, moment).await,
-        "a question over the bridge downward" => question::downward(cell, moment).await,
-        "listening, legacy" | "listening to all, legacy" => listen::legacy(cell, &door, moment).await,
-        "listening, modern" | "listening to all, modern" => listen::modern(cell, &door, moment).await,
-        "listening over the bridge upward" => listen::upward(cell, moment).await,
-        "listening over the bridge downward" => listen::downward(cell, moment).await,
-        "a client of 2024-11-05" => lasting::client(cell, moment).await,
-        other => panic!("nobody knows how {other:?} goes"),
+        (What::Listening, Client::Legacy, Bridge::None) => listen::legacy(cell, &door, moment).await,
+        (What::Listening, Client::Modern, Bridge::None) => listen::modern(cell, &door, moment).await,
     }
 }
 
 /// Whether a call waits, after this moment, for a client that is not there.
 pub(crate) fn waits_for_client(flow: &Flow, moment: &str) -> bool {
-    flow.name == "a question over the bridge downward" && moment == "question"
+    flow.what == What::Question && flow.bridge() == Bridge::Downward && moment == "question"
 }
 
 /// Where the client of a flow has its session.
 pub(crate) fn door_of(flow: &Flow, cell: &Cell) -> String {
-    if flow.name.contains(" to all, ") { "/mcp".to_owned() } else { cell.door() }
+    match flow.door {
+        Door::One => cell.door(),
+        Door::All => "/mcp".to_owned(),
+    }
 }
 
 /// A word in the course of a call.

@@ -15,6 +15,7 @@ mod cell;
 mod flow;
 mod hear;
 mod process;
+mod script;
 mod stage;
 mod table;
 
@@ -92,6 +93,12 @@ async fn calls_end_whatever_breaks_at_whatever_moment() {
         &flow::CALL_ALL_LEGACY,
         &flow::TASK,
         &flow::TASK_MODERN,
+        &flow::TASK_ALL,
+        &flow::TASK_ALL_MODERN,
+        &flow::STREAM_UPWARD,
+        &flow::STREAM_DOWNWARD,
+        &flow::CALL_ALL_UPWARD,
+        &flow::CALL_ALL_DOWNWARD,
     ])
     .await;
 }
@@ -105,6 +112,8 @@ async fn calls_that_ask_end_whatever_breaks_at_whatever_moment() {
         &flow::QUESTION_ALL_MODERN,
         &flow::QUESTION_UPWARD,
         &flow::QUESTION_DOWNWARD,
+        &flow::QUESTION_ALL_UPWARD,
+        &flow::QUESTION_ALL_DOWNWARD,
     ])
     .await;
 }
@@ -118,11 +127,24 @@ async fn listeners_end_whatever_breaks_at_whatever_moment() {
         &flow::ALL_MODERN,
         &flow::LISTEN_UPWARD,
         &flow::LISTEN_DOWNWARD,
+        &flow::ALL_UPWARD,
+        &flow::ALL_DOWNWARD,
     ])
     .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn processes_and_lasting_streams_end_whatever_breaks_at_whatever_moment() {
-    go(&[&flow::PROCESS_MODERN, &flow::PROCESS_LEGACY, &flow::CLIENT_OF_2024, &flow::SERVER_OF_2024]).await;
+    go(&[
+        &flow::PROCESS_MODERN,
+        &flow::PROCESS_LEGACY,
+        &flow::PROCESS_UPWARD,
+        &flow::PROCESS_DOWNWARD,
+        &flow::QUESTION_PROCESS,
+        &flow::QUESTION_PROCESS_DOWNWARD,
+        &flow::LISTEN_PROCESS,
+        &flow::CLIENT_OF_2024,
+        &flow::SERVER_OF_2024,
+    ])
+    .await;
 }

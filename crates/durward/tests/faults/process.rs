@@ -24,6 +24,10 @@ struct Shared {
     pids: Mutex<Vec<i32>>,
     /// Calls that wait for the test to answer them, with the process that they came to.
     calls: watch::Sender<Vec<(Value, Line)>>,
+    /// How many answers to questions have come.
+    answers: watch::Sender<usize>,
+    /// The process that began last.
+    newest: Mutex<Option<Line>>,
 }
 
 /// What a process says.
@@ -74,6 +78,16 @@ impl Processes {
         calls.get(count - 1).cloned().expect("it came")
     }
 
+    /// How many questions were answered, as it changes.
+    pub(crate) fn answers(&self) -> watch::Receiver<usize> {
+        self.shared.answers.subscribe()
+    }
+
+    /// The process that began last, which is that of the newest session.
+    pub(crate) fn newest(&self) -> Line {
+        self.shared.newest.lock().expect("nobody failed").clone().expect("one began")
+    }
+
     /// Kills them all.
     pub(crate) fn kill(&self) {
         for pid in self.shared.pids.lock().expect("nobody failed").iter() {
@@ -91,8 +105,13 @@ fn serve(stream: &std::net::TcpStream, shared: &Shared) {
     let mut lines = BufReader::new(stream).lines().map_while(Result::ok);
     let Some(pid) = lines.next().and_then(|pid| pid.parse().ok()) else { return };
     shared.pids.lock().expect("nobody failed").push(pid);
+    *shared.newest.lock().expect("nobody failed") = Some(line.clone());
     for text in lines {
         let Ok(message) = serde_json::from_str::<Value>(&text) else { continue };
+        if message["method"].is_null() {
+            shared.answers.send_modify(|answers| *answers += 1);
+            continue;
+        }
         let honest = match message["method"].as_str() {
             Some("tools/call") if message["params"]["arguments"]["n"].is_null() => {
                 shared.calls.send_modify(|calls| calls.push((message.clone(), line.clone())));

@@ -136,7 +136,8 @@ impl Stage {
         let era = match cell.speaks {
             Speaks::Legacy => "legacy",
             Speaks::Modern => "modern",
-            Speaks::Both | Speaks::Lasting | Speaks::Process(_) => "both",
+            Speaks::Process(era) => era,
+            Speaks::Both | Speaks::Lasting => "both",
         };
         let line = world::http(&cell.name, &self.elsewhere);
         self.change(cell, line.replace("internal: true", &format!("internal: true, era: {era}"))).await;
@@ -257,7 +258,11 @@ impl Stage {
         // Rounds of a call over the bridge have records of their own, which `every_round_has_an_intent_and_a_record_of_its_own`
         // counts: no request of the client's leads to them, and where a fault comes early there are none.
         let round = |record: &Value| record["method"] == "tools/call" && record["parent"].is_string();
-        all.map(|(_, record)| record).filter(|record| mine(record) && !round(record)).collect()
+        let unasked = |record: &Value| {
+            let is_own = record["call"].as_str().is_some_and(|id| calls.iter().any(|call| call == id));
+            cell.is_listened_for && record["method"] == "GET" && !is_own
+        };
+        all.map(|(_, record)| record).filter(|record| mine(record) && !round(record) && !unasked(record)).collect()
     }
 
     /// What the gateway said, for whoever looks for the reason.

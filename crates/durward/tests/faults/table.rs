@@ -29,6 +29,9 @@ pub(crate) const FAULTS: [Fault; 8] = [Killed, Cut, Silent, Gone, Removed, Moved
 /// One flow.
 pub(crate) struct Flow {
     pub(crate) name: &'static str,
+    pub(crate) what: What,
+    pub(crate) client: Client,
+    pub(crate) door: Door,
     /// What the server speaks, or how it is reached.
     pub(crate) server: Speaks,
     /// The method whose records are looked at.
@@ -36,6 +39,47 @@ pub(crate) struct Flow {
     /// The moments at which a fault may come, in order.
     pub(crate) moments: &'static [&'static str],
     pub(crate) rows: &'static [Row],
+}
+
+/// What the client is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum What {
+    /// A call that is answered in one piece.
+    Plain,
+    /// A call that is answered in several words.
+    Streamed,
+    /// A call that becomes a task.
+    Task,
+    /// A call in whose course the server asks something.
+    Question,
+    Listening,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Client {
+    /// Of 2024-11-05.
+    Old,
+    Legacy,
+    Modern,
+}
+
+/// Where the client comes in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Door {
+    /// At its server.
+    One,
+    /// At the address for all.
+    All,
+}
+
+/// Which bridge lies between client and server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Bridge {
+    None,
+    /// From a legacy client to a modern server.
+    Upward,
+    /// From a modern client to a legacy server.
+    Downward,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,6 +113,14 @@ pub(crate) struct Case {
 }
 
 impl Flow {
+    pub(crate) fn bridge(&self) -> Bridge {
+        match (self.client, self.server) {
+            (Client::Legacy | Client::Old, Speaks::Modern | Speaks::Process("modern")) => Bridge::Upward,
+            (Client::Modern, Speaks::Legacy | Speaks::Lasting | Speaks::Process("legacy")) => Bridge::Downward,
+            _ => Bridge::None,
+        }
+    }
+
     /// Every cell of the flow.
     pub(crate) fn cells(&self) -> Vec<Case> {
         let mut cells = Vec::new();

@@ -2,10 +2,12 @@
 
 use super::{answer, echo, echo_at, news};
 use crate::{
-    cell::{Cell, Next, Open, Script, Server, arrives},
+    cell::{Cell, Next, Open, Server, arrives},
+    script::Script,
     table::{
+        Client, Door,
         Fault::{Cut, Disabled, Gone, Killed, Moved, Removed, Revoked, Silent},
-        Flow, Row, Speaks,
+        Flow, Row, Speaks, What,
     },
 };
 use serde_json::{Value, json};
@@ -14,6 +16,9 @@ use testkit::{Agent, Answer, meta};
 
 pub(crate) const PLAIN_MODERN: Flow = Flow {
     name: "a call, modern",
+    what: What::Plain,
+    client: Client::Modern,
+    door: Door::One,
     server: Speaks::Both,
     method: "tools/call",
     moments: &["sent", "half"],
@@ -34,6 +39,9 @@ pub(crate) const PLAIN_MODERN: Flow = Flow {
 
 pub(crate) const PLAIN_LEGACY: Flow = Flow {
     name: "a call, legacy",
+    what: What::Plain,
+    client: Client::Legacy,
+    door: Door::One,
     server: Speaks::Both,
     method: "tools/call",
     moments: &["sent", "half"],
@@ -57,6 +65,9 @@ const LATER: &[&str] = &["begun", "one word", "two words"];
 
 pub(crate) const STREAM_MODERN: Flow = Flow {
     name: "a streamed call, modern",
+    what: What::Streamed,
+    client: Client::Modern,
+    door: Door::One,
     server: Speaks::Both,
     method: "tools/call",
     moments: STREAM,
@@ -76,6 +87,9 @@ pub(crate) const STREAM_MODERN: Flow = Flow {
 
 pub(crate) const STREAM_LEGACY: Flow = Flow {
     name: "a streamed call, legacy",
+    what: What::Streamed,
+    client: Client::Legacy,
+    door: Door::One,
     server: Speaks::Both,
     method: "tools/call",
     moments: STREAM,
@@ -97,6 +111,9 @@ const ALL: &[&str] = &["sent", "one word"];
 
 pub(crate) const ALL_MODERN: Flow = Flow {
     name: "a call to all, modern",
+    what: What::Streamed,
+    client: Client::Modern,
+    door: Door::All,
     server: Speaks::Both,
     method: "tools/call",
     moments: ALL,
@@ -105,6 +122,9 @@ pub(crate) const ALL_MODERN: Flow = Flow {
 
 pub(crate) const ALL_LEGACY: Flow = Flow {
     name: "a call to all, legacy",
+    what: What::Streamed,
+    client: Client::Legacy,
+    door: Door::All,
     server: Speaks::Both,
     method: "tools/call",
     moments: ALL,
@@ -115,6 +135,9 @@ const PROCESS: &[&str] = &["sent", "one word", "two words"];
 
 pub(crate) const PROCESS_MODERN: Flow = Flow {
     name: "a call of a process, modern",
+    what: What::Streamed,
+    client: Client::Modern,
+    door: Door::One,
     server: Speaks::Process("modern"),
     method: "tools/call",
     moments: PROCESS,
@@ -132,6 +155,9 @@ pub(crate) const PROCESS_MODERN: Flow = Flow {
 
 pub(crate) const PROCESS_LEGACY: Flow = Flow {
     name: "a call of a process, legacy",
+    what: What::Streamed,
+    client: Client::Legacy,
+    door: Door::One,
     server: Speaks::Process("legacy"),
     method: "tools/call",
     moments: PROCESS,
@@ -147,8 +173,77 @@ pub(crate) const PROCESS_LEGACY: Flow = Flow {
     ],
 };
 
+pub(crate) const STREAM_UPWARD: Flow = Flow {
+    name: "a streamed call over the bridge upward",
+    what: What::Streamed,
+    client: Client::Legacy,
+    door: Door::One,
+    server: Speaks::Modern,
+    method: "tools/call",
+    moments: STREAM,
+    rows: STREAM_LEGACY.rows,
+};
+
+pub(crate) const STREAM_DOWNWARD: Flow = Flow {
+    name: "a streamed call over the bridge downward",
+    what: What::Streamed,
+    client: Client::Modern,
+    door: Door::One,
+    server: Speaks::Legacy,
+    method: "tools/call",
+    moments: STREAM,
+    rows: STREAM_MODERN.rows,
+};
+
+pub(crate) const ALL_UPWARD: Flow = Flow {
+    name: "a call to all over the bridge upward",
+    what: What::Streamed,
+    client: Client::Legacy,
+    door: Door::All,
+    server: Speaks::Modern,
+    method: "tools/call",
+    moments: ALL,
+    rows: STREAM_LEGACY.rows,
+};
+
+pub(crate) const ALL_DOWNWARD: Flow = Flow {
+    name: "a call to all over the bridge downward",
+    what: What::Streamed,
+    client: Client::Modern,
+    door: Door::All,
+    server: Speaks::Legacy,
+    method: "tools/call",
+    moments: ALL,
+    rows: STREAM_MODERN.rows,
+};
+
+pub(crate) const PROCESS_UPWARD: Flow = Flow {
+    name: "a call of a process over the bridge upward",
+    what: What::Streamed,
+    client: Client::Legacy,
+    door: Door::One,
+    server: Speaks::Process("modern"),
+    method: "tools/call",
+    moments: PROCESS,
+    rows: PROCESS_LEGACY.rows,
+};
+
+pub(crate) const PROCESS_DOWNWARD: Flow = Flow {
+    name: "a call of a process over the bridge downward",
+    what: What::Streamed,
+    client: Client::Modern,
+    door: Door::One,
+    server: Speaks::Process("legacy"),
+    method: "tools/call",
+    moments: PROCESS,
+    rows: PROCESS_MODERN.rows,
+};
+
 pub(crate) const TASK: Flow = Flow {
     name: "a task",
+    what: What::Task,
+    client: Client::Legacy,
+    door: Door::One,
     server: Speaks::Both,
     method: "tasks/result",
     moments: &["begun", "awaited"],
@@ -172,6 +267,9 @@ pub(crate) const TASK: Flow = Flow {
 
 pub(crate) const TASK_MODERN: Flow = Flow {
     name: "a task, modern",
+    what: What::Task,
+    client: Client::Modern,
+    door: Door::One,
     server: Speaks::Both,
     method: "tasks/get",
     moments: &["begun", "awaited"],
@@ -183,6 +281,57 @@ pub(crate) const TASK_MODERN: Flow = Flow {
         // Whoever waits for word of a task and leaves takes the question back, and not the task.
         Row(Gone, &["awaited"], "gone", "abandoned"),
         Row(Removed, &["begun"], "error -32600", "refused unknown-server resolve"),
+        Row(Removed, &["awaited"], "the answer", "answered"),
+        Row(Moved, &["begun"], "error -32601", "failed"),
+        Row(Moved, &["awaited"], "the answer", "answered"),
+        Row(Revoked, &["begun"], "error -32600", "refused revoked authenticate"),
+        Row(Revoked, &["awaited"], "the answer", "answered"),
+        Row(Disabled, &["begun"], "error -32600", "refused disabled_agent authenticate"),
+        Row(Disabled, &["awaited"], "the answer", "answered"),
+    ],
+};
+
+pub(crate) const TASK_ALL: Flow = Flow {
+    name: "a task of all",
+    what: What::Task,
+    client: Client::Legacy,
+    door: Door::All,
+    server: Speaks::Both,
+    method: "tasks/result",
+    moments: TASK.moments,
+    rows: &[
+        Row(Killed, &[], "error -31006", "faulted upstream-down forward"),
+        Row(Cut, &[], "error -31006", "faulted upstream-down forward"),
+        Row(Silent, &[], "error -31007", "faulted upstream-timeout forward"),
+        Row(Gone, &["begun"], "gone", ""),
+        Row(Gone, &["awaited"], "gone", "answered"),
+        // A task of a server that is gone is none, like one that never was.
+        Row(Removed, &["begun"], "error -32602", "refused unknown resolve"),
+        Row(Removed, &["awaited"], "the answer", "answered"),
+        Row(Moved, &["begun"], "error -32601", "failed"),
+        Row(Moved, &["awaited"], "the answer", "answered"),
+        Row(Revoked, &["begun"], "error -32600", "refused revoked authenticate"),
+        Row(Revoked, &["awaited"], "the answer", "answered"),
+        Row(Disabled, &["begun"], "error -32600", "refused disabled_agent authenticate"),
+        Row(Disabled, &["awaited"], "the answer", "answered"),
+    ],
+};
+
+pub(crate) const TASK_ALL_MODERN: Flow = Flow {
+    name: "a task of all, modern",
+    what: What::Task,
+    client: Client::Modern,
+    door: Door::All,
+    server: Speaks::Both,
+    method: "tasks/get",
+    moments: TASK_MODERN.moments,
+    rows: &[
+        Row(Killed, &[], "error -31006", "faulted upstream-down forward"),
+        Row(Cut, &[], "error -31006", "faulted upstream-down forward"),
+        Row(Silent, &[], "error -31007", "faulted upstream-timeout forward"),
+        Row(Gone, &["begun"], "gone", ""),
+        Row(Gone, &["awaited"], "gone", "abandoned"),
+        Row(Removed, &["begun"], "error -32602", "refused unknown resolve"),
         Row(Removed, &["awaited"], "the answer", "answered"),
         Row(Moved, &["begun"], "error -32601", "failed"),
         Row(Moved, &["awaited"], "the answer", "answered"),
@@ -220,15 +369,17 @@ pub(crate) async fn plain(cell: &mut Cell, legacy: bool, moment: &str) -> Open {
     Open::new(hearing, Some(script), Box::new(rest))
 }
 
-/// A call that is answered in several words, by whatever server there is.
-pub(crate) async fn streamed(cell: &mut Cell, door: &str, legacy: bool, moment: &str) -> Open {
-    let prepared = match cell.speaks {
+/// The answer to the next call, where it has to be prepared.
+pub(super) fn prepared(cell: &Cell) -> Option<Script> {
+    match cell.speaks {
         Speaks::Both | Speaks::Legacy | Speaks::Modern => Some(cell.script("tools/call", "text/event-stream")),
         Speaks::Lasting | Speaks::Process(_) => None,
-    };
-    let agent = client(cell, door, legacy).await;
-    let hearing = cell.asks(&agent, 7, "tools/call", echo_at(cell, door));
-    let (id, mut script) = match (&cell.server, prepared) {
+    }
+}
+
+/// Waits for the call: its id as the server knows it, and its answer.
+pub(super) async fn called(cell: &Cell, prepared: Option<Script>) -> (Value, Script) {
+    match (&cell.server, prepared) {
         (Server::Http(upstream, _), Some(script)) => (upstream.arrived("tools/call", 1).await.id(), script),
         (Server::Lasting(upstream, streams), _) => super::lasting::called(upstream, streams).await,
         (Server::Http(..), None) => panic!("its answer was not prepared"),
@@ -236,7 +387,21 @@ pub(crate) async fn streamed(cell: &mut Cell, door: &str, legacy: bool, moment: 
             let (request, line) = processes.called(1).await;
             (request["id"].clone(), Script::of_process(line))
         }
-    };
+    }
+}
+
+/// A call that is answered in several words, by whatever server there is.
+pub(crate) async fn streamed(cell: &mut Cell, door: &str, legacy: bool, moment: &str) -> Open {
+    let prepared = prepared(cell);
+    let agent = client(cell, door, legacy).await;
+    let mut call = echo_at(cell, door);
+    if !legacy {
+        // Over the bridge a client hears what it wants to hear.
+        call["_meta"] = meta();
+        call["_meta"]["io.modelcontextprotocol/logLevel"] = "debug".into();
+    }
+    let hearing = cell.asks(&agent, 7, "tools/call", call);
+    let (id, mut script) = called(cell, prepared).await;
     if moment == "begun" {
         script.begin();
         hearing.head().await;
@@ -264,21 +429,22 @@ pub(crate) async fn streamed(cell: &mut Cell, door: &str, legacy: bool, moment: 
 }
 
 /// A task of 2025-11-25, begun by a call, whose result is waited for.
-pub(crate) async fn task(cell: &mut Cell, moment: &str) -> Open {
-    let door = cell.door();
-    let agent = cell.legacy(&door).await;
+pub(crate) async fn task(cell: &mut Cell, door: &str, moment: &str) -> Open {
+    let agent = cell.legacy(door).await;
     let task = json!({"task": {"taskId": "t", "status": "working", "ttl": 60_000}});
-    let call = json!({"name": "echo", "arguments": {}, "task": {"ttl": 60_000}});
+    let mut call = echo_at(cell, door);
+    call["task"] = json!({"ttl": 60_000});
     awaited(cell, &agent, moment, ("tasks/result", call, task)).await
 }
 
 /// A task of the extension of 2026-07-28, begun by a call, which is asked after.
-pub(crate) async fn task_modern(cell: &mut Cell, moment: &str) -> Open {
-    let agent = cell.modern(&cell.door());
+pub(crate) async fn task_modern(cell: &mut Cell, door: &str, moment: &str) -> Open {
+    let agent = cell.modern(door);
     let task = json!({"resultType": "task", "taskId": "t", "status": "working", "ttlMs": 60_000});
     let mut meta = meta();
     meta["io.modelcontextprotocol/clientCapabilities"]["extensions"] = json!({"io.modelcontextprotocol/tasks": {}});
-    let call = json!({"name": "echo", "arguments": {}, "_meta": meta});
+    let mut call = echo_at(cell, door);
+    call["_meta"] = meta;
     awaited(cell, &agent, moment, ("tasks/get", call, task)).await
 }
 
@@ -291,9 +457,10 @@ async fn awaited(
 ) -> Open {
     cell.upstream().next("tools/call", Answer::result(&json!(7), &task));
     let mut hearing = cell.asks(agent, 7, "tools/call", call);
-    hearing.answer().await;
+    let begun = hearing.answer().await;
     let script = cell.script(method, "application/json");
-    let named = json!({"taskId": "t"});
+    let id = begun.pointer("/result/task/taskId").or_else(|| begun.pointer("/result/taskId"));
+    let named = json!({"taskId": id.expect("it has an id")});
     let next = if moment == "begun" {
         Next::Asks(method, named)
     } else {

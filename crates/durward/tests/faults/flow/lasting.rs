@@ -1,11 +1,17 @@
 //! HTTP with SSE, of 2024-11-05: a client of it, and a server of it.
 
-use super::{answer, echo, news};
+use super::{
+    answer, echo,
+    listen::{AGAIN_LEGACY, says},
+    news,
+};
 use crate::{
-    cell::{Cell, Open, Rest, Script},
+    cell::{Cell, Open, Rest},
+    script::Script,
     table::{
+        Client, Door,
         Fault::{Cut, Disabled, Gone, Killed, Moved, Removed, Revoked, Silent},
-        Flow, Row, Speaks,
+        Flow, Row, Speaks, What,
     },
 };
 use http::StatusCode;
@@ -15,6 +21,9 @@ use testkit::{Answer, Ask, Feed, Received, Upstream};
 
 pub(crate) const CLIENT_OF_2024: Flow = Flow {
     name: "a client of 2024-11-05",
+    what: What::Streamed,
+    client: Client::Old,
+    door: Door::One,
     server: Speaks::Both,
     method: "tools/call",
     moments: &["opened", "introduced", "sent", "one word"],
@@ -61,13 +70,20 @@ pub(crate) async fn client(cell: &mut Cell, moment: &str) -> Open {
     let hello = json!({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": params});
     assert_eq!(cell.posts(post(hello)).await, 202);
     hearing.message(2).await;
-    // The gateway listens to the server for it: a call of its own.
-    cell.counts(1);
+    cell.is_listened_for = true;
+    let listened = cell.script("GET", "text/event-stream");
     let ready = json!({"jsonrpc": "2.0", "method": "notifications/initialized"});
     assert_eq!(cell.posts(post(ready)).await, 202);
+    cell.upstream().arrived("GET", 1).await;
+    let mut listened = listened;
+    listened.begin();
     if moment == "introduced" {
-        return Open::new(hearing, None, Box::new(nothing));
+        listened.say(&news(1)).await;
+        hearing.message(3).await;
+        return Open { again: Some(AGAIN_LEGACY), ..Open::new(hearing, Some(listened), says(news(2))) };
     }
+    // It goes on, whatever becomes of the call.
+    tokio::spawn(async move { listened.stay().await });
     let mut script = cell.script("tools/call", "text/event-stream");
     let call = json!({"jsonrpc": "2.0", "id": 3, "method": "tools/call", "params": echo()});
     assert_eq!(cell.posts(post(call)).await, 202);
@@ -89,6 +105,9 @@ pub(crate) async fn client(cell: &mut Cell, moment: &str) -> Open {
 
 pub(crate) const SERVER_OF_2024: Flow = Flow {
     name: "a call of a server of 2024-11-05",
+    what: What::Streamed,
+    client: Client::Legacy,
+    door: Door::One,
     server: Speaks::Lasting,
     method: "tools/call",
     moments: &["sent", "one word"],

@@ -2,10 +2,12 @@
 
 use super::news;
 use crate::{
-    cell::{Again, Cell, Open, Rest, Script},
+    cell::{Again, Cell, Open, Rest, Server},
+    script::Script,
     table::{
+        Client, Door,
         Fault::{Cut, Disabled, Gone, Killed, Moved, Removed, Revoked, Silent},
-        Flow, Row, Speaks,
+        Flow, Row, Speaks, What,
     },
 };
 use serde_json::{Value, json};
@@ -13,11 +15,22 @@ use testkit::{Answer, Upstream};
 
 const MOMENTS: &[&str] = &["sent", "begun", "one word"];
 
-pub(crate) const LISTEN_LEGACY: Flow =
-    Flow { name: "listening, legacy", server: Speaks::Both, method: "GET", moments: MOMENTS, rows: ONE_LEGACY };
+pub(crate) const LISTEN_LEGACY: Flow = Flow {
+    name: "listening, legacy",
+    what: What::Listening,
+    client: Client::Legacy,
+    door: Door::One,
+    server: Speaks::Both,
+    method: "GET",
+    moments: MOMENTS,
+    rows: ONE_LEGACY,
+};
 
 pub(crate) const LISTEN_MODERN: Flow = Flow {
     name: "listening, modern",
+    what: What::Listening,
+    client: Client::Modern,
+    door: Door::One,
     server: Speaks::Both,
     method: "subscriptions/listen",
     moments: MOMENTS,
@@ -26,6 +39,9 @@ pub(crate) const LISTEN_MODERN: Flow = Flow {
 
 pub(crate) const ALL_LEGACY: Flow = Flow {
     name: "listening to all, legacy",
+    what: What::Listening,
+    client: Client::Legacy,
+    door: Door::All,
     server: Speaks::Both,
     method: "GET",
     moments: &["begun", "one word"],
@@ -34,6 +50,9 @@ pub(crate) const ALL_LEGACY: Flow = Flow {
 
 pub(crate) const ALL_MODERN: Flow = Flow {
     name: "listening to all, modern",
+    what: What::Listening,
+    client: Client::Modern,
+    door: Door::All,
     server: Speaks::Both,
     method: "subscriptions/listen",
     moments: &["begun", "one word"],
@@ -42,6 +61,9 @@ pub(crate) const ALL_MODERN: Flow = Flow {
 
 pub(crate) const LISTEN_UPWARD: Flow = Flow {
     name: "listening over the bridge upward",
+    what: What::Listening,
+    client: Client::Legacy,
+    door: Door::One,
     server: Speaks::Modern,
     method: "GET",
     moments: MOMENTS,
@@ -50,10 +72,56 @@ pub(crate) const LISTEN_UPWARD: Flow = Flow {
 
 pub(crate) const LISTEN_DOWNWARD: Flow = Flow {
     name: "listening over the bridge downward",
+    what: What::Listening,
+    client: Client::Modern,
+    door: Door::One,
     server: Speaks::Legacy,
     method: "subscriptions/listen",
     moments: MOMENTS,
     rows: DOWNWARD,
+};
+
+pub(crate) const ALL_UPWARD: Flow = Flow {
+    name: "listening to all over the bridge upward",
+    what: What::Listening,
+    client: Client::Legacy,
+    door: Door::All,
+    server: Speaks::Modern,
+    method: "GET",
+    moments: &["begun", "one word"],
+    rows: MERGED_LEGACY,
+};
+
+pub(crate) const ALL_DOWNWARD: Flow = Flow {
+    name: "listening to all over the bridge downward",
+    what: What::Listening,
+    client: Client::Modern,
+    door: Door::All,
+    server: Speaks::Legacy,
+    method: "subscriptions/listen",
+    moments: &["begun", "one word"],
+    rows: MERGED_MODERN,
+};
+
+pub(crate) const LISTEN_PROCESS: Flow = Flow {
+    name: "listening to a process, legacy",
+    what: What::Listening,
+    client: Client::Legacy,
+    door: Door::One,
+    server: Speaks::Process("legacy"),
+    method: "GET",
+    moments: &["begun", "one word"],
+    // The stream is the session's, whose next process speaks on it.
+    rows: &[
+        Row(Killed, &[], "stays open", "answered"),
+        Row(Cut, &[], "stays open", "answered"),
+        Row(Silent, &[], "stays open", "answered"),
+        Row(Gone, &[], "gone", "answered"),
+        Row(Removed, &[], "the end", "refused denied authorize"),
+        Row(Moved, &[], "stays open", "answered"),
+        Row(Revoked, &[], "the end", "refused revoked authenticate"),
+        Row(Disabled, &[], "the end", "refused revoked authenticate"),
+    ],
 };
 
 const ONE_LEGACY: &[Row] = &[
@@ -137,8 +205,13 @@ fn wanted() -> Value {
     json!({"notifications": {"resourceSubscriptions": ["file:///a"]}})
 }
 
+/// The resource as it is called at this door.
+fn address(cell: &Cell, door: &str) -> String {
+    if door == "/mcp" { format!("durward://{}/file:///a", cell.name) } else { "file:///a".to_owned() }
+}
+
 /// Says this, and leaves the stream open.
-fn says(word: Value) -> Box<dyn FnOnce(Option<Script>) -> Rest + Send> {
+pub(super) fn says(word: Value) -> Box<dyn FnOnce(Option<Script>) -> Rest + Send> {
     Box::new(move |script| {
         Box::pin(async move {
             if let Some(mut script) = script {
@@ -179,7 +252,8 @@ fn greets_modern(upstream: &Upstream) {
     });
 }
 
-const AGAIN_LEGACY: Again = Again { prepare: |upstream| greets(upstream, || news(99)), word: "notifications/message" };
+pub(super) const AGAIN_LEGACY: Again =
+    Again { prepare: |upstream| greets(upstream, || news(99)), word: "notifications/message" };
 const AGAIN_DOWNWARD: Again =
     Again { prepare: |upstream| greets(upstream, updated), word: "notifications/resources/updated" };
 const AGAIN_MODERN: Again = Again { prepare: greets_modern, word: "notifications/resources/updated" };
@@ -210,6 +284,27 @@ pub(crate) async fn legacy(cell: &mut Cell, door: &str, moment: &str) -> Open {
     Open { again: Some(AGAIN_LEGACY), ..Open::new(hearing, Some(script), says(news(2))) }
 }
 
+/// A client that hears what its process says.
+pub(crate) async fn process(cell: &mut Cell, door: &str, moment: &str) -> Open {
+    let agent = cell.legacy(door).await;
+    let hearing = cell.sends(agent.to_listen(), Value::Null);
+    hearing.head().await;
+    let Server::Process(processes) = &cell.server else { panic!("it is no process") };
+    let mut script = Script::of_process(processes.newest());
+    if moment == "one word" {
+        script.say(&news(1)).await;
+        hearing.message(1).await;
+    }
+    let rest = |script: Option<Script>| {
+        Box::pin(async move {
+            if let Some(mut script) = script {
+                script.say(&news(2)).await;
+            }
+        }) as Rest
+    };
+    Open::new(hearing, Some(script), Box::new(rest))
+}
+
 pub(crate) async fn modern(cell: &mut Cell, door: &str, moment: &str) -> Open {
     let mut script = cell.script("subscriptions/listen", "text/event-stream");
     let agent = cell.modern(door);
@@ -227,11 +322,10 @@ pub(crate) async fn modern(cell: &mut Cell, door: &str, moment: &str) -> Open {
 }
 
 /// A legacy client that listens to a modern server: the stream is the gateway's.
-pub(crate) async fn upward(cell: &mut Cell, moment: &str) -> Open {
+pub(crate) async fn upward(cell: &mut Cell, door: &str, moment: &str) -> Open {
     let mut script = cell.script("subscriptions/listen", "text/event-stream");
-    let door = cell.door();
-    let agent = cell.legacy(&door).await;
-    let params = json!({"uri": "file:///a"});
+    let agent = cell.legacy(door).await;
+    let params = json!({"uri": address(cell, door)});
     let subscribed = cell.asks(&agent, 6, "resources/subscribe", params);
     subscribed.answer().await;
     cell.knows(&subscribed);
@@ -249,11 +343,12 @@ pub(crate) async fn upward(cell: &mut Cell, moment: &str) -> Open {
 }
 
 /// A modern client that listens to a legacy server: the session is the gateway's.
-pub(crate) async fn downward(cell: &mut Cell, moment: &str) -> Open {
+pub(crate) async fn downward(cell: &mut Cell, door: &str, moment: &str) -> Open {
     followed(&cell.upstream());
+    let wanted = json!({"notifications": {"resourceSubscriptions": [address(cell, door)]}});
     let mut script = cell.script("GET", "text/event-stream");
-    let agent = cell.modern(&cell.door());
-    let hearing = cell.asks(&agent, 7, "subscriptions/listen", wanted());
+    let agent = cell.modern(door);
+    let hearing = cell.asks(&agent, 7, "subscriptions/listen", wanted);
     hearing.message(1).await;
     cell.upstream().arrived("GET", 1).await;
     if moment != "sent" {

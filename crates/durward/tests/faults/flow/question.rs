@@ -1,11 +1,17 @@
 //! Calls in whose course the server asks the client something, in either era and over either bridge.
 
-use super::{answer, echo, echo_at};
+use super::{
+    answer,
+    call::{called, prepared},
+    echo_at,
+};
 use crate::{
-    cell::{Cell, Next, Open, Rest, Script, answers, arrives},
+    cell::{Cell, Next, Open, Rest, answers, arrives},
+    script::{Answers, Script},
     table::{
+        Client, Door,
         Fault::{Cut, Disabled, Gone, Killed, Moved, Removed, Revoked, Silent},
-        Flow, Row, Speaks,
+        Flow, Row, Speaks, What,
     },
 };
 use serde_json::{Value, json};
@@ -17,6 +23,9 @@ const MOMENTS: &[&str] = &["sent", "question", "answered"];
 
 pub(crate) const QUESTION_LEGACY: Flow = Flow {
     name: "a question, legacy",
+    what: What::Question,
+    client: Client::Legacy,
+    door: Door::One,
     server: Speaks::Both,
     method: "tools/call",
     moments: MOMENTS,
@@ -36,6 +45,9 @@ pub(crate) const QUESTION_LEGACY: Flow = Flow {
 
 pub(crate) const QUESTION_MODERN: Flow = Flow {
     name: "a question, modern",
+    what: What::Question,
+    client: Client::Modern,
+    door: Door::One,
     server: Speaks::Both,
     method: "tools/call",
     moments: MOMENTS,
@@ -65,6 +77,9 @@ pub(crate) const QUESTION_MODERN: Flow = Flow {
 
 pub(crate) const ALL_LEGACY: Flow = Flow {
     name: "a question to all, legacy",
+    what: What::Question,
+    client: Client::Legacy,
+    door: Door::All,
     server: Speaks::Both,
     method: "tools/call",
     moments: MOMENTS,
@@ -73,6 +88,9 @@ pub(crate) const ALL_LEGACY: Flow = Flow {
 
 pub(crate) const ALL_MODERN: Flow = Flow {
     name: "a question to all, modern",
+    what: What::Question,
+    client: Client::Modern,
+    door: Door::All,
     server: Speaks::Both,
     method: "tools/call",
     moments: MOMENTS,
@@ -103,6 +121,9 @@ pub(crate) const ALL_MODERN: Flow = Flow {
 
 pub(crate) const QUESTION_UPWARD: Flow = Flow {
     name: "a question over the bridge upward",
+    what: What::Question,
+    client: Client::Legacy,
+    door: Door::One,
     server: Speaks::Modern,
     method: "tools/call",
     moments: MOMENTS,
@@ -125,6 +146,9 @@ pub(crate) const QUESTION_UPWARD: Flow = Flow {
 
 pub(crate) const QUESTION_DOWNWARD: Flow = Flow {
     name: "a question over the bridge downward",
+    what: What::Question,
+    client: Client::Modern,
+    door: Door::One,
     server: Speaks::Legacy,
     method: "tools/call",
     moments: MOMENTS,
@@ -134,6 +158,108 @@ pub(crate) const QUESTION_DOWNWARD: Flow = Flow {
         Row(Killed, &["answered"], "error -31006", "answered, faulted upstream-cut forward"),
         Row(Cut, &["sent"], "error -31006", "faulted upstream-down forward"),
         Row(Cut, &["question", "answered"], "error -31006", "answered, faulted upstream-cut forward"),
+        Row(Silent, &["sent"], "error -31007", "faulted upstream-timeout forward"),
+        Row(Silent, &["question", "answered"], "error -31007", "answered, faulted upstream-timeout forward"),
+        Row(Gone, &["sent"], "gone", "abandoned"),
+        Row(Gone, &["question"], "gone", "answered"),
+        Row(Gone, &["answered"], "gone", "answered, abandoned"),
+        Row(Removed, &["sent"], "the answer", "answered"),
+        Row(Removed, &["question"], "error -32600", "answered, refused unknown-server resolve"),
+        Row(Removed, &["answered"], "error -31001", "answered, refused denied authorize"),
+        Row(Moved, &["sent"], "the answer", "answered"),
+        Row(Moved, &["question"], "error -32602", "answered, refused request-state forward"),
+        Row(Moved, &["answered"], "the answer", "answered, answered"),
+        Row(Revoked, &["sent"], "the answer", "answered"),
+        Row(Revoked, &["question", "answered"], "error -32600", "answered, refused revoked authenticate"),
+        Row(Disabled, &["sent"], "the answer", "answered"),
+        Row(Disabled, &["question"], "error -32600", "answered, refused disabled_agent authenticate"),
+        Row(Disabled, &["answered"], "error -32600", "answered, refused revoked authenticate"),
+    ],
+};
+
+pub(crate) const ALL_UPWARD: Flow = Flow {
+    name: "a question to all over the bridge upward",
+    what: What::Question,
+    client: Client::Legacy,
+    door: Door::All,
+    server: Speaks::Modern,
+    method: "tools/call",
+    moments: MOMENTS,
+    rows: QUESTION_UPWARD.rows,
+};
+
+pub(crate) const ALL_DOWNWARD: Flow = Flow {
+    name: "a question to all over the bridge downward",
+    what: What::Question,
+    client: Client::Modern,
+    door: Door::All,
+    server: Speaks::Legacy,
+    method: "tools/call",
+    moments: MOMENTS,
+    rows: &[
+        Row(Killed, &["sent"], "error -31006", "faulted upstream-down forward"),
+        Row(Killed, &["question"], "error -31006", "answered, faulted upstream-down forward"),
+        Row(Killed, &["answered"], "error -31006", "answered, faulted upstream-cut forward"),
+        Row(Cut, &["sent"], "error -31006", "faulted upstream-down forward"),
+        Row(Cut, &["question", "answered"], "error -31006", "answered, faulted upstream-cut forward"),
+        Row(Silent, &["sent"], "error -31007", "faulted upstream-timeout forward"),
+        Row(Silent, &["question", "answered"], "error -31007", "answered, faulted upstream-timeout forward"),
+        Row(Gone, &["sent"], "gone", "abandoned"),
+        Row(Gone, &["question"], "gone", "answered"),
+        Row(Gone, &["answered"], "gone", "answered, abandoned"),
+        Row(Removed, &["sent"], "the answer", "answered"),
+        Row(Removed, &["question"], "error -32602", "answered, refused unknown resolve"),
+        Row(Removed, &["answered"], "error -31001", "answered, refused denied authorize"),
+        Row(Moved, &["sent"], "the answer", "answered"),
+        Row(Moved, &["question"], "error -32602", "answered, refused request-state forward"),
+        Row(Moved, &["answered"], "the answer", "answered, answered"),
+        Row(Revoked, &["sent"], "the answer", "answered"),
+        Row(Revoked, &["question", "answered"], "error -32600", "answered, refused revoked authenticate"),
+        Row(Disabled, &["sent"], "the answer", "answered"),
+        Row(Disabled, &["question"], "error -32600", "answered, refused disabled_agent authenticate"),
+        Row(Disabled, &["answered"], "error -32600", "answered, refused revoked authenticate"),
+    ],
+};
+
+pub(crate) const QUESTION_PROCESS: Flow = Flow {
+    name: "a question of a process, legacy",
+    what: What::Question,
+    client: Client::Legacy,
+    door: Door::One,
+    server: Speaks::Process("legacy"),
+    method: "tools/call",
+    moments: MOMENTS,
+    rows: &[
+        Row(Killed, &[], "error -31006", "faulted upstream-cut forward"),
+        Row(Cut, &[], "error -31006", "faulted upstream-cut forward"),
+        Row(Silent, &[], "error -31007", "faulted upstream-timeout forward"),
+        Row(Gone, &[], "gone", "answered"),
+        // Until something is said beside the answer there is no stream whose right is looked at.
+        Row(Removed, &["sent"], "the answer", "answered"),
+        Row(Removed, &["question", "answered"], "error -31001", "refused denied authorize"),
+        Row(Moved, &[], "the answer", "answered"),
+        Row(Revoked, &["sent"], "the answer", "answered"),
+        Row(Revoked, &["question", "answered"], "error -32600", "refused revoked authenticate"),
+        Row(Disabled, &["sent"], "the answer", "answered"),
+        Row(Disabled, &["question", "answered"], "error -32600", "refused revoked authenticate"),
+    ],
+};
+
+pub(crate) const QUESTION_PROCESS_DOWNWARD: Flow = Flow {
+    name: "a question of a process over the bridge downward",
+    what: What::Question,
+    client: Client::Modern,
+    door: Door::One,
+    server: Speaks::Process("legacy"),
+    method: "tools/call",
+    moments: MOMENTS,
+    rows: &[
+        Row(Killed, &["sent"], "error -31006", "faulted upstream-cut forward"),
+        Row(Killed, &["question"], "error -31006", "answered, faulted upstream-down forward"),
+        Row(Killed, &["answered"], "error -31006", "answered, faulted upstream-cut forward"),
+        Row(Cut, &["sent"], "error -31006", "faulted upstream-cut forward"),
+        Row(Cut, &["question"], "error -31006", "answered, faulted upstream-down forward"),
+        Row(Cut, &["answered"], "error -31006", "answered, faulted upstream-cut forward"),
         Row(Silent, &["sent"], "error -31007", "faulted upstream-timeout forward"),
         Row(Silent, &["question", "answered"], "error -31007", "answered, faulted upstream-timeout forward"),
         Row(Gone, &["sent"], "gone", "abandoned"),
@@ -184,11 +310,11 @@ fn answering(upstream: Arc<Upstream>, count: usize) -> Box<dyn FnOnce(Option<Scr
 }
 
 /// Goes on once the client's answer has come, or it is clear that none comes.
-fn once_answered(upstream: Arc<Upstream>, id: Value) -> Box<dyn FnOnce(Option<Script>) -> Rest + Send> {
+fn once_answered(mut answers: Answers, id: Value) -> Box<dyn FnOnce(Option<Script>) -> Rest + Send> {
     Box::new(move |script| {
         Box::pin(async move {
             let Some(mut script) = script else { return };
-            let _none = timeout(Duration::from_millis(500), upstream.arrived("response", 1)).await;
+            let _none = timeout(Duration::from_millis(500), answers.come()).await;
             script.say(&answer(&id)).await;
         })
     })
@@ -196,11 +322,10 @@ fn once_answered(upstream: Arc<Upstream>, id: Value) -> Box<dyn FnOnce(Option<Sc
 
 /// The server asks in the course of its stream, and is answered beside it.
 pub(crate) async fn legacy(cell: &mut Cell, door: &str, moment: &str) -> Open {
-    let mut script = cell.script("tools/call", "text/event-stream");
+    let prepared = prepared(cell);
     let agent = cell.legacy(door).await;
     let hearing = cell.asks(&agent, 7, "tools/call", echo_at(cell, door));
-    let upstream = cell.upstream();
-    let id = upstream.arrived("tools/call", 1).await.id();
+    let (id, mut script) = called(cell, prepared).await;
     let mut next = Next::Nothing;
     if moment != "sent" {
         cell.counts(1);
@@ -210,10 +335,10 @@ pub(crate) async fn legacy(cell: &mut Cell, door: &str, moment: &str) -> Open {
             next = Next::Answers(asked);
         } else {
             answers(cell, &agent, &asked).await;
-            upstream.arrived("response", 1).await;
+            cell.answers().come().await;
         }
     }
-    Open { next, ..Open::new(hearing, Some(script), once_answered(upstream, id)) }
+    Open { next, ..Open::new(hearing, Some(script), once_answered(cell.answers(), id)) }
 }
 
 /// The server asks in its answer, and is answered in the next call.
@@ -244,11 +369,10 @@ pub(crate) async fn modern(cell: &mut Cell, door: &str, moment: &str) -> Open {
 }
 
 /// The server asks in its answer, the client is asked on the stream of its call.
-pub(crate) async fn upward(cell: &mut Cell, moment: &str) -> Open {
+pub(crate) async fn upward(cell: &mut Cell, door: &str, moment: &str) -> Open {
     let mut script = cell.script("tools/call", "application/json");
-    let door = cell.door();
-    let agent = cell.legacy(&door).await;
-    let hearing = cell.asks(&agent, 7, "tools/call", echo());
+    let agent = cell.legacy(door).await;
+    let hearing = cell.asks(&agent, 7, "tools/call", echo_at(cell, door));
     let upstream = cell.upstream();
     let id = upstream.arrived("tools/call", 1).await.id();
     if moment == "sent" {
@@ -270,25 +394,24 @@ pub(crate) async fn upward(cell: &mut Cell, moment: &str) -> Open {
 }
 
 /// The server asks in the course of its stream; the client is asked in the answer, and the call waits.
-pub(crate) async fn downward(cell: &mut Cell, moment: &str) -> Open {
-    let mut script = cell.script("tools/call", "text/event-stream");
-    let agent = cell.modern(&cell.door());
-    let mut hearing = cell.asks(&agent, 7, "tools/call", echo());
-    let upstream = cell.upstream();
-    let id = upstream.arrived("tools/call", 1).await.id();
+pub(crate) async fn downward(cell: &mut Cell, door: &str, moment: &str) -> Open {
+    let prepared = prepared(cell);
+    let agent = cell.modern(door);
+    let mut hearing = cell.asks(&agent, 7, "tools/call", echo_at(cell, door));
+    let (id, mut script) = called(cell, prepared).await;
     let mut next = Next::Nothing;
     if moment != "sent" {
         cell.counts(1);
         script.say(&json!({"jsonrpc": "2.0", "id": "q", "method": "elicitation/create", "params": question()})).await;
         let asked = soon(hearing.answer()).await;
-        let again = retry(echo(), &asked["result"]["requestState"], "question");
+        let again = retry(echo_at(cell, door), &asked["result"]["requestState"], "question");
         if moment == "question" {
             next = Next::Asks("tools/call", again);
         } else {
             cell.knows(&hearing);
             hearing = cell.asks(&agent, 8, "tools/call", again);
-            upstream.arrived("response", 1).await;
+            cell.answers().come().await;
         }
     }
-    Open { next, ..Open::new(hearing, Some(script), once_answered(upstream, id)) }
+    Open { next, ..Open::new(hearing, Some(script), once_answered(cell.answers(), id)) }
 }
