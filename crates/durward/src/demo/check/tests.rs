@@ -128,6 +128,7 @@ fn holds(calls: u64, open: usize) -> Verified {
             open: vec![(0, call); open],
             kinds: [0, calls, 0, 0],
         }],
+        anchored: false,
     }
 }
 
