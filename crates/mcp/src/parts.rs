@@ -133,6 +133,10 @@ pub(crate) struct Parts {
     pub(crate) outcome: Outcome,
     /// `params` has a member that differs from one of ours only in case.
     pub(crate) variant: bool,
+    /// The same of `ref`, or inside it: what a completion is for.
+    pub(crate) variant_reference: bool,
+    /// The same of `notifications`, or inside it: what a subscription is for.
+    pub(crate) variant_filter: bool,
     /// It has members that say nothing to what it is.
     pub(crate) more: bool,
 }
@@ -157,6 +161,8 @@ impl Parts {
             tracestate: self.tracestate.moved_back(by),
             outcome: self.outcome,
             variant: self.variant,
+            variant_reference: self.variant_reference,
+            variant_filter: self.variant_filter,
             more: self.more,
         }
     }
@@ -183,7 +189,12 @@ impl Parts {
         if self.params.of(text).is_some_and(|raw| !matches!(raw, [b'{' | b'[', ..] | b"null")) {
             return Err("`params` must be an object");
         }
-        if self.variant && method::action(&method).is_some() {
+        let variant = match &*method {
+            "completion/complete" => self.variant || self.variant_reference,
+            "subscriptions/listen" => self.variant_filter,
+            other => self.variant && method::action(other).is_some(),
+        };
+        if variant {
             return Err("a parameter differs from a known one only in case");
         }
         if self.progress_token.of(text).is_some_and(|raw| !matches!(raw, [b'"' | b'-' | b'0'..=b'9', ..])) {

@@ -41,6 +41,17 @@ pub(super) fn read(body: Bytes, limits: &Limits) -> Result<Body, ScanFault> {
     Ok(Body::Batch(members.into_iter().map(message).collect()))
 }
 
+/// What is judged of `ref` of a completion, and the same in lower case.
+const REFERENCE: [(&[u8], &[u8]); 3] = [(b"type", b"type"), (b"name", b"name"), (b"uri", b"uri")];
+/// What is judged of `notifications` of a subscription.
+const FILTER: [(&[u8], &[u8]); 5] = [
+    (b"toolsListChanged", b"toolslistchanged"),
+    (b"promptsListChanged", b"promptslistchanged"),
+    (b"resourcesListChanged", b"resourceslistchanged"),
+    (b"resourceSubscriptions", b"resourcesubscriptions"),
+    (b"taskIds", b"taskids"),
+];
+
 /// The scanner, and what it found in the message it reads.
 struct Envelope<'a> {
     scanner: Scanner<'a>,
@@ -115,15 +126,36 @@ impl Envelope<'_> {
                 b"taskId" => parts.task_id = self.spot()?,
                 b"arguments" => parts.arguments = self.spot()?,
                 b"_meta" => self.meta(parts)?,
+                b"ref" => parts.variant_reference |= self.has_variant(&REFERENCE)?,
+                b"notifications" => parts.variant_filter |= self.has_variant(&FILTER)?,
                 other => {
                     // SECURITY: as above; whether it matters depends on the method.
                     parts.variant |= is_variant(other, &[b"name", b"uri", b"taskid", b"arguments", b"_meta"]);
+                    parts.variant_reference |= is_variant(other, &[b"ref"]);
+                    parts.variant_filter |= is_variant(other, &[b"notifications"]);
                     self.scanner.value()?;
                 }
             }
         }
         parts.params = Spot::new(start, self.scanner.at);
         Ok(())
+    }
+
+    /// Reads a value. Whether it is an object with a member that differs from one of `known` only in case.
+    fn has_variant(&mut self, known: &[(&[u8], &[u8])]) -> Result<bool, ScanFault> {
+        self.scanner.blank();
+        if self.scanner.peek() != Some(b'{') {
+            self.scanner.value()?;
+            return Ok(false);
+        }
+        let mut found = false;
+        self.scanner.enter(true)?;
+        while let Some(key) = self.scanner.next_key()? {
+            let spelling = self.scanner.spelling(key);
+            found |= known.iter().any(|(exact, lower)| spelling != *exact && folds_to(spelling, lower));
+            self.scanner.value()?;
+        }
+        Ok(found)
     }
 
     fn meta(&mut self, parts: &mut Parts) -> Result<(), ScanFault> {
