@@ -238,11 +238,16 @@ async fn task(agent: &Agent) {
     assert!(agent.request("tools/call", params).await.json().await["result"].is_object());
 }
 
+/// The one task, and how it is.
+fn task_that(is: &str) -> Value {
+    let now = "2026-11-25T00:00:00Z";
+    json!({"taskId": "t", "status": is, "createdAt": now, "lastUpdatedAt": now, "ttl": 60000})
+}
+
 async fn with_tasks() -> Upstream {
     let upstream = Upstream::start().await;
     upstream.always("tools/call", |request| {
-        let now = "2026-11-25T00:00:00Z";
-        let task = json!({"taskId": "t", "status": "working", "createdAt": now, "lastUpdatedAt": now, "ttl": 60000});
+        let task = task_that("working");
         let is_legacy = request.json()["params"]["task"].is_object();
         let modern = json!({"resultType": "task", "taskId": "t", "status": "working"});
         Answer::result(&request.id(), &if is_legacy { json!({"task": task}) } else { modern })
@@ -259,7 +264,8 @@ async fn pages_that_a_failed_task_wants_visited_are_judged() {
         let own = if agent.session().is_some() { "tasks/result" } else { "tasks/cancel" };
         for method in ["tasks/get", own] {
             for (name, passes) in [("good", true), ("bad", false)] {
-                let result = json!({"resultType": "complete", "taskId": "t", "status": "failed", "error": visit(name)});
+                let mut result = task_that("failed");
+                (result["resultType"], result["error"]) = (json!("complete"), visit(name));
                 upstream.always(method, move |request| Answer::result(&request.id(), &result));
                 let answer = agent.request(method, json!({"taskId": "t"})).await.json().await;
                 let (call, asked) = recorded(&inside, method).await;
@@ -300,7 +306,7 @@ async fn news_of_a_failed_task_are_judged_too() {
             agent.request("subscriptions/listen", json!({"notifications": {"taskIds": ["t"]}})).await
         };
         let news = |more: Value| {
-            let mut params = json!({"taskId": "t", "status": "failed"});
+            let mut params = task_that("failed");
             params.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
             json!({"jsonrpc": "2.0", "method": method, "params": params})
         };

@@ -10,6 +10,12 @@ use testkit::{Agent, Answer, Ask, Upstream, meta, soon};
 
 const SECRET: &str = "ghp_A7dK2mQ9xR4tV8wZ1cF6hJ3nP5sY0u2Kq9Lb";
 
+/// A task as a list has it, to the byte.
+fn listed_as(id: &str) -> String {
+    let at = "2026-11-25T00:00:00Z";
+    format!(r#"{{"createdAt":"{at}","lastUpdatedAt":"{at}","status":"working","taskId":"{id}","ttl":1.0}}"#)
+}
+
 /// A task that has just begun.
 fn working(id: &Value) -> Value {
     let now = "2026-11-25T00:00:00Z";
@@ -34,7 +40,9 @@ async fn trusting() -> Upstream {
     });
     for method in ["tasks/get", "tasks/cancel", "tasks/update"] {
         upstream.always(method, |request| {
-            Answer::result(&request.id(), &json!({"status": "working", "resultType": "complete"}))
+            let mut task = working(&request.json()["params"]["taskId"]);
+            task["resultType"] = json!("complete");
+            Answer::result(&request.id(), &task)
         });
     }
     upstream.always("tasks/result", |request| {
@@ -43,7 +51,7 @@ async fn trusting() -> Upstream {
     });
     upstream.always("tasks/list", |request| {
         let id = request.id();
-        let tasks = r#"{"taskId":"a","ttl":1.0},{"taskId":"b"},{"taskId":"nobody's"},{"ttl":1}"#;
+        let tasks = format!(r#"{},{},{{"taskId":"nobody's"}},{{"ttl":1}}"#, listed_as("a"), listed_as("b"));
         Answer::json(format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{{"tasks":[{tasks}],"nextCursor":"c"}}}}"#))
     });
     upstream
@@ -110,9 +118,10 @@ async fn lists_results_and_news_hold_what_is_ones_own_and_no_secret() {
     begin(&alice, "a").await;
     begin(&bob, "b").await;
     let listed = alice.request("tasks/list", json!({})).await.text().await;
-    assert!(listed.contains(r#""tasks":[{"taskId":"a","ttl":1.0}],"nextCursor":"c""#), "{listed}");
+    assert!(listed.contains(&format!(r#""tasks":[{}],"nextCursor":"c""#, listed_as("a"))), "{listed}");
     let listed = bob.request("tasks/list", json!({})).await.json().await;
-    assert_eq!(listed["result"]["tasks"], json!([{"taskId": "b"}]));
+    let tasks = listed["result"]["tasks"].as_array().unwrap();
+    assert!(tasks.len() == 1 && tasks[0]["taskId"] == "b", "{listed}");
     let result = manage(&alice, "tasks/result", "a").await.to_string();
     assert!(result.contains("[redacted:") && !result.contains(SECRET), "{result}");
     // The server tells everybody of every task.
@@ -120,7 +129,8 @@ async fn lists_results_and_news_hold_what_is_ones_own_and_no_secret() {
     upstream.next("GET", stream);
     let mut listener = alice.listen().await;
     let news = |task: &str| {
-        let params = json!({"taskId": task, "status": "failed", "statusMessage": format!("with {SECRET}")});
+        let mut params = working(&json!(task));
+        (params["status"], params["statusMessage"]) = (json!("failed"), json!(format!("with {SECRET}")));
         json!({"jsonrpc": "2.0", "method": "notifications/tasks/status", "params": params})
     };
     feed.message(&news("b")).await;
@@ -297,8 +307,8 @@ async fn tasks_of_all_servers_are_found_by_sealed_ids() {
     for upstream in [&one, &two] {
         upstream.always("tasks/get", |request| {
             let id = &request.json()["params"]["taskId"];
-            let meta = json!({RELATED: {"taskId": id}});
-            let result = json!({"taskId": id, "status": "working", "resultType": "complete", "_meta": meta});
+            let mut result = working(id);
+            (result["resultType"], result["_meta"]) = (json!("complete"), json!({RELATED: {"taskId": id}}));
             Answer::result(&request.id(), &result)
         });
     }
@@ -409,7 +419,8 @@ async fn what_is_given_again_of_a_call_names_tasks_as_it_did() {
     let id = upstream.arrived("tools/call", 2).await.id();
     let place = soon(stream.any_event()).await.unwrap().id.unwrap();
     drop(stream);
-    let news = json!({"taskId": "a", "status": "working", "_meta": {RELATED: {"taskId": "a"}}});
+    let mut news = working(&json!("a"));
+    news["_meta"] = json!({RELATED: {"taskId": "a"}});
     feed.message(&json!({"jsonrpc": "2.0", "method": "notifications/tasks/status", "params": news})).await;
     let begun = json!({"task": working(&json!("late")), "_meta": {RELATED: {"taskId": "late"}}});
     feed.message(&json!({"jsonrpc": "2.0", "id": id, "result": begun})).await;
@@ -452,9 +463,9 @@ async fn a_list_of_tasks_has_those_of_every_server_and_of_nobody_else() {
     upstream.always("tasks/list", |request| {
         let next = request.json()["params"]["cursor"].is_string();
         let result = if next {
-            json!({"tasks": [{"taskId": "b"}]})
+            json!({"tasks": [working(&json!("b"))]})
         } else {
-            json!({"tasks": [{"taskId": "a"}, {"taskId": "nobody's"}], "nextCursor": "c"})
+            json!({"tasks": [working(&json!("a")), working(&json!("nobody's"))], "nextCursor": "c"})
         };
         Answer::result(&request.id(), &result)
     });
@@ -466,7 +477,7 @@ async fn a_list_of_tasks_has_those_of_every_server_and_of_nobody_else() {
     let (a, b) = (begin_there(&alice, "files__echo", "a").await, begin_there(&bob, "files__echo", "b").await);
     for (agent, own) in [(&alice, &a), (&bob, &b)] {
         let listed = agent.request("tasks/list", json!({})).await.json().await;
-        assert_eq!(listed["result"], json!({"tasks": [{"taskId": own}]}), "{listed}");
+        assert_eq!(listed["result"], json!({"tasks": [working(&json!(own))]}), "{listed}");
     }
     let paged = alice.request("tasks/list", json!({"cursor": "c"})).await.json().await;
     assert_eq!(paged["error"]["code"], -32602, "{paged}");

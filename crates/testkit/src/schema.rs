@@ -18,7 +18,7 @@ use std::{
 const REVISIONS: [&str; 5] = ["2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25", "2026-07-28"];
 
 /// The schema's words for a method: what comes before `Request` and `Result`.
-const REQUESTS: [(&str, &str); 17] = [
+const REQUESTS: [(&str, &str); 21] = [
     ("initialize", "Initialize"),
     ("server/discover", "Discover"),
     ("subscriptions/listen", "SubscriptionsListen"),
@@ -36,12 +36,16 @@ const REQUESTS: [(&str, &str); 17] = [
     ("sampling/createMessage", "CreateMessage"),
     ("elicitation/create", "Elicit"),
     ("roots/list", "ListRoots"),
+    ("tasks/get", "GetTask"),
+    ("tasks/result", "GetTaskPayload"),
+    ("tasks/list", "ListTasks"),
+    ("tasks/cancel", "CancelTask"),
 ];
 
 /// What a result may be whose request nobody remembers: a client's answer to a question.
 const ANSWERS: [&str; 3] = ["CreateMessageResult", "ElicitResult", "ListRootsResult"];
 
-const NOTIFICATIONS: [(&str, &str); 10] = [
+const NOTIFICATIONS: [(&str, &str); 12] = [
     ("notifications/initialized", "InitializedNotification"),
     ("notifications/cancelled", "CancelledNotification"),
     ("notifications/progress", "ProgressNotification"),
@@ -52,7 +56,14 @@ const NOTIFICATIONS: [(&str, &str); 10] = [
     ("notifications/resources/list_changed", "ResourceListChangedNotification"),
     ("notifications/resources/updated", "ResourceUpdatedNotification"),
     ("notifications/subscriptions/acknowledged", "SubscriptionsAcknowledgedNotification"),
+    ("notifications/elicitation/complete", "ElicitationCompleteNotification"),
+    ("notifications/tasks/status", "TaskStatusNotification"),
 ];
+
+/// Whether a method belongs to an extension, of which the schema of the revision knows nothing: tasks of 2026-07-28 are one.
+fn is_extension(revision: &str, method: &str) -> bool {
+    revision >= "2026-07-28" && matches!(method, "tasks/get" | "tasks/cancel")
+}
 
 /// What is wrong with a message in `revision`. `answers`: the method of the request that a response answers, if known.
 /// Of methods that no revision knows, only the envelope is looked at.
@@ -60,7 +71,7 @@ pub fn faults(revision: &str, message: &Value, answers: Option<&str>) -> Vec<Str
     let is_recent = revision >= "2025-11-25";
     let check = |definition: &str, tree: &Value| definition_faults(revision, definition, tree);
     let named = |method: &str, end: &str| {
-        let found = REQUESTS.iter().find(|(known, _)| *known == method);
+        let found = REQUESTS.iter().find(|(known, _)| *known == method && !is_extension(revision, method));
         found.map(|(_, word)| format!("{word}{end}"))
     };
     match message.get("method").and_then(Value::as_str) {

@@ -103,6 +103,39 @@ async fn what_anybody_is_told_is_held_against_its_revision() {
     assert!(sentence(judge).contains("a server of 2026-07-28 was told"));
 }
 
+#[test]
+fn tasks_and_what_belongs_to_them_are_held_against_the_revisions_that_have_them() {
+    let request = |method: &str, params: serde_json::Value| json!({"jsonrpc": "2.0", "id": 1, "method": method, "params": params});
+    let word = |method: &str, params: serde_json::Value| json!({"jsonrpc": "2.0", "method": method, "params": params});
+    let answer = |result: serde_json::Value| json!({"jsonrpc": "2.0", "id": 1, "result": result});
+    let at = "2026-01-01T00:00:00Z";
+    let task = json!({"taskId": "t", "status": "working", "createdAt": at, "lastUpdatedAt": at, "ttl": null});
+    let is_valid = |revision: &str, message: &serde_json::Value, answers: Option<&str>| {
+        schema::faults(revision, message, answers).is_empty()
+    };
+    for (right, wrong, answers) in [
+        (request("tasks/get", json!({"taskId": "t"})), request("tasks/get", json!({})), None),
+        (request("tasks/result", json!({"taskId": "t"})), request("tasks/result", json!({"taskId": 1})), None),
+        (request("tasks/cancel", json!({"taskId": "t"})), request("tasks/cancel", json!({"id": "t"})), None),
+        (answer(task.clone()), answer(json!({"taskId": "t"})), Some("tasks/get")),
+        (answer(json!({"tasks": [task]})), answer(json!({"tasks": task})), Some("tasks/list")),
+        (word("notifications/tasks/status", task.clone()), word("notifications/tasks/status", json!({})), None),
+        (
+            word("notifications/elicitation/complete", json!({"elicitationId": "e"})),
+            word("notifications/elicitation/complete", json!({})),
+            None,
+        ),
+    ] {
+        assert!(is_valid("2025-11-25", &right, answers), "{right}");
+        assert!(!is_valid("2025-11-25", &wrong, answers), "{wrong}");
+        assert!(!is_valid("2025-06-18", &right, answers), "not a word of it: {right}");
+    }
+    // An extension of 2026-07-28, which no schema describes; what was taken out is not said any more.
+    assert!(is_valid("2026-07-28", &request("tasks/get", json!({"taskId": "t"})), None));
+    assert!(!is_valid("2026-07-28", &request("tasks/list", json!({})), None));
+    assert!(!is_valid("2026-07-28", &word("notifications/elicitation/complete", json!({"elicitationId": "e"})), None));
+}
+
 #[tokio::test]
 async fn in_the_era_of_2024_it_is_held_against_what_was_agreed() {
     let upstream = Upstream::start().await;
