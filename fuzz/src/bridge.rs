@@ -125,7 +125,7 @@ fn response(message: &Message, method: &str, revision: Revision, introduction: &
     }
     for asked in ["elicitation/create", "sampling/createMessage"] {
         if let Ok(answer) = upward::input_response(message, asked) {
-            carried(&downward::answer_to("1", &answer, revision));
+            carried(&downward::answer_to("1", asked, &answer, revision));
         }
     }
 }

@@ -196,9 +196,9 @@ async fn resume(way: &Passage<'_>, message: &Message, sealed: &str) -> Result<Ar
     let Some(given) = translate::input_response(message, QUESTION) else {
         return Err(refusal(TicketFault::Unanswered));
     };
-    let Resting { course, question, permit, .. } = *resting;
+    let Resting { course, question, method, permit, .. } = *resting;
     let hop = way.hop();
-    let answer = translate::answer_to(&question, given, course.link.leg.revision);
+    let answer = translate::answer_to(&question, &method, given, course.link.leg.revision);
     let answer = exchange::one(answer, &hop.limits)?;
     let deadline = hop.server.deadline;
     let sending = hop.send(Some(&course.link.leg), &answer);

@@ -281,15 +281,14 @@ pub fn input_response<'a>(retry: &'a Message, key: &str) -> Option<&'a [u8]> {
     is_object(found.raw).then_some(found.raw)
 }
 
-/// The response to a question of the server with the raw id `id`, with an answer of the client. `revision` is what was
+/// The response to a question of the server, `method` with the raw id `id`, with an answer of the client. `revision` is what was
 /// negotiated with the server: older ones take one block of content where newer ones take a list of them. An answer
 /// that it has no words for is an error that says so.
-pub fn answer_to(id: &str, response: &[u8], revision: Revision) -> Bytes {
+pub fn answer_to(id: &str, method: &str, response: &[u8], revision: Revision) -> Bytes {
     let mut rewrite = Rewrite::new(response);
     let mut unsaid = None;
     // A form that was filled in has a `content` of its own.
-    let is_sampled = at(response, &["action"]).is_none();
-    if is_sampled && revision < Revision::V2025_11_25 {
+    if method == "sampling/createMessage" && revision < Revision::V2025_11_25 {
         let fate = |rewrite: &mut Rewrite<'_>, name: &str, value: &Span| match name {
             "content" => one_block(rewrite.raw(value), revision).unwrap_or_else(|fault| {
                 unsaid = Some(fault);

@@ -251,7 +251,7 @@ fn downward_case(case: &Case<'_>) -> Found {
             text(format!("{response} state {}", raw(downward::request_state(&input).map(|member| member.raw))))
         }
         "answer to" => {
-            legacy(downward::answer_to(case.id(), case.get("response").as_bytes(), revision), revision, method)
+            legacy(downward::answer_to(case.id(), method, case.get("response").as_bytes(), revision), revision, method)
         }
         other => panic!("no such action: {other}"),
     })

@@ -132,7 +132,7 @@ fn everything(message: &Message, method: &str, revision: Revision) -> Vec<Bytes>
         made.extend(asked.requests.iter().filter_map(|asked| upward::question("\"q\"", asked, &introduction).ok()));
     }
     if let Ok(response) = upward::input_response(message, method) {
-        made.push(downward::answer_to("1", &response, revision));
+        made.push(downward::answer_to("1", method, &response, revision));
     }
     made.extend(upward::retry(message, "9", &[("a\"", b"{}")], Some("\"s\"")));
     if let Ok(filter) = Filter::of(message) {
@@ -149,7 +149,7 @@ fn everything(message: &Message, method: &str, revision: Revision) -> Vec<Bytes>
     made.extend(downward::listen_result(message));
     made.extend(downward::input_required("1", "k", message, client, "\"s\""));
     made.extend(downward::pages_required("1", message, client).ok().flatten());
-    made.extend(downward::input_response(message, "a").map(|raw| downward::answer_to("1", raw, revision)));
+    made.extend(downward::input_response(message, "a").map(|raw| downward::answer_to("1", method, raw, revision)));
     let _ = (downward::negotiated(message), downward::request_state(message), LogLevel::wanted(message));
     made
 }

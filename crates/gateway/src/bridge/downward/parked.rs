@@ -31,6 +31,8 @@ pub(crate) struct Resting {
     pub(super) course: Course,
     /// The id under which the server asked, as it wrote it.
     pub(super) question: Box<str>,
+    /// What it asked.
+    pub(super) method: Box<str>,
     /// The permit for asking: the answer travels back under it.
     pub(super) permit: Permit,
     /// Whose call it is.

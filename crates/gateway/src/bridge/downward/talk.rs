@@ -291,7 +291,9 @@ impl Talk {
             }
         };
         let holder = self.asker.caller.principal.clone();
-        match self.state.parked.park(number, Box::new(Resting { course, question: id, permit, holder, until })) {
+        let method = Box::from(question.method());
+        match self.state.parked.park(number, Box::new(Resting { course, question: id, method, permit, holder, until }))
+        {
             Ok(()) => Ok(asking),
             Err(resting) => {
                 self.course = Some(resting.course);
