@@ -23,7 +23,7 @@ mod rewrite;
 pub mod upward;
 
 pub use client::Client;
-pub use filter::Filter;
+pub use filter::{Filter, is_at_or_below};
 pub use level::LogLevel;
 
 /// Why something has no translation.

@@ -12,7 +12,7 @@ pub struct Filter {
     pub prompts: bool,
     /// The list of resources changed.
     pub resources: bool,
-    /// One of these resources was updated.
+    /// One of these resources, or a part of one, was updated.
     pub uris: Vec<String>,
 }
 
@@ -64,7 +64,9 @@ impl Filter {
             "notifications/resources/list_changed" => self.resources,
             "notifications/resources/updated" => {
                 let uri = notification.param(&["uri"]);
-                uri.and_then(|uri| uri.text()).is_some_and(|uri| self.uris.iter().any(|wanted| *wanted == uri))
+                // SPEC: what is told may be a part of what was subscribed to.
+                let of = |uri: &str| self.uris.iter().any(|wanted| is_at_or_below(uri, wanted));
+                uri.and_then(|uri| uri.text()).is_some_and(|uri| of(&uri))
             }
             _ => false,
         }
@@ -86,6 +88,12 @@ impl Filter {
         }
         rewrite::object(&members)
     }
+}
+
+/// Whether one address is another, or of a part of what that names.
+pub fn is_at_or_below(uri: &str, above: &str) -> bool {
+    let ends = ['/', '?', '#'];
+    uri.strip_prefix(above).is_some_and(|rest| rest.is_empty() || rest.starts_with(ends) || above.ends_with(ends))
 }
 
 fn uris(raw: &[u8]) -> Result<Vec<String>, BridgeFault> {

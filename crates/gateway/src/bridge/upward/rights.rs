@@ -4,6 +4,7 @@
 use super::followed::{Asked, Subscription};
 use crate::{pipeline::Line, session::Session};
 use identity::{CredentialId, Principal};
+use mcp::bridge::is_at_or_below;
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, PoisonError},
@@ -49,11 +50,6 @@ impl Open {
 /// How long the closest of those is that an address lies at or below.
 fn closest<'a>(uri: &str, all: impl Iterator<Item = &'a Arc<str>>) -> Option<usize> {
     all.filter(|known| is_at_or_below(uri, known)).map(|known| known.len()).max()
-}
-
-fn is_at_or_below(uri: &str, above: &str) -> bool {
-    let ends = ['/', '?', '#'];
-    uri.strip_prefix(above).is_some_and(|rest| rest.is_empty() || rest.starts_with(ends) || above.ends_with(ends))
 }
 
 /// What a judgement rests on. It stands for as long as this is the same.
