@@ -250,3 +250,43 @@ async fn a_stream_is_read_by_the_right_of_whoever_used_the_session_last() {
     inside.registry.revoke_key(&id);
     soon(next.closed()).await;
 }
+
+#[tokio::test]
+async fn what_a_server_says_on_one_stream_reaches_those_it_concerns_on_another() {
+    let upstream = Upstream::start().await;
+    upstream.always("initialize", |request| {
+        let result = json!({"protocolVersion": "2025-11-25", "serverInfo": {"name": "fake", "version": "1"},
+            "capabilities": {"tools": {}, "logging": {}, "resources": {"subscribe": true}}});
+        Answer::result(&request.id(), &result).header("mcp-session-id", "one")
+    });
+    for method in ["logging/setLevel", "resources/subscribe", "resources/unsubscribe"] {
+        upstream.always(method, |request| Answer::result(&request.id(), &json!({})));
+    }
+    let inside = Inside::start(legacy(&upstream)).await;
+    let alice = inside.modern("/mcp/files", &inside.alice);
+    let stream = listening(&upstream);
+    let wanted = json!({"notifications": {"resourceSubscriptions": ["file:///a"]}});
+    let mut listener = alice.request("subscriptions/listen", wanted).await;
+    assert!(soon(listener.event()).await.is_some());
+    let (events, feed) = Answer::events();
+    upstream.next("tools/call", events);
+    let mut of_call = meta();
+    of_call["progressToken"] = json!("mine");
+    of_call["io.modelcontextprotocol/logLevel"] = json!("warning");
+    let mut reply = alice.request("tools/call", json!({"name": "echo", "arguments": {}, "_meta": of_call})).await;
+    let call = upstream.seen("tools/call").pop().unwrap();
+    let says = |method: &str, params: Value| json!({"jsonrpc": "2.0", "method": method, "params": params});
+    // Of a part of what is followed, on the stream of the call.
+    feed.message(&says("notifications/resources/updated", json!({"uri": "file:///a/part"}))).await;
+    assert_eq!(soon(listener.event()).await.unwrap().json()["params"]["uri"], "file:///a/part");
+    // What belongs to the call, on the listening stream.
+    stream.message(&says("notifications/message", json!({"level": "info", "data": "quiet"}))).await;
+    stream.message(&says("notifications/progress", json!({"progressToken": 4711, "progress": 1}))).await;
+    stream.message(&says("notifications/progress", json!({"progressToken": call.id(), "progress": 2}))).await;
+    stream.message(&says("notifications/message", json!({"level": "error", "data": "loud"}))).await;
+    let progress = soon(reply.event()).await.unwrap().json();
+    assert_eq!(progress["params"], json!({"progressToken": "mine", "progress": 2}));
+    assert_eq!(soon(reply.event()).await.unwrap().json()["params"]["data"], "loud");
+    feed.message(&finished(&call.id())).await;
+    assert_eq!(said(&soon(reply.event()).await.unwrap().json()), "done");
+}

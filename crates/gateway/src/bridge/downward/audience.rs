@@ -93,11 +93,22 @@ impl Audience {
         match message.kind() {
             Kind::Request => self.ask(message.bytes()),
             Kind::Notification => {
-                self.announce(message.bytes().clone());
+                self.tell(message);
                 Ok(())
             }
             // Nobody asked anything on this stream.
             Kind::Response => Ok(()),
+        }
+    }
+
+    /// Log messages and progress are for calls, each of which takes its own. One that reads too slowly loses some.
+    fn tell(&self, message: &Message) {
+        if !matches!(message.method(), "notifications/message" | "notifications/progress") {
+            self.announce(message.bytes().clone());
+            return;
+        }
+        for call in lock(&self.calls).open.values() {
+            let _ = call.try_send(message.bytes().clone());
         }
     }
 
