@@ -290,3 +290,40 @@ async fn what_a_server_says_on_one_stream_reaches_those_it_concerns_on_another()
     feed.message(&finished(&call.id())).await;
     assert_eq!(said(&soon(reply.event()).await.unwrap().json()), "done");
 }
+
+/// A process that asks, and says something, while a call is under way and newer requests are, too.
+const PROCESS: &str = r#"
+while read -r line; do
+  id=${line#*\"id\":}; id=${id%%,*}
+  case "$line" in
+    *'"initialize"'*) echo '{"jsonrpc":"2.0","id":'$id',"result":{"protocolVersion":"2025-06-18","capabilities":{"tools":{}},"serverInfo":{"name":"sh","version":"1"}}}';;
+    *'"tools/list"'*)
+      [ -z "$call" ] || echo '{"jsonrpc":"2.0","id":"q","method":"elicitation/create","params":{"message":"Who?","requestedSchema":{"type":"object","properties":{}}}}'
+      echo '{"jsonrpc":"2.0","id":'$id',"result":{"tools":[{"name":"echo","inputSchema":{"type":"object"}}]}}';;
+    *'"tools/call"'*) call=$id; echo '{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":'$call',"progress":1}}';;
+    *'"id":"q"'*) echo '{"jsonrpc":"2.0","id":'$call',"result":{"content":[{"type":"text","text":"done"}],"heard":'$line'}}'; call=;;
+  esac
+done
+"#;
+
+#[tokio::test]
+async fn a_process_asks_in_the_course_of_a_call_whatever_was_asked_of_it_since() {
+    let upstream = Upstream::start().await;
+    let command = Some(["/bin/sh", "-c", PROCESS].map(str::to_owned).to_vec());
+    let inside = Inside::start(Plan { command, ..legacy(&upstream) }).await;
+    for path in ["/mcp/files", "/mcp"] {
+        let alice = inside.modern(path, &inside.alice);
+        alice.tools().await;
+        let mut of_call = meta();
+        of_call["progressToken"] = json!("mine");
+        let params = json!({"name": tool(path), "arguments": {}, "_meta": of_call});
+        let mut reply = alice.request("tools/call", params).await;
+        assert_eq!(soon(reply.event()).await.unwrap().json()["params"]["progress"], 1);
+        // On the door of one server the client's own list, on the other one that the gateway asks for.
+        assert_eq!(alice.tools().await, [tool(path)]);
+        let asked = soon(reply.event()).await.unwrap().json();
+        let end = alice.request("tools/call", retry(path, &asked)).await.json().await;
+        assert_eq!(said(&end), "done", "{end}");
+        assert_eq!(end["result"]["heard"]["result"]["content"]["name"], "Ada", "{end}");
+    }
+}

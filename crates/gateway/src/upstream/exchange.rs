@@ -5,7 +5,7 @@ use super::{
     child::Purpose,
     http::{self, Outbound},
     no_message,
-    pipe::{Asker, Pipe},
+    pipe::{Asker, Hears, Pipe},
     resume::Resumed,
 };
 use crate::{
@@ -58,7 +58,8 @@ impl Hop<'_> {
     ) -> Result<(Arrival, ::http::HeaderMap), UpstreamFault> {
         if let Some(Leg { way: Way::Pipe(pipe), .. }) = leg {
             // `ask` has the deadline.
-            return Ok((over_pipe(pipe, message, Asker::Gateway, Wait::Long).await?, ::http::HeaderMap::new()));
+            let arrival = on_pipe(pipe, message, Asker::Gateway, Hears::Nothing, Wait::Long).await?;
+            return Ok((arrival, ::http::HeaderMap::new()));
         }
         let mut headers = http::own();
         if let Some(leg) = leg {
@@ -360,11 +361,21 @@ pub(crate) enum Wait {
     Stream(Duration),
 }
 
-/// One message over a pipe: a request gives its first reply, whole if that is the response.
+/// One message of a client over a pipe: a request gives its first reply, whole if that is the response.
 pub(crate) async fn over_pipe(
     pipe: &Arc<Pipe>,
     message: &Message,
     asker: Asker,
+    wait: Wait,
+) -> Result<Arrival, UpstreamFault> {
+    on_pipe(pipe, message, asker, Hears::by(message), wait).await
+}
+
+async fn on_pipe(
+    pipe: &Arc<Pipe>,
+    message: &Message,
+    asker: Asker,
+    hears: Hears,
     wait: Wait,
 ) -> Result<Arrival, UpstreamFault> {
     let headers = ::http::HeaderMap::new();
@@ -372,7 +383,7 @@ pub(crate) async fn over_pipe(
         pipe.tell(message, asker).await?;
         return Ok(Arrival::bare(StatusCode::ACCEPTED));
     }
-    let mut replies = pipe.request(message, asker).await?;
+    let mut replies = pipe.request(message, asker, hears).await?;
     let first = match wait {
         Wait::Long => replies.first().await,
         Wait::Fail(deadline) => {

@@ -98,8 +98,32 @@ pub(crate) enum Asker {
     Principal(PrincipalId),
 }
 
+/// What a request may hear beside its progress and its answer. Whom else a server means it does not say: of several the
+/// newest of those that may hear most.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Hears {
+    /// Nothing: the gateway asks for itself, or the request lasts and says what it wants to hear.
+    Nothing,
+    /// What its client takes, though the eras have no questions in its course.
+    Something,
+    /// What is asked and logged in the course of a call.
+    Questions,
+}
+
+impl Hears {
+    /// What a client's request may hear.
+    pub(crate) fn by(message: &Message) -> Self {
+        match message.method() {
+            "subscriptions/listen" => Self::Nothing,
+            method if mcp::bridge::may_ask(method) => Self::Questions,
+            _ => Self::Something,
+        }
+    }
+}
+
 /// A request that waits for its answer.
 struct Waiting {
+    hears: Hears,
     /// Whose it is.
     asker: Asker,
     /// The id as the client wrote it.
@@ -236,7 +260,12 @@ impl Pipe {
     }
 
     /// Sends a request. What comes back carries the client's id and token again.
-    pub(crate) async fn request(self: &Arc<Self>, message: &Message, asker: Asker) -> Result<Replies, UpstreamFault> {
+    pub(crate) async fn request(
+        self: &Arc<Self>,
+        message: &Message,
+        asker: Asker,
+        hears: Hears,
+    ) -> Result<Replies, UpstreamFault> {
         *lock(&self.used) = Instant::now();
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let ours = number.to_string();
@@ -251,7 +280,8 @@ impl Pipe {
         });
         let line = mcp::splice(message.bytes(), &mut edits);
         let (sender, messages) = mpsc::channel(BACKLOG);
-        let waiting = Waiting { asker, id: Box::from(message.id().unwrap_or_default()), token, messages: sender };
+        let waiting =
+            Waiting { hears, asker, id: Box::from(message.id().unwrap_or_default()), token, messages: sender };
         lock(&self.waiting).insert(number, waiting);
         let replies = Replies { pipe: Arc::clone(self), number, messages, first: None, over: false };
         self.write(line).await?;
@@ -352,7 +382,7 @@ impl Pipe {
         Some(cancelled(number))
     }
 
-    /// Progress goes to the request it belongs to; everything else to the newest request under way, or to the listener.
+    /// Progress goes to the request it belongs to; everything else to a request under way, or to the listener.
     fn deliver_other<'m>(&self, message: &'m Message) -> Option<&'m Message> {
         if message.method() == "notifications/progress"
             && let Some(token) = message.param(&["progressToken"])
@@ -368,14 +398,15 @@ impl Pipe {
         if for_one { self.deliver_to_one(message) } else { self.deliver_to_all(message) }
     }
 
-    /// What concerns one client: the newest request under way is the likeliest cause.
+    /// What concerns one client: the newest call under way is the likeliest cause.
     fn deliver_to_one<'m>(&self, message: &'m Message) -> Option<&'m Message> {
         let table = lock(&self.waiting);
         // SECURITY: where several share the process nobody can tell whom it concerns, so none of them hears it.
         if self.shared && table.len() > 1 {
             return Some(message);
         }
-        if let Some((_, waiting)) = table.last_key_value()
+        let hearing = table.values().filter(|waiting| waiting.hears > Hears::Nothing);
+        if let Some(waiting) = hearing.max_by_key(|waiting| waiting.hears)
             && waiting.say(message.bytes().clone(), false)
         {
             return None;
