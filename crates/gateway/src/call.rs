@@ -3,7 +3,7 @@
 use crate::absent::Presence;
 use http::{HeaderMap, HeaderValue};
 use mcp::{Era, Message};
-use std::{borrow::Cow, cell::RefCell, fmt, net::IpAddr, sync::Arc};
+use std::{cell::RefCell, fmt, net::IpAddr, sync::Arc};
 use vocab::{CallId, ServerName};
 
 /// Which door the call came through.
@@ -101,16 +101,14 @@ impl Call {
         }
     }
 
-    /// The method, to be kept.
-    pub(crate) fn method_kept(&self) -> Cow<'static, str> {
+    /// The method, if it is one that the protocol or HTTP has.
+    pub(crate) fn known_method(&self) -> Option<&'static str> {
         match &self.operation {
-            Operation::Message(message) => match message.known_method() {
-                Some(known) => Cow::Borrowed(known),
-                None => Cow::Owned(self.method().to_owned()),
-            },
-            Operation::Listen => Cow::Borrowed("GET"),
-            Operation::End => Cow::Borrowed("DELETE"),
-            Operation::Unread => Cow::Borrowed("unread"),
+            Operation::Message(message) if message.kind() == mcp::Kind::Response => Some("response"),
+            Operation::Message(message) => message.known_method(),
+            Operation::Listen => Some("GET"),
+            Operation::End => Some("DELETE"),
+            Operation::Unread => Some("unread"),
         }
     }
 

@@ -13,30 +13,40 @@ use std::{
     collections::BTreeMap,
     fmt,
     ops::Deref,
-    sync::{Arc, LazyLock},
+    panic,
+    sync::{Arc, LazyLock, OnceLock},
 };
 use vocab::Action;
 
 /// Shown where nothing of a text may be.
 const NOTHING: &str = "[redacted]";
+/// Shown of the part of a text that nobody looks through.
+const TOO_LONG: &str = "[too long]";
+
+/// The longest text that is looked through, in bytes. SECURITY: what it costs grows with the length, which callers choose.
+const LONGEST: usize = 2048;
+/// The longest method that is shown, in bytes: nobody has proved yet who says it.
+const LONGEST_METHOD: usize = 128;
 
 /// Masks all that is found: these texts are shown, and go nowhere.
 static SECRETS: LazyLock<Guards> =
     LazyLock::new(|| Guards::new(Setting { results: Mode::Mask, arguments: Mode::Mask }));
 
-/// A name that may be shown.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Label(Arc<str>);
+/// A name that may be shown. What may be shown of it is found out when it is first read: for a record, behind all that may
+/// turn a call away.
+#[derive(Clone)]
+pub struct Label {
+    name: Arc<str>,
+    place: &'static str,
+    shown: OnceLock<Arc<str>>,
+}
 
 impl Label {
     /// What may be shown of a name that something was asked for.
     pub fn of(name: &Arc<str>, action: Option<Action>) -> Self {
         // Detectors look at a name and an address for shapes, and at what is to be completed for all.
         let place = if action == Some(Action::CompletionComplete) { "ref" } else { "uri" };
-        match shown_at(name, place) {
-            Cow::Borrowed(_) => Self(Arc::clone(name)),
-            Cow::Owned(shown) => Self(shown.into()),
-        }
+        Self { name: Arc::clone(name), place, shown: OnceLock::new() }
     }
 }
 
@@ -44,19 +54,26 @@ impl Deref for Label {
     type Target = str;
 
     fn deref(&self) -> &str {
-        &self.0
+        self.shown.get_or_init(|| {
+            // A record is made where a second panic would end the process.
+            match panic::catch_unwind(|| shown_at(&self.name, self.place)) {
+                Ok(Cow::Borrowed(_)) => Arc::clone(&self.name),
+                Ok(Cow::Owned(shown)) => shown.into(),
+                Err(_) => NOTHING.into(),
+            }
+        })
     }
 }
 
 impl fmt::Display for Label {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(self)
     }
 }
 
 impl fmt::Debug for Label {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(&self.0, f)
+        fmt::Debug::fmt(&**self, f)
     }
 }
 
@@ -67,7 +84,16 @@ pub(crate) fn shown(text: &str) -> Cow<'_, str> {
     shown_at(text, "uri")
 }
 
+/// What may be shown of a method that is none of the protocol's.
+pub(crate) fn method(method: &str) -> Cow<'_, str> {
+    if method.len() > LONGEST_METHOD { Cow::Borrowed(TOO_LONG) } else { shown(method) }
+}
+
 fn shown_at<'t>(text: &'t str, place: &str) -> Cow<'t, str> {
+    if text.len() > LONGEST {
+        let begins = shown_at(beginning(text), place);
+        return Cow::Owned([&begins, TOO_LONG].concat());
+    }
     let text = unsigned(text);
     let text = masked(&text, place).map_or(text, Cow::Owned);
     // On `/mcp` a name follows that of its server. Detectors would take the two for one word.
@@ -77,8 +103,17 @@ fn shown_at<'t>(text: &'t str, place: &str) -> Cow<'t, str> {
     }
 }
 
+/// What is looked through of a long text: whole words, for half a secret is none that anybody knows.
+fn beginning(text: &str) -> &str {
+    let begins = text.get(..text.floor_char_boundary(LONGEST)).unwrap_or_default();
+    begins.rfind(char::is_whitespace).and_then(|at| begins.get(..=at)).unwrap_or_default()
+}
+
 /// A text with the secrets masked that are found where it stands. `None` if there are none.
 fn masked(text: &str, place: &str) -> Option<String> {
+    if SECRETS.is_clean_argument(text) {
+        return None;
+    }
     let nothing = || Some(NOTHING.to_owned());
     match SECRETS.screen(json!({ place: text }).to_string().as_bytes()).verdict {
         Verdict::Clean => None,
@@ -161,6 +196,34 @@ mod tests {
         // As the detectors of the traffic do: see `/name` and `/uri`, and `/ref/name`.
         assert_eq!(label(RANDOM, Some(Action::PromptGet)), RANDOM);
         assert_eq!(label(RANDOM, Some(Action::CompletionComplete)), "[redacted:high-entropy]");
+    }
+
+    #[test]
+    fn what_nobody_looks_through_is_not_shown() {
+        let long = "__key=".repeat(20_000);
+        let (word, words) = (format!("made/{}", "up".repeat(100)), "a word ".repeat(290));
+        for (text, expected) in [
+            (long.clone(), TOO_LONG.to_owned()),
+            (format!("Unknown tool: {TOKEN} {long}"), "Unknown tool: [redacted:github-token] [too long]".to_owned()),
+            (format!("{words}{TOKEN} {TOKEN}"), format!("{words}[too long]")),
+            (word.clone(), word.clone()),
+        ] {
+            assert_eq!(shown(&text), expected, "{text}");
+            assert_eq!(*Label::of(&Arc::from(text), None), *expected);
+        }
+        assert_eq!((method(&word), method("made/up")), (TOO_LONG.into(), "made/up".into()));
+        assert!(!method(&format!("a/{TOKEN}")).contains(TOKEN));
+    }
+
+    #[test]
+    fn a_name_is_looked_at_once_and_not_before_it_is_shown() {
+        let secret = Label::of(&Arc::from(TOKEN), None);
+        assert!(secret.shown.get().is_none());
+        let first = secret.as_ptr();
+        assert!(!secret.contains("A7dK2mQ9") && secret.as_ptr() == first);
+        // An ordinary name is not copied.
+        let name = Arc::from("files__read_file");
+        assert_eq!(Label::of(&name, None).as_ptr(), name.as_ptr());
     }
 
     #[test]

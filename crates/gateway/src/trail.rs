@@ -369,9 +369,9 @@ impl Trail {
 
 /// A method of the protocol, or what a client wrote in its place.
 fn shown_method(call: &Call) -> Cow<'static, str> {
-    match call.method_kept() {
-        Cow::Owned(method) => Cow::Owned(label::shown(&method).into_owned()),
-        known @ Cow::Borrowed(_) => known,
+    match call.known_method() {
+        Some(known) => Cow::Borrowed(known),
+        None => Cow::Owned(label::method(call.method()).into_owned()),
     }
 }
 

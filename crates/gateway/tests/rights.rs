@@ -145,6 +145,26 @@ async fn keys_expire_are_revoked_and_agents_switched_off_on_the_next_message() {
 }
 
 #[tokio::test]
+async fn what_a_stranger_calls_a_method_is_not_looked_through() {
+    let upstream = Upstream::start().await;
+    let inside = Inside::start(Plan::of(&upstream)).await;
+    let stranger = Agent::modern(&inside.url("/mcp/files"), None);
+    let long = "__key=".repeat(100);
+    for (method, shown) in [("made/up", "made/up"), (long.as_str(), "[too long]"), ("tools/list", "tools/list")] {
+        let message = json!({"jsonrpc": "2.0", "id": 1, "method": method});
+        // Refused for want of a key; refused before anybody asks for one.
+        let asked = testkit::Ask::post(&inside.url("/mcp/files"), message.to_string());
+        assert_eq!(asked.send().await.status, 401);
+        let mut modern = message;
+        modern["params"] = json!({"_meta": testkit::meta()});
+        assert_eq!(stranger.ask("another", &modern).send().await.status, 400);
+        let strangers = inside.strangers().await;
+        let told: Vec<&Value> = strangers.iter().rev().take(2).map(|record| &record["method"]).collect();
+        assert_eq!(told, [shown, shown], "{strangers:#?}");
+    }
+}
+
+#[tokio::test]
 async fn open_streams_end_within_a_second_of_revocation_even_endless_ones() {
     let upstream = Upstream::start().await;
     let inside = Inside::start(Plan::of(&upstream)).await;

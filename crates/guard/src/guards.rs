@@ -93,6 +93,11 @@ impl Guards {
         self.inspect(json, Side::Arguments, None)
     }
 
+    /// Whether nothing can be found in a text, if a caller sends it as a string. Costs nothing but a look; a no says nothing.
+    pub fn is_clean_argument(&self, text: &str) -> bool {
+        self.is_clean_at_a_glance(text, Side::Arguments)
+    }
+
     /// Looks into what a server sends: the JSON text of a `result`, an `error` or the `params` of a message.
     pub fn release(&self, json: &[u8], carry: &mut Carry) -> Screening {
         if let Some(earlier) = carry.take_up() {

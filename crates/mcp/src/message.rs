@@ -148,7 +148,7 @@ impl Message {
         }
     }
 
-    /// The method, if it is one of the frequent ones.
+    /// The method, if the protocol has it.
     pub const fn known_method(&self) -> Option<&'static str> {
         match self.method {
             Method::Known(method) if !method.is_empty() => Some(method),

@@ -98,8 +98,8 @@ pub fn is_open(method: &str) -> bool {
         || is_known_notification(method)
 }
 
-/// The methods of calls: what most messages are.
-const CALLS: [&str; 21] = [
+/// The methods of all revisions, the frequent ones first.
+const METHODS: [&str; 36] = [
     "tools/call",
     "tools/list",
     "resources/read",
@@ -121,11 +121,26 @@ const CALLS: [&str; 21] = [
     "elicitation/create",
     "roots/list",
     "tasks/get",
+    "tasks/update",
+    "tasks/cancel",
+    "tasks/result",
+    "tasks/list",
+    "logging/setLevel",
+    "notifications/message",
+    "notifications/roots/list_changed",
+    "notifications/tools/list_changed",
+    "notifications/prompts/list_changed",
+    "notifications/resources/list_changed",
+    "notifications/resources/updated",
+    "notifications/elicitation/complete",
+    "notifications/subscriptions/acknowledged",
+    "notifications/tasks/status",
+    "notifications/tasks",
 ];
 
-/// A method by its own name, if it is one of the frequent ones.
+/// A method by its own name, if the protocol has it.
 pub(crate) fn known(method: &str) -> Option<&'static str> {
-    CALLS.into_iter().find(|known| *known == method)
+    METHODS.into_iter().find(|known| *known == method)
 }
 
 /// The notifications of all revisions and of the tasks extension, either direction.
