@@ -28,10 +28,12 @@ struct Questions {
 
 impl Unheard {
     fn note(&self, server: &ServerName, method: &str, why: &'static str) {
+        // Looked through before the lock is taken: a server chooses what is looked through.
+        let last = label::method(method).chars().take(LONGEST).collect();
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let questions = all.entry((server.clone(), why)).or_default();
         questions.count += 1;
-        questions.last = label::shown(method).chars().take(LONGEST).collect();
+        questions.last = last;
     }
 }
 

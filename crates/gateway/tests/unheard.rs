@@ -50,6 +50,14 @@ async fn what_is_asked_of_nobody_is_answered_and_recorded_together() {
     assert_eq!((&records[0]["count"], &records[0]["method"]), (&json!(3), &json!("roots/list")), "{records:#?}");
     assert!(records[0]["detail"].as_str().unwrap().contains("server `files` asked"), "{records:#?}");
     assert_eq!(unheard(&inside).await.len(), 1, "what is recorded is not counted again");
+    let long = "__key=".repeat(100);
+    feed.message(&json!({"jsonrpc": "2.0", "id": 5, "method": long})).await;
+    upstream.arrived("response", 5).await;
+    assert_eq!(
+        unheard(&inside).await.last().unwrap()["method"],
+        "[too long]",
+        "nor is a method of any length looked through"
+    );
 }
 
 #[tokio::test]
