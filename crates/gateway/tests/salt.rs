@@ -85,14 +85,24 @@ async fn a_day_whose_key_was_destroyed_takes_no_calls() {
     let upstream = Upstream::start().await;
     let inside = Inside::start(Plan::of(&upstream)).await;
     let say = async || inside.call(&inside.alice, "echo", &json!({})).send().await.json().await;
+    let log = inside.state.journal.log();
     assert_eq!(say().await["error"], Value::Null);
-    let yesterday = inside.now();
+    log.salts().forget(inside.now()).unwrap();
+    // The destroyed key comes back for nobody, however often it is asked for.
+    for _ in 0..2 {
+        let no = say().await;
+        assert!(is_refused(&no), "{no}");
+        assert!(log.takes_calls(inside.now()).is_err());
+    }
+    assert_eq!(upstream.seen("tools/call").len(), 1, "nothing leaves that the record does not commit to");
+    let destroyed = inside.now();
+
+    // The next day has a key of its own, and yesterday's stays destroyed.
     inside.clock.advance(DAY);
-    inside.state.journal.log().salts().forget(yesterday).unwrap();
     assert_eq!(say().await["error"], Value::Null);
-    // The destroyed key comes back for nobody, whatever the clock says.
-    assert!(inside.state.journal.log().takes_calls(yesterday).is_err());
-    inside.state.journal.log().takes_calls(inside.now()).unwrap();
+    assert!(log.takes_calls(destroyed).is_err());
+    log.takes_calls(inside.now()).unwrap();
+    assert_eq!(upstream.seen("tools/call").len(), 2);
 }
 
 #[tokio::test]
