@@ -134,12 +134,29 @@ fn unsigned(text: &str) -> Cow<'_, str> {
     while let Some(at) = authority(rest, out.is_empty()) {
         let (before, after) = rest.split_at(at);
         out.push_str(before);
-        let ends = after.find(|letter: char| matches!(letter, '/' | '?' | '#' | '\\') || letter.is_whitespace());
-        let host = after.get(..ends.unwrap_or(after.len())).and_then(|signed| signed.rfind('@')).map_or(0, |at| at + 1);
-        rest = after.get(host..).unwrap_or_default();
+        rest = after.get(signature(after)..).unwrap_or_default();
     }
     out.push_str(rest);
     Cow::Owned(out)
+}
+
+/// How much of what follows `//` says who signs in.
+fn signature(text: &str) -> usize {
+    let ends = |letter: char| matches!(letter, '/' | '?' | '#' | '\\') || letter.is_whitespace();
+    let (host, path) = text.split_at(text.find(ends).unwrap_or(text.len()));
+    if let Some(at) = host.rfind('@') {
+        return at + 1;
+    }
+    // SECURITY: a password may hold what ends a host, though it must not. What stands before the last `@` goes then.
+    if names_a_password(host, path) { text.rfind('@').map_or(0, |at| at + 1) } else { 0 }
+}
+
+/// Whether a colon in what looks like a host begins no port.
+fn names_a_password(host: &str, path: &str) -> bool {
+    let Some((name, port)) = host.split_once(':') else { return false };
+    let is_port = (1..=5).contains(&port.len()) && port.bytes().all(|byte| byte.is_ascii_digit());
+    let is_over = !path.starts_with(['?', '#', '\\']);
+    !(is_port && is_over || name.starts_with('['))
 }
 
 /// Where the next authority of an address begins. One at the very beginning needs no scheme.
@@ -171,6 +188,28 @@ mod tests {
             ("https://host/@somebody", "https://host/@somebody"),
             ("https://host?to=me@home", "https://host?to=me@home"),
             ("mail@home", "mail@home"),
+            // What a password must not hold, and does.
+            ("postgres://app:pa#ss@db/x", "postgres://db/x"),
+            ("postgres://app:pa?ss@db/x", "postgres://db/x"),
+            ("postgres://app:pa/ss@db/x", "postgres://db/x"),
+            ("postgres://app:pa ss@db/x", "postgres://db/x"),
+            ("postgres://app:pa\\ss@db/x", "postgres://db/x"),
+            ("postgres://app:#p/a s@s?@db/x", "postgres://db/x"),
+            ("postgres://app:/secret@db/x", "postgres://db/x"),
+            ("postgres://app:1234#5@db/x", "postgres://db/x"),
+            ("postgres://app:a://b@db/x", "postgres://db/x"),
+            ("//app:pa/ss@db/x", "//db/x"),
+            ("Unknown resource: amqp://app:pa ss@mq", "Unknown resource: amqp://mq"),
+            // What others may hold, and keep.
+            ("https://host/users/@me:1", "https://host/users/@me:1"),
+            ("https://host:8443/@scope/package", "https://host:8443/@scope/package"),
+            ("https://[::1]:8443/@me and [::1]", "https://[::1]:8443/@me and [::1]"),
+            ("https://[2001:db8::1]/a@b", "https://[2001:db8::1]/a@b"),
+            ("cannot reach http://host:8080 for me@home", "cannot reach http://host:8080 for me@home"),
+            ("https://host/a?at=12:30&to=me@home", "https://host/a?at=12:30&to=me@home"),
+            ("file:///a:b/c@d", "file:///a:b/c@d"),
+            ("mailto:a@b", "mailto:a@b"),
+            ("urn:x:y#z@w", "urn:x:y#z@w"),
             ("://@", "://"),
             ("", ""),
         ] {
