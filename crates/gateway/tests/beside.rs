@@ -291,6 +291,54 @@ async fn what_a_server_says_on_one_stream_reaches_those_it_concerns_on_another()
     assert_eq!(said(&soon(reply.event()).await.unwrap().json()), "done");
 }
 
+#[tokio::test]
+async fn what_a_server_without_session_ids_says_beside_its_answers_reaches_no_call() {
+    let upstream = Upstream::start().await;
+    upstream.always("initialize", |request| {
+        let capabilities = json!({"tools": {"listChanged": true}, "logging": {}});
+        let result = json!({"protocolVersion": "2025-11-25", "serverInfo": {"name": "fake", "version": "1"},
+            "capabilities": capabilities});
+        Answer::result(&request.id(), &result)
+    });
+    upstream.always("logging/setLevel", |request| Answer::result(&request.id(), &json!({})));
+    let inside = Inside::start(legacy(&upstream)).await;
+    let (alice, bob) = (inside.modern("/mcp/files", &inside.alice), inside.modern("/mcp/files", &inside.bob));
+    // Somebody listens, so that the stream is read.
+    let stream = listening(&upstream);
+    let mut listener =
+        alice.request("subscriptions/listen", json!({"notifications": {"toolsListChanged": true}})).await;
+    assert!(soon(listener.event()).await.is_some());
+    upstream.arrived("GET", 1).await;
+    let mut calls = Vec::new();
+    for agent in [&alice, &bob] {
+        let (events, feed) = Answer::events();
+        upstream.next("tools/call", events);
+        let mut of_call = meta();
+        of_call["progressToken"] = json!("mine");
+        of_call["io.modelcontextprotocol/logLevel"] = json!("debug");
+        let params = json!({"name": "echo", "arguments": {}, "_meta": of_call});
+        calls.push((feed, agent.request("tools/call", params).await));
+    }
+    let number = upstream.seen("tools/call").pop().unwrap().id();
+    let says = |method: &str, params: Value| json!({"jsonrpc": "2.0", "method": method, "params": params});
+    stream.message(&says("notifications/message", json!({"level": "error", "data": "of Bob's"}))).await;
+    stream.message(&says("notifications/progress", json!({"progressToken": number, "progress": 1}))).await;
+    stream.message(&question("of Bob's")).await;
+    let no = upstream.arrived("response", 1).await.json();
+    assert_eq!((&no["id"], &no["error"]["code"]), (&json!("of Bob's"), &json!(-32601)), "{no}");
+    for ((feed, reply), seen) in calls.iter_mut().zip(upstream.seen("tools/call")) {
+        feed.message(&finished(&seen.id())).await;
+        let first = soon(reply.event()).await.unwrap().json();
+        assert_eq!(said(&first), "done", "{first}");
+    }
+    assert_eq!(upstream.seen("GET").len(), 1);
+    // Where nobody listens, no call asks for it.
+    drop(listener);
+    soon(stream.closed()).await;
+    alice.call("echo", json!({})).await;
+    assert_eq!(upstream.seen("GET").len(), 1);
+}
+
 /// A process that asks, and says something, while a call is under way and newer requests are, too.
 const PROCESS: &str = r#"
 while read -r line; do

@@ -1,7 +1,8 @@
 //! Who hears what a legacy server says beside its answers: those who listen, and calls under way. A server may ask and log
 //! on its listening stream in the course of a call, and does not say of which.
 //!
-//! SECURITY: all of it is one session's, and so one principal's.
+//! SECURITY: all of it is one session's, and so one principal's. Where a server gives no session ids, what it says there may
+//! be about anybody's call, and no call hears it.
 
 use bytes::Bytes;
 use mcp::{Kind, Message};

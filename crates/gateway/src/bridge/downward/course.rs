@@ -113,13 +113,12 @@ impl Course {
     /// A call that is about to be sent under this number.
     pub(super) fn new(hop: &Hop<'_>, link: &Arc<Link>, number: u64, method: &str, bound: Digest) -> Self {
         let (server, method) = (Arc::clone(hop.server), Box::from(method));
-        let is_http = matches!(link.leg.way, Way::Http(_));
         let errand = Errand {
             state: Arc::downgrade(hop.state),
             server: Arc::clone(&server),
             link: Arc::clone(link),
             number,
-            said: (is_http && bridge::may_ask(&method)).then(|| link.audience.join(number)),
+            said: (link.is_told_apart() && bridge::may_ask(&method)).then(|| link.audience.join(number)),
             over: false,
         };
         Self {

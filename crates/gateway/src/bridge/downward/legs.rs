@@ -99,6 +99,13 @@ impl Link {
         *self.ended.borrow()
     }
 
+    /// Whether the server tells it from other sessions.
+    ///
+    /// SECURITY: what one that does not says beside its answers may be about anybody's call.
+    pub(super) fn is_told_apart(&self) -> bool {
+        matches!(self.leg.way, Way::Http(Some(_)))
+    }
+
     /// The credential it was last used with.
     pub(crate) fn holder(&self) -> Principal {
         lock(&self.holder).clone()

@@ -2,7 +2,7 @@
 //! that are followed for as long as somebody wants to hear of them.
 //!
 //! What a server asks on that stream belongs to the one call under way, which reads it, too ([`for_call`]). Where there is
-//! none, or more than one, nobody is asked, and the server is told so.
+//! none, or more than one, or the server gives no session ids, nobody is asked, and the server is told so.
 
 use super::{
     Link,
@@ -221,7 +221,7 @@ impl Listener {
 /// Sees to it that what the server says beside its answers is read in the course of a call, where it may concern the call:
 /// a question that nobody hears keeps server and client waiting.
 pub(super) async fn for_call(hop: &Hop<'_>, link: &Arc<Link>, request: &Message) {
-    if !bridge::may_ask(request.method()) || matches!(link.leg.way, Way::Pipe(_)) || link.audience.has_no_stream() {
+    if !bridge::may_ask(request.method()) || !link.is_told_apart() || link.audience.has_no_stream() {
         return;
     }
     begin(hop, link);
