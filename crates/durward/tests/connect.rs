@@ -25,7 +25,7 @@ use std::{
     os::unix::fs::PermissionsExt,
     process::{ExitStatus, Stdio},
     sync::{Arc, Mutex},
-    time::Duration,
+    time::{Duration, Instant},
 };
 use testkit::{Answer, MODERN, Upstream, meta, schema, soon};
 use tokio::{
@@ -441,6 +441,75 @@ async fn subscriptions_are_made_again_until_the_client_wants_no_more() {
     let (code, rest, _) = client.end().await;
     assert_eq!((code, rest), (Some(0), vec![]));
     assert_eq!(upstream.seen("subscriptions/listen").len(), 2);
+}
+
+#[tokio::test]
+async fn a_modern_listener_hears_nothing_of_a_restart() {
+    let upstream = Upstream::start().await;
+    let ((first, feed), (second, other)) = (Answer::events(), Answer::events());
+    upstream.next("subscriptions/listen", first).next("subscriptions/listen", second);
+    let listen = format!("listen: 127.0.0.1:{}\n", free_port());
+    let body = format!("{listen}servers:\n{}", world::http("files", &upstream));
+    let world = World::with(&body, world::ALL).await;
+    let (alice, bob) = (world.alice.clone(), world.bob.clone());
+    let mut client = Client::start(&world.url("/mcp/files"), Some(&alice));
+    let wanted = json!({ "toolsListChanged": true });
+    client.send(&modern("s", "subscriptions/listen", json!({ "notifications": wanted }))).await;
+    let about = |method: &str, params: &Value| json!({ "jsonrpc": "2.0", "method": method, "params": params });
+    let acknowledged = |id: &Value| {
+        let params = json!({ "notifications": wanted, "_meta": { "io.modelcontextprotocol/subscriptionId": id } });
+        about("notifications/subscriptions/acknowledged", &params)
+    };
+    feed.message(&acknowledged(&upstream.arrived("subscriptions/listen", 1).await.id())).await;
+    assert_eq!(client.hear().await, acknowledged(&json!("s")));
+    let folder = world.kill(Signal::TERM).await;
+    let world = World::launch(folder, alice, bob).await;
+    other.message(&acknowledged(&upstream.arrived("subscriptions/listen", 2).await.id())).await;
+    let changed = about(
+        "notifications/resources/list_changed",
+        &json!({ "_meta": { "io.modelcontextprotocol/subscriptionId": "s" } }),
+    );
+    other.message(&changed).await;
+    assert_eq!(client.hear().await, changed, "neither a result nor another acknowledgement comes before");
+    client.send(&cancelled("s")).await;
+    soon(other.closed()).await;
+    let (code, rest, _) = client.end().await;
+    assert_eq!((code, rest), (Some(0), vec![]));
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_listener_that_is_not_heard_again_gets_its_result() {
+    let upstream = Upstream::start().await;
+    let about = json!({ "io.modelcontextprotocol/subscriptionId": "s" });
+    let acknowledged = json!({
+        "jsonrpc": "2.0", "method": "notifications/subscriptions/acknowledged",
+        "params": { "notifications": {}, "_meta": about },
+    });
+    let again = json!({ "io.modelcontextprotocol/subscriptionId": "s", "durward/listenAgain": true });
+    let result = json!({ "jsonrpc": "2.0", "id": "s", "result": { "resultType": "complete", "_meta": again } });
+    let ended = || Answer::event_text(format!("data: {acknowledged}\n\ndata: {result}\n\n"));
+    let refused = Answer::error(&json!("s"), -32601, "no").with_status(StatusCode::NOT_FOUND);
+    let busy = Answer::status(StatusCode::SERVICE_UNAVAILABLE);
+    upstream.next("subscriptions/listen", ended()).next("subscriptions/listen", busy);
+    upstream.next("subscriptions/listen", ended()).next("subscriptions/listen", refused);
+    let mut client = Client::start(&upstream.url(), None);
+    let begun = Instant::now();
+    client.send(&modern("s", "subscriptions/listen", json!({ "notifications": {} }))).await;
+    assert_eq!(client.hear().await, acknowledged);
+    assert_eq!(client.hear().await, result, "once, and no error");
+    assert!(begun.elapsed() >= Duration::from_millis(250 + 500 + 1000), "it is asked ever less often");
+    assert_eq!(upstream.seen("subscriptions/listen").len(), 4);
+
+    // A result that does not ask for it is the server's word.
+    let over = json!({ "jsonrpc": "2.0", "id": "s", "result": { "resultType": "complete", "_meta": about } });
+    let ended = Answer::event_text(format!("data: {acknowledged}\n\ndata: {over}\n\n"));
+    upstream.next("subscriptions/listen", ended);
+    client.send(&modern("s", "subscriptions/listen", json!({ "notifications": {} }))).await;
+    assert_eq!((client.hear().await, client.hear().await), (acknowledged, over));
+    let (code, rest, _) = client.end().await;
+    assert_eq!((code, rest), (Some(0), vec![]));
+    assert_eq!(upstream.seen("subscriptions/listen").len(), 5);
 }
 
 #[tokio::test]

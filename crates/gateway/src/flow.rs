@@ -409,7 +409,7 @@ impl Flow {
     /// SPEC: it tells the client that its stream was ended, and not cut. In the legacy era nobody asked with a message.
     fn conclusion(&self) -> Option<Bytes> {
         let request = self.exchange.call.message().filter(|_| self.listens() && !self.exchange.answered)?;
-        Some(mcp::sse::encode(&mcp::bridge::downward::listen_result(request).ok()?, None))
+        Some(mcp::sse::encode(&mcp::bridge::downward::listen_again(request).ok()?, None))
     }
 
     /// The error that ends a stream, as an event.

@@ -184,7 +184,7 @@ async fn whoever_listens_to_one_server_is_told_to_listen_again_when_it_may_follo
             assert_eq!(begun["method"], "notifications/subscriptions/acknowledged", "{begun}");
             inside.swap(denying(&upstream, era, after));
             let end = soon(listener.event()).await.unwrap().json();
-            let expected = json!({"resultType": "complete", "_meta": {SUBSCRIPTION: 1}});
+            let expected = json!({"resultType": "complete", "_meta": {SUBSCRIPTION: 1, "durward/listenAgain": true}});
             assert_eq!((&end["id"], &end["result"]), (&json!(1), &expected), "{before}, {after}, {era:?}");
             assert!(soon(listener.event()).await.is_none());
         }

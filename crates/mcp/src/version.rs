@@ -126,6 +126,8 @@ pub mod key {
     pub const LOG_LEVEL: &str = "io.modelcontextprotocol/logLevel";
     /// The `subscriptions/listen` request a message belongs to.
     pub const SUBSCRIPTION_ID: &str = "io.modelcontextprotocol/subscriptionId";
+    /// Ours: nothing is wrong with the subscriptions of a stream that ended, and whoever listens again goes on as before.
+    pub const LISTEN_AGAIN: &str = "durward/listenAgain";
     /// The task a legacy message belongs to.
     pub const RELATED_TASK: &str = "io.modelcontextprotocol/related-task";
     /// What progress notifications name.

@@ -203,17 +203,29 @@ pub fn acknowledged(listen: &Message, honoured: &Filter) -> Result<Bytes, Bridge
 
 /// The last message on that stream: it ends because we want it to.
 pub fn listen_result(listen: &Message) -> Result<Bytes, BridgeFault> {
-    let id = listen.id().ok_or(BridgeFault::Expected("a `subscriptions/listen` request"))?;
-    Ok(result_text(id, &object(&[("resultType", COMPLETE), ("_meta", &tagged(listen)?)])))
+    ending(listen, &tagged(listen)?)
+}
+
+/// The same where the gateway stops, or leads elsewhere: the client has missed nothing so far.
+pub fn listen_again(listen: &Message) -> Result<Bytes, BridgeFault> {
+    let id = subscription(listen)?;
+    ending(listen, &object(&[(key::SUBSCRIPTION_ID, id.as_bytes()), (key::LISTEN_AGAIN, b"true")]))
+}
+
+fn ending(listen: &Message, meta: &[u8]) -> Result<Bytes, BridgeFault> {
+    Ok(result_text(subscription(listen)?, &object(&[("resultType", COMPLETE), ("_meta", meta)])))
 }
 
 fn tagged(listen: &Message) -> Result<Vec<u8>, BridgeFault> {
+    Ok(object(&[(key::SUBSCRIPTION_ID, subscription(listen)?.as_bytes())]))
+}
+
+fn subscription(listen: &Message) -> Result<&str, BridgeFault> {
     let expected = BridgeFault::Expected("a `subscriptions/listen` request");
     if listen.method() != "subscriptions/listen" {
         return Err(expected);
     }
-    let id = listen.id().ok_or(expected)?;
-    Ok(object(&[(key::SUBSCRIPTION_ID, id.as_bytes())]))
+    listen.id().ok_or(expected)
 }
 
 /// The answer to the call with the raw id `id` that asks the client one question of the server in its place. `key` names

@@ -228,6 +228,7 @@ fn downward_case(case: &Case<'_>) -> Found {
         "acknowledge" => {
             let mut found = modern(downward::acknowledged(&case.input(), &Filter::of(&case.input())?)?, "");
             found.extend(modern(downward::listen_result(&case.input())?, "subscriptions/listen"));
+            found.extend(modern(downward::listen_again(&case.input())?, "subscriptions/listen"));
             found
         }
         "wants" => {

@@ -147,6 +147,7 @@ fn everything(message: &Message, method: &str, revision: Revision) -> Vec<Bytes>
     made.extend(downward::notification(message, Some("\"l\"")));
     made.extend(downward::notification(message, None));
     made.extend(downward::listen_result(message));
+    made.extend(downward::listen_again(message));
     made.extend(downward::input_required("1", "k", message, client, "\"s\""));
     made.extend(downward::pages_required("1", message, client).ok().flatten());
     made.extend(downward::input_response(message, "a").map(|raw| downward::answer_to("1", method, raw, revision)));

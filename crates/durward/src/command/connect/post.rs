@@ -21,6 +21,7 @@ use http_body_util::{BodyExt, Full};
 use mcp::{
     Era, Kind, Message,
     header::SESSION_ID,
+    key::LISTEN_AGAIN,
     sse::{Decoder, Event},
 };
 use std::{
@@ -50,18 +51,24 @@ pub(super) struct Post {
     errands: Vec<Arc<Errand>>,
     /// For a stream of subscriptions: what the gateway acknowledged.
     acknowledged: Mutex<Option<Bytes>>,
+    /// And the result by which the gateway wants it to be asked for again, which the client hears where that is refused.
+    ended: Mutex<Option<Bytes>>,
 }
 
 impl Post {
     /// One message.
     pub(super) fn of(message: Message, errand: Option<Arc<Errand>>) -> Self {
         let text = message.bytes().clone();
-        Self { text, message: Some(message), errands: errand.into_iter().collect(), acknowledged: Mutex::default() }
+        Self::new(text, Some(message), errand.into_iter().collect())
     }
 
     /// A batch.
     pub(super) fn batch(text: Bytes, errands: Vec<Arc<Errand>>) -> Self {
-        Self { text, message: None, errands, acknowledged: Mutex::default() }
+        Self::new(text, None, errands)
+    }
+
+    fn new(text: Bytes, message: Option<Message>, errands: Vec<Arc<Errand>>) -> Self {
+        Self { text, message, errands, acknowledged: Mutex::default(), ended: Mutex::default() }
     }
 
     /// Those who wait.
@@ -86,12 +93,33 @@ impl Post {
         self.acknowledged.lock().unwrap_or_else(PoisonError::into_inner).is_some()
     }
 
+    /// Whether this ends the stream, and says that it is to be asked for again. It is kept.
+    fn is_to_listen_again(&self, event: &Bytes) -> bool {
+        if !self.was_open() {
+            return false;
+        }
+        let again =
+            |it: Message| it.outcome_member(&["_meta", LISTEN_AGAIN]).is_some_and(|member| member.raw == b"true");
+        let is_so = single(event, &LIMITS).is_some_and(again);
+        if is_so {
+            *self.ended.lock().unwrap_or_else(PoisonError::into_inner) = Some(event.clone());
+        }
+        is_so
+    }
+
+    /// The result by which its stream ended.
+    fn ended(&self) -> Option<Bytes> {
+        self.ended.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// Whether the client heard this acknowledgement before.
     fn has_heard(&self, event: &Bytes) -> bool {
         let is_one = single(event, &LIMITS).is_some_and(|it| it.method() == "notifications/subscriptions/acknowledged");
         if !self.listens() || !is_one {
             return false;
         }
+        // It is heard again.
+        *self.ended.lock().unwrap_or_else(PoisonError::into_inner) = None;
         let mut known = self.acknowledged.lock().unwrap_or_else(PoisonError::into_inner);
         let is_known = known.as_ref() == Some(event);
         *known = Some(event.clone());
@@ -118,6 +146,11 @@ impl Bridge {
                 Err(failure) => break failure,
             }
         };
+        if let Some(result) = post.ended()
+            && self.deliver(&result, None).await.is_ok()
+        {
+            tracing::debug!("subscriptions are not made again: {}", failure.text());
+        }
         for errand in &post.errands {
             if let Some(errand) = self.errands.give_up(errand) {
                 self.voice.say(failure.answer(errand.id())).await;
@@ -220,6 +253,9 @@ impl Bridge {
         if refuses {
             self.tell.refused(status, &why(&text, status));
         }
+        if post.ended().is_some() {
+            return Err(self.not_heard_again(status, &text));
+        }
         // Where it answers one who waits, it passes as it is, whatever the status.
         if self.deliver(&text, handle.as_ref()).await.is_ok() && post.is_answered() {
             return Ok(());
@@ -248,6 +284,9 @@ impl Bridge {
                 resumes = 0;
                 cursor.note(&event);
                 let Some(message) = event.message().filter(|message| !post.has_heard(message)) else { continue };
+                if post.is_to_listen_again(message) {
+                    break Some("the gateway wants to be asked again".to_owned());
+                }
                 if let Err(fault) = self.deliver(message, handle).await {
                     tracing::warn!(%fault, "the gateway sent an event that is no message");
                 }
@@ -443,6 +482,14 @@ impl Bridge {
             self.tell.refused(status, &why(&text, status));
         }
         self.not_an_answer(status, &text)
+    }
+
+    /// Why a stream that is asked for again does not begin. A gateway that starts has nothing to say yet.
+    fn not_heard_again(&self, status: StatusCode, text: &Bytes) -> Failure {
+        if !(status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS) {
+            return self.not_an_answer(status, text);
+        }
+        Failure::Lost { what: format!("{} answers {status}", self.tell.gateway), may_have_happened: false }
     }
 
     fn not_an_answer(&self, status: StatusCode, text: &Bytes) -> Failure {
