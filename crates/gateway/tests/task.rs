@@ -585,7 +585,8 @@ async fn a_task_is_no_longer_its_callers_than_the_right_to_its_tool() {
                 (&mut listener, &feed, "notifications/tasks/status", "a"),
                 (&mut modern_listener, &modern_feed, "notifications/tasks", "b"),
             ] {
-                let params = json!({"taskId": id, "status": "working", "statusMessage": "news"});
+                let mut params = working(&json!(id));
+                params["statusMessage"] = json!("news");
                 feed.message(&json!({"jsonrpc": "2.0", "method": method, "params": params})).await;
                 feed.message(&mark).await;
                 let mut heard = 0;
