@@ -17,6 +17,9 @@ pub(super) const MOST: usize = 256;
 const HARD: usize = 2 * MOST;
 /// How long a task is remembered after it was last used.
 const LIFE: Duration = Duration::from_hours(24);
+/// How long one whose `ttl` is over must have been left alone before its place is another's: servers differ in when a `ttl`
+/// begins, and some repeat whatever the client wished for.
+const GRACE: Duration = Duration::from_mins(10);
 /// Parts of each table, each with a lock of its own.
 const SHARDS: usize = 64;
 
@@ -36,7 +39,13 @@ pub(super) struct Table {
     spread: RandomState,
 }
 
-type Own = HashMap<Id, Kept>;
+/// The tasks of a principal.
+#[derive(Default)]
+struct Own {
+    tasks: HashMap<Id, Kept>,
+    /// So many of which nobody said that they have ended.
+    under_way: usize,
+}
 
 /// What is known of a task. Times are in ticks.
 struct Kept {
@@ -48,6 +57,14 @@ struct Kept {
     ended: Option<u64>,
     /// How long its server keeps it, where it said so.
     ttl: Option<u64>,
+}
+
+/// Why a place is free, in the order in which places are given up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Free {
+    Ended,
+    Forgotten,
+    Outlived,
 }
 
 /// What a server says of a task.
@@ -102,21 +119,72 @@ fn ticks(milliseconds: f64) -> u64 {
 
 impl Kept {
     fn is_over(&self, now: u64) -> bool {
-        now.saturating_sub(self.used) >= life()
+        now.saturating_sub(self.used) >= micros(LIFE)
     }
 
-    /// Since when its place is free for another, if it is.
-    fn free_since(&self, now: u64) -> Option<u64> {
-        let outlived = self.ttl.map(|ttl| self.begun.saturating_add(ttl)).filter(|end| *end <= now);
-        let forgotten = self.is_over(now).then_some(self.used);
-        [self.ended, outlived, forgotten].into_iter().flatten().min()
+    /// Whether its place is free for another, and if so which are given up before: those that have ended come first, then
+    /// those that nobody used for a day, and last those that their server might not keep any longer.
+    fn is_free(&self, now: u64) -> Option<(Free, u64)> {
+        let ended = self.ended.map(|ended| (Free::Ended, ended));
+        let forgotten = || self.is_over(now).then_some((Free::Forgotten, self.used));
+        let outlived = || self.outlived(now).map(|since| (Free::Outlived, since));
+        ended.or_else(forgotten).or_else(outlived)
     }
 
-    fn hear(&mut self, news: News, now: u64) {
-        if news.has_ended {
-            self.ended.get_or_insert(now);
+    fn outlived(&self, now: u64) -> Option<u64> {
+        let end = self.begun.saturating_add(self.ttl?).max(self.used).saturating_add(micros(GRACE));
+        (end <= now).then_some(end)
+    }
+}
+
+impl Own {
+    /// Whether fewer are under way than may be.
+    fn has_room(&self, now: u64) -> bool {
+        let free = |kept: &Kept| kept.ended.is_none() && kept.is_free(now).is_some();
+        self.under_way < MOST || self.under_way - self.tasks.values().filter(|kept| free(kept)).count() < MOST
+    }
+
+    fn insert(&mut self, id: Id, kept: Kept) {
+        self.remove(&id);
+        self.under_way += usize::from(kept.ended.is_none());
+        self.tasks.insert(id, kept);
+    }
+
+    fn remove(&mut self, id: &Id) -> Option<Kept> {
+        let kept = self.tasks.remove(id)?;
+        self.under_way -= usize::from(kept.ended.is_none());
+        Some(kept)
+    }
+
+    fn hear(&mut self, id: &Id, news: News, now: u64) {
+        let Some(kept) = self.tasks.get_mut(id) else { return };
+        if news.has_ended && kept.ended.is_none() {
+            kept.ended = Some(now);
+            self.under_way -= 1;
         }
-        self.ttl = news.ttl.or(self.ttl);
+        kept.ttl = news.ttl.or(kept.ttl);
+    }
+
+    /// Takes out those whose places are free, until there is one or none is.
+    fn make_room(&mut self, now: u64) -> Vec<Id> {
+        let mut gone = Vec::new();
+        while self.tasks.len() >= MOST {
+            let free = self.tasks.iter().filter_map(|(id, kept)| Some((kept.is_free(now)?, id)));
+            let Some(first) = free.min_by_key(|(free, _)| *free).map(|(_, id)| id.clone()) else { break };
+            self.remove(&first);
+            gone.push(first);
+        }
+        gone
+    }
+
+    /// Takes out those that nobody used for a day.
+    fn forget(&mut self, now: u64) -> Vec<Id> {
+        let over = self.tasks.iter().filter(|(_, kept)| kept.is_over(now));
+        let over: Vec<Id> = over.map(|(id, _)| id.clone()).collect();
+        for id in &over {
+            self.remove(id);
+        }
+        over
     }
 }
 
@@ -139,28 +207,32 @@ impl Table {
         now: u64,
         may_call: impl FnOnce(Option<&str>) -> bool,
     ) -> bool {
-        self.with(owner, id, |kept| {
-            let belongs = !kept.is_over(now) && may_call(kept.tool.as_deref());
-            if belongs {
-                kept.used = now;
-            }
-            belongs
-        })
-        .unwrap_or_default()
+        let alive = |kept: &mut Kept| (!kept.is_over(now)).then(|| kept.tool.clone());
+        let Some(tool) = self.with(owner, id, alive).flatten() else { return false };
+        // Policy takes its time, and is asked while nobody else waits.
+        may_call(tool.as_deref())
+            && self
+                .with(owner, id, |kept| {
+                    // SECURITY: the id may have become that of a call of another tool meanwhile.
+                    let is_same = kept.tool == tool;
+                    if is_same {
+                        kept.used = now;
+                    }
+                    is_same
+                })
+                .unwrap_or_default()
     }
 
     /// Whether another task of this principal may begin.
     pub(super) fn has_room(&self, owner: &PrincipalId, now: u64) -> bool {
-        let owners = self.part(&self.owners, owner);
-        let under_way = |own: &Own| own.values().filter(|kept| kept.free_since(now).is_none()).count();
-        owners.get(owner).is_none_or(|own| own.len() < MOST || under_way(own) < MOST)
+        self.part(&self.owners, owner).get(owner).is_none_or(|own| own.has_room(now))
     }
 
     /// Remembers a task that begins. The place of one that has ended is given up where there is no other, of the one that
     /// ended first.
     pub(super) fn keep(&self, owner: &PrincipalId, id: Id, tool: Tool, news: News, now: u64) -> Result<(), Lost> {
-        let mut kept = Kept { tool, begun: now, used: now, ended: None, ttl: None };
-        kept.hear(news, now);
+        let ended = news.has_ended.then_some(now);
+        let mut kept = Kept { tool, begun: now, used: now, ended, ttl: news.ttl };
         let mut ids = self.part(&self.ids, &id);
         if let Some(other) = ids.get(&id).filter(|other| *other != owner) {
             if self.with(other, &id, |kept| !kept.is_over(now)).unwrap_or_default() {
@@ -174,8 +246,8 @@ impl Table {
             // An id that is given anew is that of another call.
             let before = own.remove(&id);
             kept.tool = kept.tool.or_else(|| before.and_then(|before| before.tool));
-            let gone = make_room(own, now);
-            if own.len() >= HARD {
+            let gone = own.make_room(now);
+            if own.tasks.len() >= HARD {
                 return Err(Lost::TooMany);
             }
             own.insert(id.clone(), kept);
@@ -189,7 +261,9 @@ impl Table {
 
     /// Notes what a server says of a task.
     pub(super) fn hear(&self, owner: &PrincipalId, id: &Id, news: News, now: u64) {
-        self.with(owner, id, |kept| kept.hear(news, now));
+        if let Some(own) = self.part(&self.owners, owner).get_mut(owner) {
+            own.hear(id, news, now);
+        }
     }
 
     /// Forgets what nobody used for a day.
@@ -197,13 +271,11 @@ impl Table {
         for part in &self.owners {
             let mut gone: Vec<(PrincipalId, Vec<Id>)> = Vec::new();
             lock(part).retain(|owner, own| {
-                let over: Vec<Id> =
-                    own.iter().filter(|(_, kept)| kept.is_over(now)).map(|(id, _)| id.clone()).collect();
-                own.retain(|_, kept| !kept.is_over(now));
+                let over = own.forget(now);
                 if !over.is_empty() {
                     gone.push((owner.clone(), over));
                 }
-                !own.is_empty()
+                !own.tasks.is_empty()
             });
             for (owner, ids) in gone {
                 self.release(&owner, &ids);
@@ -212,7 +284,7 @@ impl Table {
     }
 
     fn with<T>(&self, owner: &PrincipalId, id: &Id, look: impl FnOnce(&mut Kept) -> T) -> Option<T> {
-        self.part(&self.owners, owner).get_mut(owner)?.get_mut(id).map(look)
+        self.part(&self.owners, owner).get_mut(owner)?.tasks.get_mut(id).map(look)
     }
 
     fn forget(&self, owner: &PrincipalId, id: &Id) {
@@ -238,24 +310,12 @@ impl Table {
     }
 }
 
-/// Takes out those that ended first, until there is a place or none has ended.
-fn make_room(own: &mut Own, now: u64) -> Vec<Id> {
-    let mut gone = Vec::new();
-    while own.len() >= MOST {
-        let ended = own.iter().filter_map(|(id, kept)| Some((kept.free_since(now)?, id)));
-        let Some(first) = ended.min_by_key(|(since, _)| *since).map(|(_, id)| id.clone()) else { break };
-        own.remove(&first);
-        gone.push(first);
-    }
-    gone
-}
-
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn life() -> u64 {
-    u64::try_from(LIFE.as_micros()).unwrap_or(u64::MAX)
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
@@ -295,16 +355,79 @@ mod tests {
     }
 
     #[test]
-    fn a_task_is_over_when_its_server_keeps_it_no_longer() {
+    fn what_its_server_might_not_keep_gives_up_its_place_last() {
         let owner: PrincipalId = serde_json::from_str(r#"{"agent":"a","tenant":"default"}"#).unwrap();
         let table = Table::default();
-        let minute = News { has_ended: false, ttl: Some(ticks(60_000.0)) };
+        // Some servers repeat what the client wished for, and work on.
+        let short = News { has_ended: false, ttl: Some(ticks(1.0)) };
         for number in 0..MOST {
-            table.keep(&owner, id(number), None, minute, 0).unwrap();
+            table.keep(&owner, id(number), None, short, 0).unwrap();
         }
-        assert!(!table.has_room(&owner, 59_999_999));
-        assert!(table.has_room(&owner, 60_000_000));
-        // It is its owner's as long as nobody needs its place.
-        assert!(table.belongs(&owner, &id(0), 60_000_000, |_| true));
+        let grace = micros(GRACE);
+        let after = grace + ticks(1.0);
+        assert!(!table.has_room(&owner, after - 1), "it may still work");
+        assert!(table.has_room(&owner, after));
+        // Whoever asks for it keeps it, and nobody else's place is free before its own.
+        for number in 0..MOST {
+            assert!(table.belongs(&owner, &id(number), after, |_| true));
+        }
+        assert!(!table.has_room(&owner, after + grace - 1));
+        table.hear(&owner, &id(7), News::end(), after);
+        assert!(table.has_room(&owner, after));
+        // One that has ended goes before all of those, though it ended after them.
+        let late = after + grace;
+        table.hear(&owner, &id(8), News::end(), late);
+        for (number, gone) in [(1000, 7), (1001, 8)] {
+            table.keep(&owner, id(number), None, News::default(), late).unwrap();
+            let lost = |number: &usize| !table.belongs(&owner, &id(*number), late - grace, |_| true);
+            assert!(lost(&gone), "{gone}");
+        }
+        assert_eq!((0..MOST).filter(|number| !table.belongs(&owner, &id(*number), late, |_| true)).count(), 2);
+    }
+
+    #[test]
+    fn a_task_that_became_another_while_it_was_judged_is_not_judged_as_that() {
+        let owner: PrincipalId = serde_json::from_str(r#"{"agent":"a","tenant":"default"}"#).unwrap();
+        let table = Table::default();
+        let keep = |tool: &str| table.keep(&owner, id(1), Some(tool.into()), News::default(), 1).unwrap();
+        keep("read");
+        // Whoever judges may use the table: nothing of it is held.
+        let judge = |tool: Option<&str>| {
+            keep("erase");
+            tool == Some("read")
+        };
+        assert!(!table.belongs(&owner, &id(1), 1, judge));
+        assert!(table.belongs(&owner, &id(1), 1, |tool| tool == Some("erase")));
+    }
+
+    #[test]
+    fn those_under_way_are_counted_whatever_becomes_of_them() {
+        let owner: PrincipalId = serde_json::from_str(r#"{"agent":"a","tenant":"default"}"#).unwrap();
+        let table = Table::default();
+        let count = || {
+            let owners = table.part(&table.owners, &owner);
+            let Some(own) = owners.get(&owner) else { return 0 };
+            let counted = own.tasks.values().filter(|kept| kept.ended.is_none()).count();
+            assert_eq!(own.under_way, counted);
+            counted
+        };
+        let keep = |number, news, now| table.keep(&owner, id(number), None, news, now).unwrap();
+        for number in 0..3 {
+            keep(number, News::default(), 0);
+        }
+        keep(3, News::end(), 0);
+        assert_eq!(count(), 3);
+        // Said twice it has ended once; an id that is given anew is another task.
+        table.hear(&owner, &id(0), News::end(), 1);
+        table.hear(&owner, &id(0), News::end(), 2);
+        table.hear(&owner, &id(9), News::end(), 2);
+        assert_eq!(count(), 2);
+        keep(0, News::default(), 3);
+        keep(1, News::end(), 3);
+        assert_eq!(count(), 2);
+        table.sweep(micros(LIFE) + 1);
+        assert_eq!(count(), 1);
+        table.sweep(micros(LIFE) * 2);
+        assert_eq!(count(), 0);
     }
 }
