@@ -15,7 +15,10 @@ use mcp::error;
 use std::{
     collections::HashMap,
     pin::pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 use vocab::PrincipalId;
@@ -30,15 +33,21 @@ const OF_STRANGERS: usize = 16 << 20;
 const OF_CALLERS: usize = 64 << 20;
 /// Large bodies are configured: so many of the largest have room in any case, half of them of one principal.
 const LARGEST: usize = 4;
+/// The longest head, in bytes.
+const HEAD: usize = 64 << 10;
 
 /// What bodies hold that have not arrived.
 #[derive(Debug, Default)]
-pub(crate) struct Bodies(Mutex<Sums>);
+pub(crate) struct Bodies {
+    /// Taken by every small body, so without a lock.
+    strangers: AtomicUsize,
+    /// Taken by bodies that come in pieces.
+    callers: Mutex<Sums>,
+}
 
 #[derive(Debug, Default)]
 struct Sums {
-    strangers: usize,
-    callers: usize,
+    all: usize,
     each: HashMap<PrincipalId, usize>,
 }
 
@@ -49,13 +58,10 @@ impl Bodies {
         let size = body.size_hint().exact().filter(|size| *size <= SMALL)?;
         let size = usize::try_from(size).ok()?;
         let bytes = size + head(headers);
-        let mut sums = self.lock();
-        if sums.strangers + bytes > OF_STRANGERS {
-            return None;
-        }
-        sums.strangers += bytes;
-        drop(sums);
-        Some(Held { bodies: Arc::clone(self), whose: None, head: 0, bytes })
+        // Given back where there is none: dropped.
+        let held = Held { bodies: Arc::clone(self), whose: None, head: 0, bytes };
+        let before = self.strangers.fetch_add(bytes, Ordering::Relaxed);
+        (before + bytes <= OF_STRANGERS).then_some(held)
     }
 
     /// The same for a caller, who is counted as it sends.
@@ -64,7 +70,7 @@ impl Bodies {
     }
 
     fn lock(&self) -> MutexGuard<'_, Sums> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.callers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -88,16 +94,16 @@ impl Held {
     fn grow(&mut self, bytes: usize, limit: usize) -> Result<(), Stop> {
         let Some(principal) = &self.whose else { return Ok(()) };
         let more = (bytes + self.head).saturating_sub(self.bytes);
-        let most = OF_CALLERS.max(limit.saturating_mul(LARGEST));
+        let most = OF_CALLERS.max(limit.saturating_add(HEAD).saturating_mul(LARGEST));
         let mut sums = self.bodies.lock();
         let own = sums.each.get(principal).copied().unwrap_or_default() + more;
         if own > most / 2 {
             return Err(full("too much of what you send has not arrived; try again in 1 s"));
         }
-        if sums.callers + more > most {
+        if sums.all + more > most {
             return Err(full("too much of what clients send has not arrived; try again in 1 s"));
         }
-        sums.callers += more;
+        sums.all += more;
         sums.each.insert(principal.clone(), own);
         self.bytes += more;
         Ok(())
@@ -109,12 +115,12 @@ impl Drop for Held {
         if self.bytes == 0 {
             return;
         }
-        let mut sums = self.bodies.lock();
         let Some(principal) = &self.whose else {
-            sums.strangers -= self.bytes;
+            self.bodies.strangers.fetch_sub(self.bytes, Ordering::Relaxed);
             return;
         };
-        sums.callers -= self.bytes;
+        let mut sums = self.bodies.lock();
+        sums.all -= self.bytes;
         if let Some(own) = sums.each.get_mut(principal) {
             *own -= self.bytes;
             if *own == 0 {
@@ -142,7 +148,7 @@ pub(super) async fn read(body: Incoming, limit: usize, mut held: Held) -> Result
     if body.size_hint().lower() > limit as u64 {
         return Err(too_big());
     }
-    let small = body.size_hint().exact().filter(|size| *size <= SMALL).and_then(|size| usize::try_from(size).ok());
+    let whole = body.size_hint().exact().and_then(|size| usize::try_from(size).ok());
     let mut body = body;
     let reading = pin!(async {
         let mut first = Bytes::new();
@@ -165,8 +171,8 @@ pub(super) async fn read(body: Incoming, limit: usize, mut held: Held) -> Result
                 continue;
             }
             if needed > rest.capacity() {
-                // Of a small body the size is known, and stays within what it says; others take what they need, twice over.
-                let room = small.unwrap_or_else(|| needed.max(rest.capacity() * 2).min(limit)).max(needed);
+                // A body stays within what it says of its length; without a word it takes what it needs, twice over.
+                let room = whole.unwrap_or_else(|| needed.max(rest.capacity() * 2).min(limit)).max(needed);
                 held.grow(room, limit)?;
                 rest.reserve(room - rest.len());
             }
@@ -181,4 +187,35 @@ pub(super) async fn read(body: Incoming, limit: usize, mut held: Held) -> Result
         Err(Stop::refused(Stage::Receive, "slow", error::INVALID_REQUEST, "the body did not arrive in time")
             .status(StatusCode::REQUEST_TIMEOUT))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::HeaderValue;
+    use vocab::{AgentId, TenantId};
+
+    fn principal(agent: &str) -> PrincipalId {
+        PrincipalId { tenant: TenantId::default_tenant(), agent: AgentId::new(agent).unwrap(), user: None }
+    }
+
+    #[test]
+    fn four_of_the_largest_bodies_have_room_half_of_them_of_one_principal() {
+        let bodies = Arc::new(Bodies::default());
+        let limit = 32 << 20;
+        let mut headers = HeaderMap::new();
+        headers.insert("x-wide", HeaderValue::from_str(&"x".repeat(60 << 10)).unwrap());
+        let held = |whose: &PrincipalId| {
+            let mut held = bodies.of(whose, &headers);
+            held.grow(limit, limit).map(|()| held)
+        };
+        let (alice, bob, carol) = (principal("alice"), principal("bob"), principal("carol"));
+
+        let all = [&alice, &alice, &bob, &bob].map(|whose| held(whose).unwrap());
+        assert!(held(&alice).is_err() && held(&carol).is_err());
+
+        drop(all);
+        assert_eq!(bodies.lock().all, 0);
+        assert!(bodies.lock().each.is_empty());
+    }
 }

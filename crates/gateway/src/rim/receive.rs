@@ -102,8 +102,8 @@ async fn route(
         Method::POST => {
             // SECURITY: what is large, or one of many at one time, is kept only for those who have proven who they are.
             let bodies = &line.state.bodies;
-            let unproven = bodies.of_stranger(&head.headers, &body).filter(|_| head.version != Version::HTTP_2);
-            let held = match unproven {
+            let may_be_a_stranger = head.version != Version::HTTP_2;
+            let held = match may_be_a_stranger.then(|| bodies.of_stranger(&head.headers, &body)).flatten() {
                 Some(held) => held,
                 None => match recognise(line, &head.headers, &route, peer).await {
                     Ok(caller) => bodies.of(caller.principal.id(), &head.headers),
