@@ -3,26 +3,31 @@
 //! Appending never blocks and takes no lock: leaves are encoded on the caller's thread and queued. One writer thread
 //! puts them on disk in groups (`writer.rs`); whoever must know waits on a [`Pending`].
 
+mod fault;
+mod shared;
+
+pub use fault::{LogFault, OpenFault};
+pub(crate) use shared::{Job, Shared};
+
 use crate::{
     anchor,
     commit::{Salt, Salts, SaltsFault},
     disk::Disk,
-    journal::{Journal, JournalFault, TREES},
-    note::{Checkpoint, NoteFault, Signer},
-    record::{Effect, Leaf, SystemRecord},
+    journal::{Journal, JournalFault},
+    note::{Checkpoint, Signer},
+    record::{Leaf, SystemRecord},
     text::{Sealer, Texts},
     tile::{Store, Tree},
     writer::{Left, Writer},
 };
-use crossbeam_queue::SegQueue;
 use rustix::fs::{FlockOperation, flock};
+use shared::wake;
 use std::{
     fs::File,
-    io,
     path::PathBuf,
     sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering},
+        Arc, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread::{JoinHandle, Thread},
     time::{Duration, Instant},
@@ -79,80 +84,6 @@ impl Options {
     }
 }
 
-/// Why a log does not open.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenFault {
-    /// Another process writes it.
-    #[error("another process writes the log in `{}`", dir.display())]
-    Locked {
-        /// The directory.
-        dir: PathBuf,
-    },
-    /// A name that cannot be a directory or an origin.
-    #[error("`{0}` cannot name a log")]
-    Name(String),
-    /// The disk refused.
-    #[error("cannot open the log at `{}`", path.display())]
-    Disk {
-        /// What was touched.
-        path: PathBuf,
-        /// Why not.
-        #[source]
-        cause: io::Error,
-    },
-    /// What is there is not what was written: going on would sign over a loss.
-    #[error("the log is damaged: {0}; `audit verify` says more")]
-    Damaged(String),
-    /// It is not as long as it was.
-    #[error(
-        "`{origin}` has {size} records, and {signed} were signed, says the file with the newest checkpoints beside the log: \
-         the log was set back. If it was restored from a backup, remove that file; the log then records that it was"
-    )]
-    SetBack {
-        /// The origin of the tree.
-        origin: String,
-        /// How many records it has.
-        size: u64,
-        /// How many it had.
-        signed: u64,
-    },
-    /// What is kept beside the log cannot be used.
-    #[error("the newest checkpoints in `{}` cannot be used", path.display())]
-    Anchor {
-        /// The file.
-        path: PathBuf,
-        /// Why not.
-        #[source]
-        cause: Box<dyn std::error::Error + Send + Sync>,
-    },
-    /// The checkpoint is not ours.
-    #[error("the checkpoint of the log cannot be trusted")]
-    Checkpoint(#[source] NoteFault),
-    /// The salts cannot be read.
-    #[error("the salts of the log cannot be read")]
-    Salts(#[source] SaltsFault),
-}
-
-/// Why a leaf is not, or not yet, in the log.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum LogFault {
-    /// More waits than may.
-    #[error("the log is full: {0} records wait for the disk")]
-    Full(usize),
-    /// Writing fails; it is tried again until it works.
-    #[error("the log cannot be written: {0}")]
-    Disk(Arc<str>),
-    /// There is no salt for what a call says: its record could not commit to it.
-    #[error("the salt key of the day cannot be had: {0}")]
-    Salt(Arc<str>),
-    /// The record is not one that can be written.
-    #[error("the record cannot be encoded: {0}")]
-    Encode(Arc<str>),
-    /// The log is closed.
-    #[error("the log is closed")]
-    Closed,
-}
-
 /// Figures of a log, for metrics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Stats {
@@ -172,45 +103,6 @@ pub struct Stats {
     pub surplus: u64,
     /// Intents that recovery closed as unknown when the log was opened.
     pub recovered: u64,
-}
-
-/// What the writer takes from the queue.
-pub(crate) enum Job {
-    Leaf { tree: usize, body: Vec<u8>, effect: Effect, done: Option<oneshot::Sender<u64>> },
-    Flush(oneshot::Sender<()>),
-}
-
-/// What appenders and the writer share.
-pub(crate) struct Shared {
-    pub(crate) jobs: SegQueue<Job>,
-    pub(crate) queued: AtomicUsize,
-    pub(crate) queued_bytes: AtomicUsize,
-    pub(crate) urgent: AtomicBool,
-    pub(crate) closing: AtomicBool,
-    pub(crate) failing: AtomicBool,
-    /// Why writing fails. Read only while it does.
-    pub(crate) cause: Mutex<Arc<str>>,
-    pub(crate) sizes: [AtomicU64; TREES],
-    pub(crate) last_commit_us: AtomicU64,
-    pub(crate) last_group: AtomicU64,
-    pub(crate) commits: AtomicU64,
-    /// Counted and not yet recorded requests without a principal, and the time of the last of them.
-    pub(crate) surplus: AtomicU64,
-    pub(crate) surplus_at: AtomicI64,
-    surplus_total: AtomicU64,
-    pub(crate) checkpoints: Mutex<[Option<Arc<Checkpoint>>; TREES]>,
-}
-
-impl Shared {
-    pub(crate) fn fail(&self, cause: &io::Error) {
-        let cause: Arc<str> = cause.to_string().into();
-        *self.cause.lock().unwrap_or_else(PoisonError::into_inner) = cause;
-        self.failing.store(true, Ordering::Release);
-    }
-
-    fn fault(&self) -> LogFault {
-        LogFault::Disk(Arc::clone(&self.cause.lock().unwrap_or_else(PoisonError::into_inner)))
-    }
 }
 
 /// An open log. Dropping it closes it.
@@ -271,23 +163,7 @@ impl Log {
                 JournalFault::Damaged(what) => OpenFault::Damaged(what),
             })?;
 
-        let shared = Arc::new(Shared {
-            jobs: SegQueue::new(),
-            queued: AtomicUsize::new(0),
-            queued_bytes: AtomicUsize::new(0),
-            urgent: AtomicBool::new(false),
-            closing: AtomicBool::new(false),
-            failing: AtomicBool::new(false),
-            cause: Mutex::new(Arc::from("")),
-            sizes: [const { AtomicU64::new(0) }; TREES],
-            last_commit_us: AtomicU64::new(0),
-            last_group: AtomicU64::new(0),
-            commits: AtomicU64::new(0),
-            surplus: AtomicU64::new(0),
-            surplus_at: AtomicI64::new(0),
-            surplus_total: AtomicU64::new(0),
-            checkpoints: Mutex::new([const { None }; TREES]),
-        });
+        let shared = Arc::new(Shared::new());
         let kept = anchored(&options, &signer)?;
         let left = Left { segments: &replay, anchored: kept.as_deref().unwrap_or_default() };
         let mut writer = Writer::recover(&options, Arc::clone(&shared), signer, origins, stores, journal, left)?;
@@ -561,22 +437,9 @@ impl Pending {
     }
 }
 
-impl std::fmt::Debug for Shared {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Shared").field("queued", &self.queued).finish_non_exhaustive()
-    }
-}
-
 impl std::fmt::Debug for Log {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Log").field("tenant", &self.tenant).field("stats", &self.stats()).finish_non_exhaustive()
-    }
-}
-
-fn wake(shared: &Shared, thread: &Thread) {
-    // Many calls at once need one wake-up.
-    if !shared.urgent.swap(true, Ordering::AcqRel) {
-        thread.unpark();
     }
 }
 

@@ -3,17 +3,20 @@
 //! Recomputes every hash from the records. Hash tiles, the journal's copies, earlier checkpoints and the index inside
 //! each record only help to say where and what; what decides is the signature. Never writes.
 
+mod calls;
+mod journal;
+
 use crate::{
     anchor,
     disk::Disk,
-    journal::{self, Frame, Segment, TREES},
     note::Checkpoint,
-    record::{Effect, Outline},
+    record::Outline,
     tile::{Store, Tree, WIDTH},
     tree::{self, Edge, Hash, items},
 };
+use calls::Calls;
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::BTreeMap,
     fs, io,
     path::{Path, PathBuf},
 };
@@ -137,7 +140,7 @@ pub fn verify(
     for check in &mut checks {
         check.records()?;
     }
-    check_journal(dir, &mut checks)?;
+    journal::check(dir, &mut checks)?;
     Ok(Verified { trees: checks.into_iter().map(Check::finish).collect(), anchored })
 }
 
@@ -421,39 +424,6 @@ impl Check {
         }
     }
 
-    /// A leaf of the journal: a copy of a signed one, or one that is not signed yet.
-    fn journal_leaf(&mut self, leaf: &[u8], hash: Hash) -> Result<(), Broken> {
-        let expected = self.journal_next.unwrap_or_default();
-        let outline = Outline::read(leaf)
-            .map_err(|cause| self.broken(expected, What::Edited, format!("the journal holds no record: {cause}")))?;
-        let index = outline.index;
-        if index > self.journal_next.unwrap_or(index) {
-            return Err(self.broken(expected, What::Deleted, "the record is missing in the journal"));
-        }
-        if index < self.signed {
-            if self.leaf_hash(index) != Some(hash) {
-                return Err(self.broken(index, What::Copy, "the record is right, the journal's copy of it was edited"));
-            }
-        } else if index == self.edge.size() {
-            self.edge.push(hash, |_, _, _| {});
-            self.note(index, &outline)?;
-        } else if index > self.edge.size() {
-            return Err(self.broken(self.edge.size(), What::Deleted, "the record is missing in the journal"));
-        }
-        self.journal_next = Some(expected.max(index + 1));
-        Ok(())
-    }
-
-    /// The hash of a signed record, from its tile, which was found right.
-    fn leaf_hash(&mut self, index: u64) -> Option<Hash> {
-        let n = index / WIDTH;
-        if self.tile.as_ref().is_none_or(|(of, _)| *of != n) {
-            let width = (self.signed - n * WIDTH).min(WIDTH);
-            self.tile = Some((n, self.store.hashes(0, n, width).ok()?));
-        }
-        self.tile.as_ref()?.1.get(items(index % WIDTH)).copied()
-    }
-
     fn finish(self) -> VerifiedTree {
         let mut open: Vec<_> = self.calls.open.into_iter().map(|(call, index)| (index, call)).collect();
         open.sort_unstable();
@@ -473,115 +443,6 @@ impl Check {
             kinds: self.kinds,
         }
     }
-}
-
-/// Which intents exist, which are cited, which are open.
-#[derive(Default)]
-struct Calls {
-    open: HashMap<CallId, u64>,
-    intents: Bits,
-}
-
-impl Calls {
-    fn follow(&mut self, index: u64, outline: &Outline) -> Result<(), (What, String)> {
-        match outline.effect() {
-            Effect::Opens(call) => {
-                self.intents.set(index);
-                self.open.insert(call, index);
-            }
-            Effect::Closes(call) => match (self.open.remove(&call), outline.record.intent) {
-                (Some(opened), Some(cited)) if opened != cited => {
-                    return Err((
-                        What::MissingIntent,
-                        format!("the call cites record {cited}, but its intent is {opened}"),
-                    ));
-                }
-                (None, Some(cited)) if self.open.values().any(|opened| *opened == cited) => {
-                    let explanation = format!("the call cites record {cited}, the intent of another call");
-                    return Err((What::MissingIntent, explanation));
-                }
-                (None, Some(cited)) if self.intents.has(cited) => {
-                    return Err((What::CitedTwice, format!("the intent at record {cited} was closed before")));
-                }
-                (None, Some(cited)) => {
-                    return Err((What::MissingIntent, format!("the call cites record {cited}, which is no intent")));
-                }
-                (Some(_), _) | (None, None) => {}
-            },
-            Effect::None => {}
-        }
-        Ok(())
-    }
-}
-
-/// A set of indexes: one bit each, so that millions of records fit.
-#[derive(Default)]
-struct Bits(Vec<u64>);
-
-impl Bits {
-    fn set(&mut self, index: u64) {
-        let word = items(index / 64);
-        if self.0.len() <= word {
-            self.0.resize(word + 1, 0);
-        }
-        if let Some(word) = self.0.get_mut(word) {
-            *word |= 1 << (index % 64);
-        }
-    }
-
-    fn has(&self, index: u64) -> bool {
-        self.0.get(items(index / 64)).is_some_and(|word| word & 1 << (index % 64) != 0)
-    }
-}
-
-/// Compares the journal with the trees, and takes from it what is not signed yet.
-fn check_journal(dir: &Path, checks: &mut [Check]) -> Result<(), Broken> {
-    let journal = dir.join("journal");
-    let paths = match journal::segments(&journal) {
-        Ok(paths) => paths,
-        Err(cause) if cause.kind() == io::ErrorKind::NotFound => Vec::new(),
-        Err(cause) => return Err(broken(dir, 0, What::Unreadable, cause.to_string())),
-    };
-    let system = checks.len() - 1;
-    let mut first = true;
-    for path in paths {
-        let segment = match Segment::read(&path) {
-            Ok(Some(segment)) => segment,
-            Ok(None) => continue,
-            // The log is being written and has just let go of it.
-            Err(cause) if cause.kind() == io::ErrorKind::NotFound => {
-                first = true;
-                continue;
-            }
-            Err(cause) => return Err(broken(dir, 0, What::Unreadable, cause.to_string())),
-        };
-        if first {
-            for (tree, base) in segment.bases.into_iter().enumerate().take(TREES) {
-                let place = if tree == 0 { 0 } else { system };
-                if let Some(check) = checks.get_mut(place) {
-                    check.journal_next = Some(base);
-                }
-            }
-            first = false;
-        }
-        for frame in segment.frames() {
-            if let Frame::Leaf { tree, leaf, hash } = frame {
-                let place = if tree == 0 { 0 } else { system };
-                if let Some(check) = checks.get_mut(place) {
-                    check.journal_leaf(leaf, hash)?;
-                }
-            }
-        }
-    }
-    if first && let Some(check) = checks.iter().find(|check| check.signed > 0) {
-        return Err(check.broken(0, What::Copy, "the journal is missing or has lost its header"));
-    }
-    for check in checks {
-        if let Some(next) = check.journal_next.filter(|next| *next < check.signed) {
-            return Err(check.broken(next, What::Copy, "the journal's copy of this record was edited or cut off"));
-        }
-    }
-    Ok(())
 }
 
 fn index_of(leaf: Option<&Vec<u8>>) -> Option<u64> {
