@@ -40,6 +40,11 @@ impl Line {
         let Some(one) = target.one() else {
             return Ok(Admitted { slot: None, held: None, _in_flight: None });
         };
+        // An answer belongs to a call that was counted and waits for it: what that call holds must not be in its way. Nobody
+        // gets in so: each question is answered once, and what answers none was refused when it was resolved.
+        if one.answers.is_some() {
+            return Ok(Admitted { slot: None, held: None, _in_flight: None });
+        }
         // A stream that waits for what a server may say is no call in flight: connections bound those.
         let in_flight = if waits(call) { None } else { Some(enter(&one.server)?) };
         // Open methods and notifications count against the caller's attempts, not against a tool.

@@ -2,7 +2,8 @@
 //!
 //! A rule names dimensions with globs (agent, tool, server, tenant); each distinct value of the named dimensions has
 //! a bucket of its own. `{agent: "*", tool: "files/*"}` is one bucket per agent and tool; `{server: "github"}` is one
-//! bucket for everybody. What is no tool has one bucket per rule and server. Time is handed in. Never waits, never reads a clock, never decides what is allowed.
+//! bucket for everybody. Methods about tasks count like tools; what else is no tool has one bucket per rule and server.
+//! Time is handed in. Never waits, never reads a clock, never decides what is allowed.
 
 mod bucket;
 mod table;
@@ -332,8 +333,8 @@ impl Rule {
 
     /// The values of the dimensions that this rule names, if it applies.
     ///
-    /// SECURITY: tools are as many as servers list. Anything else is named by whoever asks, who could have a new bucket for
-    /// each spelling: on one server, all that the rule's glob means counts as one.
+    /// SECURITY: tools are as many as servers list, and methods about tasks are few. Anything else is named by whoever asks,
+    /// who could have a new bucket for each spelling: on one server, all that the rule's glob means counts as one.
     fn matches<'a>(
         &self,
         principal: &'a PrincipalId,
@@ -351,8 +352,7 @@ impl Rule {
             None => Some([tenant, agent, server, None]),
             Some((of_server, of_name)) => {
                 let applies = of_server.matches(target.server.as_str()) && of_name.matches(&target.name);
-                let name = (action == Action::ToolExecute).then_some(&*target.name);
-                applies.then_some([tenant, agent, Some(target.server.as_str()), name])
+                applies.then_some([tenant, agent, Some(target.server.as_str()), counted_apart(action, &target.name)])
             }
         }
     }
@@ -368,6 +368,22 @@ impl Rule {
             retry_in: Duration::from_nanos(short.retry_in),
             reset: Duration::from_nanos(short.reset),
         }
+    }
+}
+
+/// Methods about tasks: whoever reads much may still take a task back.
+const TASKS: [&str; 5] = ["tasks/get", "tasks/list", "tasks/update", "tasks/cancel", "tasks/result"];
+
+/// The name that has buckets of its own, if there are only so many of its kind.
+fn counted_apart(action: Action, name: &str) -> Option<&str> {
+    match action {
+        Action::ToolExecute | Action::ServerSample | Action::ServerElicit | Action::ServerRoots => Some(name),
+        Action::TaskManage => Some(name).filter(|name| TASKS.contains(name)),
+        Action::ResourceRead
+        | Action::ResourceSubscribe
+        | Action::PromptGet
+        | Action::CompletionComplete
+        | Action::MethodCall => None,
     }
 }
 

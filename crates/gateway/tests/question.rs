@@ -7,27 +7,32 @@ use gateway::{
     limit::{Allowance, LimitSetting, LimitSettings, Rate},
     settings::EraSettings,
 };
+use guard::{Detector, Guards, Match, Mode, Setting};
 use inside::{Inside, Plan};
 use serde_json::{Value, json};
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 use testkit::{Agent, Answer, Feed, Reply, Upstream, soon};
 
 const SECRET: &str = "ghp_A7dK2mQ9xR4tV8wZ1cF6hJ3nP5sY0u2Kq9Lb";
 
-/// A gateway that refuses secrets in what clients say, and lets them answer once in six seconds.
+/// Breaks when it sees the word.
+struct Brittle;
+
+impl Detector for Brittle {
+    fn family(&self) -> &'static str {
+        "brittle"
+    }
+
+    fn find(&self, text: &str, _: &mut Vec<Match>) {
+        assert!(!text.contains("boom"), "the detector breaks, as the test wants");
+    }
+}
+
+/// A gateway that refuses secrets in what clients say, and cannot look at all of it.
 async fn strict(upstream: &Upstream) -> Inside {
-    let rate = Rate { count: 10, per: Duration::from_mins(1) };
-    let rule = LimitSetting {
-        agent: None,
-        tool: Some("files/sampling/*".to_owned()),
-        server: None,
-        tenant: None,
-        allowance: Allowance { rate, burst: 1 },
-        concurrency: None,
-    };
-    let limits = LimitSettings { rules: vec![rule], ..LimitSettings::default() };
-    let guards = guard::Guards::new(guard::Setting { results: guard::Mode::Off, arguments: guard::Mode::Refuse });
-    Inside::start(Plan { limits, guards, ..Plan::of(upstream) }).await
+    let setting = Setting { results: Mode::Off, arguments: Mode::Refuse };
+    let guards = Guards::new(setting).with(Arc::new(Brittle), setting).unwrap();
+    Inside::start(Plan { guards, ..Plan::of(upstream) }).await
 }
 
 /// The server asks in the course of a call; what the client is asked.
@@ -60,18 +65,59 @@ async fn a_refused_answer_is_a_no_and_a_late_one_is_still_an_answer() {
         assert_eq!((&no["id"], &no["error"]["code"]), (&json!(7), &json!(-31003)), "{no}");
         assert!(!no.to_string().contains("ghp_"));
         assert_eq!(answer(&agent, &id, "fine").await.status, 400, "it was answered");
-        // What comes too often may come later.
         let id = asked(&feed, &mut reply, 8).await;
         assert_eq!(answer(&agent, &id, "first").await.status, 202);
         assert_eq!(upstream.arrived("response", before + 2).await.json()["result"]["content"]["text"], "first");
+        // What did not get through for a reason of ours may come again.
         let id = asked(&feed, &mut reply, 9).await;
-        let busy = answer(&agent, &id, "second").await;
-        assert_eq!(busy.json().await["error"]["code"], -31002);
-        inside.clock.advance(Duration::from_secs(6));
+        assert_eq!(answer(&agent, &id, "boom").await.status, 502);
         assert_eq!(answer(&agent, &id, "second").await.status, 202);
         let heard = upstream.arrived("response", before + 3).await.json();
         assert_eq!((&heard["id"], &heard["result"]["content"]["text"]), (&json!(9), &json!("second")));
         assert_eq!(upstream.seen("response").len(), before + 3);
+    }
+}
+
+/// One call at a time and one an hour, however it is counted, on a server that serves one at a time.
+fn one_at_a_time(tool: Option<&str>, server: Option<&str>, agent: Option<&str>) -> LimitSettings {
+    let text = |text: Option<&str>| text.map(str::to_owned);
+    let rule = LimitSetting {
+        agent: text(agent),
+        tool: text(tool),
+        server: text(server),
+        tenant: None,
+        allowance: Allowance { rate: Rate { count: 1, per: Duration::from_hours(1) }, burst: 1 },
+        concurrency: Some(1),
+    };
+    LimitSettings { rules: vec![rule], ..LimitSettings::default() }
+}
+
+#[tokio::test]
+async fn an_answer_is_no_call_more_and_what_answers_nothing_is_none() {
+    let rules = [(Some("files/*"), None, None), (None, Some("files"), None), (None, None, Some("*"))];
+    for (tool, server, agent) in rules {
+        for (path, prompt) in [("/mcp/files", "greet"), ("/mcp", "files__greet")] {
+            let upstream = Upstream::start().await;
+            upstream.always("prompts/list", |request| {
+                Answer::result(&request.id(), &json!({"prompts": [{"name": "greet"}]}))
+            });
+            let limits = one_at_a_time(tool, server, agent);
+            let inside = Inside::start(Plan { limits, calls_in_flight: 1, ..Plan::of(&upstream) }).await;
+            let agent = inside.legacy(path, &inside.alice).await;
+            let (stream, feed) = Answer::events();
+            upstream.next("prompts/get", stream);
+            let mut reply = agent.request("prompts/get", json!({"name": prompt})).await;
+            for id in [7, 8] {
+                let asked = asked(&feed, &mut reply, id).await;
+                assert_eq!(answer(&agent, &asked, "yes").await.status, 202, "what the call holds is in nobody's way");
+                assert_eq!(answer(&agent, &asked, "again").await.status, 400, "a question is answered once");
+            }
+            assert_eq!(upstream.arrived("response", 2).await.json()["id"], 8);
+            assert_eq!(answer(&agent, &json!("made up"), "yes").await.status, 400);
+            assert_eq!(upstream.seen("response").len(), 2, "nobody gets in as an answer");
+            let other = agent.request("prompts/get", json!({"name": prompt})).await;
+            assert_eq!(other.json().await["error"]["code"], -31002, "calls are counted");
+        }
     }
 }
 

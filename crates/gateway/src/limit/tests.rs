@@ -118,6 +118,20 @@ fn what_is_no_tool_has_one_bucket_whatever_it_is_called() {
 }
 
 #[test]
+fn whoever_reads_much_may_take_a_task_back() {
+    let limits = limits(&[rule("* files/* - -", allowance(1, 60, 1))]);
+    let may = |action, name: &str| {
+        limits.admit(&who("ci"), action, &what(&format!("files/{name}")), 0).map(|slot| drop(slot.spend())).is_ok()
+    };
+    assert!(may(Action::ResourceRead, "file:///a") && !may(Action::PromptGet, "greet"));
+    for method in ["tasks/get", "tasks/cancel", "tasks/result", "tasks/list", "tasks/update"] {
+        assert!(may(Action::TaskManage, method) && !may(Action::TaskManage, method), "{method} counts for itself");
+    }
+    let invented = (0..9).filter(|turn| may(Action::TaskManage, &format!("tasks/{turn}")));
+    assert_eq!(invented.count(), 0, "a method that a client invents has no bucket of its own");
+}
+
+#[test]
 fn whoever_fills_the_table_is_in_nobody_elses_way() {
     let limits = limits(&[rule("* files/* - -", allowance(1, 3600, 1))]);
     for turn in 0..200_000 {

@@ -106,6 +106,8 @@ pub(crate) struct Plan {
     pub(crate) children: usize,
     /// The most of one principal.
     pub(crate) children_each: usize,
+    /// The most calls in flight on one server.
+    pub(crate) calls_in_flight: usize,
     /// The servers speak the transport of 2024-11-05, and the configuration says so.
     pub(crate) lasting: bool,
     /// What clients dial, where that is another address.
@@ -141,6 +143,7 @@ impl Plan {
             workers: 2,
             children: 4,
             children_each: 64,
+            calls_in_flight: 256,
             lasting: false,
             public_url: None,
             command: None,
@@ -340,7 +343,7 @@ fn snapshot(plan: Plan, registry: &Arc<Registry>, jwks: &Arc<JwksCache>, before:
             headers: Vec::new(),
             tools: plan.tools.clone(),
             deadline: None,
-            calls_in_flight: 256,
+            calls_in_flight: plan.calls_in_flight,
             era: (!plan.probed).then_some(plan.era),
             bridged: plan.bridged,
         };
