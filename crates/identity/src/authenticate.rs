@@ -99,6 +99,8 @@ pub struct Identity {
     jwks: Arc<JwksCache>,
     /// Lives as long as the snapshot: what is known of a token comes of its settings.
     tokens: Tokens<Arc<Verified>>,
+    /// Why tokens that were let in before are not any more, where that holds as long as the snapshot.
+    over: Tokens<AuthFault>,
     generation: u64,
 }
 
@@ -147,7 +149,17 @@ impl Identity {
         let issuers =
             issuers.into_iter().zip(keys).map(|(setting, keys)| Issuer { setting: Arc::new(setting), keys }).collect();
         let generation = GENERATION.fetch_add(1, Ordering::Relaxed);
-        Ok(Self { tenant, agents, issuers, anonymous, registry, jwks, tokens: Tokens::default(), generation })
+        Ok(Self {
+            tenant,
+            agents,
+            issuers,
+            anonymous,
+            registry,
+            jwks,
+            tokens: Tokens::default(),
+            over: Tokens::default(),
+            generation,
+        })
     }
 
     /// Which snapshot this is; grows with each one built.
@@ -366,12 +378,27 @@ impl Identity {
             known.validity.check(now)?;
             return Ok(self.renew(&known.principal, now)?);
         }
+        if let Some(fault) = self.over.get(&whole) {
+            return Err(fault.into());
+        }
         let token = token::parse(text)?;
-        let verified = Arc::new(self.verify(&token, now, may_fetch)?);
+        let verified =
+            Arc::new(self.verify(&token, now, may_fetch).inspect_err(|stop| self.keep_verdict(whole, stop, now))?);
         // Kept also if it was revoked: no signature is looked at twice to say so.
         self.tokens.insert(whole, verified.validity.until, &verified, now);
         self.registry.see_token(whole, verified.validity.until, now);
         Ok(self.renew(&verified.principal, now)?)
+    }
+
+    /// Whoever sends what was let in before does not guess, and is not counted: that it is not any more is found out once.
+    fn keep_verdict(&self, whole: Digest, stop: &Stop, now: Timestamp) {
+        if let Stop::Fault(fault) = stop
+            && fault.is_final()
+            && self.registry.has_seen(&whole)
+        {
+            // Of more than have room the oldest verdicts go.
+            self.over.insert(whole, now, fault, now);
+        }
     }
 
     fn verify(&self, token: &Token<'_>, now: Timestamp, may_fetch: bool) -> Result<Verified, Stop> {
@@ -434,7 +461,9 @@ impl Identity {
             }
         }
         let id = PrincipalId { agent, tenant: self.tenant.clone(), user };
-        let facts = Arc::new(facts(id.clone(), &self.registered(&id.agent)?.setting, &granted));
+        // Whether it is disabled is asked at each use, also of a token that is known.
+        let agent = self.agents.get(&id.agent).ok_or_else(|| AuthFault::UnregisteredAgent(id.agent.clone()))?;
+        let facts = Arc::new(facts(id.clone(), &agent.setting, &granted));
         Ok(Principal {
             facts,
             credential: CredentialId::Token(token::digest(token.signed)),

@@ -99,6 +99,29 @@ impl AuthFault {
         }
     }
 
+    /// Whether a token that it was said of will hear it for as long as the configuration is the same: neither keys of
+    /// issuers, nor the registry, nor time can change it.
+    pub(crate) const fn is_final(&self) -> bool {
+        match self {
+            Self::Audience(_)
+            | Self::Type(_)
+            | Self::Claim(_)
+            | Self::Expired
+            | Self::Issuer
+            | Self::Algorithm
+            | Self::UnregisteredAgent(_) => true,
+            Self::Missing
+            | Self::Malformed(_)
+            | Self::UnknownKey
+            | Self::UnknownSigner(_)
+            | Self::Signature(_)
+            | Self::NotYetValid
+            | Self::Revoked
+            | Self::DisabledAgent(_)
+            | Self::Unavailable(_) => false,
+        }
+    }
+
     /// A stable word for records and metrics.
     pub const fn code(&self) -> &'static str {
         match self {

@@ -221,6 +221,41 @@ async fn a_disabled_agent_is_out_at_once() {
 }
 
 #[tokio::test]
+async fn that_a_token_is_good_no_longer_is_found_out_once() {
+    let signer = Signer::ec();
+    let (mut world, identity) = published(&signer).await;
+    let token = signer.token("k1", &world.claims());
+    let credential = Credential::Bearer(&token);
+    ask(&identity, &token, 0).await.unwrap();
+    // By then the keys are old: whoever looks at the token itself asks for them first.
+    let later = at(1_000_000);
+
+    let next = world.identity();
+    assert!(next.try_authenticate(credential, later).is_none(), "nothing is known of it after a reload");
+    assert_eq!(ask(&next, &token, 630).await.unwrap_err(), AuthFault::Expired);
+    assert!(matches!(next.try_authenticate(credential, later), Some(Err(AuthFault::Expired))));
+    let guess = signer.token("k1", &world.claims_with(&json!({"azp": "other"})));
+    assert_eq!(ask(&next, &guess, 630).await.unwrap_err(), AuthFault::Expired);
+    assert!(next.try_authenticate(Credential::Bearer(&guess), later).is_none(), "of guesses nothing is kept");
+
+    // A switch may be turned back.
+    world.registry.disable_agent(&agent("ci"));
+    let next = world.identity();
+    assert_eq!(ask(&next, &token, 1).await.unwrap_err(), AuthFault::DisabledAgent(agent("ci")));
+    assert_eq!(next.known_tokens(), 1, "its signature is looked at once");
+    world.registry.enable_agent(&agent("ci"));
+    assert!(ask(&next, &token, 1).await.is_ok());
+
+    let removed = world.settings.agents.remove(&agent("ci")).unwrap();
+    let next = world.identity();
+    let unregistered = AuthFault::UnregisteredAgent(agent("ci"));
+    assert_eq!(ask(&next, &token, 1).await.unwrap_err(), unregistered);
+    assert!(matches!(next.try_authenticate(credential, later), Some(Err(fault)) if fault == unregistered));
+    world.settings.agents.insert(agent("ci"), removed);
+    assert!(ask(&world.identity(), &token, 1).await.is_ok(), "the next reload looks again");
+}
+
+#[tokio::test]
 async fn a_reload_reaches_principals_that_are_in() {
     let signer = Signer::ed();
     let (mut world, identity) = published(&signer).await;
