@@ -33,7 +33,8 @@ pub(super) enum Of<'a> {
     /// A source address.
     Address(u64),
     /// All addresses, or all names of this tenant and agent, that came when the table was full: whoever fills it is not
-    /// in the way of others.
+    /// in the way of others. SECURITY: of a rule that names neither it is one for everybody. With one for each agent they
+    /// would have more together than the rule allows.
     Rest([Option<&'a str>; 2]),
 }
 

@@ -146,6 +146,16 @@ fn whoever_fills_the_table_is_in_nobody_elses_way() {
 }
 
 #[test]
+fn a_rule_for_all_agents_together_allows_no_more_when_the_table_is_full() {
+    let limits = limits(&[rule("* files/* - -", allowance(1, 3600, 1)), rule("- - wiki -", allowance(3, 3600, 3))]);
+    for turn in 0..200_000 {
+        let _ = send(&limits, "greedy", &format!("files/tool{turn}"), 0);
+    }
+    let of_all = (0..100).map(|turn| admitted(&limits, &format!("agent{turn}"), "wiki/read", 1, 0));
+    assert_eq!(of_all.sum::<usize>(), 3);
+}
+
+#[test]
 fn tenants_have_their_own_buckets() {
     let limits = limits(&[rule("- - - *", allowance(2, 60, 2))]);
     let other = PrincipalId { tenant: TenantId::new("other").unwrap(), ..who("ci") };
