@@ -4,10 +4,12 @@
 mod inside;
 
 use gateway::settings::EraSettings;
+use identity::{ClaimPath, IssuerSetting, JwksSource};
 use inside::{Inside, Plan, outcome};
 use serde_json::{Value, json};
 use std::time::Duration;
-use testkit::{Agent, Answer, Feed, Reply, Upstream, meta, soon};
+use testkit::{Agent, Answer, Feed, Issuer, Kind, Reply, Upstream, meta, soon};
+use vocab::IssuerName;
 
 fn legacy(upstream: &Upstream) -> Plan {
     Plan { era: EraSettings::Legacy, ..Plan::of(upstream) }
@@ -249,6 +251,48 @@ async fn a_stream_is_read_by_the_right_of_whoever_used_the_session_last() {
     assert_eq!(told["method"], "notifications/tools/list_changed", "{told}");
     inside.registry.revoke_key(&id);
     soon(next.closed()).await;
+}
+
+#[tokio::test]
+async fn a_token_that_runs_out_ends_what_is_read_by_it_and_not_the_session() {
+    let upstream = Upstream::start().await;
+    let issuer = Issuer::start(Kind::Ed25519).await;
+    let name = IssuerName::new(&issuer.url()).unwrap();
+    let mut setting = IssuerSetting::new(name, vec!["here".to_owned()], "claim:azp".parse::<ClaimPath>().unwrap());
+    setting.internal = true;
+    setting.jwks = JwksSource::Url(issuer.jwks_url().parse().unwrap());
+    let inside = Inside::start(Plan { issuers: vec![setting], ..legacy(&upstream) }).await;
+    let token = |number: u32, life: i64| {
+        let exp = inside.now().as_micros() / 1_000_000 + life;
+        issuer
+            .token(json!({"iss": issuer.url(), "aud": "here", "azp": "alice", "sub": "ann", "exp": exp, "jti": number}))
+    };
+    let (short, long) = (token(1, 600), token(2, 7200));
+    let stream = listening(&upstream);
+    // One token of the principal listens, another calls last.
+    let listening_one = inside.modern("/mcp/files", &long);
+    let wanted = json!({"notifications": {"toolsListChanged": true}});
+    let mut listener = listening_one.request("subscriptions/listen", wanted).await;
+    assert!(soon(listener.event()).await.is_some());
+    inside.modern("/mcp/files", &short).call("echo", json!({})).await;
+    inside.clock.advance(Duration::from_secs(1200));
+    drop(stream);
+    // Nothing is missed without a word.
+    let end = soon(listener.event()).await.unwrap().json();
+    assert_eq!(end["result"]["resultType"], "complete", "{end}");
+    inside.state.sweep();
+    assert_eq!(inside.state.leg_count(), 1);
+    // The session is used on, and ended on its server when nobody does.
+    listening_one.call("echo", json!({})).await;
+    let calls = upstream.seen("tools/call");
+    assert_eq!(calls[0].header("mcp-session-id"), calls[1].header("mcp-session-id"));
+    drop(listener);
+    inside.clock.advance(Duration::from_secs(24 * 3600));
+    inside.state.sweep();
+    let mut ended = 1;
+    while upstream.arrived("DELETE", ended).await.header("mcp-session-id") != calls[0].header("mcp-session-id") {
+        ended += 1;
+    }
 }
 
 #[tokio::test]

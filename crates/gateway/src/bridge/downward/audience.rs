@@ -8,7 +8,7 @@ use bytes::Bytes;
 use mcp::{Kind, Message};
 use std::{
     collections::BTreeMap,
-    sync::{Mutex, MutexGuard, OnceLock, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 use tokio::{
@@ -50,7 +50,7 @@ struct Calls {
 /// Everybody, of one session.
 pub(super) struct Audience {
     /// Most sessions never need it.
-    news: OnceLock<broadcast::Sender<Bytes>>,
+    news: Mutex<Option<broadcast::Sender<Bytes>>>,
     calls: Mutex<Calls>,
     stream: watch::Sender<Stream>,
     /// Whether somebody reads the server's stream.
@@ -60,14 +60,14 @@ pub(super) struct Audience {
 impl Default for Audience {
     fn default() -> Self {
         let stream = watch::Sender::new(Stream::Closed);
-        Self { news: OnceLock::new(), calls: Mutex::default(), stream, is_followed: Mutex::default() }
+        Self { news: Mutex::default(), calls: Mutex::default(), stream, is_followed: Mutex::default() }
     }
 }
 
 impl Audience {
     /// Listens from now on.
     pub(super) fn listen(&self) -> broadcast::Receiver<Bytes> {
-        self.news.get_or_init(|| broadcast::channel(NEWS).0).subscribe()
+        lock(&self.news).get_or_insert_with(|| broadcast::channel(NEWS).0).subscribe()
     }
 
     /// A call is under way, until [`Audience::leave`].
@@ -86,7 +86,7 @@ impl Audience {
 
     /// Tells those who listen. `false` if there are none.
     pub(super) fn announce(&self, text: Bytes) -> bool {
-        self.news.get().is_some_and(|news| news.send(text).is_ok())
+        lock(&self.news).as_ref().is_some_and(|news| news.send(text).is_ok())
     }
 
     /// Hands on one message of the listening stream. A question that nobody hears is refused with that reason.
@@ -131,7 +131,7 @@ impl Audience {
 
     /// Whether anybody is there, or was until a moment ago.
     pub(super) fn is_there(&self) -> bool {
-        let listens = self.news.get().is_some_and(|news| news.receiver_count() > 0);
+        let listens = lock(&self.news).as_ref().is_some_and(|news| news.receiver_count() > 0);
         let calls = lock(&self.calls);
         listens || !calls.open.is_empty() || calls.ended.is_some_and(|ended| ended.elapsed() < LINGER)
     }
@@ -145,11 +145,15 @@ impl Audience {
         first
     }
 
-    /// Whether whoever reads the stream, and has let go of it, may stop. Must it stop, it may.
+    /// Whether whoever reads the stream, and has let go of it, may stop. Must it stop, it may, and those who listen learn that
+    /// nobody reads it any more.
     pub(super) fn may_stop(&self, must: bool) -> bool {
         // Locked meanwhile: who comes now either is seen, or finds that nobody reads.
         let mut is_followed = lock(&self.is_followed);
         let stops = must || !self.is_there();
+        if must {
+            *lock(&self.news) = None;
+        }
         *is_followed = !stops;
         let left = if stops { Stream::Closed } else { Stream::Opening };
         self.stream.send_if_modified(|stream| turn(stream, Stream::Open, left) || turn(stream, Stream::Opening, left));

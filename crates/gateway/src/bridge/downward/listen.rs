@@ -285,11 +285,12 @@ impl Follower {
                 () = aggregate::listen::until_not(|| audience.is_there() && is_current()) => true,
                 () = &mut over => false,
             };
-            let must = !goes_on || !may() || !is_current();
-            if must && let Some(link) = self.link.upgrade() {
+            let is_over = !goes_on || !is_current();
+            if is_over && let Some(link) = self.link.upgrade() {
                 state.legs.forget(&link);
             }
-            if audience.may_stop(must) {
+            // A token that ran out may be renewed: when that session ends is not decided here.
+            if audience.may_stop(is_over || !may()) {
                 return;
             }
         }
