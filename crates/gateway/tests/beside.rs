@@ -130,6 +130,36 @@ async fn a_server_that_begins_no_answer_before_it_was_answered_may_ask_too() {
 }
 
 #[tokio::test]
+async fn an_answer_that_begins_late_is_a_stream_all_the_same() {
+    let upstream = Upstream::start().await;
+    let inside = Inside::start(legacy(&upstream)).await;
+    let alice = inside.modern("/mcp/files", &inside.alice);
+    let stream = listening(&upstream);
+    let (events, feed) = Answer::events();
+    let (answer, release) = events.held();
+    upstream.next("tools/call", answer);
+    let (asked, ()) = tokio::join!(alice.call("echo", json!({})), async {
+        upstream.arrived("tools/call", 1).await;
+        stream.message(&question("q")).await;
+    });
+    let mut again = retry("", &asked);
+    again["_meta"] = meta();
+    again["_meta"]["progressToken"] = json!("mine");
+    let number = upstream.seen("tools/call").pop().unwrap().id();
+    let (reply, ()) = tokio::join!(soon(alice.request("tools/call", again)), async {
+        upstream.arrived("response", 1).await;
+        // Its head alone is enough, however long it says nothing then.
+        release.send(()).unwrap();
+    });
+    let mut reply = reply;
+    let params = json!({"progressToken": number, "progress": 1});
+    feed.message(&json!({"jsonrpc": "2.0", "method": "notifications/progress", "params": params})).await;
+    assert_eq!(soon(reply.event()).await.unwrap().json()["params"]["progressToken"], "mine");
+    feed.message(&finished(&number)).await;
+    assert_eq!(said(&soon(reply.event()).await.unwrap().json()), "done");
+}
+
+#[tokio::test]
 async fn a_question_that_may_be_of_several_calls_or_of_none_is_refused() {
     let upstream = Upstream::start().await;
     let inside = Inside::start(legacy(&upstream)).await;

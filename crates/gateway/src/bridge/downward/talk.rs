@@ -80,27 +80,28 @@ impl Talk {
 
     /// The answer, where it comes in one piece, or must. `None`: what comes is a stream.
     pub(super) async fn first(&mut self, streams: bool) -> Result<Option<Bytes>, UpstreamFault> {
-        let is_stream = self.course.as_ref().is_some_and(Course::is_stream);
-        if is_stream && streams {
-            // Many servers stream every answer, also one that could be a body, and has a status then.
-            let Ok(event) = tokio::time::timeout(AT_ONCE, self.next()).await else { return Ok(None) };
-            let Some(event) = event? else { return Ok(None) };
+        loop {
+            // Many servers stream every answer, also one that could be a body, and has a status then. Some begin one only after
+            // they were answered.
+            let came = tokio::time::timeout(AT_ONCE, self.next()).await;
+            let is_stream = streams && self.course.as_ref().is_some_and(Course::is_stream);
+            let event = match came {
+                Err(_) if is_stream => return Ok(None),
+                Err(_) => continue,
+                Ok(event) => event?,
+            };
+            let Some(event) = event else { return Err(UpstreamFault::Cut("no response in the stream".to_owned())) };
             if let Some(text) = event.message()
                 && exchange::one(text.clone(), &self.limits)?.kind() == Kind::Response
             {
                 return Ok(Some(text.clone()));
             }
-            self.ahead = Some(event);
-            return Ok(None);
-        }
-        while let Some(event) = self.next().await? {
-            let Some(text) = event.message() else { continue };
             // What comes before it has no place in a body.
-            if exchange::one(text.clone(), &self.limits)?.kind() == Kind::Response {
-                return Ok(Some(text.clone()));
+            if is_stream {
+                self.ahead = Some(event);
+                return Ok(None);
             }
         }
-        Err(UpstreamFault::Cut("no response in the stream".to_owned()))
     }
 
     /// What comes next on the client's stream.
