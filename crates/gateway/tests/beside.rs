@@ -257,6 +257,24 @@ async fn a_session_that_is_gone_before_a_call_is_sent_costs_the_call_nothing() {
 }
 
 #[tokio::test]
+async fn a_server_that_knows_neither_its_stream_nor_pings_is_called_all_the_same() {
+    for status in [http::StatusCode::NOT_FOUND, http::StatusCode::BAD_REQUEST] {
+        let upstream = Upstream::start().await;
+        for name in ["GET", "ping"] {
+            upstream.always(name, move |_| Answer::status(status));
+        }
+        let inside = Inside::start(legacy(&upstream)).await;
+        let alice = inside.modern("/mcp/files", &inside.alice);
+        for _ in 0..3 {
+            let answer = alice.call("echo", json!({})).await;
+            assert_eq!(said(&answer), "{}", "{status}: {answer}");
+        }
+        // It is found out once.
+        assert_eq!((upstream.seen("GET").len(), upstream.seen("tools/call").len()), (2, 3), "{status}");
+    }
+}
+
+#[tokio::test]
 async fn a_stream_is_read_by_the_right_of_whoever_used_the_session_last() {
     let upstream = Upstream::start().await;
     let inside = Inside::start(legacy(&upstream)).await;

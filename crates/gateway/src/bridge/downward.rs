@@ -30,6 +30,7 @@ use crate::{
         pipe,
     },
 };
+use audience::Stream;
 use course::{Course, LONGEST};
 use http::{HeaderMap, Method, StatusCode};
 use mcp::{
@@ -122,23 +123,30 @@ fn client(request: &Message) -> Result<Client, UpstreamFault> {
     Client::of_request(request).map_err(|fault| malformed(&fault))
 }
 
+/// So many sessions in a row may turn out to be lost where a server is asked for its listening stream.
+const LOST: u32 = 2;
+
 /// Sends a request on, and gives its answer as a modern client reads it.
 async fn carry(way: &Passage<'_>, message: &Message) -> Result<Arrival, UpstreamFault> {
     let edited = way.edited(message)?;
     let hop = way.hop();
-    let mut first = true;
+    let mut again = 0;
     loop {
         let link = link(&hop, way, message).await?;
+        if again == LOST {
+            // Sessions do not get lost that fast: the server has no such stream, and says so in words of its own.
+            link.audience.note(Stream::Absent);
+        }
         if let Some(level) = LogLevel::wanted(message) {
             // A server that does not take it says less than it could, no more.
             let _ = link.hear_from(&hop, level).await;
         }
         match dispatch(way, &hop, &link, &edited).await {
             // Nothing was sent.
-            Ok(None) if first => first = false,
+            Ok(None) if again < LOST => again += 1,
             // SPEC: the request was not taken. Whoever says so may err all the same, so what changes something is left to the
             // client to ask again.
-            Err(UpstreamFault::Lost) if first && !way.one.changes_state() => first = false,
+            Err(UpstreamFault::Lost) if again == 0 && !way.one.changes_state() => again += 1,
             Ok(Some(course)) => return go_on(way, message, course).await,
             Ok(None) => return Err(UpstreamFault::Lost),
             Err(fault) => return Err(fault),
