@@ -198,6 +198,30 @@ async fn a_question_that_may_be_of_several_calls_or_of_none_is_refused() {
 }
 
 #[tokio::test]
+async fn a_call_that_waits_for_its_client_keeps_no_question_from_the_one_that_runs() {
+    let upstream = Upstream::start().await;
+    let inside = Inside::start(legacy(&upstream)).await;
+    let alice = inside.modern("/mcp/files", &inside.alice);
+    let stream = listening(&upstream);
+    let (_first, mut one) = begun(&upstream, &alice, "").await;
+    stream.message(&question("q1")).await;
+    let asked = soon(one.event()).await.unwrap().json();
+    let (second, mut two) = begun(&upstream, &alice, "").await;
+    stream.message(&question("q2")).await;
+    let other = soon(two.event()).await.unwrap().json();
+    let mut two = alice.request("tools/call", retry("", &other)).await;
+    assert_eq!(upstream.arrived("response", 1).await.id(), "q2");
+    // Whoever comes back is under way again.
+    let _one = alice.request("tools/call", retry("", &asked)).await;
+    upstream.arrived("response", 2).await;
+    stream.message(&question("q3")).await;
+    let no = upstream.arrived("response", 3).await.json();
+    assert_eq!((&no["id"], &no["error"]["code"]), (&json!("q3"), &json!(-32601)), "{no}");
+    second.message(&finished(&upstream.seen("tools/call")[1].id())).await;
+    assert_eq!(said(&soon(two.event()).await.unwrap().json()), "done");
+}
+
+#[tokio::test]
 async fn a_stream_that_nobody_needs_keeps_no_session_in_use() {
     let upstream = Upstream::start().await;
     let inside = Inside::start(legacy(&upstream)).await;

@@ -205,6 +205,7 @@ async fn resume(way: &Passage<'_>, message: &Message, sealed: &str) -> Result<Ar
         return Err(refusal(TicketFault::Unanswered));
     };
     let Resting { course, question, method, permit, .. } = *resting;
+    course.turn(audience::Stage::Running);
     let hop = way.hop();
     let answer = translate::answer_to(&question, &method, given, course.link.leg.revision);
     let answer = exchange::one(answer, &hop.limits)?;

@@ -38,11 +38,27 @@ pub(super) enum Stream {
     Absent,
 }
 
-/// Calls in whose course their client can be asked.
+/// How far a call is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// It was not sent yet: the server cannot mean it.
+    Coming,
+    /// The server works on it.
+    Running,
+    /// It waits for its client, who was asked: the server asks in its course no more until it is answered.
+    Resting,
+}
+
+/// A call in whose course its client can be asked.
+struct Open {
+    stage: Stage,
+    said: mpsc::Sender<Bytes>,
+}
+
 #[derive(Default)]
 struct Calls {
     /// By the number that the server knows.
-    open: BTreeMap<u64, mpsc::Sender<Bytes>>,
+    open: BTreeMap<u64, Open>,
     /// When the last one ended.
     ended: Option<Instant>,
 }
@@ -70,11 +86,18 @@ impl Audience {
         lock(&self.news).get_or_insert_with(|| broadcast::channel(NEWS).0).subscribe()
     }
 
-    /// A call is under way, until [`Audience::leave`].
+    /// A call is about to be sent. It is there until [`Audience::leave`].
     pub(super) fn join(&self, number: u64) -> mpsc::Receiver<Bytes> {
         let (sender, said) = mpsc::channel(BACKLOG);
-        lock(&self.calls).open.insert(number, sender);
+        lock(&self.calls).open.insert(number, Open { stage: Stage::Coming, said: sender });
         said
+    }
+
+    /// A call is so far now.
+    pub(super) fn turn(&self, number: u64, stage: Stage) {
+        if let Some(call) = lock(&self.calls).open.get_mut(&number) {
+            call.stage = stage;
+        }
     }
 
     pub(super) fn leave(&self, number: u64) {
@@ -108,23 +131,25 @@ impl Audience {
             self.announce(message.bytes().clone());
             return;
         }
-        for call in lock(&self.calls).open.values() {
-            let _ = call.try_send(message.bytes().clone());
+        for call in lock(&self.calls).open.values().filter(|call| call.stage != Stage::Coming) {
+            let _ = call.said.try_send(message.bytes().clone());
         }
     }
 
-    /// Asks the client of the one call under way that may be meant.
+    /// Asks the client of the one call that may be meant: one that runs, before any that waits.
     fn ask(&self, question: &Bytes) -> Result<(), &'static str> {
         let calls = lock(&self.calls);
-        let mut open = calls.open.values();
-        match (open.next(), open.next()) {
+        let at = |stage: Stage| calls.open.values().filter(move |call| call.stage == stage);
+        let is_running = at(Stage::Running).next().is_some();
+        let mut meant = at(if is_running { Stage::Running } else { Stage::Resting });
+        match (meant.next(), meant.next()) {
             (None, _) => Err("nobody can be asked outside of a call: the client has no session"),
             (Some(_), Some(_)) => {
                 Err("several calls are under way, and the question does not say in the course of which it is")
             }
             (Some(only), None) => {
                 let full = "the client was asked more than it can answer at once";
-                only.try_send(question.clone()).map_err(|_| full)
+                only.said.try_send(question.clone()).map_err(|_| full)
             }
         }
     }
@@ -188,4 +213,28 @@ fn turn(stream: &mut Stream, from: Stream, to: Stream) -> bool {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Audience, Stage};
+    use bytes::Bytes;
+
+    #[test]
+    fn a_question_is_never_put_to_a_call_that_was_not_sent_yet() {
+        let audience = Audience::default();
+        let question = Bytes::from_static(b"?");
+        let mut said = audience.join(1);
+        assert!(audience.is_there());
+        assert!(audience.ask(&question).is_err());
+        audience.turn(1, Stage::Running);
+        let mut other = audience.join(2);
+        assert_eq!(audience.ask(&question), Ok(()));
+        audience.turn(1, Stage::Resting);
+        assert_eq!(audience.ask(&question), Ok(()), "the one that waits is the only one that the server knows");
+        audience.leave(1);
+        assert!(audience.ask(&question).is_err());
+        assert_eq!((said.try_recv().ok(), said.try_recv().ok()), (Some(question.clone()), Some(question)));
+        assert!(other.try_recv().is_err());
+    }
 }

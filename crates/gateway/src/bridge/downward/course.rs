@@ -2,7 +2,7 @@
 //!
 //! Every wait is cancel-safe: what is under way lies here, not in a future that a `select!` may drop.
 
-use super::{Link, parked};
+use super::{Link, audience::Stage, parked};
 use crate::{
     server::Server,
     session::Way,
@@ -145,6 +145,11 @@ impl Course {
         self.errand.over = true;
     }
 
+    /// It is so far now.
+    pub(super) fn turn(&self, stage: Stage) {
+        self.link.audience.turn(self.errand.number, stage);
+    }
+
     /// Whether it speaks in a stream.
     pub(super) const fn is_stream(&self) -> bool {
         self.source.is_some()
@@ -155,6 +160,7 @@ impl Course {
     where
         F: Future<Output = Result<Arrival, UpstreamFault>> + Send + 'static,
     {
+        self.turn(Stage::Running);
         let mut sending = Box::pin(sending);
         loop {
             tokio::select! {

@@ -3,7 +3,7 @@
 //!
 //! Every wait is cancel-safe: what is under way lies here, not in a future that a `select!` may drop.
 
-use super::{course::Course, parked::Resting};
+use super::{audience, course::Course, parked::Resting};
 use crate::{
     ask::{self, Inquiry, Judged, cannot_ask, no_right},
     authenticate::Caller,
@@ -294,10 +294,12 @@ impl Talk {
         };
         let holder = self.asker.caller.principal.clone();
         let method = Box::from(question.method());
+        course.turn(audience::Stage::Resting);
         match self.state.parked.park(number, Box::new(Resting { course, question: id, method, permit, holder, until }))
         {
             Ok(()) => Ok(asking),
             Err(resting) => {
+                resting.course.turn(audience::Stage::Running);
                 self.course = Some(resting.course);
                 let why = "too many calls wait for an answer of their client";
                 Err(Stop::full("parked", why))
