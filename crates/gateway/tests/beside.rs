@@ -347,7 +347,7 @@ async fn a_token_that_runs_out_ends_what_is_read_by_it_and_not_the_session() {
     let mut listener = listening_one.request("subscriptions/listen", wanted).await;
     assert!(soon(listener.event()).await.is_some());
     inside.modern("/mcp/files", &short).call("echo", json!({})).await;
-    inside.clock.advance(Duration::from_secs(1200));
+    inside.clock.advance(Duration::from_mins(20));
     drop(stream);
     // Nothing is missed without a word.
     let end = soon(listener.event()).await.unwrap().json();
@@ -359,7 +359,7 @@ async fn a_token_that_runs_out_ends_what_is_read_by_it_and_not_the_session() {
     let calls = upstream.seen("tools/call");
     assert_eq!(calls[0].header("mcp-session-id"), calls[1].header("mcp-session-id"));
     drop(listener);
-    inside.clock.advance(Duration::from_secs(24 * 3600));
+    inside.clock.advance(Duration::from_hours(24));
     inside.state.sweep();
     let mut ended = 1;
     while upstream.arrived("DELETE", ended).await.header("mcp-session-id") != calls[0].header("mcp-session-id") {
