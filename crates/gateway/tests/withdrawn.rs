@@ -6,6 +6,7 @@ mod inside;
 use gateway::settings::EraSettings;
 use inside::{Inside, Plan};
 use serde_json::{Value, json};
+use std::time::Duration;
 use testkit::{Agent, Answer, Feed, Reply, Upstream, soon};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
@@ -189,4 +190,27 @@ async fn whoever_listens_to_one_server_is_told_to_listen_again_when_it_may_follo
             assert!(soon(listener.event()).await.is_none());
         }
     }
+}
+
+#[tokio::test]
+async fn a_slow_client_whose_rights_change_is_told_that_it_missed_something() {
+    let (upstream, mut opened) = server().await;
+    let inside = Inside::start(denying(&upstream, EraSettings::Both, "late:*")).await;
+    let agent = inside.modern("/mcp", &inside.alice);
+    let (mut listener, (stream, _)) =
+        tokio::join!(follow(&agent, "/mcp", &["file:///a", "late:b"]), opens(&mut opened));
+    // The client reads nothing, until all that is between it and the server is full.
+    let filler = "x".repeat(64 << 10);
+    let full = || stream.say(UPDATED, json!({"uri": "file:///a", "filler": filler}));
+    while tokio::time::timeout(Duration::from_secs(1), full()).await.is_ok() {}
+    inside.swap(denying(&upstream, EraSettings::Both, "none:*"));
+    let (asked, feed) = soon(opened.recv()).await.unwrap();
+    Stream { feed, of: asked["id"].clone() }.acknowledge(&asked).await;
+    soon(stream.feed.closed()).await;
+    let mut last = Value::Null;
+    while let Some(event) = soon(listener.event()).await {
+        last = event.json();
+    }
+    let expected = json!({"resultType": "complete", "_meta": {SUBSCRIPTION: 1}});
+    assert_eq!((&last["id"], &last["result"]), (&json!(1), &expected));
 }

@@ -29,7 +29,6 @@ use mcp::{Era, Kind, Message, error};
 use serde_json::{Value, json};
 use std::{
     collections::HashSet,
-    convert::Infallible,
     future::Future,
     pin::Pin,
     sync::{Arc, Mutex, PoisonError},
@@ -253,8 +252,12 @@ impl Share {
                 tokio::select! {
                     ended = &mut merging => break Turn::Ended(ended),
                     turn = self.until_other(server, &follow) => break turn,
-                    Ok(_) = acknowledged.wait_for(|is| *is), if before.is_some() => before = None,
-                    never = over(&mut before) => match never {},
+                    true = until(&mut acknowledged), if before.is_some() => {
+                        if self.loses_with(&mut before, server).await {
+                            break Turn::Ended(Ok(Ended::Missed));
+                        }
+                    }
+                    () = missed(&mut before) => break Turn::Ended(Ok(Ended::Missed)),
                 }
             };
             match turn {
@@ -274,13 +277,30 @@ impl Share {
                 }
                 Turn::Rights => {
                     if *acknowledged.borrow() {
+                        if self.loses_with(&mut before, server).await {
+                            self.conclude().await;
+                            return None;
+                        }
                         before = Some(merging);
                     }
                     continue;
                 }
             }
-            let _ = tokio::time::timeout(AGAIN, over(&mut before)).await;
+            if tokio::time::timeout(AGAIN, missed(&mut before)).await.is_ok() {
+                self.conclude().await;
+                return None;
+            }
         }
+    }
+
+    /// Lets go of a stream that was replaced, once what it said before that is handed on. Whether some of that is lost: its
+    /// client reads so slowly that there is no room for it.
+    async fn loses_with(&self, before: &mut Option<Merging>, server: &Server) -> bool {
+        // Over a bridge whatever is said is told to both.
+        let is_alone = Crossing::between(Era::Modern, server) != Crossing::Downward;
+        let is_missed =
+            is_alone && tokio::time::timeout(Duration::ZERO, tokio::task::unconstrained(missed(before))).await.is_ok();
+        is_missed || (before.take().is_some() && self.sender.capacity() == 0)
     }
 
     /// Ends the merged stream with its result: whoever listens again looks anew.
@@ -302,12 +322,19 @@ impl Share {
     }
 }
 
-/// Reads a stream to its end, and then waits for ever.
-async fn over(merging: &mut Option<Merging>) -> Infallible {
+/// Waits until it is so; `false` if it never will be.
+async fn until(so: &mut watch::Receiver<bool>) -> bool {
+    so.wait_for(|so| *so).await.is_ok()
+}
+
+/// Reads a stream until some of it may have been missed. Where it ends otherwise, the one after it tells why.
+async fn missed(merging: &mut Option<Merging>) {
     if let Some(speaking) = merging {
-        // Why it ended is told where the one after it ends.
-        let _ = speaking.await;
+        let ended = speaking.await;
         *merging = None;
+        if matches!(ended, Ok(Ended::Missed)) {
+            return;
+        }
     }
     std::future::pending().await
 }
