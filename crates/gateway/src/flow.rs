@@ -3,7 +3,7 @@
 //! What comes at once is passed on at once; whatever lasts runs on a task of its own. A client that goes away means what its era says: in the legacy era the call
 //! goes on, in the modern era it is cancelled by letting go of the server's stream.
 
-mod follow;
+pub(crate) mod follow;
 mod keep;
 mod pass;
 mod watch;
@@ -241,7 +241,6 @@ impl Flow {
         let is_free = listens || self.reads_call();
         if listens {
             self.watch = watch::Watch::begin(&state.line(), &self.exchange).map(Box::new);
-            self.begin_to_follow(&state.line());
         }
         let (mut heard, mut spoken) = (Instant::now(), Instant::now());
         loop {

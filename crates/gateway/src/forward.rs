@@ -4,8 +4,9 @@ use crate::{
     admit::Admitted,
     aggregate,
     authenticate::Caller,
-    bridge::{self, Crossing},
+    bridge::{self, Crossing, upward::rights::Open},
     call::{Call, Operation, Route, header},
+    flow::follow,
     inject::{Injected, Sealed},
     intend::Intent,
     pipeline::Line,
@@ -61,6 +62,8 @@ pub(crate) struct Exchange {
     pub(crate) _errand: Option<Errand>,
     /// A session is not idle while a call of it is under way.
     pub(crate) _in_use: Option<Streaming>,
+    /// What a modern client that listens to one server might follow there when the server was asked.
+    pub(crate) may_follow: Option<Arc<Open>>,
 }
 
 impl Noted for Answer {
@@ -85,6 +88,7 @@ impl Line {
         let call = call.valid.call;
         let errand = target.one().and_then(|one| errand(one, &call));
         let in_use = target.session().map(Session::streaming);
+        let may_follow = target.one().and_then(|one| follow::asked(self, &caller, &call, &one.server));
         let mut exchange = Box::new(Exchange {
             caller,
             target,
@@ -94,6 +98,7 @@ impl Line {
             answered: false,
             _errand: errand,
             _in_use: in_use,
+            may_follow,
         });
         let Exchange { caller, target, call, .. } = &*exchange;
         if let Some(question) = target.one().and_then(|one| one.answers.as_deref()) {

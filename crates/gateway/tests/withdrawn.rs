@@ -214,3 +214,20 @@ async fn a_slow_client_whose_rights_change_is_told_that_it_missed_something() {
     let expected = json!({"resultType": "complete", "_meta": {SUBSCRIPTION: 1}});
     assert_eq!((&last["id"], &last["result"]), (&json!(1), &expected));
 }
+
+#[tokio::test]
+async fn rights_that_change_before_a_server_answers_a_listener_are_told_of() {
+    let (upstream, _opened) = server().await;
+    let (answer, _feed) = Answer::events();
+    let (held, release) = answer.held();
+    upstream.next("subscriptions/listen", held);
+    let inside = Inside::start(denying(&upstream, EraSettings::Both, "late:*")).await;
+    let agent = inside.modern("/mcp/files", &inside.alice);
+    let (mut listener, ()) = tokio::join!(follow(&agent, "/mcp/files", &["file:///a", "late:b"]), async {
+        upstream.arrived("subscriptions/listen", 1).await;
+        inside.swap(denying(&upstream, EraSettings::Both, "none:*"));
+        release.send(()).unwrap();
+    });
+    let end = soon(listener.event()).await.unwrap().json();
+    assert_eq!((&end["id"], &end["result"]["resultType"]), (&json!(1), &json!("complete")), "{end}");
+}

@@ -3,12 +3,14 @@
 use super::Flow;
 use crate::{
     aggregate::narrow,
+    authenticate::Caller,
     bridge::upward::rights::{Open, Rights},
+    call::Call,
     forward::Exchange,
     pipeline::Line,
     server::Server,
 };
-use mcp::Era;
+use mcp::{Era, Message};
 use policy::Reason;
 use serde_json::json;
 use std::{collections::HashMap, sync::Arc};
@@ -22,8 +24,6 @@ struct Follow {
     /// What a request of the modern era names. A session knows what it follows.
     uris: Vec<Arc<str>>,
     rights: Rights,
-    /// What might be told when a listener began.
-    begun: Option<Arc<Open>>,
 }
 
 impl Follows {
@@ -31,7 +31,7 @@ impl Follows {
         let follow = self.0.entry(server.name.clone()).or_insert_with(|| {
             let request = exchange.call.message().filter(|_| exchange.call.era == Era::Modern);
             let uris = request.map(|request| narrow::followed(request, server, &exchange.call.route));
-            Follow { uris: uris.unwrap_or_default(), rights: Rights::on(&server.name), begun: None }
+            Follow { uris: uris.unwrap_or_default(), rights: Rights::on(&server.name) }
         });
         let open = match exchange.target.session() {
             Some(session) => follow.rights.now(line, session),
@@ -39,6 +39,14 @@ impl Follows {
         };
         (follow, open)
     }
+}
+
+/// What a modern client that listens to one server may follow there by this snapshot, which also decides what the server is
+/// asked for.
+pub(crate) fn asked(line: &Line, caller: &Caller, call: &Call, server: &Server) -> Option<Arc<Open>> {
+    let is_asked = |request: &&Message| call.era == Era::Modern && request.method() == "subscriptions/listen";
+    let uris = narrow::followed(call.message().filter(is_asked)?, server, &call.route);
+    Some(Rights::on(&server.name).of_listener(line, &caller.principal, &uris))
 }
 
 impl Flow {
@@ -57,24 +65,11 @@ impl Flow {
         }
     }
 
-    /// Keeps in mind what a modern client that listens to one server may follow there: it was told which.
-    pub(super) fn begin_to_follow(&mut self, line: &Line) {
-        if let Some((follow, open)) = self.listened_to(line) {
-            follow.begun = Some(open);
-        }
-    }
-
-    /// Whether it may follow others by now. It is told which when it listens again.
+    /// Whether a modern client that listens to one server may follow others there by now than the server was asked for. It is
+    /// told which when it listens again.
     pub(super) fn follows_others(&mut self, line: &Line) -> bool {
-        let other = |(follow, open): (&mut Follow, Arc<Open>)| Some(follow.begun.as_ref()?.uris != open.uris);
-        self.listened_to(line).and_then(other).unwrap_or_default()
-    }
-
-    fn listened_to(&mut self, line: &Line) -> Option<(&mut Follow, Arc<Open>)> {
-        if self.exchange.call.era != Era::Modern || !self.listens() {
-            return None;
-        }
-        let server = Arc::clone(&self.exchange.target.one()?.server);
-        Some(self.follows.get_or_insert_default().on(line, &self.exchange, &server))
+        let (Some(begun), Some(one)) = (&self.exchange.may_follow, self.exchange.target.one()) else { return false };
+        let (_, open) = self.follows.get_or_insert_default().on(line, &self.exchange, &one.server);
+        begun.uris != open.uris
     }
 }
