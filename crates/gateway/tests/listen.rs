@@ -183,6 +183,35 @@ async fn a_modern_listener_is_told_that_its_stream_is_ended() {
 }
 
 #[tokio::test]
+async fn a_server_that_was_late_once_ends_no_merged_stream_later() {
+    let upstream = Upstream::start().await;
+    let ((first, feed), (second, other)) = (Answer::events(), Answer::events());
+    upstream.next("subscriptions/listen", first).next("subscriptions/listen", second);
+    let inside = Inside::start(Plan::of(&upstream)).await;
+    let agent = inside.modern("/mcp", &inside.alice);
+    let uri = "durward://files/file:///a";
+    let updated = |id: Value| json!({"jsonrpc": "2.0", "method": "notifications/resources/updated", "params": {"uri": "file:///a", "_meta": {SUBSCRIPTION: id}}});
+    let wanted = json!({"notifications": {"resourceSubscriptions": [uri]}});
+    let (mut listener, id) = tokio::join!(agent.request("subscriptions/listen", wanted), async {
+        let id = upstream.arrived("subscriptions/listen", 1).await.id();
+        // Before it says what it will tell of, and before the client is told that its stream begins.
+        feed.message(&updated(id.clone())).await;
+        id
+    });
+    let told = |event: &Value| event["params"]["uri"] == uri;
+    assert!(event(&mut listener, told).await.is_some());
+    // All is handed on, and a while passes.
+    assert!(tokio::time::timeout(Duration::from_secs(2), listener.event()).await.is_err());
+    feed.message(
+        &json!({"jsonrpc": "2.0", "id": id, "result": {"resultType": "complete", "_meta": {SUBSCRIPTION: id}}}),
+    )
+    .await;
+    drop(feed);
+    other.message(&updated(upstream.arrived("subscriptions/listen", 2).await.id())).await;
+    assert!(event(&mut listener, told).await.is_some(), "it is listened to again");
+}
+
+#[tokio::test]
 async fn a_stream_that_breaks_off_at_its_server_breaks_off_at_its_client() {
     let upstream = Upstream::start().await;
     let inside = Inside::start(Plan::of(&upstream)).await;

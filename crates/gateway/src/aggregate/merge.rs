@@ -41,6 +41,9 @@ use vocab::ServerName;
 const BACKLOG: usize = 256;
 /// How long the servers of a merged stream are waited for before it begins.
 const READY: Duration = Duration::from_secs(1);
+/// Where nothing comes for so long, all that waited was handed on. A server from which something was missed would have ended
+/// its stream at once.
+const DRAINED: Duration = Duration::from_secs(1);
 
 /// `subscriptions/listen`: our own acknowledgement, then what every server says under it.
 pub(super) fn modern(hand: &Hand<'_>, request: &Message) -> Result<Arrival, Stop> {
@@ -408,7 +411,13 @@ async fn merge(
     };
     // While the client is waited for, what the server says on waits where there is little room.
     let mut is_late = false;
-    while let Some((_, event)) = source.next().await? {
+    loop {
+        let patience = if is_late { DRAINED } else { Duration::MAX };
+        let Ok(heard) = tokio::time::timeout(patience, source.next()).await else {
+            is_late = false;
+            continue;
+        };
+        let Some((_, event)) = heard? else { break };
         let Some(data) = event.message() else { continue };
         let message = exchange::one(data.clone(), &limits)?;
         // The acknowledgement and the end of one server are not those of the aggregate.
