@@ -345,15 +345,19 @@ impl<'a> Hand<'a> {
     async fn to_legs(&self, session: &Arc<Session>, message: &Message) {
         let telling = self.hops().map(|hop| async move {
             let Some(leg) = session.leg(hop.server) else { return };
-            let sent = match message.id() {
-                Some(_) => hop.ask(Some(&leg), message).await.map(drop),
-                None => hop.send(Some(&leg), message).await.map(drop),
+            let telling = async {
+                match message.id() {
+                    Some(_) => hop.ask(Some(&leg), message).await.map(drop),
+                    None => hop.send(Some(&leg), message).await.map(drop),
+                }
             };
+            let told = tokio::time::timeout(TOLD, telling).await;
+            let sent = told.unwrap_or(Err(UpstreamFault::Timeout(TOLD)));
             if let Err(fault) = sent {
                 tracing::debug!(server = %hop.server.name, %fault, "a server did not take a message for all");
             }
         });
-        let _ = tokio::time::timeout(TOLD, join_all(telling)).await;
+        join_all(telling).await;
     }
 
     /// Ends the session here and, as far as they can be reached, on the servers.
