@@ -339,7 +339,7 @@ async fn missed(merging: &mut Option<Merging>) {
             return;
         }
     }
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 /// What a caller may follow on one server.
