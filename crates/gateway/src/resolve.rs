@@ -60,6 +60,8 @@ pub(crate) struct One {
     pub(crate) shown: Option<Box<str>>,
     /// The server's id of the task that the call is about.
     pub(crate) task: Option<Box<str>>,
+    /// The client says that it knows tasks, and has as many as it may have: the call is made, and must not become another.
+    pub(crate) lacks_room: bool,
 }
 
 /// A set of servers, and the session that spans them.
@@ -107,15 +109,16 @@ impl Target {
 }
 
 impl One {
-    /// What the server is told in another way than was judged: the id of a question of its own, and, where a bridge leads to
-    /// it from the aggregate, that the client could have tasks. What the caller names was put into the server's own words
-    /// before anything was judged (`shown`). Read from the very message that is sent, for a mask moves what comes after it.
+    /// What the server is told in another way than was judged: the id of a question of its own, and that the client could have
+    /// tasks, where a bridge leads to it from the aggregate or the client has too many. What the caller names was put into
+    /// the server's own words before anything was judged (`shown`). Read from the very message that is sent, for a mask moves what comes after it.
     pub(crate) fn edits(&self, message: &Message) -> Vec<(Span, Vec<u8>)> {
         let mut edits = Vec::new();
         if let (Some(question), Some(id)) = (&self.answers, message.id_member()) {
             edits.push((id.span, question.id.as_bytes().to_vec()));
         }
-        if self.shown.is_some() && self.crossing != Crossing::None {
+        let is_bridged = self.crossing != Crossing::None;
+        if (is_bridged && self.shown.is_some()) || (!is_bridged && self.lacks_room) {
             edits.extend(task::without_tasks(message));
         }
         edits
@@ -302,10 +305,10 @@ impl Line {
                 .rules(self.hiding(caller, lacking, &resource))
                 .about(about()));
         }
-        let (mut tool, mut task) = (None, None);
+        let (mut tool, mut task, mut lacks_room) = (None, None, false);
         match action {
             Action::ToolExecute => {
-                self.room_for_task(caller, server, call).map_err(|stop| stop.about(about()))?;
+                lacks_room = !self.room_for_task(caller, server, call).map_err(|stop| stop.about(about()))?;
                 let found = self.tool(server, name).await;
                 let found = found.map_err(|fault| fault.stop(&server.name).at(Stage::Resolve).about(about()))?;
                 tool = Some(found.ok_or_else(|| missing(action, name, call.era, "unknown").about(about()))?);
@@ -333,6 +336,7 @@ impl Line {
             answers: None,
             shown: None,
             task,
+            lacks_room,
         })
     }
 }
@@ -353,6 +357,7 @@ impl One {
             answers: None,
             shown: None,
             task: None,
+            lacks_room: false,
         }
     }
 }
@@ -400,6 +405,7 @@ impl Line {
             answers: Some(Box::new(taken)),
             shown: None,
             task: None,
+            lacks_room: false,
         })
     }
 }

@@ -94,10 +94,11 @@ impl Line {
         self.state.tasks.seal.open(caller.principal.id(), shown)
     }
 
-    /// Whether the caller may begin another task, where the call asks for one.
-    pub(crate) fn room_for_task(&self, caller: &Caller, server: &Server, call: &Call) -> Result<(), Stop> {
+    /// Whether the call may become a task, as far as it depends on how many there are. A call that asks for one and cannot have
+    /// it is refused; one whose client merely knows tasks is made without.
+    pub(crate) fn room_for_task(&self, caller: &Caller, server: &Server, call: &Call) -> Result<bool, Stop> {
         if !call.message().is_some_and(asks_for_task) {
-            return Ok(());
+            return Ok(true);
         }
         if call.route == Route::All && call.era == Era::Legacy && Crossing::between(call.era, server) != Crossing::None
         {
@@ -107,13 +108,14 @@ impl Line {
             );
             return Err(Stop::refused(Stage::Resolve, "task", error::INVALID_PARAMS, why));
         }
-        // A modern server need not begin one, but where it does what it began must be remembered.
         let may_begin = Crossing::between(call.era, server) == Crossing::None;
         let (owner, now) = (caller.principal.id(), self.state.clock.ticks());
-        if may_begin && !self.state.tasks.table.has_room(owner, now) {
-            return Err(Stop::refused(Stage::Limit, "tasks", error::REFUSED_LIMIT, too_many()));
+        let has_room = !may_begin || self.state.tasks.table.has_room(owner, now);
+        match call.era {
+            Era::Legacy if !has_room => Err(Stop::refused(Stage::Limit, "tasks", error::REFUSED_LIMIT, too_many())),
+            // SPEC: a server begins none for a client that did not declare the extension, and -32021 says that it must.
+            Era::Legacy | Era::Modern => Ok(has_room),
         }
-        Ok(())
     }
 
     /// Remembers whose the task is that an answer begins.
@@ -126,6 +128,14 @@ impl Line {
             self.keep_resumed(message, exchange, one);
             return Ok(());
         };
+        if one.lacks_room && needs_tasks(message) {
+            // The client has the capability, and would not know what it lacks.
+            return Err(Stop::withheld(
+                "tasks",
+                error::REFUSED_LIMIT,
+                format!("this tool makes a task of the call, and {}", too_many()),
+            ));
+        }
         if let Some(task) = &one.task {
             self.hear_of_task(&exchange.caller, &one.server, task, told(request.method(), message));
         }
@@ -314,6 +324,15 @@ fn asks_for_task(message: &Message) -> bool {
                     && extensions(message).is_some_and(|member| declares(&member))
             }
         }
+}
+
+/// Whether an answer says that the client must know tasks.
+fn needs_tasks(message: &Message) -> bool {
+    let needed = || {
+        let told: Value = serde_json::from_slice(message.error()?).ok()?;
+        told.pointer("/data/requiredCapabilities/extensions")?.get(EXTENSION).cloned()
+    };
+    message.error_code() == Some(error::MISSING_CAPABILITY) && needed().is_some()
 }
 
 /// Whether a text could name a task. Most do not, which is cheaper to see than where; an escape could spell anything.

@@ -34,6 +34,12 @@ async fn trusting() -> Upstream {
             (false, Some(extensions)) if extensions.contains_key("io.modelcontextprotocol/tasks") => {
                 json!({"resultType": "task", "taskId": task["taskId"], "status": "working"})
             }
+            (false, _) if task["taskId"] == "long" => {
+                let data = json!({"requiredCapabilities": {"extensions": {"io.modelcontextprotocol/tasks": {}}}});
+                let error = json!({"code": -32021, "message": "it takes long", "data": data});
+                let text = json!({"jsonrpc": "2.0", "id": request.id(), "error": error}).to_string();
+                return Answer::json(text).with_status(http::StatusCode::BAD_REQUEST);
+            }
             (false, _) => json!({"content": [], "resultType": "complete"}),
         };
         Answer::result(&request.id(), &result)
@@ -164,12 +170,16 @@ async fn tasks_are_bounded_and_an_id_has_one_owner() {
     assert_eq!(full["error"]["code"], -31002, "{full}");
     assert!(full["error"]["message"].as_str().unwrap().contains("256 tasks"), "{full}");
     assert_eq!(upstream.seen("tools/call").len(), calls);
-    // A modern server decides for itself, and is not asked where its task would not be remembered.
+    // A modern client that merely knows tasks is served, and its server not told that it does.
     let modern = inside.modern("/mcp/files", &inside.alice);
-    assert_eq!(begin(&modern, "more").await["error"]["code"], -31002);
-    assert_eq!(upstream.seen("tools/call").len(), calls);
-    // Whoever cannot have a task is served, and gets none.
-    assert!(modern.call("echo", json!({})).await.get("result").is_some());
+    assert_eq!(begin(&modern, "more").await["result"]["resultType"], "complete");
+    let told = upstream.seen("tools/call").pop().unwrap().json();
+    let extensions = &told["params"]["_meta"]["io.modelcontextprotocol/clientCapabilities"]["extensions"];
+    assert_eq!(extensions, &json!({"vendor/x": {"n": 1}}), "{told}");
+    // Where the tool wants to make a task of the call, the client hears why there is none.
+    let wanted = begin(&modern, "long").await;
+    assert_eq!(wanted["error"]["code"], -31002, "{wanted}");
+    assert!(wanted["error"]["message"].as_str().unwrap().contains("256 tasks"), "{wanted}");
     // Others have their own, but not the same.
     let bob = inside.legacy("/mcp/files", &inside.bob).await;
     assert!(begin(&bob, "mine").await.get("result").is_some());
