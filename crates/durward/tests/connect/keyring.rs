@@ -2,9 +2,11 @@
 //! keyring` does the same with GNOME Keyring.
 
 use super::{Client, called, command, soon, world::World};
+use http::StatusCode;
+use serde_json::json;
 use std::{fs, os::unix::fs::PermissionsExt, path::Path, process::Output};
 use tempfile::TempDir;
-use testkit::Upstream;
+use testkit::{Answer, Upstream};
 use tokio::{io::AsyncWriteExt, process::Command};
 
 /// Keeps each value in a file named after its attributes, and writes down what it was called with.
@@ -112,6 +114,36 @@ async fn a_key_that_was_replaced_in_the_keyring_is_found_after_a_refusal() {
     assert!(client.initialize().await.get("error").is_some());
     save(&world.url("/mcp"), keyring.path(), &world.alice).await;
     assert!(client.initialize().await.get("result").is_some());
+}
+
+#[tokio::test]
+async fn a_stream_that_is_refused_opens_no_keyring_and_uses_what_a_call_found_there() {
+    let upstream = Upstream::start().await;
+    let changed = json!({"jsonrpc": "2.0", "method": "notifications/tools/list_changed"});
+    let heard = changed.clone();
+    upstream.always("GET", move |seen| match seen.header("authorization") {
+        Some("Bearer token-two") => Answer::event_text(format!("data: {heard}\n\n")),
+        _ => Answer::status(StatusCode::UNAUTHORIZED),
+    });
+    let keyring = keyring(KEYRING);
+    save(&upstream.url(), keyring.path(), "token-one").await;
+    let lookups = || {
+        let asked = fs::read_to_string(keyring.path().join("arguments")).unwrap();
+        asked.lines().filter(|line| line.starts_with("lookup")).count()
+    };
+    let mut client = Client::run(with_keyring(&upstream.url(), keyring.path()));
+    client.initialize().await;
+    let before = lookups();
+    save(&upstream.url(), keyring.path(), "token-two").await;
+    upstream.arrived("GET", 4).await;
+    assert_eq!(lookups(), before, "a person was asked to open it for a stream");
+    // A call is refused, too, and somebody waits for it.
+    upstream.next("tools/call", Answer::status(StatusCode::UNAUTHORIZED));
+    assert!(client.call(1, json!({})).await.get("result").is_some());
+    assert_eq!(lookups(), before + 1);
+    assert_eq!(client.hear().await, changed);
+    assert_eq!(lookups(), before + 1);
+    assert_eq!(client.end().await.0, Some(0));
 }
 
 #[tokio::test]

@@ -35,6 +35,15 @@ pub(super) struct Credential {
     looks: AtomicUsize,
 }
 
+/// On whose behalf the gateway is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Behalf {
+    /// The client said something, and waits.
+    Client,
+    /// Nobody waits: a stream is kept open, a session ended.
+    Ours,
+}
+
 /// Where it comes from.
 pub(super) enum Source {
     Keyring(Keyring),
@@ -86,9 +95,14 @@ impl Credential {
     }
 
     /// After a refusal: reads it again, where tokens are renewed. Whether there is something else than what was refused.
-    pub(super) async fn renew(&self, refused: Option<&HeaderValue>) -> bool {
-        if matches!(self.source, Source::Environment) {
-            return false;
+    pub(super) async fn renew(&self, refused: Option<&HeaderValue>, behalf: Behalf) -> bool {
+        match &self.source {
+            Source::Environment => return false,
+            // A person might have to open it, each time. What a message of the client found is used.
+            Source::Keyring(_) if behalf == Behalf::Ours => return self.header().as_ref() != refused,
+            Source::Keyring(_) | Source::File(_) => {}
+            #[cfg(test)]
+            Source::Same(_) => {}
         }
         let looks = self.looks.load(Ordering::Acquire);
         let _one = self.renewing.lock().await;
@@ -218,9 +232,9 @@ mod tests {
         let (_folder, path) = kept(0o600, "first");
         let credential = found(&path).await.unwrap();
         let refused = credential.header();
-        assert!(!credential.renew(refused.as_ref()).await);
+        assert!(!credential.renew(refused.as_ref(), Behalf::Client).await);
         fs::write(&path, "second").unwrap();
-        assert!(credential.renew(refused.as_ref()).await);
+        assert!(credential.renew(refused.as_ref(), Behalf::Client).await);
         assert_eq!(credential.header().unwrap(), "Bearer second");
     }
 
@@ -229,7 +243,7 @@ mod tests {
         let credential = Credential::find(Source::Same(tokio::sync::Semaphore::new(1))).await.unwrap();
         let Source::Same(allowed) = &credential.source else { panic!("another source") };
         let refused = credential.header();
-        let renew = || credential.renew(refused.as_ref());
+        let renew = || credential.renew(refused.as_ref(), Behalf::Client);
         // All of them wait before the first is told.
         let (first, second, third, ()) = tokio::join!(renew(), renew(), renew(), async { allowed.add_permits(8) });
         assert!(!first && !second && !third, "it is the same that was refused");

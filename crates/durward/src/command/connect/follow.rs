@@ -4,6 +4,7 @@
 
 use super::{
     bridge::Bridge,
+    credential::Behalf,
     post::is_event_stream,
     stream::{Cursor, Pause, Stream},
 };
@@ -35,7 +36,7 @@ async fn session(bridge: &Bridge, number: u64) {
     let mut was_there = false;
     loop {
         let begun = Instant::now();
-        match bridge.listen(&cursor).await {
+        match bridge.listen(&cursor, Behalf::Ours).await {
             Ok(response) if response.status().is_success() && is_event_stream(response.headers()) => {
                 was_there = true;
                 let mut stream = Stream::unasked(response.into_body());
@@ -50,7 +51,7 @@ async fn session(bridge: &Bridge, number: u64) {
             }
             Ok(response) if response.status() == StatusCode::NOT_FOUND && was_there => {
                 // The next round tries again, or another session is followed.
-                if let Err(failure) = bridge.introduce_again(number).await {
+                if let Err(failure) = bridge.introduce_again(number, Behalf::Ours).await {
                     tracing::debug!("not introduced again yet: {}", failure.text());
                 }
             }

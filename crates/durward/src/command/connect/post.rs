@@ -5,6 +5,7 @@
 
 use super::{
     bridge::{Bridge, LIMITS},
+    credential::Behalf,
     errand::Errand,
     failure::{Failure, message_of},
     mirror::single,
@@ -163,24 +164,25 @@ impl Bridge {
         let method = message.method().to_owned();
         let number = self.session.number();
         let post = Post::of(message, None);
-        let failure = match self.send(Method::POST, || self.dress(&post), &post.text, PROMPT, PATIENCE).await {
-            Ok(response) if response.status().is_success() => {
-                self.read_out(response.into_body()).await;
-                if method == "notifications/initialized" {
-                    self.session.is_ready();
+        let failure =
+            match self.send(Method::POST, || self.dress(&post), &post.text, PROMPT, PATIENCE, Behalf::Client).await {
+                Ok(response) if response.status().is_success() => {
+                    self.read_out(response.into_body()).await;
+                    if method == "notifications/initialized" {
+                        self.session.is_ready();
+                    }
+                    return;
                 }
-                return;
-            }
-            // A new session is told itself that the client is there, and knows nothing of what was asked in the old one.
-            Ok(response) => match (response.status(), number) {
-                (StatusCode::NOT_FOUND, Some(lost)) => match self.introduce_again(lost).await {
-                    Ok(()) => return,
-                    Err(failure) => failure,
+                // A new session is told itself that the client is there, and knows nothing of what was asked in the old one.
+                Ok(response) => match (response.status(), number) {
+                    (StatusCode::NOT_FOUND, Some(lost)) => match self.introduce_again(lost, Behalf::Client).await {
+                        Ok(()) => return,
+                        Err(failure) => failure,
+                    },
+                    _ => self.unfit(response).await,
                 },
-                _ => self.unfit(response).await,
-            },
-            Err(fault) => self.lost(&fault),
-        };
+                Err(fault) => self.lost(&fault),
+            };
         tracing::warn!(method, "not delivered: {}", failure.text());
     }
 
@@ -190,11 +192,12 @@ impl Bridge {
             let lost = self.session.number().filter(|_| !is_again && !post.is("initialize") && !self.is_modern(post));
             let patience = if post.was_open() { Duration::ZERO } else { PATIENCE };
             let deadline = if post.is("initialize") { PROMPT } else { ANSWER };
-            let sent = self.send(Method::POST, || self.dress(post), &post.text, deadline, patience).await;
+            let sent =
+                self.send(Method::POST, || self.dress(post), &post.text, deadline, patience, Behalf::Client).await;
             let response = sent.map_err(|fault| self.lost(&fault))?;
             if let (StatusCode::NOT_FOUND, Some(lost)) = (response.status(), lost) {
                 // The gateway did not take it: it does not know the session.
-                self.introduce_again(lost).await?;
+                self.introduce_again(lost, Behalf::Client).await?;
                 is_again = true;
                 continue;
             }
@@ -203,14 +206,14 @@ impl Bridge {
     }
 
     /// Introduces the client again as it introduced itself, unless somebody did since session `lost`.
-    pub(super) async fn introduce_again(&self, lost: u64) -> Result<(), Failure> {
+    pub(super) async fn introduce_again(&self, lost: u64, behalf: Behalf) -> Result<(), Failure> {
         let _turn = self.session.introducing.lock().await;
         if self.session.number() != Some(lost) {
             return Ok(());
         }
         let Some(past) = self.session.past() else { return Ok(()) };
         let hello = Post::of(past.hello.clone(), None);
-        let sent = self.send(Method::POST, || self.dress(&hello), &hello.text, PROMPT, PATIENCE).await;
+        let sent = self.send(Method::POST, || self.dress(&hello), &hello.text, PROMPT, PATIENCE, behalf).await;
         let response = sent.map_err(|fault| self.lost(&fault))?;
         if !response.status().is_success() {
             return Err(self.unfit(response).await);
@@ -228,7 +231,7 @@ impl Bridge {
         let is_ready = past.ready.is_some();
         let again = past.ready.into_iter().chain(past.level).chain(past.subscriptions.into_values());
         for text in again {
-            let sent = self.send(Method::POST, || self.session.headers(), &text, PROMPT, Duration::ZERO).await;
+            let sent = self.send(Method::POST, || self.session.headers(), &text, PROMPT, Duration::ZERO, behalf).await;
             match sent {
                 Ok(response) => self.read_out(response.into_body()).await,
                 Err(fault) => return Err(self.lost(&fault)),
@@ -305,7 +308,7 @@ impl Bridge {
             }
             resumes += 1;
             sleep(cursor.wait()).await;
-            match self.listen(&cursor).await {
+            match self.listen(&cursor, Behalf::Client).await {
                 Ok(response) if response.status().is_success() && is_event_stream(response.headers()) => {
                     stream = open(response.into_body());
                 }
@@ -315,7 +318,7 @@ impl Bridge {
     }
 
     /// Asks for the stream of what is said unasked, or for the rest of another.
-    pub(super) async fn listen(&self, cursor: &Cursor) -> Result<Response<Body>, EgressFault> {
+    pub(super) async fn listen(&self, cursor: &Cursor, behalf: Behalf) -> Result<Response<Body>, EgressFault> {
         let headers = || {
             let mut headers = self.session.headers();
             if let Some(last) = cursor.last.as_ref().and_then(|last| HeaderValue::from_bytes(last).ok()) {
@@ -323,14 +326,15 @@ impl Bridge {
             }
             headers
         };
-        self.send(Method::GET, headers, &Bytes::new(), PROMPT, Duration::ZERO).await
+        self.send(Method::GET, headers, &Bytes::new(), PROMPT, Duration::ZERO, behalf).await
     }
 
     /// Ends the session.
     pub(super) async fn leave(&self, deadline: Duration) {
         if self.session.number().is_some() {
-            let left =
-                self.send(Method::DELETE, || self.session.headers(), &Bytes::new(), deadline, Duration::ZERO).await;
+            let left = self
+                .send(Method::DELETE, || self.session.headers(), &Bytes::new(), deadline, Duration::ZERO, Behalf::Ours)
+                .await;
             // A gateway that does not hear it ends an idle session itself.
             if let Err(fault) = left {
                 tracing::debug!(%fault, "the session was left without a word");
@@ -396,6 +400,7 @@ impl Bridge {
         text: &Bytes,
         deadline: Duration,
         patience: Duration,
+        behalf: Behalf,
     ) -> Result<Response<Body>, EgressFault> {
         let until = Instant::now() + patience;
         let mut wait = Duration::from_millis(100);
@@ -413,7 +418,7 @@ impl Bridge {
             match self.egress.send(&self.endpoint, 0, Box::new(request), deadline).await {
                 Ok(response) => {
                     let is_refused = response.status() == StatusCode::UNAUTHORIZED;
-                    if is_refused && !is_renewed && self.credential.renew(credential.as_ref()).await {
+                    if is_refused && !is_renewed && self.credential.renew(credential.as_ref(), behalf).await {
                         is_renewed = true;
                         continue;
                     }
