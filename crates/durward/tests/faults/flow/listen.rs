@@ -147,7 +147,7 @@ const ONE_MODERN: &[Row] = &[
     Row(Gone, &["sent"], "gone", "abandoned"),
     Row(Gone, &["begun", "one word"], "gone", "answered"),
     Row(Removed, &[], "error -31001", "refused denied authorize"),
-    Row(Moved, &[], "the end", "answered"),
+    Row(Moved, &[], "the answer", "answered"),
     Row(Revoked, &[], "error -32600", "refused revoked authenticate"),
     Row(Disabled, &[], "error -32600", "refused revoked authenticate"),
 ];
