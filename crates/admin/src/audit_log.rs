@@ -139,7 +139,7 @@ pub(crate) async fn verify(State(desk): State<Arc<Desk>>, body: Bytes) -> Result
                 .map(|tree| json!({ "tree": tree.tree.to_string(), "records": tree.size, "unsigned": tree.unsigned }))
                 .collect();
             let detail = format!("{} records hold", verified.records());
-            Ok(Done::json(json!({ "holds": true, "trees": trees })).detail(detail))
+            Ok(Done::json(json!({ "holds": true, "anchored": verified.anchored, "trees": trees })).detail(detail))
         }
         Ok(Err(broken)) => {
             let body =

@@ -64,6 +64,12 @@ impl Anchor {
             }
         }
         self.disk.replace(&self.path, text.as_bytes(), true)?;
+        // That there is one must last. After a power cut it may be the one of a moment before.
+        if self.written.is_empty()
+            && let Some(dir) = self.path.parent()
+        {
+            self.disk.sync_dir(dir)?;
+        }
         self.written = text;
         Ok(())
     }

@@ -41,7 +41,10 @@ pub enum OpenFault {
         signed: u64,
     },
     /// What is kept beside the log cannot be used.
-    #[error("the newest checkpoints in `{}` cannot be used", path.display())]
+    #[error(
+        "the newest checkpoints in `{}` cannot be used: put the right file back, or remove it, which is recorded",
+        path.display()
+    )]
     Anchor {
         /// The file.
         path: PathBuf,

@@ -67,7 +67,7 @@ async fn session(bridge: &Bridge, number: u64) {
                 let status = response.status();
                 let failure = bridge.unfit(response).await;
                 tracing::debug!(%status, "not listening yet: {}", failure.text());
-                was_there |= matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN);
+                was_there = true;
             }
             Err(_) => was_there = true,
         }

@@ -18,8 +18,10 @@ use tokio::{
 
 /// News that wait for those who listen. The stream of one who is slower ends.
 const NEWS: usize = 256;
-/// Messages that wait for one call.
+/// Messages that wait for one call, half of them questions in any case.
 const BACKLOG: usize = 64;
+/// The longest log message or progress that is kept for a call, in bytes.
+const LONGEST: usize = 64 << 10;
 /// How long the stream stays open behind the last call: the next one is often near.
 const LINGER: Duration = Duration::from_secs(30);
 
@@ -125,13 +127,19 @@ impl Audience {
         }
     }
 
-    /// Log messages and progress are for calls, each of which takes its own. One that reads too slowly loses some.
+    /// Log messages and progress are for calls, each of which takes its own. One that reads too slowly loses some, and no
+    /// question for them.
     fn tell(&self, message: &Message) {
         if !matches!(message.method(), "notifications/message" | "notifications/progress") {
             self.announce(message.bytes().clone());
             return;
         }
-        for call in lock(&self.calls).open.values().filter(|call| call.stage != Stage::Coming) {
+        if message.bytes().len() > LONGEST {
+            return;
+        }
+        let calls = lock(&self.calls);
+        let hears = |call: &&Open| call.stage != Stage::Coming && call.said.capacity() > BACKLOG / 2;
+        for call in calls.open.values().filter(hears) {
             let _ = call.said.try_send(message.bytes().clone());
         }
     }
@@ -217,8 +225,33 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Audience, Stage};
+    use super::{Audience, BACKLOG, Stage};
+    use crate::upstream::exchange;
     use bytes::Bytes;
+    use mcp::{Limits, Message};
+
+    fn message(text: &'static str) -> Message {
+        exchange::one(Bytes::from_static(text.as_bytes()), &Limits::default()).unwrap()
+    }
+
+    #[test]
+    fn what_is_logged_takes_no_question_its_place() {
+        let audience = Audience::default();
+        let logged =
+            message(r#"{"jsonrpc":"2.0","method":"notifications/message","params":{"level":"info","data":1}}"#);
+        let question = message(r#"{"jsonrpc":"2.0","id":1,"method":"elicitation/create","params":{}}"#);
+        let mut said = audience.join(1);
+        audience.turn(1, Stage::Running);
+        for _ in 0..2 * BACKLOG {
+            audience.hand(&logged).unwrap();
+        }
+        audience.hand(&question).unwrap();
+        assert_eq!(said.len(), BACKLOG / 2 + 1);
+        while said.len() > 1 {
+            assert_eq!(said.try_recv().unwrap(), logged.bytes());
+        }
+        assert_eq!(said.try_recv().unwrap(), question.bytes());
+    }
 
     #[test]
     fn a_question_is_never_put_to_a_call_that_was_not_sent_yet() {

@@ -27,8 +27,8 @@ use vocab::Digest;
 /// How long the head of an answer may take, with all that the client is asked before it comes. Whoever waits for it has a
 /// deadline of its own.
 pub(super) const LONGEST: Duration = parked::LIFE.saturating_mul(12);
-/// Messages beside the answer that wait for its head.
-const AHEAD: usize = 256;
+/// Messages beside the answer that wait for its head; more are lost.
+const AHEAD: usize = 64;
 
 /// A request on its way: a server that still works on it when this is dropped is told that nobody waits.
 struct Errand {
@@ -165,9 +165,11 @@ impl Course {
         loop {
             tokio::select! {
                 arrival = &mut sending => return self.begin(arrival?),
-                Some(text) = heard(&mut self.errand.said), if self.ahead.len() < AHEAD => {
+                Some(text) = heard(&mut self.errand.said) => {
                     let asks = exchange::one(text.clone(), &self.limits)?.kind() == Kind::Request;
-                    self.ahead.push_back(text);
+                    if asks || self.ahead.len() < AHEAD {
+                        self.ahead.push_back(text);
+                    }
                     if asks {
                         self.awaited = Some(Awaited(tokio::spawn(sending)));
                         return Ok(());
