@@ -91,7 +91,7 @@ async function fixture(client, ok) {
   assert.equal(large.length, 1024 * 1024);
   ok('gets a large result whole');
   await opensGate(client, ok);
-  await cancels(client, 'test_tool_with_progress', {}, ok);
+  await cancels(client, 'test_gate_wait', { gate: randomUUID() }, ok);
   if (client.era === 'legacy') {
     const logs = await client.logs();
     await client.call('test_tool_with_logging');
