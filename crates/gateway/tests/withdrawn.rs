@@ -205,7 +205,8 @@ async fn a_slow_client_whose_rights_change_is_told_that_it_missed_something() {
     while tokio::time::timeout(Duration::from_secs(1), full()).await.is_ok() {}
     inside.swap(denying(&upstream, EraSettings::Both, "none:*"));
     let (asked, feed) = soon(opened.recv()).await.unwrap();
-    Stream { feed, of: asked["id"].clone() }.acknowledge(&asked).await;
+    let next = Stream { feed, of: asked["id"].clone() };
+    next.acknowledge(&asked).await;
     soon(stream.feed.closed()).await;
     let mut last = Value::Null;
     while let Some(event) = soon(listener.event()).await {
