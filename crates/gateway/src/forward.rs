@@ -409,12 +409,7 @@ impl Passage<'_> {
                 // Only `initialize` comes without a session.
                 self.line.room_for_session(self.caller, message)?;
                 let holder = self.caller.principal.id();
-                let pipe = if shared {
-                    state.shared_pipe(&self.hop())?
-                } else {
-                    self.hop().vacate(holder).await;
-                    self.hop().start(Some(holder))?
-                };
+                let pipe = if shared { state.shared_pipe(&self.hop())? } else { self.hop().start(Some(holder))? };
                 let wait = Wait::Fail(self.one.server.deadline);
                 let arrival = exchange::over_pipe(&pipe, message, Asker::Gateway, wait).await?;
                 let answered = matches!(&arrival, Arrival::Whole { body, .. } if is_result(body, &self.hop().limits));
@@ -429,7 +424,7 @@ impl Passage<'_> {
             }
             (Operation::Message(message), None, Era::Modern) => {
                 let principal = self.caller.principal.id();
-                let pipe = state.modern_pipe(&self.hop(), principal, shared).await?;
+                let pipe = state.modern_pipe(&self.hop(), principal, shared)?;
                 let asker = Asker::Principal(principal.clone());
                 let arrival = exchange::over_pipe(&pipe, &self.edited(message)?, asker, self.wait()).await;
                 state.doubt_process(&self.one.server, &arrival);
@@ -529,10 +524,7 @@ pub(crate) async fn open_leg(hop: &Hop<'_>, session: &Arc<Session>) -> Result<Ar
     }
     let pipe = match hop.server.carriage() {
         Carriage::Pipe { shared: true } => Some(hop.state.shared_pipe(hop)?),
-        Carriage::Pipe { shared: false } => {
-            hop.vacate(&session.owner).await;
-            Some(hop.start(Some(&session.owner))?)
-        }
+        Carriage::Pipe { shared: false } => Some(hop.start(Some(&session.owner))?),
         Carriage::Requests => None,
     };
     let (leg, _) = hop.open(&session.introduction, pipe).await?;

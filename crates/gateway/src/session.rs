@@ -28,10 +28,7 @@ use std::{
     },
     time::Duration,
 };
-use tokio::{
-    sync::{Notify, watch},
-    time::Instant,
-};
+use tokio::sync::{Notify, watch};
 use vocab::{Digest, PrincipalId, ServerName};
 
 /// One legacy session.
@@ -99,24 +96,6 @@ impl Way {
     /// The way to a web server that calls the session `handle`.
     pub(crate) fn http(handle: Option<&HeaderValue>) -> Self {
         Self::Http(handle.map(crate::call::alone))
-    }
-}
-
-impl Leg {
-    /// Its process, if it has one.
-    pub(crate) fn pipe(&self) -> Option<Arc<Pipe>> {
-        match &self.way {
-            Way::Pipe(pipe) => Some(Arc::clone(pipe)),
-            Way::Http(_) => None,
-        }
-    }
-
-    /// When its process was last asked anything, if nobody has a hand in either.
-    pub(crate) fn idle_since(self: &Arc<Self>) -> Option<Instant> {
-        match &self.way {
-            Way::Pipe(pipe) if Arc::strong_count(self) == 1 => pipe.idle_since(),
-            Way::Pipe(_) | Way::Http(_) => None,
-        }
     }
 }
 
@@ -261,22 +240,6 @@ impl Session {
             !gone
         });
         dropped
-    }
-
-    /// Since when the process that it has not used for longest is idle. While the client listens, none is.
-    pub(crate) fn idle_since(&self) -> Option<Instant> {
-        if self.is_heard() {
-            return None;
-        }
-        lock(&self.legs).values().filter_map(Leg::idle_since).min()
-    }
-
-    /// Lets go of that process. A leg that is missed is opened again.
-    pub(crate) fn take_idle(&self) -> Option<Arc<Pipe>> {
-        let mut legs = lock(&self.legs);
-        let idle = legs.iter().filter_map(|(name, leg)| Some((Leg::idle_since(leg)?, name)));
-        let name = idle.min_by_key(|(since, _)| *since)?.1.clone();
-        legs.remove(&name)?.pipe()
     }
 
     fn is_idle(&self, now: u64, after: Duration) -> bool {

@@ -185,7 +185,7 @@ impl State {
 
     /// The process that serves a principal in the modern era: processes are never shared between principals unless
     /// the operator says so.
-    pub(crate) async fn modern_pipe(
+    pub(crate) fn modern_pipe(
         &self,
         hop: &Hop<'_>,
         principal: &PrincipalId,
@@ -195,16 +195,8 @@ impl State {
             return self.shared_pipe(hop);
         }
         let key = (hop.server.name.clone(), hop.server.fingerprint, principal.clone());
-        let known = || {
-            let mut pipes = self.pipes.lock().unwrap_or_else(PoisonError::into_inner);
-            pipes.retain(|_, pipe| pipe.is_alive());
-            pipes.get(&key).filter(|pipe| hop.fits(pipe)).cloned()
-        };
-        if let Some(pipe) = known() {
-            return Ok(pipe);
-        }
-        hop.vacate(principal).await;
         let mut pipes = self.pipes.lock().unwrap_or_else(PoisonError::into_inner);
+        pipes.retain(|_, pipe| pipe.is_alive());
         if let Some(pipe) = pipes.get(&key).filter(|pipe| hop.fits(pipe)) {
             return Ok(Arc::clone(pipe));
         }
@@ -214,13 +206,9 @@ impl State {
     }
 
     /// How a modern call of the gateway's own reaches a server: a process, or nothing for HTTP.
-    pub(crate) async fn modern_leg(
-        &self,
-        hop: &Hop<'_>,
-        principal: &PrincipalId,
-    ) -> Result<Option<Arc<Leg>>, UpstreamFault> {
+    pub(crate) fn modern_leg(&self, hop: &Hop<'_>, principal: &PrincipalId) -> Result<Option<Arc<Leg>>, UpstreamFault> {
         let Transport::Stdio(program) = &hop.server.transport else { return Ok(None) };
-        let pipe = self.modern_pipe(hop, principal, program.shared).await?;
+        let pipe = self.modern_pipe(hop, principal, program.shared)?;
         let fingerprint = hop.server.fingerprint;
         Ok(Some(Arc::new(Leg { fingerprint, revision: Revision::V2026_07_28, way: Way::Pipe(pipe), own: true })))
     }

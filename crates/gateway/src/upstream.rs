@@ -6,7 +6,6 @@ pub(crate) mod http;
 pub(crate) mod lasting;
 pub(crate) mod pipe;
 pub(crate) mod resume;
-mod vacancy;
 pub(crate) mod wish;
 
 use crate::{

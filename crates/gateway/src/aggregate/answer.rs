@@ -162,7 +162,7 @@ impl<'a> Hand<'a> {
             {
                 let meta = bridge::upward::introduction(session)?.metadata();
                 let meta = String::from_utf8_lossy(&meta);
-                let leg = self.line.state.modern_leg(hop, self.caller.principal.id()).await?;
+                let leg = self.line.state.modern_leg(hop, self.caller.principal.id())?;
                 return hop.pages(leg.as_deref(), kind, Era::Modern, Some(&meta)).await;
             }
             if let (Crossing::Downward, Some(request)) =
@@ -195,7 +195,7 @@ impl<'a> Hand<'a> {
                 Some(leg) => Ok(Some(leg)),
                 None => open_leg(hop, session).await.map(Some),
             },
-            None => self.line.state.modern_leg(hop, self.caller.principal.id()).await,
+            None => self.line.state.modern_leg(hop, self.caller.principal.id()),
         }
     }
 

@@ -398,7 +398,7 @@ async fn merge(
         let source = bridge::downward::listen(&hop, &caller, &request).await?;
         Arrival::Stream { headers: HeaderMap::new(), source }
     } else {
-        let leg = line.state.modern_leg(&hop, caller.principal.id()).await?;
+        let leg = line.state.modern_leg(&hop, caller.principal.id())?;
         hop.send(leg.as_deref(), &request).await?.0
     };
     let mut source = match arrival {

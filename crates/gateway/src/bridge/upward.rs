@@ -74,7 +74,7 @@ async fn introduce(way: &Passage<'_>, message: &Message) -> Result<Sent, Upstrea
     let hop = way.hop();
     let introduction = Introduction::of(message).map_err(|fault| malformed(&fault))?;
     let question = exchange::one(translate::discover("0", &introduction), &hop.limits)?;
-    let leg = way.line.state.modern_leg(&hop, way.caller.principal.id()).await?;
+    let leg = way.line.state.modern_leg(&hop, way.caller.principal.id())?;
     let answer = hop.ask(leg.as_deref(), &question).await?;
     let id = message.id().unwrap_or("null");
     let text = translate::initialize_result(&answer, &introduction, id)?;

@@ -54,9 +54,7 @@ pub(crate) enum ChildFault {
     #[error("{0} server processes run already; end a session or raise the bound")]
     Full(usize),
     /// Too many of them are the caller's.
-    #[error(
-        "you have {0} server processes (`bounds.children_per_principal`), and none of them is idle; try again in 1 s, or end a call, a listening stream or a session"
-    )]
+    #[error("you have {0} server processes (`bounds.children_per_principal`); end a session, or try again in 1 s")]
     Share(usize),
     /// It crashed of late.
     #[error("server `{server}` ended {crashes} times by itself; it is not started for another {retry_in:?}")]
@@ -249,10 +247,10 @@ impl Child {
         self.input.send(line).await.map_err(|_| ChildFault::Ended)
     }
 
-    /// Waits until the process and its group have ended. Keeps nobody from ending it.
-    pub(crate) fn exited(&self) -> impl Future<Output = Exit> + Send + use<> {
+    /// Waits until the process and its group have ended.
+    pub(crate) async fn exited(&self) -> Exit {
         let mut ended = self.ended.clone();
-        async move { ended.wait_for(Option::is_some).await.ok().and_then(|exit| *exit).unwrap_or(Exit::Stopped) }
+        ended.wait_for(Option::is_some).await.ok().and_then(|exit| *exit).unwrap_or(Exit::Stopped)
     }
 }
 

@@ -249,28 +249,6 @@ impl Pipe {
         lock(&self.waiting).is_empty() && lock(&self.used).elapsed() > after
     }
 
-    /// When it was last asked anything, if it is a process that only whoever is asked has a hand in, and nobody waits for it.
-    pub(crate) fn idle_since(self: &Arc<Self>) -> Option<Instant> {
-        let is_free = matches!(self.carrier, Carrier::Process(_))
-            && !self.shared
-            && Arc::strong_count(self) == 1
-            && lock(&self.waiting).is_empty();
-        is_free.then(|| *lock(&self.used))
-    }
-
-    /// Waits until its process has ended, without keeping it.
-    pub(crate) fn ended(&self) -> impl Future<Output = ()> + Send + use<> {
-        let exited = match &self.carrier {
-            Carrier::Process(child) => Some(child.exited()),
-            Carrier::Stream(_) => None,
-        };
-        async move {
-            if let Some(exited) = exited {
-                exited.await;
-            }
-        }
-    }
-
     /// What those who share it want to be told.
     pub(crate) const fn wishes(&self) -> &Arc<Wishes> {
         &self.wishes

@@ -11,7 +11,6 @@ use crate::{
     upstream::{
         UpstreamFault,
         exchange::{self, Hop},
-        pipe::Pipe,
         wish::Wishes,
     },
 };
@@ -27,7 +26,7 @@ use std::{
         atomic::{AtomicU64, Ordering},
     },
 };
-use tokio::{sync::watch, time::Instant};
+use tokio::sync::watch;
 use vocab::{Digest, PrincipalId, ServerName};
 
 /// Sessions in all. Idle ones take a few KiB each, and processes have a bound of their own.
@@ -244,21 +243,6 @@ impl Legs {
         over
     }
 
-    /// Since when the process of `holder` is idle that it has not used for longest, of those that nobody has a hand in.
-    pub(crate) fn idle_since(&self, holder: &PrincipalId) -> Option<Instant> {
-        idle(&lock(&self.0), holder).map(|(since, _)| since)
-    }
-
-    /// Lets go of that process. A session that is missed is opened again.
-    pub(crate) fn take_idle(&self, holder: &PrincipalId) -> Option<Arc<Pipe>> {
-        let mut slots = lock(&self.0);
-        let (_, key) = idle(&slots, holder)?;
-        let slot = slots.remove(&key)?;
-        drop(slots);
-        let link = lock(&slot.link).take()?;
-        link.leg.pipe()
-    }
-
     /// The room for a session. Where all is taken, the one that was not used for longest makes room, if it is free; it is
     /// handed back, to be ended on its server.
     fn slot(&self, key: &Key, now: u64) -> Result<(Arc<Slot>, Option<Leaving>), UpstreamFault> {
@@ -292,16 +276,6 @@ impl Legs {
     }
 }
 
-/// The process of `holder` that was not used for longest.
-fn idle(slots: &BTreeMap<Key, Arc<Slot>>, holder: &PrincipalId) -> Option<(Instant, Key)> {
-    let own = slots.iter().filter(|((_, owner, _), slot)| owner == holder && slot.is_free());
-    let idle = own.filter_map(|(key, slot)| {
-        let link = lock(&slot.link);
-        Some((link.as_ref().and_then(|link| Leg::idle_since(&link.leg))?, key))
-    });
-    idle.min_by_key(|(since, _)| *since).map(|(since, key)| (since, key.clone()))
-}
-
 /// The one that was not used for longest, of those that nobody has a hand in.
 fn oldest<'a>(slots: impl Iterator<Item = (&'a Key, &'a Arc<Slot>)>) -> Option<Key> {
     let free = slots.filter(|(_, slot)| slot.is_free());
@@ -312,10 +286,7 @@ fn oldest<'a>(slots: impl Iterator<Item = (&'a Key, &'a Arc<Slot>)>) -> Option<K
 async fn open(hop: &Hop<'_>, caller: &Caller, client: &Client, key: Key, now: u64) -> Result<Arc<Link>, UpstreamFault> {
     let pipe = match hop.server.carriage() {
         Carriage::Pipe { shared: true } => Some(hop.state.shared_pipe(hop)?),
-        Carriage::Pipe { shared: false } => {
-            hop.vacate(caller.principal.id()).await;
-            Some(hop.start(Some(caller.principal.id()))?)
-        }
+        Carriage::Pipe { shared: false } => Some(hop.start(Some(caller.principal.id()))?),
         Carriage::Requests => None,
     };
     let wishes = pipe.as_ref().map(|pipe| Arc::clone(pipe.wishes())).unwrap_or_default();

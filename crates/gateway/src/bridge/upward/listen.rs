@@ -276,7 +276,7 @@ impl Wish {
             }
             Transport::Stdio(program) => {
                 let hop = Hop { state, server, injected: &injected, limits };
-                let pipe = state.modern_pipe(&hop, &session.owner, program.shared).await?;
+                let pipe = state.modern_pipe(&hop, &session.owner, program.shared)?;
                 exchange::over_pipe(&pipe, &request, Asker::Gateway, Wait::Stream(Duration::ZERO)).await?
             }
         };

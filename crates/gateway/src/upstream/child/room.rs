@@ -82,12 +82,6 @@ impl Room {
         self.environment.iter().map(|(name, value)| (name, value))
     }
 
-    /// Whether `holder` may have one more.
-    pub(crate) fn has_room(&self, holder: &PrincipalId) -> bool {
-        let held = lock(&self.held).get(holder).copied().unwrap_or_default();
-        held < self.most_each.max(1) && self.places.available_permits() > 0
-    }
-
     /// A place for one process of `server`, unless there is none, it crashed just now, or `holder` has its share. One that
     /// serves everybody, and one that is only looked at, has no holder.
     pub(super) fn enter(&self, server: &ServerName, holder: Option<&PrincipalId>) -> Result<Place, ChildFault> {
