@@ -24,7 +24,7 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use guard::Carry;
 use http::StatusCode;
-use mcp::{Era, Message, sse::Event};
+use mcp::{Era, Message, bridge::BridgeFault, sse::Event};
 use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 use tokio::{sync::mpsc, time::Instant};
 use vocab::ServerName;
@@ -82,6 +82,8 @@ enum End {
     Complete,
     /// The gateway says that it was all: a client that wants more listens again.
     Concluded,
+    /// The same, and the server is another by now: its client looks anew.
+    Moved,
     /// The client is gone, and its era says that this cancels the call.
     Cancelled,
     /// Something stopped it.
@@ -191,7 +193,11 @@ impl Flow {
             }
             End::Concluded => {
                 trail.close_answered(StatusCode::OK);
-                self.conclusion()
+                self.conclusion(mcp::bridge::downward::listen_again)
+            }
+            End::Moved => {
+                trail.close_answered(StatusCode::OK);
+                self.conclusion(mcp::bridge::downward::listen_result)
             }
             End::Stopped(stop) => {
                 let word = self.last_word(&stop, &trail);
@@ -220,7 +226,7 @@ impl Flow {
                 // A server that never pauses must not keep other looks at the right to listen from their turn.
                 self.still_allowed(state).map_err(|stop| End::Stopped(Box::new(stop)))?;
                 if self.leads_elsewhere(state) {
-                    return Err(End::Concluded);
+                    return Err(End::Moved);
                 }
                 self.pass(state, trail, from, event).await.map_err(|stop| End::Stopped(Box::new(stop)))
             }
@@ -300,7 +306,10 @@ impl Flow {
                     if let Err(stop) = self.still_allowed(state) {
                         return End::Stopped(Box::new(stop));
                     }
-                    if self.leads_elsewhere(state) || self.follows_others(&state.line()) {
+                    if self.leads_elsewhere(state) {
+                        return End::Moved;
+                    }
+                    if self.follows_others(&state.line()) {
                         return End::Concluded;
                     }
                     if let Some(watch) = &mut self.watch {
@@ -406,9 +415,9 @@ impl Flow {
     /// The answer to `subscriptions/listen`, as an event.
     ///
     /// SPEC: it tells the client that its stream was ended, and not cut. In the legacy era nobody asked with a message.
-    fn conclusion(&self) -> Option<Bytes> {
+    fn conclusion(&self, result: fn(&Message) -> Result<Bytes, BridgeFault>) -> Option<Bytes> {
         let request = self.exchange.call.message().filter(|_| self.listens() && !self.exchange.answered)?;
-        Some(mcp::sse::encode(&mcp::bridge::downward::listen_again(request).ok()?, None))
+        Some(mcp::sse::encode(&result(request).ok()?, None))
     }
 
     /// The error that ends a stream, as an event.

@@ -134,21 +134,30 @@ fn unsigned(text: &str) -> Cow<'_, str> {
     while let Some(at) = authority(rest, out.is_empty()) {
         let (before, after) = rest.split_at(at);
         out.push_str(before);
-        rest = after.get(signature(after)..).unwrap_or_default();
+        let (signed, is_sure) = signature(after);
+        if !is_sure {
+            // What is left may name a host that nobody asked for.
+            out.push_str(NOTHING);
+            out.push('@');
+        }
+        rest = after.get(signed..).unwrap_or_default();
     }
     out.push_str(rest);
     Cow::Owned(out)
 }
 
-/// How much of what follows `//` says who signs in.
-fn signature(text: &str) -> usize {
+/// How much of what follows `//` says who signs in, and whether that is sure.
+fn signature(text: &str) -> (usize, bool) {
     let ends = |letter: char| matches!(letter, '/' | '?' | '#' | '\\') || letter.is_whitespace();
     let (host, path) = text.split_at(text.find(ends).unwrap_or(text.len()));
     if let Some(at) = host.rfind('@') {
-        return at + 1;
+        return (at + 1, true);
     }
     // SECURITY: a password may hold what ends a host, though it must not. What stands before the last `@` goes then.
-    if names_a_password(host, path) { text.rfind('@').map_or(0, |at| at + 1) } else { 0 }
+    match text.rfind('@') {
+        Some(at) if names_a_password(host, path) => (at + 1, false),
+        _ => (0, true),
+    }
 }
 
 /// Whether a colon in what looks like a host begins no port.
@@ -189,17 +198,17 @@ mod tests {
             ("https://host?to=me@home", "https://host?to=me@home"),
             ("mail@home", "mail@home"),
             // What a password must not hold, and does.
-            ("postgres://app:pa#ss@db/x", "postgres://db/x"),
-            ("postgres://app:pa?ss@db/x", "postgres://db/x"),
-            ("postgres://app:pa/ss@db/x", "postgres://db/x"),
-            ("postgres://app:pa ss@db/x", "postgres://db/x"),
-            ("postgres://app:pa\\ss@db/x", "postgres://db/x"),
-            ("postgres://app:#p/a s@s?@db/x", "postgres://db/x"),
-            ("postgres://app:/secret@db/x", "postgres://db/x"),
-            ("postgres://app:1234#5@db/x", "postgres://db/x"),
-            ("postgres://app:a://b@db/x", "postgres://db/x"),
-            ("//app:pa/ss@db/x", "//db/x"),
-            ("Unknown resource: amqp://app:pa ss@mq", "Unknown resource: amqp://mq"),
+            ("postgres://app:pa#ss@db/x", "postgres://[redacted]@db/x"),
+            ("postgres://app:pa?ss@db/x", "postgres://[redacted]@db/x"),
+            ("postgres://app:pa/ss@db/x", "postgres://[redacted]@db/x"),
+            ("postgres://app:pa ss@db/x", "postgres://[redacted]@db/x"),
+            ("postgres://app:pa\\ss@db/x", "postgres://[redacted]@db/x"),
+            ("postgres://app:#p/a s@s?@db/x", "postgres://[redacted]@db/x"),
+            ("postgres://app:/secret@db/x", "postgres://[redacted]@db/x"),
+            ("postgres://app:1234#5@db/x", "postgres://[redacted]@db/x"),
+            ("postgres://app:a://b@db/x", "postgres://[redacted]@db/x"),
+            ("//app:pa/ss@db/x", "//[redacted]@db/x"),
+            ("Unknown resource: amqp://app:pa ss@mq", "Unknown resource: amqp://[redacted]@mq"),
             // What others may hold, and keep.
             ("https://host/users/@me:1", "https://host/users/@me:1"),
             ("https://host:8443/@scope/package", "https://host:8443/@scope/package"),

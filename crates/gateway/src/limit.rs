@@ -377,13 +377,17 @@ const TASKS: [&str; 5] = ["tasks/get", "tasks/list", "tasks/update", "tasks/canc
 /// The name that has buckets of its own, if there are only so many of its kind.
 fn counted_apart(action: Action, name: &str) -> Option<&str> {
     match action {
-        Action::ToolExecute | Action::ServerSample | Action::ServerElicit | Action::ServerRoots => Some(name),
+        Action::ToolExecute => Some(name),
         Action::TaskManage => Some(name).filter(|name| TASKS.contains(name)),
         Action::ResourceRead
         | Action::ResourceSubscribe
         | Action::PromptGet
         | Action::CompletionComplete
-        | Action::MethodCall => None,
+        | Action::MethodCall
+        // Answers to questions are no calls more.
+        | Action::ServerSample
+        | Action::ServerElicit
+        | Action::ServerRoots => None,
     }
 }
 

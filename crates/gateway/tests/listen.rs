@@ -176,7 +176,10 @@ async fn a_modern_listener_is_told_that_its_stream_is_ended() {
             inside.state.stopping.send_replace(true);
         }
         let last = last(&mut listener).await;
-        let expected = json!({"resultType": "complete", "_meta": {SUBSCRIPTION: 1, "durward/listenAgain": true}});
+        let mut expected = json!({"resultType": "complete", "_meta": {SUBSCRIPTION: 1}});
+        if !moves {
+            expected["_meta"]["durward/listenAgain"] = true.into();
+        }
         assert_eq!((&last["id"], &last["result"]), (&json!(1), &expected), "{door}, moves: {moves}");
         soon(feed.closed()).await;
     }

@@ -202,7 +202,7 @@ async fn a_slow_client_whose_rights_change_is_told_that_it_missed_something() {
     // The client reads nothing, until all that is between it and the server is full.
     let filler = "x".repeat(64 << 10);
     let full = || stream.say(UPDATED, json!({"uri": "file:///a", "filler": filler}));
-    while tokio::time::timeout(Duration::from_secs(1), full()).await.is_ok() {}
+    while tokio::time::timeout(Duration::from_secs(3), full()).await.is_ok() {}
     inside.swap(denying(&upstream, EraSettings::Both, "none:*"));
     let (asked, feed) = soon(opened.recv()).await.unwrap();
     let next = Stream { feed, of: asked["id"].clone() };

@@ -171,8 +171,8 @@ pub(super) async fn read(body: Incoming, limit: usize, mut held: Held) -> Result
                 continue;
             }
             if needed > rest.capacity() {
-                // A body stays within what it says of its length; without a word it takes what it needs, twice over.
-                let room = whole.unwrap_or_else(|| needed.max(rest.capacity() * 2).min(limit)).max(needed);
+                // Twice what it needs, within what it says of its length: what is said alone takes nobody's room.
+                let room = (rest.capacity() * 2).min(whole.unwrap_or(limit)).max(needed);
                 held.grow(room, limit)?;
                 rest.reserve(room - rest.len());
             }

@@ -54,7 +54,9 @@ pub(crate) enum ChildFault {
     #[error("{0} server processes run already; end a session or raise the bound")]
     Full(usize),
     /// Too many of them are the caller's.
-    #[error("you have {0} server processes (`bounds.children_per_principal`); end a session, or try again in 1 s")]
+    #[error(
+        "you have {0} server processes (`bounds.children_per_principal`): one ends with its session, or when nobody used it for `bounds.session_idle`"
+    )]
     Share(usize),
     /// It crashed of late.
     #[error("server `{server}` ended {crashes} times by itself; it is not started for another {retry_in:?}")]

@@ -161,7 +161,7 @@ impl Pipe {
     ) -> Result<Arc<Self>, UpstreamFault> {
         let down = |fault: ChildFault| match fault {
             // The server is as well as before.
-            ChildFault::Share(_) => UpstreamFault::Stopped(Stop::full("processes", fault.to_string())),
+            ChildFault::Share(_) => UpstreamFault::Stopped(Stop::full("processes", fault.to_string()).again_in(60)),
             fault => UpstreamFault::Down(fault.to_string()),
         };
         let spec = ChildSpec::new(server.clone(), program, secrets, limits.body).map_err(down)?.with(purpose);

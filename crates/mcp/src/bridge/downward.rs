@@ -206,7 +206,7 @@ pub fn listen_result(listen: &Message) -> Result<Bytes, BridgeFault> {
     ending(listen, &tagged(listen)?)
 }
 
-/// The same where the gateway stops, or leads elsewhere: the client has missed nothing so far.
+/// The same where the gateway stops, or the client may follow others: it has missed nothing so far.
 pub fn listen_again(listen: &Message) -> Result<Bytes, BridgeFault> {
     let id = subscription(listen)?;
     ending(listen, &object(&[(key::SUBSCRIPTION_ID, id.as_bytes()), (key::LISTEN_AGAIN, b"true")]))
