@@ -174,7 +174,10 @@ pub(super) async fn read(body: Incoming, limit: usize, mut held: Held) -> Result
                 // Twice what it needs, within what it says of its length: what is said alone takes nobody's room.
                 let room = (rest.capacity() * 2).min(whole.unwrap_or(limit)).max(needed);
                 held.grow(room, limit)?;
-                rest.reserve(room - rest.len());
+                // Of exactly this size: a buffer that grows by itself takes more than was counted.
+                let mut larger = BytesMut::with_capacity(room);
+                larger.extend_from_slice(&rest);
+                rest = larger;
             }
             if !first.is_empty() {
                 rest.extend_from_slice(&std::mem::take(&mut first));

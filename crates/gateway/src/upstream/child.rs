@@ -55,7 +55,7 @@ pub(crate) enum ChildFault {
     Full(usize),
     /// Too many of them are the caller's.
     #[error(
-        "you have {0} server processes (`bounds.children_per_principal`): one ends with its session, or when nobody used it for `bounds.session_idle`"
+        "you have {0} server processes (`bounds.children_per_principal`): those of a session end with it, others when nobody used them for `bounds.session_idle`"
     )]
     Share(usize),
     /// It crashed of late.
