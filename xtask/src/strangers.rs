@@ -2,12 +2,13 @@
 
 use crate::{
     install, ports,
-    process::program,
+    process::{self, program},
     world::{self, World},
 };
 use anyhow::{Context, Result, anyhow, bail};
 use std::{
     fs,
+    net::SocketAddr,
     path::Path,
     process::{Command, Stdio},
     thread,
@@ -34,8 +35,9 @@ const CLIENTS: [(&str, &str, bool, Way); 6] = [
 
 /// A path of the gateway, and the story that is told there. The aggregate is asked for one server by the prefix of its
 /// names.
-const SESSIONS: [(&str, &str); 8] = [
+const SESSIONS: [(&str, &str); 9] = [
     ("/mcp/fixture", "fixture"),
+    ("/mcp/fixture-http2", "fixture"),
     ("/mcp/fixture-stdio", "fixture"),
     ("/mcp/everything", "everything"),
     ("/mcp/everything-stdio", "everything"),
@@ -159,6 +161,7 @@ fn start(root: &Path, world: &mut World) -> Result<Vec<(&'static str, String)>> 
     let mut command = program(&node);
     command.arg(&fixture).args(["--port", &first.port().to_string()]);
     let fixture_url = world.http("fixture", first, "/mcp", &mut command)?;
+    http2(root, world, first)?;
     let mut command = program(&node);
     command.arg(&everything).arg("streamableHttp").env("PORT", second.port().to_string());
     let everything_url = world.http("everything", second, "/mcp", &mut command)?;
@@ -169,4 +172,17 @@ fn start(root: &Path, world: &mut World) -> Result<Vec<(&'static str, String)>> 
     let files = modules.join("server-filesystem/dist/index.js");
     world.stdio("files", &[&node, &files.to_string_lossy(), &shared.to_string_lossy()])?;
     Ok(vec![("/mcp/fixture", fixture_url), ("/mcp/everything", everything_url)])
+}
+
+/// The server at `target` once more, behind Node's HTTP/2 and TLS, with a certificate of an authority of our own.
+fn http2(root: &Path, world: &mut World, target: SocketAddr) -> Result<()> {
+    let tls = world.folder().join("tls");
+    let mut command = program(world::built(root)?);
+    process::output(command.args(["tls", "init", "127.0.0.1", "--folder"]).arg(&tls).stderr(Stdio::null()))?;
+    let address = ports::free()?;
+    let mut command = program(install::node(root));
+    command.arg(root.join("tests/js/http2-front.mjs"));
+    command.args(["--port", &address.port().to_string(), "--target", &format!("http://{target}")]);
+    command.arg("--certificate").arg(tls.join("certificate.pem")).arg("--key").arg(tls.join("certificate.key"));
+    world.https("fixture-http2", address, &mut command, &tls.join("authority.pem"))
 }

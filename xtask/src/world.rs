@@ -51,6 +51,14 @@ impl World {
         Ok(url)
     }
 
+    /// Starts a server that listens on `address` over TLS, and puts it behind the gateway to come, which trusts `ca`.
+    pub(crate) fn https(&mut self, name: &str, address: SocketAddr, command: &mut Command, ca: &Path) -> Result<()> {
+        self.beside(name, address, "/mcp", command)?;
+        let ca = serde_json::to_string(&ca.to_string_lossy())?;
+        writeln!(self.servers, "  {name}: {{ url: \"https://{address}/mcp\", internal: true, ca: {ca} }}")?;
+        Ok(())
+    }
+
     /// Starts a program that listens on `address`, and that the gateway does not know.
     pub(crate) fn beside(
         &mut self,
