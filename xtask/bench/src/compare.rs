@@ -7,6 +7,7 @@ use crate::{
     load::{self, Load, Outcome, quantile},
     machine,
     message::{Era, Question},
+    places,
     setup::{self, ERAS, Stage, Target, Way},
 };
 use anyhow::{Context, Result, ensure};
@@ -96,6 +97,11 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     }
     if options.only.as_ref().is_none_or(|only| bridged::NAME.contains(only.as_str())) {
         facts.extend(bridged::run(&stage, rounds, seconds)?);
+    }
+    if let Some(gateway) = gateway
+        && options.only.as_ref().is_none_or(|only| places::NAME.contains(only.as_str()))
+    {
+        places::run(&stage, &folder, gateway, f64::max(seconds, 1.0))?;
     }
     let missed = bars::print(&facts, gateway.is_some() && options.only.is_none(), options.slack);
     ensure!(!options.gate || missed == 0, "{missed} bars are missed");

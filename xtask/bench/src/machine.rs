@@ -5,17 +5,41 @@ use rustix::{
     process::Pid,
     thread::{CpuSet, sched_setaffinity},
 };
-use std::fs;
+use std::{collections::HashMap, ffi::OsString, fs, path::Path};
+
+/// CPU time of a process or a thread so far, in microseconds.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Spent {
+    /// What it calls itself.
+    pub(crate) name: String,
+    /// In its own code.
+    pub(crate) user: f64,
+    /// In the kernel on its behalf.
+    pub(crate) system: f64,
+}
 
 /// CPU time of a process so far, user and system, in microseconds.
 pub(crate) fn cpu(pid: u32) -> Result<f64> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).with_context(|| format!("process {pid} is gone"))?;
-    // The name before may hold spaces and brackets; the fields after its last bracket do not.
-    let (_, fields) = stat.rsplit_once(')').context("a stat line")?;
-    let ticks = |index: usize| fields.split_whitespace().nth(index).and_then(|field| field.parse::<f64>().ok());
-    let total = ticks(11).context("utime")? + ticks(12).context("stime")?;
-    let per_second = u32::try_from(rustix::param::clock_ticks_per_second())?;
-    Ok(total / f64::from(per_second) * 1e6)
+    let Spent { user, system, .. } = spent(Path::new(&format!("/proc/{pid}/stat")))?;
+    Ok(user + system)
+}
+
+/// What each thread of a process has spent so far.
+pub(crate) fn threads(pid: u32) -> Result<HashMap<OsString, Spent>> {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task"))?.collect::<Result<Vec<_>, _>>()?;
+    // A thread may end between the listing and this.
+    Ok(tasks.iter().filter_map(|task| Some((task.file_name(), spent(&task.path().join("stat")).ok()?))).collect())
+}
+
+fn spent(stat: &Path) -> Result<Spent> {
+    let text = fs::read_to_string(stat).with_context(|| format!("{} is gone", stat.display()))?;
+    // The name may hold spaces and brackets; the fields after its last bracket do not.
+    let (head, fields) = text.rsplit_once(')').context("a stat line")?;
+    let (_, name) = head.split_once('(').context("a stat line")?;
+    let per_second = f64::from(u32::try_from(rustix::param::clock_ticks_per_second())?);
+    let field = |index: usize| fields.split_whitespace().nth(index).and_then(|field| field.parse::<f64>().ok());
+    let time = |index: usize| field(index).map(|ticks| ticks / per_second * 1e6);
+    Ok(Spent { name: name.to_owned(), user: time(11).context("utime")?, system: time(12).context("stime")? })
 }
 
 /// Resident memory in MiB.

@@ -9,6 +9,7 @@ mod compare;
 mod load;
 mod machine;
 mod message;
+mod places;
 mod proxy;
 mod setup;
 mod soak;

@@ -185,7 +185,7 @@ fn durward(
     behind: SocketAddr,
     long_behind: Option<SocketAddr>,
 ) -> Result<Target> {
-    let own = folder.join(name.replace(' ', "-"));
+    let own = folder_of(folder, name);
     if own.exists() {
         fs::remove_dir_all(&own)?;
     }
@@ -204,6 +204,11 @@ fn durward(
     wait(listen, name)?;
     let token = matches!(controls, Controls::All | Controls::Strict).then(|| token(&key)).transpose()?;
     Ok(Target { name, address: listen, token, metrics: Some(admin), is_gateway: true, process })
+}
+
+/// Where a gateway has its configuration and data.
+pub(crate) fn folder_of(folder: &Path, name: &str) -> PathBuf {
+    folder.join(name.replace(' ', "-"))
 }
 
 fn config(
@@ -278,8 +283,17 @@ fn own() -> Result<PathBuf> {
 }
 
 #[expect(clippy::disallowed_methods, reason = "a measurement starts what it measures")]
-fn program(path: &Path) -> Command {
+pub(crate) fn program(path: &Path) -> Command {
     Command::new(path)
+}
+
+/// What a program that ends well prints.
+pub(crate) fn output(command: &mut Command) -> Result<String> {
+    let said = command.stdin(Stdio::null()).output().context("a program does not start")?;
+    if !said.status.success() {
+        bail!("{} says: {}", command.get_program().display(), String::from_utf8_lossy(&said.stderr));
+    }
+    Ok(String::from_utf8(said.stdout)?)
 }
 
 fn spawn(command: &mut Command, folder: &Path, name: &str, listen: SocketAddr) -> Result<Process> {
