@@ -12,6 +12,7 @@ use crate::{
 use anyhow::Result;
 use http::Method;
 use serde_json::{Value, json};
+use vocab::Timestamp;
 
 pub(crate) async fn run(shared: &Shared, command: &ServerCommand) -> Result<Exit> {
     let ServerCommand::List = command;
@@ -70,12 +71,10 @@ fn row(server: &Value) -> [String; 9] {
 
 /// Since when it is known which eras a server speaks: the older of the dates, to the second.
 fn asked(server: &Value) -> String {
-    let dates = ["/asked_at/legacy", "/asked_at/modern"].map(|era| server.pointer(era).and_then(Value::as_str));
-    let oldest = dates.into_iter().flatten().min().unwrap_or("-");
-    match oldest.split_once('.') {
-        Some((seconds, _)) => format!("{seconds}Z"),
-        None => oldest.to_owned(),
-    }
+    let dates = ["/asked_at/legacy", "/asked_at/modern"].map(|era| server.pointer(era).and_then(Value::as_i64));
+    let Some(oldest) = dates.into_iter().flatten().min() else { return "-".to_owned() };
+    let shown = Timestamp::from_micros(oldest).to_string();
+    shown.split_once('.').map_or_else(|| shown.clone(), |(seconds, _)| format!("{seconds}Z"))
 }
 
 /// Why a server is down, and which of its tools cannot be called.
@@ -117,4 +116,20 @@ fn configured(site: &Site) -> Result<Value> {
         })
         .collect();
     Ok(json!({ "servers": servers }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::asked;
+    use serde_json::json;
+    use vocab::Timestamp;
+
+    #[test]
+    fn since_when_eras_are_known_is_shown_as_the_gateway_tells_it() {
+        let [older, newer] = [1_795_953_420_829_743, 1_795_953_999_000_000].map(Timestamp::from_micros);
+        let shown = |asked_at| asked(&json!({ "asked_at": asked_at }));
+        assert_eq!(shown(json!({ "legacy": newer, "modern": older })), "2026-11-29T11:57:00Z");
+        assert_eq!(shown(json!({ "legacy": newer, "modern": null })), "2026-11-29T12:06:39Z");
+        assert_eq!(shown(json!({ "legacy": null, "modern": null })), "-");
+    }
 }
