@@ -19,17 +19,21 @@ use std::{
 enum Way {
     /// Over HTTP.
     Http,
+    /// Over TLS, trusting the authority that `durward tls init` made as such a client is told to.
+    Tls,
     /// Over pipes, to `durward connect`.
     Pipes,
 }
 
 /// A client program: its name, its file, whether it is Python, and how it reaches the gateway.
-const CLIENTS: [(&str, &str, bool, Way); 6] = [
+const CLIENTS: [(&str, &str, bool, Way); 8] = [
     ("typescript-sdk-1", "tests/js/stranger-sdk1.mjs", false, Way::Http),
     ("typescript-sdk-2", "tests/js/stranger-sdk2.mjs", false, Way::Http),
     ("typescript-sdk-1-stdio", "tests/js/stranger-sdk1.mjs", false, Way::Pipes),
     ("typescript-sdk-2-stdio", "tests/js/stranger-sdk2.mjs", false, Way::Pipes),
+    ("typescript-sdk-2-tls", "tests/js/stranger-sdk2.mjs", false, Way::Tls),
     ("python-mcp", "tests/py/stranger_mcp.py", true, Way::Http),
+    ("python-mcp-tls", "tests/py/stranger_mcp.py", true, Way::Tls),
     ("python-fastmcp", "tests/py/stranger_fastmcp.py", true, Way::Http),
 ];
 
@@ -70,10 +74,21 @@ pub(crate) fn run(root: &Path, options: &Options) -> Result<()> {
     install::peers(root)?;
     let mut world = World::new(root, "strangers")?;
     let served = start(root, &mut world)?;
-    let gateway = if options.direct { None } else { Some(world.gateway(root)?) };
-    let url = |path: &str| match gateway {
-        Some(gateway) => Some(format!("http://{gateway}{path}")),
-        None => served.iter().find(|(own, _)| *own == path).map(|(_, url)| url.clone()),
+    let tls = world.folder().join("tls");
+    let mut secure = World::new(root, "strangers-tls")?;
+    secure.secure(&tls);
+    for (path, url) in &served {
+        secure.known(path.trim_start_matches("/mcp/"), url)?;
+    }
+    let gateways = if options.direct { None } else { Some((world.gateway(root)?, secure.gateway(root)?)) };
+    let url = |path: &str, way: Way| {
+        let direct = served.iter().find(|(own, _)| *own == path).map(|(_, url)| url.clone());
+        match (gateways, way) {
+            (Some((gateway, _)), Way::Http | Way::Pipes) => Some(format!("http://{gateway}{path}")),
+            (Some((_, gateway)), Way::Tls) => direct.map(|_| format!("https://{gateway}{path}")),
+            (None, Way::Http | Way::Pipes) => direct,
+            (None, Way::Tls) => None,
+        }
     };
 
     let connect = world::built(root)?;
@@ -87,14 +102,16 @@ pub(crate) fn run(root: &Path, options: &Options) -> Result<()> {
                     .into_iter()
                     .map(|(path, what)| (format!("{client} {path} {what}"), path, what))
                     .filter(|(name, ..)| options.only.as_ref().is_none_or(|only| name.contains(only.as_str())))
-                    .filter_map(|(name, path, what)| Some((name, what, url(path)?)))
+                    .filter_map(|(name, path, what)| Some((name, what, url(path, way)?)))
                     .collect();
                 let interpreter = if is_python { install::python_binary(root) } else { install::node(root) };
                 let log = world.folder().join(format!("{client}.log"));
                 let mut command = program(interpreter);
                 command.arg(root.join(script));
-                if way == Way::Pipes {
-                    command.env("DURWARD_CONNECT", &connect);
+                match way {
+                    Way::Http => {}
+                    Way::Tls => trust(&mut command, &tls.join("authority.pem")),
+                    Way::Pipes => drop(command.env("DURWARD_CONNECT", &connect)),
                 }
                 scope.spawn(move || tell(command, &log, &sessions))
             })
@@ -102,6 +119,11 @@ pub(crate) fn run(root: &Path, options: &Options) -> Result<()> {
         tellings.into_iter().map(|telling| telling.join().map_err(|_| anyhow!("a thread panicked"))?).collect()
     });
     print(&rows?.into_iter().flatten().collect::<Vec<_>>())
+}
+
+/// Tells Node and OpenSSL of an authority, in their own words.
+fn trust(command: &mut Command, authority: &Path) {
+    command.env("NODE_EXTRA_CA_CERTS", authority).env("SSL_CERT_FILE", authority);
 }
 
 /// Runs one client through its sessions: (name, what, URL).

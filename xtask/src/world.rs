@@ -21,6 +21,8 @@ pub(crate) struct World {
     folder: PathBuf,
     servers: String,
     agents: String,
+    /// The member `tls` of the configuration, or nothing.
+    tls: String,
 }
 
 impl World {
@@ -31,7 +33,7 @@ impl World {
             fs::remove_dir_all(&folder)?;
         }
         fs::create_dir_all(&folder)?;
-        Ok(Self { running: Vec::new(), folder, servers: String::new(), agents: String::new() })
+        Ok(Self { running: Vec::new(), folder, servers: String::new(), agents: String::new(), tls: String::new() })
     }
 
     pub(crate) fn folder(&self) -> &Path {
@@ -47,8 +49,20 @@ impl World {
         command: &mut Command,
     ) -> Result<String> {
         let url = self.beside(name, address, path, command)?;
-        writeln!(self.servers, "  {name}: {{ url: \"{url}\", internal: true }}")?;
+        self.known(name, &url)?;
         Ok(url)
+    }
+
+    /// Puts a server that is there already behind the gateway to come.
+    pub(crate) fn known(&mut self, name: &str, url: &str) -> Result<()> {
+        writeln!(self.servers, "  {name}: {{ url: \"{url}\", internal: true }}")?;
+        Ok(())
+    }
+
+    /// Lets the gateway to come speak TLS, by a certificate that `durward tls init` put into `folder`.
+    pub(crate) fn secure(&mut self, folder: &Path) {
+        let [certificate, key] = ["certificate.pem", "certificate.key"].map(|name| folder.join(name));
+        self.tls = format!("tls: {}\n", serde_json::json!({ "certificate": certificate, "key": key }));
     }
 
     /// Starts a server that listens on `address` over TLS, and puts it behind the gateway to come, which trusts `ca`.
@@ -98,9 +112,9 @@ impl World {
         let (listen, admin) = (ports::free()?, ports::free()?);
         fs::write(self.folder.join("policy.json"), ALLOW_ALL)?;
         let config = format!(
-            "listen: {listen}\nadmin: {{ listen: {admin} }}\ndanger_allow_anonymous: trial\nagents:\n  trial: {{}}\n{}\
+            "listen: {listen}\nadmin: {{ listen: {admin} }}\ndanger_allow_anonymous: trial\nagents:\n  trial: {{}}\n{}{}\
              policies: [policy.json]\nservers:\n{}",
-            self.agents, self.servers
+            self.agents, self.tls, self.servers
         );
         fs::write(self.folder.join("durward.yaml"), config)?;
         let mut command = process::program(built(root)?);
