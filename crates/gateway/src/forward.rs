@@ -358,8 +358,13 @@ impl Passage<'_> {
             let leg = self.leg(session).await?;
             self.dispatch(Some(&leg)).await?.0
         } else {
-            // Some servers answer unknown sessions with 400, naming no request. The next call tries a new one.
-            if status == StatusCode::BAD_REQUEST && !self.is_named(&arrival) {
+            // Some servers answer unknown sessions with 400, naming no request; others what they could not read. The session
+            // itself is asked: the next call finds one that goes on, or opens one.
+            if status == StatusCode::BAD_REQUEST
+                && !self.is_named(&arrival)
+                && let Some(known) = &leg
+                && matches!(aggregate::stream::is_known(&self.hop(), known).await, Err(UpstreamFault::Lost))
+            {
                 self.let_go(session, leg.as_ref());
             }
             arrival

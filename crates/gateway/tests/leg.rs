@@ -167,6 +167,35 @@ async fn a_listener_whose_session_the_server_forgot_is_told_and_may_listen_again
 }
 
 #[tokio::test]
+async fn a_refusal_that_names_no_request_ends_no_session_that_its_server_knows() {
+    let upstream = Upstream::start().await;
+    lets_follow(&upstream);
+    let inside = Inside::start(legacy(&upstream)).await;
+    let alice = inside.modern("/mcp/files", &inside.alice);
+    let (events, feed) = Answer::events();
+    upstream.next("GET", events);
+    let mut listener = listening(&alice, "file:///a").await;
+    let session = session_of(&upstream.arrived("GET", 1).await);
+    let refusal = || Answer::error(&Value::Null, -32600, "not read").with_status(http::StatusCode::BAD_REQUEST);
+    upstream.next("tools/call", refusal());
+    let refused = alice.call("echo", json!({})).await;
+    assert_eq!(refused["error"]["code"], -31006, "{refused}");
+    assert_eq!(session_of(&upstream.seen("ping")[0]), session, "it is asked before the client may call again");
+    assert!(alice.call("echo", json!({})).await["result"].is_object());
+    feed.message(&updated("file:///a")).await;
+    assert_eq!(soon(listener.event()).await.unwrap().json()["params"]["uri"], "file:///a");
+    // This time it is the session that it does not know, and it says so in the same words.
+    upstream.next("tools/call", refusal()).next("ping", refusal());
+    alice.call("echo", json!({})).await;
+    let end = soon(listener.event()).await.unwrap().json();
+    assert_eq!(end["result"]["resultType"], "complete", "{end}");
+    alice.call("echo", json!({})).await;
+    let sessions: Vec<_> = upstream.seen("tools/call").iter().map(session_of).collect();
+    assert_eq!(sessions[..3], [session.clone(), session.clone(), session.clone()]);
+    assert_ne!(sessions[3], session);
+}
+
+#[tokio::test]
 async fn a_listener_of_all_servers_goes_on_in_the_next_session_of_one_that_forgot() {
     let upstream = Upstream::start().await;
     lets_follow(&upstream);

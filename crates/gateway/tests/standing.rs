@@ -120,6 +120,30 @@ async fn a_server_that_has_no_listening_stream_keeps_its_session() {
 }
 
 #[tokio::test]
+async fn a_refusal_that_names_no_request_says_nothing_of_the_session() {
+    let upstream = server().await;
+    let inside = Inside::start(Plan { era: EraSettings::Legacy, ..Plan::of(&upstream) }).await;
+    let alice = inside.legacy("/mcp", &inside.alice).await;
+    let refusal = || Answer::error(&Value::Null, -32600, "not read").with_status(StatusCode::BAD_REQUEST);
+    // What the server says to a ping in it does.
+    for (ping, keeps) in
+        [(None, true), (Some(StatusCode::SERVICE_UNAVAILABLE), true), (Some(StatusCode::BAD_REQUEST), false)]
+    {
+        upstream.next("tools/call", refusal());
+        if let Some(status) = ping {
+            upstream.next("ping", Answer::status(status));
+        }
+        let before = upstream.seen("tools/call").len();
+        let refused = alice.call("files__echo", json!({})).await;
+        assert_eq!(refused["error"]["code"], -31006, "{refused}");
+        ok(&alice, "tools/call", json!({"name": "files__echo", "arguments": {}})).await;
+        let calls = upstream.seen("tools/call").split_off(before);
+        let same = calls[0].header("mcp-session-id") == calls[1].header("mcp-session-id");
+        assert_eq!(same, keeps, "{ping:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_server_that_is_busy_when_it_is_listened_to_is_asked_again() {
     for era in [EraSettings::Legacy, EraSettings::Modern] {
         let upstream = server().await;

@@ -49,8 +49,8 @@ pub(super) async fn none_of(hop: &Hop<'_>, leg: Option<&Leg>, status: StatusCode
 /// Numbers of pings, each of which has an id of its own.
 static PINGS: AtomicU64 = AtomicU64::new(0);
 
-/// Whether a server still knows a session.
-async fn is_known(hop: &Hop<'_>, leg: &Leg) -> Result<(), UpstreamFault> {
+/// Whether a server still knows a session: `Lost` if it does not.
+pub(crate) async fn is_known(hop: &Hop<'_>, leg: &Leg) -> Result<(), UpstreamFault> {
     let number = PINGS.fetch_add(1, Ordering::Relaxed);
     let ping = format!(r#"{{"jsonrpc":"2.0","id":"durward-ping-{number}","method":"ping"}}"#);
     let ping = exchange::one(ping.into(), &hop.limits)?;

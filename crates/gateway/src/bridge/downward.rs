@@ -13,7 +13,7 @@ pub(crate) use parked::Parked;
 pub(crate) use talk::Talk;
 
 use crate::{
-    aggregate::answer::whole,
+    aggregate::{answer::whole, stream::is_known},
     authenticate::Caller,
     bridge::malformed,
     call::{Operation, header},
@@ -180,9 +180,11 @@ async fn dispatch(
             }
             let outbound =
                 Outbound { method: Method::POST, headers: headers(way, link), body: request.bytes().clone() };
-            let sending = course.send(posted(hop, outbound));
             let deadline = hop.server.deadline;
-            tokio::time::timeout(deadline, sending).await.map_err(|_| UpstreamFault::Timeout(deadline))??;
+            let sent = tokio::time::timeout(deadline, course.send(posted(hop, outbound))).await;
+            // The next call finds a session that goes on, or opens one.
+            course.settle().await;
+            sent.map_err(|_| UpstreamFault::Timeout(deadline))??;
         }
     }
     Ok(Some(course))
@@ -295,6 +297,17 @@ fn current(line: &Line, server: &Server) -> Result<Arc<Server>, UpstreamFault> {
     let same = current.filter(|current| current.fingerprint == server.fingerprint);
     same.map(Arc::clone)
         .ok_or_else(|| UpstreamFault::Bridge("it was configured anew in the course of the call".to_owned()))
+}
+
+/// Asks a server whether it still knows a session, and forgets one that it does not.
+async fn doubt(state: &Arc<State>, server: &Server, link: &Arc<Link>) {
+    let line = state.line();
+    let Ok(server) = current(&line, server) else { return };
+    let Ok(injected) = crate::inject::credentials(state, &server) else { return };
+    let hop = Hop { state, server: &server, injected: &injected, limits: line.snapshot.answer_limits() };
+    if matches!(is_known(&hop, &link.leg).await, Err(UpstreamFault::Lost)) {
+        state.legs.forget(link);
+    }
 }
 
 /// Says something to a server over a leg, in bounded time.

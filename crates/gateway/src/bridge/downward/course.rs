@@ -103,6 +103,8 @@ pub(super) struct Course {
     /// What was said beside the answer, and read already.
     ahead: VecDeque<Bytes>,
     errand: Errand,
+    /// The server is asked whether it still knows the session.
+    doubt: Option<JoinHandle<()>>,
     pub(super) method: Box<str>,
     /// Principal, server and request.
     pub(super) bound: Digest,
@@ -129,6 +131,7 @@ impl Course {
             whole: None,
             ahead: VecDeque::new(),
             errand,
+            doubt: None,
             method,
             bound,
             limits: hop.limits,
@@ -182,20 +185,20 @@ impl Course {
     /// The server begins to answer. A status in place of an answer is the end of it.
     pub(super) fn begin(&mut self, arrival: Arrival) -> Result<(), UpstreamFault> {
         let status = arrival.status();
-        let forget = || {
+        if exchange::is_lost(Some(&self.link.leg), status) {
             if let Some(state) = self.errand.state.upgrade() {
                 state.legs.forget(&self.link);
             }
-        };
-        if exchange::is_lost(Some(&self.link.leg), status) {
-            forget();
             self.is_over();
             return Err(UpstreamFault::Lost);
         }
         if !status.is_success() && !self.is_answer(&arrival) {
-            // Some servers answer unknown sessions with 400, naming no request. The next call tries a new one.
-            if status == StatusCode::BAD_REQUEST {
-                forget();
+            // Some servers answer unknown sessions with 400, naming no request; others what they could not read.
+            if status == StatusCode::BAD_REQUEST
+                && let Some(state) = self.errand.state.upgrade()
+            {
+                let (server, link) = (Arc::clone(&self.server), Arc::clone(&self.link));
+                self.doubt = Some(tokio::spawn(async move { super::doubt(&state, &server, &link).await }));
             }
             self.is_over();
             return Err(UpstreamFault::Protocol(format!("HTTP {status}")));
@@ -208,6 +211,14 @@ impl Course {
             }
         }
         Ok(())
+    }
+
+    /// Waits until it is known whether the session goes on, where that is in doubt.
+    pub(super) async fn settle(&mut self) {
+        if let Some(doubt) = self.doubt.take() {
+            // One that breaks leaves the session as it is.
+            let _ = doubt.await;
+        }
     }
 
     /// Whether an arrival is an answer to this very request.
