@@ -16,8 +16,9 @@ use mcp::{Kind, bridge::LogLevel};
 use std::{sync::Arc, time::Duration};
 use vocab::ServerName;
 
-/// How often a server is asked to tell of a resource again, and how long it is left alone between.
-const TRIES: usize = 5;
+/// How often a server is asked to tell of a resource again, and how long it is left alone after the first time; twice as
+/// long after each of the others.
+const TRIES: u32 = 5;
 const PAUSE: Duration = Duration::from_secs(2);
 
 /// Remembers what lasts of a request that its server took.
@@ -75,7 +76,9 @@ pub(crate) fn follow(state: &Arc<State>, server: &ServerName, session: &Arc<Sess
     }
     let again =
         Again { state: Arc::clone(state), name: server.clone(), session: Arc::clone(session), leg: Arc::clone(leg) };
-    tokio::spawn(async move { again.ask_all(followed).await });
+    let wanted = followed.into_iter().map(|(uri, subscription)| Wanted { uri, subscription, is_taken: false });
+    let wanted = wanted.collect();
+    tokio::spawn(async move { again.ask_all(wanted).await });
 }
 
 /// Resources that are asked for again.
@@ -86,21 +89,30 @@ struct Again {
     leg: Arc<Leg>,
 }
 
-type Wanted = (Arc<str>, Subscription);
+/// One of them.
+struct Wanted {
+    uri: Arc<str>,
+    subscription: Subscription,
+    /// The server tells of it: should its client have given it up, that is to be taken back.
+    is_taken: bool,
+}
 
 impl Again {
     /// Asks for all of them, and in a while for those that the server had no time for.
     async fn ask_all(&self, mut wanted: Vec<Wanted>) {
-        for _ in 0..TRIES {
+        for turn in 0..TRIES {
+            if turn > 0 {
+                tokio::time::sleep(PAUSE * (1 << (turn - 1))).await;
+            }
             let mut left = Vec::new();
-            for (uri, subscription) in wanted {
-                match self.ask(&uri, &subscription).await {
+            for mut one in wanted {
+                match self.ask(&mut one).await {
                     Ok(()) => {}
                     // Whoever opens the next session asks for all of them there.
                     Err(UpstreamFault::Lost) => return,
                     Err(fault) => {
-                        tracing::debug!(server = %self.name, %fault, "a resource could not be followed again");
-                        left.push((uri, subscription));
+                        tracing::debug!(server = %self.name, %fault, "a resource could not be followed again, or given up");
+                        left.push(one);
                     }
                 }
             }
@@ -108,14 +120,20 @@ impl Again {
                 return;
             }
             wanted = left;
-            tokio::time::sleep(PAUSE).await;
         }
-        tracing::warn!(server = %self.name, resources = wanted.len(), "resources are followed no longer: their server does not take it");
+        let (given_up, lost): (Vec<_>, Vec<_>) = wanted.iter().partition(|one| one.is_taken);
+        if !lost.is_empty() {
+            tracing::warn!(server = %self.name, resources = lost.len(), "resources are followed no longer: their server does not take it");
+        }
+        if !given_up.is_empty() {
+            tracing::warn!(server = %self.name, resources = given_up.len(), "a server tells on of resources that nobody follows: it does not take it back");
+        }
     }
 
-    /// Asks for one, if it is still wanted and may be followed.
-    async fn ask(&self, uri: &Arc<str>, subscription: &Subscription) -> Result<(), UpstreamFault> {
+    /// Asks for one, if it is still wanted and may be followed, and takes back what is not wanted any more.
+    async fn ask(&self, one: &mut Wanted) -> Result<(), UpstreamFault> {
         let Self { state, name, session, leg } = self;
+        let Wanted { uri, subscription, is_taken } = one;
         let is_wanted = || session.upward.asked(name, uri).is_some();
         // The rights of the moment, and the server of it.
         let line = state.line();
@@ -123,23 +141,28 @@ impl Again {
         if session.is_over() || !session.has_leg(name, leg) || server.fingerprint != leg.fingerprint {
             return Err(UpstreamFault::Lost);
         }
-        if !is_wanted() || subscription.asked.judge(&line, &caller, server, uri).is_err() {
-            return Ok(());
-        }
         let injected = inject::credentials(state, server).map_err(|fault| UpstreamFault::Down(fault.to_string()))?;
         let hop = Hop { state, server, injected: &injected, limits: line.snapshot.answer_limits() };
         let number = session.question_id();
-        let request = subscription.asked.request(&format!("durward-follow-{number}"), uri);
-        let answer = hop.ask(Some(leg), &exchange::one(request.into(), &hop.limits)?).await?;
-        if let Some(code) = answer.error_code() {
-            tracing::debug!(server = %name, code, "a resource is not followed any more: its server says no");
-        } else if !is_wanted() {
+        if !*is_taken {
+            if !is_wanted() || subscription.asked.judge(&line, &caller, server, uri).is_err() {
+                return Ok(());
+            }
+            let request = subscription.asked.request(&format!("durward-follow-{number}"), uri);
+            let answer = hop.ask_for_answer(leg, &exchange::one(request.into(), &hop.limits)?).await?;
+            if let Some(code) = answer.error_code() {
+                tracing::debug!(server = %name, code, "a resource is not followed any more: its server says no");
+                return Ok(());
+            }
+            *is_taken = true;
+        }
+        if !is_wanted() {
             // The client gave it up meanwhile, and may have said so before we asked.
-            let params = serde_json::json!({ "uri": uri });
+            let params = serde_json::json!({ "uri": &**uri });
             let id = format!("durward-unfollow-{number}");
             let request =
                 serde_json::json!({ "jsonrpc": "2.0", "id": id, "method": "resources/unsubscribe", "params": params });
-            hop.ask(Some(leg), &exchange::one(request.to_string().into(), &hop.limits)?).await?;
+            hop.ask_for_answer(leg, &exchange::one(request.to_string().into(), &hop.limits)?).await?;
         }
         Ok(())
     }

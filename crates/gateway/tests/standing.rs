@@ -18,6 +18,11 @@ async fn server() -> Upstream {
     upstream
 }
 
+/// What many servers say while they start or stop.
+fn busy() -> Answer {
+    Answer::error(&Value::Null, -32603, "try again").with_status(StatusCode::SERVICE_UNAVAILABLE)
+}
+
 fn stream(upstream: &Upstream) -> Feed {
     let (events, feed) = Answer::events();
     upstream.next("GET", events);
@@ -53,7 +58,7 @@ async fn what_a_session_asked_for_is_asked_for_again_when_its_server_forgot_it()
     // The server begins anew: it knows the session no longer, says so as many do, and its stream is gone. Nobody calls.
     upstream.next("GET", Answer::status(StatusCode::BAD_REQUEST)).next("ping", Answer::status(StatusCode::NOT_FOUND));
     // It has no time for one of them at first.
-    upstream.next("resources/subscribe", Answer::status(StatusCode::SERVICE_UNAVAILABLE));
+    upstream.next("resources/subscribe", busy());
     let again = stream(&upstream);
     feed.cut().await;
     let followed = upstream.arrived("resources/subscribe", 4).await;
@@ -102,6 +107,25 @@ async fn what_may_not_be_followed_any_more_is_not_asked_for_again() {
     let followed = upstream.arrived("resources/subscribe", 3).await;
     assert_eq!(followed.json()["params"]["uri"], "file:///b");
     assert_eq!(upstream.seen("resources/subscribe").len(), 3);
+}
+
+#[tokio::test]
+async fn what_is_given_up_while_it_is_asked_for_again_is_taken_back_until_the_server_knows() {
+    let upstream = server().await;
+    let inside = Inside::start(Plan { era: EraSettings::Legacy, ..Plan::of(&upstream) }).await;
+    let alice = inside.legacy("/mcp", &inside.alice).await;
+    let uri = json!({"uri": "durward://files/file:///a"});
+    ok(&alice, "resources/subscribe", uri.clone()).await;
+    let (answer, release) = Answer::result(&json!("any"), &json!({})).held();
+    upstream.next("tools/list", Answer::status(StatusCode::NOT_FOUND)).next("resources/subscribe", answer);
+    alice.tools().await;
+    upstream.arrived("resources/subscribe", 2).await;
+    ok(&alice, "resources/unsubscribe", uri).await;
+    upstream.next("resources/unsubscribe", busy());
+    release.send(()).unwrap();
+    let taken_back = upstream.arrived("resources/unsubscribe", 3).await;
+    assert_eq!(taken_back.json()["params"], json!({"uri": "file:///a"}));
+    assert_eq!(upstream.seen("resources/subscribe").len(), 2, "it is not asked for again");
 }
 
 #[tokio::test]

@@ -27,19 +27,13 @@ pub(crate) async fn stream_of(hop: &Hop<'_>, leg: &Leg) -> Result<Option<Source>
 /// What a status means that came in place of a listening stream: that there is none, that there is none at this moment, or
 /// that the session is gone.
 pub(super) async fn none_of(hop: &Hop<'_>, leg: Option<&Leg>, status: StatusCode) -> Result<(), UpstreamFault> {
-    // 409 is what the official SDKs say while they take an earlier stream, which broke on our side alone, for open.
-    let is_busy = matches!(
-        status,
-        StatusCode::REQUEST_TIMEOUT | StatusCode::CONFLICT | StatusCode::TOO_EARLY | StatusCode::TOO_MANY_REQUESTS
-    );
     match (status, leg) {
         // SPEC: 404 says that the session is gone. A server without such streams may say so with 404, too, and some answer
         // unknown sessions with 400: the session itself is asked.
         (StatusCode::NOT_FOUND | StatusCode::BAD_REQUEST, Some(leg)) if matches!(leg.way, Way::Http(Some(_))) => {
             is_known(hop, leg).await
         }
-        (StatusCode::NOT_IMPLEMENTED, _) => Ok(()),
-        (status, _) if is_busy || status.is_server_error() => {
+        (status, _) if exchange::is_passing(status) => {
             Err(UpstreamFault::Down(format!("HTTP {status} in place of a listening stream")))
         }
         _ => Ok(()),

@@ -45,6 +45,20 @@ impl Hop<'_> {
             .map_err(|_| UpstreamFault::Timeout(deadline))?
     }
 
+    /// The same, where a server that is not itself at this moment is to be asked again: an error with a status that says so is
+    /// no answer.
+    pub(crate) async fn ask_for_answer(&self, leg: &Leg, message: &Message) -> Result<Message, UpstreamFault> {
+        let deadline = self.server.deadline;
+        let asking = async {
+            let (arrival, _) = self.send(Some(leg), message).await?;
+            match arrival.status() {
+                status if is_passing(status) => Err(UpstreamFault::Down(format!("HTTP {status}"))),
+                _ => self.response(Some(leg), arrival).await,
+            }
+        };
+        tokio::time::timeout(deadline, asking).await.map_err(|_| UpstreamFault::Timeout(deadline))?
+    }
+
     async fn ask_in_time(&self, leg: Option<&Leg>, message: &Message) -> Result<Message, UpstreamFault> {
         let (arrival, _) = self.send(leg, message).await?;
         self.response(leg, arrival).await
@@ -343,6 +357,16 @@ pub(crate) fn address(leg: &Leg, headers: &mut ::http::HeaderMap) {
     if leg.revision >= Revision::V2025_06_18 {
         headers.insert(header::VERSION.clone(), HeaderValue::from_static(leg.revision.as_str()));
     }
+}
+
+/// Whether a status says that the server has no time at this moment, or is not itself.
+pub(crate) fn is_passing(status: StatusCode) -> bool {
+    // 409 is what the official SDKs say while they take an earlier stream, which broke on our side alone, for open.
+    let is_busy = matches!(
+        status,
+        StatusCode::REQUEST_TIMEOUT | StatusCode::CONFLICT | StatusCode::TOO_EARLY | StatusCode::TOO_MANY_REQUESTS
+    );
+    is_busy || (status.is_server_error() && status != StatusCode::NOT_IMPLEMENTED)
 }
 
 /// Whether the server has forgotten the session of this leg.
