@@ -561,8 +561,11 @@ pub(crate) fn hear(pipe: &Arc<Pipe>, session: &Arc<Session>) {
     let server = pipe.server().clone();
     pipe.hear(move |message| match session.upgrade() {
         Some(session) if session.is_over() => Heard::Gone,
-        Some(session) if message.is_some_and(|message| session.tell(&server, &message)) => Heard::Taken,
-        Some(_) => Heard::Missed,
+        Some(session) => match message {
+            Some(message) if session.tell(&server, &message) => Heard::Taken,
+            Some(_) if session.is_heard() => Heard::Full,
+            Some(_) | None => Heard::Missed,
+        },
         None => Heard::Gone,
     });
 }

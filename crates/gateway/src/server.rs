@@ -334,6 +334,8 @@ pub struct ServerState {
     pub passed_at: AtomicU64,
     /// Calls in flight.
     pub in_flight: AtomicUsize,
+    /// Messages that found no room before a client that reads slowly.
+    pub lost: Arc<AtomicU64>,
     /// The one process of a shared stdio server.
     pub(crate) shared: Mutex<Option<Arc<Pipe>>>,
 }

@@ -20,7 +20,7 @@ const fn metric(
 }
 
 /// Every metric, in the order in which they are shown.
-pub const ALL: [&Instrument; 38] = [
+pub const ALL: [&Instrument; 39] = [
     &OPERATION,
     &UPSTREAM,
     &CALLED,
@@ -46,6 +46,7 @@ pub const ALL: [&Instrument; 38] = [
     &SERVER_ERA,
     &SERVER_UNDER_WAY,
     &SERVER_TOOLS,
+    &SERVER_LOST,
     &LOG_SIZE,
     &LOG_QUEUED,
     &LOG_COMMITS,
@@ -180,6 +181,13 @@ pub(crate) static SERVER_UNDER_WAY: Instrument =
     metric("durward.server.calls.active", "", Kind::Gauge, &["server"], "Calls in flight on the server.");
 pub(crate) static SERVER_TOOLS: Instrument =
     metric("durward.server.tools", "", Kind::Gauge, &["server"], "Tools the server offers.");
+pub(crate) static SERVER_LOST: Instrument = metric(
+    "durward.server.messages.lost",
+    "",
+    Kind::Counter,
+    &["server"],
+    "Notifications of the server's processes that were lost because a client reads too slowly.",
+);
 pub(crate) static LOG_SIZE: Instrument =
     metric("durward.log.leaves", "", Kind::Gauge, &["tree"], "Records on disk, by tree.");
 pub(crate) static LOG_QUEUED: Instrument =

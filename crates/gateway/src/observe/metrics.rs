@@ -192,8 +192,9 @@ impl Metrics {
     }
 
     /// What is known of the servers. The configuration bounds their number.
-    fn servers<'a>(&self, servers: impl Iterator<Item = &'a Server>) -> [Family; 4] {
+    fn servers<'a>(&self, servers: impl Iterator<Item = &'a Server>) -> [Family; 5] {
         let (mut up, mut eras, mut active, mut tools) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let mut lost = Vec::new();
         for server in servers {
             let name = server.name.as_str();
             let looked = match (server.state.fault.load().is_some(), server.state.catalog.load().as_ref()) {
@@ -210,6 +211,8 @@ impl Metrics {
                 }
             }
             active.push(point(&[name], level(server.state.in_flight.load(Ordering::Relaxed) as u64)));
+            let count = Value::Count(server.state.lost.load(Ordering::Relaxed));
+            lost.push(Series { labels: [Box::from(name)].into(), value: count });
             if let Some(catalog) = server.state.catalog.load().as_ref() {
                 tools.push(point(&[name], level(catalog.tools.len() as u64)));
             }
@@ -219,6 +222,7 @@ impl Metrics {
             Family { instrument: &all::SERVER_ERA, series: eras },
             Family { instrument: &all::SERVER_UNDER_WAY, series: active },
             Family { instrument: &all::SERVER_TOOLS, series: tools },
+            Family { instrument: &all::SERVER_LOST, series: lost },
         ]
     }
 }

@@ -187,7 +187,7 @@ impl Hop<'_> {
             return Pipe::open(self.state, self.server, self.dressed(), self.limits);
         };
         let secrets = self.injected.env.iter().map(|(name, secret)| (name.clone(), secret.clone())).collect();
-        let what = (&self.server.name, program);
+        let what = (&**self.server, program);
         Pipe::start(what, holder, secrets, self.dressed(), self.state, self.limits, purpose)
     }
 

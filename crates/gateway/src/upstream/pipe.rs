@@ -30,6 +30,8 @@ const WRITE: Duration = Duration::from_secs(10);
 
 /// How long it may take until it is known how a process ended.
 const ENDING: Duration = Duration::from_secs(1);
+/// How long it is not said again that something is lost.
+const AGAIN: Duration = Duration::from_mins(1);
 
 /// What is started.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,6 +73,9 @@ pub(crate) struct Pipe {
     alive: AtomicBool,
     /// Where questions are noted that nobody hears.
     journal: Arc<Journal>,
+    /// What of the server's messages found no room before a client that reads slowly: how many, and when that was said last.
+    lost: Arc<AtomicU64>,
+    lost_said: Mutex<Option<Instant>>,
 }
 
 /// Takes what the server says unasked. With nothing to take it says whether it still would.
@@ -83,6 +88,8 @@ pub(crate) enum Heard {
     Taken,
     /// Nobody listens now.
     Missed,
+    /// Whoever listens reads too slowly.
+    Full,
     /// Nobody will ever listen.
     Gone,
 }
@@ -146,12 +153,17 @@ impl Waiting {
     fn say(&self, text: Bytes, last: bool) -> bool {
         (last || self.messages.capacity() > 1) && self.messages.try_send(Said { text, last }).is_ok()
     }
+
+    /// Whether it could hear something if it had room for it.
+    fn is_there(&self) -> bool {
+        !self.messages.is_closed()
+    }
 }
 
 impl Pipe {
     /// Starts the process for `holder` and reads what it says until it ends.
     pub(crate) fn start(
-        (server, program): (&ServerName, &Program),
+        (server, program): (&Server, &Program),
         holder: Option<&PrincipalId>,
         secrets: Vec<(String, Secret<String>)>,
         dressed: u64,
@@ -164,7 +176,7 @@ impl Pipe {
             ChildFault::Share(_) => UpstreamFault::Stopped(Stop::full("processes", fault.to_string()).again_in(60)),
             fault => UpstreamFault::Down(fault.to_string()),
         };
-        let spec = ChildSpec::new(server.clone(), program, secrets, limits.body).map_err(down)?.with(purpose);
+        let spec = ChildSpec::new(server.name.clone(), program, secrets, limits.body).map_err(down)?.with(purpose);
         let (child, lines) = Child::spawn(spec, &state.children, holder).map_err(down)?;
         let carrier = Carrier::Process(child);
         Ok(Self::begin(server, carrier, lines, (program.shared, WRITE), dressed, limits, &state.journal))
@@ -180,11 +192,11 @@ impl Pipe {
         let (stream, messages) = Lasting::open(state, server, limits.body)?;
         let terms = (false, server.deadline);
         let carrier = Carrier::Stream(stream);
-        Ok(Self::begin(&server.name, carrier, messages, terms, dressed, limits, &state.journal))
+        Ok(Self::begin(server, carrier, messages, terms, dressed, limits, &state.journal))
     }
 
     fn begin(
-        server: &ServerName,
+        server: &Server,
         carrier: Carrier,
         lines: mpsc::Receiver<Bytes>,
         (shared, patience): (bool, Duration),
@@ -193,7 +205,7 @@ impl Pipe {
         journal: &Arc<Journal>,
     ) -> Arc<Self> {
         let pipe = Arc::new(Self {
-            server: server.clone(),
+            server: server.name.clone(),
             carrier,
             patience,
             shared,
@@ -205,8 +217,10 @@ impl Pipe {
             wishes: Arc::default(),
             alive: AtomicBool::new(true),
             journal: Arc::clone(journal),
+            lost: Arc::clone(&server.state.lost),
+            lost_said: Mutex::default(),
         });
-        tokio::spawn(read(Arc::downgrade(&pipe), lines, limits, server.clone()));
+        tokio::spawn(read(Arc::downgrade(&pipe), lines, limits, server.name.clone()));
         pipe
     }
 
@@ -391,11 +405,14 @@ impl Pipe {
             let table = lock(&self.waiting);
             let waiting = table.get(&number)?;
             let original = waiting.token.as_ref()?;
-            waiting.say(mcp::splice(message.bytes(), &mut [(token.span.clone(), original.as_bytes().to_vec())]), false);
+            let text = mcp::splice(message.bytes(), &mut [(token.span.clone(), original.as_bytes().to_vec())]);
+            if !waiting.say(text, false) && waiting.is_there() {
+                self.lose();
+            }
             return None;
         }
         let for_one = message.kind() == Kind::Request || message.method() == "notifications/message";
-        if for_one { self.deliver_to_one(message) } else { self.deliver_to_all(message) }
+        if for_one { self.deliver_to_one(message) } else { self.deliver_to_all(message, false) }
     }
 
     /// What concerns one client: the newest call under way is the likeliest cause.
@@ -406,29 +423,44 @@ impl Pipe {
             return Some(message);
         }
         let hearing = table.values().filter(|waiting| waiting.hears > Hears::Nothing);
-        if let Some(waiting) = hearing.max_by_key(|waiting| waiting.hears)
-            && waiting.say(message.bytes().clone(), false)
-        {
-            return None;
+        let mut is_full = false;
+        if let Some(waiting) = hearing.max_by_key(|waiting| waiting.hears) {
+            if waiting.say(message.bytes().clone(), false) {
+                return None;
+            }
+            is_full = waiting.is_there();
         }
         drop(table);
         if self.shared && lock(&self.listeners).len() > 1 {
             return Some(message);
         }
-        self.deliver_to_all(message)
+        self.deliver_to_all(message, is_full)
     }
 
-    fn deliver_to_all<'m>(&self, message: &'m Message) -> Option<&'m Message> {
-        let mut taken = false;
-        lock(&self.listeners).retain(|listener| match listener(Some(message.bytes().clone())) {
-            Heard::Taken => {
-                taken = true;
-                true
-            }
-            Heard::Missed => true,
-            Heard::Gone => false,
+    /// Tells everybody who listens. `is_full`: whoever it was meant for had no room for it.
+    fn deliver_to_all<'m>(&self, message: &'m Message, is_full: bool) -> Option<&'m Message> {
+        let (mut taken, mut lost) = (false, false);
+        lock(&self.listeners).retain(|listener| {
+            let heard = listener(Some(message.bytes().clone()));
+            taken |= heard == Heard::Taken;
+            lost |= heard == Heard::Full;
+            heard != Heard::Gone
         });
+        // Who asks is told that nobody hears.
+        if message.kind() == Kind::Notification && (lost || (is_full && !taken)) {
+            self.lose();
+        }
         if taken { None } else { Some(message) }
+    }
+
+    /// Something was said that somebody would have heard, had there been room for it.
+    fn lose(&self) {
+        let lost = self.lost.fetch_add(1, Ordering::Relaxed) + 1;
+        let mut said = lock(&self.lost_said);
+        if said.is_none_or(|said| said.elapsed() > AGAIN) {
+            *said = Some(Instant::now());
+            tracing::warn!(server = %self.server, lost, "notifications of the server are lost: a client reads too slowly");
+        }
     }
 }
 
