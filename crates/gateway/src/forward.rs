@@ -11,6 +11,7 @@ use crate::{
     intend::Intent,
     pipeline::Line,
     resolve::{One, Target},
+    revive,
     screen::Screened,
     server::Carriage,
     session::{Errand, Leg, Session, Streaming, Way, replay::Found},
@@ -21,7 +22,7 @@ use crate::{
         Arrival, Source, UpstreamFault,
         exchange::{self, Hop, Wait},
         http::{self as wire, Outbound},
-        pipe::{Asker, Heard, Pipe},
+        pipe::Asker,
     },
 };
 use ::http::{HeaderMap, HeaderValue, Method, StatusCode, header::ACCEPT};
@@ -423,7 +424,7 @@ impl Passage<'_> {
                     state.look_at_misfit(&self.one.server, Era::Legacy);
                 }
                 if let Some(session) = &opened {
-                    hear(&pipe, session);
+                    revive::hear(state, &pipe, session);
                 }
                 Ok((arrival, opened))
             }
@@ -441,7 +442,11 @@ impl Passage<'_> {
                 let message = self.edited(message)?;
                 Ok((exchange::over_pipe(pipe, &message, Asker::Session(session.digest), self.wait()).await?, None))
             }
-            (Operation::Listen, Some(session), _) => Ok((listen(session, self.call), None)),
+            (Operation::Listen, Some(session), _) => {
+                let arrival = listen(session, self.call);
+                revive::begin(state, &self.one.server.name, session);
+                Ok((arrival, None))
+            }
             (Operation::End, Some(session), _) => {
                 state.sessions.close(session);
                 Ok((Arrival::bare(StatusCode::OK), None))
@@ -534,7 +539,7 @@ pub(crate) async fn open_leg(hop: &Hop<'_>, session: &Arc<Session>) -> Result<Ar
     };
     let (leg, _) = hop.open(&session.introduction, pipe).await?;
     if let Way::Pipe(pipe) = &leg.way {
-        hear(pipe, session);
+        revive::hear(hop.state, pipe, session);
     }
     let leg = Arc::new(leg);
     // What a server asks in the course of a call may come on its listening stream, and is lost where there is none: a
@@ -553,21 +558,6 @@ pub(crate) async fn open_leg(hop: &Hop<'_>, session: &Arc<Session>) -> Result<Ar
     standing::level(hop, session, &leg).await?;
     standing::follow(hop.state, &hop.server.name, session, &leg);
     Ok(leg)
-}
-
-/// What a process says unasked goes to the session's listening stream.
-pub(crate) fn hear(pipe: &Arc<Pipe>, session: &Arc<Session>) {
-    let session = Arc::downgrade(session);
-    let server = pipe.server().clone();
-    pipe.hear(move |message| match session.upgrade() {
-        Some(session) if session.is_over() => Heard::Gone,
-        Some(session) => match message {
-            Some(message) if session.tell(&server, &message) => Heard::Taken,
-            Some(_) if session.is_heard() => Heard::Full,
-            Some(_) | None => Heard::Missed,
-        },
-        None => Heard::Gone,
-    });
 }
 
 /// The listening stream of a session that is ours: a new one, or the rest of the one that was cut.

@@ -35,6 +35,7 @@ mod release;
 pub mod reply;
 mod resolve;
 mod respond;
+mod revive;
 pub mod rim;
 mod screen;
 pub mod server;

@@ -121,6 +121,14 @@ impl Session {
         lock(&self.legs).insert(server, leg)
     }
 
+    /// Whether the process of the leg to `server` has ended, or its stream.
+    pub(crate) fn is_bereft_of(&self, server: &ServerName) -> bool {
+        lock(&self.legs).get(server).is_some_and(|leg| match &leg.way {
+            Way::Http(_) => false,
+            Way::Pipe(pipe) => !pipe.is_alive(),
+        })
+    }
+
     /// Forgets a leg.
     pub(crate) fn drop_leg(&self, server: &ServerName) -> Option<Arc<Leg>> {
         lock(&self.legs).remove(server)

@@ -3,6 +3,7 @@
 //! Refuses nothing by itself: a message in time finds its session, one too late finds none.
 
 use crate::{
+    revive,
     rim::UnderWay,
     session::{Leg, Session, Way},
     snapshot::Snapshot,
@@ -27,7 +28,11 @@ impl State {
         };
         for session in self.sessions.every(|_| true) {
             // A server that is not configured any more, or elsewhere, is told nothing.
-            drop(session.drop_legs(stale));
+            for (name, leg) in session.drop_legs(stale) {
+                if matches!(leg.way, Way::Pipe(_)) {
+                    revive::replace(self, &name, &session);
+                }
+            }
         }
         self.sweep_legs(&snapshot);
         self.tasks.sweep(self.clock.ticks());

@@ -7,6 +7,7 @@ use crate::{
     forward,
     pipeline::Line,
     release::list_action,
+    revive,
     server::{Carriage, Server},
     session::{Ahead, Leg, Session},
     state::State,
@@ -34,11 +35,13 @@ pub(crate) fn legacy(hand: &Hand<'_>) -> Result<Arrival, Stop> {
     };
     let arrival = forward::listen(session, hand.call);
     for server in &hand.many.members {
-        // A process tells the session by itself; a web server has to be asked for its stream.
+        // A process tells the session by itself, unless it has ended; a web server has to be asked for its stream.
         if Crossing::between(Era::Legacy, server) == Crossing::Upward {
             bridge::upward::listen::begin(&hand.line.state, &server.name, session);
         } else if server.carriage() == Carriage::Requests {
             begin(&hand.line.state, &server.name, session);
+        } else {
+            revive::begin(&hand.line.state, &server.name, session);
         }
     }
     Ok(arrival)

@@ -78,8 +78,18 @@ pub(crate) struct Pipe {
     lost_said: Mutex<Option<Instant>>,
 }
 
-/// Takes what the server says unasked. With nothing to take it says whether it still would.
-type Listener = dyn Fn(Option<Bytes>) -> Heard + Send + Sync;
+/// Takes what the server says unasked.
+type Listener = dyn Fn(Word) -> Heard + Send + Sync;
+
+/// What whoever listens is told.
+pub(crate) enum Word {
+    /// Something that the server said.
+    Said(Bytes),
+    /// Nothing: it is to say whether it would hear something.
+    Nothing,
+    /// The server says nothing more: its process has ended, or its stream.
+    Over,
+}
 
 /// What became of something said unasked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -269,7 +279,7 @@ impl Pipe {
     }
 
     /// Adds somebody who hears what the server says unasked.
-    pub(crate) fn hear(&self, listener: impl Fn(Option<Bytes>) -> Heard + Send + Sync + 'static) {
+    pub(crate) fn hear(&self, listener: impl Fn(Word) -> Heard + Send + Sync + 'static) {
         join(&mut lock(&self.listeners), Arc::new(listener));
     }
 
@@ -441,7 +451,7 @@ impl Pipe {
     fn deliver_to_all<'m>(&self, message: &'m Message, is_full: bool) -> Option<&'m Message> {
         let (mut taken, mut lost) = (false, false);
         lock(&self.listeners).retain(|listener| {
-            let heard = listener(Some(message.bytes().clone()));
+            let heard = listener(Word::Said(message.bytes().clone()));
             taken |= heard == Heard::Taken;
             lost |= heard == Heard::Full;
             heard != Heard::Gone
@@ -466,7 +476,7 @@ impl Pipe {
 
 /// Adds a listener. Those that are gone make room: a shared process that says nothing unasked outlives many sessions.
 fn join(listeners: &mut Vec<Arc<Listener>>, listener: Arc<Listener>) {
-    listeners.retain(|listener| listener(None) != Heard::Gone);
+    listeners.retain(|listener| listener(Word::Nothing) != Heard::Gone);
     listeners.push(listener);
 }
 
@@ -493,6 +503,10 @@ async fn read(pipe: std::sync::Weak<Pipe>, mut lines: mpsc::Receiver<Bytes>, lim
     if let Some(pipe) = pipe.upgrade() {
         pipe.alive.store(false, Ordering::Release);
         lock(&pipe.waiting).clear();
+        let listeners = std::mem::take(&mut *lock(&pipe.listeners));
+        for listener in listeners {
+            listener(Word::Over);
+        }
     }
 }
 
@@ -563,7 +577,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Heard, Listener, join};
+    use super::{Heard, Listener, Word, join};
     use std::sync::Arc;
 
     #[test]
@@ -572,7 +586,7 @@ mod tests {
         for heard in [Heard::Gone, Heard::Missed, Heard::Gone, Heard::Gone, Heard::Taken] {
             join(&mut listeners, Arc::new(move |_| heard));
         }
-        let kept: Vec<Heard> = listeners.iter().map(|listener| listener(None)).collect();
+        let kept: Vec<Heard> = listeners.iter().map(|listener| listener(Word::Nothing)).collect();
         assert_eq!(kept, [Heard::Missed, Heard::Taken]);
     }
 }

@@ -11,6 +11,7 @@ use crate::{
     upstream::{
         UpstreamFault,
         exchange::{self, Hop},
+        pipe::{Heard, Word},
         wish::Wishes,
     },
 };
@@ -307,13 +308,17 @@ async fn open(hop: &Hop<'_>, caller: &Caller, client: &Client, key: Key, now: u6
     if let Way::Pipe(pipe) = &link.leg.way {
         let listener = Arc::downgrade(&link);
         let limits = hop.limits;
-        pipe.hear(move |text| {
-            use crate::upstream::pipe::Heard;
+        pipe.hear(move |word| {
             let Some(link) = listener.upgrade() else { return Heard::Gone };
-            let text = text.filter(|text| {
-                exchange::one(text.clone(), &limits).is_ok_and(|message| message.kind() == Kind::Notification)
-            });
-            let heard = text.is_some_and(|text| link.audience.announce(text));
+            let heard = match word {
+                Word::Said(text) => {
+                    let message = exchange::one(text.clone(), &limits);
+                    let is_news = message.is_ok_and(|message| message.kind() == Kind::Notification);
+                    is_news && link.audience.announce(text)
+                }
+                // Whoever listens looks whether the process is alive.
+                Word::Nothing | Word::Over => false,
+            };
             if heard { Heard::Taken } else { Heard::Missed }
         });
     }

@@ -1,0 +1,154 @@
+//! What a process, or a server of 2024-11-05, says unasked to a legacy client that listens. One that ended meanwhile is
+//! started again: who only listens asks for nothing that would start it.
+//!
+//! The rules of processes hold: how many there may be, and how long one that fell is left alone (`upstream/child/room.rs`).
+//! One that falls again and again is given up, until a request starts it.
+
+use crate::{
+    aggregate::listen::until_not,
+    bridge::Crossing,
+    forward::open_leg,
+    inject,
+    server::Carriage,
+    session::Session,
+    state::State,
+    upstream::{
+        UpstreamFault,
+        exchange::Hop,
+        pipe::{Heard, Pipe, Word},
+    },
+};
+use mcp::Era;
+use std::{ops::ControlFlow, sync::Arc, time::Duration};
+use tokio::time::{Instant, sleep};
+use vocab::ServerName;
+
+/// How long a server is left alone before it is started again; the next times twice as long each.
+const FIRST: Duration = Duration::from_millis(200);
+/// The longest.
+const LONGEST: Duration = Duration::from_secs(30);
+/// How often it is started in a row.
+const TRIES: u32 = 10;
+/// One that lived so long did not fall in a row.
+const LIVED: Duration = Duration::from_mins(1);
+
+/// What a process says unasked goes to the session's listening stream. Whoever listens there hears the next process, too.
+pub(crate) fn hear(state: &Arc<State>, pipe: &Arc<Pipe>, session: &Arc<Session>) {
+    let (state, session) = (Arc::downgrade(state), Arc::downgrade(session));
+    let server = pipe.server().clone();
+    pipe.hear(move |word| {
+        let Some(session) = session.upgrade().filter(|session| !session.is_over()) else { return Heard::Gone };
+        match word {
+            Word::Said(message) if session.tell(&server, &message) => Heard::Taken,
+            Word::Said(_) if session.is_heard() => Heard::Full,
+            Word::Said(_) | Word::Nothing => Heard::Missed,
+            Word::Over => {
+                if let Some(state) = state.upgrade() {
+                    begin(&state, &server, &session);
+                }
+                Heard::Gone
+            }
+        }
+    });
+}
+
+/// Sees to it that a session hears the next process of a server, if it listens and the one before has ended.
+pub(crate) fn begin(state: &Arc<State>, server: &ServerName, session: &Arc<Session>) {
+    if session.is_bereft_of(server) {
+        replace(state, server, session);
+    }
+}
+
+/// The same where the session let go of that process. Does nothing where somebody does it already.
+pub(crate) fn replace(state: &Arc<State>, server: &ServerName, session: &Arc<Session>) {
+    if session.is_heard() {
+        tokio::spawn(keep(Arc::clone(state), server.clone(), Arc::clone(session)));
+    }
+}
+
+async fn keep(state: Arc<State>, server: ServerName, session: Arc<Session>) {
+    let (mut end, mut stopping) = (session.end(), state.stopping.subscribe());
+    let keeping = async {
+        loop {
+            let Some(following) = session.follow(&server) else { return };
+            if revive(&state, &server, &session).await.is_break() {
+                return;
+            }
+            drop(following);
+            // What ended, or came to listen, in the last moment was left to this.
+            if !session.is_heard() || !session.is_bereft_of(&server) {
+                return;
+            }
+        }
+    };
+    tokio::select! {
+        () = keeping => {}
+        _ = end.wait_for(|ended| *ended) => {}
+        _ = stopping.wait_for(|stopping| *stopping) => {}
+    }
+}
+
+/// Starts a server until it stays, or nobody listens. A break: it is left alone.
+async fn revive(state: &Arc<State>, name: &ServerName, session: &Arc<Session>) -> ControlFlow<()> {
+    for wait in waits() {
+        sleep(wait).await;
+        if !session.is_heard() {
+            return ControlFlow::Continue(());
+        }
+        let began = Instant::now();
+        match start(state, name, session).await {
+            Some(Ok(())) => stays(name, session).await,
+            Some(Err(fault)) => {
+                tracing::debug!(server = %name, %fault, "a server that a client listens to could not be started again");
+            }
+            None => return ControlFlow::Break(()),
+        }
+        if began.elapsed() >= LIVED {
+            return ControlFlow::Continue(());
+        }
+    }
+    tracing::warn!(server = %name, tries = TRIES, "a server that a client listens to does not stay; the next request starts it");
+    ControlFlow::Break(())
+}
+
+fn waits() -> impl Iterator<Item = Duration> {
+    (0..TRIES).map(|turn| FIRST.saturating_mul(1 << turn).min(LONGEST))
+}
+
+/// Opens a leg of the session, unless a request has done so meanwhile. `None` where there is none to open by now: the right
+/// has ended, or the server is reached in another way.
+async fn start(state: &Arc<State>, name: &ServerName, session: &Arc<Session>) -> Option<Result<(), UpstreamFault>> {
+    let line = state.line();
+    let (_, server) = line.may_hear(&session.holder(), name)?;
+    if Crossing::between(Era::Legacy, server) != Crossing::None || server.carriage() == Carriage::Requests {
+        return None;
+    }
+    let injected = match inject::credentials(state, server) {
+        Ok(injected) => injected,
+        Err(fault) => return Some(Err(UpstreamFault::Down(fault.to_string()))),
+    };
+    let hop = Hop { state, server, injected: &injected, limits: line.snapshot.answer_limits() };
+    Some(match hop.leg_of(session) {
+        Some(_) => Ok(()),
+        None => open_leg(&hop, session).await.map(drop),
+    })
+}
+
+/// Waits until it has ended, or lived long enough.
+async fn stays(name: &ServerName, session: &Arc<Session>) {
+    let living = until_not(|| !session.is_bereft_of(name));
+    let _ = tokio::time::timeout(LIVED, living).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{LONGEST, waits};
+    use std::time::Duration;
+
+    #[test]
+    fn a_server_that_does_not_stay_is_started_ever_more_rarely_and_not_for_ever() {
+        let waits: Vec<Duration> = waits().collect();
+        assert!(waits.windows(2).all(|pair| pair[1] == (pair[0] * 2).min(LONGEST)), "{waits:?}");
+        assert!(waits.iter().sum::<Duration>() < Duration::from_mins(3), "{waits:?}");
+    }
+}
