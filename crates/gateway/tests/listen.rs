@@ -258,3 +258,53 @@ async fn whoever_names_more_than_can_be_judged_is_told_how_much_that_is() {
         }
     }
 }
+
+#[tokio::test]
+async fn what_a_server_said_before_it_was_moved_is_told() {
+    let (upstream, other, hangs) = (Upstream::start().await, Upstream::start().await, Upstream::start().await);
+    // It holds up the beginning of the stream, and with that all that is said on it.
+    hangs.always("subscriptions/listen", |_| Answer::hang());
+    let plan =
+        |files: &Upstream| Plan { servers: vec![("files", files.url()), ("hangs", hangs.url())], ..Plan::of(files) };
+    let inside = Inside::start(plan(&upstream)).await;
+    let (stream, feed) = Answer::events();
+    upstream.next("subscriptions/listen", stream);
+    let uri = "durward://files/file:///a";
+    let wanted = json!({"notifications": {"resourceSubscriptions": [uri]}});
+    let agent = inside.modern("/mcp", &inside.alice);
+    let (mut listener, ()) = tokio::join!(agent.request("subscriptions/listen", wanted), async {
+        let id = upstream.arrived("subscriptions/listen", 1).await.id();
+        for mark in 0..3 {
+            let params = json!({"uri": "file:///a", "mark": mark, "_meta": {SUBSCRIPTION: id}});
+            feed.message(&json!({"jsonrpc": "2.0", "method": "notifications/resources/updated", "params": params}))
+                .await;
+        }
+        feed.taken().await;
+        inside.swap(plan(&other));
+    });
+    for mark in 0..3 {
+        let told = |event: &Value| event["params"]["mark"] == mark && event["params"]["uri"] == uri;
+        assert!(event(&mut listener, told).await.is_some(), "{mark}");
+    }
+    other.arrived("subscriptions/listen", 1).await;
+}
+
+#[tokio::test]
+async fn a_listener_too_slow_for_what_a_server_said_before_it_was_moved_is_told_to_listen_again() {
+    let (upstream, other) = (Upstream::start().await, Upstream::start().await);
+    let inside = Inside::start(Plan::of(&upstream)).await;
+    let (stream, feed) = Answer::events();
+    upstream.next("subscriptions/listen", stream);
+    let wanted = json!({"notifications": {"resourceSubscriptions": ["durward://files/file:///a"]}});
+    let mut listener = inside.modern("/mcp", &inside.alice).request("subscriptions/listen", wanted).await;
+    let id = upstream.arrived("subscriptions/listen", 1).await.id();
+    let params = json!({"uri": "file:///a", "filler": "x".repeat(16 << 10), "_meta": {SUBSCRIPTION: id}});
+    let long = json!({"jsonrpc": "2.0", "method": "notifications/resources/updated", "params": params});
+    // Until all buffers between the two are full.
+    while tokio::time::timeout(Duration::from_secs(1), feed.message(&long)).await.is_ok() {}
+    inside.swap(Plan::of(&other));
+    soon(feed.closed()).await;
+    let last = last(&mut listener).await;
+    let expected = json!({"resultType": "complete", "_meta": {SUBSCRIPTION: 1}});
+    assert_eq!((&last["id"], &last["result"]), (&json!(1), &expected));
+}

@@ -364,11 +364,12 @@ impl<'a> Hand<'a> {
     pub(crate) async fn end(&self) -> Arrival {
         if let Some(session) = &self.many.session {
             let ends = self.hops().map(|hop| async move {
-                if let Some(leg) = session.leg(hop.server) {
-                    hop.end(&leg).await;
+                let Some(leg) = session.leg(hop.server) else { return };
+                if tokio::time::timeout(TOLD, hop.end(&leg)).await.is_err() {
+                    tracing::warn!(server = %hop.server.name, "a server did not hear in time that its session is over");
                 }
             });
-            let _ = tokio::time::timeout(TOLD, join_all(ends)).await;
+            join_all(ends).await;
             self.line.state.sessions.close(session);
         }
         Arrival::bare(StatusCode::OK)

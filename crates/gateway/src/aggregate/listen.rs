@@ -20,13 +20,18 @@ use crate::{
 };
 use identity::Principal;
 use mcp::{Era, Kind, ListKind, error};
-use std::{sync::Arc, time::Duration};
+use std::{pin::pin, sync::Arc, time::Duration};
+use tokio::time::Instant;
 use vocab::ServerName;
 
 /// How long to wait before a stream that broke off is opened again.
 pub(super) const AGAIN: Duration = Duration::from_secs(2);
 /// How often it is looked whether a stream still has its reason: it may say nothing for long.
 const LOOK: Duration = Duration::from_millis(500);
+/// Where a stream that is let go says nothing for so long, all that its server said before was handed on.
+pub(super) const QUIET: Duration = Duration::from_millis(100);
+/// How long that may take.
+pub(super) const LEAVING: Duration = Duration::from_secs(2);
 
 /// The GET stream of an aggregate session: one stream from every leg.
 pub(crate) fn legacy(hand: &Hand<'_>) -> Result<Arrival, Stop> {
@@ -67,19 +72,16 @@ async fn follow(state: Arc<State>, server: ServerName, session: Arc<Session>) {
                 return;
             };
             let heard = || session.is_heard() && is_current(&state.line(), &session.holder(), server);
-            tokio::select! {
-                followed = follow_once(&now, server, &session) => match followed {
-                    // After a lost session another is opened: nobody else may ask for one for long.
-                    Err(UpstreamFault::Lost) if was_lost => return,
-                    Err(UpstreamFault::Lost) => was_lost = true,
-                    Ok(Followed::Over) => was_lost = false,
-                    Ok(Followed::Elsewhere) => continue,
-                    Ok(Followed::Absent) => return,
-                    Err(fault) => {
-                        tracing::debug!(server = %server.name, %fault, "a stream of the aggregate broke off");
-                    }
-                },
-                () = until_not(heard) => continue,
+            match follow_once(&now, server, &session, heard).await {
+                // After a lost session another is opened: nobody else may ask for one for long.
+                Err(UpstreamFault::Lost) if was_lost => return,
+                Err(UpstreamFault::Lost) => was_lost = true,
+                Ok(Followed::Over) => was_lost = false,
+                Ok(Followed::Elsewhere) => continue,
+                Ok(Followed::Absent) => return,
+                Err(fault) => {
+                    tracing::debug!(server = %server.name, %fault, "a stream of the aggregate broke off");
+                }
             }
             tokio::time::sleep(AGAIN).await;
         }
@@ -107,44 +109,76 @@ pub(crate) async fn until_not(so: impl Fn() -> bool) {
 enum Followed {
     /// It came to its end.
     Over,
-    /// The session has another with this server by now.
+    /// It is let go: the session has another with this server by now, the server is another, or nobody hears it.
     Elsewhere,
     /// The server has no such stream.
     Absent,
 }
 
-async fn follow_once(line: &Line, server: &Arc<Server>, session: &Arc<Session>) -> Result<Followed, UpstreamFault> {
+async fn follow_once(
+    line: &Line,
+    server: &Arc<Server>,
+    session: &Arc<Session>,
+    heard: impl Fn() -> bool,
+) -> Result<Followed, UpstreamFault> {
     let injected =
         crate::inject::credentials(&line.state, server).map_err(|fault| UpstreamFault::Down(fault.to_string()))?;
     let hop = Hop { state: &line.state, server, injected: &injected, limits: line.snapshot.answer_limits() };
+    let opened = tokio::select! {
+        opened = open(&hop, session) => opened?,
+        () = until_not(&heard) => return Ok(Followed::Elsewhere),
+    };
+    let Some((leg, source)) = opened else { return Ok(Followed::Absent) };
+    // The rest of a stream may be waited for while the server already speaks on that of another session.
+    let heard = || heard() && session.has_leg(&server.name, &leg);
+    tell_all(&hop, &leg, session, source, heard).await
+}
+
+/// The stream of a leg, if its server has one.
+async fn open(hop: &Hop<'_>, session: &Arc<Session>) -> Result<Option<(Arc<Leg>, Source)>, UpstreamFault> {
     let leg: Arc<Leg> = match hop.leg_of(session) {
         Some(leg) => leg,
-        None => forward::open_leg(&hop, session).await?,
+        None => forward::open_leg(hop, session).await?,
     };
-    let stream = match session.take_stream(&server.name) {
+    let stream = match session.take_stream(&hop.server.name) {
         Some(Ahead::Open(stream)) => Some(*stream),
         Some(Ahead::Absent) => None,
-        None => match stream_of(&hop, &leg).await {
+        None => match stream_of(hop, &leg).await {
             Err(UpstreamFault::Lost) => {
-                session.lose_leg(&server.name, &leg);
+                session.lose_leg(&hop.server.name, &leg);
                 return Err(UpstreamFault::Lost);
             }
             stream => stream?,
         },
     };
-    let Some(source) = stream else { return Ok(Followed::Absent) };
-    let source = Resumed::around(&Arc::downgrade(&line.state), server, &leg, source);
-    tokio::select! {
-        told = tell_all(&hop, &leg, session, source) => told.map(|()| Followed::Over),
-        // The rest of a stream may be waited for while the server already speaks on that of another session.
-        () = until_not(|| session.has_leg(&server.name, &leg)) => Ok(Followed::Elsewhere),
-    }
+    Ok(stream.map(|stream| {
+        let stream = Resumed::around(&Arc::downgrade(hop.state), hop.server, &leg, stream);
+        (leg, stream)
+    }))
 }
 
-/// Passes on what a server says, to the end of its stream.
-async fn tell_all(hop: &Hop<'_>, leg: &Leg, session: &Arc<Session>, mut source: Source) -> Result<(), UpstreamFault> {
+/// Passes on what a server says to the end of its stream; where that is let go, to the end of what was said before.
+async fn tell_all(
+    hop: &Hop<'_>,
+    leg: &Leg,
+    session: &Arc<Session>,
+    mut source: Source,
+    heard: impl Fn() -> bool,
+) -> Result<Followed, UpstreamFault> {
     let name = &hop.server.name;
-    while let Some((_, event)) = source.next().await? {
+    let mut let_go = pin!(until_not(heard));
+    let mut until: Option<Instant> = None;
+    while until.is_none_or(|until| Instant::now() < until) {
+        let said = tokio::select! {
+            biased;
+            () = &mut let_go, if until.is_none() => {
+                until = Some(Instant::now() + LEAVING);
+                continue;
+            }
+            said = source.next() => said?,
+            () = tokio::time::sleep(QUIET), if until.is_some() => break,
+        };
+        let Some((_, event)) = said else { return Ok(Followed::Over) };
         let Some(data) = event.message() else { continue };
         let line = hop.state.line();
         let may_hear = line.may_hear(&session.holder(), name).is_some();
@@ -154,12 +188,15 @@ async fn tell_all(hop: &Hop<'_>, leg: &Leg, session: &Arc<Session>, mut source: 
         let message = exchange::one(data.clone(), &hop.limits)?;
         // SECURITY: one that was taken out or moved is told nothing more.
         let is_there = line.snapshot.servers.get(name).is_some_and(|now| now.fingerprint == hop.server.fingerprint);
-        if is_there && message.kind() == Kind::Request {
-            hop.decline(Some(leg), &message, "nobody is listening who could answer").await?;
+        if until.is_none() && is_there && message.kind() == Kind::Request {
+            tokio::select! {
+                declined = hop.decline(Some(leg), &message, "nobody is listening who could answer") => declined?,
+                () = &mut let_go => {}
+            }
         }
-        return Ok(());
+        return Ok(Followed::Over);
     }
-    Ok(())
+    Ok(Followed::Elsewhere)
 }
 
 /// A server's lists are others than they were.

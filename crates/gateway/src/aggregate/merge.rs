@@ -2,7 +2,7 @@
 
 use super::{
     answer::Hand,
-    listen::{AGAIN, News, is_current, until_not},
+    listen::{self, AGAIN, News, QUIET, is_current, until_not},
     narrow::{followed, narrowed},
     stream::none_of,
     wishes::Wishes,
@@ -242,7 +242,8 @@ impl Share {
             let Some((caller, server)) = now.may_hear(&self.caller.principal, &self.server) else { return ready };
             let follow = Follow::of(&now, &caller, server, &self.request);
             let (acknowledge, mut acknowledged) = watch::channel(false);
-            let words = Words { ready: ready.take(), acknowledge, begun: self.begun.clone() };
+            let (let_go, leaves) = watch::channel(false);
+            let words = Words { ready: ready.take(), acknowledge, begun: self.begun.clone(), leaves };
             let mut merging: Merging = Box::pin(merge(
                 now.clone(),
                 caller.clone(),
@@ -273,9 +274,13 @@ impl Share {
                 Turn::Ended(Err(fault)) => {
                     tracing::debug!(server = %server.name, %fault, "a listening stream broke off");
                 }
-                // The server as it is now is listened to at once.
+                // The server as it is now is listened to, once what the one before said is handed on.
                 Turn::Moved => {
-                    before = None;
+                    let_go.send_replace(true);
+                    if self.loses_with(&mut before, server).await || self.loses_of(merging).await {
+                        self.conclude().await;
+                        return None;
+                    }
                     continue;
                 }
                 Turn::Rights => {
@@ -304,6 +309,13 @@ impl Share {
         let is_missed =
             is_alone && tokio::time::timeout(Duration::ZERO, tokio::task::unconstrained(missed(before))).await.is_ok();
         is_missed || (before.take().is_some() && self.sender.capacity() == 0)
+    }
+
+    /// Reads a stream that is let go to the end of what was said. Whether some of that is lost: its client reads so slowly
+    /// that there is no room for it.
+    async fn loses_of(&self, merging: Merging) -> bool {
+        let may_hear = self.line.state.line().may_hear(&self.caller.principal, &self.server).is_some();
+        may_hear && !matches!(tokio::time::timeout(listen::LEAVING, merging).await, Ok(Ok(Ended::Over) | Err(_)))
     }
 
     /// Ends the merged stream with its result: whoever listens again looks anew.
@@ -368,6 +380,8 @@ struct Words {
     acknowledge: watch::Sender<bool>,
     /// The client was told that the stream begins.
     begun: watch::Receiver<bool>,
+    /// The stream is let go: what comes later is not waited for.
+    leaves: watch::Receiver<bool>,
 }
 
 impl Words {
@@ -394,12 +408,17 @@ async fn merge(
     let limits = line.snapshot.answer_limits();
     let hop = Hop { state: &line.state, server: &server, injected: &injected, limits };
     let request = exchange::one(narrowed(&line, &caller, &server, &request, &Route::All), &limits)?;
-    let arrival = if Crossing::between(Era::Modern, &server) == Crossing::Downward {
-        let source = bridge::downward::listen(&hop, &caller, &request).await?;
-        Arrival::Stream { headers: HeaderMap::new(), source }
-    } else {
+    let opening = async {
+        if Crossing::between(Era::Modern, &server) == Crossing::Downward {
+            let source = bridge::downward::listen(&hop, &caller, &request).await?;
+            return Ok(Arrival::Stream { headers: HeaderMap::new(), source });
+        }
         let leg = line.state.modern_leg(&hop, caller.principal.id())?;
-        hop.send(leg.as_deref(), &request).await?.0
+        hop.send(leg.as_deref(), &request).await.map(|(arrival, _)| arrival)
+    };
+    let arrival = tokio::select! {
+        arrival = opening => arrival?,
+        true = until(&mut words.leaves) => return Ok(Ended::Over),
     };
     let mut source = match arrival {
         Arrival::Stream { source, .. } => source,
@@ -412,8 +431,20 @@ async fn merge(
     // While the client is waited for, what the server says on waits where there is little room.
     let mut is_late = false;
     loop {
-        let patience = if is_late { DRAINED } else { Duration::MAX };
-        let Ok(heard) = tokio::time::timeout(patience, source.next()).await else {
+        let patience = match (*words.leaves.borrow(), is_late) {
+            (true, _) => QUIET,
+            (false, true) => DRAINED,
+            (false, false) => Duration::MAX,
+        };
+        let heard = tokio::select! {
+            biased;
+            heard = tokio::time::timeout(patience, source.next()) => heard,
+            Ok(()) = words.leaves.changed() => continue,
+        };
+        let Ok(heard) = heard else {
+            if *words.leaves.borrow() {
+                break;
+            }
             is_late = false;
             continue;
         };
