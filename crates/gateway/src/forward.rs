@@ -544,14 +544,15 @@ pub(crate) async fn open_leg(hop: &Hop<'_>, session: &Arc<Session>) -> Result<Ar
     let leg = Arc::new(leg);
     // What a server asks in the course of a call may come on its listening stream, and is lost where there is none: a
     // leg is not used before its stream is open.
-    if matches!(leg.way, Way::Http(_))
+    let may_stream = matches!(leg.way, Way::Http(_)) && !session.has_renounced_stream(hop.server);
+    if may_stream
         && session.is_heard()
         && let Ok(Ok(stream)) = tokio::time::timeout(SILENCE, aggregate::stream::stream_of(hop, &leg)).await
     {
         session.keep_stream(&hop.server.name, stream);
     }
     session.keep_leg(hop.server.name.clone(), Arc::clone(&leg));
-    if matches!(leg.way, Way::Http(_)) && session.is_heard() {
+    if may_stream && session.is_heard() {
         // Whoever followed before may have stopped, and a server that joined after the client began to listen has nobody.
         aggregate::listen::begin(hop.state, &hop.server.name, session);
     }

@@ -56,6 +56,8 @@ pub struct Session {
     replay: Replay,
     followed: Mutex<HashSet<ServerName>>,
     streams_ahead: Mutex<HashMap<ServerName, Ahead>>,
+    /// Servers that are not asked for their listening stream any more, by target.
+    streamless: Mutex<HashMap<ServerName, u64>>,
     log_level: Mutex<Option<LogLevel>>,
     /// What the lists were when the client was last told, or could have asked.
     pub(crate) view: Mutex<Option<View>>,

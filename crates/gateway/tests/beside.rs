@@ -293,8 +293,33 @@ async fn a_server_that_knows_neither_its_stream_nor_pings_is_called_all_the_same
             let answer = alice.call("echo", json!({})).await;
             assert_eq!(said(&answer), "{}", "{status}: {answer}");
         }
+        // Who listens in the same session asks no more either.
+        let wanted = json!({"notifications": {"toolsListChanged": true}});
+        let mut listener = alice.request("subscriptions/listen", wanted).await;
+        assert!(soon(listener.event()).await.is_some());
+        let answer = alice.call("echo", json!({})).await;
+        assert_eq!(said(&answer), "{}", "{status}: {answer}");
+        let calls = upstream.seen("tools/call");
+        assert!(calls.iter().all(|call| call.header("mcp-session-id") == calls[0].header("mcp-session-id")));
         // It is found out once.
-        assert_eq!((upstream.seen("GET").len(), upstream.seen("tools/call").len()), (2, 3), "{status}");
+        assert_eq!((upstream.seen("GET").len(), calls.len()), (2, 4), "{status}");
+    }
+}
+
+#[tokio::test]
+async fn who_only_listens_to_a_server_that_knows_neither_its_stream_nor_pings_costs_few_sessions() {
+    let upstream = Upstream::start().await;
+    for name in ["GET", "ping"] {
+        upstream.always(name, |_| Answer::status(http::StatusCode::BAD_REQUEST));
+    }
+    let inside = Inside::start(legacy(&upstream)).await;
+    let alice = inside.modern("/mcp/files", &inside.alice);
+    for lasts in [false, false, true] {
+        let wanted = json!({"notifications": {"toolsListChanged": true}});
+        let mut listener = alice.request("subscriptions/listen", wanted).await;
+        assert!(soon(listener.event()).await.is_some());
+        let end = tokio::time::timeout(Duration::from_secs(if lasts { 1 } else { 10 }), listener.event()).await;
+        assert_eq!(end.is_err(), lasts);
     }
 }
 

@@ -144,6 +144,35 @@ async fn a_server_that_has_no_listening_stream_keeps_its_session() {
 }
 
 #[tokio::test]
+async fn a_server_that_knows_neither_its_stream_nor_pings_keeps_the_next_session() {
+    let upstream = server().await;
+    for name in ["GET", "ping"] {
+        upstream.always(name, |_| Answer::status(StatusCode::BAD_REQUEST));
+    }
+    let inside = Inside::start(Plan { era: EraSettings::Legacy, ..Plan::of(&upstream) }).await;
+    let alice = inside.legacy("/mcp", &inside.alice).await;
+    let _listener = alice.listen().await;
+    // Each of two sessions is asked twice: before it is used, and where it is listened to.
+    upstream.arrived("ping", 4).await;
+    let call = async || {
+        ok(&alice, "tools/call", json!({"name": "files__echo", "arguments": {}})).await;
+        upstream.seen("tools/call").pop().unwrap().header("mcp-session-id").unwrap().to_owned()
+    };
+    // The last word to the last ping may still be on its way.
+    let mut turns = tokio::time::interval(std::time::Duration::from_millis(50));
+    for _ in 0..4 {
+        call().await;
+        turns.tick().await;
+    }
+    let session = call().await;
+    for _ in 0..4 {
+        turns.tick().await;
+        assert_eq!(call().await, session);
+    }
+    assert_eq!(upstream.seen("GET").len(), 4);
+}
+
+#[tokio::test]
 async fn a_refusal_that_names_no_request_says_nothing_of_the_session() {
     let upstream = server().await;
     let inside = Inside::start(Plan { era: EraSettings::Legacy, ..Plan::of(&upstream) }).await;

@@ -71,15 +71,26 @@ async fn follow(state: Arc<State>, server: ServerName, session: Arc<Session>) {
                 drop(session.drop_leg(&server));
                 return;
             };
+            if session.has_renounced_stream(server) {
+                return;
+            }
             let heard = || session.is_heard() && is_current(&state.line(), &session.holder(), server);
             match follow_once(&now, server, &session, heard).await {
+                // Sessions do not get lost that fast: those that are opened from now on are not asked for it.
+                Err(UpstreamFault::Lost) if was_lost => {
+                    session.renounce_stream(server);
+                    return;
+                }
                 // After a lost session another is opened: nobody else may ask for one for long.
-                Err(UpstreamFault::Lost) if was_lost => return,
                 Err(UpstreamFault::Lost) => was_lost = true,
                 Ok(Followed::Over) => was_lost = false,
-                Ok(Followed::Elsewhere) => continue,
+                Ok(Followed::Elsewhere) => {
+                    was_lost = false;
+                    continue;
+                }
                 Ok(Followed::Absent) => return,
                 Err(fault) => {
+                    was_lost = false;
                     tracing::debug!(server = %server.name, %fault, "a stream of the aggregate broke off");
                 }
             }

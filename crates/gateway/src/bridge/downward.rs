@@ -30,9 +30,9 @@ use crate::{
         pipe,
     },
 };
-use audience::Stream;
 use course::{Course, LONGEST};
 use http::{HeaderMap, Method, StatusCode};
+use legs::LOST;
 use mcp::{
     Era, Kind, ListKind, Message,
     bridge::{Client, LogLevel, downward as translate},
@@ -123,9 +123,6 @@ fn client(request: &Message) -> Result<Client, UpstreamFault> {
     Client::of_request(request).map_err(|fault| malformed(&fault))
 }
 
-/// So many sessions in a row may turn out to be lost where a server is asked for its listening stream.
-const LOST: u32 = 2;
-
 /// Sends a request on, and gives its answer as a modern client reads it.
 async fn carry(way: &Passage<'_>, message: &Message) -> Result<Arrival, UpstreamFault> {
     let edited = way.edited(message)?;
@@ -133,10 +130,6 @@ async fn carry(way: &Passage<'_>, message: &Message) -> Result<Arrival, Upstream
     let mut again = 0;
     loop {
         let link = link(&hop, way, message).await?;
-        if again == LOST {
-            // Sessions do not get lost that fast: the server has no such stream, and says so in words of its own.
-            link.audience.note(Stream::Absent);
-        }
         if let Some(level) = LogLevel::wanted(message) {
             // A server that does not take it says less than it could, no more.
             let _ = link.hear_from(&hop, level).await;

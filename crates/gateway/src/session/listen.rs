@@ -1,7 +1,7 @@
 //! What servers tell a session unasked: who follows them, and who listens.
 
 use super::{Session, lock};
-use crate::upstream::Source;
+use crate::{server::Server, upstream::Source};
 use bytes::Bytes;
 use std::sync::Arc;
 use vocab::ServerName;
@@ -35,6 +35,16 @@ impl Session {
     pub(crate) fn keep_stream(&self, server: &ServerName, stream: Option<Source>) {
         lock(&self.streams_ahead)
             .insert(server.clone(), stream.map_or(Ahead::Absent, |stream| Ahead::Open(Box::new(stream))));
+    }
+
+    /// Does not ask a server for its listening stream any more: it forgets each session in which it is asked.
+    pub(crate) fn renounce_stream(&self, server: &Server) {
+        lock(&self.streamless).insert(server.name.clone(), server.fingerprint);
+    }
+
+    /// Whether that was renounced.
+    pub(crate) fn has_renounced_stream(&self, server: &Server) -> bool {
+        lock(&self.streamless).get(&server.name) == Some(&server.fingerprint)
     }
 
     /// The stream kept by [`Session::keep_stream`], once.

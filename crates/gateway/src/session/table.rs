@@ -106,6 +106,7 @@ impl Sessions {
             replay: Replay::new(pot),
             followed: Mutex::default(),
             streams_ahead: Mutex::default(),
+            streamless: Mutex::default(),
             log_level: Mutex::default(),
             view: Mutex::default(),
             next_question: AtomicU64::new(1),

@@ -3,7 +3,7 @@
 //!
 //! SECURITY: two principals never share one. Servers keep what they like in a session.
 
-use super::audience::Audience;
+use super::audience::{Audience, Stream};
 use crate::{
     authenticate::Caller,
     server::Carriage,
@@ -24,7 +24,7 @@ use std::{
     collections::BTreeMap,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU32, AtomicU64, Ordering},
     },
 };
 use tokio::sync::watch;
@@ -34,6 +34,8 @@ use vocab::{Digest, PrincipalId, ServerName};
 const MOST: usize = 16_384;
 /// Sessions of one principal with one server: so many clients of its can differ in what they say of themselves.
 const MOST_ALIKE: usize = 8;
+/// So many sessions in a row may turn out to be lost where a server is asked for its listening stream.
+pub(super) const LOST: u32 = 2;
 
 /// Whose session with whom: server, principal, and what clients say of themselves.
 type Key = (ServerName, PrincipalId, Digest);
@@ -52,6 +54,8 @@ struct Slot {
     link: Mutex<Option<Arc<Link>>>,
     /// When it was last asked for, in ticks.
     used: AtomicU64,
+    /// How many sessions in a row turned out to be lost where their stream was asked for.
+    lost: Arc<AtomicU32>,
 }
 
 /// A session with a legacy server.
@@ -68,6 +72,8 @@ pub(crate) struct Link {
     used: AtomicU64,
     /// Who hears what the server says beside its answers.
     pub(super) audience: Arc<Audience>,
+    /// How many sessions in a row turned out to be lost where their stream was asked for.
+    pub(super) lost: Arc<AtomicU32>,
     ended: watch::Sender<bool>,
 }
 
@@ -199,7 +205,12 @@ impl Legs {
             link.touch(now, caller);
             return Ok(link);
         }
-        let link = open(hop, caller, client, key, now).await?;
+        let link = open(hop, caller, client, key, now, &slot.lost).await?;
+        if slot.lost.load(Ordering::Relaxed) >= LOST {
+            // Sessions do not get lost that fast: the server has no such stream, and says so in words of its own.
+            slot.lost.store(0, Ordering::Relaxed);
+            link.audience.note(Stream::Absent);
+        }
         *lock(&slot.link) = Some(Arc::clone(&link));
         Ok(link)
     }
@@ -271,6 +282,7 @@ impl Legs {
             opening: tokio::sync::Mutex::default(),
             link: Mutex::default(),
             used: AtomicU64::new(now),
+            lost: Arc::default(),
         });
         slots.insert(key.clone(), Arc::clone(&slot));
         Ok((slot, evicted))
@@ -284,7 +296,14 @@ fn oldest<'a>(slots: impl Iterator<Item = (&'a Key, &'a Arc<Slot>)>) -> Option<K
 }
 
 /// Introduces the client to the server.
-async fn open(hop: &Hop<'_>, caller: &Caller, client: &Client, key: Key, now: u64) -> Result<Arc<Link>, UpstreamFault> {
+async fn open(
+    hop: &Hop<'_>,
+    caller: &Caller,
+    client: &Client,
+    key: Key,
+    now: u64,
+    lost: &Arc<AtomicU32>,
+) -> Result<Arc<Link>, UpstreamFault> {
     let pipe = match hop.server.carriage() {
         Carriage::Pipe { shared: true } => Some(hop.state.shared_pipe(hop)?),
         Carriage::Pipe { shared: false } => Some(hop.start(Some(caller.principal.id()))?),
@@ -303,6 +322,7 @@ async fn open(hop: &Hop<'_>, caller: &Caller, client: &Client, key: Key, now: u6
         holder: Arc::new(Mutex::new(caller.principal.clone())),
         used: AtomicU64::new(now),
         audience: Arc::default(),
+        lost: Arc::clone(lost),
         ended: watch::Sender::new(false),
     });
     if let Way::Pipe(pipe) = &link.leg.way {

@@ -30,7 +30,10 @@ use mcp::{
 };
 use std::{
     pin::pin,
-    sync::{Arc, Weak},
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicU32, Ordering},
+    },
     time::Duration,
 };
 use tokio::sync::{broadcast, mpsc};
@@ -221,16 +224,16 @@ impl Listener {
 /// Sees to it that what the server says beside its answers is read in the course of a call, where it may concern the call:
 /// a question that nobody hears keeps server and client waiting.
 pub(super) async fn for_call(hop: &Hop<'_>, link: &Arc<Link>, request: &Message) {
-    if !bridge::may_ask(request.method()) || !link.is_told_apart() || link.audience.has_no_stream() {
+    if !bridge::may_ask(request.method()) || !link.is_told_apart() {
         return;
     }
     begin(hop, link);
     link.audience.opened(OVERTAKEN).await;
 }
 
-/// Reads the stream of a web server, unless somebody does already. A process speaks by itself.
+/// Reads the stream of a web server, unless it is known to have none or somebody does already. A process speaks by itself.
 fn begin(hop: &Hop<'_>, link: &Arc<Link>) {
-    if matches!(link.leg.way, Way::Pipe(_)) || !link.audience.follow() {
+    if matches!(link.leg.way, Way::Pipe(_)) || link.audience.has_no_stream() || !link.audience.follow() {
         return;
     }
     let holder = link.watch_holder();
@@ -240,6 +243,7 @@ fn begin(hop: &Hop<'_>, link: &Arc<Link>) {
         link: Arc::downgrade(link),
         leg: Arc::clone(&link.leg),
         audience: Arc::clone(&link.audience),
+        lost: Arc::clone(&link.lost),
     };
     tokio::spawn(follower.follow(link.over(), holder));
 }
@@ -252,12 +256,14 @@ struct Follower {
     link: Weak<Link>,
     leg: Arc<Leg>,
     audience: Arc<Audience>,
+    /// How many sessions in a row turned out to be lost where their stream was asked for.
+    lost: Arc<AtomicU32>,
 }
 
 impl Follower {
     /// Reads until nobody is there who could hear it.
     async fn follow(self, over: impl Future<Output = ()> + Send, holder: impl Fn() -> Principal + Send + Sync) {
-        let Self { state, server, audience, .. } = &self;
+        let Self { state, server, audience, lost, .. } = &self;
         let is_current = || super::current(&state.line(), server).is_ok();
         // Of several keys that use the session one may have gone.
         let may = || state.line().may_hear(&holder(), &server.name).is_some();
@@ -271,7 +277,10 @@ impl Follower {
                         audience.note(Stream::Absent);
                         std::future::pending::<()>().await;
                     }
-                    Err(UpstreamFault::Lost) => return false,
+                    Err(UpstreamFault::Lost) => {
+                        lost.fetch_add(1, Ordering::Relaxed);
+                        return false;
+                    }
                     Err(fault) => {
                         audience.note(Stream::Late);
                         tracing::debug!(server = %server.name, %fault, "a listening stream broke off");
@@ -304,6 +313,7 @@ impl Follower {
         let hop = Hop { state, server, injected: &injected, limits };
         let Some(source) = aggregate::stream::stream_of(&hop, leg).await? else { return Ok(false) };
         audience.note(Stream::Open);
+        self.lost.store(0, Ordering::Relaxed);
         let mut source = Resumed::around(&Arc::downgrade(state), server, leg, source);
         while let Some((_, event)) = Box::pin(source.next()).await? {
             let Some(text) = event.message() else { continue };
