@@ -171,13 +171,16 @@ impl Log {
         let unanchored = options.anchor.is_some()
             && kept.is_none()
             && shared.sizes.iter().any(|size| size.load(Ordering::Acquire) > 0);
+        if unanchored {
+            writer.note_unanchored(options.opened)?;
+        }
         let recovered = writer.close_orphans(options.opened)?;
         let path = options.dir.clone();
         let handle = std::thread::Builder::new()
             .name("audit-writer".into())
             .spawn(move || writer.run())
             .map_err(|cause| OpenFault::Disk { path, cause })?;
-        let log = Self {
+        Ok(Self {
             shared,
             salts,
             saltless: AtomicBool::new(false),
@@ -192,25 +195,7 @@ impl Log {
             system_due: AtomicU64::new(0),
             anchor: options.anchor,
             _lock: lock,
-        };
-        if unanchored {
-            log.note_unanchored(options.opened);
-        }
-        Ok(log)
-    }
-
-    /// Records that nothing told how long the log was before it was opened.
-    fn note_unanchored(&self, at: Timestamp) {
-        let Stats { size, system_size, .. } = self.stats();
-        let detail = format!(
-            "the log had {size} records and {system_size} of the system, and beside it nothing said how many were signed"
-        );
-        tracing::warn!("{detail}: it is new here, or was restored");
-        let record =
-            SystemRecord { detail: Some(detail), ..SystemRecord::new("unanchored".into(), self.tenant.clone(), at) };
-        if let Err(fault) = self.append_event(record) {
-            tracing::error!(%fault, "a record could not be written");
-        }
+        })
     }
 
     /// Also knows of texts that are kept beside the tree, sealed so. None are kept until [`Texts::set`] says so.

@@ -146,6 +146,25 @@ impl Writer {
         })
     }
 
+    /// Records that nothing told how long the log was before it was opened.
+    ///
+    /// INVARIANT: on disk before what is kept beside the log is written anew. Whatever ends the process in between, the
+    /// next one finds that missing, or this record.
+    pub(crate) fn note_unanchored(&mut self, at: Timestamp) -> Result<(), OpenFault> {
+        let [size, system_size] = self.trees.each_ref().map(Growth::size);
+        let detail = format!(
+            "the log had {size} records and {system_size} of the system, and beside it nothing said how many were signed"
+        );
+        tracing::warn!("{detail}: it is new here, or was restored");
+        let mut record = Leaf::System(SystemRecord {
+            detail: Some(detail),
+            ..SystemRecord::new(Cow::Borrowed("unanchored"), self.tenant.clone(), at)
+        });
+        let body = record.encode().map_err(|cause| OpenFault::Damaged(cause.to_string()))?;
+        self.place(SYSTEM, &body, Effect::None, None);
+        self.commit_once()
+    }
+
     /// Closes the intents that nothing closed: nobody knows what became of those calls. Gives how many.
     pub(crate) fn close_orphans(&mut self, at: Timestamp) -> Result<u64, OpenFault> {
         let mut orphans: Vec<u64> = self.open.values().copied().collect();
@@ -163,10 +182,16 @@ impl Writer {
                 intents = orphans.len(),
                 "calls were under way when the gateway stopped; they are closed as unknown"
             );
-            self.journal.append(&self.group.frames).map_err(|cause| self.disk_fault(cause))?;
-            self.settle();
+            self.commit_once()?;
         }
         Ok(orphans.len() as u64)
+    }
+
+    /// Puts the group on disk, or says why the log does not open.
+    fn commit_once(&mut self) -> Result<(), OpenFault> {
+        self.journal.append(&self.group.frames).map_err(|cause| self.disk_fault(cause))?;
+        self.settle();
+        Ok(())
     }
 
     /// Writes until the log is closed.

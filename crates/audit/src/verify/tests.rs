@@ -6,6 +6,7 @@ use crate::{
     record::Leaf,
     tile::{self, Kind},
 };
+use std::sync::atomic::Ordering;
 
 const TREE: &str = "tenant/default";
 
@@ -339,6 +340,27 @@ async fn a_log_that_was_restored_goes_on_and_records_that_nothing_vouched_for_it
     // Once is enough.
     grown(&restored, 401..402).await;
     assert_eq!(beside(&restored).unwrap().trees[1].size, 1);
+}
+
+#[tokio::test]
+async fn that_nothing_vouched_for_a_log_is_on_disk_before_anything_does_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = anchored(10, folder.path()).await;
+    let newest = folder.path().join("newest");
+    fs::remove_file(&newest).unwrap();
+    let noted = || {
+        let segments = crate::journal::segments(&place.file("journal")).unwrap();
+        segments.iter().filter(|path| String::from_utf8_lossy(&fs::read(path).unwrap()).contains("unanchored")).count()
+    };
+    // As if the process ended right there: the record is no matter of who comes first.
+    place.disk.full.store(true, Ordering::SeqCst);
+    assert!(matches!(place.try_open(), Err(OpenFault::Disk { .. })));
+    assert!(!newest.exists(), "the next start finds it missing, too");
+    place.disk.full.store(false, Ordering::SeqCst);
+    let log = place.open();
+    assert_eq!(noted(), 1, "before anybody waits for it");
+    log.close().unwrap();
+    assert_eq!(beside(&place).unwrap().trees[1].size, 1);
 }
 
 #[tokio::test]
