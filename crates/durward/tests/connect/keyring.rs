@@ -4,10 +4,10 @@
 use super::{Client, called, command, soon, world::World};
 use http::StatusCode;
 use serde_json::json;
-use std::{fs, os::unix::fs::PermissionsExt, path::Path, process::Output};
+use std::{fs, os::unix::fs::PermissionsExt, path::Path, process::Output, time::Duration};
 use tempfile::TempDir;
 use testkit::{Answer, Upstream};
-use tokio::{io::AsyncWriteExt, process::Command};
+use tokio::{io::AsyncWriteExt, process::Command, time::timeout};
 
 /// Keeps each value in a file named after its attributes, and writes down what it was called with.
 const KEYRING: &str = r#"#!/bin/sh
@@ -135,7 +135,9 @@ async fn a_stream_that_is_refused_opens_no_keyring_and_uses_what_a_call_found_th
     client.initialize().await;
     let before = lookups();
     save(&upstream.url(), keyring.path(), "token-two").await;
-    upstream.arrived("GET", 4).await;
+    upstream.arrived("GET", 1).await;
+    let again = timeout(Duration::from_secs(1), upstream.arrived("GET", 2)).await;
+    assert!(again.is_err(), "nothing is new that it knows of");
     assert_eq!(lookups(), before, "a person was asked to open it for a stream");
     // A call is refused, too, and somebody waits for it.
     upstream.next("tools/call", Answer::status(StatusCode::UNAUTHORIZED));

@@ -8,9 +8,12 @@ use super::{
     post::is_event_stream,
     stream::{Cursor, Pause, Stream},
 };
-use http::StatusCode;
+use http::{HeaderValue, StatusCode};
 use std::sync::Arc;
-use tokio::time::{Instant, sleep};
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep},
+};
 
 /// Follows one session after the other.
 pub(super) async fn follow(bridge: Arc<Bridge>) {
@@ -34,8 +37,11 @@ async fn session(bridge: &Bridge, number: u64) {
     let mut pause = Pause::default();
     // A gateway that forgot the session says 404; so does one that never had such a stream.
     let mut was_there = false;
+    let mut accepted = bridge.tell.accepted.subscribe();
     loop {
         let begun = Instant::now();
+        let credential = bridge.credential.header();
+        accepted.mark_unchanged();
         match bridge.listen(&cursor, Behalf::Ours).await {
             Ok(response) if response.status().is_success() && is_event_stream(response.headers()) => {
                 was_there = true;
@@ -68,10 +74,28 @@ async fn session(bridge: &Bridge, number: u64) {
                 let failure = bridge.unfit(response).await;
                 tracing::debug!(%status, "not listening yet: {}", failure.text());
                 was_there = true;
+                if status == StatusCode::UNAUTHORIZED {
+                    pause.after(begun).await;
+                    hope(bridge, credential.as_ref(), &mut accepted).await;
+                    continue;
+                }
             }
             Err(_) => was_there = true,
         }
         pause.after(begun).await;
+    }
+}
+
+/// Waits until a credential that was refused is worth another try: there is another one, or something was accepted since.
+/// Whoever asks on and on with one that is good no longer is a guesser to the gateway, and locks out its neighbours.
+async fn hope(bridge: &Bridge, refused: Option<&HeaderValue>, accepted: &mut watch::Receiver<u64>) {
+    let mut pause = Pause::default();
+    while !bridge.credential.renew(refused, Behalf::Ours).await {
+        tokio::select! {
+            // The sender lives as long as the bridge.
+            _ = accepted.changed() => return,
+            () = pause.after(Instant::now()) => {}
+        }
     }
 }
 

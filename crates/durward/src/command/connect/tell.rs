@@ -7,6 +7,7 @@ use std::{
     path::Path,
     sync::atomic::{AtomicBool, Ordering},
 };
+use tokio::sync::watch;
 use url::Url;
 
 /// What was told, and what is known of the gateway.
@@ -17,7 +18,8 @@ pub(super) struct Tell {
     is_refused: AtomicBool,
     is_down: AtomicBool,
     was_reached: AtomicBool,
-    was_accepted: AtomicBool,
+    /// How often the gateway took something.
+    pub(super) accepted: watch::Sender<u64>,
 }
 
 impl Tell {
@@ -38,7 +40,7 @@ impl Tell {
             is_refused: AtomicBool::new(false),
             is_down: AtomicBool::new(false),
             was_reached: AtomicBool::new(false),
-            was_accepted: AtomicBool::new(false),
+            accepted: watch::Sender::new(0),
         }
     }
 
@@ -49,7 +51,7 @@ impl Tell {
             say(&format!("durward: {} answers again", self.gateway));
         }
         if status.is_success() {
-            self.was_accepted.store(true, Ordering::Relaxed);
+            self.accepted.send_modify(|count| *count += 1);
             self.is_refused.store(false, Ordering::Relaxed);
         }
     }
@@ -95,7 +97,7 @@ impl Tell {
 
     /// What the program ends with.
     pub(super) fn exit(&self) -> Exit {
-        if self.was_accepted.load(Ordering::Relaxed) {
+        if *self.accepted.borrow() > 0 {
             Exit::Done
         } else if self.is_refused.load(Ordering::Relaxed) {
             Exit::Failed
