@@ -99,9 +99,20 @@ pub struct Identity {
     jwks: Arc<JwksCache>,
     /// Lives as long as the snapshot: what is known of a token comes of its settings.
     tokens: Tokens<Arc<Verified>>,
-    /// Why tokens that were let in before are not any more, where that holds as long as the snapshot.
-    over: Tokens<AuthFault>,
+    /// Why tokens that were let in before are not any more.
+    over: Tokens<Verdict>,
     generation: u64,
+    /// How many signatures were looked at.
+    #[cfg(test)]
+    signatures: std::sync::atomic::AtomicUsize,
+}
+
+/// Why a token is refused, where that holds as long as the snapshot, or as long as its issuer publishes the same keys.
+#[derive(Clone)]
+struct Verdict {
+    fault: AuthFault,
+    /// Position of the issuer, and the version of the keys that the signature does not fit. Others may.
+    keys: Option<(usize, u64)>,
 }
 
 struct Agent {
@@ -159,6 +170,8 @@ impl Identity {
             tokens: Tokens::default(),
             over: Tokens::default(),
             generation,
+            #[cfg(test)]
+            signatures: std::sync::atomic::AtomicUsize::default(),
         })
     }
 
@@ -296,6 +309,11 @@ impl Identity {
         self.tokens.len()
     }
 
+    #[cfg(test)]
+    pub(crate) fn signatures(&self) -> usize {
+        self.signatures.load(Ordering::SeqCst)
+    }
+
     fn judge(&self, credential: Credential<'_>, now: Timestamp, may_fetch: bool) -> Result<Principal, Stop> {
         match credential {
             Credential::None => Ok(self.nobody()?),
@@ -378,30 +396,47 @@ impl Identity {
             known.validity.check(now)?;
             return Ok(self.renew(&known.principal, now)?);
         }
-        if let Some(fault) = self.over.get(&whole) {
-            return Err(fault.into());
+        if let Some(stop) = self.verdict(&whole, now, may_fetch) {
+            return Err(stop);
         }
         let token = token::parse(text)?;
-        let verified =
-            Arc::new(self.verify(&token, now, may_fetch).inspect_err(|stop| self.keep_verdict(whole, stop, now))?);
+        let verified = self.verify(&token, whole, now, may_fetch).inspect_err(|stop| {
+            if let Stop::Fault(fault) = stop
+                && fault.is_final()
+            {
+                self.keep_verdict(whole, &Verdict { fault: fault.clone(), keys: None }, now);
+            }
+        });
+        let verified = Arc::new(verified?);
         // Kept also if it was revoked: no signature is looked at twice to say so.
         self.tokens.insert(whole, verified.validity.until, &verified, now);
         self.registry.see_token(whole, verified.validity.until, now);
         Ok(self.renew(&verified.principal, now)?)
     }
 
+    /// What was found out of a token before, where it still holds.
+    fn verdict(&self, whole: &Digest, now: Timestamp, may_fetch: bool) -> Option<Stop> {
+        let Verdict { fault, keys } = self.over.get(whole)?;
+        if let Some((position, version)) = keys {
+            let issuer = self.issuers.get(position)?;
+            issuer.keys.current(now).filter(|keys| keys.version == version)?;
+            if may_fetch && issuer.keys.wants_refresh(now) {
+                return Some(Stop::Fetch(position, Need::Newer));
+            }
+        }
+        Some(fault.into())
+    }
+
     /// Whoever sends what was let in before does not guess, and is not counted: that it is not any more is found out once.
-    fn keep_verdict(&self, whole: Digest, stop: &Stop, now: Timestamp) {
-        if let Stop::Fault(fault) = stop
-            && fault.is_final()
-            && self.registry.has_seen(&whole)
-        {
+    /// So it is with what an issuer signed for an agent that is not registered, which counts as no failure.
+    fn keep_verdict(&self, whole: Digest, verdict: &Verdict, now: Timestamp) {
+        if self.registry.has_seen(&whole) || matches!(verdict.fault, AuthFault::UnregisteredAgent(_)) {
             // Of more than have room the oldest verdicts go.
-            self.over.insert(whole, now, fault, now);
+            self.over.insert(whole, now, verdict, now);
         }
     }
 
-    fn verify(&self, token: &Token<'_>, now: Timestamp, may_fetch: bool) -> Result<Verified, Stop> {
+    fn verify(&self, token: &Token<'_>, whole: Digest, now: Timestamp, may_fetch: bool) -> Result<Verified, Stop> {
         let name = token.issuer().ok_or(AuthFault::Issuer)?;
         let (position, issuer) = self
             .issuers
@@ -427,10 +462,17 @@ impl Identity {
             return Err(fetch_or(AuthFault::UnknownSigner(setting.url.clone())));
         }
         let signer = candidates.into_iter().find(|key| {
+            #[cfg(test)]
+            self.signatures.fetch_add(1, Ordering::SeqCst);
             let (signed, algorithm) = (token.signed.as_bytes(), token.algorithm.to_jws());
             matches!(jsonwebtoken::crypto::verify(token.signature, signed, &key.key, algorithm), Ok(true))
         });
-        let signer = signer.ok_or_else(|| AuthFault::Signature(setting.url.clone()))?;
+        let Some(signer) = signer else {
+            let fault = AuthFault::Signature(setting.url.clone());
+            // Another key may have come under the id of the one that signed it.
+            self.keep_verdict(whole, &Verdict { fault: fault.clone(), keys: Some((position, keys.version)) }, now);
+            return Err(fault.into());
+        };
         let validity = token.check(setting, now)?;
         let principal = self.bearer(token, setting, signer.digest, &validity)?;
         Ok(Verified { principal, validity, issuer: position, keys: keys.version })

@@ -256,6 +256,45 @@ async fn that_a_token_is_good_no_longer_is_found_out_once() {
 }
 
 #[tokio::test]
+async fn a_signature_that_fits_no_longer_is_looked_at_once_for_each_set_of_keys() {
+    let (old, new) = (Signer::ec(), Signer::ec());
+    let (world, identity) = published(&old).await;
+    let claims = world.claims_with(&json!({"exp": NOW + 6000}));
+    let token = old.token("k1", &claims);
+    ask(&identity, &token, 0).await.unwrap();
+    // Another key under the same id, which somebody's unknown one makes known.
+    world.publish(&[new.jwk("k1")]);
+    ask(&identity, &new.token("k2", &claims), 40).await.unwrap_err();
+    let wrong = AuthFault::Signature(IssuerName::new(&world.issuer).unwrap());
+    let before = identity.signatures();
+    for _ in 0..5 {
+        assert_eq!(ask(&identity, &token, 41).await.unwrap_err(), wrong);
+    }
+    assert_eq!(identity.signatures(), before + 1);
+    // Whoever guesses is counted, and nothing is kept of that.
+    let forged = Signer::ec().token("k1", &claims);
+    for _ in 0..5 {
+        assert_eq!(ask(&identity, &forged, 41).await.unwrap_err(), wrong);
+    }
+    assert_eq!(identity.signatures(), before + 6);
+    // The keys are asked for in their time, whoever comes, and the one of before is good again.
+    world.publish(&[old.jwk("k1")]);
+    assert!(ask(&identity, &token, 650).await.is_ok());
+}
+
+#[tokio::test]
+async fn what_was_signed_for_an_agent_that_nobody_registered_is_looked_at_once() {
+    let signer = Signer::ec();
+    let (world, identity) = published(&signer).await;
+    let token = signer.token("k1", &world.claims_with(&json!({"azp": "stranger"})));
+    for _ in 0..5 {
+        let fault = ask(&identity, &token, 0).await.unwrap_err();
+        assert_eq!(fault, AuthFault::UnregisteredAgent(agent("stranger")));
+    }
+    assert_eq!(identity.signatures(), 1);
+}
+
+#[tokio::test]
 async fn a_reload_reaches_principals_that_are_in() {
     let signer = Signer::ed();
     let (mut world, identity) = published(&signer).await;
