@@ -2,7 +2,7 @@
 
 use crate::{
     assemble, certificate,
-    config::{self, Loaded, Report, Settings},
+    config::{self, Loaded, Named, Report, Settings},
     control::{self, Control},
     directory::Directory,
     retention,
@@ -27,7 +27,7 @@ use identity::{JwksCache, Reread};
 use policy::Policies;
 use std::{
     net::SocketAddr,
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering},
     time::Duration,
 };
@@ -70,6 +70,8 @@ struct Configured {
     settings: Mutex<Settings>,
     /// What was said of them.
     report: Mutex<Report>,
+    /// What a configuration names that was refused since: whoever mends that means it to be read again.
+    refused: Mutex<Named>,
 }
 
 impl Running {
@@ -109,6 +111,7 @@ impl Running {
             data,
             settings: Mutex::new(settings),
             report: Mutex::new(report),
+            refused: Mutex::default(),
         });
         let control = configured.manage(manage).await?;
         look_around(&state);
@@ -221,6 +224,8 @@ impl Configured {
 
     fn reload(&self) -> Result<Vec<String>, Reload> {
         let changes = self.take_over();
+        let refused = self.file.as_deref().filter(|_| changes.is_err());
+        *lock(&self.refused) = refused.map(Named::at).unwrap_or_default();
         if changes.is_err() {
             // SECURITY: a key that was taken out of its file is out, whatever else is wrong.
             let reread = self.state.snapshot.load().identity.reread(self.state.clock.now());
@@ -307,14 +312,15 @@ impl Configured {
     }
 
     fn watched(&self) -> Watched {
-        let settings = self.settings();
-        let policies = &settings.policies;
-        let files: Vec<&Path> = self.file.as_deref().into_iter().chain(settings.files()).collect();
-        let named = files.iter().copied().chain(policies.files.iter().map(PathBuf::as_path));
+        let named = [Named::of(&self.settings()), lock(&self.refused).clone()];
+        let files = || self.file.iter().chain(named.iter().flat_map(|named| &named.files));
+        let policies = || named.iter().map(|named| &named.policies);
         // Where there is not room for all, what may bring new files comes before the links of those that are there.
-        let own = files.iter().copied().filter_map(config::Look::at);
-        let patterns = policies.patterns.iter().flat_map(|glob| config::looks(&policies.base, glob));
-        Watched::of(own.chain(patterns).chain(named.flat_map(config::Look::links_to)))
+        let own = files().filter_map(|file| config::Look::at(file));
+        let patterns = policies()
+            .flat_map(|policies| policies.patterns.iter().flat_map(|glob| config::looks(&policies.base, glob)));
+        let links = files().chain(policies().flat_map(|policies| &policies.files));
+        Watched::of(own.chain(patterns).chain(links.flat_map(|file| config::Look::links_to(file))))
     }
 }
 
@@ -351,6 +357,7 @@ fn other_roots(before: &Snapshot, after: &Snapshot) -> Vec<String> {
 fn told_of_keys(issuer: &IssuerName, news: &Reread) -> String {
     match news {
         Reread::Changed => format!("issuers: other keys of {issuer} are in force"),
+        Reread::Usable => format!("issuers: the file of keys of {issuer} is taken again"),
         Reread::Unusable(why) => format!("issuers: the file of keys of {issuer} is not taken: {why}"),
     }
 }

@@ -108,6 +108,8 @@ pub(crate) async fn until_told(running: &Arc<Running>, signals: Signals) -> Resu
     let mut watched = Arc::new(Watched::default());
     let mut watcher = None;
     let mut due = None;
+    let mut has_changed = false;
+    let mut refused: Option<String> = None;
     loop {
         if due.is_none() {
             // What is configured now may lie elsewhere, and folders come and go.
@@ -118,21 +120,36 @@ pub(crate) async fn until_told(running: &Arc<Running>, signals: Signals) -> Resu
                 watcher = now.begin(&changed);
                 watched = now;
                 // Nobody tells what came before it was watched.
-                let _ = changed.try_send(());
+                due = Some(Instant::now() + SETTLE);
             }
         }
         tokio::select! {
             _ = terminate.recv() => return Ok(()),
             _ = interrupt.recv() => return Ok(()),
-            // Whoever asks is answered.
-            _ = hangup.recv() => if !reload(running) {
-                say("durward: configuration reloaded, nothing changed");
-            },
-            Some(()) = changes.recv() => due = due.or_else(|| Some(Instant::now() + SETTLE)),
+            _ = hangup.recv() => {
+                let outcome = reload(running);
+                match &outcome {
+                    Ok(Some(told)) | Err(told) => say(told),
+                    // Whoever asks is answered.
+                    Ok(None) => say("durward: configuration reloaded, nothing changed"),
+                }
+                refused = outcome.err();
+            }
+            Some(()) = changes.recv() => {
+                has_changed = true;
+                due = due.or_else(|| Some(Instant::now() + SETTLE));
+            }
             () = until(due) => {
                 due = None;
-                // A file that was touched, and no more, is no news.
-                let _ = reload(running);
+                let outcome = reload(running);
+                match &outcome {
+                    // A file that was touched, and no more, is no news. Nor is what was refused just now.
+                    Ok(None) => {}
+                    Err(told) if !has_changed && refused.as_ref() == Some(told) => {}
+                    Ok(Some(told)) | Err(told) => say(told),
+                }
+                refused = outcome.err();
+                has_changed = false;
             }
         }
     }
@@ -146,23 +163,17 @@ async fn until(moment: Option<Instant>) {
     }
 }
 
-/// Whether there was anything to say.
-fn reload(running: &Running) -> bool {
+/// Reads the configuration again. What there is to say of it, or why nothing was taken over.
+fn reload(running: &Running) -> Result<Option<String>, String> {
     match running.reload() {
-        Ok(changes) if changes.is_empty() => return false,
-        Ok(changes) => {
-            say("durward: reloaded");
-            for change in changes {
-                say(&format!("  {change}"));
-            }
-        }
+        Ok(changes) if changes.is_empty() => Ok(None),
+        Ok(changes) => Ok(Some(format!("durward: reloaded\n  {}", changes.join("\n  ")))),
         Err(Reload::Faults(report)) => {
-            say(report.to_string().trim_end());
-            say("durward: not reloaded; what was in force before goes on");
+            let report = report.to_string();
+            Err(format!("{}\ndurward: not reloaded; what was in force before goes on", report.trim_end()))
         }
         Err(Reload::Other(fault)) => {
-            say(&format!("durward: not reloaded ({fault:#}); what was in force before goes on"));
+            Err(format!("durward: not reloaded ({fault:#}); what was in force before goes on"))
         }
     }
-    true
 }

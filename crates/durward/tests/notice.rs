@@ -14,9 +14,10 @@ mod world;
 use audit::Tree;
 use rig::leaves;
 use serde_json::{Value, json};
-use std::{fs, path::Path};
+use std::{fs, path::Path, time::Duration};
 use tempfile::TempDir;
 use testkit::{Agent, Answer, Kind, SigningKey, Upstream, soon};
+use tokio::time::timeout;
 use world::{ALL, World, http, put};
 
 /// A policy of one rule for everything, and no other like it.
@@ -105,6 +106,58 @@ async fn a_changed_configuration_is_noticed() {
         world.notices(|folder| put(folder, "durward.yaml", &text)).await;
         assert_eq!(may_call(&world).await, !disabled);
     }
+}
+
+#[tokio::test]
+async fn what_a_refused_configuration_names_is_watched_until_it_is_taken() {
+    let upstream = Upstream::with_tools(["echo"]).await;
+    let world = World::start(&http("files", &upstream)).await;
+    for folder in ["rules", "idp"] {
+        fs::create_dir(world.folder().join(folder)).unwrap();
+    }
+    let issuer = "issuers: [{ url: \"https://idp.example\", audience: durward, agent: \"claim:azp\", \
+                  jwks: { file: idp/keys.json } }]\n";
+    let text = world::complete(&format!("{issuer}servers:\n{}", http("files", &upstream)));
+    let refused = "durward: not reloaded";
+    let mut before = world.said().len();
+    put(world.folder(), "durward.yaml", &text.replace("policies: policy.json", "policies: [rules/*.json]"));
+    world.says_after(before, "no policy matches this").await;
+    world.says_after(before, refused).await;
+    before = world.said().len();
+    let again = timeout(Duration::from_secs(1), world.says_after(before, refused)).await;
+    assert!(again.is_err(), "what is watched now is looked at, and what was said is not said again");
+
+    for (rules, told) in [("{".to_owned(), "mine.json"), (everything("deny", "mine"), "this file does not exist")] {
+        before = world.said().len();
+        put(world.folder(), "rules/mine.json", &rules);
+        world.says_after(before, told).await;
+        world.says_after(before, refused).await;
+        assert!(may_call(&world).await, "nothing of it is in force");
+    }
+    let keys = json!({ "keys": [SigningKey::generate(Kind::Ed25519, "one").jwk()] }).to_string();
+    world.notices(|folder| put(folder, "idp/keys.json", &keys)).await;
+    assert!(!may_call(&world).await, "all of it is");
+}
+
+#[tokio::test]
+async fn a_file_of_keys_that_cannot_be_used_is_told_once() {
+    let upstream = Upstream::with_tools(["echo"]).await;
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("policy.json"), ALL).unwrap();
+    put(folder.path(), "idp/keys.json", "{");
+    let issuer = "issuers: [{ url: \"https://idp.example\", audience: durward, agent: \"claim:azp\", \
+                  jwks: { file: idp/keys.json } }]\n";
+    let world = launched(folder, &world::complete(&format!("{issuer}servers:\n{}", http("files", &upstream)))).await;
+    let trouble = "issuers: the file of keys of https://idp.example is not taken";
+    world.says(trouble).await;
+    let before = world.said().len();
+    for name in ["one", "two"] {
+        world.judge(&everything("allow", name)).await;
+    }
+    world.notices(|folder| put(folder, "idp/keys.json", r#"{"keys": []}"#)).await;
+    world.says_after(before, "issuers: the file of keys of https://idp.example is taken again").await;
+    let told = world.said().into_iter().skip(before).filter(|line| line.contains(trouble)).count();
+    assert_eq!(told, 0, "{:#?}", world.said());
 }
 
 #[tokio::test]

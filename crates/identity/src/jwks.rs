@@ -183,7 +183,9 @@ fn read_file(path: &Path) -> Result<Vec<u8>, JwksFault> {
 pub enum Reread {
     /// Other keys than before are in force.
     Changed,
-    /// It cannot be used, for this reason: the keys of before are in force, if there were any.
+    /// It can be used again, and holds the keys of before, or the first there are.
+    Usable,
+    /// It cannot be used, for this reason, which was not told yet: the keys of before are in force, if there were any.
     Unusable(String),
 }
 
@@ -236,6 +238,8 @@ pub(crate) struct IssuerKeys {
     turn: tokio::sync::Mutex<()>,
     /// Held from reading a file to taking it over: what was read before never comes after what was read later.
     reading: Mutex<()>,
+    /// Why the file cannot be used, as it was told last.
+    told: Mutex<Option<String>>,
 }
 
 impl IssuerKeys {
@@ -247,16 +251,21 @@ impl IssuerKeys {
             fetched: AtomicI64::new(i64::MIN),
             turn: tokio::sync::Mutex::new(()),
             reading: Mutex::new(()),
+            told: Mutex::new(None),
         }
     }
 
-    /// Reads the file of keys, if they are in one, however short ago that was. What there is to say of it.
+    /// Reads the file of keys, if they are in one, however short ago that was. What there is to say of it that was not said.
     pub(crate) fn look_again(&self, now: Timestamp) -> Option<Reread> {
         let JwksSource::File(path) = &self.place.source else { return None };
-        match self.reread(path, now) {
-            Ok(false) => None,
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let fault = self.reread(path, now).map_err(|fault| Chain(&fault).to_string());
+        let before = std::mem::replace(&mut *told, fault.as_ref().err().cloned());
+        match fault {
             Ok(true) => Some(Reread::Changed),
-            Err(fault) => Some(Reread::Unusable(Chain(&fault).to_string())),
+            Ok(false) => before.map(|_| Reread::Usable),
+            Err(fault) if before.as_ref() == Some(&fault) => None,
+            Err(fault) => Some(Reread::Unusable(fault)),
         }
     }
 

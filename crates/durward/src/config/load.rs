@@ -2,8 +2,10 @@
 //!
 //! Reads files and nothing else: the result is the same however often it runs.
 
+mod named;
 mod pattern;
 
+pub(crate) use named::Named;
 pub(crate) use pattern::{Look, Part, cases, looks};
 
 use super::{
@@ -16,6 +18,7 @@ use super::{
     veil,
 };
 use crate::{assemble::chain, certificate};
+use named::Kind;
 use policy::{Policies, PolicyFault, PolicyWarning, Source};
 use std::{
     fs, io,
@@ -162,10 +165,7 @@ fn finish(mut faults: Faults, settings: Settings, sources: &[Source], text: Text
 fn policies(root: &Node, base: &Path, settings: &mut Settings, faults: &mut Faults) -> Vec<Source> {
     let mut files = Vec::new();
     let mut patterns = Vec::new();
-    for node in root.get("policies").map(Node::each).unwrap_or_default() {
-        let Some(pattern) = node.text().filter(|text| !text.trim().is_empty() && !text.contains("${")) else {
-            continue;
-        };
+    for (node, pattern) in named::patterns(root) {
         patterns.push(pattern.to_owned());
         match pattern::expand(base, pattern) {
             Ok(found) if found.is_empty() => {
@@ -205,28 +205,21 @@ fn files(root: &Node, settings: &Settings, base: &Path, turn: Turn, faults: &mut
         Turn::First => fault,
         Turn::Again => fault.warning(),
     };
-    let mut want = |node: Option<&Node>, folder: bool, weighed: &dyn Fn(Fault) -> Fault| {
-        let Some((node, text)) = node.and_then(|node| Some((node, node.text()?))) else { return };
+    for (node, kind) in named::places(root) {
+        let Some(text) = node.text().filter(|text| !text.contains("${")) else { continue };
         let path = base.join(text);
-        let there = if folder { path.is_dir() } else { path.is_file() };
-        if !there && !text.contains("${") {
-            let what = if folder { "this folder does not exist" } else { "this file does not exist" };
-            let path = path.display();
-            let fix = format!("paths begin at the folder of this file: {path}");
-            faults.push(weighed(Fault::at(&node.span, what).fix(fix)));
+        let (there, what) = match kind {
+            Kind::Certificate | Kind::File => (path.is_file(), "this file does not exist"),
+            Kind::Folder => (path.is_dir(), "this folder does not exist"),
+        };
+        if !there {
+            let fix = format!("paths begin at the folder of this file: {}", path.display());
+            let fault = Fault::at(&node.span, what).fix(fix);
+            faults.push(if kind == Kind::Certificate { weighed(fault) } else { fault });
         }
-    };
+    }
     let tls = root.get("tls");
     let (certificate, key) = (tls.and_then(|tls| tls.get("certificate")), tls.and_then(|tls| tls.get("key")));
-    want(certificate, false, &weighed);
-    want(key, false, &weighed);
-    for server in root.get("servers").map(Node::entries).unwrap_or_default() {
-        want(server.node.get("ca"), false, &|fault| fault);
-        want(server.node.get("directory"), true, &|fault| fault);
-    }
-    for issuer in root.get("issuers").map(Node::each).unwrap_or_default() {
-        want(issuer.get("jwks").and_then(|jwks| jwks.get("file")), false, &|fault| fault);
-    }
     if let (Some(files), Some(certificate), Some(key)) = (&settings.tls, certificate, key)
         && files.certificate.is_file()
         && files.key.is_file()

@@ -371,13 +371,21 @@ async fn a_key_taken_out_of_its_file_takes_its_tokens_and_streams_along() {
     for unusable in ["{", r#"{"keys": [{"kty": "weird"}]}"#] {
         write(unusable);
         assert!(matches!(identity.reread(at(2)).as_slice(), [(_, Reread::Unusable(_))]), "{unusable}");
+        assert!(world.identity().reread(at(2)).is_empty(), "what was told is not told again: {unusable}");
         assert_eq!(stays.still_valid(&identity, at(2)), Ok(()));
     }
     // Whoever empties the file means it.
     write(r#"{"keys": []}"#);
-    assert_eq!(identity.reread(at(3)), [(issuer, Reread::Changed)]);
+    assert_eq!(identity.reread(at(3)), [(issuer.clone(), Reread::Changed)]);
     assert_eq!(stays.still_valid(&identity, at(3)), Err(gone.clone()));
     assert_eq!(ask(&identity, &good, 3).await.unwrap_err(), gone);
+    // A fault that comes again is told again, and that it is over.
+    for (text, news) in [("{", None), (r#"{"keys": []}"#, Some(Reread::Usable)), ("{", None)] {
+        write(text);
+        let told = identity.reread(at(4)).pop().unwrap().1;
+        assert!(news.as_ref().map_or(matches!(told, Reread::Unusable(_)), |news| *news == told), "{text}: {told:?}");
+    }
+    assert_eq!(identity.reread(at(4)), []);
 }
 
 #[tokio::test]
