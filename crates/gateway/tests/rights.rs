@@ -414,6 +414,25 @@ async fn tokens_are_taken_only_as_they_were_meant() {
 }
 
 #[tokio::test]
+async fn a_stream_ends_when_it_is_learnt_that_an_address_withdrew_its_key() {
+    let upstream = Upstream::start().await;
+    let mut issuer = Issuer::start(Kind::Ed25519).await;
+    let inside = with_issuer(&issuer, &upstream).await;
+    let token = issuer.token(claims(&issuer, &inside, 1));
+    let (answer, feed) = Answer::events();
+    upstream.next("GET", answer);
+    let agent = Agent::legacy(&inside.url("/mcp/files"), Some(&token)).await;
+    let mut stream = agent.listen().await;
+    issuer.rotate(Kind::P256, "key-2", false);
+    inside.clock.advance(Duration::from_mins(1));
+    feed.message(&json!({"jsonrpc": "2.0", "method": "notifications/said"})).await;
+    assert!(soon(stream.event()).await.unwrap().data.contains("said"), "nobody asked for the keys since");
+    assert_eq!(status(&inside, &issuer.token(claims(&issuer, &inside, 2))).await, 200);
+    soon(async { while stream.chunk().await.is_some() {} }).await;
+    assert_eq!(status(&inside, &token).await, 401);
+}
+
+#[tokio::test]
 async fn metadata_is_named_only_where_a_sign_in_can_succeed() {
     let upstream = Upstream::start().await;
     let issuer = Issuer::start(Kind::Ed25519).await;
