@@ -92,11 +92,12 @@ impl Turn {
     }
 
     /// Whether the client has let its turn go by. To be asked after the connection, whenever that was: it has taken what
-    /// there is of a request by then, and sent what it could of an answer. A turn begins when all of that `is_sent`.
+    /// there is of a request by then, and sent what it could of an answer. A turn begins when all of that `is_sent`, and
+    /// stands still while something is not: hyper itself answers what is no request.
     pub(super) fn poll_over(&mut self, is_sent: bool, context: &mut Context<'_>) -> Poll<()> {
         let begun = self.requests.begun.load(Ordering::Relaxed);
         let is_next = begun != self.after;
-        if self.requests.ended.load(Ordering::Relaxed) != begun || (is_next && !is_sent) {
+        if self.requests.ended.load(Ordering::Relaxed) != begun || !is_sent {
             return Poll::Pending;
         }
         if is_next {

@@ -84,6 +84,26 @@ async fn a_head_that_comes_byte_by_byte_gains_no_time() {
 }
 
 #[tokio::test]
+async fn who_sends_what_is_no_request_may_take_its_time_to_read_so() {
+    let (mut client, server) = duplex(16);
+    let (_stop, stopping) = watch::channel(false);
+    let patience = Patience { head: SHORT / 8, ..TURN };
+    let answer = |_| ready(Ok::<_, Infallible>(reply(bytes(5))));
+    let serving = one(server, answer, around(stopping, &Arc::default(), patience), ENDS);
+    let reading = async {
+        client.write_all(b"no request\r\n\r\n").await.unwrap();
+        let mut read = Vec::new();
+        let mut turns = tokio::time::interval(SHORT / 8);
+        while client.read_buf(&mut read).await.unwrap() > 0 {
+            turns.tick().await;
+        }
+        String::from_utf8(read).unwrap()
+    };
+    let (_, read) = soon(async { tokio::join!(serving, reading) }).await;
+    assert!(read.starts_with("HTTP/1.1 400 ") && read.ends_with("\r\n\r\n"), "{read}");
+}
+
+#[tokio::test]
 async fn an_answer_may_take_longer_than_a_head_and_the_next_head_has_its_own_time() {
     let (mut client, server) = duplex(1 << 16);
     let (_stop, stopping) = watch::channel(false);
