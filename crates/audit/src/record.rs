@@ -26,6 +26,9 @@ const PREFIX: usize = 32;
 /// What is left of texts and lists, step by step, until a leaf fits.
 const CUTS: [Cut; 3] = [Cut { text: 4096, items: 64 }, Cut { text: 512, items: 24 }, Cut { text: 64, items: 8 }];
 
+/// The most stages of a record that was cut. No line has as many.
+const STAGES: usize = 64;
+
 /// One record, before it has a place in the log.
 #[derive(Debug, Clone)]
 #[expect(clippy::large_enum_variant, reason = "a leaf is made and encoded at once, never stored")]
@@ -404,8 +407,9 @@ impl Leaf {
                 }
                 to.outcome(&mut record.outcome);
                 to.rules(&mut record.rules);
-                record.findings.truncate(to.items);
-                record.stages.truncate(to.items);
+                to.ends(&mut record.findings);
+                // Each stage once, as few as they are: where a call ended is told by them.
+                record.stages.truncate(STAGES);
             }
             Self::Admin(record) => {
                 to.shared(&mut record.action);
@@ -523,8 +527,18 @@ impl Cut {
     }
 
     fn rules(self, rules: &mut Arc<[RuleId]>) {
-        if let Some(kept) = rules.get(..self.items) {
-            *rules = Arc::from(kept);
+        if rules.len() > self.items {
+            let mut kept = rules.to_vec();
+            self.ends(&mut kept);
+            *rules = kept.into();
+        }
+    }
+
+    /// The first and the last of them: what began a call and what ended it. Each adds to those before.
+    fn ends<T>(self, items: &mut Vec<T>) {
+        let half = self.items / 2;
+        if items.len() > self.items {
+            items.drain(half..items.len() - (self.items - half));
         }
     }
 

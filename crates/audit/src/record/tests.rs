@@ -166,6 +166,28 @@ fn what_is_too_long_is_cut_and_says_so() {
 }
 
 #[test]
+fn what_is_cut_still_says_who_decided_and_where_it_ended() {
+    let mut record = whole(&"\u{1}".repeat(2000));
+    let names = ["authenticate", "authorize", "forward", "inject", "intend", "limit", "receive", "release", "resolve"];
+    record.stages = names.map(|name| Stage { name, us: 1 }).to_vec();
+    record.rules = (0..300).map(|n| RuleId::new(&format!("{n}#{}", "\"".repeat(250))).unwrap()).collect();
+    record.findings = (0..500).map(|n| Finding { kind: n.to_string().into(), ..record.findings[0].clone() }).collect();
+    record.outcome = Outcome::Withheld { reason: "policy".into(), stage: "release".into() };
+    let value = assert_canonical(&mut Leaf::Call(record));
+    let record = &value["record"];
+    assert_eq!(record["cut"], true);
+    assert_eq!(record["call"], call_id(1).to_string());
+    assert_eq!(record["outcome"], serde_json::json!({"is": "withheld", "reason": "policy", "stage": "release"}));
+    assert_eq!(record["stages"].as_object().unwrap().len(), names.len());
+    let rules = record["rules"].as_array().unwrap();
+    for (rule, name) in [(rules.first(), "0#"), (rules.last(), "299#")] {
+        assert!(rule.unwrap().as_str().unwrap().starts_with(name), "{rules:?}");
+    }
+    let kinds = record["findings"].as_array().unwrap();
+    assert_eq!((&kinds[0]["kind"], &kinds[kinds.len() - 1]["kind"]), (&"0".into(), &"499".into()));
+}
+
+#[test]
 fn stages_are_written_by_name_in_whatever_order_they_come() {
     let stages = [("resolve", 3), ("authenticate", 1), ("forward", 2)].map(|(name, us)| Stage { name, us });
     let mut sorted = stages;
