@@ -1,7 +1,7 @@
 //! One cell: a client and a server of its own, how far they have come, and what is broken then.
 
 use crate::{
-    flow::{self, Streams},
+    flow::{self, lasting::Streams},
     hear::Hearing,
     process::Processes,
     script::{Answers, Script},

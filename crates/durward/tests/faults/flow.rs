@@ -1,32 +1,16 @@
 //! The flows, each as far as a moment: what client and server have said by then, and what they would say next.
 
-mod call;
-mod lasting;
-mod listen;
-mod question;
+pub(crate) mod call;
+pub(crate) mod lasting;
+pub(crate) mod listen;
+pub(crate) mod process;
+pub(crate) mod question;
 
 use crate::{
     cell::{Cell, Open},
     table::{Bridge, Client, Door, Flow, Speaks, What},
 };
 use serde_json::{Value, json};
-
-pub(crate) use call::{
-    ALL_DOWNWARD as CALL_ALL_DOWNWARD, ALL_LEGACY as CALL_ALL_LEGACY, ALL_MODERN as CALL_ALL_MODERN,
-    ALL_UPWARD as CALL_ALL_UPWARD, PLAIN_LEGACY, PLAIN_MODERN, PROCESS_DOWNWARD, PROCESS_LEGACY, PROCESS_MODERN,
-    PROCESS_UPWARD, STREAM_DOWNWARD, STREAM_LEGACY, STREAM_MODERN, STREAM_UPWARD, TASK, TASK_ALL, TASK_ALL_MODERN,
-    TASK_MODERN,
-};
-pub(crate) use lasting::{CLIENT_OF_2024, SERVER_OF_2024, Streams, serve};
-pub(crate) use listen::{
-    ALL_DOWNWARD, ALL_LEGACY, ALL_MODERN, ALL_UPWARD, LISTEN_DOWNWARD, LISTEN_LEGACY, LISTEN_MODERN, LISTEN_PROCESS,
-    LISTEN_UPWARD,
-};
-pub(crate) use question::{
-    ALL_DOWNWARD as QUESTION_ALL_DOWNWARD, ALL_LEGACY as QUESTION_ALL_LEGACY, ALL_MODERN as QUESTION_ALL_MODERN,
-    ALL_UPWARD as QUESTION_ALL_UPWARD, QUESTION_DOWNWARD, QUESTION_LEGACY, QUESTION_MODERN, QUESTION_PROCESS,
-    QUESTION_PROCESS_DOWNWARD, QUESTION_UPWARD,
-};
 
 /// Goes as far as this moment.
 pub(crate) async fn reach(cell: &mut Cell, flow: &Flow, moment: &str) -> Open {

@@ -24,6 +24,7 @@ mod rig;
 #[path = "../world/mod.rs"]
 mod world;
 
+use flow::{call, lasting, listen, question};
 use futures_util::{FutureExt, future::join_all};
 use stage::Stage;
 use std::{fmt::Write as _, panic::AssertUnwindSafe};
@@ -85,20 +86,20 @@ async fn go(flows: &[&'static Flow]) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn calls_end_whatever_breaks_at_whatever_moment() {
     go(&[
-        &flow::PLAIN_MODERN,
-        &flow::PLAIN_LEGACY,
-        &flow::STREAM_MODERN,
-        &flow::STREAM_LEGACY,
-        &flow::CALL_ALL_MODERN,
-        &flow::CALL_ALL_LEGACY,
-        &flow::TASK,
-        &flow::TASK_MODERN,
-        &flow::TASK_ALL,
-        &flow::TASK_ALL_MODERN,
-        &flow::STREAM_UPWARD,
-        &flow::STREAM_DOWNWARD,
-        &flow::CALL_ALL_UPWARD,
-        &flow::CALL_ALL_DOWNWARD,
+        &call::PLAIN_MODERN,
+        &call::PLAIN_LEGACY,
+        &call::STREAM_MODERN,
+        &call::STREAM_LEGACY,
+        &call::ALL_MODERN,
+        &call::ALL_LEGACY,
+        &call::TASK,
+        &call::TASK_MODERN,
+        &call::TASK_ALL,
+        &call::TASK_ALL_MODERN,
+        &call::STREAM_UPWARD,
+        &call::STREAM_DOWNWARD,
+        &call::ALL_UPWARD,
+        &call::ALL_DOWNWARD,
     ])
     .await;
 }
@@ -106,14 +107,14 @@ async fn calls_end_whatever_breaks_at_whatever_moment() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn calls_that_ask_end_whatever_breaks_at_whatever_moment() {
     go(&[
-        &flow::QUESTION_LEGACY,
-        &flow::QUESTION_MODERN,
-        &flow::QUESTION_ALL_LEGACY,
-        &flow::QUESTION_ALL_MODERN,
-        &flow::QUESTION_UPWARD,
-        &flow::QUESTION_DOWNWARD,
-        &flow::QUESTION_ALL_UPWARD,
-        &flow::QUESTION_ALL_DOWNWARD,
+        &question::QUESTION_LEGACY,
+        &question::QUESTION_MODERN,
+        &question::ALL_LEGACY,
+        &question::ALL_MODERN,
+        &question::QUESTION_UPWARD,
+        &question::QUESTION_DOWNWARD,
+        &question::ALL_UPWARD,
+        &question::ALL_DOWNWARD,
     ])
     .await;
 }
@@ -121,14 +122,14 @@ async fn calls_that_ask_end_whatever_breaks_at_whatever_moment() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn listeners_end_whatever_breaks_at_whatever_moment() {
     go(&[
-        &flow::LISTEN_LEGACY,
-        &flow::LISTEN_MODERN,
-        &flow::ALL_LEGACY,
-        &flow::ALL_MODERN,
-        &flow::LISTEN_UPWARD,
-        &flow::LISTEN_DOWNWARD,
-        &flow::ALL_UPWARD,
-        &flow::ALL_DOWNWARD,
+        &listen::LISTEN_LEGACY,
+        &listen::LISTEN_MODERN,
+        &listen::ALL_LEGACY,
+        &listen::ALL_MODERN,
+        &listen::LISTEN_UPWARD,
+        &listen::LISTEN_DOWNWARD,
+        &listen::ALL_UPWARD,
+        &listen::ALL_DOWNWARD,
     ])
     .await;
 }
@@ -136,15 +137,15 @@ async fn listeners_end_whatever_breaks_at_whatever_moment() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn processes_and_lasting_streams_end_whatever_breaks_at_whatever_moment() {
     go(&[
-        &flow::PROCESS_MODERN,
-        &flow::PROCESS_LEGACY,
-        &flow::PROCESS_UPWARD,
-        &flow::PROCESS_DOWNWARD,
-        &flow::QUESTION_PROCESS,
-        &flow::QUESTION_PROCESS_DOWNWARD,
-        &flow::LISTEN_PROCESS,
-        &flow::CLIENT_OF_2024,
-        &flow::SERVER_OF_2024,
+        &flow::process::CALL_MODERN,
+        &flow::process::CALL_LEGACY,
+        &flow::process::CALL_UPWARD,
+        &flow::process::CALL_DOWNWARD,
+        &flow::process::QUESTION_LEGACY,
+        &flow::process::QUESTION_DOWNWARD,
+        &flow::process::LISTEN_LEGACY,
+        &lasting::CLIENT_OF_2024,
+        &lasting::SERVER_OF_2024,
     ])
     .await;
 }

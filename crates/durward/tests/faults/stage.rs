@@ -287,7 +287,7 @@ async fn serve(name: &str, speaks: Speaks) -> (Server, String) {
         Speaks::Legacy => line("era: legacy"),
         Speaks::Modern => line("era: modern"),
         Speaks::Lasting => {
-            let streams = flow::serve(&upstream);
+            let streams = flow::lasting::serve(&upstream);
             return (Server::Lasting(Arc::new(upstream), streams), line("transport: sse"));
         }
         Speaks::Process(era) => {

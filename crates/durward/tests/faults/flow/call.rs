@@ -131,48 +131,6 @@ pub(crate) const ALL_LEGACY: Flow = Flow {
     rows: STREAM_LEGACY.rows,
 };
 
-const PROCESS: &[&str] = &["sent", "one word", "two words"];
-
-pub(crate) const PROCESS_MODERN: Flow = Flow {
-    name: "a call of a process, modern",
-    what: What::Streamed,
-    client: Client::Modern,
-    door: Door::One,
-    server: Speaks::Process("modern"),
-    method: "tools/call",
-    moments: PROCESS,
-    rows: &[
-        Row(Killed, &[], "error -31006", "faulted upstream-cut forward"),
-        Row(Cut, &[], "error -31006", "faulted upstream-cut forward"),
-        Row(Silent, &[], "error -31007", "faulted upstream-timeout forward"),
-        Row(Gone, &[], "gone", "abandoned"),
-        Row(Removed, &[], "error -31001", "refused denied authorize"),
-        Row(Moved, &[], "the answer", "answered"),
-        Row(Revoked, &[], "error -32600", "refused revoked authenticate"),
-        Row(Disabled, &[], "error -32600", "refused revoked authenticate"),
-    ],
-};
-
-pub(crate) const PROCESS_LEGACY: Flow = Flow {
-    name: "a call of a process, legacy",
-    what: What::Streamed,
-    client: Client::Legacy,
-    door: Door::One,
-    server: Speaks::Process("legacy"),
-    method: "tools/call",
-    moments: PROCESS,
-    rows: &[
-        Row(Killed, &[], "error -31006", "faulted upstream-cut forward"),
-        Row(Cut, &[], "error -31006", "faulted upstream-cut forward"),
-        Row(Silent, &[], "error -31007", "faulted upstream-timeout forward"),
-        Row(Gone, &[], "gone", "answered"),
-        Row(Removed, &[], "error -31001", "refused denied authorize"),
-        Row(Moved, &[], "the answer", "answered"),
-        Row(Revoked, &[], "error -32600", "refused revoked authenticate"),
-        Row(Disabled, &[], "error -32600", "refused revoked authenticate"),
-    ],
-};
-
 pub(crate) const STREAM_UPWARD: Flow = Flow {
     name: "a streamed call over the bridge upward",
     what: What::Streamed,
@@ -215,28 +173,6 @@ pub(crate) const ALL_DOWNWARD: Flow = Flow {
     method: "tools/call",
     moments: ALL,
     rows: STREAM_MODERN.rows,
-};
-
-pub(crate) const PROCESS_UPWARD: Flow = Flow {
-    name: "a call of a process over the bridge upward",
-    what: What::Streamed,
-    client: Client::Legacy,
-    door: Door::One,
-    server: Speaks::Process("modern"),
-    method: "tools/call",
-    moments: PROCESS,
-    rows: PROCESS_LEGACY.rows,
-};
-
-pub(crate) const PROCESS_DOWNWARD: Flow = Flow {
-    name: "a call of a process over the bridge downward",
-    what: What::Streamed,
-    client: Client::Modern,
-    door: Door::One,
-    server: Speaks::Process("legacy"),
-    method: "tools/call",
-    moments: PROCESS,
-    rows: PROCESS_MODERN.rows,
 };
 
 pub(crate) const TASK: Flow = Flow {

@@ -111,7 +111,7 @@ pub(crate) const SERVER_OF_2024: Flow = Flow {
     server: Speaks::Lasting,
     method: "tools/call",
     moments: &["sent", "one word"],
-    rows: super::PROCESS_LEGACY.rows,
+    rows: super::process::CALL_LEGACY.rows,
 };
 
 /// The streams of a server by number.

@@ -103,27 +103,6 @@ pub(crate) const ALL_DOWNWARD: Flow = Flow {
     rows: MERGED_MODERN,
 };
 
-pub(crate) const LISTEN_PROCESS: Flow = Flow {
-    name: "listening to a process, legacy",
-    what: What::Listening,
-    client: Client::Legacy,
-    door: Door::One,
-    server: Speaks::Process("legacy"),
-    method: "GET",
-    moments: &["begun", "one word"],
-    // The stream is the session's, whose next process speaks on it.
-    rows: &[
-        Row(Killed, &[], "stays open", "answered"),
-        Row(Cut, &[], "stays open", "answered"),
-        Row(Silent, &[], "stays open", "answered"),
-        Row(Gone, &[], "gone", "answered"),
-        Row(Removed, &[], "the end", "refused denied authorize"),
-        Row(Moved, &[], "stays open", "answered"),
-        Row(Revoked, &[], "the end", "refused revoked authenticate"),
-        Row(Disabled, &[], "the end", "refused revoked authenticate"),
-    ],
-};
-
 const ONE_LEGACY: &[Row] = &[
     Row(Killed, &["sent"], "error -31006", "faulted upstream-down forward"),
     Row(Killed, &["begun", "one word"], "the end", "faulted upstream-cut forward"),

@@ -221,64 +221,6 @@ pub(crate) const ALL_DOWNWARD: Flow = Flow {
     ],
 };
 
-pub(crate) const QUESTION_PROCESS: Flow = Flow {
-    name: "a question of a process, legacy",
-    what: What::Question,
-    client: Client::Legacy,
-    door: Door::One,
-    server: Speaks::Process("legacy"),
-    method: "tools/call",
-    moments: MOMENTS,
-    rows: &[
-        Row(Killed, &[], "error -31006", "faulted upstream-cut forward"),
-        Row(Cut, &[], "error -31006", "faulted upstream-cut forward"),
-        Row(Silent, &[], "error -31007", "faulted upstream-timeout forward"),
-        Row(Gone, &[], "gone", "answered"),
-        // Until something is said beside the answer there is no stream whose right is looked at.
-        Row(Removed, &["sent"], "the answer", "answered"),
-        Row(Removed, &["question", "answered"], "error -31001", "refused denied authorize"),
-        Row(Moved, &[], "the answer", "answered"),
-        Row(Revoked, &["sent"], "the answer", "answered"),
-        Row(Revoked, &["question", "answered"], "error -32600", "refused revoked authenticate"),
-        Row(Disabled, &["sent"], "the answer", "answered"),
-        Row(Disabled, &["question", "answered"], "error -32600", "refused revoked authenticate"),
-    ],
-};
-
-pub(crate) const QUESTION_PROCESS_DOWNWARD: Flow = Flow {
-    name: "a question of a process over the bridge downward",
-    what: What::Question,
-    client: Client::Modern,
-    door: Door::One,
-    server: Speaks::Process("legacy"),
-    method: "tools/call",
-    moments: MOMENTS,
-    rows: &[
-        Row(Killed, &["sent"], "error -31006", "faulted upstream-cut forward"),
-        Row(Killed, &["question"], "error -31006", "answered, faulted upstream-down forward"),
-        Row(Killed, &["answered"], "error -31006", "answered, faulted upstream-cut forward"),
-        Row(Cut, &["sent"], "error -31006", "faulted upstream-cut forward"),
-        Row(Cut, &["question"], "error -31006", "answered, faulted upstream-down forward"),
-        Row(Cut, &["answered"], "error -31006", "answered, faulted upstream-cut forward"),
-        Row(Silent, &["sent"], "error -31007", "faulted upstream-timeout forward"),
-        Row(Silent, &["question", "answered"], "error -31007", "answered, faulted upstream-timeout forward"),
-        Row(Gone, &["sent"], "gone", "abandoned"),
-        Row(Gone, &["question"], "gone", "answered"),
-        Row(Gone, &["answered"], "gone", "answered, abandoned"),
-        Row(Removed, &["sent"], "the answer", "answered"),
-        Row(Removed, &["question"], "error -32600", "answered, refused unknown-server resolve"),
-        Row(Removed, &["answered"], "error -31001", "answered, refused denied authorize"),
-        Row(Moved, &["sent"], "the answer", "answered"),
-        Row(Moved, &["question"], "error -32602", "answered, refused request-state forward"),
-        Row(Moved, &["answered"], "the answer", "answered, answered"),
-        Row(Revoked, &["sent"], "the answer", "answered"),
-        Row(Revoked, &["question", "answered"], "error -32600", "answered, refused revoked authenticate"),
-        Row(Disabled, &["sent"], "the answer", "answered"),
-        Row(Disabled, &["question"], "error -32600", "answered, refused disabled_agent authenticate"),
-        Row(Disabled, &["answered"], "error -32600", "answered, refused revoked authenticate"),
-    ],
-};
-
 fn question() -> Value {
     let schema = json!({"type": "object", "properties": {"name": {"type": "string"}}});
     json!({"mode": "form", "message": "Who?", "requestedSchema": schema})

@@ -1,0 +1,151 @@
+//! What becomes of calls, questions and listeners whose server is a process.
+
+use crate::table::{
+    Client, Door,
+    Fault::{Cut, Disabled, Gone, Killed, Moved, Removed, Revoked, Silent},
+    Flow, Row, Speaks, What,
+};
+
+const CALL: &[&str] = &["sent", "one word", "two words"];
+const QUESTION: &[&str] = &["sent", "question", "answered"];
+
+pub(crate) const CALL_MODERN: Flow = Flow {
+    name: "a call of a process, modern",
+    what: What::Streamed,
+    client: Client::Modern,
+    door: Door::One,
+    server: Speaks::Process("modern"),
+    method: "tools/call",
+    moments: CALL,
+    rows: &[
+        Row(Killed, &[], "error -31006", "faulted upstream-cut forward"),
+        Row(Cut, &[], "error -31006", "faulted upstream-cut forward"),
+        Row(Silent, &[], "error -31007", "faulted upstream-timeout forward"),
+        Row(Gone, &[], "gone", "abandoned"),
+        Row(Removed, &[], "error -31001", "refused denied authorize"),
+        Row(Moved, &[], "the answer", "answered"),
+        Row(Revoked, &[], "error -32600", "refused revoked authenticate"),
+        Row(Disabled, &[], "error -32600", "refused revoked authenticate"),
+    ],
+};
+
+pub(crate) const CALL_LEGACY: Flow = Flow {
+    name: "a call of a process, legacy",
+    what: What::Streamed,
+    client: Client::Legacy,
+    door: Door::One,
+    server: Speaks::Process("legacy"),
+    method: "tools/call",
+    moments: CALL,
+    rows: &[
+        Row(Killed, &[], "error -31006", "faulted upstream-cut forward"),
+        Row(Cut, &[], "error -31006", "faulted upstream-cut forward"),
+        Row(Silent, &[], "error -31007", "faulted upstream-timeout forward"),
+        Row(Gone, &[], "gone", "answered"),
+        Row(Removed, &[], "error -31001", "refused denied authorize"),
+        Row(Moved, &[], "the answer", "answered"),
+        Row(Revoked, &[], "error -32600", "refused revoked authenticate"),
+        Row(Disabled, &[], "error -32600", "refused revoked authenticate"),
+    ],
+};
+
+pub(crate) const CALL_UPWARD: Flow = Flow {
+    name: "a call of a process over the bridge upward",
+    what: What::Streamed,
+    client: Client::Legacy,
+    door: Door::One,
+    server: Speaks::Process("modern"),
+    method: "tools/call",
+    moments: CALL,
+    rows: CALL_LEGACY.rows,
+};
+
+pub(crate) const CALL_DOWNWARD: Flow = Flow {
+    name: "a call of a process over the bridge downward",
+    what: What::Streamed,
+    client: Client::Modern,
+    door: Door::One,
+    server: Speaks::Process("legacy"),
+    method: "tools/call",
+    moments: CALL,
+    rows: CALL_MODERN.rows,
+};
+
+pub(crate) const QUESTION_LEGACY: Flow = Flow {
+    name: "a question of a process, legacy",
+    what: What::Question,
+    client: Client::Legacy,
+    door: Door::One,
+    server: Speaks::Process("legacy"),
+    method: "tools/call",
+    moments: QUESTION,
+    rows: &[
+        Row(Killed, &[], "error -31006", "faulted upstream-cut forward"),
+        Row(Cut, &[], "error -31006", "faulted upstream-cut forward"),
+        Row(Silent, &[], "error -31007", "faulted upstream-timeout forward"),
+        Row(Gone, &[], "gone", "answered"),
+        // Until something is said beside the answer there is no stream whose right is looked at.
+        Row(Removed, &["sent"], "the answer", "answered"),
+        Row(Removed, &["question", "answered"], "error -31001", "refused denied authorize"),
+        Row(Moved, &[], "the answer", "answered"),
+        Row(Revoked, &["sent"], "the answer", "answered"),
+        Row(Revoked, &["question", "answered"], "error -32600", "refused revoked authenticate"),
+        Row(Disabled, &["sent"], "the answer", "answered"),
+        Row(Disabled, &["question", "answered"], "error -32600", "refused revoked authenticate"),
+    ],
+};
+
+pub(crate) const QUESTION_DOWNWARD: Flow = Flow {
+    name: "a question of a process over the bridge downward",
+    what: What::Question,
+    client: Client::Modern,
+    door: Door::One,
+    server: Speaks::Process("legacy"),
+    method: "tools/call",
+    moments: QUESTION,
+    rows: &[
+        Row(Killed, &["sent"], "error -31006", "faulted upstream-cut forward"),
+        Row(Killed, &["question"], "error -31006", "answered, faulted upstream-down forward"),
+        Row(Killed, &["answered"], "error -31006", "answered, faulted upstream-cut forward"),
+        Row(Cut, &["sent"], "error -31006", "faulted upstream-cut forward"),
+        Row(Cut, &["question"], "error -31006", "answered, faulted upstream-down forward"),
+        Row(Cut, &["answered"], "error -31006", "answered, faulted upstream-cut forward"),
+        Row(Silent, &["sent"], "error -31007", "faulted upstream-timeout forward"),
+        Row(Silent, &["question", "answered"], "error -31007", "answered, faulted upstream-timeout forward"),
+        Row(Gone, &["sent"], "gone", "abandoned"),
+        Row(Gone, &["question"], "gone", "answered"),
+        Row(Gone, &["answered"], "gone", "answered, abandoned"),
+        Row(Removed, &["sent"], "the answer", "answered"),
+        Row(Removed, &["question"], "error -32600", "answered, refused unknown-server resolve"),
+        Row(Removed, &["answered"], "error -31001", "answered, refused denied authorize"),
+        Row(Moved, &["sent"], "the answer", "answered"),
+        Row(Moved, &["question"], "error -32602", "answered, refused request-state forward"),
+        Row(Moved, &["answered"], "the answer", "answered, answered"),
+        Row(Revoked, &["sent"], "the answer", "answered"),
+        Row(Revoked, &["question", "answered"], "error -32600", "answered, refused revoked authenticate"),
+        Row(Disabled, &["sent"], "the answer", "answered"),
+        Row(Disabled, &["question"], "error -32600", "answered, refused disabled_agent authenticate"),
+        Row(Disabled, &["answered"], "error -32600", "answered, refused revoked authenticate"),
+    ],
+};
+
+pub(crate) const LISTEN_LEGACY: Flow = Flow {
+    name: "listening to a process, legacy",
+    what: What::Listening,
+    client: Client::Legacy,
+    door: Door::One,
+    server: Speaks::Process("legacy"),
+    method: "GET",
+    moments: &["begun", "one word"],
+    // The stream is the session's, whose next process speaks on it.
+    rows: &[
+        Row(Killed, &[], "stays open", "answered"),
+        Row(Cut, &[], "stays open", "answered"),
+        Row(Silent, &[], "stays open", "answered"),
+        Row(Gone, &[], "gone", "answered"),
+        Row(Removed, &[], "the end", "refused denied authorize"),
+        Row(Moved, &[], "stays open", "answered"),
+        Row(Revoked, &[], "the end", "refused revoked authenticate"),
+        Row(Disabled, &[], "the end", "refused revoked authenticate"),
+    ],
+};
