@@ -73,10 +73,12 @@ impl State {
             server.is_some_and(|server| server.fingerprint == resting.fingerprint())
         });
         let idle = u64::try_from(snapshot.settings.bounds.session_idle.as_micros()).unwrap_or(u64::MAX);
-        let over = self.legs.sweep(|name, link| {
-            let current = snapshot.servers.get(name).is_some_and(|server| server.fingerprint == link.leg.fingerprint);
-            current && link.idle(now) <= idle && !self.is_forfeited(&link.holder(), snapshot)
-        });
+        // A server that is not configured any more, or elsewhere, is told nothing: nobody need wait for the last call.
+        let is_current = |name: &ServerName, leg: &Leg| {
+            snapshot.servers.get(name).is_some_and(|now| now.fingerprint == leg.fingerprint)
+        };
+        self.legs.let_go(is_current);
+        let over = self.legs.sweep(|_, link| link.idle(now) <= idle && !self.is_forfeited(&link.holder(), snapshot));
         self.part(over);
     }
 

@@ -210,11 +210,11 @@ impl Cell {
         }
     }
 
-    /// Requests that the server has not answered to the end.
+    /// Requests that the server has not answered to the end, or its processes.
     pub(crate) fn open_on_server(&self) -> usize {
         match &self.server {
             Server::Http(upstream, _) | Server::Lasting(upstream, _) => upstream.open(),
-            Server::Process(_) => 0,
+            Server::Process(processes) => processes.running(),
         }
     }
 
@@ -284,7 +284,7 @@ pub(crate) async fn run(stage: &Stage, cell: &mut Cell, flow: &Flow, case: Case)
                 faults.extend(stage.serves_others(cell, false).await.err());
                 let mut looks = interval(Duration::from_millis(10));
                 let _noticed = timeout(NOTICED, async {
-                    while cell.open_on_server() > 0 || matches!(cell.server, Server::Process(_)) {
+                    while cell.open_on_server() > 0 {
                         looks.tick().await;
                     }
                 })
@@ -349,7 +349,7 @@ async fn finish(
     }
     // A stream of a server that is not configured any more has no reason, also where its client stays.
     if matches!(fault, Fault::Removed | Fault::Moved) && !cell.lets_go().await {
-        faults.push("the server of yesterday still has a stream".to_owned());
+        faults.push("the server of yesterday still has a stream, or a process".to_owned());
     }
     drop(there);
     // A process that ended is started again a little later.

@@ -2,9 +2,13 @@
 
 use serde_json::{Value, json};
 use std::{
+    fs,
     io::{BufRead, BufReader, Write},
     net::TcpListener,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 use testkit::soon;
 use tokio::sync::watch;
@@ -21,13 +25,38 @@ pub(crate) struct Processes {
 
 #[derive(Default)]
 struct Shared {
-    pids: Mutex<Vec<i32>>,
+    /// Those that began and may run yet.
+    began: Mutex<Vec<Began>>,
+    /// Whoever begins ends at once.
+    is_dead: AtomicBool,
     /// Calls that wait for the test to answer them, with the process that they came to.
     calls: watch::Sender<Vec<(Value, Line)>>,
     /// How many answers to questions have come.
     answers: watch::Sender<usize>,
     /// The process that began last.
     newest: Mutex<Option<Line>>,
+}
+
+/// One process.
+struct Began {
+    pid: i32,
+    /// Another one may get the same number, and not the same moment.
+    at: String,
+}
+
+impl Began {
+    /// The process that has this number now.
+    fn now(pid: i32) -> Option<Self> {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        // Behind the name, in which anything may stand: the state, and eighteen more before the moment of its start.
+        let at = stat.rsplit(')').next()?.split_whitespace().nth(19)?.to_owned();
+        Some(Self { pid, at })
+    }
+
+    /// Whether it is there, be it that nobody has noticed its end.
+    fn is_there(&self) -> bool {
+        Self::now(self.pid).is_some_and(|now| now.at == self.at)
+    }
 }
 
 /// What a process says.
@@ -88,13 +117,21 @@ impl Processes {
         self.shared.newest.lock().expect("nobody failed").clone().expect("one began")
     }
 
-    /// Kills them all.
+    /// Kills them all, and each that begins from now on.
     pub(crate) fn kill(&self) {
-        for pid in self.shared.pids.lock().expect("nobody failed").iter() {
-            let pid = rustix::process::Pid::from_raw(*pid).expect("a process");
-            // One that has ended needs no killing.
+        self.shared.is_dead.store(true, Ordering::SeqCst);
+        for began in self.shared.began.lock().expect("nobody failed").iter().filter(|began| began.is_there()) {
+            let pid = rustix::process::Pid::from_raw(began.pid).expect("a process");
+            // One that has ended meanwhile needs no killing.
             let _ended = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
         }
+    }
+
+    /// How many there are, also where the gateway has forgotten them.
+    pub(crate) fn running(&self) -> usize {
+        let mut began = self.shared.began.lock().expect("nobody failed");
+        began.retain(Began::is_there);
+        began.len()
     }
 }
 
@@ -104,7 +141,10 @@ fn serve(stream: &std::net::TcpStream, shared: &Shared) {
     let line = Line(Arc::new(Mutex::new(writer)));
     let mut lines = BufReader::new(stream).lines().map_while(Result::ok);
     let Some(pid) = lines.next().and_then(|pid| pid.parse().ok()) else { return };
-    shared.pids.lock().expect("nobody failed").push(pid);
+    shared.began.lock().expect("nobody failed").extend(Began::now(pid));
+    if shared.is_dead.load(Ordering::SeqCst) {
+        return line.close();
+    }
     *shared.newest.lock().expect("nobody failed") = Some(line.clone());
     for text in lines {
         let Ok(message) = serde_json::from_str::<Value>(&text) else { continue };
@@ -129,7 +169,6 @@ fn serve(stream: &std::net::TcpStream, shared: &Shared) {
             line.say(&json!({"jsonrpc": "2.0", "id": message["id"], "result": honest}));
         }
     }
-    shared.pids.lock().expect("nobody failed").retain(|known| *known != pid);
 }
 
 /// What the process itself does, if this is one: passes everything on, until either side ends.

@@ -6,7 +6,7 @@ use Fault::{Cut, Disabled, Gone, Killed, Moved, Removed, Revoked, Silent};
 /// What happens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fault {
-    /// The server dies, with all its connections.
+    /// The server dies, with all its connections or processes, and stays dead.
     Killed,
     /// The connection that the server answers on breaks.
     Cut,

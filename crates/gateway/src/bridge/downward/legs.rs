@@ -255,6 +255,13 @@ impl Legs {
         over
     }
 
+    /// Lets go of those that lead to a server as it was once. Whoever uses one goes on with it, and nobody else will.
+    pub(crate) fn let_go(&self, is_current: impl Fn(&ServerName, &Leg) -> bool) {
+        for ((server, ..), slot) in lock(&self.0).iter() {
+            drop(lock(&slot.link).take_if(|link| !is_current(server, &link.leg)));
+        }
+    }
+
     /// The room for a session. Where all is taken, the one that was not used for longest makes room, if it is free; it is
     /// handed back, to be ended on its server.
     fn slot(&self, key: &Key, now: u64) -> Result<(Arc<Slot>, Option<Leaving>), UpstreamFault> {
