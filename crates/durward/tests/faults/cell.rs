@@ -1,10 +1,10 @@
 //! One cell: a client and a server of its own, how far they have come, and what is broken then.
 
 use crate::{
-    flow::{self, lasting::Streams},
+    flow,
     hear::Hearing,
-    process::Processes,
-    script::{Answers, Script},
+    script::Script,
+    server::Server,
     stage::{DEADLINE, Stage},
     table::{Case, Fault, Flow, Speaks},
 };
@@ -19,7 +19,7 @@ use std::{
     },
     time::Duration,
 };
-use testkit::{Agent, Ask, Received, Upstream, meta, soon};
+use testkit::{Agent, Ask, meta, soon};
 use tokio::time::{interval, timeout};
 
 /// How long a client that left is given to be noticed, before its server goes on.
@@ -28,13 +28,6 @@ const NOTICED: Duration = Duration::from_millis(300);
 const AGAIN: Duration = Duration::from_secs(20);
 /// How long the server is quiet after a change of rights: longer than these are looked at.
 const QUIET: Duration = Duration::from_millis(900);
-
-pub(crate) enum Server {
-    Http(Arc<Upstream>, Speaks),
-    /// With its streams, in the order in which they were opened.
-    Lasting(Arc<Upstream>, Streams),
-    Process(Processes),
-}
 
 pub(crate) struct Cell {
     pub(crate) number: usize,
@@ -57,6 +50,9 @@ pub(crate) struct Cell {
 /// What the server does next.
 pub(crate) type Rest = Pin<Box<dyn Future<Output = ()> + Send>>;
 
+/// What it would do, with the answer that it is giving, if it is.
+pub(crate) type Goes = Box<dyn FnOnce(Option<Script>) -> Rest + Send>;
+
 /// How things stand when the fault comes.
 pub(crate) struct Open {
     /// What the client hears, or heard last.
@@ -64,7 +60,7 @@ pub(crate) struct Open {
     /// What the server is saying, if it is.
     pub(crate) script: Option<Script>,
     /// What it would say yet.
-    pub(crate) rest: Box<dyn FnOnce(Option<Script>) -> Rest + Send>,
+    pub(crate) rest: Goes,
     /// What the client does next, if it is there.
     pub(crate) next: Next,
     /// How a server that was lost is heard again, if it can be.
@@ -73,11 +69,7 @@ pub(crate) struct Open {
 
 impl Open {
     /// Nothing can be heard again, and the client does nothing more.
-    pub(crate) fn new(
-        hearing: Hearing,
-        script: Option<Script>,
-        rest: Box<dyn FnOnce(Option<Script>) -> Rest + Send>,
-    ) -> Self {
+    pub(crate) fn new(hearing: Hearing, script: Option<Script>, rest: Goes) -> Self {
         Self { hearing, script, rest, next: Next::Nothing, again: None }
     }
 }
@@ -85,7 +77,7 @@ impl Open {
 /// A server that can be listened to again.
 pub(crate) struct Again {
     /// From then on whoever listens to it hears a word at once.
-    pub(crate) prepare: fn(&Upstream),
+    pub(crate) prepare: fn(&Server),
     /// The method of that word.
     pub(crate) word: &'static str,
 }
@@ -100,11 +92,7 @@ pub(crate) enum Next {
 
 impl Cell {
     pub(crate) fn new(number: usize, agent: String, key: String, server: Server) -> Self {
-        let speaks = match &server {
-            Server::Http(_, speaks) => *speaks,
-            Server::Lasting(..) => Speaks::Lasting,
-            Server::Process(processes) => Speaks::Process(processes.era),
-        };
+        let speaks = server.speaks();
         Self {
             number,
             name: format!("c{number}"),
@@ -117,13 +105,6 @@ impl Cell {
             is_listened_for: false,
             requests: AtomicUsize::new(0),
             calls: Mutex::default(),
-        }
-    }
-
-    pub(crate) fn upstream(&self) -> Arc<Upstream> {
-        match &self.server {
-            Server::Http(upstream, _) | Server::Lasting(upstream, _) => Arc::clone(upstream),
-            Server::Process(_) => panic!("it is a process"),
         }
     }
 
@@ -197,32 +178,16 @@ impl Cell {
         hearing.so_far().status
     }
 
-    /// The next answer of the server to this method is given word by word.
-    pub(crate) fn script(&self, method: &str, kind: &str) -> Script {
-        Script::next(&self.upstream(), method, kind)
-    }
-
-    /// What waits for the client's answers to the server's questions.
-    pub(crate) fn answers(&self) -> Answers {
-        match &self.server {
-            Server::Http(upstream, _) | Server::Lasting(upstream, _) => Answers::Http(Arc::clone(upstream)),
-            Server::Process(processes) => Answers::Process(processes.answers()),
-        }
-    }
-
-    /// Requests that the server has not answered to the end, or its processes.
-    pub(crate) fn open_on_server(&self) -> usize {
-        match &self.server {
-            Server::Http(upstream, _) | Server::Lasting(upstream, _) => upstream.open(),
-            Server::Process(processes) => processes.running(),
-        }
+    /// Waits for the request of this method with this number, from 1: its id, and how it is answered.
+    pub(crate) async fn asked(&self, method: &str, count: usize, prepared: Option<Script>) -> (Value, Script) {
+        self.server.asked(method, count, prepared).await.expect("its answer was prepared")
     }
 
     /// Whether nothing is open on the server soon.
     async fn lets_go(&self) -> bool {
         let mut looks = interval(Duration::from_millis(10));
         let gone = async {
-            while self.open_on_server() > 0 {
+            while self.server.open() > 0 {
                 looks.tick().await;
             }
         };
@@ -231,19 +196,8 @@ impl Cell {
 
     /// A server that was killed is there again, where it was.
     async fn revive(&mut self, again: &Again) {
-        let Server::Http(upstream, speaks) = &self.server else { panic!("nothing of it can be heard again") };
-        upstream.dead().await;
-        let tool = json!({"name": "echo", "inputSchema": {"type": "object"}});
-        let upstream = Upstream::at(upstream.address(), vec![tool]).await;
-        (again.prepare)(&upstream);
-        self.server = Server::Http(Arc::new(upstream), *speaks);
-    }
-
-    fn kill(&self) {
-        match &self.server {
-            Server::Http(upstream, _) | Server::Lasting(upstream, _) => upstream.kill(),
-            Server::Process(processes) => processes.kill(),
-        }
+        self.server = self.server.revived().await;
+        (again.prepare)(&self.server);
     }
 }
 
@@ -260,15 +214,17 @@ pub(crate) async fn run(stage: &Stage, cell: &mut Cell, flow: &Flow, case: Case)
     let before = lost.as_ref().map_or(0, |again| hearing.so_far().count(again.word));
     if let (Some(again), Fault::Cut) = (&lost, fault) {
         // It may be listened to again at any moment from now on.
-        (again.prepare)(&cell.upstream());
+        (again.prepare)(&cell.server);
     }
     match fault {
-        Fault::Killed => cell.kill(),
-        Fault::Cut => match script {
-            Some(script) => script.cut().await,
-            // There is nothing that could break: all goes on.
-            None => drop(tokio::spawn(rest(None))),
-        },
+        Fault::Killed => cell.server.kill(),
+        Fault::Cut => {
+            if let Some(script) = script {
+                script.cut().await;
+            }
+            // All else goes on: what cannot break, and the successor of a process.
+            tokio::spawn(rest(None));
+        }
         Fault::Silent => quiet = script,
         Fault::Gone | Fault::Removed | Fault::Moved | Fault::Revoked | Fault::Disabled => {
             cell.knows(&hearing);
@@ -284,7 +240,7 @@ pub(crate) async fn run(stage: &Stage, cell: &mut Cell, flow: &Flow, case: Case)
                 faults.extend(stage.serves_others(cell, false).await.err());
                 let mut looks = interval(Duration::from_millis(10));
                 let _noticed = timeout(NOTICED, async {
-                    while cell.open_on_server() > 0 {
+                    while cell.server.open() > 0 {
                         looks.tick().await;
                     }
                 })
@@ -355,9 +311,7 @@ async fn finish(
     // A process that ended is started again a little later.
     let ended = fault == Fault::Cut && matches!(cell.server, Server::Process(_));
     let lives = matches!(fault, Fault::Gone | Fault::Cut | Fault::Revoked | Fault::Disabled) && !ended;
-    if let Server::Http(upstream, _) | Server::Lasting(upstream, _) = &cell.server {
-        upstream.unqueue();
-    }
+    cell.server.unqueue();
     faults.extend(stage.serves_others(cell, lives).await.err());
     // A client that is there ends its session. One that is gone, or has lost its right, leaves that to the gateway.
     if !matches!(fault, Fault::Gone | Fault::Revoked | Fault::Disabled)
@@ -381,7 +335,7 @@ async fn finish(
         Ok(records) => {
             let mine = records.iter().filter(|(method, _)| method == flow.method).map(|(_, outcome)| outcome.as_str());
             let said = mine.collect::<Vec<_>>().join(", ");
-            if said != recorded {
+            if !recorded.split(" or ").any(|one| one == said) {
                 faults.push(format!("the records of {} say {said:?}, not {recorded:?}", flow.method));
             }
         }
@@ -390,13 +344,14 @@ async fn finish(
 }
 
 /// An honest answer to a question of a server.
-fn answer_to(question: &Value) -> Value {
-    json!({"jsonrpc": "2.0", "id": question["id"], "result": {"action": "accept", "content": {"name": "Ada"}}})
-}
-
-/// Waits until so many requests of this name have arrived, for a server that goes on anyway.
-pub(crate) async fn arrives(upstream: &Upstream, method: &str, count: usize) -> Option<Received> {
-    timeout(Duration::from_secs(2), upstream.arrived(method, count)).await.ok()
+pub(crate) fn answer_to(question: &Value) -> Value {
+    let result = match question["method"].as_str() {
+        Some("sampling/createMessage") => {
+            json!({"role": "assistant", "content": {"type": "text", "text": "Ada"}, "model": "m"})
+        }
+        _ => json!({"action": "accept", "content": {"name": "Ada"}}),
+    };
+    json!({"jsonrpc": "2.0", "id": question["id"], "result": result})
 }
 
 /// Answers a question, as the client does in the course of a flow.

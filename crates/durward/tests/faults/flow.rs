@@ -7,10 +7,14 @@ pub(crate) mod process;
 pub(crate) mod question;
 
 use crate::{
-    cell::{Cell, Open},
+    cell::{Cell, Goes, Open},
+    script::Script,
+    server::Server,
     table::{Bridge, Client, Door, Flow, Speaks, What},
 };
 use serde_json::{Value, json};
+use std::time::Duration;
+use tokio::time::timeout;
 
 /// Goes as far as this moment.
 pub(crate) async fn reach(cell: &mut Cell, flow: &Flow, moment: &str) -> Open {
@@ -28,8 +32,10 @@ pub(crate) async fn reach(cell: &mut Cell, flow: &Flow, moment: &str) -> Open {
         (What::Question, Client::Modern, Bridge::None) => question::modern(cell, &door, moment).await,
         (What::Listening, _, Bridge::Upward) => listen::upward(cell, &door, moment).await,
         (What::Listening, _, Bridge::Downward) => listen::downward(cell, &door, moment).await,
-        (What::Listening, Client::Legacy, Bridge::None) if matches!(flow.server, Speaks::Process(_)) => {
-            listen::process(cell, &door, moment).await
+        (What::Listening, Client::Legacy, Bridge::None)
+            if matches!(flow.server, Speaks::Process(_) | Speaks::Lasting) =>
+        {
+            listen::on_connection(cell, &door, moment).await
         }
         (What::Listening, Client::Legacy, Bridge::None) => listen::legacy(cell, &door, moment).await,
         (What::Listening, Client::Modern, Bridge::None) => listen::modern(cell, &door, moment).await,
@@ -68,4 +74,21 @@ pub(crate) fn echo() -> Value {
 pub(crate) fn echo_at(cell: &Cell, door: &str) -> Value {
     let tool = if door == "/mcp" { format!("{}__echo", cell.name) } else { "echo".to_owned() };
     json!({"name": tool, "arguments": {}})
+}
+
+/// What the server does next.
+pub(crate) fn goes<F: Future<Output = ()> + Send + 'static>(
+    on: impl FnOnce(Option<Script>) -> F + Send + 'static,
+) -> Goes {
+    Box::new(move |script| Box::pin(on(script)))
+}
+
+/// Answers the request of this method with this number, from 1, when it comes, unless it is clear that none comes.
+pub(crate) fn answering(server: Server, method: &'static str, count: usize) -> Goes {
+    goes(move |script| async move {
+        let asked = timeout(Duration::from_secs(2), server.asked(method, count, script)).await;
+        if let Ok(Some((id, mut script))) = asked {
+            script.say(&answer(&id)).await;
+        }
+    })
 }

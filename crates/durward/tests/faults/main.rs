@@ -16,6 +16,7 @@ mod flow;
 mod hear;
 mod process;
 mod script;
+mod server;
 mod stage;
 mod table;
 
@@ -38,9 +39,9 @@ fn the_process_itself() {
 }
 
 /// Cells that go through one gateway, at most.
-const CELLS: usize = 6;
+const CELLS: usize = 4;
 /// Gateways at once.
-const GATEWAYS: usize = 20;
+const GATEWAYS: usize = 60;
 
 /// Goes through some cells of a flow, and says which were not as the table has them.
 async fn goes(flow: &'static Flow, cases: Vec<Case>, turns: &Semaphore) -> Vec<String> {
@@ -135,17 +136,52 @@ async fn listeners_end_whatever_breaks_at_whatever_moment() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn processes_and_lasting_streams_end_whatever_breaks_at_whatever_moment() {
+async fn calls_of_processes_end_whatever_breaks_at_whatever_moment() {
     go(&[
-        &flow::process::CALL_MODERN,
         &flow::process::CALL_LEGACY,
+        &flow::process::CALL_MODERN,
         &flow::process::CALL_UPWARD,
         &flow::process::CALL_DOWNWARD,
+        &flow::process::CALL_ALL_LEGACY,
+        &flow::process::CALL_ALL_MODERN,
+        &flow::process::CALL_ALL_UPWARD,
+        &flow::process::CALL_ALL_DOWNWARD,
+    ])
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn questions_of_processes_end_whatever_breaks_at_whatever_moment() {
+    go(&[
         &flow::process::QUESTION_LEGACY,
+        &flow::process::QUESTION_MODERN,
+        &flow::process::QUESTION_UPWARD,
         &flow::process::QUESTION_DOWNWARD,
-        &flow::process::LISTEN_LEGACY,
+        &flow::process::QUESTION_ALL_LEGACY,
+        &flow::process::QUESTION_ALL_MODERN,
+        &flow::process::QUESTION_ALL_UPWARD,
+        &flow::process::QUESTION_ALL_DOWNWARD,
+    ])
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn listeners_to_processes_end_whatever_breaks_at_whatever_moment() {
+    go(&[&flow::process::LISTEN_LEGACY]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_lasts_as_in_2024_ends_whatever_breaks_at_whatever_moment() {
+    go(&[
         &lasting::CLIENT_OF_2024,
-        &lasting::SERVER_OF_2024,
+        &lasting::CALL_LEGACY,
+        &lasting::CALL_DOWNWARD,
+        &lasting::CALL_ALL_LEGACY,
+        &lasting::CALL_ALL_DOWNWARD,
+        &lasting::QUESTION_LEGACY,
+        &lasting::QUESTION_DOWNWARD,
+        &lasting::QUESTION_ALL_LEGACY,
+        &lasting::QUESTION_ALL_DOWNWARD,
     ])
     .await;
 }

@@ -1,5 +1,6 @@
 //! Servers that are processes, played by the test: each passes what it hears and says through a socket.
 
+use crate::flow::listen::{acknowledged, told, updated};
 use serde_json::{Value, json};
 use std::{
     fs,
@@ -29,12 +30,12 @@ struct Shared {
     began: Mutex<Vec<Began>>,
     /// Whoever begins ends at once.
     is_dead: AtomicBool,
-    /// Calls that wait for the test to answer them, with the process that they came to.
-    calls: watch::Sender<Vec<(Value, Line)>>,
+    /// Whoever listens hears of a resource at once.
+    greets: AtomicBool,
+    /// Requests that the test knows of, with the process that they came to.
+    asked: watch::Sender<Vec<(Value, Line)>>,
     /// How many answers to questions have come.
     answers: watch::Sender<usize>,
-    /// The process that began last.
-    newest: Mutex<Option<Line>>,
 }
 
 /// One process.
@@ -100,21 +101,20 @@ impl Processes {
         )
     }
 
-    /// Waits for the call with this number, from 1.
-    pub(crate) async fn called(&self, count: usize) -> (Value, Line) {
-        let mut calls = self.shared.calls.subscribe();
-        let calls = soon(calls.wait_for(|calls| calls.len() >= count)).await.expect("somebody listens");
-        calls.get(count - 1).cloned().expect("it came")
+    /// Waits for the request of this method with this number, from 1.
+    pub(crate) async fn asked(&self, method: &str, count: usize) -> (Value, Line) {
+        let mut asked = self.shared.asked.subscribe();
+        let meant = |asked: &Vec<(Value, Line)>| {
+            asked.iter().filter(|(request, _)| request["method"] == method).nth(count - 1).cloned()
+        };
+        let asked = soon(asked.wait_for(|asked| meant(asked).is_some())).await.expect("somebody listens");
+        meant(&asked).expect("it came")
     }
 
-    /// How many questions were answered, as it changes.
-    pub(crate) fn answers(&self) -> watch::Receiver<usize> {
-        self.shared.answers.subscribe()
-    }
-
-    /// The process that began last, which is that of the newest session.
-    pub(crate) fn newest(&self) -> Line {
-        self.shared.newest.lock().expect("nobody failed").clone().expect("one began")
+    /// Waits for the answer to a question.
+    pub(crate) async fn answered(&self) {
+        let mut answers = self.shared.answers.subscribe();
+        let _come = soon(answers.wait_for(|count| *count > 0)).await.expect("somebody listens");
     }
 
     /// Kills them all, and each that begins from now on.
@@ -125,6 +125,16 @@ impl Processes {
             // One that has ended meanwhile needs no killing.
             let _ended = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
         }
+    }
+
+    /// Whoever listens from now on hears of a resource at once.
+    pub(crate) fn greets(&self) {
+        self.shared.greets.store(true, Ordering::SeqCst);
+    }
+
+    /// Whoever begins from now on lives.
+    pub(crate) fn revive(&self) {
+        self.shared.is_dead.store(false, Ordering::SeqCst);
     }
 
     /// How many there are, also where the gateway has forgotten them.
@@ -145,29 +155,55 @@ fn serve(stream: &std::net::TcpStream, shared: &Shared) {
     if shared.is_dead.load(Ordering::SeqCst) {
         return line.close();
     }
-    *shared.newest.lock().expect("nobody failed") = Some(line.clone());
     for text in lines {
         let Ok(message) = serde_json::from_str::<Value>(&text) else { continue };
-        if message["method"].is_null() {
+        let Some(method) = message["method"].as_str() else {
             shared.answers.send_modify(|answers| *answers += 1);
             continue;
-        }
-        let honest = match message["method"].as_str() {
-            Some("tools/call") if message["params"]["arguments"]["n"].is_null() => {
-                shared.calls.send_modify(|calls| calls.push((message.clone(), line.clone())));
-                continue;
-            }
-            Some("initialize") => json!({"protocolVersion": message["params"]["protocolVersion"],
-                "capabilities": {"tools": {}}, "serverInfo": {"name": "process", "version": "1"}}),
-            Some("server/discover") => json!({"supportedVersions": [testkit::MODERN], "capabilities": {"tools": {}},
-                "ttlMs": 0, "cacheScope": "private", "resultType": "complete"}),
-            Some("tools/list") => json!({"tools": [{"name": "echo", "inputSchema": {"type": "object"}}], "ttlMs": 0,
-                "cacheScope": "private", "resultType": "complete"}),
-            _ => json!({"content": [], "resultType": "complete"}),
         };
-        if !message["id"].is_null() {
-            line.say(&json!({"jsonrpc": "2.0", "id": message["id"], "result": honest}));
+        let greets = shared.greets.load(Ordering::SeqCst);
+        // A call without arguments, and a stream, are the test's to answer.
+        let is_answered = match method {
+            "tools/call" => !message["params"]["arguments"]["n"].is_null(),
+            "subscriptions/listen" => greets,
+            _ => true,
+        };
+        if !is_answered || method == "resources/subscribe" {
+            shared.asked.send_modify(|asked| asked.push((message.clone(), line.clone())));
         }
+        if is_answered && !message["id"].is_null() {
+            for said in &honest(method, &message, greets) {
+                line.say(said);
+            }
+        }
+    }
+}
+
+/// What an honest server says to a request.
+fn honest(method: &str, message: &Value, greets: bool) -> Vec<Value> {
+    let id = &message["id"];
+    let answer = |result: Value| json!({"jsonrpc": "2.0", "id": id, "result": result});
+    let fleeting = |mut result: Value| {
+        result["ttlMs"] = 0.into();
+        result["cacheScope"] = "private".into();
+        result["resultType"] = "complete".into();
+        vec![answer(result)]
+    };
+    let can = json!({"tools": {}, "resources": {"subscribe": true}});
+    match method {
+        "initialize" => {
+            let (version, name) = (&message["params"]["protocolVersion"], json!({"name": "process", "version": "1"}));
+            vec![answer(json!({"protocolVersion": version, "capabilities": can, "serverInfo": name}))]
+        }
+        "server/discover" => fleeting(json!({"supportedVersions": [testkit::MODERN], "capabilities": can})),
+        "tools/list" => fleeting(json!({"tools": [{"name": "echo", "inputSchema": {"type": "object"}}]})),
+        "prompts/list" => fleeting(json!({"prompts": []})),
+        "resources/list" => fleeting(json!({"resources": []})),
+        "resources/templates/list" => fleeting(json!({"resourceTemplates": []})),
+        "tools/call" => vec![answer(json!({"content": [], "resultType": "complete"}))],
+        "subscriptions/listen" => vec![told(id, acknowledged()), told(id, updated())],
+        "resources/subscribe" if greets => vec![answer(json!({})), updated()],
+        _ => vec![answer(json!({}))],
     }
 }
 

@@ -1,10 +1,9 @@
-//! What a server of a cell says and hears, whatever kind of server it is.
+//! What a server of a cell says, word by word, whatever kind of server it is.
 
 use crate::process::Line;
 use serde_json::Value;
-use std::sync::Arc;
-use testkit::{Answer, Feed, Upstream, soon};
-use tokio::sync::{oneshot, watch};
+use testkit::{Answer, Feed, Upstream};
+use tokio::sync::oneshot;
 
 /// An answer that the server gives word by word.
 pub(crate) struct Script {
@@ -13,7 +12,9 @@ pub(crate) struct Script {
 }
 
 enum Said {
-    Http(Feed),
+    /// A body of JSON.
+    Body(Feed),
+    Events(Feed),
     Process(Line),
 }
 
@@ -23,7 +24,8 @@ impl Script {
         let (answer, feed) = Answer::fed(kind);
         let (answer, release) = answer.held();
         upstream.next(method, answer);
-        Self { said: Said::Http(feed), release: Some(release) }
+        let said = if kind == "text/event-stream" { Said::Events(feed) } else { Said::Body(feed) };
+        Self { said, release: Some(release) }
     }
 
     /// The head of the answer.
@@ -34,7 +36,7 @@ impl Script {
     }
 
     pub(crate) fn of_stream(feed: Feed) -> Self {
-        Self { said: Said::Http(feed), release: None }
+        Self { said: Said::Events(feed), release: None }
     }
 
     pub(crate) fn of_process(line: Line) -> Self {
@@ -44,9 +46,8 @@ impl Script {
     pub(crate) async fn say(&mut self, message: &Value) {
         self.begin();
         match &self.said {
-            Said::Http(feed) => {
-                let _heard = feed.message(message).await;
-            }
+            Said::Body(_) => self.raw(&message.to_string()).await,
+            Said::Events(feed) => drop(feed.message(message).await),
             Said::Process(line) => line.say(message),
         }
     }
@@ -54,7 +55,7 @@ impl Script {
     /// Some of a body.
     pub(crate) async fn raw(&mut self, text: &str) {
         self.begin();
-        if let Said::Http(feed) = &self.said {
+        if let Said::Body(feed) = &self.said {
             feed.raw(text.to_owned()).await;
             feed.taken().await;
         }
@@ -62,7 +63,7 @@ impl Script {
 
     pub(crate) async fn cut(mut self) {
         match &self.said {
-            Said::Http(feed) => feed.cut().await,
+            Said::Body(feed) | Said::Events(feed) => feed.cut().await,
             Said::Process(line) => line.close(),
         }
         self.begin();
@@ -71,24 +72,9 @@ impl Script {
     /// Leaves the stream open until the other side has gone.
     pub(crate) async fn stay(&self) {
         match &self.said {
-            Said::Http(feed) => feed.closed().await,
-            Said::Process(_) => std::future::pending().await,
-        }
-    }
-}
-
-/// The client's answers to a server's questions.
-pub(crate) enum Answers {
-    Http(Arc<Upstream>),
-    Process(watch::Receiver<usize>),
-}
-
-impl Answers {
-    /// Waits for one.
-    pub(crate) async fn come(&mut self) {
-        match self {
-            Self::Http(upstream) => drop(upstream.arrived("response", 1).await),
-            Self::Process(answers) => drop(soon(answers.wait_for(|count| *count > 0)).await.expect("somebody listens")),
+            Said::Body(feed) | Said::Events(feed) => feed.closed().await,
+            // It stays by itself.
+            Said::Process(_) => {}
         }
     }
 }

@@ -1,10 +1,11 @@
 //! A gateway for some cells of a flow, with a server, an agent and a key for each of them, and what it counts.
 
 use crate::{
-    cell::{Cell, Server},
+    cell::Cell,
     flow,
     process::Processes,
     rig::leaves,
+    server::Server,
     table::{Flow, Speaks},
     world::{self, World},
 };
@@ -134,10 +135,10 @@ impl Stage {
     /// Puts another one in its place.
     pub(crate) async fn relocate(&self, cell: &Cell) {
         let era = match cell.speaks {
-            Speaks::Legacy => "legacy",
+            Speaks::Legacy | Speaks::Lasting => "legacy",
             Speaks::Modern => "modern",
             Speaks::Process(era) => era,
-            Speaks::Both | Speaks::Lasting => "both",
+            Speaks::Both => "both",
         };
         let line = world::http(&cell.name, &self.elsewhere);
         self.change(cell, line.replace("internal: true", &format!("internal: true, era: {era}"))).await;
@@ -199,7 +200,7 @@ impl Stage {
             turns.tick().await;
             let counts = Counts::of(&self.scrape().await);
             let more = counts.tasks - self.tasks;
-            let open = cell.open_on_server();
+            let open = cell.server.open();
             // Looked for once nothing else is left: there are many processes on a machine.
             let is_over = counts.left.is_empty() && more <= CARETAKERS && open == 0;
             let children = if is_over { self.world.children() } else { 0 };
@@ -298,7 +299,7 @@ async fn serve(name: &str, speaks: Speaks) -> (Server, String) {
         Speaks::Process(era) => {
             let processes = Processes::start(era).await;
             let line = processes.line(name);
-            return (Server::Process(processes), line);
+            return (Server::Process(Arc::new(processes)), line);
         }
     };
     (Server::Http(Arc::new(upstream), speaks), line)

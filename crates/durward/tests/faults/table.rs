@@ -39,6 +39,8 @@ pub(crate) struct Flow {
     /// The moments at which a fault may come, in order.
     pub(crate) moments: &'static [&'static str],
     pub(crate) rows: &'static [Row],
+    /// What is otherwise than these rows say, which may be another flow's.
+    pub(crate) but: &'static [Row],
 }
 
 /// What the client is about.
@@ -127,8 +129,9 @@ impl Flow {
         for fault in FAULTS {
             for moment in self.moments {
                 let fits = |row: &&Row| row.0 == fault && (row.1.is_empty() || row.1.contains(moment));
-                let rows: Vec<&Row> = self.rows.iter().filter(fits).collect();
-                let [row] = rows.as_slice() else {
+                let fitting = |rows: &'static [Row]| rows.iter().filter(fits).collect::<Vec<_>>();
+                let (but, rows) = (fitting(self.but), fitting(self.rows));
+                let [row] = (if but.is_empty() { rows.as_slice() } else { but.as_slice() }) else {
                     panic!("{}: {} rows for {fault:?} at {moment:?}", self.name, rows.len())
                 };
                 cells.push(Case { fault, moment, sees: row.2, recorded: row.3 });

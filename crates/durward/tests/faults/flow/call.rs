@@ -1,9 +1,8 @@
 //! Calls that ask for nothing: in one piece, in many, of a process, and as a task.
 
-use super::{answer, echo, echo_at, news};
+use super::{answer, answering, echo, echo_at, goes, news};
 use crate::{
-    cell::{Cell, Next, Open, Server, arrives},
-    script::Script,
+    cell::{Cell, Next, Open},
     table::{
         Client, Door,
         Fault::{Cut, Disabled, Gone, Killed, Moved, Removed, Revoked, Silent},
@@ -35,6 +34,7 @@ pub(crate) const PLAIN_MODERN: Flow = Flow {
         Row(Revoked, &[], "the answer", "answered"),
         Row(Disabled, &[], "the answer", "answered"),
     ],
+    but: &[],
 };
 
 pub(crate) const PLAIN_LEGACY: Flow = Flow {
@@ -58,6 +58,7 @@ pub(crate) const PLAIN_LEGACY: Flow = Flow {
         Row(Revoked, &[], "the answer", "answered"),
         Row(Disabled, &[], "the answer", "answered"),
     ],
+    but: &[],
 };
 
 const STREAM: &[&str] = &["sent", "begun", "one word", "two words"];
@@ -83,6 +84,7 @@ pub(crate) const STREAM_MODERN: Flow = Flow {
         Row(Revoked, &[], "error -32600", "refused revoked authenticate"),
         Row(Disabled, &[], "error -32600", "refused revoked authenticate"),
     ],
+    but: &[],
 };
 
 pub(crate) const STREAM_LEGACY: Flow = Flow {
@@ -105,6 +107,7 @@ pub(crate) const STREAM_LEGACY: Flow = Flow {
         Row(Revoked, &[], "error -32600", "refused revoked authenticate"),
         Row(Disabled, &[], "error -32600", "refused revoked authenticate"),
     ],
+    but: &[],
 };
 
 const ALL: &[&str] = &["sent", "one word"];
@@ -118,6 +121,7 @@ pub(crate) const ALL_MODERN: Flow = Flow {
     method: "tools/call",
     moments: ALL,
     rows: STREAM_MODERN.rows,
+    but: &[],
 };
 
 pub(crate) const ALL_LEGACY: Flow = Flow {
@@ -129,6 +133,7 @@ pub(crate) const ALL_LEGACY: Flow = Flow {
     method: "tools/call",
     moments: ALL,
     rows: STREAM_LEGACY.rows,
+    but: &[],
 };
 
 pub(crate) const STREAM_UPWARD: Flow = Flow {
@@ -140,6 +145,7 @@ pub(crate) const STREAM_UPWARD: Flow = Flow {
     method: "tools/call",
     moments: STREAM,
     rows: STREAM_LEGACY.rows,
+    but: &[],
 };
 
 pub(crate) const STREAM_DOWNWARD: Flow = Flow {
@@ -151,6 +157,7 @@ pub(crate) const STREAM_DOWNWARD: Flow = Flow {
     method: "tools/call",
     moments: STREAM,
     rows: STREAM_MODERN.rows,
+    but: &[],
 };
 
 pub(crate) const ALL_UPWARD: Flow = Flow {
@@ -162,6 +169,7 @@ pub(crate) const ALL_UPWARD: Flow = Flow {
     method: "tools/call",
     moments: ALL,
     rows: STREAM_LEGACY.rows,
+    but: &[],
 };
 
 pub(crate) const ALL_DOWNWARD: Flow = Flow {
@@ -173,6 +181,7 @@ pub(crate) const ALL_DOWNWARD: Flow = Flow {
     method: "tools/call",
     moments: ALL,
     rows: STREAM_MODERN.rows,
+    but: &[],
 };
 
 pub(crate) const TASK: Flow = Flow {
@@ -199,6 +208,7 @@ pub(crate) const TASK: Flow = Flow {
         Row(Disabled, &["begun"], "error -32600", "refused disabled_agent authenticate"),
         Row(Disabled, &["awaited"], "the answer", "answered"),
     ],
+    but: &[],
 };
 
 pub(crate) const TASK_MODERN: Flow = Flow {
@@ -225,6 +235,7 @@ pub(crate) const TASK_MODERN: Flow = Flow {
         Row(Disabled, &["begun"], "error -32600", "refused disabled_agent authenticate"),
         Row(Disabled, &["awaited"], "the answer", "answered"),
     ],
+    but: &[],
 };
 
 pub(crate) const TASK_ALL: Flow = Flow {
@@ -251,6 +262,7 @@ pub(crate) const TASK_ALL: Flow = Flow {
         Row(Disabled, &["begun"], "error -32600", "refused disabled_agent authenticate"),
         Row(Disabled, &["awaited"], "the answer", "answered"),
     ],
+    but: &[],
 };
 
 pub(crate) const TASK_ALL_MODERN: Flow = Flow {
@@ -276,6 +288,7 @@ pub(crate) const TASK_ALL_MODERN: Flow = Flow {
         Row(Disabled, &["begun"], "error -32600", "refused disabled_agent authenticate"),
         Row(Disabled, &["awaited"], "the answer", "answered"),
     ],
+    but: &[],
 };
 
 async fn client(cell: &mut Cell, door: &str, legacy: bool) -> Arc<Agent> {
@@ -284,51 +297,28 @@ async fn client(cell: &mut Cell, door: &str, legacy: bool) -> Arc<Agent> {
 
 /// A call that is answered in one piece.
 pub(crate) async fn plain(cell: &mut Cell, legacy: bool, moment: &str) -> Open {
-    let mut script = cell.script("tools/call", "application/json");
+    let prepared = cell.server.prepared("tools/call", "application/json");
     let door = cell.door();
     let agent = client(cell, &door, legacy).await;
     let hearing = cell.asks(&agent, 7, "tools/call", echo());
-    let id = cell.upstream().arrived("tools/call", 1).await.id();
+    let (id, mut script) = cell.asked("tools/call", 1, prepared).await;
     let mut text = answer(&id).to_string();
     if moment == "half" {
         let rest = text.split_off(text.len() / 2);
         script.raw(&text).await;
         text = rest;
     }
-    let rest = move |script: Option<Script>| {
-        Box::pin(async move {
-            if let Some(mut script) = script {
-                script.raw(&text).await;
-            }
-        }) as crate::cell::Rest
-    };
-    Open::new(hearing, Some(script), Box::new(rest))
-}
-
-/// The answer to the next call, where it has to be prepared.
-pub(super) fn prepared(cell: &Cell) -> Option<Script> {
-    match cell.speaks {
-        Speaks::Both | Speaks::Legacy | Speaks::Modern => Some(cell.script("tools/call", "text/event-stream")),
-        Speaks::Lasting | Speaks::Process(_) => None,
-    }
-}
-
-/// Waits for the call: its id as the server knows it, and its answer.
-pub(super) async fn called(cell: &Cell, prepared: Option<Script>) -> (Value, Script) {
-    match (&cell.server, prepared) {
-        (Server::Http(upstream, _), Some(script)) => (upstream.arrived("tools/call", 1).await.id(), script),
-        (Server::Lasting(upstream, streams), _) => super::lasting::called(upstream, streams).await,
-        (Server::Http(..), None) => panic!("its answer was not prepared"),
-        (Server::Process(processes), _) => {
-            let (request, line) = processes.called(1).await;
-            (request["id"].clone(), Script::of_process(line))
+    let rest = goes(move |script| async move {
+        if let Some(mut script) = script {
+            script.raw(&text).await;
         }
-    }
+    });
+    Open::new(hearing, Some(script), rest)
 }
 
 /// A call that is answered in several words, by whatever server there is.
 pub(crate) async fn streamed(cell: &mut Cell, door: &str, legacy: bool, moment: &str) -> Open {
-    let prepared = prepared(cell);
+    let prepared = cell.server.prepared("tools/call", "text/event-stream");
     let agent = client(cell, door, legacy).await;
     let mut call = echo_at(cell, door);
     if !legacy {
@@ -337,7 +327,7 @@ pub(crate) async fn streamed(cell: &mut Cell, door: &str, legacy: bool, moment: 
         call["_meta"]["io.modelcontextprotocol/logLevel"] = "debug".into();
     }
     let hearing = cell.asks(&agent, 7, "tools/call", call);
-    let (id, mut script) = called(cell, prepared).await;
+    let (id, mut script) = cell.asked("tools/call", 1, prepared).await;
     if moment == "begun" {
         script.begin();
         hearing.head().await;
@@ -351,17 +341,15 @@ pub(crate) async fn streamed(cell: &mut Cell, door: &str, legacy: bool, moment: 
         script.say(&news(number)).await;
         hearing.message(usize::try_from(number).unwrap()).await;
     }
-    let rest = move |script: Option<Script>| {
-        Box::pin(async move {
-            if let Some(mut script) = script {
-                for number in said + 1..=2 {
-                    script.say(&news(number)).await;
-                }
-                script.say(&answer(&id)).await;
+    let rest = goes(move |script| async move {
+        if let Some(mut script) = script {
+            for number in said + 1..=2 {
+                script.say(&news(number)).await;
             }
-        }) as crate::cell::Rest
-    };
-    Open::new(hearing, Some(script), Box::new(rest))
+            script.say(&answer(&id)).await;
+        }
+    });
+    Open::new(hearing, Some(script), rest)
 }
 
 /// A task of 2025-11-25, begun by a call, whose result is waited for.
@@ -391,10 +379,10 @@ async fn awaited(
     moment: &str,
     (method, call, task): (&'static str, Value, Value),
 ) -> Open {
-    cell.upstream().next("tools/call", Answer::result(&json!(7), &task));
+    cell.server.upstream().next("tools/call", Answer::result(&json!(7), &task));
     let mut hearing = cell.asks(agent, 7, "tools/call", call);
     let begun = hearing.answer().await;
-    let script = cell.script(method, "application/json");
+    let script = cell.server.prepared(method, "application/json");
     let id = begun.pointer("/result/task/taskId").or_else(|| begun.pointer("/result/taskId"));
     let named = json!({"taskId": id.expect("it has an id")});
     let next = if moment == "begun" {
@@ -402,17 +390,8 @@ async fn awaited(
     } else {
         cell.knows(&hearing);
         hearing = cell.asks(agent, 8, method, named);
-        cell.upstream().arrived(method, 1).await;
+        cell.server.upstream().arrived(method, 1).await;
         Next::Nothing
     };
-    let upstream = cell.upstream();
-    let rest = move |script: Option<Script>| {
-        Box::pin(async move {
-            let Some(mut script) = script else { return };
-            if let Some(request) = arrives(&upstream, method, 1).await {
-                script.raw(&answer(&request.id()).to_string()).await;
-            }
-        }) as crate::cell::Rest
-    };
-    Open { next, ..Open::new(hearing, Some(script), Box::new(rest)) }
+    Open { next, ..Open::new(hearing, script, answering(cell.server.clone(), method, 1)) }
 }

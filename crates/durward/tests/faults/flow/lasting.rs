@@ -1,13 +1,12 @@
 //! HTTP with SSE, of 2024-11-05: a client of it, and a server of it.
 
 use super::{
-    answer, echo,
-    listen::{AGAIN_LEGACY, says},
-    news,
+    answer, echo, goes,
+    listen::{AGAIN_BY_GET, says, updated},
+    news, process,
 };
 use crate::{
-    cell::{Cell, Open, Rest},
-    script::Script,
+    cell::{Cell, Open},
     table::{
         Client, Door,
         Fault::{Cut, Disabled, Gone, Killed, Moved, Removed, Revoked, Silent},
@@ -48,6 +47,7 @@ pub(crate) const CLIENT_OF_2024: Flow = Flow {
         Row(Disabled, &["opened", "introduced"], "the end", ""),
         Row(Disabled, &["sent", "one word"], "error -32600 or the end", "refused revoked authenticate"),
     ],
+    but: &[],
 };
 
 /// A client that hears everything on one stream.
@@ -61,9 +61,8 @@ pub(crate) async fn client(cell: &mut Cell, moment: &str) -> Open {
         let ask = Ask::new(http::Method::POST, &to).header("content-type", "application/json");
         ask.body(message.to_string()).bearer(&cell.key)
     };
-    let nothing = |_: Option<Script>| Box::pin(async {}) as Rest;
     if moment == "opened" {
-        return Open::new(hearing, None, Box::new(nothing));
+        return Open::new(hearing, None, goes(|_| async {}));
     }
     let client = json!({"name": "old", "version": "1"});
     let params = json!({"protocolVersion": "2024-11-05", "capabilities": {}, "clientInfo": client});
@@ -71,54 +70,101 @@ pub(crate) async fn client(cell: &mut Cell, moment: &str) -> Open {
     assert_eq!(cell.posts(post(hello)).await, 202);
     hearing.message(2).await;
     cell.is_listened_for = true;
-    let listened = cell.script("GET", "text/event-stream");
+    let listened = cell.server.prepared("GET", "text/event-stream");
     let ready = json!({"jsonrpc": "2.0", "method": "notifications/initialized"});
     assert_eq!(cell.posts(post(ready)).await, 202);
-    cell.upstream().arrived("GET", 1).await;
-    let mut listened = listened;
+    let (_, mut listened) = cell.asked("GET", 1, listened).await;
     listened.begin();
     if moment == "introduced" {
         listened.say(&news(1)).await;
         hearing.message(3).await;
-        return Open { again: Some(AGAIN_LEGACY), ..Open::new(hearing, Some(listened), says(news(2))) };
+        return Open { again: Some(AGAIN_BY_GET), ..Open::new(hearing, Some(listened), says(news(2))) };
     }
     // It goes on, whatever becomes of the call.
     tokio::spawn(async move { listened.stay().await });
-    let mut script = cell.script("tools/call", "text/event-stream");
+    let prepared = cell.server.prepared("tools/call", "text/event-stream");
     let call = json!({"jsonrpc": "2.0", "id": 3, "method": "tools/call", "params": echo()});
     assert_eq!(cell.posts(post(call)).await, 202);
-    let id = cell.upstream().arrived("tools/call", 1).await.id();
+    let (id, mut script) = cell.asked("tools/call", 1, prepared).await;
     if moment == "one word" {
         script.say(&news(1)).await;
         hearing.message(3).await;
     }
-    let rest = move |script: Option<Script>| {
-        Box::pin(async move {
-            if let Some(mut script) = script {
-                script.say(&news(2)).await;
-                script.say(&answer(&id)).await;
-            }
-        }) as Rest
-    };
-    Open::new(hearing, Some(script), Box::new(rest))
+    let rest = goes(move |script| async move {
+        if let Some(mut script) = script {
+            script.say(&news(2)).await;
+            script.say(&answer(&id)).await;
+        }
+    });
+    Open::new(hearing, Some(script), rest)
 }
 
-pub(crate) const SERVER_OF_2024: Flow = Flow {
+pub(crate) const CALL_LEGACY: Flow = Flow {
     name: "a call of a server of 2024-11-05",
-    what: What::Streamed,
-    client: Client::Legacy,
     door: Door::One,
     server: Speaks::Lasting,
-    method: "tools/call",
-    moments: &["sent", "one word"],
-    rows: super::process::CALL_LEGACY.rows,
+    ..process::CALL_ALL_LEGACY
+};
+
+pub(crate) const CALL_DOWNWARD: Flow = Flow {
+    name: "a call of a server of 2024-11-05 over the bridge downward",
+    door: Door::One,
+    server: Speaks::Lasting,
+    ..process::CALL_ALL_DOWNWARD
+};
+
+pub(crate) const CALL_ALL_LEGACY: Flow =
+    Flow { name: "a call to all, of a server of 2024-11-05", door: Door::All, ..CALL_LEGACY };
+
+pub(crate) const CALL_ALL_DOWNWARD: Flow = Flow {
+    name: "a call to all, of a server of 2024-11-05 over the bridge downward",
+    door: Door::All,
+    ..CALL_DOWNWARD
+};
+
+pub(crate) const QUESTION_LEGACY: Flow =
+    Flow { name: "a question of a server of 2024-11-05", server: Speaks::Lasting, ..process::QUESTION_LEGACY };
+
+pub(crate) const QUESTION_DOWNWARD: Flow = Flow {
+    name: "a question of a server of 2024-11-05 over the bridge downward",
+    server: Speaks::Lasting,
+    ..process::QUESTION_DOWNWARD
+};
+
+pub(crate) const QUESTION_ALL_LEGACY: Flow = Flow {
+    name: "a question to all, of a server of 2024-11-05",
+    server: Speaks::Lasting,
+    ..process::QUESTION_ALL_LEGACY
+};
+
+pub(crate) const QUESTION_ALL_DOWNWARD: Flow = Flow {
+    name: "a question to all, of a server of 2024-11-05 over the bridge downward",
+    server: Speaks::Lasting,
+    ..process::QUESTION_ALL_DOWNWARD
 };
 
 /// The streams of a server by number.
 pub(crate) type Streams = Arc<Mutex<Vec<Feed>>>;
 
+/// What comes to a server of this kind.
+const SERVED: [&str; 12] = [
+    "server/discover",
+    "initialize",
+    "notifications/initialized",
+    "notifications/cancelled",
+    "tools/list",
+    "tools/call",
+    "prompts/list",
+    "resources/list",
+    "resources/templates/list",
+    "resources/subscribe",
+    "resources/unsubscribe",
+    "response",
+];
+
 /// Makes a server one of 2024-11-05: it names an address on its streams, and says there what it would otherwise answer.
 pub(crate) fn serve(upstream: &Upstream) -> Streams {
+    upstream.speaks("2024-11-05");
     let streams = Streams::default();
     let opened = Arc::clone(&streams);
     upstream.always("GET", move |_| {
@@ -129,8 +175,7 @@ pub(crate) fn serve(upstream: &Upstream) -> Streams {
         tokio::spawn(async move { feed.raw(said).await });
         answer
     });
-    for method in ["server/discover", "initialize", "tools/list", "tools/call", "notifications/initialized", "response"]
-    {
+    for method in SERVED {
         let streams = Arc::clone(&streams);
         upstream.always(method, move |request| {
             let Some(feed) = stream_of(request, &streams) else { return Answer::status(StatusCode::NOT_FOUND) };
@@ -144,7 +189,8 @@ pub(crate) fn serve(upstream: &Upstream) -> Streams {
     streams
 }
 
-fn stream_of(request: &Received, streams: &Streams) -> Option<Feed> {
+/// The stream beside which a request came.
+pub(crate) fn stream_of(request: &Received, streams: &Streams) -> Option<Feed> {
     let (_, number) = request.path.split_once("sessionId=")?;
     streams.lock().unwrap().get(number.parse::<usize>().ok()?).cloned()
 }
@@ -152,17 +198,30 @@ fn stream_of(request: &Received, streams: &Streams) -> Option<Feed> {
 /// What an honest server of this kind says. Calls without arguments are the test's to answer.
 fn said_by(request: &Received) -> Option<Value> {
     match request.name().as_str() {
-        "initialize" => Some(json!({"protocolVersion": "2024-11-05", "capabilities": {"tools": {}},
-            "serverInfo": {"name": "old", "version": "1"}})),
+        "initialize" => Some(
+            json!({"protocolVersion": "2024-11-05", "capabilities": {"tools": {}, "resources": {"subscribe": true}},
+            "serverInfo": {"name": "old", "version": "1"}}),
+        ),
         "tools/list" => Some(json!({"tools": [{"name": "echo", "inputSchema": {"type": "object"}}]})),
+        "prompts/list" => Some(json!({"prompts": []})),
+        "resources/list" => Some(json!({"resources": []})),
+        "resources/templates/list" => Some(json!({"resourceTemplates": []})),
+        "resources/subscribe" | "resources/unsubscribe" => Some(json!({})),
         "tools/call" if !request.json()["params"]["arguments"]["n"].is_null() => Some(json!({"content": []})),
         _ => None,
     }
 }
 
-/// Waits for the call: its id, and the stream on which it is answered.
-pub(crate) async fn called(upstream: &Upstream, streams: &Streams) -> (Value, Script) {
-    let request = upstream.arrived("tools/call", 1).await;
-    let feed = stream_of(&request, streams).expect("it came by its stream");
-    (request.id(), Script::of_stream(feed))
+/// Whoever follows a resource hears of it at once.
+pub(crate) fn greets(upstream: &Upstream, streams: &Streams) {
+    let streams = Arc::clone(streams);
+    upstream.always("resources/subscribe", move |request| {
+        let Some(feed) = stream_of(request, &streams) else { return Answer::status(StatusCode::NOT_FOUND) };
+        let message = json!({"jsonrpc": "2.0", "id": request.id(), "result": {}});
+        tokio::spawn(async move {
+            feed.message(&message).await;
+            feed.message(&updated()).await;
+        });
+        Answer::status(StatusCode::ACCEPTED)
+    });
 }

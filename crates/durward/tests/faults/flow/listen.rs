@@ -1,9 +1,11 @@
 //! Whoever listens: by GET and by `subscriptions/listen`, to one server and to all, in one era and over either bridge.
 
-use super::news;
+use super::{goes, news};
 use crate::{
-    cell::{Again, Cell, Open, Rest, Server},
+    cell::{Again, Cell, Goes, Open},
+    hear::Hearing,
     script::Script,
+    server::Server,
     table::{
         Client, Door,
         Fault::{Cut, Disabled, Gone, Killed, Moved, Removed, Revoked, Silent},
@@ -24,6 +26,7 @@ pub(crate) const LISTEN_LEGACY: Flow = Flow {
     method: "GET",
     moments: MOMENTS,
     rows: ONE_LEGACY,
+    but: &[],
 };
 
 pub(crate) const LISTEN_MODERN: Flow = Flow {
@@ -35,6 +38,7 @@ pub(crate) const LISTEN_MODERN: Flow = Flow {
     method: "subscriptions/listen",
     moments: MOMENTS,
     rows: ONE_MODERN,
+    but: &[],
 };
 
 pub(crate) const ALL_LEGACY: Flow = Flow {
@@ -46,6 +50,7 @@ pub(crate) const ALL_LEGACY: Flow = Flow {
     method: "GET",
     moments: &["begun", "one word"],
     rows: MERGED_LEGACY,
+    but: &[],
 };
 
 pub(crate) const ALL_MODERN: Flow = Flow {
@@ -57,6 +62,7 @@ pub(crate) const ALL_MODERN: Flow = Flow {
     method: "subscriptions/listen",
     moments: &["begun", "one word"],
     rows: MERGED_MODERN,
+    but: &[],
 };
 
 pub(crate) const LISTEN_UPWARD: Flow = Flow {
@@ -68,6 +74,7 @@ pub(crate) const LISTEN_UPWARD: Flow = Flow {
     method: "GET",
     moments: MOMENTS,
     rows: UPWARD,
+    but: &[],
 };
 
 pub(crate) const LISTEN_DOWNWARD: Flow = Flow {
@@ -79,6 +86,7 @@ pub(crate) const LISTEN_DOWNWARD: Flow = Flow {
     method: "subscriptions/listen",
     moments: MOMENTS,
     rows: DOWNWARD,
+    but: &[],
 };
 
 pub(crate) const ALL_UPWARD: Flow = Flow {
@@ -90,6 +98,7 @@ pub(crate) const ALL_UPWARD: Flow = Flow {
     method: "GET",
     moments: &["begun", "one word"],
     rows: MERGED_LEGACY,
+    but: &[],
 };
 
 pub(crate) const ALL_DOWNWARD: Flow = Flow {
@@ -101,6 +110,7 @@ pub(crate) const ALL_DOWNWARD: Flow = Flow {
     method: "subscriptions/listen",
     moments: &["begun", "one word"],
     rows: MERGED_MODERN,
+    but: &[],
 };
 
 const ONE_LEGACY: &[Row] = &[
@@ -176,12 +186,12 @@ const DOWNWARD: &[Row] = &[
     Row(Disabled, &[], "error -32600", "refused revoked authenticate"),
 ];
 
-fn updated() -> Value {
+pub(crate) fn updated() -> Value {
     json!({"jsonrpc": "2.0", "method": "notifications/resources/updated", "params": {"uri": "file:///a"}})
 }
 
-fn wanted() -> Value {
-    json!({"notifications": {"resourceSubscriptions": ["file:///a"]}})
+fn wanted(uri: &str) -> Value {
+    json!({"notifications": {"resourceSubscriptions": [uri]}})
 }
 
 /// The resource as it is called at this door.
@@ -190,14 +200,12 @@ fn address(cell: &Cell, door: &str) -> String {
 }
 
 /// Says this, and leaves the stream open.
-pub(super) fn says(word: Value) -> Box<dyn FnOnce(Option<Script>) -> Rest + Send> {
-    Box::new(move |script| {
-        Box::pin(async move {
-            if let Some(mut script) = script {
-                script.say(&word).await;
-                script.stay().await;
-            }
-        })
+pub(super) fn says(word: Value) -> Goes {
+    goes(move |script| async move {
+        if let Some(mut script) = script {
+            script.say(&word).await;
+            script.stay().await;
+        }
     })
 }
 
@@ -208,9 +216,8 @@ fn followed(upstream: &Upstream) {
     }
 }
 
-/// Whoever listens to a server of sessions hears this at once.
-fn greets(upstream: &Upstream, word: fn() -> Value) {
-    followed(upstream);
+/// Whoever opens the stream of a session hears this at once.
+fn greets_on_get(upstream: &Upstream, word: fn() -> Value) {
     upstream.always("GET", move |_| {
         let (answer, feed) = Answer::events();
         tokio::spawn(says(word())(Some(Script::of_stream(feed))));
@@ -218,40 +225,48 @@ fn greets(upstream: &Upstream, word: fn() -> Value) {
     });
 }
 
-/// Whoever listens to a server without sessions is told so, and hears of a resource at once.
-fn greets_modern(upstream: &Upstream) {
-    upstream.always("subscriptions/listen", |request| {
-        let (answer, feed) = Answer::events();
-        let id = request.id();
-        tokio::spawn(async move {
-            feed.message(&told(&id, acknowledged())).await;
-            says(told(&id, updated()))(Some(Script::of_stream(feed))).await;
-        });
-        answer
-    });
+/// Whoever listens to a server hears of a resource at once.
+fn greets(server: &Server) {
+    match server {
+        Server::Http(upstream, _) => {
+            followed(upstream);
+            greets_on_get(upstream, updated);
+            upstream.always("subscriptions/listen", |request| {
+                let (answer, feed) = Answer::events();
+                let id = request.id();
+                tokio::spawn(async move {
+                    feed.message(&told(&id, acknowledged())).await;
+                    says(told(&id, updated()))(Some(Script::of_stream(feed))).await;
+                });
+                answer
+            });
+        }
+        Server::Lasting(upstream, streams) => super::lasting::greets(upstream, streams),
+        Server::Process(processes) => processes.greets(),
+    }
 }
 
-pub(super) const AGAIN_LEGACY: Again =
-    Again { prepare: |upstream| greets(upstream, || news(99)), word: "notifications/message" };
-const AGAIN_DOWNWARD: Again =
-    Again { prepare: |upstream| greets(upstream, updated), word: "notifications/resources/updated" };
-const AGAIN_MODERN: Again = Again { prepare: greets_modern, word: "notifications/resources/updated" };
+/// Of a server of sessions, which is asked for a stream.
+pub(super) const AGAIN_BY_GET: Again =
+    Again { prepare: |server| greets_on_get(&server.upstream(), || news(99)), word: "notifications/message" };
+const AGAIN: Again = Again { prepare: greets, word: "notifications/resources/updated" };
 
-fn acknowledged() -> Value {
-    json!({"jsonrpc": "2.0", "method": "notifications/subscriptions/acknowledged", "params": wanted()})
+pub(crate) fn acknowledged() -> Value {
+    let params = wanted("file:///a");
+    json!({"jsonrpc": "2.0", "method": "notifications/subscriptions/acknowledged", "params": params})
 }
 
 /// A message of the stream that was asked for with this id.
-fn told(id: &Value, mut message: Value) -> Value {
+pub(crate) fn told(id: &Value, mut message: Value) -> Value {
     message["params"]["_meta"] = json!({"io.modelcontextprotocol/subscriptionId": id});
     message
 }
 
 pub(crate) async fn legacy(cell: &mut Cell, door: &str, moment: &str) -> Open {
-    let mut script = cell.script("GET", "text/event-stream");
+    let prepared = cell.server.prepared("GET", "text/event-stream");
     let agent = cell.legacy(door).await;
     let hearing = cell.sends(agent.to_listen(), Value::Null);
-    cell.upstream().arrived("GET", 1).await;
+    let (_, mut script) = cell.asked("GET", 1, prepared).await;
     if moment != "sent" {
         script.begin();
         hearing.head().await;
@@ -260,35 +275,35 @@ pub(crate) async fn legacy(cell: &mut Cell, door: &str, moment: &str) -> Open {
         script.say(&news(1)).await;
         hearing.message(1).await;
     }
-    Open { again: Some(AGAIN_LEGACY), ..Open::new(hearing, Some(script), says(news(2))) }
+    Open { again: Some(AGAIN_BY_GET), ..Open::new(hearing, Some(script), says(news(2))) }
 }
 
-/// A client that hears what its process says.
-pub(crate) async fn process(cell: &mut Cell, door: &str, moment: &str) -> Open {
+/// Follows the resource, and listens.
+async fn follows(cell: &mut Cell, door: &str) -> Hearing {
     let agent = cell.legacy(door).await;
-    let hearing = cell.sends(agent.to_listen(), Value::Null);
+    let subscribed = cell.asks(&agent, 6, "resources/subscribe", json!({"uri": address(cell, door)}));
+    subscribed.answer().await;
+    cell.knows(&subscribed);
+    cell.sends(agent.to_listen(), Value::Null)
+}
+
+/// A client that hears what its server says on the connection of the session.
+pub(crate) async fn on_connection(cell: &mut Cell, door: &str, moment: &str) -> Open {
+    let hearing = follows(cell, door).await;
     hearing.head().await;
-    let Server::Process(processes) = &cell.server else { panic!("it is no process") };
-    let mut script = Script::of_process(processes.newest());
+    let (_, mut script) = cell.asked("resources/subscribe", 1, None).await;
     if moment == "one word" {
-        script.say(&news(1)).await;
+        script.say(&updated()).await;
         hearing.message(1).await;
     }
-    let rest = |script: Option<Script>| {
-        Box::pin(async move {
-            if let Some(mut script) = script {
-                script.say(&news(2)).await;
-            }
-        }) as Rest
-    };
-    Open::new(hearing, Some(script), Box::new(rest))
+    Open::new(hearing, Some(script), says(updated()))
 }
 
 pub(crate) async fn modern(cell: &mut Cell, door: &str, moment: &str) -> Open {
-    let mut script = cell.script("subscriptions/listen", "text/event-stream");
+    let prepared = cell.server.prepared("subscriptions/listen", "text/event-stream");
     let agent = cell.modern(door);
-    let hearing = cell.asks(&agent, 7, "subscriptions/listen", wanted());
-    let id = cell.upstream().arrived("subscriptions/listen", 1).await.id();
+    let hearing = cell.asks(&agent, 7, "subscriptions/listen", wanted(&address(cell, door)));
+    let (id, mut script) = cell.asked("subscriptions/listen", 1, prepared).await;
     if moment != "sent" {
         script.say(&told(&id, acknowledged())).await;
         hearing.message(1).await;
@@ -297,39 +312,37 @@ pub(crate) async fn modern(cell: &mut Cell, door: &str, moment: &str) -> Open {
         script.say(&told(&id, updated())).await;
         hearing.message(2).await;
     }
-    Open { again: Some(AGAIN_MODERN), ..Open::new(hearing, Some(script), says(told(&id, updated()))) }
+    Open { again: Some(AGAIN), ..Open::new(hearing, Some(script), says(told(&id, updated()))) }
 }
 
 /// A legacy client that listens to a modern server: the stream is the gateway's.
 pub(crate) async fn upward(cell: &mut Cell, door: &str, moment: &str) -> Open {
-    let mut script = cell.script("subscriptions/listen", "text/event-stream");
-    let agent = cell.legacy(door).await;
-    let params = json!({"uri": address(cell, door)});
-    let subscribed = cell.asks(&agent, 6, "resources/subscribe", params);
-    subscribed.answer().await;
-    cell.knows(&subscribed);
-    let hearing = cell.sends(agent.to_listen(), Value::Null);
-    cell.upstream().arrived("subscriptions/listen", 1).await;
+    let prepared = cell.server.prepared("subscriptions/listen", "text/event-stream");
+    let hearing = follows(cell, door).await;
+    let (id, mut script) = cell.asked("subscriptions/listen", 1, prepared).await;
     if moment != "sent" {
-        script.begin();
+        script.say(&told(&id, acknowledged())).await;
         hearing.head().await;
     }
     if moment == "one word" {
-        script.say(&updated()).await;
+        script.say(&told(&id, updated())).await;
         hearing.message(1).await;
     }
-    Open { again: Some(AGAIN_MODERN), ..Open::new(hearing, Some(script), says(updated())) }
+    Open { again: Some(AGAIN), ..Open::new(hearing, Some(script), says(told(&id, updated()))) }
 }
 
 /// A modern client that listens to a legacy server: the session is the gateway's.
 pub(crate) async fn downward(cell: &mut Cell, door: &str, moment: &str) -> Open {
-    followed(&cell.upstream());
-    let wanted = json!({"notifications": {"resourceSubscriptions": [address(cell, door)]}});
-    let mut script = cell.script("GET", "text/event-stream");
+    let prepared = cell.server.prepared("GET", "text/event-stream");
+    if let Server::Http(upstream, _) = &cell.server {
+        followed(upstream);
+    }
     let agent = cell.modern(door);
-    let hearing = cell.asks(&agent, 7, "subscriptions/listen", wanted);
+    let hearing = cell.asks(&agent, 7, "subscriptions/listen", wanted(&address(cell, door)));
     hearing.message(1).await;
-    cell.upstream().arrived("GET", 1).await;
+    // Where nothing is prepared, what the server says comes by the connection on which it was asked.
+    let asked = if prepared.is_some() { "GET" } else { "resources/subscribe" };
+    let (_, mut script) = cell.asked(asked, 1, prepared).await;
     if moment != "sent" {
         script.begin();
     }
@@ -337,5 +350,5 @@ pub(crate) async fn downward(cell: &mut Cell, door: &str, moment: &str) -> Open 
         script.say(&updated()).await;
         hearing.message(2).await;
     }
-    Open { again: Some(AGAIN_DOWNWARD), ..Open::new(hearing, Some(script), says(updated())) }
+    Open { again: Some(AGAIN), ..Open::new(hearing, Some(script), says(updated())) }
 }

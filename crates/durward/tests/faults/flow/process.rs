@@ -1,5 +1,6 @@
 //! What becomes of calls, questions and listeners whose server is a process.
 
+use super::question;
 use crate::table::{
     Client, Door,
     Fault::{Cut, Disabled, Gone, Killed, Moved, Removed, Revoked, Silent},
@@ -7,7 +8,9 @@ use crate::table::{
 };
 
 const CALL: &[&str] = &["sent", "one word", "two words"];
+const CALL_ALL: &[&str] = &["sent", "one word"];
 const QUESTION: &[&str] = &["sent", "question", "answered"];
+const BEGUN: &[&str] = &["begun", "one word"];
 
 pub(crate) const CALL_MODERN: Flow = Flow {
     name: "a call of a process, modern",
@@ -27,6 +30,7 @@ pub(crate) const CALL_MODERN: Flow = Flow {
         Row(Revoked, &[], "error -32600", "refused revoked authenticate"),
         Row(Disabled, &[], "error -32600", "refused revoked authenticate"),
     ],
+    but: &[],
 };
 
 pub(crate) const CALL_LEGACY: Flow = Flow {
@@ -47,28 +51,33 @@ pub(crate) const CALL_LEGACY: Flow = Flow {
         Row(Revoked, &[], "error -32600", "refused revoked authenticate"),
         Row(Disabled, &[], "error -32600", "refused revoked authenticate"),
     ],
+    but: &[],
 };
 
-pub(crate) const CALL_UPWARD: Flow = Flow {
-    name: "a call of a process over the bridge upward",
-    what: What::Streamed,
-    client: Client::Legacy,
-    door: Door::One,
-    server: Speaks::Process("modern"),
-    method: "tools/call",
-    moments: CALL,
-    rows: CALL_LEGACY.rows,
+pub(crate) const CALL_UPWARD: Flow =
+    Flow { name: "a call of a process over the bridge upward", server: Speaks::Process("modern"), ..CALL_LEGACY };
+
+pub(crate) const CALL_DOWNWARD: Flow =
+    Flow { name: "a call of a process over the bridge downward", server: Speaks::Process("legacy"), ..CALL_MODERN };
+
+pub(crate) const CALL_ALL_LEGACY: Flow =
+    Flow { name: "a call to all, of a process, legacy", door: Door::All, moments: CALL_ALL, ..CALL_LEGACY };
+
+pub(crate) const CALL_ALL_MODERN: Flow =
+    Flow { name: "a call to all, of a process, modern", door: Door::All, moments: CALL_ALL, ..CALL_MODERN };
+
+pub(crate) const CALL_ALL_UPWARD: Flow = Flow {
+    name: "a call to all, of a process over the bridge upward",
+    door: Door::All,
+    moments: CALL_ALL,
+    ..CALL_UPWARD
 };
 
-pub(crate) const CALL_DOWNWARD: Flow = Flow {
-    name: "a call of a process over the bridge downward",
-    what: What::Streamed,
-    client: Client::Modern,
-    door: Door::One,
-    server: Speaks::Process("legacy"),
-    method: "tools/call",
-    moments: CALL,
-    rows: CALL_MODERN.rows,
+pub(crate) const CALL_ALL_DOWNWARD: Flow = Flow {
+    name: "a call to all, of a process over the bridge downward",
+    door: Door::All,
+    moments: CALL_ALL,
+    ..CALL_DOWNWARD
 };
 
 pub(crate) const QUESTION_LEGACY: Flow = Flow {
@@ -93,6 +102,7 @@ pub(crate) const QUESTION_LEGACY: Flow = Flow {
         Row(Disabled, &["sent"], "the answer", "answered"),
         Row(Disabled, &["question", "answered"], "error -32600", "refused revoked authenticate"),
     ],
+    but: &[],
 };
 
 pub(crate) const QUESTION_DOWNWARD: Flow = Flow {
@@ -127,6 +137,86 @@ pub(crate) const QUESTION_DOWNWARD: Flow = Flow {
         Row(Disabled, &["question"], "error -32600", "answered, refused disabled_agent authenticate"),
         Row(Disabled, &["answered"], "error -32600", "answered, refused revoked authenticate"),
     ],
+    but: &[],
+};
+
+pub(crate) const QUESTION_MODERN: Flow = Flow {
+    name: "a question of a process, modern",
+    what: What::Question,
+    client: Client::Modern,
+    door: Door::One,
+    server: Speaks::Process("modern"),
+    method: "tools/call",
+    moments: QUESTION,
+    rows: &[
+        Row(Killed, &["sent"], "error -31006", "faulted upstream-cut forward"),
+        // Its successor ends, or is not started so soon.
+        Row(
+            Killed,
+            &["question"],
+            "error -31006",
+            "answered, faulted upstream-cut forward or answered, faulted upstream-down forward",
+        ),
+        Row(Killed, &["answered"], "error -31006", "answered, faulted upstream-cut forward"),
+        Row(Cut, &["sent"], "error -31006", "faulted upstream-cut forward"),
+        // Its successor answers, or is not started so soon.
+        Row(
+            Cut,
+            &["question"],
+            "the answer or error -31006",
+            "answered, answered or answered, faulted upstream-down forward",
+        ),
+        Row(Cut, &["answered"], "error -31006", "answered, faulted upstream-cut forward"),
+        Row(Silent, &["sent"], "error -31007", "faulted upstream-timeout forward"),
+        Row(Silent, &["question", "answered"], "error -31007", "answered, faulted upstream-timeout forward"),
+        Row(Gone, &["sent"], "gone", "abandoned"),
+        Row(Gone, &["question"], "gone", "answered"),
+        Row(Gone, &["answered"], "gone", "answered, abandoned"),
+        Row(Removed, &["sent"], "the answer", "answered"),
+        Row(Removed, &["question"], "error -32600", "answered, refused unknown-server resolve"),
+        Row(Removed, &["answered"], "the answer", "answered, answered"),
+        Row(Moved, &["sent"], "the answer", "answered"),
+        Row(Moved, &["question", "answered"], "the answer", "answered, answered"),
+        Row(Revoked, &["sent"], "the answer", "answered"),
+        Row(Revoked, &["question"], "error -32600", "answered, refused revoked authenticate"),
+        Row(Revoked, &["answered"], "the answer", "answered, answered"),
+        Row(Disabled, &["sent"], "the answer", "answered"),
+        Row(Disabled, &["question"], "error -32600", "answered, refused disabled_agent authenticate"),
+        Row(Disabled, &["answered"], "the answer", "answered, answered"),
+    ],
+    but: &[],
+};
+
+pub(crate) const QUESTION_UPWARD: Flow = Flow {
+    name: "a question of a process over the bridge upward",
+    server: Speaks::Process("modern"),
+    but: &[
+        Row(Killed, &["sent", "answered"], "error -31006", "faulted upstream-cut forward"),
+        Row(Killed, &["question"], "error -31006", "faulted upstream-cut forward or faulted upstream-down forward"),
+        Row(Cut, &["sent", "answered"], "error -31006", "faulted upstream-cut forward"),
+        Row(Cut, &["question"], "the answer or error -31006", "answered or faulted upstream-down forward"),
+    ],
+    ..question::QUESTION_UPWARD
+};
+
+pub(crate) const QUESTION_ALL_LEGACY: Flow =
+    Flow { name: "a question to all, of a process, legacy", door: Door::All, ..QUESTION_LEGACY };
+
+pub(crate) const QUESTION_ALL_MODERN: Flow = Flow {
+    name: "a question to all, of a process, modern",
+    door: Door::All,
+    but: question::ALL_MODERN.but,
+    ..QUESTION_MODERN
+};
+
+pub(crate) const QUESTION_ALL_UPWARD: Flow =
+    Flow { name: "a question to all, of a process over the bridge upward", door: Door::All, ..QUESTION_UPWARD };
+
+pub(crate) const QUESTION_ALL_DOWNWARD: Flow = Flow {
+    name: "a question to all, of a process over the bridge downward",
+    door: Door::All,
+    but: question::ALL_DOWNWARD.but,
+    ..QUESTION_DOWNWARD
 };
 
 pub(crate) const LISTEN_LEGACY: Flow = Flow {
@@ -136,7 +226,7 @@ pub(crate) const LISTEN_LEGACY: Flow = Flow {
     door: Door::One,
     server: Speaks::Process("legacy"),
     method: "GET",
-    moments: &["begun", "one word"],
+    moments: BEGUN,
     // The stream is the session's, whose next process speaks on it.
     rows: &[
         Row(Killed, &[], "stays open", "answered"),
@@ -148,4 +238,5 @@ pub(crate) const LISTEN_LEGACY: Flow = Flow {
         Row(Revoked, &[], "the end", "refused revoked authenticate"),
         Row(Disabled, &[], "the end", "refused revoked authenticate"),
     ],
+    but: &[],
 };

@@ -1,0 +1,124 @@
+//! The server of a cell, whatever kind it is: what comes to it, how it answers, how it dies and is there again.
+
+use crate::{
+    flow::lasting::{self, Streams},
+    process::Processes,
+    script::Script,
+    table::Speaks,
+};
+use serde_json::{Value, json};
+use std::sync::Arc;
+use testkit::Upstream;
+
+#[derive(Clone)]
+pub(crate) enum Server {
+    Http(Arc<Upstream>, Speaks),
+    /// With its streams, in the order in which they were opened.
+    Lasting(Arc<Upstream>, Streams),
+    Process(Arc<Processes>),
+}
+
+impl Server {
+    pub(crate) fn speaks(&self) -> Speaks {
+        match self {
+            Self::Http(_, speaks) => *speaks,
+            Self::Lasting(..) => Speaks::Lasting,
+            Self::Process(processes) => Speaks::Process(processes.era),
+        }
+    }
+
+    pub(crate) fn upstream(&self) -> Arc<Upstream> {
+        match self {
+            Self::Http(upstream, _) | Self::Lasting(upstream, _) => Arc::clone(upstream),
+            Self::Process(_) => panic!("it is a process"),
+        }
+    }
+
+    /// The next answer to this method, where it has to be prepared.
+    pub(crate) fn prepared(&self, method: &str, kind: &str) -> Option<Script> {
+        match self {
+            Self::Http(upstream, _) => Some(Script::next(upstream, method, kind)),
+            Self::Lasting(..) | Self::Process(_) => None,
+        }
+    }
+
+    /// Waits for the request of this method with this number, from 1: its id, and how it is answered. None where that was
+    /// to be prepared, and was not.
+    pub(crate) async fn asked(&self, method: &str, count: usize, prepared: Option<Script>) -> Option<(Value, Script)> {
+        match self {
+            Self::Http(upstream, _) => {
+                let script = prepared?;
+                Some((upstream.arrived(method, count).await.id(), script))
+            }
+            Self::Lasting(upstream, streams) => {
+                let request = upstream.arrived(method, count).await;
+                let feed = lasting::stream_of(&request, streams).expect("it came by its stream");
+                Some((request.id(), Script::of_stream(feed)))
+            }
+            Self::Process(processes) => {
+                let (request, line) = processes.asked(method, count).await;
+                Some((request["id"].clone(), Script::of_process(line)))
+            }
+        }
+    }
+
+    /// Waits for the request of this method with this number, from 1.
+    pub(crate) async fn arrived(&self, method: &str, count: usize) {
+        match self {
+            Self::Http(upstream, _) | Self::Lasting(upstream, _) => drop(upstream.arrived(method, count).await),
+            Self::Process(processes) => drop(processes.asked(method, count).await),
+        }
+    }
+
+    /// Waits for an answer of the client to a question.
+    pub(crate) async fn answered(&self) {
+        match self {
+            Self::Http(upstream, _) | Self::Lasting(upstream, _) => drop(upstream.arrived("response", 1).await),
+            Self::Process(processes) => processes.answered().await,
+        }
+    }
+
+    /// Requests that it has not answered to the end, or its processes.
+    pub(crate) fn open(&self) -> usize {
+        match self {
+            Self::Http(upstream, _) | Self::Lasting(upstream, _) => upstream.open(),
+            Self::Process(processes) => processes.running(),
+        }
+    }
+
+    /// Answers nothing any more that a test prepared.
+    pub(crate) fn unqueue(&self) {
+        match self {
+            Self::Http(upstream, _) | Self::Lasting(upstream, _) => drop(upstream.unqueue()),
+            Self::Process(_) => {}
+        }
+    }
+
+    pub(crate) fn kill(&self) {
+        match self {
+            Self::Http(upstream, _) | Self::Lasting(upstream, _) => upstream.kill(),
+            Self::Process(processes) => processes.kill(),
+        }
+    }
+
+    /// One that was killed, there again, where it was.
+    pub(crate) async fn revived(&self) -> Self {
+        let at = |upstream: Arc<Upstream>| async move {
+            upstream.dead().await;
+            let tool = json!({"name": "echo", "inputSchema": {"type": "object"}});
+            Arc::new(Upstream::at(upstream.address(), vec![tool]).await)
+        };
+        match self {
+            Self::Http(upstream, speaks) => Self::Http(at(Arc::clone(upstream)).await, *speaks),
+            Self::Lasting(upstream, _) => {
+                let upstream = at(Arc::clone(upstream)).await;
+                let streams = lasting::serve(&upstream);
+                Self::Lasting(upstream, streams)
+            }
+            Self::Process(processes) => {
+                processes.revive();
+                self.clone()
+            }
+        }
+    }
+}
