@@ -106,7 +106,7 @@ impl Source {
         match self {
             Self::Http(events) => Ok(events.next().await?.map(|event| (None, event))),
             Self::Resumed(stream) => Ok(stream.next().await?.map(|event| (None, event))),
-            Self::Pipe(replies) => Ok(replies.next().await.map(|message| (None, event(message)))),
+            Self::Pipe(replies) => Ok(replies.next().await?.map(|message| (None, event(message)))),
             Self::Bridged(rounds) => Ok(rounds.next().await?.map(|event| (None, event))),
             Self::Talked(talk) => Ok(talk.next().await?.map(|event| (None, event))),
             Self::Kept(reader) => Ok(reader.next().await),

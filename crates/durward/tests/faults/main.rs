@@ -167,7 +167,16 @@ async fn questions_of_processes_end_whatever_breaks_at_whatever_moment() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn listeners_to_processes_end_whatever_breaks_at_whatever_moment() {
-    go(&[&flow::process::LISTEN_LEGACY]).await;
+    go(&[
+        &flow::process::LISTEN_LEGACY,
+        &flow::process::LISTEN_MODERN,
+        &flow::process::LISTEN_UPWARD,
+        &flow::process::LISTEN_DOWNWARD,
+        &flow::process::LISTEN_ALL_MODERN,
+        &flow::process::LISTEN_ALL_UPWARD,
+        &flow::process::LISTEN_ALL_DOWNWARD,
+    ])
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -182,6 +191,8 @@ async fn what_lasts_as_in_2024_ends_whatever_breaks_at_whatever_moment() {
         &lasting::QUESTION_DOWNWARD,
         &lasting::QUESTION_ALL_LEGACY,
         &lasting::QUESTION_ALL_DOWNWARD,
+        &lasting::LISTEN_DOWNWARD,
+        &lasting::LISTEN_ALL_DOWNWARD,
     ])
     .await;
 }

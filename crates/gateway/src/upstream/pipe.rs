@@ -542,17 +542,19 @@ impl Replies {
         Some((said.text, said.last))
     }
 
-    /// The next message; `None` once the response was given or the process ended.
-    pub(crate) async fn next(&mut self) -> Option<Bytes> {
+    /// The next message; `None` once the response was given. Whoever ends before that has broken off.
+    pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, UpstreamFault> {
         if let Some(first) = self.first.take() {
-            return Some(first);
+            return Ok(Some(first));
         }
         if self.over {
-            return None;
+            return Ok(None);
         }
-        let said = self.messages.recv().await;
-        self.over = said.as_ref().is_none_or(|said| said.last);
-        said.map(|said| said.text)
+        let Some(said) = self.messages.recv().await else {
+            return Err(UpstreamFault::Cut(Box::pin(self.pipe.ending()).await));
+        };
+        self.over = said.last;
+        Ok(Some(said.text))
     }
 }
 

@@ -143,6 +143,18 @@ pub(crate) const QUESTION_ALL_DOWNWARD: Flow = Flow {
     ..process::QUESTION_ALL_DOWNWARD
 };
 
+pub(crate) const LISTEN_DOWNWARD: Flow = Flow {
+    name: "listening to a server of 2024-11-05 over the bridge downward",
+    server: Speaks::Lasting,
+    ..process::LISTEN_DOWNWARD
+};
+
+pub(crate) const LISTEN_ALL_DOWNWARD: Flow = Flow {
+    name: "listening to all, to a server of 2024-11-05 over the bridge downward",
+    server: Speaks::Lasting,
+    ..process::LISTEN_ALL_DOWNWARD
+};
+
 /// The streams of a server by number.
 pub(crate) type Streams = Arc<Mutex<Vec<Feed>>>;
 

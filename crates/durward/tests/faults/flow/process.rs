@@ -1,6 +1,6 @@
 //! What becomes of calls, questions and listeners whose server is a process.
 
-use super::question;
+use super::{listen, question};
 use crate::table::{
     Client, Door,
     Fault::{Cut, Disabled, Gone, Killed, Moved, Removed, Revoked, Silent},
@@ -239,4 +239,57 @@ pub(crate) const LISTEN_LEGACY: Flow = Flow {
         Row(Disabled, &[], "the end", "refused revoked authenticate"),
     ],
     but: &[],
+};
+
+pub(crate) const LISTEN_MODERN: Flow = Flow {
+    name: "listening to a process, modern",
+    server: Speaks::Process("modern"),
+    but: &[
+        Row(Killed, &[], "error -31006", "faulted upstream-cut forward"),
+        Row(Cut, &[], "error -31006", "faulted upstream-cut forward"),
+    ],
+    ..listen::LISTEN_MODERN
+};
+
+pub(crate) const LISTEN_UPWARD: Flow = Flow {
+    name: "listening to a process over the bridge upward",
+    server: Speaks::Process("modern"),
+    ..listen::LISTEN_UPWARD
+};
+
+pub(crate) const LISTEN_DOWNWARD: Flow = Flow {
+    name: "listening to a process over the bridge downward",
+    what: What::Listening,
+    client: Client::Modern,
+    door: Door::One,
+    server: Speaks::Process("legacy"),
+    method: "subscriptions/listen",
+    moments: BEGUN,
+    rows: &[
+        // The session is over with its process, and the client is told to listen again.
+        Row(Killed, &[], "the answer", "answered"),
+        Row(Cut, &[], "the answer", "answered"),
+        Row(Silent, &[], "stays open", "answered"),
+        Row(Gone, &[], "gone", "answered"),
+        Row(Removed, &[], "error -31001", "refused denied authorize"),
+        Row(Moved, &[], "the answer", "answered"),
+        Row(Revoked, &[], "error -32600", "refused revoked authenticate"),
+        Row(Disabled, &[], "error -32600", "refused revoked authenticate"),
+    ],
+    but: &[],
+};
+
+pub(crate) const LISTEN_ALL_MODERN: Flow =
+    Flow { name: "listening to all, to a process, modern", server: Speaks::Process("modern"), ..listen::ALL_MODERN };
+
+pub(crate) const LISTEN_ALL_UPWARD: Flow = Flow {
+    name: "listening to all, to a process over the bridge upward",
+    server: Speaks::Process("modern"),
+    ..listen::ALL_UPWARD
+};
+
+pub(crate) const LISTEN_ALL_DOWNWARD: Flow = Flow {
+    name: "listening to all, to a process over the bridge downward",
+    server: Speaks::Process("legacy"),
+    ..listen::ALL_DOWNWARD
 };
