@@ -19,8 +19,9 @@ use tokio::time::Instant;
 /// The sending half of a connection.
 pub(crate) type Sender = SendRequest<Full<Bytes>>;
 
-/// Idle connections kept per key.
-const PER_KEY: usize = 64;
+/// Idle connections kept per key: half of the room, so that one server leaves some to others. Calls beyond it open a
+/// connection each, and close it.
+const PER_KEY: usize = PER_THREAD / 2;
 /// Shared connections kept per key.
 const SHARED_PER_KEY: usize = 8;
 /// Idle connections kept per thread.

@@ -278,6 +278,22 @@ async fn a_connection_in_use_is_not_shared() {
 }
 
 #[tokio::test]
+async fn many_calls_at_once_find_the_connections_of_those_before() {
+    let server = Server::start(|_| Some(OK)).await;
+    let egress = Arc::new(egress(FixedNames::default()));
+    let endpoint = Arc::new(inside(&server.url("http", "127.0.0.1")));
+    for _ in 0..3 {
+        let mut calls = tokio::task::JoinSet::new();
+        for _ in 0..256 {
+            let (egress, endpoint) = (Arc::clone(&egress), Arc::clone(&endpoint));
+            calls.spawn(async move { call(&egress, &endpoint, 0).await.unwrap() });
+        }
+        calls.join_all().await;
+    }
+    assert!(server.connections() <= 256, "{} connections", server.connections());
+}
+
+#[tokio::test]
 async fn a_connection_is_left_before_the_server_would_drop_it() {
     let server = Server::start(|_| Some("HTTP/1.1 200 OK\r\nkeep-alive: timeout=1\r\ncontent-length: 0\r\n\r\n")).await;
     let egress = egress(FixedNames::default());
