@@ -310,11 +310,11 @@ async fn a_session_forgotten_by_one_server_is_opened_anew() {
 #[tokio::test]
 async fn a_server_that_does_not_hear_the_end_of_a_session_in_time_is_named_in_the_log() {
     let (a, b, world) = three().await;
-    a.always("DELETE", |_| Answer::hang());
     let agent = world.legacy("/mcp").await;
     for tool in ["a__read", "b__read"] {
         assert!(agent.call(tool, json!({})).await.get("result").is_some());
     }
+    a.always("DELETE", |_| Answer::hang());
     let before = b.seen("DELETE").len();
     assert_eq!(soon(agent.leave()).await.status, 200);
     let said = world.says("did not hear in time that its session is over").await;
