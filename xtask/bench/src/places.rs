@@ -87,8 +87,9 @@ fn clock(folder: &Path, gateway: &Path) -> Result<Places> {
             .current_dir(folder),
     )?;
     let records: Vec<Value> = told.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
-    let calls: Vec<&Value> =
-        records.iter().map(|line| &line["record"]).filter(|record| record["method"] == "tools/call").collect();
+    // An intent knows no durations yet.
+    let is_closed = |record: &&Value| record["method"] == "tools/call" && record["duration_us"].is_number();
+    let calls: Vec<&Value> = records.iter().map(|line| &line["record"]).filter(is_closed).collect();
     ensure!(!calls.is_empty(), "the log in {} has no calls", folder.display());
     let count = f64::from(u32::try_from(calls.len())?);
     let mut places = Places::new();
