@@ -111,8 +111,8 @@ async function answerLegacy(request, response, body, { sessions, modern }) {
   const id = request.headers['mcp-session-id'];
   const session = sessions.get(id);
   if (session) return session.handleRequest(request, response, body.json);
-  if (id !== undefined) return fail(response, 404, -32001, 'session not found');
-  if (request.method !== 'POST' || !opensSession(body.json)) return fail(response, 400, -32000, 'a session id is required');
+  if (id !== undefined) return fail(response, 404, -32001, 'session not found', body);
+  if (request.method !== 'POST' || !opensSession(body.json)) return fail(response, 400, -32000, 'a session id is required', body);
 
   const transport = new NodeStreamableHTTPServerTransport({
     sessionIdGenerator: randomUUID,
@@ -127,9 +127,10 @@ async function answerLegacy(request, response, body, { sessions, modern }) {
 
 const opensSession = (json) => (Array.isArray(json) ? json : [json]).some((message) => isInitializeRequest(message));
 
-function fail(response, status, code, message) {
+/** Names the request that it answers, where there is one. */
+function fail(response, status, code, message, body) {
   response.writeHead(status, { 'content-type': 'application/json' });
-  response.end(JSON.stringify({ jsonrpc: '2.0', error: { code, message }, id: null }));
+  response.end(JSON.stringify({ jsonrpc: '2.0', id: body?.json?.id, error: { code, message } }));
 }
 
 /** The request's body: `json` stays undefined where there is none or it does not parse, for the SDK to refuse. */
