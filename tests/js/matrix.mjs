@@ -16,11 +16,11 @@ const AGAIN = 700;
 /** Messages of progress before a streamed result. */
 const PIECES = 50;
 
-async function opened({ spoken, prefix, url, way, key, connector }) {
+async function opened({ spoken, prefix, url, ...how }) {
   const client =
     revision === MODERN
-      ? await open2(url, { way, key, connector, mode: { pin: MODERN } })
-      : await open1(url, { way, key, connector, revision });
+      ? await open2(url, { ...how, mode: { pin: MODERN } })
+      : await open1(url, { ...how, revision });
   const newest = client.era === 'modern' || spoken === MODERN || spoken > revision ? revision : spoken;
   // An aggregate has an answer of its own.
   if (!prefix) assert.equal(client.revision, newest, 'another revision was agreed on');

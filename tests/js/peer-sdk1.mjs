@@ -55,9 +55,9 @@ function capabilities(revision) {
 }
 
 /** `way` is a key of TRANSPORTS; without a `revision` the SDK asks for the one that it likes best. */
-export async function open(url, { way = 'http', key, connector, revision } = {}) {
+export async function open(url, { way = 'http', key, connector, revision, name = 'stranger-sdk1' } = {}) {
   const declared = capabilities(revision);
-  const client = new Dated({ name: 'stranger-sdk1', version: '1.0.0' }, { capabilities: declared });
+  const client = new Dated({ name, version: '1.0.0' }, { capabilities: declared });
   client.revision = revision;
   const { visits, elicit, sample, roots } = user();
   const over = [];

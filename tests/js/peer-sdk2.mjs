@@ -6,9 +6,9 @@ import { StdioClientTransport } from '@modelcontextprotocol/client/stdio';
 import { alike, eachOf, piped, shown, user } from './peer.mjs';
 
 /** `mode` is how the SDK finds the revision; `way` is `http`, or `stdio` through the program `connector`. */
-export async function open(url, { mode, way = 'http', key, connector } = {}) {
+export async function open(url, { mode, way = 'http', key, connector, name = 'stranger-sdk2' } = {}) {
   const client = new Client(
-    { name: 'stranger-sdk2', version: '1.0.0' },
+    { name, version: '1.0.0' },
     {
       capabilities: { elicitation: { form: {}, url: {} }, sampling: {}, roots: {} },
       versionNegotiation: { mode },

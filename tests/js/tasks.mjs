@@ -14,8 +14,8 @@ import { Lacking, revision, visitAll } from './visit.mjs';
 /** What the servers give their tasks for ids. */
 const OWN = /^[0-9a-f]{32}$/;
 
-async function opened({ prefix, url, way, key, connector }) {
-  const { client, call, close } = await open(url, { way, key, connector, revision });
+async function opened({ prefix, url, ...how }) {
+  const { client, call, close } = await open(url, { ...how, revision });
   const named = (name) => prefix + name;
   const tasks = client.experimental.tasks;
   const news = [];

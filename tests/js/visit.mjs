@@ -2,11 +2,11 @@
 //
 //   node PROGRAM WAY REVISION CELL…
 //
-// WAY is http, sse or stdio (through the program in DURWARD_CONNECT), with the key in DURWARD_KEY. A CELL is
-// `NAME,REVISION,PREFIX,URL`: what to call it, the revision of the server, what its names begin with at that door, and the
-// door. Prints `cell NAME`, then for each step of the session one line: `works STEP`, `turned STEP: INTO WHAT`,
-// `lacks STEP: WHY` where there is no such thing, `refused STEP: WHY` in the words of whoever refused, or
-// `fails STEP: WHY`.
+// WAY is http, sse or stdio (through the program in DURWARD_CONNECT), with the key in DURWARD_KEY; DURWARD_CLIENT is what
+// the client calls itself. A CELL is `NAME,REVISION,PREFIX,URL`: what to call it, the revision of the server, what its names
+// begin with at that door, and the door. Prints `cell NAME`, then for each step of the session one line: `works STEP`,
+// `turned STEP: INTO WHAT`, `lacks STEP: WHY` where there is no such thing, `refused STEP: WHY` in the words of whoever
+// refused, or `fails STEP: WHY`.
 
 import { inTime } from './stranger.mjs';
 
@@ -14,7 +14,7 @@ import { inTime } from './stranger.mjs';
 const [SESSION, BEGIN, STEP] = [60_000, 30_000, 10_000];
 
 const [way, told, ...cells] = process.argv.slice(2);
-const { DURWARD_CONNECT: connector, DURWARD_KEY: key } = process.env;
+const { DURWARD_CONNECT: connector, DURWARD_KEY: key, DURWARD_CLIENT: called } = process.env;
 
 /** The errors by which somebody says no: those that the page has. Any other is a failure. */
 const REFUSALS = new Set([-32600, -32602]);
@@ -36,7 +36,7 @@ export async function visitAll({ opened, story }) {
   for (const cell of cells) {
     const [name, spoken, prefix, url] = cell.split(',');
     console.log(`cell ${name}`);
-    await inTime(visit({ spoken, prefix, url, way, key, connector }, opened, story), 'the session went on', SESSION).catch((error) =>
+    await inTime(visit({ spoken, prefix, url, way, key, connector, name: called }, opened, story), 'the session went on', SESSION).catch((error) =>
       tell('fails', 'session', error.message),
     );
   }

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import httpx2
-from mcp import Client, StdioServerParameters
+from mcp import Client, Implementation, StdioServerParameters
 from mcp.client.streamable_http import streamable_http_client
 
 from stranger_mcp import elicit, sample
@@ -96,6 +96,7 @@ async def connected(cell, **more):
         http = httpx2.AsyncClient(headers={"authorization": f"Bearer {key}"}, timeout=30)
         server = streamable_http_client(cell.url, http_client=http)
     mode = cell.revision if cell.is_modern else "legacy"
+    more["client_info"] = Implementation(name=os.environ["DURWARD_CLIENT"], version="1.0.0")
     try:
         async with Client(server, mode=mode, elicitation_callback=elicit, sampling_callback=sample, **more) as client:
             yield client

@@ -78,7 +78,7 @@ pub(crate) fn run(root: &Path, options: &Options) -> Result<()> {
     let mut secure = World::new(root, "strangers-tls")?;
     secure.secure(&tls);
     for (path, url) in &served {
-        secure.known(path.trim_start_matches("/mcp/"), url)?;
+        secure.behind(path.trim_start_matches("/mcp/"), url)?;
     }
     let gateways = if options.direct { None } else { Some((world.gateway(root)?, secure.gateway(root)?)) };
     let url = |path: &str, way: Way| {

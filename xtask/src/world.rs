@@ -5,6 +5,7 @@ use crate::{
     process::{self, Running},
 };
 use anyhow::{Context, Result};
+use serde::Serialize;
 use std::{
     fmt::Write,
     fs,
@@ -49,12 +50,12 @@ impl World {
         command: &mut Command,
     ) -> Result<String> {
         let url = self.beside(name, address, path, command)?;
-        self.known(name, &url)?;
+        self.behind(name, &url)?;
         Ok(url)
     }
 
-    /// Puts a server that is there already behind the gateway to come.
-    pub(crate) fn known(&mut self, name: &str, url: &str) -> Result<()> {
+    /// Puts what listens there behind the gateway to come.
+    pub(crate) fn behind(&mut self, name: &str, url: &str) -> Result<()> {
         writeln!(self.servers, "  {name}: {{ url: \"{url}\", internal: true }}")?;
         Ok(())
     }
@@ -88,7 +89,7 @@ impl World {
     }
 
     /// Puts a server behind the gateway to come that the gateway itself starts.
-    pub(crate) fn stdio(&mut self, name: &str, command: &[&str]) -> Result<()> {
+    pub(crate) fn stdio(&mut self, name: &str, command: &[impl Serialize]) -> Result<()> {
         writeln!(self.servers, "  {name}: {{ command: {} }}", serde_json::to_string(command)?)?;
         Ok(())
     }
@@ -109,7 +110,14 @@ impl World {
 
     /// Starts the gateway with one rule that allows everything to an anonymous caller. Gives its address.
     pub(crate) fn gateway(&mut self, root: &Path) -> Result<SocketAddr> {
-        let (listen, admin) = (ports::free()?, ports::free()?);
+        let listen = ports::free()?;
+        self.gateway_at(listen, root)?;
+        Ok(listen)
+    }
+
+    /// The same at an address that was chosen before.
+    pub(crate) fn gateway_at(&mut self, listen: SocketAddr, root: &Path) -> Result<()> {
+        let admin = ports::free()?;
         fs::write(self.folder.join("policy.json"), ALLOW_ALL)?;
         let config = format!(
             "listen: {listen}\nadmin: {{ listen: {admin} }}\ndanger_allow_anonymous: trial\nagents:\n  trial: {{}}\n{}{}\
@@ -125,7 +133,7 @@ impl World {
             format!("the gateway, which said:\n{log}")
         })?;
         self.running.insert(0, running);
-        Ok(listen)
+        Ok(())
     }
 }
 

@@ -261,7 +261,7 @@ pub fn named(message: &Value) -> Option<&'static str> {
 }
 
 /// The revision of this name, if there is one.
-fn known(name: &str) -> Option<&'static str> {
+pub fn known(name: &str) -> Option<&'static str> {
     REVISIONS.into_iter().find(|known| *known == name)
 }
 

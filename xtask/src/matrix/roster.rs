@@ -125,6 +125,11 @@ const fn server(
     Server { name, key, program, reach, revision }
 }
 
+/// Each client is an agent of its own, so that none sees what is another's: servers in processes are one for an agent.
+pub(super) fn agent(trial: &Trial, client: &Client) -> String {
+    format!("client-{}{}", trial.name, client.name).replace(", ", "-").replace(' ', "-")
+}
+
 /// One client at one door of one server.
 #[derive(Clone, Copy)]
 pub(super) struct Place {
@@ -139,6 +144,11 @@ impl Place {
     pub(super) fn words(&self) -> String {
         let Self { trial, client, server, door } = self;
         format!("{}{} > {} at {}", trial.name, client.name, server.name, door.words())
+    }
+
+    /// The agent that its client is, which is what the client calls itself, too.
+    pub(super) fn agent(&self) -> String {
+        agent(self.trial, self.client)
     }
 
     pub(super) fn is(&self, trial: &Trial, client: &Client, server: &Server, door: Door) -> bool {

@@ -10,7 +10,7 @@ const KERNEL: &[&str] = &["vocab"];
 const LINE: &[&str] = &["vocab", "mcp", "policy", "guard", "audit", "vault", "egress", "identity", "store"];
 
 /// A crate, and what of ours it may depend on.
-const EDGES: [(&str, &[&str]); 16] = [
+const EDGES: [(&str, &[&str]); 17] = [
     ("vocab", &[]),
     ("mcp", KERNEL),
     ("policy", KERNEL),
@@ -33,13 +33,14 @@ const EDGES: [(&str, &[&str]); 16] = [
     ),
     ("xtask", &[]),
     ("bench", &["testkit"]),
+    ("witness", &["testkit"]),
 ];
 
 /// Only tests may see these.
 const ONLY_FOR_TESTS: [&str; 1] = ["testkit"];
 
 /// Only these may see anyhow outside their tests.
-const MAY_USE_ANYHOW: [&str; 4] = ["durward", "fuzz", "xtask", "bench"];
+const MAY_USE_ANYHOW: [&str; 5] = ["durward", "fuzz", "xtask", "bench", "witness"];
 
 pub(super) fn check(root: &Path, findings: &mut Findings) -> Result<()> {
     let mut cargo = process::cargo(root);

@@ -1,0 +1,213 @@
+//! Puts the pieces together, and holds each message against the schema of the revision that its two sides speak.
+
+use crate::{
+    conversation::Conversation,
+    events::{Events, Lines},
+    expected::Expected,
+    plan::{Direction, Leg, Plan},
+    seen::{About, Content, Exchange, Seen},
+    verdict::{Fault, Verdict, shortened},
+};
+use bytes::{Bytes, BytesMut};
+use serde_json::Value;
+use std::{
+    collections::{BTreeMap, HashMap},
+    str,
+};
+use testkit::schema;
+
+pub(crate) struct Judge {
+    pub(crate) plan: Plan,
+    exchanges: HashMap<Exchange, Under>,
+    conversations: Vec<Conversation>,
+    /// Conversations by their session, or by the address for what is posted to their stream.
+    sessions: HashMap<(Leg, String), usize>,
+    /// The cell that a client visits, by what the client calls itself.
+    visited: HashMap<String, usize>,
+    heard: BTreeMap<(Option<usize>, Leg, Direction), u64>,
+    faults: Vec<Fault>,
+}
+
+/// An exchange under way.
+struct Under {
+    leg: Leg,
+    conversation: usize,
+    /// The revision that the head of the request names.
+    revision: Option<String>,
+    body: Body,
+}
+
+/// What is being put together.
+enum Body {
+    /// No message.
+    Other,
+    Json(BytesMut),
+    Events(Events),
+    Pipes {
+        up: Lines,
+        down: Lines,
+    },
+}
+
+impl Judge {
+    pub(crate) fn new(plan: Plan) -> Self {
+        Self {
+            plan,
+            exchanges: HashMap::new(),
+            conversations: Vec::new(),
+            sessions: HashMap::new(),
+            visited: HashMap::new(),
+            heard: BTreeMap::new(),
+            faults: Vec::new(),
+        }
+    }
+
+    pub(crate) fn see(&mut self, seen: Seen) {
+        match seen {
+            Seen::Asked { exchange, leg, about, body } => self.asked(exchange, leg, about, &body),
+            Seen::Answered { exchange, session, content } => self.answered(exchange, session, content),
+            Seen::Piece { exchange, bytes } => self.piece(exchange, &bytes),
+            Seen::Ended { exchange, is_whole } => self.ended(exchange, is_whole),
+            Seen::Started { exchange, leg } => {
+                let conversation = self.converse();
+                let body = Body::Pipes { up: Lines::default(), down: Lines::default() };
+                self.exchanges.insert(exchange, Under { leg, conversation, revision: None, body });
+            }
+            Seen::Spoken { exchange, direction, bytes } => self.spoken(exchange, direction, &bytes),
+        }
+    }
+
+    pub(crate) fn verdict(self, expected: &'static [Expected]) -> Verdict {
+        Verdict::of(self.plan, self.heard, &self.faults, expected)
+    }
+
+    fn converse(&mut self) -> usize {
+        self.conversations.push(Conversation::default());
+        self.conversations.len() - 1
+    }
+
+    fn asked(&mut self, exchange: Exchange, leg: Leg, about: About, body: &Bytes) {
+        let known = |name: &String| self.sessions.get(&(leg, name.clone())).copied();
+        let known = about.session.as_ref().and_then(known).or_else(|| known(&about.path));
+        let conversation = known.unwrap_or_else(|| self.converse());
+        self.exchanges.insert(exchange, Under { leg, conversation, revision: about.revision, body: Body::Other });
+        if !body.is_empty() {
+            self.text(exchange, Direction::Up, body);
+        }
+    }
+
+    fn answered(&mut self, exchange: Exchange, session: Option<String>, content: Content) {
+        let Some(under) = self.exchanges.get_mut(&exchange) else { return };
+        let (leg, conversation) = (under.leg, under.conversation);
+        under.body = match content {
+            Content::Events => Body::Events(Events::default()),
+            Content::Json => Body::Json(BytesMut::new()),
+            Content::Other | Content::Sealed => Body::Other,
+        };
+        if let Some(session) = session {
+            self.sessions.entry((leg, session)).or_insert(conversation);
+        }
+        if content == Content::Sealed {
+            self.unreadable(exchange, Direction::Down, b"", "it is compressed");
+        }
+    }
+
+    fn piece(&mut self, exchange: Exchange, bytes: &Bytes) {
+        let Some(under) = self.exchanges.get_mut(&exchange) else { return };
+        let events = match &mut under.body {
+            Body::Other | Body::Pipes { .. } => return,
+            Body::Json(whole) => return whole.extend_from_slice(bytes),
+            Body::Events(events) => events.take(bytes),
+        };
+        let (leg, conversation) = (under.leg, under.conversation);
+        for event in events {
+            if event.name == "endpoint" {
+                let path = String::from_utf8_lossy(&event.data).into_owned();
+                self.sessions.insert((leg, path), conversation);
+            } else {
+                self.text(exchange, Direction::Down, &event.data);
+            }
+        }
+    }
+
+    fn ended(&mut self, exchange: Exchange, is_whole: bool) {
+        let Some(under) = self.exchanges.get_mut(&exchange) else { return };
+        if let Body::Json(whole) = &mut under.body
+            && is_whole
+        {
+            let whole = std::mem::take(whole);
+            self.text(exchange, Direction::Down, &whole);
+        }
+        self.exchanges.remove(&exchange);
+    }
+
+    fn spoken(&mut self, exchange: Exchange, direction: Direction, bytes: &Bytes) {
+        let Some(Under { body: Body::Pipes { up, down }, .. }) = self.exchanges.get_mut(&exchange) else { return };
+        let lines = if direction == Direction::Up { up } else { down };
+        let mut whole = Vec::new();
+        lines.take(bytes, |line| whole.push(line.to_vec()));
+        for line in whole {
+            self.text(exchange, direction, &line);
+        }
+    }
+
+    /// A text that is to be a message, or a batch of them.
+    fn text(&mut self, exchange: Exchange, direction: Direction, text: &[u8]) {
+        let read = str::from_utf8(text).map_err(|fault| fault.to_string());
+        let read = read.and_then(|text| text.parse::<Value>().map_err(|fault| fault.to_string()));
+        match read {
+            Ok(Value::Array(batch)) => batch.iter().for_each(|message| self.message(exchange, direction, message)),
+            Ok(message) => self.message(exchange, direction, &message),
+            Err(why) => self.unreadable(exchange, direction, text, &why),
+        }
+    }
+
+    fn unreadable(&mut self, exchange: Exchange, direction: Direction, text: &[u8], why: &str) {
+        let Some(under) = self.exchanges.get(&exchange) else { return };
+        let (leg, client) = (under.leg, self.conversations.get(under.conversation).and_then(|one| one.client.clone()));
+        self.faults.push(Fault {
+            cell: self.cell(leg, client.as_deref()),
+            leg,
+            direction,
+            revision: None,
+            what: "no message".to_owned(),
+            message: shortened(&String::from_utf8_lossy(text)),
+            faults: vec![format!("it cannot be read: {why}")],
+        });
+    }
+
+    fn message(&mut self, exchange: Exchange, direction: Direction, message: &Value) {
+        let Some(under) = self.exchanges.get(&exchange) else { return };
+        let (leg, header) = (under.leg, under.revision.clone());
+        let Some(conversation) = self.conversations.get_mut(under.conversation) else { return };
+        let sense = conversation.hear(direction, header.as_deref(), message);
+        let client = conversation.client.clone();
+        if let Leg::Client(cell) | Leg::Carried(cell) = leg
+            && let Some(cell_of) = self.plan.cell(cell)
+        {
+            self.visited.insert(cell_of.client.clone(), cell);
+        }
+        let cell = self.cell(leg, client.as_deref());
+        *self.heard.entry((cell, leg, direction)).or_default() += 1;
+
+        let faults = match sense.revision {
+            None => vec!["nothing says in which revision it is".to_owned()],
+            Some(_) if sense.answers.is_none() && message.get("result").is_some() => {
+                vec!["it answers nothing that was asked".to_owned()]
+            }
+            Some(revision) => schema::faults(revision, message, sense.answers.as_deref()),
+        };
+        if !faults.is_empty() {
+            let (revision, what, message) = (sense.revision, sense.what, shortened(&message.to_string()));
+            self.faults.push(Fault { cell, leg, direction, revision, what, message, faults });
+        }
+    }
+
+    /// The cell that something belongs to. What the gateway asks servers for itself belongs to none.
+    fn cell(&self, leg: Leg, client: Option<&str>) -> Option<usize> {
+        match leg {
+            Leg::Client(cell) | Leg::Carried(cell) => Some(cell),
+            Leg::Server(_) => self.visited.get(client?).copied(),
+        }
+    }
+}
