@@ -528,7 +528,7 @@ impl Line {
 
 /// Opens a leg of a session: the client is introduced as it introduced itself.
 pub(crate) async fn open_leg(hop: &Hop<'_>, session: &Arc<Session>) -> Result<Arc<Leg>, UpstreamFault> {
-    let _one = session.opening.lock().await;
+    let _turn = session.opening.turn(&hop.server.name).await;
     if let Some(leg) = hop.leg_of(session) {
         return Ok(leg);
     }

@@ -4,6 +4,7 @@
 //! servers have asked. It holds no rights: each message is judged anew.
 
 mod listen;
+mod opening;
 mod question;
 pub(crate) mod replay;
 mod table;
@@ -17,6 +18,7 @@ use crate::{bridge::upward::Side, call::Route, catalog::view::View, upstream::pi
 use http::HeaderValue;
 use identity::{CredentialId, Principal};
 use mcp::{Message, bridge::LogLevel};
+use opening::Openings;
 use question::Questions;
 use replay::Replay;
 use std::{
@@ -49,8 +51,8 @@ pub struct Session {
     revision: Mutex<mcp::Revision>,
     /// Upstream sessions.
     legs: Mutex<HashMap<ServerName, Arc<Leg>>>,
-    /// Opening a leg takes time; one at a time.
-    pub opening: tokio::sync::Mutex<()>,
+    /// Opening a leg takes time; one at a time to each server.
+    pub(crate) opening: Openings,
     asked: Mutex<Questions>,
     under_way: Mutex<HashMap<String, ServerName>>,
     replay: Replay,

@@ -2,9 +2,10 @@
 
 mod inside;
 
+use gateway::settings::EraSettings;
 use inside::{Inside, Plan};
 use serde_json::json;
-use testkit::{Answer, Upstream};
+use testkit::{Answer, Upstream, soon};
 
 /// A server with something to say of its use.
 async fn saying(text: &str) -> Upstream {
@@ -86,9 +87,7 @@ async fn what_a_caller_may_not_ask_for_is_not_offered() {
     {
         let servers = vec![("completes", completes.url()), ("follows", follows.url())];
         let policy = json!({"policy": "test", "rules": rules});
-        let inside =
-            Inside::start(Plan { servers, policy, era: gateway::settings::EraSettings::Modern, ..Plan::of(&follows) })
-                .await;
+        let inside = Inside::start(Plan { servers, policy, era: EraSettings::Modern, ..Plan::of(&follows) }).await;
         let hello = json!({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}}});
         let ask = testkit::Ask::post(&inside.url("/mcp"), hello.to_string()).bearer(&inside.alice);
         let hello = ask.header("accept", "application/json, text/event-stream").send().await.json().await;
@@ -104,4 +103,37 @@ async fn what_a_caller_may_not_ask_for_is_not_offered() {
             }
         }
     }
+}
+
+#[tokio::test]
+async fn a_server_that_opens_no_session_costs_its_own_entries_and_no_call_of_another() {
+    let hangs = Upstream::start().await;
+    let others = [Upstream::start().await, Upstream::start().await, Upstream::start().await];
+    let [b, c, d] = others.each_ref().map(Upstream::url);
+    let servers = vec![("a", hangs.url()), ("b", b), ("c", c), ("d", d)];
+    let inside = Inside::start(Plan { servers, era: EraSettings::Legacy, ..Plan::of(&hangs) }).await;
+    // One that is known to answer is waited for longest.
+    assert_eq!(inside.legacy("/mcp", &inside.alice).await.tools().await.len(), 4);
+    hangs.always("initialize", |_| Answer::hang());
+    let alice = inside.legacy("/mcp", &inside.alice).await;
+    let introduced = hangs.seen("initialize").len();
+    let listed = others.each_ref().map(|other| other.seen("tools/list").len());
+    let meanwhile = async {
+        hangs.arrived("initialize", introduced + 1).await;
+        for (other, before) in others.iter().zip(listed) {
+            other.arrived("tools/list", before + 1).await;
+        }
+        let answer = soon(alice.call("c__echo", json!({"n": 1}))).await;
+        assert_eq!(answer["result"]["content"][0]["text"], r#"{"n":1}"#, "{answer}");
+        hangs.kill();
+    };
+    let (list, ()) = tokio::join!(alice.request("tools/list", json!({})), meanwhile);
+    let list = list.json().await;
+    let tools: Vec<&str> =
+        list["result"]["tools"].as_array().unwrap().iter().flat_map(|tool| tool["name"].as_str()).collect();
+    assert_eq!(tools, ["b__echo", "c__echo", "d__echo"], "{list}");
+    let missing = list["result"]["_meta"]["durward/unavailable"].as_array().unwrap();
+    assert_eq!((missing.len(), &missing[0]["server"]), (1, &json!("a")), "{list}");
+    let why = missing[0]["reason"].as_str().unwrap();
+    assert!(why.contains("cannot be reached"), "the list still waited for it when the call was answered: {why}");
 }

@@ -1,6 +1,6 @@
 //! Every session, found by the digest of its handle; how many a principal has.
 
-use super::{Holder, Replay, Session, lock, replay::Pot};
+use super::{Holder, Replay, Session, lock, opening::Openings, replay::Pot};
 use crate::call::Route;
 use http::HeaderValue;
 use identity::Principal;
@@ -100,7 +100,7 @@ impl Sessions {
             introduction,
             revision: Mutex::new(revision),
             legs: Mutex::default(),
-            opening: tokio::sync::Mutex::default(),
+            opening: Openings::default(),
             asked: Mutex::default(),
             under_way: Mutex::default(),
             replay: Replay::new(pot),
