@@ -126,6 +126,7 @@ impl Flow {
                     break;
                 }
                 Err(end) => {
+                    self.settle(state);
                     let said = said.map(|(said, _)| said).unwrap_or_default();
                     return ReplyBody::from(match self.close(end, trail) {
                         None => said,
@@ -161,6 +162,7 @@ impl Flow {
             let mut client = Some(sender);
             let end = AssertUnwindSafe(self.pump(&state, &mut trail, &mut client)).catch_unwind().await;
             let end = end.unwrap_or_else(|_| End::Stopped(Box::new(trail.panicked())));
+            self.settle(&state);
             let (withdrawn, last) = (self.withdrawals(&end), self.close(end, trail));
             for word in withdrawn {
                 let word = self.keep(word, Passed::Message);
@@ -182,6 +184,14 @@ impl Flow {
             drop((under_way, open));
         });
         receiver
+    }
+
+    /// A session that was opened for an answer that did not come is none. Where the server gave a place to go on from, it
+    /// may still come.
+    fn settle(&self, state: &Arc<State>) {
+        if let Some(session) = self.exchange.opened.as_ref().filter(|_| !self.exchange.answered && !self.resumable) {
+            state.end_session(session);
+        }
     }
 
     /// Closes the record, which waits for nobody. Gives what is left to say as the last message of the stream.

@@ -268,8 +268,8 @@ impl Passage<'_> {
             _ => arrival,
         };
         self.after_http(&arrival);
-        let opened = match (call.message(), raw.get(&header::SESSION), &arrival) {
-            (Some(message), Some(handle), Arrival::Whole { .. } | Arrival::Stream { .. }) if introduces => {
+        let opened = match (call.message(), raw.get(&header::SESSION)) {
+            (Some(message), Some(handle)) if introduces && self.begins(&arrival) => {
                 Some(self.open(message, Way::http(Some(handle)))?)
             }
             _ => None,
@@ -418,15 +418,13 @@ impl Passage<'_> {
                 let pipe = if shared { state.shared_pipe(&self.hop())? } else { self.hop().start(Some(holder))? };
                 let wait = Wait::Fail(self.one.server.deadline);
                 let arrival = exchange::over_pipe(&pipe, message, Asker::Gateway, wait).await?;
-                let answered = matches!(&arrival, Arrival::Whole { body, .. } if is_result(body, &self.hop().limits));
-                let opened = if answered { Some(self.open(message, Way::Pipe(Arc::clone(&pipe)))?) } else { None };
-                if !answered {
+                if !self.begins(&arrival) {
                     state.look_at_misfit(&self.one.server, Era::Legacy);
+                    return Ok((arrival, None));
                 }
-                if let Some(session) = &opened {
-                    revive::hear(state, &pipe, session);
-                }
-                Ok((arrival, opened))
+                let session = self.open(message, Way::Pipe(Arc::clone(&pipe)))?;
+                revive::hear(state, &pipe, &session);
+                Ok((arrival, Some(session)))
             }
             (Operation::Message(message), None, Era::Modern) => {
                 let principal = self.caller.principal.id();
@@ -474,6 +472,16 @@ impl Passage<'_> {
     pub(crate) fn edited(&self, message: &Message) -> Result<Message, UpstreamFault> {
         let same = self.one.edits(message).is_empty() && message.method() != "subscriptions/listen";
         if same { Ok(message.clone()) } else { exchange::one(self.body(), &self.hop().limits) }
+    }
+
+    /// Whether an answer to `initialize` begins a session. One that comes on a stream does so before it is there: what a
+    /// server says and asks ahead of it is said and asked in that session, which ends if it is none (`Line::agree`).
+    fn begins(&self, arrival: &Arrival) -> bool {
+        match arrival {
+            Arrival::Whole { body, .. } => is_result(body, &self.hop().limits),
+            Arrival::Stream { .. } => true,
+            Arrival::Bare { .. } => false,
+        }
     }
 
     /// Opens a session of ours around the one that the client just began.

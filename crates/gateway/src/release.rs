@@ -20,7 +20,7 @@ use audit::Fingerprint;
 use bytes::Bytes;
 use guard::{Carry, Verdict};
 use http::{HeaderMap, HeaderValue, StatusCode, header::CONTENT_TYPE};
-use mcp::{Body, Kind, ListKind, Message, Revision, error};
+use mcp::{Body, Era, Kind, ListKind, Message, Revision, error};
 use std::sync::Arc;
 use vocab::{Action, Finding, Side};
 
@@ -262,7 +262,7 @@ impl Line {
         let is_whole = narrowed.is_none();
         let message = narrowed.as_ref().unwrap_or(message);
         self.keep_task(message, exchange)?;
-        agree(message, exchange);
+        self.agree(message, exchange);
         let mut said = Said::of(message);
         if let Some(known) = known.filter(|_| !message.has_more()) {
             // What is clean as a whole is clean in its parts.
@@ -367,6 +367,22 @@ impl Line {
         self.read(catalog::private(&narrowed)).map(Some)
     }
 
+    /// Takes over the revision that an answer to `initialize` agrees on: it need not be the one that was asked for. A session
+    /// that was opened for an answer that turns out to be an error is none.
+    fn agree(&self, message: &Message, exchange: &Exchange) {
+        let Some(session) = exchange.opened.as_ref().filter(|_| message.kind() == Kind::Response) else { return };
+        if message.error().is_some() {
+            self.state.end_session(session);
+            if let Some(one) = exchange.target.one() {
+                self.state.look_at_misfit(&one.server, Era::Legacy);
+            }
+        } else if let Some(version) = message.outcome_member(&["protocolVersion"])
+            && let Some(revision) = version.text().and_then(|version| Revision::parse(&version))
+        {
+            session.agree(revision);
+        }
+    }
+
     fn sees(&self, exchange: &Exchange, one: &One, kind: ListKind, name: &str) -> bool {
         let resource = one.server.resource(name);
         self.snapshot.policies.visible(&exchange.caller.subject, list_action(kind), &resource)
@@ -385,16 +401,6 @@ pub(crate) const fn list_action(kind: ListKind) -> Action {
         ListKind::Tools => Action::ToolExecute,
         ListKind::Prompts => Action::PromptGet,
         ListKind::Resources | ListKind::Templates => Action::ResourceRead,
-    }
-}
-
-/// Takes over the revision that an answer to `initialize` agrees on: it need not be the one that was asked for.
-fn agree(message: &Message, exchange: &Exchange) {
-    if let Some(session) = &exchange.opened
-        && let Some(version) = message.outcome_member(&["protocolVersion"])
-        && let Some(revision) = version.text().and_then(|version| Revision::parse(&version))
-    {
-        session.agree(revision);
     }
 }
 

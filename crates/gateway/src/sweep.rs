@@ -53,7 +53,8 @@ impl State {
         sessions.len()
     }
 
-    fn end_session(self: &Arc<Self>, session: &Arc<Session>) {
+    /// Ends a session, here and on its servers.
+    pub(crate) fn end_session(self: &Arc<Self>, session: &Arc<Session>) {
         let legs = session.legs();
         if !self.sessions.close(session) {
             return;

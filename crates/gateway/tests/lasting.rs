@@ -9,7 +9,7 @@ use http::StatusCode;
 use inside::{Inside, Plan, outcome};
 use serde_json::{Value, json};
 use std::sync::{Arc, Mutex};
-use testkit::{Answer, Feed, Received, Streamer, Upstream, soon};
+use testkit::{Answer, Ask, Feed, Received, Streamer, Upstream, soon};
 
 /// The streams of a server by number, as long as they are open.
 type Streams = Arc<Mutex<Vec<Option<Feed>>>>;
@@ -248,4 +248,46 @@ async fn what_is_followed_is_followed_over_the_next_stream_too() {
     while alice.call("echo", json!({})).await["error"].is_object() {}
     assert_eq!(upstream.arrived("resources/subscribe", 2).await.json()["params"], json!({"uri": "file:///a"}));
     assert_eq!(upstream.arrived("logging/setLevel", 2).await.json()["params"], json!({"level": "error"}));
+}
+
+#[tokio::test]
+async fn a_server_of_2024_that_logs_before_it_answers_opens_a_session() {
+    for plan in [old, unknown] {
+        let (upstream, streams) = server("/messages").await;
+        let inside = Inside::start(plan(&upstream)).await;
+        // What it speaks is known.
+        let known = inside.state.line().servers().next().cloned().unwrap();
+        inside.state.line().look(&known).await;
+        let log =
+            json!({"jsonrpc": "2.0", "method": "notifications/message", "params": {"level": "info", "data": "hello"}});
+        let logged = log.clone();
+        say(&upstream, &streams, "initialize", move |received| {
+            let result = json!({
+                "protocolVersion": "2024-11-05", "capabilities": {"logging": {}, "tools": {}},
+                "serverInfo": {"name": "old", "version": "1"},
+            });
+            vec![logged.clone(), json!({"jsonrpc": "2.0", "id": received.id(), "result": result})]
+        });
+        let hello = json!({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": {
+            "protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "c", "version": "1"}}});
+        let url = inside.url("/mcp/files");
+        let mut reply = Ask::post(&url, hello.to_string()).bearer(&inside.alice).send().await;
+        let session = reply.header("mcp-session-id").unwrap().to_owned();
+        assert_eq!(soon(reply.event()).await.unwrap().json(), log);
+        assert_eq!(soon(reply.event()).await.unwrap().json()["result"]["serverInfo"]["name"], "old");
+        let list = json!({"jsonrpc": "2.0", "id": 2, "method": "tools/list"});
+        let list =
+            Ask::post(&url, list.to_string()).bearer(&inside.alice).header("mcp-session-id", &session).send().await;
+        let list = list.json().await;
+        assert_eq!(list["result"]["tools"][0]["name"], "echo", "{list}");
+
+        let mut bob = Streamer::open(&inside.url("/sse/files"), Some(&inside.bob)).await;
+        let hello =
+            json!({"protocolVersion": "2024-11-05", "capabilities": {}, "clientInfo": {"name": "c", "version": "1"}});
+        bob.send("initialize", hello).await;
+        assert_eq!(bob.message().await, log);
+        assert_eq!(bob.message().await["result"]["serverInfo"]["name"], "old");
+        let list = bob.request("tools/list", json!({})).await;
+        assert_eq!(list["result"]["tools"][0]["name"], "echo", "{list}");
+    }
 }
