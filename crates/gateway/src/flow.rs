@@ -1,7 +1,7 @@
 //! A streamed answer: each message is judged by the snapshot of its moment, then passed on as it came.
 //!
 //! What comes at once is passed on at once; whatever lasts runs on a task of its own. A client that goes away means what its era says: in the legacy era the call
-//! goes on, in the modern era it is cancelled by letting go of the server's stream.
+//! goes on until it is taken back in words, in the modern era it is cancelled by letting go of the server's stream.
 
 pub(crate) mod follow;
 mod keep;
@@ -14,7 +14,10 @@ use crate::{
     forward::Exchange,
     reply::ReplyBody,
     rim::UnderWay,
-    session::replay::{Keeper, Watch},
+    session::{
+        replay::{Keeper, Watch},
+        taken_back,
+    },
     state::State,
     stop::{Cause, Stop},
     trail::Trail,
@@ -25,7 +28,7 @@ use futures_util::FutureExt;
 use guard::Carry;
 use http::StatusCode;
 use mcp::{Era, Message, bridge::BridgeFault, sse::Event};
-use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{panic::AssertUnwindSafe, pin::pin, sync::Arc, time::Duration};
 use tokio::{sync::mpsc, time::Instant};
 use vocab::ServerName;
 
@@ -251,6 +254,7 @@ impl Flow {
         recheck.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut ended = self.exchange.target.session().map(|session| session.end());
         let mut stopping = Some(state.stopping.subscribe());
+        let mut taken_back = pin!(taken_back(self.exchange.errand.as_ref()));
         let idle = state.line().snapshot.settings.bounds.stream_idle;
         let listens = self.listens();
         // Who reads what is kept may go at any time, and be silent as long as the call that is answered: that has bounds.
@@ -266,6 +270,8 @@ impl Flow {
             }
             tokio::select! {
                 biased;
+                // First: a server that never pauses must not keep it from its turn.
+                () = &mut taken_back => return self.taken_back(),
                 event = self.source.next() => {
                     heard = Instant::now();
                     spoken = heard;
@@ -391,6 +397,11 @@ impl Flow {
             Err(stop) if !self.exchange.answered => End::Stopped(Box::new(stop)),
             Ok(()) | Err(_) => self.left(is_free),
         }
+    }
+
+    /// The client took the call back. One that was answered has nothing more to say.
+    fn taken_back(&self) -> End {
+        if self.exchange.answered { End::Complete } else { End::Stopped(Box::new(Stop::taken_back())) }
     }
 
     /// The client let go: of a stream that it may leave, and of an answer that it has, that is the normal end.

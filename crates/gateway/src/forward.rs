@@ -1,5 +1,7 @@
 //! Sends a sealed call to its server, once. Never repeats what may have arrived.
 
+mod recall;
+
 use crate::{
     admit::Admitted,
     aggregate,
@@ -14,7 +16,7 @@ use crate::{
     revive,
     screen::Screened,
     server::Carriage,
-    session::{Errand, Leg, Session, Streaming, Way, replay::Found},
+    session::{Errand, Leg, Session, Streaming, Way, replay::Found, taken_back},
     standing,
     stop::{Stage, Stop},
     trail::{Facts, Noted},
@@ -60,7 +62,7 @@ pub(crate) struct Exchange {
     /// The response has come.
     pub(crate) answered: bool,
     /// Where the request went, for whoever wants to cancel it.
-    pub(crate) _errand: Option<Errand>,
+    pub(crate) errand: Option<Errand>,
     /// A session is not idle while a call of it is under way.
     pub(crate) _in_use: Option<Streaming>,
     /// What a modern client that listens to one server might follow there when the server was asked.
@@ -87,7 +89,7 @@ impl Line {
         held.spend();
         let judged = target.one().filter(|one| is_judged_again(one, &call)).map(|one| Arc::new(Judged::of(one, &call)));
         let call = call.valid.call;
-        let errand = target.one().and_then(|one| errand(one, &call));
+        let errand = target.one().and_then(|one| recall::errand(one, &call));
         let in_use = target.session().map(Session::streaming);
         let may_follow = target.one().and_then(|one| follow::asked(self, &caller, &call, &one.server));
         let mut exchange = Box::new(Exchange {
@@ -97,7 +99,7 @@ impl Line {
             opened: None,
             _held: held,
             answered: false,
-            _errand: errand,
+            errand,
             _in_use: in_use,
             may_follow,
         });
@@ -121,7 +123,8 @@ impl Line {
                     ));
                 };
                 let way = Passage { line: self, caller, one, call, injected, judged };
-                way.send().await.map_err(|fault| fault.stop(&one.server.name))?
+                let sent = way.send_until(taken_back(exchange.errand.as_ref())).await;
+                sent.map_err(|fault| fault.stop(&one.server.name))?
             }
         };
         if opened.is_some() && call.message().is_none() {
@@ -136,13 +139,6 @@ impl Line {
 fn is_judged_again(one: &One, call: &Screened) -> bool {
     let lasts = || call.valid.call.message().is_some_and(|message| message.method() == "resources/subscribe");
     one.crossing == Crossing::Upward || (one.session.is_some() && lasts())
-}
-
-/// Remembers where a request of the aggregate goes.
-fn errand(one: &One, call: &Call) -> Option<Errand> {
-    // On the door of one server there is nothing to look up.
-    let message = call.message().filter(|message| call.route == Route::All && message.kind() == Kind::Request)?;
-    one.session.as_ref().zip(message.id()).map(|(session, id)| session.errand(id, &one.server.name))
 }
 
 /// One call on its way to one server.

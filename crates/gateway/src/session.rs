@@ -3,12 +3,15 @@
 //! A session remembers how the client introduced itself, which upstream sessions ("legs") were opened for it, and what
 //! servers have asked. It holds no rights: each message is judged anew.
 
+mod errand;
 mod listen;
 mod opening;
 mod question;
 pub(crate) mod replay;
 mod table;
 
+pub use errand::Errand;
+pub(crate) use errand::taken_back;
 pub(crate) use listen::Ahead;
 pub use listen::Following;
 pub use question::Asked;
@@ -54,7 +57,7 @@ pub struct Session {
     /// Opening a leg takes time; one at a time to each server.
     pub(crate) opening: Openings,
     asked: Mutex<Questions>,
-    under_way: Mutex<HashMap<String, ServerName>>,
+    under_way: errand::UnderWay,
     replay: Replay,
     followed: Mutex<HashSet<ServerName>>,
     streams_ahead: Mutex<HashMap<ServerName, Ahead>>,
@@ -154,18 +157,6 @@ impl Session {
     /// Every leg.
     pub(crate) fn legs(&self) -> Vec<(ServerName, Arc<Leg>)> {
         lock(&self.legs).iter().map(|(name, leg)| (name.clone(), Arc::clone(leg))).collect()
-    }
-
-    /// Remembers which server a request went to, so that its cancellation finds the way, until the errand is dropped.
-    pub fn errand(self: &Arc<Self>, client_id: &str, server: &ServerName) -> Errand {
-        let id = mcp::id_key(client_id);
-        lock(&self.under_way).insert(id.clone(), server.clone());
-        Errand { session: Arc::clone(self), id }
-    }
-
-    /// Where the request with this id went.
-    pub fn server_of(&self, client_id: &str) -> Option<ServerName> {
-        lock(&self.under_way).get(&mcp::id_key(client_id)).cloned()
     }
 
     /// The revision agreed with the client.
@@ -309,18 +300,6 @@ impl Drop for OpeningStream {
     fn drop(&mut self) {
         self.0.opening_streams.fetch_sub(1, Ordering::AcqRel);
         self.0.stream_opened.notify_waiters();
-    }
-}
-
-/// A request of the aggregate on its way; forgotten when dropped.
-pub struct Errand {
-    session: Arc<Session>,
-    id: String,
-}
-
-impl Drop for Errand {
-    fn drop(&mut self) {
-        lock(&self.session.under_way).remove(&self.id);
     }
 }
 

@@ -118,6 +118,8 @@ pub enum Cause {
     Failed,
     /// It happened, but its outcome stays here.
     Withheld,
+    /// The client took it back, and waits for no outcome.
+    TakenBack,
 }
 
 /// A call that stopped. Boxed: stages that pass pay nothing for what a refusal says.
@@ -196,6 +198,13 @@ impl Stop {
     /// An outcome that stays here.
     pub fn withheld(reason: &'static str, code: i64, message: impl Into<String>) -> Self {
         Self::new(Cause::Withheld, Stage::Release, reason, code, message.into())
+    }
+
+    /// A call that its client took back. SPEC: whoever reads its stream all the same must not take it for cut, and come
+    /// back for the rest.
+    pub fn taken_back() -> Self {
+        let why = "the client cancelled the request";
+        Self::new(Cause::TakenBack, Stage::Forward, "taken-back", mcp::error::INTERNAL, why.to_owned())
     }
 
     /// A panic, caught where it ended this call and no other. Its text stays in the process: it may quote the call.

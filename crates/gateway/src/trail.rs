@@ -311,6 +311,7 @@ impl Trail {
             Cause::Refused => Outcome::Refused { reason, stage },
             Cause::Withheld => Outcome::Withheld { reason, stage },
             Cause::Failed => Outcome::Faulted { reason, stage },
+            Cause::TakenBack => Outcome::Abandoned,
         };
         let error = match &stop.detail {
             Some(detail) => format!("{}: {detail}", stop.message),

@@ -139,6 +139,12 @@ async fn progress_and_questions_find_the_call_and_the_answer_its_server() {
     // Its first request was `initialize`.
     assert_eq!(alice.notify("notifications/cancelled", json!({"requestId": 2})).await.status, 202);
     assert_eq!(upstream.arrived("notifications/cancelled", 1).await.json()["params"]["requestId"], known);
+    // It does not answer any more, and is not waited for.
+    let end = soon(stream.event()).await.unwrap().json();
+    assert_eq!(end["error"]["message"], "the client cancelled the request", "{end}");
+    let last = inside.records().await.pop().unwrap();
+    assert_eq!(outcome(&last), "abandoned", "{last:#}");
+    assert_eq!(upstream.seen("notifications/cancelled").len(), 1, "it is told once");
 }
 
 #[tokio::test]

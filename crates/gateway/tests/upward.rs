@@ -265,6 +265,9 @@ async fn a_cancelled_call_lets_go_of_the_server() {
     let end = soon(stream.event()).await.unwrap().json();
     assert_eq!(end["id"], "mine");
     assert!(end["error"]["message"].as_str().unwrap().contains("cancelled"), "{end}");
+    let records = inside.records().await;
+    let called = records.iter().find(|record| record["method"] == "tools/call").unwrap();
+    assert_eq!(outcome(called), "abandoned", "{called:#}");
 }
 
 #[tokio::test]

@@ -147,6 +147,8 @@ struct Waiting {
     id: Box<str>,
     /// The progress token as the client wrote it.
     token: Option<Box<str>>,
+    /// The server was told that nobody waits any more.
+    taken_back: bool,
     messages: mpsc::Sender<Said>,
 }
 
@@ -304,8 +306,8 @@ impl Pipe {
         });
         let line = mcp::splice(message.bytes(), &mut edits);
         let (sender, messages) = mpsc::channel(BACKLOG);
-        let waiting =
-            Waiting { hears, asker, id: Box::from(message.id().unwrap_or_default()), token, messages: sender };
+        let id = Box::from(message.id().unwrap_or_default());
+        let waiting = Waiting { hears, asker, id, token, taken_back: false, messages: sender };
         lock(&self.waiting).insert(number, waiting);
         let replies = Replies { pipe: Arc::clone(self), number, messages, first: None, over: false };
         self.write(line).await?;
@@ -321,7 +323,10 @@ impl Pipe {
         {
             let key = mcp::id_key(&String::from_utf8_lossy(named.raw));
             let meant = |waiting: &Waiting| waiting.asker == asker && mcp::id_key(&waiting.id) == key;
-            let number = lock(&self.waiting).iter().find(|(_, waiting)| meant(waiting)).map(|(number, _)| *number);
+            let number = lock(&self.waiting).iter_mut().find(|(_, waiting)| meant(waiting)).map(|(number, waiting)| {
+                waiting.taken_back = true;
+                *number
+            });
             let Some(number) = number else { return Ok(()) };
             let line = mcp::splice(message.bytes(), &mut [(named.span.clone(), number.to_string().into_bytes())]);
             return self.write(line).await;
@@ -560,7 +565,8 @@ impl Replies {
 
 impl Drop for Replies {
     fn drop(&mut self) {
-        if lock(&self.pipe.waiting).remove(&self.number).is_none() {
+        // Whatever the server says to it from now on is nobody's, and dropped.
+        if lock(&self.pipe.waiting).remove(&self.number).is_none_or(|waiting| waiting.taken_back) {
             return;
         }
         let pipe = Arc::clone(&self.pipe);

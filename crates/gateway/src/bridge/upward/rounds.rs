@@ -14,6 +14,7 @@ use crate::{
     server::{Server, Transport},
     session::Session,
     state::State,
+    stop::Stop,
     trail::Trail,
     upstream::{
         Arrival, Source, UpstreamFault,
@@ -146,7 +147,7 @@ impl Rounds {
         let Step::Sending(sending) = &mut self.step else { return Ok(None) };
         let arrival = tokio::select! {
             biased;
-            () = self.under_way.cancelled() => return Ok(Some(self.taken_back())),
+            () = self.under_way.cancelled() => return Err(self.taken_back()),
             arrival = sending.get_mut() => arrival?,
         };
         self.arrived(arrival)
@@ -198,7 +199,7 @@ impl Rounds {
             let came = tokio::select! {
                 biased;
                 () = under_way.cancelled(), if !matches!(step, Step::Over) => {
-                    return Ok(Some(Event::of(self.taken_back())));
+                    return Err(self.taken_back());
                 }
                 came = step.wait() => came?,
             };
@@ -226,12 +227,11 @@ impl Rounds {
         }
     }
 
-    fn taken_back(&mut self) -> Bytes {
+    fn taken_back(&mut self) -> UpstreamFault {
         self.withdraw();
         // Letting go of the stream is what cancels a modern request.
         self.step = Step::Over;
-        let why = "the client cancelled the request";
-        mcp::error_text(self.request.id(), mcp::error::INTERNAL, why, None)
+        UpstreamFault::Stopped(Stop::taken_back())
     }
 
     fn arrived(&mut self, arrival: Arrival) -> Result<Option<Bytes>, UpstreamFault> {

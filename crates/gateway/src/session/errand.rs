@@ -1,0 +1,99 @@
+//! Requests of a session on their way: where each went, and whether its client took it back.
+
+use super::{Session, lock};
+use std::{
+    collections::HashMap,
+    future::pending,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep_until},
+};
+use vocab::ServerName;
+
+/// How long the answer to a request that was taken back is still heard: it may have been on its way already.
+///
+/// SPEC: whoever is told `notifications/cancelled` should not answer. Without an end of our own such a call would have
+/// none.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// Requests under way, by the client's id.
+pub(super) type UnderWay = Mutex<HashMap<String, Arc<Sent>>>;
+
+/// A request as its session remembers it.
+pub(super) struct Sent {
+    server: ServerName,
+    /// When its server was told that the client took it back.
+    taken_back: watch::Sender<Option<Instant>>,
+}
+
+impl Session {
+    /// Remembers which server a request went to, so that its cancellation finds the way, until the errand is dropped.
+    pub fn errand(self: &Arc<Self>, client_id: &str, server: &ServerName) -> Errand {
+        let id = mcp::id_key(client_id);
+        let sent = Arc::new(Sent { server: server.clone(), taken_back: watch::Sender::new(None) });
+        lock(&self.under_way).insert(id.clone(), Arc::clone(&sent));
+        Errand { session: Arc::clone(self), id, sent }
+    }
+
+    /// Where the request with this id went.
+    pub fn server_of(&self, client_id: &str) -> Option<ServerName> {
+        lock(&self.under_way).get(&mcp::id_key(client_id)).map(|sent| sent.server.clone())
+    }
+
+    /// The client took back the request with this id, and the server that it went to was told so.
+    pub(crate) fn take_back(&self, server: &ServerName, client_id: &str) {
+        if let Some(sent) = lock(&self.under_way).get(&mcp::id_key(client_id)).filter(|sent| sent.server == *server) {
+            sent.taken_back.send_if_modified(|since| {
+                let is_first = since.is_none();
+                since.get_or_insert_with(Instant::now);
+                is_first
+            });
+        }
+    }
+}
+
+/// A request on its way; forgotten when dropped.
+pub struct Errand {
+    session: Arc<Session>,
+    id: String,
+    sent: Arc<Sent>,
+}
+
+impl Errand {
+    /// Waits until nobody needs to wait for the answer any more: [`GRACE`] after the client took the request back.
+    pub(crate) fn taken_back(&self) -> impl Future<Output = ()> + Send + use<> {
+        let mut taken_back = self.sent.taken_back.subscribe();
+        async move {
+            let since = taken_back.wait_for(Option::is_some).await.ok().and_then(|since| *since);
+            match since {
+                Some(since) => sleep_until(since + GRACE).await,
+                // The request is over.
+                None => pending().await,
+            }
+        }
+    }
+}
+
+/// The same for a request that may have no errand: then it is never taken back.
+pub(crate) fn taken_back(errand: Option<&Errand>) -> impl Future<Output = ()> + Send + use<> {
+    let taken_back = errand.map(Errand::taken_back);
+    async move {
+        match taken_back {
+            Some(taken_back) => taken_back.await,
+            None => pending().await,
+        }
+    }
+}
+
+impl Drop for Errand {
+    fn drop(&mut self) {
+        let mut under_way = lock(&self.session.under_way);
+        // Another request may have taken the id meanwhile.
+        if under_way.get(&self.id).is_some_and(|known| Arc::ptr_eq(known, &self.sent)) {
+            under_way.remove(&self.id);
+        }
+    }
+}
