@@ -13,6 +13,9 @@ use crate::{
 use http::{HeaderName, HeaderValue};
 use mcp::error::REFUSED_LIMIT;
 
+/// So many notifications have room on a server that has no room for calls.
+const TOLD: usize = 256;
+
 /// Room for one call: given back unless it is spent.
 #[must_use]
 pub(crate) struct Admitted {
@@ -46,7 +49,7 @@ impl Line {
             return Ok(Admitted { slot: None, held: None, _in_flight: None });
         }
         // A stream that waits for what a server may say is no call in flight: connections bound those.
-        let in_flight = if waits(call) { None } else { Some(enter(&one.server)?) };
+        let in_flight = if waits(call) { None } else { Some(enter(&one.server, call)?) };
         // Open methods and notifications count against the caller's attempts, not against a tool.
         let slot = match one.action {
             None => None,
@@ -78,8 +81,10 @@ fn waits(call: &Call) -> bool {
     }
 }
 
-fn enter(server: &Server) -> Result<InFlight, Stop> {
-    server.state.enter(server.calls_in_flight).ok_or_else(|| {
+/// What is told finds room where calls have taken all there is: a call is taken back by it, and just then.
+fn enter(server: &Server, call: &Call) -> Result<InFlight, Stop> {
+    let beyond = if call.wants_answer() { 0 } else { TOLD };
+    server.state.enter(server.calls_in_flight.saturating_add(beyond)).ok_or_else(|| {
         Stop::full("busy", format!("server `{}` has too many calls in flight; try again in 1 s", server.name))
     })
 }

@@ -186,3 +186,18 @@ async fn a_call_on_a_stream_of_2024_is_let_go_too() {
     soon(upstream.abandoned(1)).await;
     assert_eq!(outcomes(&inside, 1).await, ["abandoned"]);
 }
+
+#[tokio::test]
+async fn what_takes_a_call_back_finds_room_where_calls_find_none() {
+    let upstream = silent().await;
+    let inside = Inside::start(Plan { calls_in_flight: 1, ..Plan::of(&upstream) }).await;
+    let alice = inside.legacy("/mcp/files", &inside.alice).await;
+    let id = json!("mine");
+    let _stream = call(&alice, &id, "echo").await;
+    let refused = alice.call("echo", json!({})).await;
+    assert_eq!(refused["error"]["code"], -31002, "{refused}");
+    take_back(&alice, &id).await;
+    upstream.arrived("notifications/cancelled", 1).await;
+    upstream.honestly("tools/call");
+    soon(async { while alice.call("echo", json!({})).await.get("result").is_none() {} }).await;
+}
