@@ -348,11 +348,31 @@ async fn an_error_that_names_no_request_answers_the_one_that_was_made() {
         for text in [
             r#"{"jsonrpc":"2.0","id":null,"error":{"code":-32600,"message":"not read"}}"#,
             r#"{"jsonrpc":"2.0","error":{"code":-32600,"message":"not read"}}"#,
+            // As servers made with the Python SDK say it.
+            r#"{"jsonrpc":"2.0","id":"server-error","error":{"code":-32600,"message":"not read"}}"#,
         ] {
             upstream.next("tools/call", Answer::json(text).with_status(StatusCode::BAD_REQUEST));
             let answer = alice.request("tools/call", json!({"name": "echo", "arguments": {}})).await;
             assert_eq!(answer["error"]["message"], "not read", "{answer}");
         }
+    }
+}
+
+#[tokio::test]
+async fn an_http_error_that_is_no_message_is_told_by_its_status() {
+    let (upstream, inside) = started().await;
+    let mut alice = begun(&inside, "/sse/files").await;
+    for (status, answer) in [
+        (503, Answer::json(r#"{"detail":"the pool is empty"}"#)),
+        (503, Answer::json(r#"{"jsonrpc":"2.0","method":"notifications/message","params":{"data":"down"}}"#)),
+        (400, Answer::text("not like this").header("content-type", "text/plain")),
+        (500, Answer::status(StatusCode::OK)),
+    ] {
+        upstream.next("tools/call", answer.with_status(StatusCode::from_u16(status).unwrap()));
+        let answer = alice.request("tools/call", json!({"name": "echo", "arguments": {}})).await;
+        assert_eq!(answer["error"]["code"], -31006, "{answer}");
+        let told = answer["error"]["message"].as_str().unwrap();
+        assert!(told.contains(&format!("HTTP {status}")), "{answer}");
     }
 }
 

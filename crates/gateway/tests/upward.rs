@@ -378,6 +378,16 @@ async fn an_error_that_names_no_request_answers_the_one_that_was_made() {
                 assert_eq!((&answer["id"], &answer["error"]["code"]), (&json!("asked"), &json!(-32600)), "{answer}");
             }
         }
+        // With an HTTP error it may name anything; a status alone is none of its words.
+        let own = r#"{"jsonrpc":"2.0","id":"server-error","error":{"code":-32600,"message":"not read"}}"#;
+        for (text, code) in [(own, -32600), (r#"{"detail":"down"}"#, -31006)] {
+            upstream.next("tools/call", Answer::json(text).with_status(http::StatusCode::BAD_REQUEST));
+            let answer = alice.call(tool, json!({})).await;
+            assert_eq!(answer["error"]["code"], code, "{answer}");
+        }
+        upstream.next("tools/call", Answer::json(own));
+        let answer = alice.call(tool, json!({})).await;
+        assert_eq!(answer["error"]["code"], -31006, "{answer}");
     }
 }
 

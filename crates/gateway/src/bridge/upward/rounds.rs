@@ -24,7 +24,7 @@ use crate::{
     },
 };
 use bytes::Bytes;
-use http::{HeaderMap, Method};
+use http::{HeaderMap, Method, StatusCode};
 use mcp::{
     Era, Kind, Limits, Message,
     bridge::upward::{self as translate, InputRequest, InputRequired, Introduction},
@@ -236,10 +236,10 @@ impl Rounds {
 
     fn arrived(&mut self, arrival: Arrival) -> Result<Option<Bytes>, UpstreamFault> {
         match arrival {
-            Arrival::Whole { body, .. } => {
+            Arrival::Whole { status, body, .. } => {
                 // Nothing follows it; where it asks, the next round does.
                 self.step = Step::Over;
-                self.read(body)
+                self.read(if status.is_success() { body } else { self.failed(status, body)? })
             }
             Arrival::Stream { source, .. } => {
                 self.step = Step::Reading(source);
@@ -247,6 +247,14 @@ impl Rounds {
             }
             Arrival::Bare { status, .. } => Err(UpstreamFault::Protocol(format!("HTTP {status} without a message"))),
         }
+    }
+
+    /// What an HTTP error says. It is about this request, whatever it names: a server that has not read that writes an id
+    /// of its own.
+    fn failed(&self, status: StatusCode, body: Bytes) -> Result<Bytes, UpstreamFault> {
+        let said = exchange::one(body, &self.limits).ok().filter(|said| said.error().is_some());
+        let said = said.ok_or_else(|| UpstreamFault::Protocol(format!("HTTP {status} without a message")))?;
+        Ok(said.under_id(&self.round_id))
     }
 
     /// One message of the server, as the client is to read it. `None`: nothing yet.

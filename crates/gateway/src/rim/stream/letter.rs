@@ -87,13 +87,7 @@ async fn answered(line: &Line, call: Call, mailbox: &Mailbox, introduces: bool) 
         if introduces {
             mailbox.begin_again();
         }
-        let stop = Stop::failed(
-            Stage::Forward,
-            "upstream-cut",
-            mcp::error::UPSTREAM_DOWN,
-            "the server broke off in the middle of its answer",
-        );
-        relay.answer(respond::refusal(&stop, &asked, resumed.id)).await;
+        relay.answer(respond::refusal(&relay.unanswered(), &asked, resumed.id)).await;
     }
 }
 
@@ -196,6 +190,8 @@ struct Relay<'a> {
     said: bool,
     /// The response has gone.
     answered: bool,
+    /// With which status HTTP failed, if it did.
+    failed: Option<StatusCode>,
     /// The last event's id, where the server gives any.
     last: Option<Bytes>,
     /// How long the server wants us to wait.
@@ -211,6 +207,7 @@ impl<'a> Relay<'a> {
             heard: true,
             said: false,
             answered: false,
+            failed: None,
             last: None,
             pause: None,
         }
@@ -244,6 +241,8 @@ impl<'a> Relay<'a> {
     }
 
     async fn read(&mut self, reply: Reply, until: Until) {
+        let status = reply.status();
+        self.failed = (!status.is_success()).then_some(status);
         let is = |kind: &str| reply.headers().get(CONTENT_TYPE).is_some_and(|own| own == kind);
         let (is_stream, is_message) = (is("text/event-stream"), is("application/json"));
         // What comes here was bounded on its way.
@@ -253,7 +252,7 @@ impl<'a> Relay<'a> {
                 self.events(&mut decoder, body).await;
             }
             ReplyBody::Whole(Some(body)) if is_message => self.message(&body).await,
-            // What an HTTP error says of itself is nothing to a client of this stream.
+            // A text is nothing to a client of this stream.
             ReplyBody::Whole(_) => {}
             ReplyBody::Stream(mut pieces) => {
                 let mut silent = until.silent();
@@ -311,13 +310,28 @@ impl<'a> Relay<'a> {
             if self.introduces {
                 self.introduced(&message);
             }
-            // On this stream nothing but its id says what an error answers.
-            if let (None | Some("null"), Some(id)) = (message.id(), &self.id) {
+            // On this stream nothing but its id says what an error answers. The body of an HTTP error answers the request
+            // of its POST, whatever it names: servers that have not read that write an id of their own.
+            if let Some(id) = &self.id
+                && (self.failed.is_some() || matches!(message.id(), None | Some("null")))
+            {
                 text = message.under_id(id);
             }
+        } else if self.failed.is_some() {
+            // What an HTTP error says of itself in another form is nothing to a client of this stream: the status is.
+            return;
         }
         self.said = true;
         self.heard = self.heard && self.mailbox.put(letter(&text)).await;
+    }
+
+    /// What is said in place of an answer.
+    fn unanswered(&self) -> Stop {
+        let (reason, why) = match self.failed {
+            Some(status) => ("upstream-protocol", format!("the server answered HTTP {status}, without a message")),
+            None => ("upstream-cut", "the server broke off in the middle of its answer".to_owned()),
+        };
+        Stop::failed(Stage::Forward, reason, mcp::error::UPSTREAM_DOWN, why)
     }
 
     fn introduced(&self, message: &Message) {
