@@ -361,13 +361,14 @@ async fn a_cancelled_call_ends_at_the_server_in_either_era() {
     let world = World::start(&world::http("files", &upstream)).await;
     let url = world.url("/mcp/files");
     let mut legacy = Client::legacy(&url, Some(&world.alice)).await;
-    let (answer, _feed) = Answer::events();
+    let (answer, feed) = Answer::events();
     upstream.next("tools/call", answer);
     legacy.send(&request(7, "tools/call", json!({ "name": "echo", "arguments": {} }))).await;
     upstream.arrived("tools/call", 1).await;
     legacy.send(&cancelled(7)).await;
     let told = upstream.arrived("notifications/cancelled", 1).await.json();
     assert_eq!(told["params"]["requestId"], 7);
+    soon(feed.closed()).await;
 
     let mut modern_one = Client::start(&url, Some(&world.alice));
     let (answer, feed) = Answer::events();

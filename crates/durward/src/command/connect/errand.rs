@@ -116,6 +116,15 @@ impl Errands {
         self.end(id, Fate::Answered)
     }
 
+    /// Takes the request that this answers, if the client is to hear it. SPEC: what was cancelled is not answered. An error
+    /// says no more than that, and the gateway ends the call's stream with one.
+    pub(super) fn answered_by(&self, answer: &Message) -> Option<Arc<Errand>> {
+        let id = answer.id()?;
+        let fate = self.lock().get(&id_key(id)).map(|errand| *errand.fate.borrow());
+        let errand = self.take(id)?;
+        (fate != Some(Fate::Unwanted) || answer.error().is_none()).then_some(errand)
+    }
+
     /// Takes this very request, to say why it has no answer. `None` if it has one, or if none is wanted.
     pub(super) fn give_up(&self, errand: &Errand) -> Option<Arc<Errand>> {
         let was = *errand.fate.borrow();
@@ -203,6 +212,22 @@ mod tests {
         assert!(errands.take("1").is_none());
         assert_eq!(errands.take("\"a\"").unwrap().id(), "\"\\u0061\"");
         assert!(errands.take("\"a\"").is_none() && errands.give_up(&errand).is_none() && errand.is_answered());
+    }
+
+    #[test]
+    fn an_error_is_no_answer_to_what_was_cancelled() {
+        let errands = Errands::default();
+        let begin = || errands.begin(&message(r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#)).unwrap();
+        let error = message(r#"{"jsonrpc":"2.0","id":1,"error":{"code":-32603,"message":"cancelled"}}"#);
+        begin().sent();
+        assert!(errands.answered_by(&error).is_some());
+        for (answer, is_heard) in [(error, false), (message(r#"{"jsonrpc":"2.0","id":1,"result":{}}"#), true)] {
+            let errand = begin();
+            errand.sent();
+            errands.cancel("1");
+            assert_eq!(errands.answered_by(&answer).is_some(), is_heard);
+            assert!(errand.is_answered() && errands.all().is_empty(), "nobody waits for it any more");
+        }
     }
 
     #[test]

@@ -364,7 +364,7 @@ impl Bridge {
         if message.kind() != Kind::Response {
             return true;
         }
-        let Some(errand) = message.id().and_then(|id| self.errands.take(id)) else { return false };
+        let Some(errand) = self.errands.answered_by(message) else { return false };
         match errand.message.method() {
             "initialize" => self.session.begin(&errand.message, message, handle.cloned()),
             "tools/list" => self.mirror.learn(message),
