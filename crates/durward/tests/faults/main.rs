@@ -172,6 +172,7 @@ async fn listeners_to_processes_end_whatever_breaks_at_whatever_moment() {
         &flow::process::LISTEN_MODERN,
         &flow::process::LISTEN_UPWARD,
         &flow::process::LISTEN_DOWNWARD,
+        &flow::process::LISTEN_ALL_LEGACY,
         &flow::process::LISTEN_ALL_MODERN,
         &flow::process::LISTEN_ALL_UPWARD,
         &flow::process::LISTEN_ALL_DOWNWARD,
@@ -191,7 +192,9 @@ async fn what_lasts_as_in_2024_ends_whatever_breaks_at_whatever_moment() {
         &lasting::QUESTION_DOWNWARD,
         &lasting::QUESTION_ALL_LEGACY,
         &lasting::QUESTION_ALL_DOWNWARD,
+        &lasting::LISTEN_LEGACY,
         &lasting::LISTEN_DOWNWARD,
+        &lasting::LISTEN_ALL_LEGACY,
         &lasting::LISTEN_ALL_DOWNWARD,
     ])
     .await;

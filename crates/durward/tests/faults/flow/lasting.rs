@@ -143,11 +143,17 @@ pub(crate) const QUESTION_ALL_DOWNWARD: Flow = Flow {
     ..process::QUESTION_ALL_DOWNWARD
 };
 
+pub(crate) const LISTEN_LEGACY: Flow =
+    Flow { name: "listening to a server of 2024-11-05", server: Speaks::Lasting, ..process::LISTEN_LEGACY };
+
 pub(crate) const LISTEN_DOWNWARD: Flow = Flow {
     name: "listening to a server of 2024-11-05 over the bridge downward",
     server: Speaks::Lasting,
     ..process::LISTEN_DOWNWARD
 };
+
+pub(crate) const LISTEN_ALL_LEGACY: Flow =
+    Flow { name: "listening to all, to a server of 2024-11-05", server: Speaks::Lasting, ..process::LISTEN_ALL_LEGACY };
 
 pub(crate) const LISTEN_ALL_DOWNWARD: Flow = Flow {
     name: "listening to all, to a server of 2024-11-05 over the bridge downward",

@@ -287,7 +287,7 @@ async fn follows(cell: &mut Cell, door: &str) -> Hearing {
     cell.sends(agent.to_listen(), Value::Null)
 }
 
-/// A client that hears what its server says on the connection of the session.
+/// A client that hears what its server says on the connection of the session. The next connection is asked for it again.
 pub(crate) async fn on_connection(cell: &mut Cell, door: &str, moment: &str) -> Open {
     let hearing = follows(cell, door).await;
     hearing.head().await;
@@ -296,7 +296,7 @@ pub(crate) async fn on_connection(cell: &mut Cell, door: &str, moment: &str) -> 
         script.say(&updated()).await;
         hearing.message(1).await;
     }
-    Open::new(hearing, Some(script), says(updated()))
+    Open { again: Some(AGAIN), ..Open::new(hearing, Some(script), says(updated())) }
 }
 
 pub(crate) async fn modern(cell: &mut Cell, door: &str, moment: &str) -> Open {

@@ -279,6 +279,9 @@ pub(crate) const LISTEN_DOWNWARD: Flow = Flow {
     but: &[],
 };
 
+pub(crate) const LISTEN_ALL_LEGACY: Flow =
+    Flow { name: "listening to all, to a process, legacy", server: Speaks::Process("legacy"), ..listen::ALL_LEGACY };
+
 pub(crate) const LISTEN_ALL_MODERN: Flow =
     Flow { name: "listening to all, to a process, modern", server: Speaks::Process("modern"), ..listen::ALL_MODERN };
 
