@@ -6,10 +6,15 @@ mod inside;
 use audit::Tree;
 use gateway::settings::{CredentialSettings, Place};
 use http::StatusCode;
+use identity::{ClaimPath, IssuerSetting, JwksSource};
 use inside::{Inside, Plan, outcome};
 use serde_json::{Value, json};
-use std::sync::{Arc, Mutex};
-use testkit::{Answer, Ask, Feed, Received, Streamer, Upstream, soon};
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+use testkit::{Answer, Ask, Feed, Issuer, Kind, Received, Streamer, Upstream, soon};
+use vocab::IssuerName;
 
 /// The streams of a server by number, as long as they are open.
 type Streams = Arc<Mutex<Vec<Option<Feed>>>>;
@@ -296,4 +301,33 @@ async fn a_server_of_2024_that_logs_before_it_answers_opens_a_session() {
         let list = bob.request("tools/list", json!({})).await;
         assert_eq!(list["result"]["tools"][0]["name"], "echo", "{list}");
     }
+}
+
+#[tokio::test]
+async fn a_token_that_runs_out_ends_what_is_heard_and_not_the_connection_of_the_session() {
+    let (upstream, _streams) = server("/messages").await;
+    let issuer = Issuer::start(Kind::Ed25519).await;
+    let name = IssuerName::new(&issuer.url()).unwrap();
+    let mut setting = IssuerSetting::new(name, vec!["here".to_owned()], "claim:azp".parse::<ClaimPath>().unwrap());
+    setting.internal = true;
+    setting.jwks = JwksSource::Url(issuer.jwks_url().parse().unwrap());
+    let inside = Inside::start(Plan { issuers: vec![setting], ..old(&upstream) }).await;
+    let token = |number: u32, life: i64| {
+        let exp = inside.now().as_micros() / 1_000_000 + life;
+        issuer
+            .token(json!({"iss": issuer.url(), "aud": "here", "azp": "alice", "sub": "ann", "exp": exp, "jti": number}))
+    };
+    let (short, long) = (token(1, 600), token(2, 7200));
+    let alice = inside.legacy("/mcp/files", &short).await;
+    alice.call("echo", json!({})).await;
+    let mut listener = alice.listen().await;
+    inside.clock.advance(Duration::from_mins(20));
+    while soon(listener.event()).await.is_some() {}
+    let call = json!({"jsonrpc": "2.0", "id": 9, "method": "tools/call", "params": {"name": "echo", "arguments": {}}});
+    let ask = Ask::post(&inside.url("/mcp/files"), call.to_string()).bearer(&long);
+    let answer = ask.header("mcp-session-id", alice.session().unwrap()).send().await.json().await;
+    assert!(answer["result"].is_object(), "{answer}");
+    // It came by the same connection.
+    let calls = upstream.seen("tools/call");
+    assert_eq!(calls[0].path, calls[1].path);
 }
