@@ -130,7 +130,7 @@ async fn a_server_that_opens_no_session_costs_its_own_entries_and_no_call_of_ano
     let (list, ()) = tokio::join!(alice.request("tools/list", json!({})), meanwhile);
     let list = list.json().await;
     let tools: Vec<&str> =
-        list["result"]["tools"].as_array().unwrap().iter().flat_map(|tool| tool["name"].as_str()).collect();
+        list["result"]["tools"].as_array().unwrap().iter().filter_map(|tool| tool["name"].as_str()).collect();
     assert_eq!(tools, ["b__echo", "c__echo", "d__echo"], "{list}");
     let missing = list["result"]["_meta"]["durward/unavailable"].as_array().unwrap();
     assert_eq!((missing.len(), &missing[0]["server"]), (1, &json!("a")), "{list}");
