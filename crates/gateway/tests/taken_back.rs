@@ -95,7 +95,7 @@ async fn a_call_whose_answer_has_not_begun_is_let_go_when_it_is_taken_back() {
     let alice = inside.legacy("/mcp/files", &inside.alice).await;
     upstream.next("tools/call", Answer::hang());
     let id = json!("mine");
-    let (answer, ()) = tokio::join!(async { soon(call(&alice, &id, "echo")).await.json().await }, async {
+    let (answer, ()) = tokio::join!(soon(async { call(&alice, &id, "echo").await.json().await }), async {
         upstream.arrived("tools/call", 1).await;
         take_back(&alice, &id).await;
     });
@@ -129,7 +129,7 @@ async fn a_process_is_told_once_that_a_call_was_taken_back_and_may_be_late() {
     let mut stream = call(&alice, &talks, "talk").await;
     assert_eq!(soon(stream.event()).await.unwrap().json()["params"]["data"], "working");
     take_back(&alice, &talks).await;
-    let (answer, ()) = tokio::join!(async { soon(call(&alice, &silent, "echo")).await.json().await }, async {
+    let (answer, ()) = tokio::join!(soon(async { call(&alice, &silent, "echo").await.json().await }), async {
         // It must be under way before it can be taken back.
         soon(async { while inside.intents().await.len() < 2 {} }).await;
         sleep(Duration::from_millis(100)).await;
