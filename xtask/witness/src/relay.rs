@@ -22,7 +22,7 @@ use std::{
 };
 use tokio::{
     net::{TcpListener, TcpStream},
-    task::{JoinHandle, JoinSet},
+    task::JoinSet,
 };
 
 /// The longest request, in bytes.
@@ -113,30 +113,23 @@ impl Relay {
         head.headers.remove(header::CONTENT_LENGTH);
         head.headers.insert(header::HOST, self.host.clone());
         head.uri = path.parse()?;
-        let (mut sender, driver) = dial(self.target).await?;
+        let mut sender = dial(self.target).await?;
         let (mut head, body) = sender.send_request(Request::from_parts(head, Full::new(body))).await?.into_parts();
         let session = text(&head.headers, "mcp-session-id");
         self.seen.send(Seen::Answered { exchange, session, content: content(&head) })?;
         strip(&mut head.headers);
-        Ok(Response::from_parts(head, Passed { exchange, body, is_over: false, seen: self.seen, _driver: driver }))
-    }
-}
-
-/// Closes its connection when it is dropped.
-struct Driver(JoinHandle<()>);
-
-impl Drop for Driver {
-    fn drop(&mut self) {
-        self.0.abort();
+        Ok(Response::from_parts(head, Passed { exchange, body, is_over: false, seen: self.seen }))
     }
 }
 
 #[expect(clippy::disallowed_methods, reason = "a relay leads to one address that it was told")]
-async fn dial(address: SocketAddr) -> Result<(client::SendRequest<Full<Bytes>>, Driver)> {
+async fn dial(address: SocketAddr) -> Result<client::SendRequest<Full<Bytes>>> {
     let stream = TcpStream::connect(address).await?;
     stream.set_nodelay(true)?;
     let (sender, connection) = client::handshake(TokioIo::new(stream)).await?;
-    Ok((sender, Driver(tokio::spawn(async move { drop(connection.await) }))))
+    // It ends with the body of its answer, or with whoever waits for that.
+    tokio::spawn(connection);
+    Ok(sender)
 }
 
 fn text(headers: &HeaderMap, name: &str) -> Option<String> {
@@ -167,8 +160,6 @@ struct Passed {
     body: Incoming,
     is_over: bool,
     seen: Sender<Seen>,
-    /// Dropping the body is what lets go of the other side.
-    _driver: Driver,
 }
 
 impl Body for Passed {

@@ -93,6 +93,14 @@ fn what_was_agreed_on_is_what_counts() {
     call(&mut judge, SERVER, &link);
     let told = judge.verdict(&[]).to_string();
     assert!(told.contains("server → gateway b, 2025-03-26"), "{told}");
+
+    // What a message says of itself changes nothing: tasks came later.
+    let meta = json!({"io.modelcontextprotocol/protocolVersion": "2025-11-25"});
+    let mut judge = begun("2025-06-18");
+    let tasks = request(1, "tasks/get", &json!({"taskId": "t", "_meta": meta}));
+    exchange(&mut judge, CLIENT, Some("s"), &tasks, Content::Other, "");
+    let told = judge.verdict(&[]).to_string();
+    assert!(told.contains("client → gateway, 2025-06-18, tasks/get"), "{told}");
 }
 
 #[test]
@@ -251,6 +259,13 @@ async fn pieces_pass_as_they_come_and_whoever_leaves_is_gone_on_the_other_side()
     drop(reply);
     soon(feed.closed()).await;
     upstream.abandoned(1).await;
+
+    upstream.next("tools/call", Answer::hang());
+    let ask = Ask::post(&format!("http://{door}/mcp"), call.to_string());
+    let waiting = tokio::spawn(ask.send());
+    upstream.arrived("tools/call", 2).await;
+    waiting.abort();
+    upstream.abandoned(2).await;
 
     let told: Vec<Seen> = told.try_iter().collect();
     assert!(matches!(&told[0], Seen::Asked { leg: CLIENT, body, .. } if *body == call.to_string()), "{told:?}");
