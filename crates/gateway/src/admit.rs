@@ -5,8 +5,8 @@ use crate::{
     call::{Call, Operation},
     limit::{Held, Limited, Slot},
     pipeline::Line,
-    resolve::Target,
-    server::{InFlight, Server},
+    resolve::{One, Target},
+    server::InFlight,
     stop::{Stage, Stop},
     trail::{Facts, Noted},
 };
@@ -49,7 +49,7 @@ impl Line {
             return Ok(Admitted { slot: None, held: None, _in_flight: None });
         }
         // A stream that waits for what a server may say is no call in flight: connections bound those.
-        let in_flight = if waits(call) { None } else { Some(enter(&one.server, call)?) };
+        let in_flight = if waits(call) { None } else { Some(enter(one, call)?) };
         // Open methods and notifications count against the caller's attempts, not against a tool.
         let slot = match one.action {
             None => None,
@@ -81,9 +81,11 @@ fn waits(call: &Call) -> bool {
     }
 }
 
-/// What is told finds room where calls have taken all there is: a call is taken back by it, and just then.
-fn enter(server: &Server, call: &Call) -> Result<InFlight, Stop> {
-    let beyond = if call.wants_answer() { 0 } else { TOLD };
+/// What is told finds room where calls have taken all there is: a call is taken back by it, and just then. A call does not
+/// become one by leaving out its id.
+fn enter(one: &One, call: &Call) -> Result<InFlight, Stop> {
+    let server = &one.server;
+    let beyond = if call.wants_answer() || one.action.is_some() { 0 } else { TOLD };
     server.state.enter(server.calls_in_flight.saturating_add(beyond)).ok_or_else(|| {
         Stop::full("busy", format!("server `{}` has too many calls in flight; try again in 1 s", server.name))
     })

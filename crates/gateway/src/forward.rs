@@ -560,8 +560,9 @@ pub(crate) async fn open_leg(hop: &Hop<'_>, session: &Arc<Session>) -> Result<Ar
         // Whoever followed before may have stopped, and a server that joined after the client began to listen has nobody.
         aggregate::listen::begin(hop.state, &hop.server.name, session);
     }
-    standing::level(hop, session, &leg).await?;
+    // First what goes on by itself: a call that is taken back ends this in the middle.
     standing::follow(hop.state, &hop.server.name, session, &leg);
+    standing::level(hop, session, &leg).await?;
     Ok(leg)
 }
 

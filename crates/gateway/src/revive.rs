@@ -10,7 +10,7 @@ use crate::{
     forward::open_leg,
     inject,
     server::Carriage,
-    session::Session,
+    session::{Leg, Session},
     state::State,
     upstream::{
         UpstreamFault,
@@ -97,7 +97,7 @@ async fn revive(state: &Arc<State>, name: &ServerName, session: &Arc<Session>) -
         }
         let began = Instant::now();
         match start(state, name, session).await {
-            Some(Ok(())) => stays(name, session).await,
+            Some(Ok(leg)) => stays(name, session, &leg).await,
             Some(Err(fault)) => {
                 tracing::debug!(server = %name, %fault, "a server that a client listens to could not be started again");
             }
@@ -117,7 +117,11 @@ fn waits() -> impl Iterator<Item = Duration> {
 
 /// Opens a leg of the session, unless a request has done so meanwhile. `None` where there is none to open by now: the right
 /// has ended, or the server is reached in another way.
-async fn start(state: &Arc<State>, name: &ServerName, session: &Arc<Session>) -> Option<Result<(), UpstreamFault>> {
+async fn start(
+    state: &Arc<State>,
+    name: &ServerName,
+    session: &Arc<Session>,
+) -> Option<Result<Arc<Leg>, UpstreamFault>> {
     let line = state.line();
     let (_, server) = line.may_hear(&session.holder(), name)?;
     if Crossing::between(Era::Legacy, server) != Crossing::None || server.carriage() == Carriage::Requests {
@@ -129,14 +133,14 @@ async fn start(state: &Arc<State>, name: &ServerName, session: &Arc<Session>) ->
     };
     let hop = Hop { state, server, injected: &injected, limits: line.snapshot.answer_limits() };
     Some(match hop.leg_of(session) {
-        Some(_) => Ok(()),
-        None => open_leg(&hop, session).await.map(drop),
+        Some(leg) => Ok(leg),
+        None => open_leg(&hop, session).await,
     })
 }
 
-/// Waits until it has ended, or lived long enough.
-async fn stays(name: &ServerName, session: &Arc<Session>) {
-    let living = until_not(|| !session.is_bereft_of(name));
+/// Waits until it has ended, the session has let go of it for another, or it has lived long enough.
+async fn stays(name: &ServerName, session: &Arc<Session>, leg: &Arc<Leg>) {
+    let living = until_not(|| session.has_leg(name, leg) && !session.is_bereft_of(name));
     let _ = tokio::time::timeout(LIVED, living).await;
 }
 

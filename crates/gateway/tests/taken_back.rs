@@ -90,18 +90,28 @@ async fn calls_that_were_taken_back_end_though_their_server_says_nothing() {
 
 #[tokio::test]
 async fn a_call_whose_answer_has_not_begun_is_let_go_when_it_is_taken_back() {
-    let upstream = Upstream::start().await;
-    let inside = Inside::start(Plan::of(&upstream)).await;
-    let alice = inside.legacy("/mcp/files", &inside.alice).await;
-    upstream.next("tools/call", Answer::hang());
-    let id = json!("mine");
-    let (answer, ()) = tokio::join!(soon(async { call(&alice, &id, "echo").await.json().await }), async {
-        upstream.arrived("tools/call", 1).await;
-        take_back(&alice, &id).await;
-    });
-    assert!(is_taken_back(&answer, &id), "{answer}");
-    soon(upstream.abandoned(1)).await;
-    assert_eq!(outcomes(&inside, 1).await, ["abandoned"]);
+    for hears in [true, false] {
+        let upstream = Upstream::start().await;
+        let inside = Inside::start(Plan::of(&upstream)).await;
+        let alice = inside.legacy("/mcp/files", &inside.alice).await;
+        upstream.next("tools/call", Answer::hang());
+        if !hears {
+            upstream.next("notifications/cancelled", Answer::hang());
+        }
+        let id = json!("mine");
+        let taking_back = async {
+            upstream.arrived("tools/call", 1).await;
+            take_back(&alice, &id).await;
+            std::future::pending::<Value>().await
+        };
+        let answer = tokio::select! {
+            answer = soon(async { call(&alice, &id, "echo").await.json().await }) => answer,
+            nothing = taking_back => nothing,
+        };
+        assert!(is_taken_back(&answer, &id), "{answer}");
+        soon(upstream.abandoned(1)).await;
+        assert_eq!(outcomes(&inside, 1).await, ["abandoned"]);
+    }
 }
 
 /// Answers nothing but `count`: how many calls were taken back, after an answer to one of them that comes too late.
@@ -196,6 +206,8 @@ async fn what_takes_a_call_back_finds_room_where_calls_find_none() {
     let _stream = call(&alice, &id, "echo").await;
     let refused = alice.call("echo", json!({})).await;
     assert_eq!(refused["error"]["code"], -31002, "{refused}");
+    let told = alice.notify("tools/call", json!({"name": "echo", "arguments": {}})).await;
+    assert_ne!(told.status, 202, "a call without an id is one all the same");
     take_back(&alice, &id).await;
     upstream.arrived("notifications/cancelled", 1).await;
     upstream.honestly("tools/call");
