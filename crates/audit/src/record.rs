@@ -394,9 +394,9 @@ impl Leaf {
                 for text in [&mut record.error, &mut record.target, &mut record.trace] {
                     to.optional(text);
                 }
-                let texts = [&mut record.bridge, &mut record.era, &mut record.identity, &mut record.method];
-                for text in texts.into_iter().flatten() {
-                    to.shared(text);
+                // Who called is always whole.
+                if let Some(method) = &mut record.method {
+                    to.shared(method);
                 }
                 for finding in &mut record.findings {
                     for text in [&mut finding.detector, &mut finding.kind, &mut finding.pointer] {

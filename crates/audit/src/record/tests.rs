@@ -90,7 +90,7 @@ fn whole(text: &str) -> CallRecord {
         error: Some(text.into()),
         findings: vec![finding; 3],
         http_status: Some(200),
-        identity: Some("key:ci-1".into()),
+        identity: Some(format!("token:sha256:{}", "0".repeat(64)).into()),
         intent: Some(3),
         bridge: Some("modern".into()),
         method: Some(text.to_owned().into()),
@@ -177,6 +177,7 @@ fn what_is_cut_still_says_who_decided_and_where_it_ended() {
     let record = &value["record"];
     assert_eq!(record["cut"], true);
     assert_eq!(record["call"], call_id(1).to_string());
+    assert_eq!(record["identity"], format!("token:sha256:{}", "0".repeat(64)));
     assert_eq!(record["outcome"], serde_json::json!({"is": "withheld", "reason": "policy", "stage": "release"}));
     assert_eq!(record["stages"].as_object().unwrap().len(), names.len());
     let rules = record["rules"].as_array().unwrap();
