@@ -8,7 +8,7 @@ use crate::{
     step::Plan,
     world,
 };
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use std::{
     cmp::Reverse,
     fs,
@@ -55,8 +55,13 @@ pub(crate) fn run(root: &Path) -> Result<()> {
 /// bring most of it into memory.
 fn side_by_side(merger: &Path, guide: &Path) -> Result<String> {
     let shown = process::output(program(merger).args(["show", "--all-functions", "--counts"]).arg(guide))?;
-    let order = guide.with_extension("order");
-    fs::write(&order, ran(&shown).join("\n"))?;
+    let (order, ran) = (guide.with_extension("order"), ran(&shown));
+    ensure!(
+        ran.len() > 1_000,
+        "`llvm-profdata show` tells of {} functions that ran: is this how it tells them?",
+        ran.len()
+    );
+    fs::write(&order, ran.join("\n"))?;
     // Many of them became part of others, and are no symbols any more.
     let [order, silence] =
         [format!("--symbol-ordering-file={}", order.display()), "--no-warn-symbol-ordering".to_owned()];
