@@ -192,7 +192,7 @@ impl Judge {
 
         let faults = match sense.revision {
             None => vec!["nothing says in which revision it is".to_owned()],
-            Some(_) if sense.answers.is_none() && message.get("result").is_some() => {
+            Some(_) if sense.answers.is_none() && names_a_question(message) => {
                 vec!["it answers nothing that was asked".to_owned()]
             }
             Some(revision) => schema::faults(revision, message, sense.answers.as_deref()),
@@ -210,4 +210,10 @@ impl Judge {
             Leg::Server(_) => self.visited.get(client?).copied(),
         }
     }
+}
+
+/// Whether a message says that it answers something; an error may say that nobody knows what.
+fn names_a_question(message: &Value) -> bool {
+    let is_error = message.get("error").is_some();
+    message.get("result").is_some() || (is_error && message.get("id").is_some_and(|id| !id.is_null()))
 }

@@ -109,9 +109,12 @@ fn nothing_passes_for_want_of_being_understood() {
     // In no session and of no revision; an answer to nothing; no message; what cannot be read.
     exchange(&mut judge, SERVER, None, &tools, Content::Other, "");
     exchange(&mut judge, CLIENT, Some("s"), &tools, Content::Json, &answer(7, &json!({"tools": []})));
+    let error = json!({"jsonrpc": "2.0", "id": "server-error", "error": {"code": -32600, "message": "no session"}});
+    exchange(&mut judge, CLIENT, Some("s"), &tools, Content::Json, &error.to_string());
     exchange(&mut judge, CLIENT, Some("s"), &tools, Content::Json, "<html>");
     exchange(&mut judge, CLIENT, Some("s"), &tools, Content::Sealed, "");
     let told = judge.verdict(&[]).to_string();
+    assert!(told.contains("2 times in: a > b"), "the result and the error answer nothing: {told}");
     for part in
         ["nothing says in which revision", "answers nothing that was asked", "cannot be read: expected", "compressed"]
     {
