@@ -48,6 +48,8 @@ function story(client, { prefix }) {
   };
   return {
     'begin a task': async () => {
+      // Where the gateway refuses tasks, nothing else would reach the server, and nobody could hear what it says.
+      assert.equal(textOf(await client.call('test_gate_open', { gate: randomUUID() })), 'Opened.');
       const answer = await client.ask('test_task_short');
       short = answer.task;
       if (!short) {
