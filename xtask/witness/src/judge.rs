@@ -34,7 +34,17 @@ struct Under {
     conversation: usize,
     /// The revision that the head of the request names.
     revision: Option<String>,
+    /// It holds a request, which has an id.
+    is_request: bool,
+    /// It was answered with a status of failure.
+    is_refused: bool,
     body: Body,
+}
+
+impl Under {
+    fn new(leg: Leg, conversation: usize, revision: Option<String>, body: Body) -> Self {
+        Self { leg, conversation, revision, is_request: false, is_refused: false, body }
+    }
 }
 
 /// What is being put together.
@@ -65,13 +75,15 @@ impl Judge {
     pub(crate) fn see(&mut self, seen: Seen) {
         match seen {
             Seen::Asked { exchange, leg, about, body } => self.asked(exchange, leg, about, &body),
-            Seen::Answered { exchange, session, content } => self.answered(exchange, session, content),
+            Seen::Answered { exchange, session, content, is_refusal } => {
+                self.answered(exchange, session, content, is_refusal);
+            }
             Seen::Piece { exchange, bytes } => self.piece(exchange, &bytes),
             Seen::Ended { exchange, is_whole } => self.ended(exchange, is_whole),
             Seen::Started { exchange, leg } => {
                 let conversation = self.converse();
                 let body = Body::Pipes { up: Lines::default(), down: Lines::default() };
-                self.exchanges.insert(exchange, Under { leg, conversation, revision: None, body });
+                self.exchanges.insert(exchange, Under::new(leg, conversation, None, body));
             }
             Seen::Spoken { exchange, direction, bytes } => self.spoken(exchange, direction, &bytes),
         }
@@ -90,14 +102,15 @@ impl Judge {
         let known = |name: &String| self.sessions.get(&(leg, name.clone())).copied();
         let known = about.session.as_ref().and_then(known).or_else(|| known(&about.path));
         let conversation = known.unwrap_or_else(|| self.converse());
-        self.exchanges.insert(exchange, Under { leg, conversation, revision: about.revision, body: Body::Other });
+        self.exchanges.insert(exchange, Under::new(leg, conversation, about.revision, Body::Other));
         if !body.is_empty() {
             self.text(exchange, Direction::Up, body);
         }
     }
 
-    fn answered(&mut self, exchange: Exchange, session: Option<String>, content: Content) {
+    fn answered(&mut self, exchange: Exchange, session: Option<String>, content: Content, is_refusal: bool) {
         let Some(under) = self.exchanges.get_mut(&exchange) else { return };
+        under.is_refused = is_refusal;
         let (leg, conversation) = (under.leg, under.conversation);
         under.body = match content {
             Content::Events => Body::Events(Events::default()),
@@ -177,7 +190,13 @@ impl Judge {
     }
 
     fn message(&mut self, exchange: Exchange, direction: Direction, message: &Value) {
-        let Some(under) = self.exchanges.get(&exchange) else { return };
+        let Some(under) = self.exchanges.get_mut(&exchange) else { return };
+        let has = |name| message.get(name).is_some();
+        under.is_request |= direction == Direction::Up && has("method") && has("id");
+        // SPEC: what has no id may be refused with an error that has none (2025-03-26, transports), which the schemas
+        // before 2025-11-25 do not know; SDKs write `null`, as JSON-RPC does.
+        let has_id = message.get("id").is_some_and(|id| !id.is_null());
+        let is_nameless = under.is_refused && !under.is_request && has("error") && !has_id;
         let (leg, header) = (under.leg, under.revision.clone());
         let Some(conversation) = self.conversations.get_mut(under.conversation) else { return };
         let sense = conversation.hear(direction, header.as_deref(), message);
@@ -195,6 +214,7 @@ impl Judge {
             Some(_) if sense.answers.is_none() && names_a_question(message) => {
                 vec!["it answers nothing that was asked".to_owned()]
             }
+            Some(revision) if is_nameless => schema::faults(revision, &named(message), None),
             Some(revision) => schema::faults(revision, message, sense.answers.as_deref()),
         };
         if !faults.is_empty() {
@@ -216,4 +236,11 @@ impl Judge {
 fn names_a_question(message: &Value) -> bool {
     let is_error = message.get("error").is_some();
     message.get("result").is_some() || (is_error && message.get("id").is_some_and(|id| !id.is_null()))
+}
+
+/// The same error, of some request.
+fn named(error: &Value) -> Value {
+    let mut error = error.clone();
+    error.as_object_mut().map(|members| members.insert("id".to_owned(), 0.into()));
+    error
 }

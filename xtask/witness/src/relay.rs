@@ -116,7 +116,8 @@ impl Relay {
         let mut sender = dial(self.target).await?;
         let (mut head, body) = sender.send_request(Request::from_parts(head, Full::new(body))).await?.into_parts();
         let session = text(&head.headers, "mcp-session-id");
-        self.seen.send(Seen::Answered { exchange, session, content: content(&head) })?;
+        let is_refusal = head.status.is_client_error() || head.status.is_server_error();
+        self.seen.send(Seen::Answered { exchange, session, content: content(&head), is_refusal })?;
         strip(&mut head.headers);
         Ok(Response::from_parts(head, Passed { exchange, body, is_over: false, seen: self.seen }))
     }

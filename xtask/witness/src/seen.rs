@@ -20,7 +20,7 @@ pub(crate) enum Seen {
     /// A request over HTTP.
     Asked { exchange: Exchange, leg: Leg, about: About, body: Bytes },
     /// The head of its answer.
-    Answered { exchange: Exchange, session: Option<String>, content: Content },
+    Answered { exchange: Exchange, session: Option<String>, content: Content, is_refusal: bool },
     /// A piece of its answer's body.
     Piece { exchange: Exchange, bytes: Bytes },
     /// Its answer's body is whole; or it broke off, or nobody wants it any more.

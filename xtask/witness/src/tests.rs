@@ -28,7 +28,7 @@ fn exchange(judge: &mut Judge, leg: Leg, session: Option<&str>, request: &Value,
     let exchange = Exchange::new();
     let about = About { session: session.map(str::to_owned), revision: None, path: "/mcp".to_owned() };
     judge.see(Seen::Asked { exchange, leg, about, body: request.to_string().into() });
-    judge.see(Seen::Answered { exchange, session: session.map(str::to_owned), content });
+    judge.see(Seen::Answered { exchange, session: session.map(str::to_owned), content, is_refusal: false });
     judge.see(Seen::Piece { exchange, bytes: answer.to_owned().into() });
     judge.see(Seen::Ended { exchange, is_whole: true });
 }
@@ -123,6 +123,28 @@ fn nothing_passes_for_want_of_being_understood() {
 }
 
 #[test]
+fn what_has_no_id_may_be_refused_without_one_and_nothing_else() {
+    let error = json!({"jsonrpc": "2.0", "error": {"code": -32001, "message": "Session not found"}});
+    let refused = |message: &Value, error: &Value| {
+        let (mut judge, exchange) = (begun("2025-03-26"), Exchange::new());
+        let about = About { session: Some("s".to_owned()), ..About::default() };
+        judge.see(Seen::Asked { exchange, leg: CLIENT, about, body: message.to_string().into() });
+        judge.see(Seen::Answered { exchange, session: None, content: Content::Json, is_refusal: true });
+        judge.see(Seen::Piece { exchange, bytes: error.to_string().into() });
+        judge.see(Seen::Ended { exchange, is_whole: true });
+        judge.verdict(&[])
+    };
+    let notification = json!({"jsonrpc": "2.0", "method": "notifications/roots/list_changed"});
+    let verdict = refused(&notification, &error);
+    assert!(verdict.is_clean(), "{verdict}");
+    let mut of_nothing = error.clone();
+    of_nothing["id"] = Value::Null;
+    assert!(refused(&notification, &of_nothing).is_clean(), "as SDKs write it");
+    assert!(!refused(&notification, &json!({"jsonrpc": "2.0", "error": {"code": -32001}})).is_clean());
+    assert!(!refused(&request(1, "ping", &json!({})), &error).is_clean());
+}
+
+#[test]
 fn a_cell_in_which_nobody_was_heard_fails() {
     let told = Judge::new(plan()).verdict(&[]).to_string();
     for part in ["client → gateway", "gateway → client", "gateway → server", "server → gateway"] {
@@ -186,7 +208,7 @@ fn a_stream_of_2024_and_what_is_posted_to_it_are_one_conversation() {
     let (mut judge, stream) = (Judge::new(plan()), Exchange::new());
     let about = |path: &str| About { path: path.to_owned(), ..About::default() };
     judge.see(Seen::Asked { exchange: stream, leg: CLIENT, about: about("/sse"), body: "".into() });
-    judge.see(Seen::Answered { exchange: stream, session: None, content: Content::Events });
+    judge.see(Seen::Answered { exchange: stream, session: None, content: Content::Events, is_refusal: false });
     let (request, answer) = initialize("2024-11-05");
     judge.see(Seen::Piece { exchange: stream, bytes: "event: endpoint\ndata: /messages?s=1\n\n".into() });
     let post = Exchange::new();
