@@ -82,10 +82,7 @@ impl Metrics {
         let server = self.servers.bound("", plain);
         let method = method(facts);
         let verdict = outcome_name(outcome);
-        let tool = match facts.action {
-            Some(Action::ToolExecute) => self.tools.bound(plain, facts.target.as_deref().unwrap_or_default()),
-            _ => "",
-        };
+        let tool = self.tools.bound(plain, tool(facts, outcome));
         self.called.count(&[server, method, verdict, facts.era.as_str()]);
         if facts.bridged.is_some() {
             self.bridged.count(&[server, facts.era.as_str()]);
@@ -262,6 +259,15 @@ fn texts(state: &State) -> [Family; 2] {
 /// Microseconds as seconds.
 fn seconds(us: u64) -> f64 {
     level(us) / 1e6
+}
+
+/// The tool that was called, if there is one and its caller may see it. What does not exist is called what callers like, and
+/// would use up the names that a label may have.
+fn tool<'a>(facts: &'a Facts, outcome: &Outcome) -> &'a str {
+    let is_hidden = matches!(outcome, Outcome::Refused { reason, .. } if *reason == "hidden");
+    // Tools that were found have a class.
+    let found = facts.class.filter(|_| !is_hidden && facts.action == Some(Action::ToolExecute));
+    found.and(facts.target.as_deref()).unwrap_or_default()
 }
 
 /// The method, as a label: methods of MCP by name, what anybody may invent as one.

@@ -15,7 +15,7 @@ use crate::{
 use audit::Outcome;
 use serde_json::Value as Json;
 use std::{collections::BTreeSet, fmt::Write, net::IpAddr, sync::Arc};
-use vocab::{Action, AgentId, CallId, Finding, PrincipalId, ServerName, Side, TenantId};
+use vocab::{Action, AgentId, CallId, Class, Finding, PrincipalId, ServerName, Side, TenantId};
 
 const PAGE: &str = include_str!("../../../../docs/observability.md");
 const DASHBOARD: &str = include_str!("../../../../deploy/grafana/durward.json");
@@ -28,6 +28,7 @@ fn facts(agent: &str, server: &str, tool: &str) -> Facts {
     facts.server = Some(ServerName::new(server).unwrap());
     facts.target = Some(Label::of(&Arc::from(tool), None));
     facts.action = Some(Action::ToolExecute);
+    facts.class = Some(Class::Read);
     facts.stages = vec![
         Mark { stage: Stage::Authenticate, verdict: "ok", us: 40 },
         Mark { stage: Stage::Forward, verdict: "ok", us: 30_000 },
@@ -128,6 +129,22 @@ fn labels_stay_bounded_whatever_comes() {
     let other = calls.series.iter().find(|series| *series.labels[0] == *OTHER).unwrap();
     assert_eq!(other.value, Value::Count(9_500));
     assert!(samples(&metrics, "durward_calls_total").iter().all(|line| !line.contains("made/up")));
+}
+
+#[test]
+fn what_is_not_there_or_not_shown_names_no_tool() {
+    let mut metrics = Metrics::default();
+    let mut missing = facts("ci", "files", "made-up");
+    missing.class = None;
+    metrics.count(&Closed { facts: Box::new(missing), outcome: refused(Stage::Resolve, "unknown") });
+    metrics
+        .count(&Closed { facts: Box::new(facts("ci", "files", "kept")), outcome: refused(Stage::Authorize, "hidden") });
+    assert!(samples(&metrics, "durward_tool_calls_total").is_empty());
+    assert_eq!(
+        samples(&metrics, "mcp_server_operation_duration_seconds_count").iter().find(|line| line.contains("tool_name")),
+        None
+    );
+    assert_eq!(samples(&metrics, "durward_calls_total").len(), 1, "they are counted as calls");
 }
 
 #[test]
