@@ -20,6 +20,7 @@ use crate::{
     stop::{About, Stage, Stop},
     task,
     trail::{Facts, Noted},
+    upstream::UpstreamFault,
 };
 use http::{HeaderValue, StatusCode};
 use mcp::{Era, Kind, Message, Span, error};
@@ -294,13 +295,17 @@ impl Line {
         let (resource, skips_schema) = server.resource_and_waiver(name);
         let about =
             || Some(About { server: server.name.clone(), name: Arc::clone(&resource.id.name), action: Some(action) });
-        // SECURITY: names that the caller may not see never reach the catalog: neither time nor traffic tells those
-        // that exist from those that do not.
+        // SECURITY: names that the caller may not see are not looked up in the catalog, and cause the look that a missing
+        // one causes: neither time nor traffic tells those that exist from those that do not, or the hidden from the missing.
         let visible = |action| self.snapshot.policies.visible(&caller.subject, action, &resource);
+        let unseen = |fault: &UpstreamFault| fault.stop(&server.name).at(Stage::Resolve);
         // Completions tell of what they complete.
         let completed = call.message().filter(|_| action == Action::CompletionComplete).and_then(reference);
         let needed = [Some(action), completed.map(|(action, _)| action)];
         if let Some(lacking) = needed.into_iter().flatten().find(|action| !visible(*action)) {
+            if action == Action::ToolExecute {
+                self.miss(server).await.map_err(|fault| unseen(&fault).about(about()))?;
+            }
             return Err(missing(action, name, call.era, "hidden")
                 .rules(self.hiding(caller, lacking, &resource))
                 .about(about()));
@@ -308,10 +313,9 @@ impl Line {
         let (mut tool, mut task, mut lacks_room) = (None, None, false);
         match action {
             Action::ToolExecute => {
-                lacks_room = !self.room_for_task(caller, server, call).map_err(|stop| stop.about(about()))?;
-                let found = self.tool(server, name).await;
-                let found = found.map_err(|fault| fault.stop(&server.name).at(Stage::Resolve).about(about()))?;
+                let found = self.tool(server, name).await.map_err(|fault| unseen(&fault).about(about()))?;
                 tool = Some(found.ok_or_else(|| missing(action, name, call.era, "unknown").about(about()))?);
+                lacks_room = !self.room_for_task(caller, server, call).map_err(|stop| stop.about(about()))?;
             }
             Action::TaskManage => {
                 task = self.own_task(caller, server, call).map_err(|stop| stop.about(about()))?;

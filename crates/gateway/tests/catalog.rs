@@ -157,6 +157,40 @@ async fn a_server_that_is_given_another_credential_is_looked_at_again() {
     assert_eq!(asked.header("authorization"), Some("Bearer value"));
 }
 
+#[tokio::test]
+async fn asking_for_what_is_hidden_costs_what_asking_for_nothing_costs() {
+    let upstream = Upstream::start().await;
+    upstream.set_tools(tools(&["echo", "hidden"])["tools"].as_array().unwrap().clone());
+    let policy = json!({"policy": "test", "rules": [
+        {"id": "all", "action": "*", "target": "*/*", "effect": "allow"},
+        {"id": "no", "action": "*", "target": "files/hidden*", "effect": "deny"},
+    ]});
+    let inside = Inside::start(Plan { policy, ..Plan::of(&upstream) }).await;
+    assert!(call(&inside, "echo").await.get("result").is_some());
+    let named = |answer: Value, name: &str| {
+        let call = answer["error"]["data"]["call"].as_str().unwrap().to_owned();
+        answer.to_string().replace(&call, "CALL").replace(name, "NAME")
+    };
+    let names = ["hidden", "hidden_and_missing", "missing"];
+    for (round, name) in names.into_iter().enumerate() {
+        inside.clock.advance(Duration::from_secs(3));
+        for _ in 0..2 {
+            let answer = call(&inside, name).await;
+            assert_eq!(answer["error"]["code"], -32602, "{answer}");
+            assert_eq!(upstream.seen("tools/list").len(), 2 + round, "{name}: one look in two seconds");
+        }
+    }
+    // Nor does it show where nobody can tell what there is.
+    upstream.always("tools/list", |_| Answer::status(http::StatusCode::INTERNAL_SERVER_ERROR));
+    let mut answers = Vec::new();
+    for name in names {
+        inside.clock.advance(Duration::from_mins(61));
+        answers.push(named(call(&inside, name).await, name));
+    }
+    assert!(answers[0].contains("-31006"), "{answers:#?}");
+    assert!(answers.iter().all(|answer| *answer == answers[0]), "{answers:#?}");
+}
+
 /// A tool with one argument, `a`.
 fn taking(name: &str, dialect: Value, argument: &Value) -> Value {
     let mut schema = json!({"type": "object", "properties": {"a": argument}, "required": ["a"]});

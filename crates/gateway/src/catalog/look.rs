@@ -129,11 +129,21 @@ impl Line {
         if let Some(tool) = catalog.tools.get(name) {
             return Ok(Some(Arc::clone(tool)));
         }
-        if !self.may_look_for_a_client(server) {
-            return Ok(None);
-        }
-        let catalog = Box::pin(self.begin(server, Why::Need(catalog.looked_at)).seen(server)).await?;
+        let catalog = self.look_for_a_client(server, catalog).await?;
         Ok(catalog.tools.get(name).map(Arc::clone))
+    }
+
+    /// Does what a name causes that is not known, whether it is or not.
+    pub(crate) async fn miss(&self, server: &Arc<Server>) -> Result<(), UpstreamFault> {
+        let catalog = self.catalog(server).await?;
+        self.look_for_a_client(server, catalog).await.map(drop)
+    }
+
+    async fn look_for_a_client(&self, server: &Arc<Server>, known: Arc<Catalog>) -> Seen {
+        if !self.may_look_for_a_client(server) {
+            return Ok(known);
+        }
+        Box::pin(self.begin(server, Why::Need(known.looked_at)).seen(server)).await
     }
 
     /// What a server offers. Waits where nothing is known, or only what is too old.
