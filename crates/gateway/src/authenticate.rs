@@ -24,6 +24,14 @@ pub struct Caller {
     pub principal: Principal,
     /// What policy may know of it.
     pub subject: Subject,
+    _made: (),
+}
+
+impl Caller {
+    /// Whoever holds this proof. Only [`identity`] makes one.
+    pub(crate) fn of(principal: Principal) -> Self {
+        Self { subject: snapshot::subject(&principal), principal, _made: () }
+    }
 }
 
 impl Noted for Caller {
@@ -63,8 +71,7 @@ impl Line {
             None => Box::pin(self.snapshot.identity.authenticate(credential, arrived.at)).await,
         };
         let principal = principal.map_err(|fault| refused(&fault, seen()))?;
-        let subject = snapshot::subject(&principal);
-        Ok(Caller { principal, subject })
+        Ok(Caller::of(principal))
     }
 
     fn note_guess(&self, call: &Call, fault: &AuthFault) {

@@ -48,6 +48,7 @@ const INTRODUCTION: usize = 64 << 10;
 pub(crate) struct Answer {
     pub(crate) arrival: Arrival,
     pub(crate) exchange: Box<Exchange>,
+    _made: (),
 }
 
 /// What is left of a call once it was sent: what is needed to judge what comes back.
@@ -84,8 +85,8 @@ impl Line {
     pub(crate) async fn forward(&self, sealed: Sealed, intent: Intent) -> Result<Answer, Stop> {
         // The intent is used up: one word in the log, one call on the wire.
         drop(intent);
-        let Sealed { decided, injected } = sealed;
-        let crate::pipeline::Decided { caller, target, call, slot: mut held, permit: _ } = *decided;
+        let Sealed { decided, injected, .. } = sealed;
+        let crate::pipeline::Decided { caller, target, call, slot: mut held, .. } = *decided;
         held.spend();
         let judged = target.one().filter(|one| is_judged_again(one, &call)).map(|one| Arc::new(Judged::of(one, &call)));
         let call = call.valid.call;
@@ -131,7 +132,7 @@ impl Line {
             return Err(Stop::failed(Stage::Forward, "session", mcp::error::INTERNAL, "a session without a message"));
         }
         exchange.opened = opened;
-        Ok(Answer { arrival, exchange })
+        Ok(Answer { arrival, exchange, _made: () })
     }
 }
 

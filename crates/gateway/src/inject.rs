@@ -62,6 +62,7 @@ pub(crate) struct Sealed {
     pub(crate) decided: Box<Decided>,
     /// One per server the permit names, in the order of its targets.
     pub(crate) injected: Vec<Injected>,
+    _made: (),
 }
 
 impl Noted for Sealed {
@@ -103,7 +104,7 @@ impl Line {
                 many.members = members;
             }
         }
-        Ok(Sealed { decided, injected })
+        Ok(Sealed { decided, injected, _made: () })
     }
 }
 

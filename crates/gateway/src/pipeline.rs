@@ -1,7 +1,7 @@
 //! What happens to a call, top to bottom.
 //!
 //! One line per stage: the frame, what can say no, what has effects. A new stage is a new line, never a hook, a flag
-//! or a hidden layer. Each stage hands on evidence that only it can make, so leaving one out does not compile.
+//! or a hidden layer. Each stage hands on evidence that only its module can make, so leaving one out does not compile.
 
 use crate::{
     admit::Admitted,
@@ -39,6 +39,7 @@ pub struct Decided {
     pub(crate) call: Screened,
     pub(crate) permit: Permit,
     pub(crate) slot: Admitted,
+    _made: (),
 }
 
 impl Line {
@@ -66,7 +67,7 @@ impl Line {
         // Screening comes before policy: rules may ask what it found, and judge what it left.
         let call = trail.note(self.screen(call, &target))?;
         let permit = trail.note(self.authorize(&caller, &mut target, &call, trail.passed_at()))?;
-        Ok(Box::new(Decided { caller, target, call, permit, slot }))
+        Ok(Box::new(Decided { caller, target, call, permit, slot, _made: () }))
     }
 
     /// Everything that has an effect, in the only order that is safe.

@@ -120,7 +120,7 @@ impl Said {
 impl Line {
     /// Releases an answer.
     pub(crate) fn release(&self, answer: Answer) -> Result<Released, Stop> {
-        let Answer { arrival, exchange } = answer;
+        let Answer { arrival, exchange, .. } = answer;
         match arrival {
             Arrival::Bare { status, headers, text } => self.release_bare(status, headers, &text, exchange),
             Arrival::Stream { headers, source } => {

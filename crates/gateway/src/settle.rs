@@ -10,6 +10,7 @@ use crate::{
 #[must_use]
 pub(crate) struct Granted {
     pub(crate) decided: Box<Decided>,
+    _made: (),
 }
 
 impl Noted for Granted {
@@ -22,7 +23,7 @@ impl Noted for Granted {
 #[expect(clippy::unnecessary_wraps, reason = "a stage can say no; this one will when people are asked")]
 pub(crate) fn settle(decided: Box<Decided>) -> Result<Granted, Stop> {
     match decided.permit.obligations() {
-        [] => Ok(Granted { decided }),
+        [] => Ok(Granted { decided, _made: () }),
         [obligation, ..] => match *obligation {},
     }
 }

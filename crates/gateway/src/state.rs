@@ -14,7 +14,7 @@ use crate::{
     rim::{Bodies, Tally},
     server::{Server, Transport},
     session::{Leg, Sessions, Way},
-    snapshot::{self, Snapshot},
+    snapshot::Snapshot,
     stop::{Stage, Stop},
     task::Tasks,
     upstream::{UpstreamFault, exchange::Hop, pipe::Pipe},
@@ -224,7 +224,7 @@ impl Line {
         })?;
         if principal.generation() != known.generation() {
             // Roles, groups and environments may be others now.
-            exchange.caller = Caller { subject: snapshot::subject(&principal), principal };
+            exchange.caller = Caller::of(principal);
         }
         self.follow_holder(exchange);
         let Some(one) = exchange.target.one() else { return Ok(()) };
@@ -252,14 +252,14 @@ impl Line {
             return;
         }
         if let Ok(principal) = self.snapshot.identity.renew(&holder, self.state.clock.now()) {
-            exchange.caller = Caller { subject: snapshot::subject(&principal), principal };
+            exchange.caller = Caller::of(principal);
         }
     }
 
     /// Who this caller is now, and the server, if it may still hear of it. For streams that last.
     pub(crate) fn may_hear(&self, known: &Principal, server: &ServerName) -> Option<(Caller, &Arc<Server>)> {
         let principal = self.snapshot.identity.renew(known, self.state.clock.now()).ok()?;
-        let caller = Caller { subject: snapshot::subject(&principal), principal };
+        let caller = Caller::of(principal);
         let server = self.snapshot.servers.get(server)?;
         self.snapshot.policies.reaches(&caller.subject, server.root()).then_some((caller, server))
     }

@@ -28,6 +28,7 @@ pub(crate) struct Valid {
     pub(crate) arguments: Value,
     /// The digest of the very bytes.
     pub(crate) digest: Digest,
+    _made: (),
 }
 
 impl Valid {
@@ -53,7 +54,7 @@ impl Line {
         let digest = crate::resolve::digest_of(call.message());
         bounded(&call)?;
         let Some(one) = target.one().filter(|one| one.action.is_some() && one.answers.is_none()) else {
-            return Ok(Valid { call, arguments: Value::Null, digest });
+            return Ok(Valid { call, arguments: Value::Null, digest, _made: () });
         };
         let arguments = arguments(&call, one.tool.is_some())?;
         if let Some(tool) = &one.tool {
@@ -76,7 +77,7 @@ impl Line {
                 })?;
             }
         }
-        Ok(Valid { call, arguments, digest })
+        Ok(Valid { call, arguments, digest, _made: () })
     }
 }
 

@@ -15,7 +15,6 @@ use crate::{
     release::Said,
     server::Server,
     session::Session,
-    snapshot,
     state::State,
     stop::{Stage, Stop},
     trace::{self, Parent},
@@ -92,7 +91,7 @@ impl Cause {
         let holder = session.holder();
         let now = line.may_hear(&holder, &server.name).map(|(caller, _)| caller);
         let may_hear = now.is_some();
-        let caller = now.unwrap_or_else(|| Caller { subject: snapshot::subject(&holder), principal: holder });
+        let caller = now.unwrap_or_else(|| Caller::of(holder));
         let barred = |asked: &InputRequest<'_>| if may_hear { why(asked).map(cannot_ask) } else { Some(no_right()) };
         // What becomes of the call is said where it ends.
         let _ = line.judge_all(asked, &caller, &self.call, server, barred);

@@ -7,7 +7,6 @@ use crate::{
     mailbox::Mailbox,
     rim::UnderWay,
     session::Session,
-    snapshot,
     state::State,
     stop::{Stage, Stop},
     trail::Trail,
@@ -141,7 +140,7 @@ fn still_welcome(state: &Arc<State>, mailbox: &Mailbox) -> Result<(), Stop> {
     match &mailbox.route {
         Route::All => Ok(()),
         Route::One(name) => {
-            let caller = Caller { subject: snapshot::subject(&principal), principal };
+            let caller = Caller::of(principal);
             line.door(&caller, name).map(drop)
         }
     }
