@@ -1,6 +1,9 @@
 //! Sends a sealed call to its server, once. Never repeats what may have arrived.
 
+mod leg;
 mod recall;
+
+pub(crate) use leg::open_leg;
 
 use crate::{
     admit::Admitted,
@@ -529,42 +532,6 @@ impl Line {
             .open(&caller.principal, call.route.clone(), introduction, revision, most, now)
             .map_err(|fault| UpstreamFault::Sessions(fault.to_string()))
     }
-}
-
-/// Opens a leg of a session: the client is introduced as it introduced itself.
-pub(crate) async fn open_leg(hop: &Hop<'_>, session: &Arc<Session>) -> Result<Arc<Leg>, UpstreamFault> {
-    let _turn = session.opening.turn(&hop.server.name).await;
-    if let Some(leg) = hop.leg_of(session) {
-        return Ok(leg);
-    }
-    let pipe = match hop.server.carriage() {
-        Carriage::Pipe { shared: true } => Some(hop.state.shared_pipe(hop)?),
-        Carriage::Pipe { shared: false } => Some(hop.start(Some(&session.owner))?),
-        Carriage::Requests => None,
-    };
-    let (leg, _) = hop.open(&session.introduction, pipe).await?;
-    if let Way::Pipe(pipe) = &leg.way {
-        revive::hear(hop.state, pipe, session);
-    }
-    let leg = Arc::new(leg);
-    // What a server asks in the course of a call may come on its listening stream, and is lost where there is none: a
-    // leg is not used before its stream is open.
-    let may_stream = matches!(leg.way, Way::Http(_)) && !session.has_renounced_stream(hop.server);
-    if may_stream
-        && session.is_heard()
-        && let Ok(Ok(stream)) = tokio::time::timeout(SILENCE, aggregate::stream::stream_of(hop, &leg)).await
-    {
-        session.keep_stream(&hop.server.name, stream);
-    }
-    session.keep_leg(hop.server.name.clone(), Arc::clone(&leg));
-    if may_stream && session.is_heard() {
-        // Whoever followed before may have stopped, and a server that joined after the client began to listen has nobody.
-        aggregate::listen::begin(hop.state, &hop.server.name, session);
-    }
-    // First what goes on by itself: a call that is taken back ends this in the middle.
-    standing::follow(hop.state, &hop.server.name, session, &leg);
-    standing::level(hop, session, &leg).await?;
-    Ok(leg)
 }
 
 /// The listening stream of a session that is ours: a new one, or the rest of the one that was cut.

@@ -1,0 +1,47 @@
+//! Opens the sessions that a session of ours has with servers.
+
+use super::SILENCE;
+use crate::{
+    aggregate, revive,
+    server::Carriage,
+    session::{Leg, Session, Way},
+    standing,
+    upstream::{UpstreamFault, exchange::Hop},
+};
+use std::sync::Arc;
+
+/// Opens a leg of a session: the client is introduced as it introduced itself.
+pub(crate) async fn open_leg(hop: &Hop<'_>, session: &Arc<Session>) -> Result<Arc<Leg>, UpstreamFault> {
+    let _turn = session.opening.turn(&hop.server.name).await;
+    if let Some(leg) = hop.leg_of(session) {
+        return Ok(leg);
+    }
+    let pipe = match hop.server.carriage() {
+        Carriage::Pipe { shared: true } => Some(hop.state.shared_pipe(hop)?),
+        Carriage::Pipe { shared: false } => Some(hop.start(Some(&session.owner))?),
+        Carriage::Requests => None,
+    };
+    let (leg, _) = hop.open(&session.introduction, pipe).await?;
+    if let Way::Pipe(pipe) = &leg.way {
+        revive::hear(hop.state, pipe, session);
+    }
+    let leg = Arc::new(leg);
+    // What a server asks in the course of a call may come on its listening stream, and is lost where there is none: a
+    // leg is not used before its stream is open.
+    let may_stream = matches!(leg.way, Way::Http(_)) && !session.has_renounced_stream(hop.server);
+    if may_stream
+        && session.is_heard()
+        && let Ok(Ok(stream)) = tokio::time::timeout(SILENCE, aggregate::stream::stream_of(hop, &leg)).await
+    {
+        session.keep_stream(&hop.server.name, stream);
+    }
+    session.keep_leg(hop.server.name.clone(), Arc::clone(&leg));
+    if may_stream && session.is_heard() {
+        // Whoever followed before may have stopped, and a server that joined after the client began to listen has nobody.
+        aggregate::listen::begin(hop.state, &hop.server.name, session);
+    }
+    // First what goes on by itself: a call that is taken back ends this in the middle.
+    standing::follow(hop.state, &hop.server.name, session, &leg);
+    standing::level(hop, session, &leg).await?;
+    Ok(leg)
+}
