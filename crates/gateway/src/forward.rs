@@ -489,8 +489,11 @@ impl Passage<'_> {
         let asked = introduction.param(&["protocolVersion"]).and_then(|member| member.text());
         let revision = asked.and_then(|text| Revision::parse(&text)).unwrap_or(Revision::ASSUMED);
         let session = self.line.open_session(self.caller, self.call, introduction, revision)?;
-        let leg = Leg { fingerprint: self.one.server.fingerprint, revision, way, own: false };
-        session.keep_leg(self.one.server.name.clone(), Arc::new(leg));
+        let leg = Arc::new(Leg { fingerprint: self.one.server.fingerprint, revision, way, own: false });
+        let name = &self.one.server.name;
+        if !session.keep_leg(name, &leg) {
+            self.line.state.part(vec![(name.clone(), leg)]);
+        }
         Ok(session)
     }
 }

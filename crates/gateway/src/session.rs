@@ -14,6 +14,7 @@ pub use errand::Errand;
 pub(crate) use errand::taken_back;
 pub(crate) use listen::Ahead;
 pub use listen::Following;
+pub(crate) use opening::to_its_end;
 pub use question::Asked;
 pub use table::{SessionFault, Sessions};
 
@@ -123,9 +124,16 @@ impl Session {
         (alive && leg.fingerprint == server.fingerprint).then(|| Arc::clone(leg))
     }
 
-    /// Keeps a leg. The one it replaces is handed back.
-    pub(crate) fn keep_leg(&self, server: ServerName, leg: Arc<Leg>) -> Option<Arc<Leg>> {
-        lock(&self.legs).insert(server, leg)
+    /// Keeps a leg. `false` if the session is over: it is the caller's to end, then.
+    #[must_use]
+    pub(crate) fn keep_leg(&self, server: &ServerName, leg: &Arc<Leg>) -> bool {
+        let mut legs = lock(&self.legs);
+        // INVARIANT: looked at under the lock. Who ends the session says so first, and takes its legs afterwards.
+        if self.is_over() {
+            return false;
+        }
+        legs.insert(server.clone(), Arc::clone(leg));
+        true
     }
 
     /// Whether the process of the leg to `server` has ended, or its stream.
@@ -152,11 +160,6 @@ impl Session {
         if legs.get(server).is_some_and(|kept| Arc::ptr_eq(kept, leg)) {
             legs.remove(server);
         }
-    }
-
-    /// Every leg.
-    pub(crate) fn legs(&self) -> Vec<(ServerName, Arc<Leg>)> {
-        lock(&self.legs).iter().map(|(name, leg)| (name.clone(), Arc::clone(leg))).collect()
     }
 
     /// The revision agreed with the client.

@@ -55,13 +55,8 @@ impl State {
 
     /// Ends a session, here and on its servers.
     pub(crate) fn end_session(self: &Arc<Self>, session: &Arc<Session>) {
-        let legs = session.legs();
-        if !self.sessions.close(session) {
-            return;
-        }
-        if legs.iter().any(|(_, leg)| matches!(leg.way, Way::Http(Some(_)))) {
-            let under_way = UnderWay::begin(self);
-            tokio::spawn(end_legs(Arc::clone(self), legs, under_way));
+        if let Some(legs) = self.sessions.close(session) {
+            self.part(legs);
         }
     }
 
@@ -85,7 +80,7 @@ impl State {
 
     /// Tells servers that sessions of ours with them are over, without holding anybody up.
     pub(crate) fn part(self: &Arc<Self>, over: Vec<(ServerName, Arc<Leg>)>) {
-        if !over.is_empty() {
+        if over.iter().any(|(_, leg)| matches!(leg.way, Way::Http(Some(_)))) {
             tokio::spawn(end_legs(Arc::clone(self), over, UnderWay::begin(self)));
         }
     }

@@ -30,7 +30,7 @@ use std::{
     sync::{Arc, PoisonError},
     time::Duration,
 };
-use vocab::Action;
+use vocab::{Action, ServerName};
 
 /// How long servers may take to hear what all of them are told: a level, or that the session is over.
 const TOLD: Duration = Duration::from_secs(5);
@@ -362,15 +362,18 @@ impl<'a> Hand<'a> {
 
     /// Ends the session here and, as far as they can be reached, on the servers.
     pub(crate) async fn end(&self) -> Arrival {
-        if let Some(session) = &self.many.session {
+        let legs = self.many.session.as_ref().and_then(|session| self.line.state.sessions.close(session));
+        if let Some(legs) = &legs {
             let ends = self.hops().map(|hop| async move {
-                let Some(leg) = session.leg(hop.server) else { return };
-                if tokio::time::timeout(TOLD, hop.end(&leg)).await.is_err() {
+                let of_server = |(name, leg): &&(ServerName, Arc<Leg>)| {
+                    *name == hop.server.name && leg.fingerprint == hop.server.fingerprint
+                };
+                let Some((_, leg)) = legs.iter().find(of_server) else { return };
+                if tokio::time::timeout(TOLD, hop.end(leg)).await.is_err() {
                     tracing::warn!(server = %hop.server.name, "a server did not hear in time that its session is over");
                 }
             });
             join_all(ends).await;
-            self.line.state.sessions.close(session);
         }
         Arrival::bare(StatusCode::OK)
     }

@@ -2,20 +2,31 @@
 
 use super::SILENCE;
 use crate::{
-    aggregate, revive,
+    aggregate, resolve, revive,
     server::Carriage,
-    session::{Leg, Session, Way},
+    session::{Leg, Session, Way, to_its_end},
     standing,
+    stop::Stage,
     upstream::{UpstreamFault, exchange::Hop},
 };
 use std::sync::Arc;
 
-/// Opens a leg of a session: the client is introduced as it introduced itself.
+/// Opens a leg of a session, unless somebody else does. Whoever waits may let go: the next call finds the leg.
 pub(crate) async fn open_leg(hop: &Hop<'_>, session: &Arc<Session>) -> Result<Arc<Leg>, UpstreamFault> {
-    let _turn = session.opening.turn(&hop.server.name).await;
+    let turn = session.opening.turn(&hop.server.name).await;
     if let Some(leg) = hop.leg_of(session) {
         return Ok(leg);
     }
+    let (kept, session) = (hop.kept(), Arc::clone(session));
+    to_its_end(async move {
+        let _turn = turn;
+        open(&kept.hop(), &session).await
+    })
+    .await
+}
+
+/// Introduces the client as it introduced itself.
+async fn open(hop: &Hop<'_>, session: &Arc<Session>) -> Result<Arc<Leg>, UpstreamFault> {
     let pipe = match hop.server.carriage() {
         Carriage::Pipe { shared: true } => Some(hop.state.shared_pipe(hop)?),
         Carriage::Pipe { shared: false } => Some(hop.start(Some(&session.owner))?),
@@ -35,12 +46,15 @@ pub(crate) async fn open_leg(hop: &Hop<'_>, session: &Arc<Session>) -> Result<Ar
     {
         session.keep_stream(&hop.server.name, stream);
     }
-    session.keep_leg(hop.server.name.clone(), Arc::clone(&leg));
+    if !session.keep_leg(&hop.server.name, &leg) {
+        drop(session.take_stream(&hop.server.name));
+        hop.state.part(vec![(hop.server.name.clone(), leg)]);
+        return Err(UpstreamFault::Stopped(resolve::no_such_session().at(Stage::Forward)));
+    }
     if may_stream && session.is_heard() {
         // Whoever followed before may have stopped, and a server that joined after the client began to listen has nobody.
         aggregate::listen::begin(hop.state, &hop.server.name, session);
     }
-    // First what goes on by itself: a call that is taken back ends this in the middle.
     standing::follow(hop.state, &hop.server.name, session, &leg);
     standing::level(hop, session, &leg).await?;
     Ok(leg)

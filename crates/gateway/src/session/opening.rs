@@ -1,8 +1,11 @@
-//! Whose turn it is to open a leg: one at a time to each server, and no server waits for another.
+//! Whose turn it is to open a leg: one at a time to each server, and no server waits for another. What was begun comes to
+//! its end.
 
 use super::lock;
+use crate::upstream::UpstreamFault;
 use std::{
     collections::HashMap,
+    panic::resume_unwind,
     sync::{Arc, Mutex},
 };
 use tokio::sync::OwnedMutexGuard;
@@ -23,6 +26,21 @@ impl Openings {
         let mut turns = lock(&self.0);
         turns.retain(|_, turn| Arc::strong_count(turn) > 1);
         Arc::clone(turns.entry(server.clone()).or_default())
+    }
+}
+
+/// Opens something, though whoever waits for it lets go in the middle: a server that was introduced to a client has a
+/// session by then, which is to be kept, or ended there.
+pub(crate) async fn to_its_end<T: Send + 'static>(
+    opening: impl Future<Output = Result<T, UpstreamFault>> + Send + 'static,
+) -> Result<T, UpstreamFault> {
+    match tokio::spawn(opening).await {
+        Ok(opened) => opened,
+        Err(fault) => match fault.try_into_panic() {
+            // It is the waiting call's, as it would be without a task.
+            Ok(panic) => resume_unwind(panic),
+            Err(_) => Err(UpstreamFault::Down("the gateway stops".to_owned())),
+        },
     }
 }
 

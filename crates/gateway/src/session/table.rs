@@ -1,6 +1,6 @@
 //! Every session, found by the digest of its handle; how many a principal has.
 
-use super::{Holder, Replay, Session, lock, opening::Openings, replay::Pot};
+use super::{Holder, Leg, Replay, Session, lock, opening::Openings, replay::Pot};
 use crate::call::Route;
 use http::HeaderValue;
 use identity::Principal;
@@ -14,7 +14,7 @@ use std::{
     time::Duration,
 };
 use tokio::sync::{Notify, watch};
-use vocab::{Digest, PrincipalId};
+use vocab::{Digest, PrincipalId, ServerName};
 
 /// Shards of the table.
 const SHARDS: usize = 64;
@@ -135,18 +135,16 @@ impl Sessions {
         Some(session)
     }
 
-    /// Ends a session. Its streams end, its processes stop when the last user lets go.
-    pub fn close(&self, session: &Session) -> bool {
-        let Some(shard) = self.shard(&session.digest) else { return false };
-        let removed = shard.write().unwrap_or_else(PoisonError::into_inner).remove(&session.digest).is_some();
-        if removed {
-            self.release(&session.owner);
-            session.ended.send_replace(true);
-            lock(&session.legs).clear();
-            lock(&session.streams_ahead).clear();
-            session.replay.clear();
-        }
-        removed
+    /// Ends a session, once, and hands back its legs. Its streams end, its processes stop when the last user lets go.
+    pub(crate) fn close(&self, session: &Session) -> Option<Vec<(ServerName, Arc<Leg>)>> {
+        let shard = self.shard(&session.digest)?;
+        shard.write().unwrap_or_else(PoisonError::into_inner).remove(&session.digest)?;
+        self.release(&session.owner);
+        session.ended.send_replace(true);
+        let legs = std::mem::take(&mut *lock(&session.legs));
+        lock(&session.streams_ahead).clear();
+        session.replay.clear();
+        Some(legs.into_iter().collect())
     }
 
     fn release(&self, owner: &PrincipalId) {

@@ -36,7 +36,27 @@ pub(crate) struct Hop<'a> {
     pub(crate) limits: Limits,
 }
 
+/// The same for a task of its own.
+pub(crate) struct Kept {
+    state: Arc<State>,
+    server: Arc<Server>,
+    injected: Injected,
+    limits: Limits,
+}
+
+impl Kept {
+    pub(crate) const fn hop(&self) -> Hop<'_> {
+        Hop { state: &self.state, server: &self.server, injected: &self.injected, limits: self.limits }
+    }
+}
+
 impl Hop<'_> {
+    /// The same for a task of its own.
+    pub(crate) fn kept(&self) -> Kept {
+        let (state, server) = (Arc::clone(self.state), Arc::clone(self.server));
+        Kept { state, server, injected: self.injected.clone(), limits: self.limits }
+    }
+
     /// Sends a request and waits for its response; what comes before it is let go, questions are answered with a no.
     pub(crate) async fn ask(&self, leg: Option<&Leg>, message: &Message) -> Result<Message, UpstreamFault> {
         let deadline = self.server.deadline;
@@ -145,17 +165,26 @@ impl Hop<'_> {
             },
             own: true,
         };
+        match self.agree(&mut leg, introduction).await {
+            Ok(answer) => Ok((leg, answer)),
+            Err(fault) => {
+                // What it opened by then, nobody uses.
+                self.state.part(vec![(self.server.name.clone(), Arc::new(leg))]);
+                Err(fault)
+            }
+        }
+    }
+
+    async fn agree(&self, leg: &mut Leg, introduction: &Message) -> Result<Message, UpstreamFault> {
         let deadline = self.server.deadline;
         let opening = async {
-            let (arrival, headers) = match &pipe {
-                Some(_) => self.send(Some(&leg), introduction).await?,
-                None => self.send(None, introduction).await?,
-            };
-            if pipe.is_none() {
+            let is_pipe = matches!(leg.way, Way::Pipe(_));
+            let (arrival, headers) = self.send(is_pipe.then_some(&*leg), introduction).await?;
+            if !is_pipe {
                 // The rest of an answer in pieces is asked for in the session that it opens.
                 leg.way = Way::http(headers.get(&header::SESSION));
             }
-            self.response(Some(&leg), arrival).await
+            self.response(Some(leg), arrival).await
         };
         let answer = tokio::time::timeout(deadline, opening).await.map_err(|_| UpstreamFault::Timeout(deadline))??;
         let Some(version) = answer.outcome_member(&["protocolVersion"]).and_then(|member| member.text()) else {
@@ -167,8 +196,8 @@ impl Hop<'_> {
             .ok_or_else(|| UpstreamFault::Protocol(format!("the server agreed on protocol version {version:?}")))?;
         let ready =
             one(Bytes::from_static(br#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#), &self.limits)?;
-        self.send(Some(&leg), &ready).await?;
-        Ok((leg, answer))
+        self.send(Some(leg), &ready).await?;
+        Ok(answer)
     }
 
     /// Starts the server's process, or opens a stream of 2024-11-05. A process for one principal counts as that one's.

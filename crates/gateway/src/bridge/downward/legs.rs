@@ -7,7 +7,7 @@ use super::audience::{Audience, Stream};
 use crate::{
     authenticate::Caller,
     server::Carriage,
-    session::{Leg, Way},
+    session::{Leg, Way, to_its_end},
     upstream::{
         UpstreamFault,
         exchange::{self, Hop},
@@ -50,7 +50,7 @@ pub(crate) struct Legs(Mutex<BTreeMap<Key, Arc<Slot>>>);
 /// Room for one session.
 struct Slot {
     /// One opens it, the others wait.
-    opening: tokio::sync::Mutex<()>,
+    opening: Arc<tokio::sync::Mutex<()>>,
     link: Mutex<Option<Arc<Link>>>,
     /// When it was last asked for, in ticks.
     used: AtomicU64,
@@ -200,19 +200,25 @@ impl Legs {
             link.touch(now, caller);
             return Ok(link);
         }
-        let _one = slot.opening.lock().await;
+        let one = Arc::clone(&slot.opening).lock_owned().await;
         if let Some(link) = slot.fitting(hop) {
             link.touch(now, caller);
             return Ok(link);
         }
-        let link = open(hop, caller, client, key, now, &slot.lost).await?;
-        if slot.lost.load(Ordering::Relaxed) >= LOST {
-            // Sessions do not get lost that fast: the server has no such stream, and says so in words of its own.
-            slot.lost.store(0, Ordering::Relaxed);
-            link.audience.note(Stream::Absent);
-        }
-        *lock(&slot.link) = Some(Arc::clone(&link));
-        Ok(link)
+        let (kept, caller, client) = (hop.kept(), caller.clone(), client.clone());
+        // A client that goes away meanwhile leaves a session that the next one uses.
+        to_its_end(async move {
+            let _one = one;
+            let link = open(&kept.hop(), &caller, &client, key, now, &slot.lost).await?;
+            if slot.lost.load(Ordering::Relaxed) >= LOST {
+                // Sessions do not get lost that fast: the server has no such stream, and says so in words of its own.
+                slot.lost.store(0, Ordering::Relaxed);
+                link.audience.note(Stream::Absent);
+            }
+            *lock(&slot.link) = Some(Arc::clone(&link));
+            Ok(link)
+        })
+        .await
     }
 
     /// Forgets a session that the server does not know any more. Whoever listens in it learns that it is over.
@@ -286,7 +292,7 @@ impl Legs {
             evicted = link.map(|link| (leaving.0, Arc::clone(&link.leg)));
         }
         let slot = Arc::new(Slot {
-            opening: tokio::sync::Mutex::default(),
+            opening: Arc::default(),
             link: Mutex::default(),
             used: AtomicU64::new(now),
             lost: Arc::default(),
@@ -319,7 +325,10 @@ async fn open(
     let wishes = pipe.as_ref().map(|pipe| Arc::clone(pipe.wishes())).unwrap_or_default();
     let introduction = exchange::one(translate::initialize("0", client), &hop.limits)?;
     let (leg, answer) = hop.open(&introduction, pipe).await?;
-    translate::negotiated(&answer)?;
+    if let Err(fault) = translate::negotiated(&answer) {
+        hop.state.part(vec![(hop.server.name.clone(), Arc::new(leg))]);
+        return Err(fault.into());
+    }
     let link = Arc::new(Link {
         leg: Arc::new(leg),
         answer,
