@@ -3,6 +3,7 @@
 use crate::{
     authenticate::Caller,
     call::{Call, Operation},
+    forward,
     limit::{Held, Limited, Slot},
     pipeline::Line,
     resolve::{One, Target},
@@ -48,8 +49,10 @@ impl Line {
         if one.answers.is_some() {
             return Ok(Admitted { slot: None, held: None, _in_flight: None });
         }
-        // A stream that waits for what a server may say is no call in flight: connections bound those.
-        let in_flight = if waits(call) { None } else { Some(enter(one, call)?) };
+        // A stream that waits for what a server may say is no call in flight: connections bound those. What takes a call
+        // back, once, has that call's place: nobody fills it with anything else.
+        let is_free = waits(call) || forward::takes_back(one, call);
+        let in_flight = if is_free { None } else { Some(enter(one, call)?) };
         // Open methods and notifications count against the caller's attempts, not against a tool.
         let slot = match one.action {
             None => None,
@@ -81,8 +84,7 @@ fn waits(call: &Call) -> bool {
     }
 }
 
-/// What is told finds room where calls have taken all there is: a call is taken back by it, and just then. A call does not
-/// become one by leaving out its id.
+/// What is told finds room where calls have taken all there is. A call does not become one by leaving out its id.
 fn enter(one: &One, call: &Call) -> Result<InFlight, Stop> {
     let server = &one.server;
     let beyond = if call.wants_answer() || one.action.is_some() { 0 } else { TOLD };

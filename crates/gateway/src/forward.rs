@@ -4,6 +4,7 @@ mod leg;
 mod recall;
 
 pub(crate) use leg::open_leg;
+pub(crate) use recall::takes_back;
 
 use crate::{
     admit::Admitted,

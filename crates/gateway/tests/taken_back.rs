@@ -6,9 +6,9 @@ mod inside;
 use gateway::settings::EraSettings;
 use inside::{Inside, Plan, outcome};
 use serde_json::{Value, json};
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 use testkit::{Agent, Answer, Reply, Streamer, Upstream, soon};
-use tokio::time::sleep;
+use tokio::{task::JoinSet, time::sleep};
 
 /// Calls of one principal that may run on without a client on one server.
 const MOST_OF_ONE: usize = 32;
@@ -212,4 +212,65 @@ async fn what_takes_a_call_back_finds_room_where_calls_find_none() {
     upstream.arrived("notifications/cancelled", 1).await;
     upstream.honestly("tools/call");
     soon(async { while alice.call("echo", json!({})).await.get("result").is_none() {} }).await;
+}
+
+/// Notifications that have room where calls have none.
+const TOLD: usize = 256;
+
+#[tokio::test]
+async fn what_takes_a_call_back_finds_room_where_notifications_find_none() {
+    for (path, tool) in [("/mcp/files", "echo"), ("/mcp", "files__echo")] {
+        let upstream = silent().await;
+        upstream.always("notifications/progress", |_| Answer::hang());
+        let inside = Inside::start(Plan { calls_in_flight: 1, ..Plan::of(&upstream) }).await;
+        let alice = Arc::new(inside.legacy("/mcp/files", &inside.alice).await);
+        // On whichever door: the server's places are the same.
+        let caller = inside.legacy(path, &inside.alice).await;
+        let id = json!("mine");
+        let _stream = call(&caller, &id, tool).await;
+        let filler = json!({"progressToken": 1, "progress": 1});
+        let mut told = JoinSet::new();
+        for _ in 0..TOLD {
+            let (alice, filler) = (Arc::clone(&alice), filler.clone());
+            told.spawn(async move { alice.notify("notifications/progress", filler).await });
+        }
+        upstream.arrived("notifications/progress", TOLD).await;
+        let refused = alice.notify("notifications/progress", filler).await;
+        assert_ne!(refused.status, 202, "all places are taken");
+        let nothing = alice.notify("notifications/cancelled", json!({"requestId": "nothing"})).await;
+        assert_ne!(nothing.status, 202, "what takes nothing back is a notification like others");
+        take_back(&caller, &id).await;
+        let heard = upstream.arrived("notifications/cancelled", 1).await;
+        assert_eq!(heard.json()["params"]["requestId"], id);
+        assert_eq!(outcomes(&inside, 1).await, ["abandoned"]);
+    }
+}
+
+#[tokio::test]
+async fn a_call_is_taken_back_beyond_all_places_once() {
+    let upstream = silent().await;
+    upstream.always("notifications/progress", |_| Answer::hang());
+    upstream.always("notifications/cancelled", |_| Answer::hang());
+    let inside = Inside::start(Plan { calls_in_flight: 1, ..Plan::of(&upstream) }).await;
+    let alice = Arc::new(inside.legacy("/mcp/files", &inside.alice).await);
+    let id = json!("mine");
+    let _stream = call(&alice, &id, "echo").await;
+    let mut told = JoinSet::new();
+    let notify = |told: &mut JoinSet<Reply>, method: &'static str, params: Value| {
+        let alice = Arc::clone(&alice);
+        told.spawn(async move { alice.notify(method, params).await });
+    };
+    for _ in 0..TOLD {
+        notify(&mut told, "notifications/progress", json!({"progressToken": 1, "progress": 1}));
+    }
+    upstream.arrived("notifications/progress", TOLD).await;
+    for _ in 0..3 {
+        notify(&mut told, "notifications/cancelled", json!({"requestId": id}));
+    }
+    for _ in 0..2 {
+        let refused = soon(told.join_next()).await.unwrap().unwrap();
+        assert_ne!(refused.status, 202);
+    }
+    assert_eq!(upstream.arrived("notifications/cancelled", 1).await.json()["params"]["requestId"], id);
+    assert_eq!(upstream.seen("notifications/cancelled").len(), 1);
 }

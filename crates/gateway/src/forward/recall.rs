@@ -11,12 +11,24 @@ use crate::{
 };
 use http::StatusCode;
 use mcp::Kind;
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 /// Remembers where a request of a session goes.
 pub(super) fn errand(one: &One, call: &Call) -> Option<Errand> {
     let message = call.message().filter(|message| message.kind() == Kind::Request)?;
     one.session.as_ref().zip(message.id()).map(|(session, id)| session.errand(id, &one.server.name))
+}
+
+/// The request of its session that a call takes back, by the client's id.
+fn named<'a>(one: &'a One, call: &'a Call) -> Option<(&'a Arc<Session>, Cow<'a, str>)> {
+    let message = call.message().filter(|message| message.method() == "notifications/cancelled")?;
+    let (session, id) = one.session.as_ref().zip(message.param(&["requestId"]))?;
+    Some((session, String::from_utf8_lossy(id.raw)))
+}
+
+/// Whether a call takes back one that is under way on its server, and is the first to do so.
+pub(crate) fn takes_back(one: &One, call: &Call) -> bool {
+    named(one, call).is_some_and(|(session, id)| session.takes_back(&one.server.name, &id))
 }
 
 impl Passage<'_> {
@@ -42,9 +54,8 @@ impl Passage<'_> {
     /// Where the client takes back a call of its session, that call is not waited for much longer. Nor is the server's word
     /// that it was told: one that hangs does not give it.
     fn take_back(&self) -> Option<&Arc<Session>> {
-        let message = self.call.message().filter(|message| message.method() == "notifications/cancelled")?;
-        let (session, id) = self.one.session.as_ref().zip(message.param(&["requestId"]))?;
-        session.take_back(&self.one.server.name, &String::from_utf8_lossy(id.raw));
+        let (session, id) = named(self.one, self.call)?;
+        session.take_back(&self.one.server.name, &id);
         Some(session)
     }
 }

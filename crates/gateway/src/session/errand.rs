@@ -4,7 +4,10 @@ use super::{Session, lock};
 use std::{
     collections::HashMap,
     future::pending,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 use tokio::{
@@ -25,6 +28,8 @@ pub(super) type UnderWay = Mutex<HashMap<String, Arc<Sent>>>;
 /// A request as its session remembers it.
 pub(super) struct Sent {
     server: ServerName,
+    /// Its client has begun to take it back.
+    is_named: AtomicBool,
     /// When its server was told that the client took it back.
     taken_back: watch::Sender<Option<Instant>>,
 }
@@ -33,7 +38,11 @@ impl Session {
     /// Remembers which server a request went to, so that its cancellation finds the way, until the errand is dropped.
     pub fn errand(self: &Arc<Self>, client_id: &str, server: &ServerName) -> Errand {
         let id = mcp::id_key(client_id);
-        let sent = Arc::new(Sent { server: server.clone(), taken_back: watch::Sender::new(None) });
+        let sent = Arc::new(Sent {
+            server: server.clone(),
+            is_named: AtomicBool::new(false),
+            taken_back: watch::Sender::new(None),
+        });
         lock(&self.under_way).insert(id.clone(), Arc::clone(&sent));
         Errand { session: Arc::clone(self), id, sent }
     }
@@ -43,15 +52,24 @@ impl Session {
         lock(&self.under_way).get(&mcp::id_key(client_id)).map(|sent| sent.server.clone())
     }
 
+    /// Whether a request with this id is under way to this server, and its client takes it back for the first time.
+    pub(crate) fn takes_back(&self, server: &ServerName, client_id: &str) -> bool {
+        self.sent_to(server, client_id).is_some_and(|sent| !sent.is_named.swap(true, Ordering::AcqRel))
+    }
+
     /// The client took back the request with this id, and the server that it went to was told so.
     pub(crate) fn take_back(&self, server: &ServerName, client_id: &str) {
-        if let Some(sent) = lock(&self.under_way).get(&mcp::id_key(client_id)).filter(|sent| sent.server == *server) {
+        if let Some(sent) = self.sent_to(server, client_id) {
             sent.taken_back.send_if_modified(|since| {
                 let is_first = since.is_none();
                 since.get_or_insert_with(Instant::now);
                 is_first
             });
         }
+    }
+
+    fn sent_to(&self, server: &ServerName, client_id: &str) -> Option<Arc<Sent>> {
+        lock(&self.under_way).get(&mcp::id_key(client_id)).filter(|sent| sent.server == *server).map(Arc::clone)
     }
 }
 
