@@ -51,7 +51,10 @@ async fn open(hop: &Hop<'_>, session: &Arc<Session>) -> Result<Arc<Leg>, Upstrea
         hop.state.part(vec![(hop.server.name.clone(), leg)]);
         return Err(UpstreamFault::Stopped(resolve::no_such_session().at(Stage::Forward)));
     }
-    if may_stream && session.is_heard() {
+    if matches!(leg.way, Way::Pipe(_)) {
+        // One that fell before its leg was kept was nobody's to replace.
+        revive::begin(hop.state, &hop.server.name, session);
+    } else if may_stream && session.is_heard() {
         // Whoever followed before may have stopped, and a server that joined after the client began to listen has nobody.
         aggregate::listen::begin(hop.state, &hop.server.name, session);
     }

@@ -2,6 +2,8 @@
 //!
 //! Ids are ours on the pipe and the client's off it, exact JSON type and all. Decides nothing about calls.
 
+mod listener;
+
 use super::{
     UpstreamFault,
     child::{Child, ChildFault, ChildSpec, Exit, Purpose},
@@ -10,6 +12,7 @@ use super::{
 };
 use crate::{journal::Journal, server::Server, state::State, stop::Stop};
 use bytes::Bytes;
+use listener::Listeners;
 use mcp::{Body, Kind, Limits, Message};
 use std::{
     collections::BTreeMap,
@@ -66,7 +69,7 @@ pub(crate) struct Pipe {
     dressed: u64,
     next: AtomicU64,
     waiting: Mutex<BTreeMap<u64, Waiting>>,
-    listeners: Mutex<Vec<Arc<Listener>>>,
+    listeners: Listeners,
     used: Mutex<Instant>,
     /// What those who share it want to be told.
     wishes: Arc<Wishes>,
@@ -77,9 +80,6 @@ pub(crate) struct Pipe {
     lost: Arc<AtomicU64>,
     lost_said: Mutex<Option<Instant>>,
 }
-
-/// Takes what the server says unasked.
-type Listener = dyn Fn(Word) -> Heard + Send + Sync;
 
 /// What whoever listens is told.
 pub(crate) enum Word {
@@ -224,7 +224,7 @@ impl Pipe {
             dressed,
             next: AtomicU64::new(1),
             waiting: Mutex::default(),
-            listeners: Mutex::default(),
+            listeners: Listeners::default(),
             used: Mutex::new(Instant::now()),
             wishes: Arc::default(),
             alive: AtomicBool::new(true),
@@ -280,9 +280,9 @@ impl Pipe {
         &self.wishes
     }
 
-    /// Adds somebody who hears what the server says unasked.
+    /// Adds somebody who hears what the server says unasked. Where it says nothing more, that is told at once.
     pub(crate) fn hear(&self, listener: impl Fn(Word) -> Heard + Send + Sync + 'static) {
-        join(&mut lock(&self.listeners), Arc::new(listener));
+        self.listeners.add(Arc::new(listener));
     }
 
     /// Sends a request. What comes back carries the client's id and token again.
@@ -446,7 +446,7 @@ impl Pipe {
             is_full = waiting.is_there();
         }
         drop(table);
-        if self.shared && lock(&self.listeners).len() > 1 {
+        if self.shared && self.listeners.count() > 1 {
             return Some(message);
         }
         self.deliver_to_all(message, is_full)
@@ -455,11 +455,9 @@ impl Pipe {
     /// Tells everybody who listens. `is_full`: whoever it was meant for had no room for it.
     fn deliver_to_all<'m>(&self, message: &'m Message, is_full: bool) -> Option<&'m Message> {
         let (mut taken, mut lost) = (false, false);
-        lock(&self.listeners).retain(|listener| {
-            let heard = listener(Word::Said(message.bytes().clone()));
+        self.listeners.tell(message.bytes(), |heard| {
             taken |= heard == Heard::Taken;
             lost |= heard == Heard::Full;
-            heard != Heard::Gone
         });
         // Who asks is told that nobody hears.
         if message.kind() == Kind::Notification && (lost || (is_full && !taken)) {
@@ -477,12 +475,6 @@ impl Pipe {
             tracing::warn!(server = %self.server, lost, "notifications of the server are lost: a client reads too slowly");
         }
     }
-}
-
-/// Adds a listener. Those that are gone make room: a shared process that says nothing unasked outlives many sessions.
-fn join(listeners: &mut Vec<Arc<Listener>>, listener: Arc<Listener>) {
-    listeners.retain(|listener| listener(Word::Nothing) != Heard::Gone);
-    listeners.push(listener);
 }
 
 /// Reads the process until it ends; then everyone who waits learns it.
@@ -508,10 +500,7 @@ async fn read(pipe: std::sync::Weak<Pipe>, mut lines: mpsc::Receiver<Bytes>, lim
     if let Some(pipe) = pipe.upgrade() {
         pipe.alive.store(false, Ordering::Release);
         lock(&pipe.waiting).clear();
-        let listeners = std::mem::take(&mut *lock(&pipe.listeners));
-        for listener in listeners {
-            listener(Word::Over);
-        }
+        pipe.listeners.end();
     }
 }
 
@@ -581,20 +570,4 @@ impl Drop for Replies {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::{Heard, Listener, Word, join};
-    use std::sync::Arc;
-
-    #[test]
-    fn listeners_that_are_gone_are_not_kept() {
-        let mut listeners: Vec<Arc<Listener>> = Vec::new();
-        for heard in [Heard::Gone, Heard::Missed, Heard::Gone, Heard::Gone, Heard::Taken] {
-            join(&mut listeners, Arc::new(move |_| heard));
-        }
-        let kept: Vec<Heard> = listeners.iter().map(|listener| listener(Word::Nothing)).collect();
-        assert_eq!(kept, [Heard::Missed, Heard::Taken]);
-    }
 }
