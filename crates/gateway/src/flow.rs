@@ -167,21 +167,19 @@ impl Flow {
             let end = end.unwrap_or_else(|_| End::Stopped(Box::new(trail.panicked())));
             self.settle(&state);
             let (withdrawn, last) = (self.withdrawals(&end), self.close(end, trail));
-            for word in withdrawn {
-                let word = self.keep(word, Passed::Message);
-                if let Some(listening) = &client
-                    && !say(listening, word, STALLED).await
-                {
-                    client = None;
-                }
-            }
+            let mut words: Vec<Bytes> = withdrawn.into_iter().map(|word| self.keep(word, Passed::Message)).collect();
             if let Some(word) = last {
                 let passed = if word.starts_with(b":") { Passed::Comment } else { Passed::Answer };
-                let word = self.keep(word, passed);
-                // Whoever takes the stream up again reads it to its end from what is kept.
-                drop(self.keeper.take());
-                if let Some(client) = client {
-                    say(&client, word, STALLED).await;
+                words.push(self.keep(word, passed));
+            }
+            // The server's stream and the call's places wait for no client that reads slowly. Whoever takes the stream up
+            // again reads it to its end from what is kept.
+            drop(self);
+            if let Some(client) = client {
+                for word in words {
+                    if !say(&client, word, STALLED).await {
+                        break;
+                    }
                 }
             }
             drop((under_way, open));
@@ -287,6 +285,8 @@ impl Flow {
                                 Some(sender) => tokio::select! {
                                     heard = say(sender, bytes, STALLED) => heard,
                                     () = taken(turn.as_ref()) => false,
+                                    // A client that reads nothing has taken it back all the same.
+                                    () = &mut taken_back => return self.taken_back(),
                                 },
                             };
                             if !heard {

@@ -274,3 +274,27 @@ async fn a_call_is_taken_back_beyond_all_places_once() {
     assert_eq!(upstream.arrived("notifications/cancelled", 1).await.json()["params"]["requestId"], id);
     assert_eq!(upstream.seen("notifications/cancelled").len(), 1);
 }
+
+#[tokio::test]
+async fn a_call_whose_client_reads_nothing_is_let_go_in_the_same_time() {
+    for (path, tool) in [("/mcp/files", "echo"), ("/mcp", "files__echo")] {
+        let upstream = Upstream::start().await;
+        let inside = Inside::start(Plan { calls_in_flight: 1, ..Plan::of(&upstream) }).await;
+        let alice = inside.legacy(path, &inside.alice).await;
+        let (events, feed) = Answer::events();
+        upstream.next("tools/call", events);
+        let id = json!("mine");
+        let stream = call(&alice, &id, tool).await;
+        let params = json!({"level": "info", "data": "x".repeat(16 << 10)});
+        let long = json!({"jsonrpc": "2.0", "method": "notifications/message", "params": params});
+        // Until all buffers between the two are full.
+        while tokio::time::timeout(Duration::from_millis(500), feed.message(&long)).await.is_ok() {}
+        take_back(&alice, &id).await;
+        soon(feed.closed()).await;
+        assert_eq!(outcomes(&inside, 1).await, ["abandoned"]);
+        // Its place is another's, while its last word still waits to be read.
+        let answer = soon(alice.call(tool, json!({}))).await;
+        assert!(answer["result"].is_object(), "{answer}");
+        drop(stream);
+    }
+}
