@@ -165,3 +165,35 @@ async fn who_waits_for_a_session_that_another_call_began_gets_that_one() {
     assert_eq!(upstream.seen("initialize").len(), before + 1);
     assert_eq!(sessions_of(&upstream.seen("tools/call")), ["late", "late"]);
 }
+
+#[tokio::test]
+async fn what_takes_back_a_call_that_its_server_cannot_know_is_answered_here_and_told_to_nobody() {
+    let (upstream, other) = (Upstream::start().await, Upstream::start().await);
+    let inside = Inside::start(legacy(&upstream)).await;
+    assert_eq!(inside.legacy("/mcp", &inside.bob).await.tools().await, ["files__echo"]);
+    let alice = inside.legacy("/mcp", &inside.alice).await;
+    let (events, feed) = Answer::events();
+    upstream.next("tools/call", events);
+    let call = json!({"jsonrpc": "2.0", "id": "mine", "method": "tools/call",
+        "params": {"name": "files__echo", "arguments": {}}});
+    let stream = alice.ask("tools/call", &call).send().await;
+    // The call goes on where it began; her session with the server as it is now is still to be opened.
+    inside.swap(legacy(&other));
+    let reply = alice.notify("notifications/cancelled", json!({"requestId": "mine"})).await;
+    assert_eq!((reply.status.as_u16(), reply.text().await.as_str()), (202, ""));
+    soon(feed.closed()).await;
+    let end = soon(stream.json()).await;
+    assert_eq!(end["error"]["message"], "the client cancelled the request", "{end}");
+    for server in [&upstream, &other] {
+        assert_eq!(server.seen("notifications/cancelled").len(), 0);
+    }
+    let hers = other.seen("notifications/initialized").len();
+    // What says it is recorded as what is said to all servers and to none: it was answered.
+    alice.notify("notifications/roots/list_changed", json!({})).await;
+    let records = inside.records().await;
+    let of = |method: &str| records.iter().filter(|record| record["method"] == method).map(outcome).collect::<Vec<_>>();
+    assert_eq!(of("notifications/cancelled"), ["answered"]);
+    assert_eq!(of("notifications/cancelled"), of("notifications/roots/list_changed"));
+    assert_eq!(of("tools/call"), ["abandoned"]);
+    assert_eq!(other.seen("notifications/initialized").len(), hers, "nobody is introduced for it");
+}
