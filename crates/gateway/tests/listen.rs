@@ -308,3 +308,37 @@ async fn a_listener_too_slow_for_what_a_server_said_before_it_was_moved_is_told_
     let expected = json!({"resultType": "complete", "_meta": {SUBSCRIPTION: 1}});
     assert_eq!((&last["id"], &last["result"]), (&json!(1), &expected));
 }
+
+#[tokio::test]
+async fn a_listener_that_reads_hears_the_next_server_though_the_one_before_never_pauses() {
+    let (upstream, other) = (Upstream::start().await, Upstream::start().await);
+    let inside = Inside::start(Plan::of(&upstream)).await;
+    let (stream, feed) = Answer::events();
+    upstream.next("subscriptions/listen", stream);
+    let uri = "durward://files/file:///a";
+    let wanted = json!({"notifications": {"resourceSubscriptions": [uri]}});
+    let mut listener = inside.modern("/mcp", &inside.alice).request("subscriptions/listen", wanted).await;
+    let id = upstream.arrived("subscriptions/listen", 1).await.id();
+    let update = |mark: &str, id: &Value| {
+        let params = json!({"uri": "file:///a", "mark": mark, "_meta": {SUBSCRIPTION: id}});
+        json!({"jsonrpc": "2.0", "method": "notifications/resources/updated", "params": params})
+    };
+    let chat = update("chat", &id);
+    let chatting = tokio::spawn(async move {
+        let mut turns = tokio::time::interval(Duration::from_millis(10));
+        while feed.message(&chat).await {
+            turns.tick().await;
+        }
+    });
+    let is = |mark: &'static str| move |event: &Value| event["params"]["mark"] == mark;
+    assert!(event(&mut listener, is("chat")).await.is_some());
+    let (stream, anew) = Answer::events();
+    other.next("subscriptions/listen", stream);
+    inside.swap(Plan::of(&other));
+    let (heard, ()) = tokio::join!(event(&mut listener, is("anew")), async {
+        let id = other.arrived("subscriptions/listen", 1).await.id();
+        anew.message(&update("anew", &id)).await;
+    });
+    assert!(heard.is_some(), "the stream goes on");
+    soon(chatting).await.unwrap();
+}

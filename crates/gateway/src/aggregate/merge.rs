@@ -314,8 +314,15 @@ impl Share {
     /// Reads a stream that is let go to the end of what was said. Whether some of that is lost: its client reads so slowly
     /// that there is no room for it.
     async fn loses_of(&self, merging: Merging) -> bool {
-        let may_hear = self.line.state.line().may_hear(&self.caller.principal, &self.server).is_some();
-        may_hear && !matches!(tokio::time::timeout(listen::LEAVING, merging).await, Ok(Ok(Ended::Over) | Err(_)))
+        if self.line.state.line().may_hear(&self.caller.principal, &self.server).is_none() {
+            return false;
+        }
+        match tokio::time::timeout(listen::LEAVING, merging).await {
+            Ok(Ok(Ended::Over | Ended::Absent(_)) | Err(_)) => false,
+            Ok(Ok(Ended::Missed)) => true,
+            // It speaks on without a pause. Where there is room, all that it said before was read: nothing else keeps that.
+            Err(_) => self.sender.capacity() < BACKLOG / 2,
+        }
     }
 
     /// Ends the merged stream with its result: whoever listens again looks anew.
