@@ -235,6 +235,14 @@ impl Passage<'_> {
 
     async fn over_http(&self) -> Result<Sent, UpstreamFault> {
         let call = self.call;
+        if let (Operation::Listen, Some(session)) = (&call.operation, &self.one.session)
+            && (session.is_heard() || session.is_followed(&self.one.server.name))
+        {
+            // It listened to a process, in whose place a reload put this server: the gateway is its stream's origin.
+            let arrival = listen(session, call);
+            aggregate::listen::begin(&self.line.state, &self.one.server.name, session);
+            return Ok((arrival, None));
+        }
         if let (Operation::End, Some(session)) = (&call.operation, &self.one.session)
             && self.hop().leg_of(session).is_none()
         {
@@ -443,7 +451,11 @@ impl Passage<'_> {
             }
             (Operation::Listen, Some(session), _) => {
                 let arrival = listen(session, self.call);
-                revive::begin(state, &self.one.server.name, session);
+                let server = &self.one.server;
+                // This server the session has had from its beginning: if not as it is now, a reload put it in place.
+                if session.leg(server).is_none() {
+                    revive::replace(state, &server.name, session);
+                }
                 Ok((arrival, None))
             }
             (Operation::End, Some(session), _) => {

@@ -26,6 +26,7 @@ mod known;
 pub mod label;
 pub mod limit;
 mod mailbox;
+mod manner;
 mod metadata;
 pub mod observe;
 mod pattern;

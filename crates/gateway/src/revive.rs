@@ -1,15 +1,17 @@
 //! What a process, or a server of 2024-11-05, says unasked to a legacy client that listens. One that ended meanwhile is
 //! started again: who only listens asks for nothing that would start it.
 //!
+//! So is one that a reload put in its place; where that is no process, it is heard in its own manner.
+//!
 //! The rules of processes hold: how many there may be, and how long one that fell is left alone (`upstream/child/room.rs`).
 //! One that falls again and again is given up, until a request starts it.
 
 use crate::{
     aggregate::listen::until_not,
-    bridge::Crossing,
     forward::open_leg,
     inject,
-    server::Carriage,
+    manner::{self, Manner},
+    server::Server,
     session::{Leg, Session},
     state::State,
     upstream::{
@@ -18,9 +20,8 @@ use crate::{
         pipe::{Heard, Pipe, Word},
     },
 };
-use mcp::Era;
-use std::{ops::ControlFlow, sync::Arc, time::Duration};
-use tokio::time::{Instant, sleep};
+use std::{sync::Arc, time::Duration};
+use tokio::time::sleep;
 use vocab::ServerName;
 
 /// How long a server is left alone before it is started again; the next times twice as long each.
@@ -66,17 +67,21 @@ pub(crate) fn replace(state: &Arc<State>, server: &ServerName, session: &Arc<Ses
     }
 }
 
-async fn keep(state: Arc<State>, server: ServerName, session: Arc<Session>) {
+async fn keep(state: Arc<State>, name: ServerName, session: Arc<Session>) {
     let (mut end, mut stopping) = (session.end(), state.stopping.subscribe());
     let keeping = async {
         loop {
-            let Some(following) = session.follow(&server) else { return };
-            if revive(&state, &server, &session).await.is_break() {
-                return;
-            }
+            let Some(following) = session.follow(&name) else { return };
+            let stopped = revive(&state, &name, &session).await;
+            // Before somebody else may follow it, nobody does.
             drop(following);
+            match stopped {
+                Stopped::Done => {}
+                Stopped::ForGood => return,
+                Stopped::Other(server) => return manner::go_on(&state, &server, &session),
+            }
             // What ended, or came to listen, in the last moment was left to this.
-            if !session.is_heard() || !session.is_bereft_of(&server) {
+            if !session.is_heard() || session.is_served_by(&name) {
                 return;
             }
         }
@@ -88,60 +93,76 @@ async fn keep(state: Arc<State>, server: ServerName, session: Arc<Session>) {
     }
 }
 
-/// Starts a server until it stays, or nobody listens. A break: it is left alone.
-async fn revive(state: &Arc<State>, name: &ServerName, session: &Arc<Session>) -> ControlFlow<()> {
+/// Why a server is not started any more.
+enum Stopped {
+    /// It stays, or nobody listens.
+    Done,
+    /// It is left alone until a request starts it, or the right to it has ended.
+    ForGood,
+    /// It is heard in another manner.
+    Other(Arc<Server>),
+}
+
+/// What came of a start.
+enum Started {
+    /// The session has a leg to it.
+    Leg(Arc<Leg>),
+    Failed(UpstreamFault),
+    /// It is reached in another way.
+    Other(Arc<Server>),
+    /// The right to it has ended.
+    Barred,
+}
+
+/// Starts a server until it stays, or nobody listens.
+async fn revive(state: &Arc<State>, name: &ServerName, session: &Arc<Session>) -> Stopped {
     for wait in waits() {
         sleep(wait).await;
         if !session.is_heard() {
-            return ControlFlow::Continue(());
+            return Stopped::Done;
         }
-        let began = Instant::now();
         match start(state, name, session).await {
-            Some(Ok(leg)) => stays(name, session, &leg).await,
-            Some(Err(fault)) => {
+            Started::Leg(leg) if stays(name, session, &leg).await => return Stopped::Done,
+            Started::Leg(_) => {}
+            Started::Failed(fault) => {
                 tracing::debug!(server = %name, %fault, "a server that a client listens to could not be started again");
             }
-            None => return ControlFlow::Break(()),
-        }
-        if began.elapsed() >= LIVED {
-            return ControlFlow::Continue(());
+            Started::Other(server) => return Stopped::Other(server),
+            Started::Barred => return Stopped::ForGood,
         }
     }
     tracing::warn!(server = %name, tries = TRIES, "a server that a client listens to does not stay; the next request starts it");
-    ControlFlow::Break(())
+    Stopped::ForGood
 }
 
 fn waits() -> impl Iterator<Item = Duration> {
     (0..TRIES).map(|turn| FIRST.saturating_mul(1 << turn).min(LONGEST))
 }
 
-/// Opens a leg of the session, unless a request has done so meanwhile. `None` where there is none to open by now: the right
-/// has ended, or the server is reached in another way.
-async fn start(
-    state: &Arc<State>,
-    name: &ServerName,
-    session: &Arc<Session>,
-) -> Option<Result<Arc<Leg>, UpstreamFault>> {
+/// Opens a leg of the session, unless a request has done so meanwhile.
+async fn start(state: &Arc<State>, name: &ServerName, session: &Arc<Session>) -> Started {
     let line = state.line();
-    let (_, server) = line.may_hear(&session.holder(), name)?;
-    if Crossing::between(Era::Legacy, server) != Crossing::None || server.carriage() == Carriage::Requests {
-        return None;
+    let Some((_, server)) = line.may_hear(&session.holder(), name) else { return Started::Barred };
+    manner::recognise(&line, server, session).await;
+    if Manner::of(server) != Manner::Pipe {
+        return Started::Other(Arc::clone(server));
     }
     let injected = match inject::credentials(state, server) {
         Ok(injected) => injected,
-        Err(fault) => return Some(Err(UpstreamFault::Down(fault.to_string()))),
+        Err(fault) => return Started::Failed(UpstreamFault::Down(fault.to_string())),
     };
     let hop = Hop { state, server, injected: &injected, limits: line.snapshot.answer_limits() };
-    Some(match hop.leg_of(session) {
+    let leg = match hop.leg_of(session) {
         Some(leg) => Ok(leg),
         None => open_leg(&hop, session).await,
-    })
+    };
+    leg.map_or_else(Started::Failed, Started::Leg)
 }
 
-/// Waits until it has ended, the session has let go of it for another, or it has lived long enough.
-async fn stays(name: &ServerName, session: &Arc<Session>, leg: &Arc<Leg>) {
+/// Whether it lives long enough. Waits until it has ended, or the session has let go of it for another.
+async fn stays(name: &ServerName, session: &Arc<Session>, leg: &Arc<Leg>) -> bool {
     let living = until_not(|| session.has_leg(name, leg) && !session.is_bereft_of(name));
-    let _ = tokio::time::timeout(LIVED, living).await;
+    tokio::time::timeout(LIVED, living).await.is_err()
 }
 
 #[cfg(test)]

@@ -262,6 +262,13 @@ impl Server {
     }
 }
 
+impl Server {
+    /// Whether a look at it may still find that it speaks another transport, or another era, than it is taken for.
+    pub(crate) fn is_unrecognised(&self) -> bool {
+        (self.may_last() || self.speaks(Era::Legacy).is_none()) && self.state.catalog.load().is_none()
+    }
+}
+
 impl ToolClass {
     fn new(server: &ServerName, settings: &ToolSettings) -> Result<Self, ServerFault> {
         let tools = Pattern::new(&settings.tools).map_err(|cause| ServerFault::Glob {

@@ -144,6 +144,11 @@ impl Session {
         })
     }
 
+    /// Whether there is a leg to `server` whose process, if it is one, lives.
+    pub(crate) fn is_served_by(&self, server: &ServerName) -> bool {
+        lock(&self.legs).contains_key(server) && !self.is_bereft_of(server)
+    }
+
     /// Forgets a leg.
     pub(crate) fn drop_leg(&self, server: &ServerName) -> Option<Arc<Leg>> {
         lock(&self.legs).remove(server)

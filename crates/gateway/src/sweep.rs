@@ -28,10 +28,8 @@ impl State {
         };
         for session in self.sessions.every(|_| true) {
             // A server that is not configured any more, or elsewhere, is told nothing.
-            for (name, leg) in session.drop_legs(stale) {
-                if matches!(leg.way, Way::Pipe(_)) {
-                    revive::replace(self, &name, &session);
-                }
+            for (name, _) in session.drop_legs(stale) {
+                revive::replace(self, &name, &session);
             }
         }
         self.sweep_legs(&snapshot);

@@ -13,7 +13,7 @@ use std::{
     sync::{Arc, Mutex},
     time::Duration,
 };
-use testkit::{Answer, Ask, Feed, Issuer, Kind, Received, Streamer, Upstream, soon};
+use testkit::{Answer, Ask, Feed, Issuer, Kind, Received, Reply, Streamer, Upstream, soon};
 use vocab::IssuerName;
 
 /// The streams of a server by number, as long as they are open.
@@ -22,6 +22,12 @@ type Streams = Arc<Mutex<Vec<Option<Feed>>>>;
 /// A server that names `endpoint` with a session on its streams, and says there what it would otherwise answer.
 async fn server(endpoint: &str) -> (Upstream, Streams) {
     let upstream = Upstream::start().await;
+    let streams = goes_back(&upstream, endpoint);
+    (upstream, streams)
+}
+
+/// From now on it is such a server.
+fn goes_back(upstream: &Upstream, endpoint: &str) -> Streams {
     upstream.speaks("2024-11-05");
     let (streams, endpoint) = (Streams::default(), endpoint.to_owned());
     let opened = Arc::clone(&streams);
@@ -34,7 +40,7 @@ async fn server(endpoint: &str) -> (Upstream, Streams) {
         answer
     });
     for method in ["initialize", "tools/list", "ping"] {
-        say(&upstream, &streams, method, |received| {
+        say(upstream, &streams, method, |received| {
             let result = match received.name().as_str() {
                 "initialize" => json!({
                     "protocolVersion": "2024-11-05", "capabilities": {"tools": {"listChanged": true}},
@@ -47,11 +53,11 @@ async fn server(endpoint: &str) -> (Upstream, Streams) {
         });
     }
     for method in ["notifications/initialized", "notifications/cancelled", "response"] {
-        say(&upstream, &streams, method, |_| Vec::new());
+        say(upstream, &streams, method, |_| Vec::new());
     }
-    say(&upstream, &streams, "tools/call", |received| vec![answer_to(received)]);
+    say(upstream, &streams, "tools/call", |received| vec![answer_to(received)]);
     upstream.always("server/discover", |_| Answer::status(StatusCode::NOT_FOUND));
-    (upstream, streams)
+    streams
 }
 
 fn answer_to(received: &Received) -> Value {
@@ -330,4 +336,106 @@ async fn a_token_that_runs_out_ends_what_is_heard_and_not_the_connection_of_the_
     // It came by the same connection.
     let calls = upstream.seen("tools/call");
     assert_eq!(calls[0].path, calls[1].path);
+}
+
+/// A server of 2024-11-05 that tells of the resource in each session in which it is followed.
+async fn telling(by: &'static str) -> (Upstream, Streams) {
+    let (upstream, streams) = server("/messages").await;
+    say(&upstream, &streams, "resources/subscribe", move |received| {
+        let params = json!({"uri": "file:///a", "_meta": {"by": by}});
+        vec![
+            json!({"jsonrpc": "2.0", "id": received.id(), "result": {}}),
+            json!({"jsonrpc": "2.0", "method": "notifications/resources/updated", "params": params}),
+        ]
+    });
+    (upstream, streams)
+}
+
+/// A web server of later revisions that does the same.
+async fn web() -> Upstream {
+    let upstream = Upstream::start().await;
+    let feed = Arc::<Mutex<Option<Feed>>>::default();
+    let opened = Arc::clone(&feed);
+    upstream.always("GET", move |_| {
+        let (answer, feed) = Answer::events();
+        *opened.lock().unwrap() = Some(feed);
+        answer
+    });
+    upstream.always("resources/subscribe", move |received| {
+        let feed = feed.lock().unwrap().clone().unwrap();
+        let params = json!({"uri": "file:///a", "_meta": {"by": "web"}});
+        let told = json!({"jsonrpc": "2.0", "method": "notifications/resources/updated", "params": params});
+        tokio::spawn(async move { feed.message(&told).await });
+        Answer::result(&received.id(), &json!({}))
+    });
+    upstream
+}
+
+/// Who told that the resource has changed.
+async fn told(listener: &mut Reply, uri: &str) -> Value {
+    soon(async {
+        loop {
+            let told = listener.event().await.unwrap().json();
+            if told["params"]["uri"] == uri {
+                return told["params"]["_meta"]["by"].clone();
+            }
+        }
+    })
+    .await
+}
+
+#[tokio::test]
+async fn who_listens_hears_a_server_that_a_reload_moved_however_long_it_takes_to_find_out_what_it_is() {
+    for (door, uri) in [("/mcp/files", "file:///a"), ("/mcp", "durward://files/file:///a")] {
+        let ((first, _one), (second, _two)) = (telling("one").await, telling("two").await);
+        let inside = Inside::start(unknown(&first)).await;
+        let alice = inside.legacy(door, &inside.alice).await;
+        alice.tools().await;
+        let mut listener = alice.listen().await;
+        let answer = alice.request("resources/subscribe", json!({"uri": uri})).await.json().await;
+        assert!(answer["result"].is_object(), "{answer}");
+        assert_eq!(told(&mut listener, uri).await, "one");
+
+        // What the second speaks takes a while to find out.
+        let (late, found_out) = Answer::status(StatusCode::NOT_FOUND).held();
+        second.next("server/discover", late);
+        inside.swap(unknown(&second));
+        inside.state.sweep();
+        second.arrived("server/discover", 1).await;
+        let early = tokio::time::timeout(Duration::from_millis(500), told(&mut listener, uri)).await;
+        assert!(early.is_err(), "{door}: {early:?}");
+        found_out.send(()).unwrap();
+        assert_eq!(told(&mut listener, uri).await, "two", "{door}");
+        let refused = second.seen("initialize").iter().filter(|seen| !seen.path.contains("sessionId=")).count();
+        assert_eq!(refused, 1, "{door}: nobody but the look took it for another server");
+
+        let third = web().await;
+        inside.swap(unknown(&third));
+        inside.state.sweep();
+        assert_eq!(told(&mut listener, uri).await, "web", "{door}");
+        if door == "/mcp" {
+            // The way back, from a stream that is asked for.
+            inside.swap(unknown(&second));
+            inside.state.sweep();
+            assert_eq!(told(&mut listener, uri).await, "two", "{door}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_web_server_that_is_found_to_be_one_of_2024_by_now_is_called_in_the_same_session() {
+    for (door, tool) in [("/mcp/files", "echo"), ("/mcp", "files__echo")] {
+        let upstream = Upstream::start().await;
+        upstream.always("server/discover", |_| Answer::status(StatusCode::NOT_FOUND));
+        let inside = Inside::start(unknown(&upstream)).await;
+        let alice = inside.legacy(door, &inside.alice).await;
+        let answer = alice.call(tool, json!({"n": 1})).await;
+        assert!(answer["result"].is_object(), "{answer}");
+        let _streams = goes_back(&upstream, "/messages");
+        let known = inside.state.line().servers().next().cloned().unwrap();
+        inside.state.line().look(&known).await;
+        assert!(known.lasts());
+        let answer = alice.call(tool, json!({"n": 2})).await;
+        assert_eq!(answer["result"]["content"][0]["text"], r#"{"n":2}"#, "{door}: {answer}");
+    }
 }

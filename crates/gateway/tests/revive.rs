@@ -1,4 +1,5 @@
-//! A process that ends while a legacy client listens: the next one is started, and heard, without a request.
+//! A process that ends while a legacy client listens, or a server that becomes another: the next one is heard without a
+//! request.
 #![expect(clippy::indexing_slicing, clippy::unwrap_used, reason = "what a test expects and does not find fails it")]
 
 mod inside;
@@ -6,7 +7,8 @@ mod inside;
 use gateway::settings::EraSettings;
 use inside::{Inside, Plan};
 use serde_json::{Value, json};
-use testkit::{Agent, Reply, Upstream, soon};
+use std::sync::{Arc, Mutex};
+use testkit::{Agent, Answer, Feed, Reply, Upstream, soon};
 
 /// A process that tells of a resource as soon as somebody follows it, and falls when it is told to.
 const SCRIPT: &str = r#"
@@ -109,6 +111,141 @@ async fn who_listens_hears_the_process_that_a_reload_puts_in_place() {
             inside.swap(plan(&upstream, false, next));
             inside.state.sweep();
             assert_eq!(told(&mut listener, uri).await, next, "{door}");
+        }
+    }
+}
+
+/// Says on a stream that the resource has changed.
+async fn tell(feed: &Feed, by: &str) {
+    let params = json!({"uri": "file:///a", "_meta": {"by": by}});
+    feed.message(&json!({"jsonrpc": "2.0", "method": "notifications/resources/updated", "params": params})).await;
+}
+
+/// A web server that tells of the resource on its newest listening stream as soon as somebody follows it.
+async fn web() -> (Upstream, Arc<Mutex<Option<Feed>>>) {
+    let upstream = Upstream::start().await;
+    let newest = Arc::<Mutex<Option<Feed>>>::default();
+    let opened = Arc::clone(&newest);
+    upstream.always("GET", move |_| {
+        let (answer, feed) = Answer::events();
+        *opened.lock().unwrap() = Some(feed);
+        answer
+    });
+    let listening = Arc::clone(&newest);
+    upstream.always("resources/subscribe", move |received| {
+        let feed = listening.lock().unwrap().clone().unwrap();
+        tokio::spawn(async move { tell(&feed, "web").await });
+        Answer::result(&received.id(), &json!({}))
+    });
+    (upstream, newest)
+}
+
+#[tokio::test]
+async fn who_listens_hears_what_a_reload_makes_of_a_process() {
+    for (door, _, uri) in DOORS {
+        let (upstream, _) = web().await;
+        let inside = Inside::start(plan(&upstream, false, "one")).await;
+        let alice = inside.legacy(door, &inside.alice).await;
+        let mut listener = alice.listen().await;
+        subscribe(&alice, uri).await;
+        assert_eq!(told(&mut listener, uri).await, "one");
+        for (next, by) in [(Plan::of(&upstream), "web"), (plan(&upstream, false, "two"), "two")] {
+            inside.swap(next);
+            inside.state.sweep();
+            assert_eq!(told(&mut listener, uri).await, by, "{door}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn who_listens_to_all_hears_the_process_that_a_web_server_became() {
+    let (upstream, _) = web().await;
+    let inside = Inside::start(Plan::of(&upstream)).await;
+    let alice = inside.legacy("/mcp", &inside.alice).await;
+    let mut listener = alice.listen().await;
+    upstream.arrived("GET", 1).await;
+    subscribe(&alice, "durward://files/file:///a").await;
+    assert_eq!(told(&mut listener, "durward://files/file:///a").await, "web");
+    inside.swap(plan(&upstream, false, "one"));
+    inside.state.sweep();
+    assert_eq!(told(&mut listener, "durward://files/file:///a").await, "one");
+    // Nobody asks a process for a stream: it is free to be started again.
+    falls(&alice, "files__").await;
+    assert_eq!(told(&mut listener, "durward://files/file:///a").await, "one");
+}
+
+#[tokio::test]
+async fn a_server_without_a_stream_is_heard_when_a_reload_makes_it_one_that_speaks() {
+    for next in [None, Some("one")] {
+        let (mute, (upstream, _)) = (Upstream::start().await, web().await);
+        mute.always("resources/subscribe", |received| Answer::result(&received.id(), &json!({})));
+        let inside = Inside::start(Plan::of(&mute)).await;
+        let alice = inside.legacy("/mcp", &inside.alice).await;
+        let mut listener = alice.listen().await;
+        mute.arrived("GET", 1).await;
+        subscribe(&alice, "durward://files/file:///a").await;
+        inside.swap(next.map_or_else(|| Plan::of(&upstream), |by| plan(&upstream, false, by)));
+        inside.state.sweep();
+        assert_eq!(told(&mut listener, "durward://files/file:///a").await, next.unwrap_or("web"));
+    }
+}
+
+#[tokio::test]
+async fn a_stream_that_passed_through_ends_with_its_web_server_and_the_next_one_hears_what_it_became() {
+    let (upstream, newest) = web().await;
+    let inside = Inside::start(Plan::of(&upstream)).await;
+    let alice = inside.legacy("/mcp/files", &inside.alice).await;
+    let mut listener = alice.listen().await;
+    subscribe(&alice, "file:///a").await;
+    assert_eq!(told(&mut listener, "file:///a").await, "web");
+    inside.swap(plan(&upstream, false, "one"));
+    inside.state.sweep();
+    while soon(listener.event()).await.is_some() {}
+    let mut listener = alice.listen().await;
+    assert_eq!(told(&mut listener, "file:///a").await, "one");
+
+    // Where a web server comes back in its place, the gateway listens for the stream that is open, and for the next.
+    inside.swap(Plan::of(&upstream));
+    inside.state.sweep();
+    assert_eq!(told(&mut listener, "file:///a").await, "web");
+    drop(listener);
+    let mut listener = alice.listen().await;
+    let feed = newest.lock().unwrap().clone().unwrap();
+    tell(&feed, "again").await;
+    assert_eq!(told(&mut listener, "file:///a").await, "again");
+    assert_eq!(upstream.seen("GET").len(), 2, "one passed through, one is the gateway's");
+}
+
+#[tokio::test]
+async fn who_listens_hears_the_modern_server_that_a_process_became_and_the_process_that_this_became() {
+    for (door, _, uri) in DOORS {
+        let upstream = Upstream::start().await;
+        upstream.always("subscriptions/listen", |received| {
+            let (answer, feed) = Answer::events();
+            let meta = json!({"io.modelcontextprotocol/subscriptionId": received.id(), "by": "modern"});
+            let wanted = received.json()["params"]["notifications"].clone();
+            tokio::spawn(async move {
+                for (method, params) in [
+                    ("subscriptions/acknowledged", json!({"_meta": meta, "notifications": wanted})),
+                    ("resources/updated", json!({"_meta": meta, "uri": "file:///a"})),
+                ] {
+                    let method = format!("notifications/{method}");
+                    feed.message(&json!({"jsonrpc": "2.0", "method": method, "params": params})).await;
+                }
+                feed.closed().await;
+            });
+            answer
+        });
+        let inside = Inside::start(plan(&upstream, false, "one")).await;
+        let alice = inside.legacy(door, &inside.alice).await;
+        let mut listener = alice.listen().await;
+        subscribe(&alice, uri).await;
+        assert_eq!(told(&mut listener, uri).await, "one");
+        let modern = Plan { era: EraSettings::Modern, ..Plan::of(&upstream) };
+        for (next, by) in [(modern, "modern"), (plan(&upstream, false, "two"), "two")] {
+            inside.swap(next);
+            inside.state.sweep();
+            assert_eq!(told(&mut listener, uri).await, by, "{door}");
         }
     }
 }

@@ -2,13 +2,12 @@
 
 use super::{answer::Hand, stream::stream_of};
 use crate::{
-    bridge::{self, Crossing},
     catalog::{Changes, view::Sums},
     forward,
+    manner::{self, Manner},
     pipeline::Line,
     release::list_action,
-    revive,
-    server::{Carriage, Server},
+    server::Server,
     session::{Ahead, Leg, Session},
     state::State,
     stop::{Stage, Stop},
@@ -40,14 +39,7 @@ pub(crate) fn legacy(hand: &Hand<'_>) -> Result<Arrival, Stop> {
     };
     let arrival = forward::listen(session, hand.call);
     for server in &hand.many.members {
-        // A process tells the session by itself, unless it has ended; a web server has to be asked for its stream.
-        if Crossing::between(Era::Legacy, server) == Crossing::Upward {
-            bridge::upward::listen::begin(&hand.line.state, &server.name, session);
-        } else if server.carriage() == Carriage::Requests {
-            begin(&hand.line.state, &server.name, session);
-        } else {
-            revive::begin(&hand.line.state, &server.name, session);
-        }
+        manner::begin(&hand.line.state, server, session);
     }
     Ok(arrival)
 }
@@ -58,19 +50,25 @@ pub(crate) fn begin(state: &Arc<State>, server: &ServerName, session: &Arc<Sessi
 }
 
 /// Follows the stream of one leg until the session ends or nobody listens.
-async fn follow(state: Arc<State>, server: ServerName, session: Arc<Session>) {
+async fn follow(state: Arc<State>, name: ServerName, session: Arc<Session>) {
     let mut end = session.end();
     let following = async {
         // A server that forgets each session at once has no listening stream.
         let mut was_lost = false;
         while session.is_heard() {
-            let Some(_following) = session.follow(&server) else { return };
+            let Some(following) = session.follow(&name) else { return };
             let now = state.line();
-            let Some((_, server)) = now.may_hear(&session.holder(), &server) else {
+            let Some((_, server)) = now.may_hear(&session.holder(), &name) else {
                 // Should it be heard again, it is reached over a new leg, whose stream is followed anew.
-                drop(session.drop_leg(&server));
+                drop(session.drop_leg(&name));
                 return;
             };
+            if Manner::of(server) != Manner::Stream {
+                // Before somebody else may follow it, nobody does.
+                drop(following);
+                manner::go_on(&state, server, &session);
+                return;
+            }
             if session.has_renounced_stream(server) {
                 return;
             }
@@ -84,14 +82,20 @@ async fn follow(state: Arc<State>, server: ServerName, session: Arc<Session>) {
                 // After a lost session another is opened: nobody else may ask for one for long.
                 Err(UpstreamFault::Lost) => was_lost = true,
                 Ok(Followed::Over) => was_lost = false,
-                Ok(Followed::Elsewhere) => {
+                // Whoever moved the server found it followed, and left it to this.
+                Ok(Followed::Absent) if heard() => return,
+                Ok(Followed::Elsewhere | Followed::Absent) => {
                     was_lost = false;
                     continue;
                 }
-                Ok(Followed::Absent) => return,
                 Err(fault) => {
                     was_lost = false;
-                    tracing::debug!(server = %server.name, %fault, "a stream of the aggregate broke off");
+                    tracing::debug!(server = %server.name, %fault, "a listening stream broke off");
+                    // It may have no such stream, and speak by itself.
+                    manner::recognise(&now, server, &session).await;
+                    if Manner::of(server) != Manner::Stream {
+                        continue;
+                    }
                 }
             }
             tokio::time::sleep(AGAIN).await;
@@ -104,7 +108,7 @@ async fn follow(state: Arc<State>, server: ServerName, session: Arc<Session>) {
 }
 
 /// Whether whoever listens may hear of this very server.
-pub(super) fn is_current(line: &Line, holder: &Principal, server: &Server) -> bool {
+pub(crate) fn is_current(line: &Line, holder: &Principal, server: &Server) -> bool {
     line.may_hear(holder, &server.name).is_some_and(|(_, now)| now.fingerprint == server.fingerprint)
 }
 

@@ -11,7 +11,7 @@ use super::{
 use crate::{
     call::header,
     inject::Injected,
-    server::{Server, Transport},
+    server::{Carriage, Server, Transport},
     session::{Leg, Session, Way},
     state::State,
 };
@@ -242,13 +242,16 @@ impl Hop<'_> {
         hasher.finish()
     }
 
-    /// The session's leg to this server, unless it leads to yesterday's target or credential.
+    /// The session's leg to this server, unless it leads to yesterday's target or credential, or is of a transport that
+    /// the server was found not to speak since.
     pub(crate) fn leg_of(&self, session: &Session) -> Option<Arc<Leg>> {
         let leg = session.leg(self.server)?;
-        match &leg.way {
-            Way::Pipe(pipe) if !self.fits(pipe) => None,
-            Way::Pipe(_) | Way::Http(_) => Some(leg),
-        }
+        let fits = match (&leg.way, self.server.carriage()) {
+            (Way::Pipe(pipe), Carriage::Pipe { .. }) => self.fits(pipe),
+            (Way::Http(_), Carriage::Requests) => true,
+            (Way::Pipe(_), Carriage::Requests) | (Way::Http(_), Carriage::Pipe { .. }) => false,
+        };
+        fits.then_some(leg)
     }
 
     /// Ends a legacy session.

@@ -11,6 +11,7 @@ use crate::{
     bridge::Crossing,
     call::header,
     inject,
+    manner::{self, Manner},
     pipeline::Line,
     server::{Server, Transport},
     session::Session,
@@ -62,13 +63,17 @@ async fn follow(state: Arc<State>, name: ServerName, session: Arc<Session>) {
     let mut end = session.end();
     // Looked at once more when it is followed no longer: who came to listen before that left it to us.
     while session.is_heard() {
-        let Some(_following) = session.follow(&name) else { return };
+        let Some(following) = session.follow(&name) else { return };
         let stopped = tokio::select! {
             stopped = follow_on(&state, &name, &session) => stopped,
             _ = end.wait_for(|ended| *ended) => return,
         };
-        if matches!(stopped, Stopped::ForGood) {
-            return;
+        // Before somebody else may follow it, nobody does.
+        drop(following);
+        match stopped {
+            Stopped::Unheard => {}
+            Stopped::ForGood => return,
+            Stopped::Other(server) => return manner::go_on(&state, &server, &session),
         }
     }
 }
@@ -79,6 +84,8 @@ enum Stopped {
     Unheard,
     /// It may not be followed, or has nothing to say.
     ForGood,
+    /// It is heard in another manner by now.
+    Other(Arc<Server>),
 }
 
 /// A stream that is read to its end.
@@ -102,8 +109,8 @@ async fn follow_on(state: &Arc<State>, name: &ServerName, session: &Arc<Session>
     'following: while session.is_heard() {
         let now = state.line();
         let Some((_, server)) = now.may_hear(&session.holder(), name) else { return Stopped::ForGood };
-        if Crossing::between(Era::Legacy, server) != Crossing::Upward {
-            return Stopped::ForGood;
+        if Manner::of(server) != Manner::Subscription {
+            return Stopped::Other(Arc::clone(server));
         }
         // What changes from here on is looked at again.
         followed.mark_unchanged();

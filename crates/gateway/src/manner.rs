@@ -1,0 +1,78 @@
+//! The manner in which a legacy session hears what a server says unasked. A reload may change it, and so may a look at the
+//! server: whoever follows it in one manner hands over here when it is another.
+
+use crate::{
+    aggregate::{
+        self,
+        listen::{is_current, until_not},
+    },
+    bridge::{self, Crossing},
+    pipeline::Line,
+    revive,
+    server::{Carriage, Server},
+    session::Session,
+    state::State,
+};
+use mcp::Era;
+use std::{sync::Arc, time::Duration};
+use vocab::ServerName;
+
+/// How long it may take until it is known what a server is.
+const RECOGNISED: Duration = Duration::from_secs(10);
+
+/// How a server is heard, as far as is known now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Manner {
+    /// A modern server is asked by `subscriptions/listen`.
+    Subscription,
+    /// A web server has a listening stream, which is asked for.
+    Stream,
+    /// A process, or a server of 2024-11-05, speaks by itself as long as it lives.
+    Pipe,
+}
+
+impl Manner {
+    pub(crate) fn of(server: &Server) -> Self {
+        match (Crossing::between(Era::Legacy, server), server.carriage()) {
+            (Crossing::Upward, _) => Self::Subscription,
+            (Crossing::None | Crossing::Downward, Carriage::Requests) => Self::Stream,
+            (Crossing::None | Crossing::Downward, Carriage::Pipe { .. }) => Self::Pipe,
+        }
+    }
+}
+
+/// Sees to it that a session that begins to listen hears a server. A process that it has not used yet is not started.
+pub(crate) fn begin(state: &Arc<State>, server: &Server, session: &Arc<Session>) {
+    hear(state, server, session, revive::begin);
+}
+
+/// Sees to it that a session that heard a server goes on to hear it.
+pub(crate) fn go_on(state: &Arc<State>, server: &Server, session: &Arc<Session>) {
+    hear(state, server, session, revive::replace);
+}
+
+fn hear(
+    state: &Arc<State>,
+    server: &Server,
+    session: &Arc<Session>,
+    start: fn(&Arc<State>, &ServerName, &Arc<Session>),
+) {
+    match Manner::of(server) {
+        Manner::Subscription => bridge::upward::listen::begin(state, &server.name, session),
+        Manner::Stream => aggregate::listen::begin(state, &server.name, session),
+        Manner::Pipe => start(state, &server.name, session),
+    }
+}
+
+/// Waits until it is known what a server is that was not looked at yet, but not long, nor for one that was moved meanwhile.
+/// Until then it is taken for what it seems, and whoever follows it finds out.
+pub(crate) async fn recognise(line: &Line, server: &Arc<Server>, session: &Session) {
+    if !server.is_unrecognised() {
+        return;
+    }
+    let is_current = || session.is_heard() && is_current(&line.state.line(), &session.holder(), server);
+    tokio::select! {
+        _ = tokio::time::timeout(RECOGNISED, line.catalog(server)) => {}
+        () = until_not(is_current) => {}
+    }
+}
