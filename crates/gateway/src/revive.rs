@@ -60,10 +60,11 @@ pub(crate) fn begin(state: &Arc<State>, server: &ServerName, session: &Arc<Sessi
     }
 }
 
-/// The same where the session let go of that process. Does nothing where somebody does it already.
+/// The same where the session let go of that process. Does nothing where somebody does it already. Whoever finds out may be
+/// the sweep of a reload: the process begins, and lives, where the session does.
 pub(crate) fn replace(state: &Arc<State>, server: &ServerName, session: &Arc<Session>) {
     if session.is_heard() {
-        tokio::spawn(keep(Arc::clone(state), server.clone(), Arc::clone(session)));
+        session.home.spawn(keep(Arc::clone(state), server.clone(), Arc::clone(session)));
     }
 }
 

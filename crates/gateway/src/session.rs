@@ -34,7 +34,10 @@ use std::{
     },
     time::Duration,
 };
-use tokio::sync::{Notify, watch};
+use tokio::{
+    runtime::Handle,
+    sync::{Notify, watch},
+};
 use vocab::{Digest, PrincipalId, ServerName};
 
 /// One legacy session.
@@ -49,6 +52,8 @@ pub struct Session {
     holder: Holder,
     /// The door it was opened through.
     pub route: Route,
+    /// Where it was opened: what is begun for it unasked runs there. A reload holds up the runtime that it runs on.
+    pub(crate) home: Handle,
     /// The client's `initialize`, to introduce it to servers later.
     pub introduction: Message,
     /// The revision agreed with the client.

@@ -6,8 +6,14 @@ mod inside;
 
 use gateway::settings::EraSettings;
 use inside::{Inside, Plan};
+use rustix::fs::{FileType, Mode};
 use serde_json::{Value, json};
-use std::sync::{Arc, Mutex};
+use std::{
+    fs,
+    sync::{Arc, Mutex, mpsc},
+    thread,
+    time::Duration,
+};
 use testkit::{Agent, Answer, Feed, Reply, Upstream, soon};
 
 /// A process that tells of a resource as soon as somebody follows it, and falls when it is told to.
@@ -20,7 +26,7 @@ while read -r line; do
     *'"tools/list"'*) answer '{"tools":[{"name":"echo","inputSchema":{"type":"object"}},{"name":"die","inputSchema":{"type":"object"}}]}' ;;
     *'"name":"die"'*) kill -9 $$ ;;
     *'"tools/call"'*) answer '{"content":[]}' ;;
-    *'"resources/subscribe"'*) answer '{}'
+    *'"resources/subscribe"'*) answer '{}'; [ -z "$2" ] || echo followed > "$2"
       echo '{"jsonrpc":"2.0","method":"notifications/resources/updated","params":{"uri":"file:///a","_meta":{"by":"'"$1"'"}}}' ;;
     *'"id"'*) answer '{"resources":[],"resourceTemplates":[]}' ;;
   esac
@@ -85,7 +91,7 @@ async fn who_begins_to_listen_when_the_process_has_ended_hears_the_next_one() {
         let alice = inside.legacy(door, &inside.alice).await;
         subscribe(&alice, uri).await;
         falls(&alice, prefix).await;
-        let mut turns = tokio::time::interval(std::time::Duration::from_millis(5));
+        let mut turns = tokio::time::interval(Duration::from_millis(5));
         soon(async {
             while inside.state.children.running() > 0 {
                 turns.tick().await;
@@ -172,6 +178,29 @@ async fn who_listens_to_all_hears_the_process_that_a_web_server_became() {
     // Nobody asks a process for a stream: it is free to be started again.
     falls(&alice, "files__").await;
     assert_eq!(told(&mut listener, "durward://files/file:///a").await, "one");
+}
+
+#[tokio::test]
+async fn a_process_that_a_reload_puts_in_place_waits_for_no_reload() {
+    let (upstream, folder) = (Upstream::start().await, tempfile::tempdir().unwrap());
+    let inside = Inside::start(plan(&upstream, false, "one")).await;
+    let alice = inside.legacy("/mcp/files", &inside.alice).await;
+    let mut listener = alice.listen().await;
+    subscribe(&alice, "file:///a").await;
+    assert_eq!(told(&mut listener, "file:///a").await, "one");
+    // Whoever reads it waits until the next process writes there that it was told what to follow.
+    let pipe = folder.path().join("pipe");
+    rustix::fs::mknodat(rustix::fs::CWD, &pipe, FileType::Fifo, Mode::RWXU, 0).unwrap();
+    let mut next = plan(&upstream, false, "two");
+    next.command.as_mut().unwrap().push(pipe.to_str().unwrap().to_owned());
+    inside.swap(next);
+    inside.state.sweep();
+    let (followed, hears) = mpsc::channel();
+    thread::spawn(move || followed.send(fs::read_to_string(pipe)));
+    // The runtime that a reload runs on, which is this one, does nothing meanwhile.
+    let heard = hears.recv_timeout(Duration::from_secs(10)).unwrap();
+    assert_eq!(heard.unwrap(), "followed\n");
+    assert_eq!(told(&mut listener, "file:///a").await, "two");
 }
 
 #[tokio::test]

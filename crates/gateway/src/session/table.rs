@@ -13,7 +13,10 @@ use std::{
     },
     time::Duration,
 };
-use tokio::sync::{Notify, watch};
+use tokio::{
+    runtime::Handle,
+    sync::{Notify, watch},
+};
 use vocab::{Digest, PrincipalId, ServerName};
 
 /// Shards of the table.
@@ -67,7 +70,7 @@ impl Sessions {
         }
     }
 
-    /// Opens a session.
+    /// Opens a session, which lives on the runtime that this is called on.
     pub fn open(
         &self,
         principal: &Principal,
@@ -97,6 +100,7 @@ impl Sessions {
             owner: principal.id().clone(),
             holder: Holder::new(principal),
             route,
+            home: Handle::current(),
             introduction,
             revision: Mutex::new(revision),
             legs: Mutex::default(),
