@@ -92,6 +92,9 @@ fn the_server_itself() {
                 }
                 "wait" => eprintln!("waiting with {}", message["params"]["arguments"]["word"]),
                 "crash" => {
+                    if let Some(word) = message["params"]["arguments"].get("word") {
+                        say(&json!({"jsonrpc": "2.0", "method": "notifications/message", "params": {"level": "error", "data": word}}).to_string());
+                    }
                     eprintln!("falling");
                     std::process::exit(3);
                 }
@@ -370,6 +373,33 @@ async fn nobody_cancels_a_request_of_another_on_a_shared_process_without_session
     let told: Vec<String> = world.said().into_iter().filter(|line| line.contains("cancelled because")).collect();
     assert!(told.len() == 1 && told[0].contains("alice"), "{told:?}");
     waiting.abort();
+}
+
+#[tokio::test]
+async fn a_process_that_closes_its_output_and_stays_fails_its_calls_at_once() {
+    // The shell outlives the server, ends with nothing but force, and holds everything but the output.
+    let shell = r#"command: [sh, -c, 'trap "" TERM; "$0" "$@"; exec >&-; sleep 60', "#;
+    let world = World::start(&scripted("old", "legacy", "").replace("command: [", shell)).await;
+    let agent = world.legacy("/mcp/old").await;
+    let mut looks = tokio::time::interval(std::time::Duration::from_millis(20));
+    for arguments in [json!({}), json!({"word": "woe"})] {
+        let params = json!({"name": "crash", "arguments": arguments});
+        let mut reply = soon(agent.request("tools/call", params)).await;
+        let is_stream = reply.header("content-type").is_some_and(|kind| kind.starts_with("text/event-stream"));
+        if is_stream {
+            // A call of which something was said already learns it, too.
+            assert_eq!(soon(reply.event()).await.unwrap().json()["params"]["data"], "woe");
+        }
+        let answer = if is_stream { soon(reply.event()).await.unwrap().json() } else { soon(reply.json()).await };
+        assert_eq!(answer["error"]["code"], -31006, "{answer}");
+        assert_eq!(is_stream, arguments.get("word").is_some());
+        // Another one is started once the pause after the fall is over.
+        while agent.call("pid", json!({})).await.get("error").is_some() {
+            looks.tick().await;
+        }
+    }
+    drop(agent.leave().await);
+    world.until(|| world.children() == 0).await;
 }
 
 #[tokio::test]

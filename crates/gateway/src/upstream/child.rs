@@ -35,6 +35,8 @@ use vocab::{PrincipalId, Secret, ServerName};
 
 pub use room::Room;
 
+/// How long a process that says nothing more may take to end: with its end it closes its output, too.
+const LAST: Duration = Duration::from_millis(250);
 /// Lines that wait on either side of a process.
 const BACKLOG: usize = 16;
 
@@ -179,6 +181,8 @@ pub(crate) struct Child {
 pub(crate) enum Exit {
     /// It was told to.
     Stopped,
+    /// It closed its output and stayed: whoever waits for it would wait for ever.
+    Mute,
     /// By itself; none means that the system does not say how.
     ByItself(Option<ExitStatus>),
     /// It took more memory than it may have, and was ended.
@@ -230,14 +234,14 @@ impl Child {
             process,
         };
         tokio::spawn(async move {
-            let stop = async {
+            // With it goes the last but the reader's own that keeps the lines open.
+            let stop = async move {
                 tokio::select! {
                     _ = stopped => {}
                     () = deaf.closed() => {}
                 }
             };
             let exit = attended.attend(stop).await;
-            drop(deaf);
             said.send_replace(Some(exit));
         });
         Ok((Self { input, ended, _stop: stop }, lines))
@@ -275,6 +279,7 @@ impl Attended {
     async fn attend(mut self, stop: impl Future<Output = ()>) -> Exit {
         let closing = self.place.closed();
         let looks = self.place.looks();
+        let [lines, _] = &mut self.readers;
         let exit = tokio::select! {
             // One that was told to end may have ended by the time we look: that is no crash.
             biased;
@@ -284,36 +289,57 @@ impl Attended {
             used = memory::exceeded(&looks, self.group.0, self.memory) => {
                 Exit::Greedy { used, most: self.memory.unwrap_or_default() }
             }
+            _ = lines => Exit::Mute,
+        };
+        let exit = match exit {
+            Exit::Mute => match timeout(LAST, self.process.wait()).await {
+                Ok(status) => Exit::ByItself(status.ok()),
+                Err(_) => Exit::Mute,
+            },
+            exit => exit,
         };
         match exit {
             Exit::Stopped => self.stop().await,
+            Exit::Mute => {
+                // Whoever asks meanwhile waits as after any fall.
+                if self.purpose == Purpose::Serve {
+                    self.fell();
+                }
+                self.stop().await;
+            }
             Exit::Greedy { .. } => self.kill().await,
             Exit::ByItself(_) => {}
         }
         self.writer.abort();
         self.group.signal(Signal::KILL);
         // What it wrote before it ended still counts. Somebody who left the group may hold the pipe open for ever.
-        for reader in &mut self.readers {
+        for reader in self.readers.iter_mut().filter(|reader| !reader.is_finished()) {
             if timeout(self.place.patience(), &mut *reader).await.is_err() {
                 reader.abort();
             }
         }
         match exit {
             Exit::Stopped => tracing::debug!(server = %self.server, "server process stopped"),
-            Exit::ByItself(_) if self.purpose == Purpose::Probe => {
+            Exit::ByItself(_) | Exit::Mute if self.purpose == Purpose::Probe => {
                 tracing::debug!(server = %self.server, "server process ended on a question of another era");
             }
             Exit::ByItself(status) => {
                 let status = status.map_or_else(|| "unknown status".to_owned(), |status| status.to_string());
                 tracing::warn!(server = %self.server, status, "server process ended by itself");
-                self.place.crashed(&self.server, self.spoke.load(Ordering::Acquire));
+                self.fell();
             }
+            Exit::Mute => tracing::warn!(server = %self.server, "server process closed its output and was ended"),
             Exit::Greedy { used, most } => {
                 tracing::warn!(server = %self.server, used, most, "server processes took too much memory and were ended");
-                self.place.crashed(&self.server, self.spoke.load(Ordering::Acquire));
+                self.fell();
             }
         }
         exit
+    }
+
+    /// Delays the next start.
+    fn fell(&self) {
+        self.place.crashed(&self.server, self.spoke.load(Ordering::Acquire));
     }
 
     /// End of input, then a request, then force.

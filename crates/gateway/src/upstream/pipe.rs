@@ -18,12 +18,15 @@ use std::{
     collections::BTreeMap,
     path::PathBuf,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
-use tokio::{sync::mpsc, time::Instant};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, timeout_at},
+};
 use vocab::{Digest, PrincipalId, Secret, ServerName};
 
 /// Messages that may wait for a client, per request.
@@ -73,7 +76,8 @@ pub(crate) struct Pipe {
     used: Mutex<Instant>,
     /// What those who share it want to be told.
     wishes: Arc<Wishes>,
-    alive: AtomicBool,
+    /// Since when the server says nothing more.
+    over: OnceLock<Instant>,
     /// Where questions are noted that nobody hears.
     journal: Arc<Journal>,
     /// What of the server's messages found no room before a client that reads slowly: how many, and when that was said last.
@@ -227,7 +231,7 @@ impl Pipe {
             listeners: Listeners::default(),
             used: Mutex::new(Instant::now()),
             wishes: Arc::default(),
-            alive: AtomicBool::new(true),
+            over: OnceLock::new(),
             journal: Arc::clone(journal),
             lost: Arc::clone(&server.state.lost),
             lost_said: Mutex::default(),
@@ -243,7 +247,7 @@ impl Pipe {
 
     /// Whether the process still runs.
     pub(crate) fn is_alive(&self) -> bool {
-        self.alive.load(Ordering::Acquire)
+        self.over.get().is_none()
     }
 
     /// How it came to say nothing more, for the log.
@@ -252,7 +256,9 @@ impl Pipe {
             Carrier::Process(child) => child,
             Carrier::Stream(stream) => return stream.ending(),
         };
-        match tokio::time::timeout(ENDING, child.exited()).await {
+        // Whoever waits for this may begin anew as often as rights are looked at: what counts is the end itself.
+        let since = self.over.get().copied().unwrap_or_else(Instant::now);
+        match timeout_at(since + ENDING, child.exited()).await {
             Ok(Exit::ByItself(Some(status))) => format!("the process ended by itself: {status}"),
             Ok(Exit::ByItself(None)) => "the process ended by itself".to_owned(),
             Ok(Exit::Stopped) => "the process was stopped".to_owned(),
@@ -261,7 +267,7 @@ impl Pipe {
                 let (used, most) = (mib(used), mib(most));
                 format!("the process took {used} MiB of memory, more than the {most} MiB of `memory`, and was ended")
             }
-            Err(_) => "the process closed its output".to_owned(),
+            Ok(Exit::Mute) | Err(_) => "the process closed its output".to_owned(),
         }
     }
 
@@ -498,7 +504,7 @@ async fn read(pipe: std::sync::Weak<Pipe>, mut lines: mpsc::Receiver<Bytes>, lim
         }
     }
     if let Some(pipe) = pipe.upgrade() {
-        pipe.alive.store(false, Ordering::Release);
+        let _first = pipe.over.set(Instant::now());
         lock(&pipe.waiting).clear();
         pipe.listeners.end();
     }

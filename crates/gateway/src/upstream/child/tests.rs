@@ -71,6 +71,18 @@ async fn the_last_words_of_a_process_are_heard() {
 }
 
 #[tokio::test]
+async fn a_process_that_closes_its_output_and_stays_is_over_at_once_and_ended() {
+    let room = room(1);
+    let (child, mut lines) = spawn(&shell("trap '' TERM; echo one; exec >&-; sleep 1000"), &room).unwrap();
+    assert_eq!(lines.recv().await.unwrap(), "one");
+    let over = tokio::time::timeout(Duration::from_secs(10), lines.recv()).await;
+    assert_eq!(over.expect("whoever waits for it waits for ever"), None);
+    assert_eq!(child.exited().await, Exit::Mute);
+    assert_eq!(room.running(), 0);
+    assert!(matches!(spawn(&shell("cat"), &room), Err(ChildFault::Backoff { crashes: 1, .. })));
+}
+
+#[tokio::test]
 async fn a_dropped_handle_stops_even_a_stubborn_group() {
     let folder = tempfile::tempdir().unwrap();
     let fifo = folder.path().join("fifo");
