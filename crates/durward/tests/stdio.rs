@@ -417,6 +417,18 @@ async fn a_live_session_follows_a_reload_to_a_new_process() {
     assert_eq!(agent.request("ping", json!({})).await.status, 404);
 }
 
+#[tokio::test]
+async fn a_shared_process_of_yesterday_ends_though_somebody_listens_since_then() {
+    let world = World::start(&scripted("old", "legacy", ", shared: true")).await;
+    let agent = world.legacy("/mcp/old").await;
+    let before = pid(&agent).await;
+    let stream = agent.listen().await;
+    world.reload(&format!("servers:\n{}", scripted("old", "legacy again", ", shared: true"))).await;
+    assert_ne!(pid(&agent).await, before);
+    world.until(|| !runs(before)).await;
+    drop(stream);
+}
+
 /// A door that server processes wait at until it is opened.
 struct Gate {
     address: std::net::SocketAddr,

@@ -5,7 +5,6 @@ use crate::{
     known::KnownLists,
     pattern::Pattern,
     settings::{CredentialSettings, EraSettings, ServerSettings, ToolSettings, TransportSettings},
-    upstream::pipe::Pipe,
     verdict::Verdict,
 };
 use arc_swap::{ArcSwap, ArcSwapOption};
@@ -343,8 +342,6 @@ pub struct ServerState {
     pub in_flight: AtomicUsize,
     /// Messages that found no room before a client that reads slowly.
     pub lost: Arc<AtomicU64>,
-    /// The one process of a shared stdio server.
-    pub(crate) shared: Mutex<Option<Arc<Pipe>>>,
 }
 
 /// One call in flight on a server; counted until dropped.

@@ -61,8 +61,8 @@ pub struct State {
     pub stopping: watch::Sender<bool>,
     /// The drain is over: what still runs is cut.
     pub cut: AtomicBool,
-    /// Processes of modern servers, by server and principal.
-    pub(crate) pipes: Mutex<HashMap<(ServerName, u64, PrincipalId), Arc<Pipe>>>,
+    /// Processes of modern servers by server and principal, and by server those that everybody shares.
+    pub(crate) pipes: Mutex<HashMap<Kept, Arc<Pipe>>>,
     /// Sessions of ours with legacy servers, for modern clients.
     pub(crate) legs: Legs,
     /// Calls of modern clients whose server waits for an answer of theirs.
@@ -168,19 +168,13 @@ impl State {
     }
 }
 
+/// What a process is kept for: a server as it is configured, and a principal, or everybody.
+type Kept = (ServerName, u64, Option<PrincipalId>);
+
 impl State {
     /// The one process of a shared server.
-    #[expect(clippy::unused_self, reason = "processes are asked of the state, shared or not")]
     pub(crate) fn shared_pipe(&self, hop: &Hop<'_>) -> Result<Arc<Pipe>, UpstreamFault> {
-        let mut shared = hop.server.state.shared.lock().unwrap_or_else(PoisonError::into_inner);
-        match &*shared {
-            Some(pipe) if hop.fits(pipe) => Ok(Arc::clone(pipe)),
-            _ => {
-                let pipe = hop.start(None)?;
-                *shared = Some(Arc::clone(&pipe));
-                Ok(pipe)
-            }
-        }
+        self.pipe_of(hop, None)
     }
 
     /// The process that serves a principal in the modern era: processes are never shared between principals unless
@@ -191,16 +185,18 @@ impl State {
         principal: &PrincipalId,
         shared: bool,
     ) -> Result<Arc<Pipe>, UpstreamFault> {
-        if shared {
-            return self.shared_pipe(hop);
-        }
-        let key = (hop.server.name.clone(), hop.server.fingerprint, principal.clone());
+        self.pipe_of(hop, (!shared).then_some(principal))
+    }
+
+    /// The process that is kept for `holder`, or for everybody.
+    fn pipe_of(&self, hop: &Hop<'_>, holder: Option<&PrincipalId>) -> Result<Arc<Pipe>, UpstreamFault> {
+        let key = (hop.server.name.clone(), hop.server.fingerprint, holder.cloned());
         let mut pipes = self.pipes.lock().unwrap_or_else(PoisonError::into_inner);
         pipes.retain(|_, pipe| pipe.is_alive());
         if let Some(pipe) = pipes.get(&key).filter(|pipe| hop.fits(pipe)) {
             return Ok(Arc::clone(pipe));
         }
-        let pipe = hop.start(Some(principal))?;
+        let pipe = hop.start(holder)?;
         pipes.insert(key, Arc::clone(&pipe));
         Ok(pipe)
     }

@@ -36,9 +36,11 @@ impl State {
         self.tasks.sweep(self.clock.ticks());
         self.journal.record_unheard();
         let mut pipes = self.pipes.lock().unwrap_or_else(PoisonError::into_inner);
-        pipes.retain(|(name, fingerprint, _), pipe| {
+        pipes.retain(|(name, fingerprint, holder), pipe| {
             let current = snapshot.servers.get(name).is_some_and(|server| server.fingerprint == *fingerprint);
-            current && pipe.is_alive() && !pipe.is_idle(snapshot.settings.bounds.session_idle)
+            // What everybody shares stays for whoever comes next.
+            let idle = holder.is_some() && pipe.is_idle(snapshot.settings.bounds.session_idle);
+            current && pipe.is_alive() && !idle
         });
     }
 
