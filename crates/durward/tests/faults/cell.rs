@@ -3,10 +3,11 @@
 use crate::{
     flow,
     hear::Hearing,
+    neighbour::Neighbour,
     script::Script,
     server::Server,
     stage::{DEADLINE, Stage},
-    table::{Case, Fault, Flow, Speaks},
+    table::{Case, Fault, Flow, Speaks, What},
 };
 use http::Method;
 use serde_json::{Value, json};
@@ -191,7 +192,7 @@ impl Cell {
                 looks.tick().await;
             }
         };
-        timeout(Duration::from_secs(2), gone).await.is_ok()
+        timeout(self.server.takes(), gone).await.is_ok()
     }
 
     /// A server that was killed is there again, where it was.
@@ -216,6 +217,7 @@ pub(crate) async fn run(stage: &Stage, cell: &mut Cell, flow: &Flow, case: Case)
         // It may be listened to again at any moment from now on.
         (again.prepare)(&cell.server);
     }
+    let beside = Neighbour::of(stage, cell).await;
     match fault {
         Fault::Killed => cell.server.kill(),
         Fault::Cut => {
@@ -238,6 +240,7 @@ pub(crate) async fn run(stage: &Stage, cell: &mut Cell, flow: &Flow, case: Case)
             if fault == Fault::Gone {
                 drop(hearing);
                 faults.extend(stage.serves_others(cell, false).await.err());
+                faults.extend(Neighbour::ends(beside, fault).await.err());
                 let mut looks = interval(Duration::from_millis(10));
                 let _noticed = timeout(NOTICED, async {
                     while cell.server.open() > 0 {
@@ -256,6 +259,7 @@ pub(crate) async fn run(stage: &Stage, cell: &mut Cell, flow: &Flow, case: Case)
     }
     let others = stage.serves_others(cell, false).await;
     faults.extend(others.err());
+    faults.extend(Neighbour::ends(beside, fault).await.err());
     match next {
         Next::Nothing => {}
         Next::Answers(question) => {
@@ -304,7 +308,9 @@ async fn finish(
         faults.push(format!("the client has {words}, not {sees}"));
     }
     // A stream of a server that is not configured any more has no reason, also where its client stays.
-    if matches!(fault, Fault::Removed | Fault::Moved) && !cell.lets_go().await {
+    // One that a client was introduced to only after that is found at the next look.
+    let is_looked_for = matches!(fault, Fault::Removed | Fault::Moved) && flow.what != What::Opening;
+    if is_looked_for && !cell.lets_go().await {
         faults.push("the server of yesterday still has a stream, or a process".to_owned());
     }
     drop(there);
@@ -313,6 +319,10 @@ async fn finish(
     let lives = matches!(fault, Fault::Gone | Fault::Cut | Fault::Revoked | Fault::Disabled) && !ended;
     cell.server.unqueue();
     faults.extend(stage.serves_others(cell, lives).await.err());
+    let processes = cell.server.open();
+    if lives && cell.server.is_shared() && processes != 1 {
+        faults.push(format!("everybody shares {processes} processes"));
+    }
     // A client that is there ends its session. One that is gone, or has lost its right, leaves that to the gateway.
     if !matches!(fault, Fault::Gone | Fault::Revoked | Fault::Disabled)
         && let Some(agent) = cell.session.take()

@@ -5,6 +5,8 @@ pub(crate) mod lasting;
 pub(crate) mod listen;
 pub(crate) mod process;
 pub(crate) mod question;
+pub(crate) mod shared;
+pub(crate) mod stubborn;
 
 use crate::{
     cell::{Cell, Goes, Open},
@@ -26,6 +28,7 @@ pub(crate) async fn reach(cell: &mut Cell, flow: &Flow, moment: &str) -> Open {
         (What::Streamed, ..) => call::streamed(cell, &door, is_legacy, moment).await,
         (What::Task, Client::Legacy, _) => call::task(cell, &door, moment).await,
         (What::Task, Client::Modern, _) => call::task_modern(cell, &door, moment).await,
+        (What::Opening, ..) => stubborn::opening(cell, &door, is_legacy).await,
         (What::Question, _, Bridge::Upward) => question::upward(cell, &door, moment).await,
         (What::Question, _, Bridge::Downward) => question::downward(cell, &door, moment).await,
         (What::Question, Client::Legacy, Bridge::None) => question::legacy(cell, &door, moment).await,
@@ -33,7 +36,7 @@ pub(crate) async fn reach(cell: &mut Cell, flow: &Flow, moment: &str) -> Open {
         (What::Listening, _, Bridge::Upward) => listen::upward(cell, &door, moment).await,
         (What::Listening, _, Bridge::Downward) => listen::downward(cell, &door, moment).await,
         (What::Listening, Client::Legacy, Bridge::None)
-            if matches!(flow.server, Speaks::Process(_) | Speaks::Lasting) =>
+            if matches!(flow.server, Speaks::Process(..) | Speaks::Lasting) =>
         {
             listen::on_connection(cell, &door, moment).await
         }

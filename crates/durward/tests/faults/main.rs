@@ -14,6 +14,7 @@
 mod cell;
 mod flow;
 mod hear;
+mod neighbour;
 mod process;
 mod script;
 mod server;
@@ -29,7 +30,7 @@ use flow::{call, lasting, listen, question};
 use futures_util::{FutureExt, future::join_all};
 use stage::Stage;
 use std::{fmt::Write as _, panic::AssertUnwindSafe};
-use table::{Case, Flow};
+use table::{Case, Flow, Manner, Speaks};
 use tokio::sync::Semaphore;
 
 /// Not a test unless the gateway starts it: then it is a server until either side ends.
@@ -38,8 +39,9 @@ fn the_process_itself() {
     process::be_one();
 }
 
-/// Cells that go through one gateway, at most.
+/// Cells that go through one gateway, at most, and of those that wait longest.
 const CELLS: usize = 4;
+const STUBBORN_CELLS: usize = 2;
 /// Gateways at once.
 const GATEWAYS: usize = 60;
 
@@ -73,7 +75,8 @@ async fn go(flows: &[&'static Flow]) {
     let mut gateways = Vec::new();
     for flow in flows {
         let cells = flow.cells();
-        let count = cells.len().div_ceil(CELLS);
+        let is_stubborn = matches!(flow.server, Speaks::Process(_, Manner::Stubborn));
+        let count = cells.len().div_ceil(if is_stubborn { STUBBORN_CELLS } else { CELLS });
         // Neighbours wait for the same: each gateway has some of everything.
         for first in 0..count {
             let cases = cells.iter().skip(first).step_by(count).copied().collect();
@@ -176,6 +179,44 @@ async fn listeners_to_processes_end_whatever_breaks_at_whatever_moment() {
         &flow::process::LISTEN_ALL_MODERN,
         &flow::process::LISTEN_ALL_UPWARD,
         &flow::process::LISTEN_ALL_DOWNWARD,
+    ])
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tasks_of_processes_end_whatever_breaks_at_whatever_moment() {
+    go(&[&flow::process::TASK, &flow::process::TASK_MODERN, &flow::process::TASK_ALL, &flow::process::TASK_ALL_MODERN])
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_shares_a_process_ends_whatever_breaks_at_whatever_moment() {
+    go(&[
+        &flow::shared::CALL_LEGACY,
+        &flow::shared::CALL_MODERN,
+        &flow::shared::CALL_UPWARD,
+        &flow::shared::CALL_DOWNWARD,
+        &flow::shared::QUESTION_LEGACY,
+        &flow::shared::QUESTION_MODERN,
+        &flow::shared::QUESTION_UPWARD,
+        &flow::shared::QUESTION_DOWNWARD,
+        &flow::shared::LISTEN_LEGACY,
+        &flow::shared::LISTEN_MODERN,
+        &flow::shared::LISTEN_UPWARD,
+        &flow::shared::LISTEN_DOWNWARD,
+    ])
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn calls_of_stubborn_processes_end_whatever_breaks_at_whatever_moment() {
+    go(&[
+        &flow::stubborn::CALL_LEGACY,
+        &flow::stubborn::CALL_MODERN,
+        &flow::stubborn::CALL_UPWARD,
+        &flow::stubborn::CALL_DOWNWARD,
+        &flow::stubborn::OPENING_LEGACY,
+        &flow::stubborn::OPENING_DOWNWARD,
     ])
     .await;
 }

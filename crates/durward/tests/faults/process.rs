@@ -1,6 +1,9 @@
 //! Servers that are processes, played by the test: each passes what it hears and says through a socket.
 
-use crate::flow::listen::{acknowledged, told, updated};
+use crate::{
+    flow::listen::{acknowledged, told, updated},
+    table::Manner,
+};
 use serde_json::{Value, json};
 use std::{
     fs,
@@ -16,10 +19,16 @@ use tokio::sync::watch;
 
 /// Where the process finds the test.
 const AT: &str = "DURWARD_FAULTS_AT";
+/// What goes on when the program in it has ended: for a while, lest it outlive a test that breaks.
+const STUBBORN: &str = r#"trap "" TERM; "$0" "$@"; exec >&-; sleep 20"#;
+
+/// What the call of somebody else counts as.
+pub(crate) const BESIDE: &str = "beside";
 
 /// All processes of one server.
 pub(crate) struct Processes {
     pub(crate) era: &'static str,
+    pub(crate) manner: Manner,
     at: std::net::SocketAddr,
     shared: Arc<Shared>,
 }
@@ -32,13 +41,15 @@ struct Shared {
     is_dead: AtomicBool,
     /// Whoever listens hears of a resource at once.
     greets: AtomicBool,
+    /// The next `initialize` is the test's to answer.
+    holds: AtomicBool,
     /// Requests that the test knows of, with the process that they came to.
     asked: watch::Sender<Vec<(Value, Line)>>,
     /// How many answers to questions have come.
     answers: watch::Sender<usize>,
 }
 
-/// One process.
+/// One process, which leads a group.
 struct Began {
     pid: i32,
     /// Another one may get the same number, and not the same moment.
@@ -78,7 +89,7 @@ impl Line {
 
 impl Processes {
     #[expect(clippy::unused_async, reason = "as every server is started")]
-    pub(crate) async fn start(era: &'static str) -> Self {
+    pub(crate) async fn start(era: &'static str, manner: Manner) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free address");
         let at = listener.local_addr().expect("an address");
         let shared = Arc::new(Shared::default());
@@ -89,16 +100,20 @@ impl Processes {
                 std::thread::spawn(move || serve(&stream, &shared));
             }
         });
-        Self { era, at, shared }
+        Self { era, manner, at, shared }
     }
 
     /// Its line in the configuration.
     pub(crate) fn line(&self, name: &str) -> String {
         let program = std::env::current_exe().expect("this program");
         let (program, at, era) = (program.display(), self.at, self.era);
-        format!(
-            "  {name}: {{ command: [\"{program}\", --exact, the_process_itself, --nocapture], env: {{ {AT}: \"{at}\" }}, era: {era} }}\n"
-        )
+        let program = format!("\"{program}\", --exact, the_process_itself, --nocapture");
+        let (command, more) = match self.manner {
+            Manner::Own => (program, ""),
+            Manner::Shared => (program, ", shared: true"),
+            Manner::Stubborn => (format!("sh, -c, '{STUBBORN}', {program}"), ""),
+        };
+        format!("  {name}: {{ command: [{command}], env: {{ {AT}: \"{at}\" }}, era: {era}{more} }}\n")
     }
 
     /// Waits for the request of this method with this number, from 1.
@@ -123,13 +138,18 @@ impl Processes {
         for began in self.shared.began.lock().expect("nobody failed").iter().filter(|began| began.is_there()) {
             let pid = rustix::process::Pid::from_raw(began.pid).expect("a process");
             // One that has ended meanwhile needs no killing.
-            let _ended = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+            let _ended = rustix::process::kill_process_group(pid, rustix::process::Signal::KILL);
         }
     }
 
     /// Whoever listens from now on hears of a resource at once.
     pub(crate) fn greets(&self) {
         self.shared.greets.store(true, Ordering::SeqCst);
+    }
+
+    /// The next process that is introduced to somebody does not answer by itself.
+    pub(crate) fn holds(&self) {
+        self.shared.holds.store(true, Ordering::SeqCst);
     }
 
     /// Whoever begins from now on lives.
@@ -156,16 +176,24 @@ fn serve(stream: &std::net::TcpStream, shared: &Shared) {
         return line.close();
     }
     for text in lines {
-        let Ok(message) = serde_json::from_str::<Value>(&text) else { continue };
+        let Ok(mut message) = serde_json::from_str::<Value>(&text) else { continue };
         let Some(method) = message["method"].as_str() else {
             shared.answers.send_modify(|answers| *answers += 1);
             continue;
         };
+        if message["params"]["arguments"]["beside"] == true {
+            // It is counted apart from those of the cell.
+            message["method"] = BESIDE.into();
+            shared.asked.send_modify(|asked| asked.push((message, line.clone())));
+            continue;
+        }
         let greets = shared.greets.load(Ordering::SeqCst);
-        // A call without arguments, and a stream, are the test's to answer.
+        // A call without arguments, what became of a task, and a stream, are the test's to answer.
         let is_answered = match method {
             "tools/call" => !message["params"]["arguments"]["n"].is_null(),
+            "tasks/get" | "tasks/result" => false,
             "subscriptions/listen" => greets,
+            "initialize" => !shared.holds.swap(false, Ordering::SeqCst),
             _ => true,
         };
         if !is_answered || method == "resources/subscribe" {
@@ -180,7 +208,7 @@ fn serve(stream: &std::net::TcpStream, shared: &Shared) {
 }
 
 /// What an honest server says to a request.
-fn honest(method: &str, message: &Value, greets: bool) -> Vec<Value> {
+pub(crate) fn honest(method: &str, message: &Value, greets: bool) -> Vec<Value> {
     let id = &message["id"];
     let answer = |result: Value| json!({"jsonrpc": "2.0", "id": id, "result": result});
     let fleeting = |mut result: Value| {
@@ -212,7 +240,7 @@ fn honest(method: &str, message: &Value, greets: bool) -> Vec<Value> {
 pub(crate) fn be_one() {
     let Ok(at) = std::env::var(AT) else { return };
     let mut socket = std::net::TcpStream::connect(at).expect("the test");
-    writeln!(socket, "{}", std::process::id()).expect("the test");
+    writeln!(socket, "{}", rustix::process::getpgrp()).expect("the test");
     let mut said = BufReader::new(socket.try_clone().expect("a socket"));
     std::thread::spawn(move || {
         let _ended = std::io::copy(&mut std::io::stdin().lock(), &mut socket);

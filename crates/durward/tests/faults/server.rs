@@ -4,10 +4,10 @@ use crate::{
     flow::lasting::{self, Streams},
     process::Processes,
     script::Script,
-    table::Speaks,
+    table::{Manner, Speaks},
 };
 use serde_json::{Value, json};
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 use testkit::Upstream;
 
 #[derive(Clone)]
@@ -23,7 +23,7 @@ impl Server {
         match self {
             Self::Http(_, speaks) => *speaks,
             Self::Lasting(..) => Speaks::Lasting,
-            Self::Process(processes) => Speaks::Process(processes.era),
+            Self::Process(processes) => Speaks::Process(processes.era, processes.manner),
         }
     }
 
@@ -68,6 +68,17 @@ impl Server {
             Self::Http(upstream, _) | Self::Lasting(upstream, _) => drop(upstream.arrived(method, count).await),
             Self::Process(processes) => drop(processes.asked(method, count).await),
         }
+    }
+
+    /// Whether it is one process for everybody.
+    pub(crate) fn is_shared(&self) -> bool {
+        matches!(self, Self::Process(processes) if processes.manner == Manner::Shared)
+    }
+
+    /// How long it may take until nothing of it is left that the gateway lets go.
+    pub(crate) fn takes(&self) -> Duration {
+        let is_stubborn = matches!(self, Self::Process(processes) if processes.manner == Manner::Stubborn);
+        Duration::from_secs(if is_stubborn { 6 } else { 2 })
     }
 
     /// Waits for an answer of the client to a question.

@@ -30,7 +30,7 @@ pub(crate) const SILENCE: Duration = Duration::from_secs(4);
 /// Within this everybody has an end, silent servers included.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(8);
 /// How long an honest caller may wait.
-const AT_ONCE: Duration = Duration::from_secs(2);
+pub(crate) const AT_ONCE: Duration = Duration::from_secs(2);
 /// How long everything may take to come back.
 const SETTLE: Duration = Duration::from_secs(8);
 /// Tasks that come and go by themselves: each runtime looks after its idle connections.
@@ -137,7 +137,7 @@ impl Stage {
         let era = match cell.speaks {
             Speaks::Legacy | Speaks::Lasting => "legacy",
             Speaks::Modern => "modern",
-            Speaks::Process(era) => era,
+            Speaks::Process(era, _) => era,
             Speaks::Both => "both",
         };
         let line = world::http(&cell.name, &self.elsewhere);
@@ -147,7 +147,11 @@ impl Stage {
     async fn change(&self, cell: &Cell, line: String) {
         let body = {
             let mut lines = self.lines.lock().expect("nobody failed");
-            *lines.get_mut(cell.number).expect("it is there") = line;
+            let before = lines.get_mut(cell.number).expect("it is there");
+            if *before == line {
+                return;
+            }
+            *before = line;
             body(&lines, self.agents)
         };
         self.world.reload(&body).await;
@@ -180,15 +184,22 @@ impl Stage {
         if !same {
             return Ok(());
         }
-        let url = self.world.url(&format!("/mcp/{}", cell.name));
-        if cell.speaks == Speaks::Both || cell.speaks == Speaks::Modern || cell.speaks == Speaks::Process("modern") {
-            return served(&Agent::modern(&url, Some(&self.world.bob)), "the same server").await;
+        let agent = self.other(cell).await?;
+        served(&agent, "the same server").await?;
+        if agent.session().is_some() {
+            agent.leave().await;
+        }
+        Ok(())
+    }
+
+    /// Somebody who has nothing to do with what happens, at the server of a cell.
+    pub(crate) async fn other(&self, cell: &Cell) -> Result<Agent, String> {
+        let url = self.world.url(&cell.door());
+        if matches!(cell.speaks, Speaks::Both | Speaks::Modern | Speaks::Process("modern", _)) {
+            return Ok(Agent::modern(&url, Some(&self.world.bob)));
         }
         let agent = timeout(AT_ONCE, Agent::legacy(&url, Some(&self.world.bob)));
-        let agent = agent.await.map_err(|_| "somebody else has no session at once".to_owned())?;
-        served(&agent, "the same server").await?;
-        agent.leave().await;
-        Ok(())
+        agent.await.map_err(|_| "somebody else has no session at once".to_owned())
     }
 
     /// Waits until everything that must be zero is, and no task is left.
@@ -199,6 +210,10 @@ impl Stage {
         loop {
             turns.tick().await;
             let counts = Counts::of(&self.scrape().await);
+            if cell.server.is_shared() && counts.left.iter().all(|(name, _)| name == "durward_children") {
+                // Its process stays for whoever comes next, until nobody may.
+                self.remove(cell).await;
+            }
             let more = counts.tasks - self.tasks;
             let open = cell.server.open();
             // Looked for once nothing else is left: there are many processes on a machine.
@@ -296,8 +311,8 @@ async fn serve(name: &str, speaks: Speaks) -> (Server, String) {
             let streams = flow::lasting::serve(&upstream);
             return (Server::Lasting(Arc::new(upstream), streams), line("transport: sse"));
         }
-        Speaks::Process(era) => {
-            let processes = Processes::start(era).await;
+        Speaks::Process(era, manner) => {
+            let processes = Processes::start(era, manner).await;
             let line = processes.line(name);
             return (Server::Process(Arc::new(processes)), line);
         }

@@ -54,6 +54,8 @@ pub(crate) enum What {
     Task,
     /// A call in whose course the server asks something.
     Question,
+    /// What it takes until a server can be called.
+    Opening,
     Listening,
 }
 
@@ -92,7 +94,18 @@ pub(crate) enum Speaks {
     /// HTTP with SSE, of 2024-11-05.
     Lasting,
     /// A process, of one era or the other.
-    Process(&'static str),
+    Process(&'static str, Manner),
+}
+
+/// What kind of process it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Manner {
+    /// Of one session or one principal, and obedient.
+    Own,
+    /// One for everybody: whenever a fault comes somebody else has a call under way on it.
+    Shared,
+    /// It stays when its input ends and when it is told to, and also when it closes its output.
+    Stubborn,
 }
 
 /// One fault at some moments (none named: at all of them): what the client gets, what the records say.
@@ -117,8 +130,8 @@ pub(crate) struct Case {
 impl Flow {
     pub(crate) fn bridge(&self) -> Bridge {
         match (self.client, self.server) {
-            (Client::Legacy | Client::Old, Speaks::Modern | Speaks::Process("modern")) => Bridge::Upward,
-            (Client::Modern, Speaks::Legacy | Speaks::Lasting | Speaks::Process("legacy")) => Bridge::Downward,
+            (Client::Legacy | Client::Old, Speaks::Modern | Speaks::Process("modern", _)) => Bridge::Upward,
+            (Client::Modern, Speaks::Legacy | Speaks::Lasting | Speaks::Process("legacy", _)) => Bridge::Downward,
             _ => Bridge::None,
         }
     }

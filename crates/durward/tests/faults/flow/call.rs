@@ -11,7 +11,7 @@ use crate::{
 };
 use serde_json::{Value, json};
 use std::sync::Arc;
-use testkit::{Agent, Answer, meta};
+use testkit::{Agent, meta};
 
 pub(crate) const PLAIN_MODERN: Flow = Flow {
     name: "a call, modern",
@@ -379,10 +379,13 @@ async fn awaited(
     moment: &str,
     (method, call, task): (&'static str, Value, Value),
 ) -> Open {
-    cell.server.upstream().next("tools/call", Answer::result(&json!(7), &task));
+    let prepared = cell.server.prepared("tools/call", "application/json");
     let mut hearing = cell.asks(agent, 7, "tools/call", call);
+    let (id, mut script) = cell.asked("tools/call", 1, prepared).await;
+    script.say(&json!({"jsonrpc": "2.0", "id": id, "result": task})).await;
+    // With what it was said by, a body is at its end.
+    let script = cell.server.prepared(method, "application/json").unwrap_or(script);
     let begun = hearing.answer().await;
-    let script = cell.server.prepared(method, "application/json");
     let id = begun.pointer("/result/task/taskId").or_else(|| begun.pointer("/result/taskId"));
     let named = json!({"taskId": id.expect("it has an id")});
     let next = if moment == "begun" {
@@ -390,8 +393,8 @@ async fn awaited(
     } else {
         cell.knows(&hearing);
         hearing = cell.asks(agent, 8, method, named);
-        cell.server.upstream().arrived(method, 1).await;
+        cell.server.arrived(method, 1).await;
         Next::Nothing
     };
-    Open { next, ..Open::new(hearing, script, answering(cell.server.clone(), method, 1)) }
+    Open { next, ..Open::new(hearing, Some(script), answering(cell.server.clone(), method, 1)) }
 }

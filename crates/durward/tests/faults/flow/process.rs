@@ -1,11 +1,14 @@
 //! What becomes of calls, questions and listeners whose server is a process.
 
-use super::{listen, question};
+use super::{call, listen, question};
 use crate::table::{
     Client, Door,
     Fault::{Cut, Disabled, Gone, Killed, Moved, Removed, Revoked, Silent},
-    Flow, Row, Speaks, What,
+    Flow, Manner, Row, Speaks, What,
 };
+
+const LEGACY: Speaks = Speaks::Process("legacy", Manner::Own);
+const MODERN: Speaks = Speaks::Process("modern", Manner::Own);
 
 const CALL: &[&str] = &["sent", "one word", "two words"];
 const CALL_ALL: &[&str] = &["sent", "one word"];
@@ -17,7 +20,7 @@ pub(crate) const CALL_MODERN: Flow = Flow {
     what: What::Streamed,
     client: Client::Modern,
     door: Door::One,
-    server: Speaks::Process("modern"),
+    server: MODERN,
     method: "tools/call",
     moments: CALL,
     rows: &[
@@ -38,7 +41,7 @@ pub(crate) const CALL_LEGACY: Flow = Flow {
     what: What::Streamed,
     client: Client::Legacy,
     door: Door::One,
-    server: Speaks::Process("legacy"),
+    server: LEGACY,
     method: "tools/call",
     moments: CALL,
     rows: &[
@@ -55,10 +58,10 @@ pub(crate) const CALL_LEGACY: Flow = Flow {
 };
 
 pub(crate) const CALL_UPWARD: Flow =
-    Flow { name: "a call of a process over the bridge upward", server: Speaks::Process("modern"), ..CALL_LEGACY };
+    Flow { name: "a call of a process over the bridge upward", server: MODERN, ..CALL_LEGACY };
 
 pub(crate) const CALL_DOWNWARD: Flow =
-    Flow { name: "a call of a process over the bridge downward", server: Speaks::Process("legacy"), ..CALL_MODERN };
+    Flow { name: "a call of a process over the bridge downward", server: LEGACY, ..CALL_MODERN };
 
 pub(crate) const CALL_ALL_LEGACY: Flow =
     Flow { name: "a call to all, of a process, legacy", door: Door::All, moments: CALL_ALL, ..CALL_LEGACY };
@@ -85,7 +88,7 @@ pub(crate) const QUESTION_LEGACY: Flow = Flow {
     what: What::Question,
     client: Client::Legacy,
     door: Door::One,
-    server: Speaks::Process("legacy"),
+    server: LEGACY,
     method: "tools/call",
     moments: QUESTION,
     rows: &[
@@ -110,7 +113,7 @@ pub(crate) const QUESTION_DOWNWARD: Flow = Flow {
     what: What::Question,
     client: Client::Modern,
     door: Door::One,
-    server: Speaks::Process("legacy"),
+    server: LEGACY,
     method: "tools/call",
     moments: QUESTION,
     rows: &[
@@ -145,7 +148,7 @@ pub(crate) const QUESTION_MODERN: Flow = Flow {
     what: What::Question,
     client: Client::Modern,
     door: Door::One,
-    server: Speaks::Process("modern"),
+    server: MODERN,
     method: "tools/call",
     moments: QUESTION,
     rows: &[
@@ -189,7 +192,7 @@ pub(crate) const QUESTION_MODERN: Flow = Flow {
 
 pub(crate) const QUESTION_UPWARD: Flow = Flow {
     name: "a question of a process over the bridge upward",
-    server: Speaks::Process("modern"),
+    server: MODERN,
     but: &[
         Row(Killed, &["sent", "answered"], "error -31006", "faulted upstream-cut forward"),
         Row(Killed, &["question"], "error -31006", "faulted upstream-cut forward or faulted upstream-down forward"),
@@ -224,7 +227,7 @@ pub(crate) const LISTEN_LEGACY: Flow = Flow {
     what: What::Listening,
     client: Client::Legacy,
     door: Door::One,
-    server: Speaks::Process("legacy"),
+    server: LEGACY,
     method: "GET",
     moments: BEGUN,
     // The stream is the session's, whose next process speaks on it.
@@ -243,7 +246,7 @@ pub(crate) const LISTEN_LEGACY: Flow = Flow {
 
 pub(crate) const LISTEN_MODERN: Flow = Flow {
     name: "listening to a process, modern",
-    server: Speaks::Process("modern"),
+    server: MODERN,
     but: &[
         Row(Killed, &[], "error -31006", "faulted upstream-cut forward"),
         Row(Cut, &[], "error -31006", "faulted upstream-cut forward"),
@@ -251,18 +254,15 @@ pub(crate) const LISTEN_MODERN: Flow = Flow {
     ..listen::LISTEN_MODERN
 };
 
-pub(crate) const LISTEN_UPWARD: Flow = Flow {
-    name: "listening to a process over the bridge upward",
-    server: Speaks::Process("modern"),
-    ..listen::LISTEN_UPWARD
-};
+pub(crate) const LISTEN_UPWARD: Flow =
+    Flow { name: "listening to a process over the bridge upward", server: MODERN, ..listen::LISTEN_UPWARD };
 
 pub(crate) const LISTEN_DOWNWARD: Flow = Flow {
     name: "listening to a process over the bridge downward",
     what: What::Listening,
     client: Client::Modern,
     door: Door::One,
-    server: Speaks::Process("legacy"),
+    server: LEGACY,
     method: "subscriptions/listen",
     moments: BEGUN,
     rows: &[
@@ -280,19 +280,36 @@ pub(crate) const LISTEN_DOWNWARD: Flow = Flow {
 };
 
 pub(crate) const LISTEN_ALL_LEGACY: Flow =
-    Flow { name: "listening to all, to a process, legacy", server: Speaks::Process("legacy"), ..listen::ALL_LEGACY };
+    Flow { name: "listening to all, to a process, legacy", server: LEGACY, ..listen::ALL_LEGACY };
 
 pub(crate) const LISTEN_ALL_MODERN: Flow =
-    Flow { name: "listening to all, to a process, modern", server: Speaks::Process("modern"), ..listen::ALL_MODERN };
+    Flow { name: "listening to all, to a process, modern", server: MODERN, ..listen::ALL_MODERN };
 
-pub(crate) const LISTEN_ALL_UPWARD: Flow = Flow {
-    name: "listening to all, to a process over the bridge upward",
-    server: Speaks::Process("modern"),
-    ..listen::ALL_UPWARD
+pub(crate) const LISTEN_ALL_UPWARD: Flow =
+    Flow { name: "listening to all, to a process over the bridge upward", server: MODERN, ..listen::ALL_UPWARD };
+
+pub(crate) const LISTEN_ALL_DOWNWARD: Flow =
+    Flow { name: "listening to all, to a process over the bridge downward", server: LEGACY, ..listen::ALL_DOWNWARD };
+
+pub(crate) const TASK: Flow = Flow {
+    name: "a task of a process",
+    server: LEGACY,
+    but: &[
+        // Its successor ends, or is not started so soon.
+        Row(Killed, &["begun"], "error -31006", "faulted upstream-cut forward or faulted upstream-down forward"),
+        Row(Killed, &["awaited"], "error -31006", "faulted upstream-cut forward"),
+        // Its successor answers, or is not started so soon.
+        Row(Cut, &["begun"], "the answer or error -31006", "answered or faulted upstream-down forward"),
+        Row(Cut, &["awaited"], "error -31006", "faulted upstream-cut forward"),
+    ],
+    ..call::TASK
 };
 
-pub(crate) const LISTEN_ALL_DOWNWARD: Flow = Flow {
-    name: "listening to all, to a process over the bridge downward",
-    server: Speaks::Process("legacy"),
-    ..listen::ALL_DOWNWARD
-};
+pub(crate) const TASK_MODERN: Flow =
+    Flow { name: "a task of a process, modern", server: MODERN, but: TASK.but, ..call::TASK_MODERN };
+
+pub(crate) const TASK_ALL: Flow =
+    Flow { name: "a task of all, of a process", server: LEGACY, but: TASK.but, ..call::TASK_ALL };
+
+pub(crate) const TASK_ALL_MODERN: Flow =
+    Flow { name: "a task of all, of a process, modern", server: MODERN, but: TASK.but, ..call::TASK_ALL_MODERN };
