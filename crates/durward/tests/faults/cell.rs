@@ -299,14 +299,12 @@ async fn finish(
     stage: &Stage,
     cell: &mut Cell,
     flow: &Flow,
-    Case { fault, moment, sees, recorded }: Case,
+    case: Case,
     words: &str,
     there: Option<(Hearing, Option<Script>)>,
     mut faults: Vec<String>,
 ) -> Vec<String> {
-    if !sees.split(" or ").any(|one| one == words) {
-        faults.push(format!("the client has {words}, not {sees}"));
-    }
+    let Case { fault, moment, .. } = case;
     // A stream of a server that is not configured any more has no reason, also where its client stays.
     // One that a client was introduced to only after that is found at the next look.
     let is_looked_for = matches!(fault, Fault::Removed | Fault::Moved) && flow.what != What::Opening;
@@ -341,12 +339,15 @@ async fn finish(
     }
     faults.extend(stage.settles(cell).await.err());
     match stage.records(cell).await {
-        Err(why) => faults.push(why),
+        Err(why) => faults.push(format!("the client has {words}; {why}")),
         Ok(records) => {
             let mine = records.iter().filter(|(method, _)| method == flow.method).map(|(_, outcome)| outcome.as_str());
             let said = mine.collect::<Vec<_>>().join(", ");
-            if !recorded.split(" or ").any(|one| one == said) {
-                faults.push(format!("the records of {} say {said:?}, not {recorded:?}", flow.method));
+            let outcomes = case.outcomes();
+            if !outcomes.contains(&(words, said.as_str())) {
+                let method = flow.method;
+                faults
+                    .push(format!("the client has {words}, the records of {method} say {said:?}: not of {outcomes:?}"));
             }
         }
     }

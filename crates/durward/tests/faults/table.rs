@@ -127,6 +127,40 @@ pub(crate) struct Case {
     pub(crate) recorded: &'static str,
 }
 
+impl Case {
+    /// What the client gets, each with what the records say then. Where one side has several and the other has one, that
+    /// goes with each of them.
+    pub(crate) fn outcomes(&self) -> Vec<(&'static str, &'static str)> {
+        let (sees, recorded): (Vec<_>, Vec<_>) =
+            (self.sees.split(" or ").collect(), self.recorded.split(" or ").collect());
+        let count = sees.len().max(recorded.len());
+        for side in [&sees, &recorded] {
+            assert!([1, count].contains(&side.len()), "{self:?}: what goes with what?");
+        }
+        sees.into_iter().cycle().zip(recorded.into_iter().cycle()).take(count).collect()
+    }
+}
+
+/// Whether that can be recorded of a request of which its client sees this.
+fn agrees(sees: &str, recorded: &str) -> bool {
+    // A call of several rounds ends as its last one.
+    let last = recorded.rsplit(", ").next().unwrap_or_default();
+    match sees {
+        "the answer" => last == "answered",
+        "stays open" => ["answered", "abandoned", ""].contains(&last),
+        "error -31001" => last == "refused denied authorize",
+        "error -31006" => {
+            ["faulted upstream-down forward", "faulted upstream-cut forward", "faulted round forward"].contains(&last)
+        }
+        "error -31007" => last == "faulted upstream-timeout forward",
+        "error -32600" | "error -32602" => last.starts_with("refused "),
+        "error -32601" => last == "failed",
+        // Whoever is gone sees nothing, and a stream has no word for the reason of its end.
+        "gone" | "the end" => true,
+        _ => false,
+    }
+}
+
 impl Flow {
     pub(crate) fn bridge(&self) -> Bridge {
         match (self.client, self.server) {
@@ -147,9 +181,28 @@ impl Flow {
                 let [row] = (if but.is_empty() { rows.as_slice() } else { but.as_slice() }) else {
                     panic!("{}: {} rows for {fault:?} at {moment:?}", self.name, rows.len())
                 };
-                cells.push(Case { fault, moment, sees: row.2, recorded: row.3 });
+                let case = Case { fault, moment, sees: row.2, recorded: row.3 };
+                for (sees, recorded) in case.outcomes() {
+                    assert!(agrees(sees, recorded), "{}: {sees:?} cannot be {recorded:?}", self.name);
+                }
+                cells.push(case);
             }
         }
         cells
+    }
+}
+
+#[test]
+fn what_a_client_has_goes_with_what_is_recorded_and_with_nothing_else() {
+    let case = |sees, recorded| Case { fault: Cut, moment: "sent", sees, recorded };
+    let (down, cut) = ("faulted upstream-down forward", "faulted upstream-cut forward");
+    let either = case("the answer or error -31006", "answered or faulted upstream-down forward");
+    assert_eq!(either.outcomes(), [("the answer", "answered"), ("error -31006", down)]);
+    let ends = case("error -31006", "faulted upstream-down forward or faulted upstream-cut forward");
+    assert_eq!(ends.outcomes(), [("error -31006", down), ("error -31006", cut)]);
+    for (sees, recorded) in
+        [("the answer", down), ("error -31006", "answered"), ("error -31007", cut), ("", "answered")]
+    {
+        assert!(!agrees(sees, recorded), "{sees} is not {recorded}");
     }
 }
