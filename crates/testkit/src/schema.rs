@@ -9,10 +9,8 @@ use http::HeaderMap;
 use jsonschema::Validator;
 use serde_json::{Value, json};
 use std::{
-    cell::RefCell,
     collections::HashMap,
-    rc::Rc,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError},
 };
 
 const REVISIONS: [&str; 5] = ["2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25", "2026-07-28"];
@@ -124,16 +122,19 @@ pub fn faults(revision: &str, message: &Value, answers: Option<&str>) -> Vec<Str
     }
 }
 
-thread_local! {
-    static VALIDATORS: RefCell<HashMap<(String, String), Rc<Validator>>> = RefCell::default();
-}
+/// By revision and definition.
+type Validators = HashMap<(String, String), Arc<Validator>>;
+
+/// For all threads: some come and go with the servers that they play.
+static VALIDATORS: LazyLock<Mutex<Validators>> = LazyLock::new(Mutex::default);
 
 /// What is wrong with a value that is to be a `definition` of the revision's schema.
 pub fn definition_faults(revision: &str, definition: &str, tree: &Value) -> Vec<String> {
-    let validator = VALIDATORS.with_borrow_mut(|validators| {
-        let make = || Rc::new(validator(revision, definition));
-        Rc::clone(validators.entry((revision.to_owned(), definition.to_owned())).or_insert_with(make))
-    });
+    let validator = {
+        let mut validators = VALIDATORS.lock().unwrap_or_else(PoisonError::into_inner);
+        let make = || Arc::new(validator(revision, definition));
+        Arc::clone(validators.entry((revision.to_owned(), definition.to_owned())).or_insert_with(make))
+    };
     let describe = |fault: jsonschema::ValidationError<'_>| format!("{definition} {}: {fault}", fault.instance_path());
     validator.iter_errors(tree).map(describe).collect()
 }
@@ -237,6 +238,30 @@ pub(crate) fn note_request(received: &Received, spoken: Option<&str>) {
         let said = revision(&received.headers, message).or_else(|| spoken.and_then(known));
         if let Some(revision) = said {
             note("server", revision, message, None);
+        }
+    }
+}
+
+/// What a server is told that has only lines.
+#[derive(Debug, Default)]
+pub struct Told(Option<&'static str>);
+
+impl Told {
+    /// A line that the server got: a message, of the revision that was named last.
+    pub fn line(&mut self, line: &str) {
+        let whole = line.parse().unwrap_or(Value::Null);
+        let mut is_read = false;
+        for message in each(&whole) {
+            self.0 = named(message).or(self.0);
+            is_read = self.0.is_some();
+            if let Some(revision) = self.0 {
+                note("server", revision, message, None);
+            }
+        }
+        if let State::Judged(found) = &mut *state()
+            && !is_read
+        {
+            found.push(format!("a server was told what is no message, or of no revision: {line}"));
         }
     }
 }

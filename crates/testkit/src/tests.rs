@@ -158,6 +158,24 @@ async fn in_the_era_of_2024_it_is_held_against_what_was_agreed() {
     assert!(said.contains("a server of 2024-11-05 was told"), "{said}");
 }
 
+#[test]
+fn what_a_server_is_told_in_lines_is_held_against_what_was_named_last() {
+    let call = |params: serde_json::Value| json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params});
+    let right = call(json!({"name": "echo", "_meta": crate::meta()})).to_string();
+    let answer = json!({"jsonrpc": "2.0", "id": "q", "error": {"code": 1, "message": "no"}}).to_string();
+    let told = |lines: &[&str]| {
+        let (judge, mut told) = (schema::judge(), schema::Told::default());
+        lines.iter().for_each(|line| told.line(line));
+        sentence(judge)
+    };
+    assert_eq!(told(&[&right, &answer]), "");
+    let wrong = told(&[&right, &call(json!({"arguments": {}})).to_string()]);
+    assert!(wrong.contains("a server of 2026-07-28 was told"), "{wrong}");
+    for none in ["no message", "[]", &answer] {
+        assert!(told(&[none]).contains("what is no message, or of no revision"), "{none}");
+    }
+}
+
 #[tokio::test]
 async fn a_test_may_say_that_its_messages_are_wrong_on_purpose() {
     schema::overlook("this one wants to see that nothing is said of it");

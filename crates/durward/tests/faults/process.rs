@@ -14,7 +14,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
 };
-use testkit::soon;
+use testkit::{schema::Told, soon};
 use tokio::sync::watch;
 
 /// Where the process finds the test.
@@ -175,7 +175,9 @@ fn serve(stream: &std::net::TcpStream, shared: &Shared) {
     if shared.is_dead.load(Ordering::SeqCst) {
         return line.close();
     }
+    let mut told = Told::default();
     for text in lines {
+        told.line(&text);
         let Ok(mut message) = serde_json::from_str::<Value>(&text) else { continue };
         let Some(method) = message["method"].as_str() else {
             shared.answers.send_modify(|answers| *answers += 1);
