@@ -8,8 +8,17 @@ use store::Store;
 use vault::Vault;
 use vocab::{AgentId, TenantId};
 
-/// Reads the configuration again: what changed, or why nothing did.
-pub type Reload = Box<dyn Fn() -> Result<Vec<String>, String> + Send + Sync>;
+/// Reads the configuration again: what came of it, or why nothing did.
+pub type Reload = Box<dyn Fn() -> Result<Reloaded, String> + Send + Sync>;
+
+/// What came of reading the configuration again.
+#[derive(Debug, Default)]
+pub struct Reloaded {
+    /// What is different now.
+    pub changes: Vec<String>,
+    /// What cannot be used for the reason that was told before.
+    pub still: Vec<String>,
+}
 
 /// One installation, running or not.
 pub struct Desk {

@@ -26,7 +26,7 @@ mod tests;
 
 pub use answer::CALL;
 pub use axum::Router;
-pub use desk::{Desk, Plane, Reload};
+pub use desk::{Desk, Plane, Reload, Reloaded};
 pub use explain::{Asked, Explained, Schema, explain};
 pub use gate::Door;
 pub use route::router;

@@ -2,7 +2,7 @@
 
 use crate::{
     answer::{Done, Fault},
-    desk::{Desk, Plane},
+    desk::{Desk, Plane, Reloaded},
 };
 use axum::{
     extract::State,
@@ -78,9 +78,9 @@ pub(crate) async fn reload(State(desk): State<Arc<Desk>>) -> Result<Done, Fault>
     let own = Arc::clone(&desk);
     let reloaded = tokio::task::spawn_blocking(move || own.plane.as_ref().map(|plane| (plane.reload)())).await;
     match reloaded {
-        Ok(Some(Ok(changes))) => {
+        Ok(Some(Ok(Reloaded { changes, still }))) => {
             let detail = if changes.is_empty() { "nothing changed".to_owned() } else { changes.join("\n") };
-            Ok(Done::json(json!({ "changes": changes })).detail(detail))
+            Ok(Done::json(json!({ "changes": changes, "still": still })).detail(detail))
         }
         Ok(Some(Err(why))) => Err(Fault::new(StatusCode::UNPROCESSABLE_ENTITY, "configuration", why)),
         Ok(None) => Err(no_gateway()),

@@ -124,7 +124,7 @@ impl World {
         };
         let plane = Plane {
             state,
-            reload: Box::new(|| Ok(vec!["listen".to_owned()])),
+            reload: Box::new(|| Ok(Reloaded { changes: vec!["listen".to_owned()], still: Vec::new() })),
             metrics: Box::new(|| "# EOF\n".to_owned()),
             limits: Limits::new(&own, None).unwrap_or_else(|_| panic!("limits")),
         };

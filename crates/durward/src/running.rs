@@ -72,6 +72,8 @@ struct Configured {
     report: Mutex<Report>,
     /// What a configuration names that was refused since: whoever mends that means it to be read again.
     refused: Mutex<Named>,
+    /// Why the certificate that is configured cannot be used, as it was told last.
+    unfit: Mutex<Option<String>>,
 }
 
 impl Running {
@@ -90,8 +92,8 @@ impl Running {
         state.census.join();
         state.journal.system("started", Some(format!("version {}", env!("CARGO_PKG_VERSION"))));
         retention::apply(&state, &settings)?;
-        for (issuer, news) in state.snapshot.load().identity.reread(now) {
-            tracing::warn!("{}", told_of_keys(&issuer, &news));
+        for (issuer, keys) in state.snapshot.load().identity.reread(now) {
+            tracing::warn!("{}", told_of_keys(&issuer, keys).text);
         }
         let observer = Observer::start(Arc::clone(&state), crate::talk::flush);
         let telemetry = Mutex::new(export(collector(&settings, &state)?, &observer, &state));
@@ -112,6 +114,7 @@ impl Running {
             settings: Mutex::new(settings),
             report: Mutex::new(report),
             refused: Mutex::default(),
+            unfit: Mutex::default(),
         });
         let control = configured.manage(manage).await?;
         look_around(&state);
@@ -140,7 +143,7 @@ impl Running {
     }
 
     /// Reads the configuration again. A bad one changes nothing; calls in flight keep what they began with.
-    pub(crate) fn reload(&self) -> Result<Vec<String>, Reload> {
+    pub(crate) fn reload(&self) -> Reloaded {
         self.configured.reload()
     }
 
@@ -212,7 +215,7 @@ impl Configured {
         let (again, named, measured) = (Arc::clone(self), Arc::clone(self), Arc::clone(&self.observer));
         let plane = Plane {
             state: Arc::clone(&self.state),
-            reload: Box::new(move || again.reload().map_err(|fault| fault.to_string())),
+            reload: Box::new(move || again.reload().answer()),
             metrics: Box::new(move || measured.metrics_text()),
             limits: management_limits()?,
         };
@@ -222,25 +225,27 @@ impl Configured {
         Control::start(desk, listen, &self.directory).await
     }
 
-    fn reload(&self) -> Result<Vec<String>, Reload> {
-        let changes = self.take_over();
-        let refused = self.file.as_deref().filter(|_| changes.is_err());
+    fn reload(&self) -> Reloaded {
+        let taken = self.take_over();
+        let refused = self.file.as_deref().filter(|_| taken.is_err());
         *lock(&self.refused) = refused.map(Named::at).unwrap_or_default();
-        if changes.is_err() {
-            // SECURITY: a key that was taken out of its file is out, whatever else is wrong.
-            let reread = self.state.snapshot.load().identity.reread(self.state.clock.now());
-            for (issuer, news) in &reread {
-                let told = told_of_keys(issuer, news);
-                tracing::warn!("{told}");
-                self.state.journal.system("reloaded", Some(told));
-            }
-            self.state.sweep();
+        let fault = match taken {
+            Ok(News { changes, still }) => return Reloaded { outcome: Ok(changes), still },
+            Err(fault) => fault,
+        };
+        // SECURITY: a key that was taken out of its file is out, whatever else is wrong.
+        let mut news = News::default();
+        news.add_keys(self.state.snapshot.load().identity.reread(self.state.clock.now()));
+        for told in news.changes {
+            tracing::warn!("{told}");
+            self.state.journal.system("reloaded", Some(told));
         }
-        changes
+        self.state.sweep();
+        Reloaded { outcome: Err(fault), still: news.still }
     }
 
     /// Goes over to the configuration as it is now.
-    fn take_over(&self) -> Result<Vec<String>, Reload> {
+    fn take_over(&self) -> Result<News, Reload> {
         let before = self.settings();
         let loaded = match &self.file {
             Some(file) => config::load_again(file),
@@ -264,51 +269,55 @@ impl Configured {
             // The one it replaces sends what it has and ends.
             *lock(&self.telemetry) = export(collector, &self.observer, &self.state);
         }
-        let changes = self.put_in_force(&before, settings, snapshot, report);
-        if !changes.is_empty() {
-            self.state.journal.system("reloaded", Some(changes.join("\n")));
+        let news = self.put_in_force(&before, settings, snapshot, report);
+        if !news.changes.is_empty() {
+            self.state.journal.system("reloaded", Some(news.changes.join("\n")));
             look_around(&self.state);
         }
-        Ok(changes)
+        Ok(news)
     }
 
-    /// Goes over to what was read. What is different now.
-    fn put_in_force(&self, before: &Settings, settings: Settings, snapshot: Snapshot, report: Report) -> Vec<String> {
+    /// Goes over to what was read. What is different now, and what is not.
+    fn put_in_force(&self, before: &Settings, settings: Settings, snapshot: Snapshot, report: Report) -> News {
         let current = self.state.snapshot.load_full();
-        let mut changes: Vec<String> =
-            config::diff::between(before, &settings).iter().map(ToString::to_string).collect();
-        changes.extend(other_roots(&current, &snapshot));
+        let mut news = News::default();
+        news.changes.extend(config::diff::between(before, &settings).iter().map(ToString::to_string));
+        news.changes.extend(other_roots(&current, &snapshot));
         if snapshot.policies.version() != current.policies.version() {
-            changes.push(format!("policies: {} → {}", current.policies.version(), snapshot.policies.version()));
+            news.changes.push(format!("policies: {} → {}", current.policies.version(), snapshot.policies.version()));
         }
-        changes.extend(self.show(&settings));
-        let reread = snapshot.identity.reread(self.state.clock.now());
-        changes.extend(reread.iter().map(|(issuer, news)| told_of_keys(issuer, news)));
+        if let Some(line) = self.show(&settings) {
+            news.add(line);
+        }
+        news.add_keys(snapshot.identity.reread(self.state.clock.now()));
         self.state.swap(snapshot);
         // What the change put an end to ends now.
         self.state.sweep();
         if before.danger_allow_anonymous != settings.danger_allow_anonymous {
             tell_of_anonymous(&settings);
         }
-        changes.extend(report.warnings_beyond(&lock(&self.report)));
+        news.changes.extend(report.warnings_beyond(&lock(&self.report)));
         *lock(&self.report) = report;
         *lock(&self.settings) = settings;
-        changes
+        news
     }
 
     /// Shows clients the certificate that is configured now, if it fits. What there is to say of it.
-    fn show(&self, settings: &Settings) -> Option<String> {
-        match (settings.tls.as_ref().map(certificate::read)?, &self.certificates) {
-            (Ok(shown), Some(certificates)) => certificates
-                .show(&shown)
-                .then(|| format!("tls: another certificate is shown, SHA-256 {}", shown.fingerprint())),
-            (Err(unfit), Some(_)) => {
-                Some(format!("tls: the certificate of before is shown on: {}", assemble::chain(&unfit)))
+    fn show(&self, settings: &Settings) -> Option<Line> {
+        let read = settings.tls.as_ref().map(certificate::read).transpose();
+        let unfit = read.as_ref().err().map(|unfit| assemble::chain(unfit));
+        let told = std::mem::replace(&mut *lock(&self.unfit), unfit.clone());
+        let text = match (read, &self.certificates) {
+            (Err(unfit), Some(_)) => format!("tls: the certificate of before is shown on: {}", assemble::chain(&unfit)),
+            (Err(unfit), None) => format!("tls: nothing would start with it: {}", assemble::chain(&unfit)),
+            (Ok(Some(shown)), Some(certificates)) if certificates.show(&shown) => {
+                format!("tls: another certificate is shown, SHA-256 {}", shown.fingerprint())
             }
-            (Err(unfit), None) => Some(format!("tls: nothing would start with it: {}", assemble::chain(&unfit))),
-            // It counts at the next start.
-            (Ok(_), None) => None,
-        }
+            // Without a certificate to replace it counts at the next start.
+            (Ok(Some(_)), Some(_) | None) if told.is_some() => "tls: certificate and key can be used".to_owned(),
+            (Ok(_), _) => return None,
+        };
+        Some(Line { is_new: unfit.is_none() || unfit != told, text })
     }
 
     fn watched(&self) -> Watched {
@@ -354,12 +363,16 @@ fn other_roots(before: &Snapshot, after: &Snapshot) -> Vec<String> {
     others.map(|name| format!("servers.{name}.ca: the file holds other roots")).collect()
 }
 
-fn told_of_keys(issuer: &IssuerName, news: &Reread) -> String {
-    match news {
+fn told_of_keys(issuer: &IssuerName, keys: Reread) -> Line {
+    let is_new = !matches!(keys, Reread::StillUnusable(_));
+    let text = match keys {
         Reread::Changed => format!("issuers: other keys of {issuer} are in force"),
         Reread::Usable => format!("issuers: the file of keys of {issuer} is taken again"),
-        Reread::Unusable(why) => format!("issuers: the file of keys of {issuer} is not taken: {why}"),
-    }
+        Reread::Unusable(why) | Reread::StillUnusable(why) => {
+            format!("issuers: the file of keys of {issuer} is not taken: {why}")
+        }
+    };
+    Line { is_new, text }
 }
 
 /// Says aloud for whom calls without a credential are taken.
@@ -395,12 +408,56 @@ impl Running {
     }
 }
 
+/// What came of reading the configuration again.
+pub(crate) struct Reloaded {
+    /// What is different now, or why nothing is.
+    pub(crate) outcome: Result<Vec<String>, Reload>,
+    /// What cannot be used for the reason that was told before: said to whoever asks, and to nobody else.
+    pub(crate) still: Vec<String>,
+}
+
 /// Why a reload changed nothing.
 pub(crate) enum Reload {
     /// The configuration has faults.
     Faults(Report),
     /// It cannot be put to work.
     Other(anyhow::Error),
+}
+
+impl Reloaded {
+    /// For management.
+    fn answer(self) -> Result<admin::Reloaded, String> {
+        let Self { outcome, still } = self;
+        match outcome {
+            Ok(changes) => Ok(admin::Reloaded { changes, still }),
+            Err(fault) => Err(std::iter::once(fault.to_string()).chain(still).collect::<Vec<_>>().join("\n")),
+        }
+    }
+}
+
+/// What there is to say after a look at everything that is configured.
+#[derive(Default)]
+struct News {
+    changes: Vec<String>,
+    still: Vec<String>,
+}
+
+/// One line of it. A state is news once for each cause.
+struct Line {
+    is_new: bool,
+    text: String,
+}
+
+impl News {
+    fn add(&mut self, line: Line) {
+        if line.is_new { self.changes.push(line.text) } else { self.still.push(line.text) }
+    }
+
+    fn add_keys(&mut self, reread: Vec<(IssuerName, Reread)>) {
+        for (issuer, keys) in reread {
+            self.add(told_of_keys(&issuer, keys));
+        }
+    }
 }
 
 impl std::fmt::Display for Reload {

@@ -5,7 +5,7 @@ use crate::{
     command::print::say,
     config,
     directory::Held,
-    running::{self, Reload, Running},
+    running::{self, Reload, Reloaded, Running},
     watch::Watched,
 };
 use anyhow::{Context, Result};
@@ -127,11 +127,15 @@ pub(crate) async fn until_told(running: &Arc<Running>, signals: Signals) -> Resu
             _ = terminate.recv() => return Ok(()),
             _ = interrupt.recv() => return Ok(()),
             _ = hangup.recv() => {
-                let outcome = reload(running);
-                match &outcome {
-                    Ok(Some(told)) | Err(told) => say(told),
-                    // Whoever asks is answered.
-                    Ok(None) => say("durward: configuration reloaded, nothing changed"),
+                let Told { outcome, still } = reload(running);
+                // Whoever asks is answered.
+                let told = match &outcome {
+                    Ok(Some(told)) | Err(told) => told,
+                    Ok(None) => "durward: configuration reloaded, nothing changed",
+                };
+                say(told);
+                for line in still {
+                    say(&format!("  as before: {line}"));
                 }
                 refused = outcome.err();
             }
@@ -141,7 +145,7 @@ pub(crate) async fn until_told(running: &Arc<Running>, signals: Signals) -> Resu
             }
             () = until(due) => {
                 due = None;
-                let outcome = reload(running);
+                let outcome = reload(running).outcome;
                 match &outcome {
                     // A file that was touched, and no more, is no news. Nor is what was refused just now.
                     Ok(None) => {}
@@ -163,9 +167,18 @@ async fn until(moment: Option<Instant>) {
     }
 }
 
-/// Reads the configuration again. What there is to say of it, or why nothing was taken over.
-fn reload(running: &Running) -> Result<Option<String>, String> {
-    match running.reload() {
+/// What there is to say of a reload.
+struct Told {
+    /// What is new, or why nothing was taken over.
+    outcome: Result<Option<String>, String>,
+    /// What was told before and is still so: for whoever asks.
+    still: Vec<String>,
+}
+
+/// Reads the configuration again.
+fn reload(running: &Running) -> Told {
+    let Reloaded { outcome, still } = running.reload();
+    let outcome = match outcome {
         Ok(changes) if changes.is_empty() => Ok(None),
         Ok(changes) => Ok(Some(format!("durward: reloaded\n  {}", changes.join("\n  ")))),
         Err(Reload::Faults(report)) => {
@@ -175,5 +188,6 @@ fn reload(running: &Running) -> Result<Option<String>, String> {
         Err(Reload::Other(fault)) => {
             Err(format!("durward: not reloaded ({fault:#}); what was in force before goes on"))
         }
-    }
+    };
+    Told { outcome, still }
 }

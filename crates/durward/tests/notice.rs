@@ -13,11 +13,12 @@ mod world;
 
 use audit::Tree;
 use rig::leaves;
+use rustix::process::Signal;
 use serde_json::{Value, json};
 use std::{fs, path::Path, time::Duration};
 use tempfile::TempDir;
-use testkit::{Agent, Answer, Kind, SigningKey, Upstream, soon};
-use tokio::time::timeout;
+use testkit::{Agent, Answer, Ask, Kind, SigningKey, Upstream, soon};
+use tokio::{net::UnixStream, time::timeout};
 use world::{ALL, World, http, put};
 
 /// A policy of one rule for everything, and no other like it.
@@ -152,12 +153,44 @@ async fn a_file_of_keys_that_cannot_be_used_is_told_once() {
     world.says(trouble).await;
     let before = world.said().len();
     for name in ["one", "two"] {
-        world.judge(&everything("allow", name)).await;
+        world.notices(|folder| put(folder, "policy.json", &everything("allow", name))).await;
     }
     world.notices(|folder| put(folder, "idp/keys.json", r#"{"keys": []}"#)).await;
     world.says_after(before, "issuers: the file of keys of https://idp.example is taken again").await;
     let told = world.said().into_iter().skip(before).filter(|line| line.contains(trouble)).count();
     assert_eq!(told, 0, "{:#?}", world.said());
+}
+
+#[tokio::test]
+#[expect(clippy::disallowed_methods, reason = "a test dials what it is told to")]
+async fn whoever_asks_for_a_reload_is_told_what_is_still_refused() {
+    let upstream = Upstream::with_tools(["echo"]).await;
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("policy.json"), ALL).unwrap();
+    put(folder.path(), "idp/keys.json", "{");
+    let issuer = "issuers: [{ url: \"https://idp.example\", audience: durward, agent: \"claim:azp\", \
+                  jwks: { file: idp/keys.json } }]\n";
+    let configuration = world::complete(&format!("{issuer}servers:\n{}", http("files", &upstream)));
+    let world = launched(folder, &configuration).await;
+    let trouble = "issuers: the file of keys of https://idp.example is not taken";
+    world.says(trouble).await;
+    let still = format!("  as before: {trouble}");
+
+    for broken in [false, true, false] {
+        put(world.folder(), "durward.yaml", if broken { "{" } else { &configuration });
+        let before = world.said().len();
+        world.signal(Signal::HUP);
+        let answer = if broken { "durward: not reloaded" } else { "durward: configuration reloaded, nothing changed" };
+        world.says_after(before, answer).await;
+        world.says_after(before, &still).await;
+    }
+    let asked = Ask::new(http::Method::POST, "http://localhost/api/reload");
+    let socket = UnixStream::connect(world.data().join("control.sock")).await.unwrap();
+    let answer = asked.over(socket).await.unwrap().json().await;
+    assert_eq!(answer["changes"], json!([]), "{answer}");
+    assert!(answer["still"][0].as_str().unwrap().starts_with(trouble), "{answer}");
+    // What is no news is on no record.
+    assert_eq!(reloads(&world), Vec::<String>::new());
 }
 
 #[tokio::test]

@@ -186,7 +186,7 @@ impl Identity {
     }
 
     /// Reads the keys of issuers that are in files again, now. What there is to say of them; nothing of those that are
-    /// what they were, good or not.
+    /// good and what they were.
     pub fn reread(&self, now: Timestamp) -> Vec<(IssuerName, Reread)> {
         let again = |issuer: &Issuer| Some((issuer.setting.url.clone(), issuer.keys.look_again(now)?));
         self.issuers.iter().filter_map(again).collect()

@@ -187,6 +187,8 @@ pub enum Reread {
     Usable,
     /// It cannot be used, for this reason, which was not told yet: the keys of before are in force, if there were any.
     Unusable(String),
+    /// It cannot be used for the reason that was told last.
+    StillUnusable(String),
 }
 
 /// Why the keys of an issuer could not be had.
@@ -255,7 +257,7 @@ impl IssuerKeys {
         }
     }
 
-    /// Reads the file of keys, if they are in one, however short ago that was. What there is to say of it that was not said.
+    /// Reads the file of keys, if they are in one, however short ago that was. Nothing if it is as good as before.
     pub(crate) fn look_again(&self, now: Timestamp) -> Option<Reread> {
         let JwksSource::File(path) = &self.place.source else { return None };
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
@@ -264,7 +266,7 @@ impl IssuerKeys {
         match fault {
             Ok(true) => Some(Reread::Changed),
             Ok(false) => before.map(|_| Reread::Usable),
-            Err(fault) if before.as_ref() == Some(&fault) => None,
+            Err(fault) if before.as_ref() == Some(&fault) => Some(Reread::StillUnusable(fault)),
             Err(fault) => Some(Reread::Unusable(fault)),
         }
     }

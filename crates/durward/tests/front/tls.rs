@@ -1,6 +1,7 @@
 //! TLS in front: what is shown, when it changes, and what a client gets that does not speak it.
 
-use crate::{Identity, behind_tls, dial, echo, is_answer, over_tls, unlaid, world};
+use crate::{Identity, behind_tls, dial, echo, is_answer, over_tls, rig, unlaid, world};
+use serde_json::json;
 use std::{fs, time::Duration};
 use testkit::{Ask, Connection, Upstream, soon};
 use tokio::{
@@ -63,6 +64,39 @@ async fn another_certificate_is_shown_at_once_and_open_connections_go_on() {
     let stream = over_tls(&world, &second.trusted(&[b"http/1.1"])).await.expect("the last good one is shown");
     let named = echo(&world, 4).replace("host", "gate.test").over(stream).await.unwrap();
     assert!(is_answer(&named.json().await), "what else was configured is in force");
+}
+
+#[tokio::test]
+async fn a_certificate_that_cannot_be_used_is_told_once_for_each_cause_and_to_whoever_asks() {
+    let (identity, upstream) = (Identity::new(), Upstream::start().await);
+    let world = behind_tls(&identity, &upstream, "").await;
+    let other = |name: &str| rig::policy(&json!([{"id": name, "action": "*", "target": "*/*", "effect": "allow"}]));
+    let trouble = "tls: the certificate of before is shown on";
+    let before = world.said().len();
+    world.notices(|folder| fs::write(folder.join("tls.pem"), "-----BEGIN CERTIFICATE-----\n").unwrap()).await;
+    world.says_after(before, trouble).await;
+
+    let before = world.said().len();
+    for name in ["one", "two"] {
+        world.notices(|folder| world::put(folder, "policy.json", &other(name))).await;
+    }
+    assert!(!world.said().iter().skip(before).any(|line| line.contains("tls: ")), "{:#?}", world.said());
+    world.signal(rustix::process::Signal::HUP);
+    world.says_after(before, "durward: configuration reloaded, nothing changed").await;
+    world.says_after(before, &format!("  as before: {trouble}")).await;
+
+    let before = world.said().len();
+    world.notices(|folder| fs::write(folder.join("tls.pem"), "no certificate").unwrap()).await;
+    let said = world.says_after(before, trouble).await;
+    assert!(said.contains("there is no certificate in it") && !said.contains("as before"), "{said}");
+
+    let before = world.said().len();
+    world.notices(|folder| identity.lay(folder)).await;
+    world.says_after(before, "tls: certificate and key can be used").await;
+    let before = world.said().len();
+    world.signal(rustix::process::Signal::HUP);
+    world.says_after(before, "durward: configuration reloaded, nothing changed").await;
+    assert!(!world.said().iter().skip(before).any(|line| line.contains("tls: ")), "{:#?}", world.said());
 }
 
 #[tokio::test]
