@@ -717,6 +717,45 @@ async fn the_key_comes_from_a_file_that_is_nobody_elses() {
 }
 
 #[tokio::test]
+async fn a_key_that_cannot_be_read_again_is_told_once_for_each_cause_and_when_it_can() {
+    let upstream = Upstream::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("key");
+    let open = |mode| fs::set_permissions(&file, fs::Permissions::from_mode(mode)).unwrap();
+    fs::write(&file, "token-one\n").unwrap();
+    open(0o600);
+    let mut command = command(&upstream.url());
+    command.arg("--key-file").arg(&file);
+    let mut client = Client::run(command);
+    client.initialize().await;
+    upstream.always("tools/call", |_| Answer::status(StatusCode::UNAUTHORIZED));
+    let mut call = 0;
+    let mut refused = async || {
+        for _ in 0..3 {
+            call += 1;
+            assert!(client.call(call, json!({})).await.get("error").is_some());
+        }
+    };
+    refused().await;
+    open(0o644);
+    refused().await;
+    fs::rename(&file, folder.path().join("away")).unwrap();
+    refused().await;
+    fs::rename(folder.path().join("away"), &file).unwrap();
+    refused().await;
+    open(0o600);
+    refused().await;
+    open(0o644);
+    refused().await;
+    let (code, _, talk) = client.end().await;
+    assert_eq!(code, Some(0));
+    let told: Vec<&str> = talk.lines().filter(|line| line.starts_with("durward: the key ")).collect();
+    let causes = ["others may read", "No such file", "others may read", "is readable again", "others may read"];
+    assert_eq!(told.len(), causes.len(), "{talk}");
+    assert!(told.iter().zip(causes).all(|(told, cause)| told.contains(cause)), "{talk}");
+}
+
+#[tokio::test]
 async fn what_cannot_be_read_is_answered_and_the_next_line_is_read() {
     let upstream = Upstream::start().await;
     let mut client = Client::start(&upstream.url(), None);

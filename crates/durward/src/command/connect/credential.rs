@@ -3,7 +3,7 @@
 //! From the keyring, a file or the environment, never from an argument. Never printed.
 
 use super::keyring::Keyring;
-use crate::cli::ConnectCommand;
+use crate::{cli::ConnectCommand, command::print::say};
 use anyhow::{Context, Result, bail, ensure};
 use http::HeaderValue;
 use rustix::fs::{Mode, OFlags};
@@ -12,7 +12,7 @@ use std::{
     io::Read,
     path::{Path, PathBuf},
     sync::{
-        Mutex, PoisonError,
+        Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
 };
@@ -33,6 +33,8 @@ pub(super) struct Credential {
     renewing: tokio::sync::Mutex<()>,
     /// How often somebody has looked since the start.
     looks: AtomicUsize,
+    /// Why it cannot be read, as it was told last.
+    trouble: Mutex<Option<String>>,
 }
 
 /// On whose behalf the gateway is asked.
@@ -85,13 +87,18 @@ impl Source {
 impl Credential {
     /// Reads it. Without any the caller is nobody in particular.
     pub(super) async fn find(source: Source) -> Result<Self> {
-        let header = Mutex::new(source.read().await?);
-        Ok(Self { source, header, renewing: tokio::sync::Mutex::default(), looks: AtomicUsize::new(0) })
+        Ok(Self {
+            header: Mutex::new(source.read().await?),
+            source,
+            renewing: tokio::sync::Mutex::default(),
+            looks: AtomicUsize::new(0),
+            trouble: Mutex::default(),
+        })
     }
 
     /// The value of `Authorization`.
     pub(super) fn header(&self) -> Option<HeaderValue> {
-        self.header.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        lock(&self.header).clone()
     }
 
     /// After a refusal: reads it again, where tokens are renewed. Whether there is something else than what was refused.
@@ -116,17 +123,29 @@ impl Credential {
         }
         let found = self.source.read().await;
         self.looks.fetch_add(1, Ordering::AcqRel);
-        let found = match found {
-            Ok(found) => found,
-            Err(fault) => {
-                tracing::warn!("the key cannot be read again: {fault:#}");
-                return false;
-            }
-        };
+        self.tell(found.as_ref().err().map(|fault| format!("{fault:#}")));
+        let Ok(found) = found else { return false };
         let is_new = refused != found.as_ref();
-        *self.header.lock().unwrap_or_else(PoisonError::into_inner) = found;
+        *lock(&self.header) = found;
         is_new
     }
+
+    /// Says why it cannot be read, once for each cause, and when it can be again.
+    fn tell(&self, trouble: Option<String>) {
+        let mut told = lock(&self.trouble);
+        match (&trouble, &*told) {
+            (Some(now), before) if before.as_ref() != Some(now) => {
+                say(&format!("durward: the key cannot be read again: {now}"))
+            }
+            (None, Some(_)) => say("durward: the key is readable again"),
+            (Some(_), _) | (None, None) => {}
+        }
+        *told = trouble;
+    }
+}
+
+fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A key or token without what stands around it, if it is one.
