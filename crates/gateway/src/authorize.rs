@@ -93,7 +93,7 @@ impl Line {
 }
 
 /// What a refusal looks like from outside: named if the caller may know of the thing, else as if there were none.
-fn denied(refusal: Refusal, shown: Option<(Action, &str)>, era: mcp::Era) -> Stop {
+pub(crate) fn denied(refusal: Refusal, shown: Option<(Action, &str)>, era: mcp::Era) -> Stop {
     let text = refusal.to_string();
     match shown {
         // SECURITY: a hidden thing answers exactly like a missing one.

@@ -552,6 +552,7 @@ impl Line {
 
 /// The listening stream of a session that is ours: a new one, or the rest of the one that was cut.
 pub(crate) fn listen(session: &Arc<Session>, call: &Call) -> Arrival {
+    session.is_listened_by(call);
     let place = match call.last_event().map(|id| session.find_event(id)) {
         Some(Found::Listening(place)) => Some(place),
         Some(Found::Call(..) | Found::Nothing) | None => None,

@@ -73,6 +73,14 @@ impl Noted for Sealed {
     }
 }
 
+impl Noted for Injected {
+    const STAGE: Stage = Stage::Inject;
+
+    fn note(&self, facts: &mut Facts) {
+        facts.credential.clone_from(&self.name);
+    }
+}
+
 impl Line {
     /// Seals a granted call.
     pub(crate) fn inject(&self, granted: Granted) -> Result<Sealed, Stop> {
@@ -150,6 +158,11 @@ pub(crate) fn credentials(state: &State, server: &Server) -> Result<Injected, In
     injected.pool = pool.finish();
     debug_assert!(injected.env.is_empty() || matches!(server.transport, Transport::Stdio(_)));
     Ok(injected)
+}
+
+/// The same for a call of the gateway's own.
+pub(crate) fn own(state: &State, server: &Server) -> Result<Injected, Stop> {
+    credentials(state, server).map_err(|fault| missing(server, &fault))
 }
 
 fn sensitive(text: &str) -> Result<HeaderValue, InjectFault> {

@@ -15,7 +15,6 @@ use crate::{
 };
 use mcp::Era;
 use std::{sync::Arc, time::Duration};
-use vocab::ServerName;
 
 /// How long it may take until it is known what a server is.
 const RECOGNISED: Duration = Duration::from_secs(10);
@@ -43,24 +42,19 @@ impl Manner {
 
 /// Sees to it that a session that begins to listen hears a server. A process that it has not used yet is not started.
 pub(crate) fn begin(state: &Arc<State>, server: &Server, session: &Arc<Session>) {
-    hear(state, server, session, revive::begin);
-}
-
-/// Sees to it that a session that heard a server goes on to hear it.
-pub(crate) fn go_on(state: &Arc<State>, server: &Server, session: &Arc<Session>) {
-    hear(state, server, session, revive::replace);
-}
-
-fn hear(
-    state: &Arc<State>,
-    server: &Server,
-    session: &Arc<Session>,
-    start: fn(&Arc<State>, &ServerName, &Arc<Session>),
-) {
     match Manner::of(server) {
         Manner::Subscription => bridge::upward::listen::begin(state, &server.name, session),
         Manner::Stream => aggregate::listen::begin(state, &server.name, session),
-        Manner::Pipe => start(state, &server.name, session),
+        Manner::Pipe => revive::begin(state, &server.name, session),
+    }
+}
+
+/// Sees to it that a session that heard a server goes on to hear it, without a call of its client.
+pub(crate) fn go_on(state: &Arc<State>, server: &Server, session: &Arc<Session>) {
+    match Manner::of(server) {
+        Manner::Subscription => bridge::upward::listen::begin(state, &server.name, session),
+        Manner::Stream => aggregate::listen::go_on(state, &server.name, session),
+        Manner::Pipe => revive::replace(state, &server.name, session),
     }
 }
 

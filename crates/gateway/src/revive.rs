@@ -9,11 +9,12 @@
 use crate::{
     aggregate::listen::until_not,
     forward::open_leg,
-    inject,
     manner::{self, Manner},
+    own::Own,
     server::Server,
-    session::{Leg, Session},
+    session::{Leg, Session, Way},
     state::State,
+    stop::Stage,
     upstream::{
         UpstreamFault,
         exchange::Hop,
@@ -143,21 +144,27 @@ fn waits() -> impl Iterator<Item = Duration> {
 /// Opens a leg of the session, unless a request has done so meanwhile.
 async fn start(state: &Arc<State>, name: &ServerName, session: &Arc<Session>) -> Started {
     let line = state.line();
-    let Some((_, server)) = line.may_hear(&session.holder(), name) else { return Started::Barred };
+    let Some((caller, server)) = line.may_hear(&session.holder(), name) else { return Started::Barred };
     manner::recognise(&line, server, session).await;
     if Manner::of(server) != Manner::Pipe {
         return Started::Other(Arc::clone(server));
     }
-    let injected = match inject::credentials(state, server) {
-        Ok(injected) => injected,
-        Err(fault) => return Started::Failed(UpstreamFault::Down(fault.to_string())),
+    if let Some(leg) = session.leg(server).filter(|leg| matches!(leg.way, Way::Pipe(_))) {
+        return Started::Leg(leg);
+    }
+    let mut own = Own::begin(&line, session, server);
+    let opening = async {
+        let injected = own.inject(&line, &caller, server).map_err(UpstreamFault::Stopped)?;
+        let hop = Hop { state, server, injected: &injected, limits: line.snapshot.answer_limits() };
+        open_leg(&hop, session).await
     };
-    let hop = Hop { state, server, injected: &injected, limits: line.snapshot.answer_limits() };
-    let leg = match hop.leg_of(session) {
-        Some(leg) => Ok(leg),
-        None => open_leg(&hop, session).await,
-    };
-    leg.map_or_else(Started::Failed, Started::Leg)
+    let opened = opening.await;
+    own.close(opened.as_ref().map(drop).map_err(|fault| fault.stop(name)));
+    match opened {
+        Ok(leg) => Started::Leg(leg),
+        Err(UpstreamFault::Stopped(stop)) if stop.stage == Stage::Authorize => Started::Barred,
+        Err(fault) => Started::Failed(fault),
+    }
 }
 
 /// Whether it lives long enough. Waits until it has ended, or the session has let go of it for another.

@@ -27,6 +27,7 @@ use question::Questions;
 use replay::Replay;
 use std::{
     collections::{HashMap, HashSet},
+    net::IpAddr,
     pin::pin,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -38,7 +39,7 @@ use tokio::{
     runtime::Handle,
     sync::{Notify, watch},
 };
-use vocab::{Digest, PrincipalId, ServerName};
+use vocab::{CallId, Digest, PrincipalId, ServerName};
 
 /// One legacy session.
 pub struct Session {
@@ -70,6 +71,8 @@ pub struct Session {
     /// Servers that are not asked for their listening stream any more, by target.
     streamless: Mutex<HashMap<ServerName, u64>>,
     log_level: Mutex<Option<LogLevel>>,
+    /// The call that listens, or did last, and where it came from.
+    listener: Mutex<Option<(CallId, IpAddr)>>,
     /// What the lists were when the client was last told, or could have asked.
     pub(crate) view: Mutex<Option<View>>,
     next_question: AtomicU64,

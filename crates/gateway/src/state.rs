@@ -10,6 +10,7 @@ use crate::{
     forward::Exchange,
     journal::Journal,
     mailbox::Mailboxes,
+    own,
     pipeline::Line,
     rim::{Bodies, Tally},
     server::{Server, Transport},
@@ -229,12 +230,7 @@ impl Line {
         if server.is_some_and(|server| self.snapshot.policies.reaches(subject, server.root())) {
             return Ok(());
         }
-        Err(Stop::refused(
-            Stage::Authorize,
-            "denied",
-            mcp::error::REFUSED_POLICY,
-            "the right to this stream was withdrawn",
-        ))
+        Err(own::withdrawn())
     }
 }
 

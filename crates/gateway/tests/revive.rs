@@ -4,8 +4,8 @@
 
 mod inside;
 
-use gateway::settings::EraSettings;
-use inside::{Inside, Plan};
+use gateway::settings::{CredentialSettings, EraSettings, Place};
+use inside::{Inside, Plan, outcome};
 use rustix::fs::{FileType, Mode};
 use serde_json::{Value, json};
 use std::{
@@ -160,6 +160,8 @@ async fn who_listens_hears_what_a_reload_makes_of_a_process() {
             inside.state.sweep();
             assert_eq!(told(&mut listener, uri).await, by, "{door}");
         }
+        let own = own(&inside, &listener).await;
+        assert_eq!(own.iter().map(outcome).collect::<Vec<_>>(), ["answered"; 2], "{door}, one of each: {own:#?}");
     }
 }
 
@@ -277,4 +279,96 @@ async fn who_listens_hears_the_modern_server_that_a_process_became_and_the_proce
             assert_eq!(told(&mut listener, uri).await, by, "{door}");
         }
     }
+}
+
+/// The records of what the gateway did by itself.
+async fn own(inside: &Inside, listener: &Reply) -> Vec<Value> {
+    let parent = listener.header("durward-call-id").unwrap();
+    inside.records().await.into_iter().filter(|record| record["parent"] == parent).collect()
+}
+
+#[tokio::test]
+async fn each_process_that_is_started_for_whoever_listens_leaves_a_record() {
+    for (door, prefix, uri) in DOORS {
+        let upstream = Upstream::start().await;
+        let secret = vocab::SecretName::new("token").unwrap();
+        let place = Place::Environment("TOKEN".to_owned());
+        let credentials = vec![CredentialSettings { secret: secret.clone(), place }];
+        let inside = Inside::start(Plan { credentials, ..plan(&upstream, false, "one") }).await;
+        inside.state.vault.set(&secret, &vocab::Secret::new("s3cret".to_owned()), inside.now()).unwrap();
+        let alice = inside.legacy(door, &inside.alice).await;
+        let mut listener = alice.listen().await;
+        subscribe(&alice, uri).await;
+        assert_eq!(told(&mut listener, uri).await, "one");
+        for count in 1..=2 {
+            falls(&alice, prefix).await;
+            assert_eq!(told(&mut listener, uri).await, "one");
+            let started = own(&inside, &listener).await;
+            assert_eq!(started.len(), count, "{door}: {started:#?}");
+        }
+        let last = own(&inside, &listener).await.pop().unwrap();
+        let called = inside.records().await.into_iter().find(|record| record["method"] == "tools/call").unwrap();
+        for same in ["agent", "identity", "session", "server", "peer", "policy", "credential"] {
+            assert!(last[same].is_string() && last[same] == called[same], "{door}, {same}: {last:#}");
+        }
+        let of = ["method", "target"].map(|member| last[member].as_str().unwrap());
+        assert_eq!((of, outcome(&last).as_str()), (["GET", "GET"], "answered"), "{door}: {last:#}");
+    }
+}
+
+#[tokio::test]
+async fn a_process_that_nobody_may_listen_to_any_more_is_not_started_and_that_is_on_record() {
+    let upstream = Upstream::start().await;
+    let inside = Inside::start(plan(&upstream, false, "one")).await;
+    let alice = inside.legacy("/mcp/files", &inside.alice).await;
+    let mut listener = alice.listen().await;
+    subscribe(&alice, "file:///a").await;
+    assert_eq!(told(&mut listener, "file:///a").await, "one");
+    let closed = json!({"policy": "test", "rules": [
+        {"id": "all", "action": "*", "target": "*/*", "effect": "allow"},
+        {"id": "mute", "action": "method.call", "target": "files/GET", "effect": "deny"},
+    ]});
+    inside.swap(Plan { policy: closed, ..plan(&upstream, false, "two") });
+    inside.state.sweep();
+    let mut turns = tokio::time::interval(Duration::from_millis(20));
+    let refused = soon(async {
+        loop {
+            turns.tick().await;
+            if let Some(record) = own(&inside, &listener).await.pop() {
+                return record;
+            }
+        }
+    })
+    .await;
+    assert_eq!((outcome(&refused).as_str(), &refused["rules"]), ("refused denied authorize", &json!(["mute"])));
+    assert_eq!(inside.state.children.running(), 0, "{refused:#}");
+}
+
+#[tokio::test]
+async fn a_stream_that_is_opened_again_and_again_is_one_record() {
+    let (upstream, newest) = web().await;
+    let inside = Inside::start(Plan::of(&upstream)).await;
+    let alice = inside.legacy("/mcp", &inside.alice).await;
+    let listener = alice.listen().await;
+    for count in 1..=3 {
+        upstream.arrived("GET", count).await;
+        // What was opened for the call is in its record.
+        assert!(own(&inside, &listener).await.is_empty());
+        drop(newest.lock().unwrap().take());
+    }
+    upstream.arrived("GET", 4).await;
+    assert_eq!(alice.leave().await.status, 200);
+    let mut turns = tokio::time::interval(Duration::from_millis(20));
+    let opened = soon(async {
+        loop {
+            turns.tick().await;
+            let opened = own(&inside, &listener).await;
+            if !opened.is_empty() {
+                return opened;
+            }
+        }
+    })
+    .await;
+    assert_eq!(opened.len(), 1, "{opened:#?}");
+    assert_eq!((outcome(&opened[0]).as_str(), &opened[0]["server"]), ("answered", &json!("files")));
 }

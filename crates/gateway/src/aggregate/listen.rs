@@ -2,9 +2,11 @@
 
 use super::{answer::Hand, stream::stream_of};
 use crate::{
+    authenticate::Caller,
     catalog::{Changes, view::Sums},
-    forward,
+    forward, inject,
     manner::{self, Manner},
+    own::{self, Own},
     pipeline::Line,
     release::list_action,
     server::Server,
@@ -44,67 +46,101 @@ pub(crate) fn legacy(hand: &Hand<'_>) -> Result<Arrival, Stop> {
     Ok(arrival)
 }
 
-/// Follows the stream of one leg, unless somebody does already.
-pub(crate) fn begin(state: &Arc<State>, server: &ServerName, session: &Arc<Session>) {
-    tokio::spawn(follow(Arc::clone(state), server.clone(), Arc::clone(session)));
+/// On whose account a stream is opened first. Opened again, it always is on the gateway's own.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Account {
+    /// Of a client's call.
+    Call,
+    /// The gateway's own.
+    Own,
 }
 
-/// Follows the stream of one leg until the session ends or nobody listens.
-async fn follow(state: Arc<State>, name: ServerName, session: Arc<Session>) {
-    let mut end = session.end();
-    let following = async {
-        // A server that forgets each session at once has no listening stream.
-        let mut was_lost = false;
-        while session.is_heard() {
-            let Some(following) = session.follow(&name) else { return };
-            let now = state.line();
-            let Some((_, server)) = now.may_hear(&session.holder(), &name) else {
-                // Should it be heard again, it is reached over a new leg, whose stream is followed anew.
-                drop(session.drop_leg(&name));
-                return;
-            };
-            if Manner::of(server) != Manner::Stream {
-                // Before somebody else may follow it, nobody does.
-                drop(following);
-                manner::go_on(&state, server, &session);
-                return;
+/// Follows the stream of one leg in the course of a call, unless somebody does already.
+pub(crate) fn begin(state: &Arc<State>, server: &ServerName, session: &Arc<Session>) {
+    tokio::spawn(follow(Arc::clone(state), server.clone(), Arc::clone(session), Account::Call));
+}
+
+/// The same where no client asks for it.
+pub(crate) fn go_on(state: &Arc<State>, server: &ServerName, session: &Arc<Session>) {
+    tokio::spawn(follow(Arc::clone(state), server.clone(), Arc::clone(session), Account::Own));
+}
+
+/// Follows the stream of one leg until the session ends or nobody listens. However often it is opened again, that is one
+/// call of the gateway's own.
+async fn follow(state: Arc<State>, name: ServerName, session: Arc<Session>, account: Account) {
+    let (mut over, mut own) = (session.end(), None);
+    let end = tokio::select! {
+        end = follow_on(&state, &name, &session, account, &mut own) => end,
+        _ = over.wait_for(|over| *over) => Ok(()),
+    };
+    if let Some(own) = own {
+        own.close(end);
+    }
+}
+
+async fn follow_on(
+    state: &Arc<State>,
+    name: &ServerName,
+    session: &Arc<Session>,
+    mut account: Account,
+    own: &mut Option<Own>,
+) -> Result<(), Stop> {
+    // A server that forgets each session at once has no listening stream.
+    let mut was_lost = false;
+    let mut end = Ok(());
+    while session.is_heard() {
+        let Some(following) = session.follow(name) else { return end };
+        let now = state.line();
+        let Some((caller, server)) = now.may_hear(&session.holder(), name) else {
+            // Should it be heard again, it is reached over a new leg, whose stream is followed anew.
+            drop(session.drop_leg(name));
+            return Err(own::withdrawn());
+        };
+        if Manner::of(server) != Manner::Stream {
+            // Before somebody else may follow it, nobody does.
+            drop(following);
+            manner::go_on(state, server, session);
+            return end;
+        }
+        if session.has_renounced_stream(server) {
+            return end;
+        }
+        if account == Account::Own {
+            own.get_or_insert_with(|| Own::begin(&now, session, server));
+        }
+        account = Account::Own;
+        let heard = || session.is_heard() && is_current(&state.line(), &session.holder(), server);
+        let followed = follow_once(&now, &caller, server, session, own.as_mut(), heard).await;
+        end = followed.as_ref().map(drop).map_err(|fault| fault.stop(name));
+        match followed {
+            // Sessions do not get lost that fast: those that are opened from now on are not asked for it.
+            Err(UpstreamFault::Lost) if was_lost => {
+                session.renounce_stream(server);
+                return end;
             }
-            if session.has_renounced_stream(server) {
-                return;
+            // After a lost session another is opened: nobody else may ask for one for long.
+            Err(UpstreamFault::Lost) => was_lost = true,
+            Err(UpstreamFault::Stopped(stop)) if stop.stage == Stage::Authorize => return end,
+            Ok(Followed::Over) => was_lost = false,
+            // Whoever moved the server found it followed, and left it to this.
+            Ok(Followed::Absent) if heard() => return end,
+            Ok(Followed::Elsewhere | Followed::Absent) => {
+                was_lost = false;
+                continue;
             }
-            let heard = || session.is_heard() && is_current(&state.line(), &session.holder(), server);
-            match follow_once(&now, server, &session, heard).await {
-                // Sessions do not get lost that fast: those that are opened from now on are not asked for it.
-                Err(UpstreamFault::Lost) if was_lost => {
-                    session.renounce_stream(server);
-                    return;
-                }
-                // After a lost session another is opened: nobody else may ask for one for long.
-                Err(UpstreamFault::Lost) => was_lost = true,
-                Ok(Followed::Over) => was_lost = false,
-                // Whoever moved the server found it followed, and left it to this.
-                Ok(Followed::Absent) if heard() => return,
-                Ok(Followed::Elsewhere | Followed::Absent) => {
-                    was_lost = false;
+            Err(fault) => {
+                was_lost = false;
+                tracing::debug!(server = %server.name, %fault, "a listening stream broke off");
+                // It may have no such stream, and speak by itself.
+                manner::recognise(&now, server, session).await;
+                if Manner::of(server) != Manner::Stream {
                     continue;
                 }
-                Err(fault) => {
-                    was_lost = false;
-                    tracing::debug!(server = %server.name, %fault, "a listening stream broke off");
-                    // It may have no such stream, and speak by itself.
-                    manner::recognise(&now, server, &session).await;
-                    if Manner::of(server) != Manner::Stream {
-                        continue;
-                    }
-                }
             }
-            tokio::time::sleep(AGAIN).await;
         }
-    };
-    tokio::select! {
-        () = following => {}
-        _ = end.wait_for(|ended| *ended) => {}
+        tokio::time::sleep(AGAIN).await;
     }
+    end
 }
 
 /// Whether whoever listens may hear of this very server.
@@ -132,12 +168,16 @@ enum Followed {
 
 async fn follow_once(
     line: &Line,
+    caller: &Caller,
     server: &Arc<Server>,
     session: &Arc<Session>,
+    own: Option<&mut Own>,
     heard: impl Fn() -> bool,
 ) -> Result<Followed, UpstreamFault> {
-    let injected =
-        crate::inject::credentials(&line.state, server).map_err(|fault| UpstreamFault::Down(fault.to_string()))?;
+    let injected = match own {
+        Some(own) => own.inject(line, caller, server).map_err(UpstreamFault::Stopped)?,
+        None => inject::own(&line.state, server).map_err(UpstreamFault::Stopped)?,
+    };
     let hop = Hop { state: &line.state, server, injected: &injected, limits: line.snapshot.answer_limits() };
     let opened = tokio::select! {
         opened = open(&hop, session) => opened?,
@@ -240,8 +280,7 @@ pub(crate) async fn shown(
     session: &Arc<Session>,
     changes: Changes,
 ) -> Result<Sums, UpstreamFault> {
-    let injected =
-        crate::inject::credentials(&line.state, server).map_err(|fault| UpstreamFault::Down(fault.to_string()))?;
+    let injected = inject::credentials(&line.state, server).map_err(|fault| UpstreamFault::Down(fault.to_string()))?;
     let hop = Hop { state: &line.state, server, injected: &injected, limits: line.snapshot.answer_limits() };
     let leg = hop.leg_of(session).ok_or(UpstreamFault::Lost)?;
     let _in_flight = server.state.enter(server.calls_in_flight).ok_or(UpstreamFault::Busy)?;

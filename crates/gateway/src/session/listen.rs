@@ -1,9 +1,18 @@
 //! What servers tell a session unasked: who follows them, and who listens.
 
 use super::{Session, lock};
-use crate::{server::Server, upstream::Source};
+use crate::{
+    call::{Call, Operation},
+    server::Server,
+    upstream::Source,
+};
 use bytes::Bytes;
-use std::sync::Arc;
+use http::HeaderMap;
+use mcp::Era;
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    sync::Arc,
+};
 use vocab::ServerName;
 
 /// A listening stream that was opened before anybody followed it.
@@ -15,6 +24,19 @@ pub(crate) enum Ahead {
 }
 
 impl Session {
+    /// Remembers the call that listens.
+    pub(crate) fn is_listened_by(&self, call: &Call) {
+        *lock(&self.listener) = Some((call.id, call.peer));
+    }
+
+    /// A call of the gateway's own in the course of the one that listens.
+    pub(crate) fn listening_call(&self) -> Call {
+        let listener = *lock(&self.listener);
+        let peer = listener.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |(_, peer)| peer);
+        let call = Call::new(self.route.clone(), Operation::Listen, Era::Legacy, HeaderMap::new(), peer);
+        Call { parent: listener.map(|(id, _)| id), ..call }
+    }
+
     /// Says something on the listening stream. `false` if nobody listens or the listener is too slow.
     pub fn tell(&self, server: &ServerName, message: &Bytes) -> bool {
         self.say(Some(server.clone()), message)

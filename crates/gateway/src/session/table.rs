@@ -112,6 +112,7 @@ impl Sessions {
             streams_ahead: Mutex::default(),
             streamless: Mutex::default(),
             log_level: Mutex::default(),
+            listener: Mutex::default(),
             view: Mutex::default(),
             next_question: AtomicU64::new(1),
             touched: AtomicU64::new(now),
