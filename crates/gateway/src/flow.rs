@@ -188,9 +188,12 @@ impl Flow {
     }
 
     /// A session that was opened for an answer that did not come is none. Where the server gave a place to go on from, it
-    /// may still come.
+    /// may still come, if its client comes back for it.
     fn settle(&self, state: &Arc<State>) {
-        if let Some(session) = self.exchange.opened.as_ref().filter(|_| !self.exchange.answered && !self.resumable) {
+        let Some(session) = self.exchange.opened.as_ref().filter(|_| !self.exchange.answered) else { return };
+        if self.resumable {
+            session.await_client();
+        } else {
             state.end_session(session);
         }
     }

@@ -31,7 +31,7 @@ use std::{
     pin::pin,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -40,6 +40,10 @@ use tokio::{
     sync::{Notify, watch},
 };
 use vocab::{CallId, Digest, PrincipalId, ServerName};
+
+/// How long the client of an answer that broke off may take to come back for the rest, where that answer was to open a
+/// session: nobody knows yet whether it does.
+const COMING_BACK: Duration = Duration::from_mins(1);
 
 /// One legacy session.
 pub struct Session {
@@ -78,6 +82,8 @@ pub struct Session {
     next_question: AtomicU64,
     touched: AtomicU64,
     streams: AtomicUsize,
+    /// The answer that opens it broke off, and its client has not come back for the rest.
+    is_awaited: AtomicBool,
     /// Listening streams on their way to a server.
     opening_streams: AtomicUsize,
     stream_opened: Notify,
@@ -261,7 +267,13 @@ impl Session {
         dropped
     }
 
+    /// The answer that opens it broke off. Its client may come back for the rest, and does so soon or never.
+    pub(crate) fn await_client(&self) {
+        self.is_awaited.store(true, Ordering::Release);
+    }
+
     fn is_idle(&self, now: u64, after: Duration) -> bool {
+        let after = if self.is_awaited.load(Ordering::Acquire) { after.min(COMING_BACK) } else { after };
         self.streams.load(Ordering::Acquire) == 0
             && now.saturating_sub(self.touched.load(Ordering::Relaxed))
                 > u64::try_from(after.as_micros()).unwrap_or(u64::MAX)

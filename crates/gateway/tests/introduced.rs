@@ -161,3 +161,33 @@ async fn a_web_server_that_says_something_and_then_refuses_leaves_no_session_and
     .await;
     upstream.arrived("server/discover", looked + 1).await;
 }
+
+#[tokio::test]
+async fn a_session_whose_answer_broke_off_waits_a_minute_for_its_client_and_no_longer() {
+    for comes_back in [false, true] {
+        let upstream = Upstream::start().await;
+        // The server gives a place to go on from, and breaks off.
+        upstream.always("initialize", |_| {
+            Answer::event_text(format!("id: 7\ndata: {}\n\n", logged("one"))).header("mcp-session-id", "theirs")
+        });
+        let inside = Inside::start(Plan { era: EraSettings::Legacy, ..Plan::of(&upstream) }).await;
+        let (mut reply, session) = introduced(&inside).await;
+        assert_eq!(next(&mut reply).await, logged("one"));
+        assert!(soon(reply.event()).await.is_none());
+        inside.clock.advance(Duration::from_secs(59));
+        inside.state.sweep();
+        assert_eq!(inside.state.sessions.count(), 1, "it may still come back");
+        if comes_back {
+            let rest = Ask::get(&inside.url("/mcp/files")).bearer(&inside.alice).header("accept", "text/event-stream");
+            let rest = rest.header("mcp-session-id", &session).header("mcp-protocol-version", "2025-11-25");
+            rest.header("last-event-id", "7").send().await;
+            assert_eq!(upstream.arrived("GET", 1).await.header("last-event-id"), Some("7"));
+        }
+        inside.clock.advance(Duration::from_secs(90));
+        inside.state.sweep();
+        assert_eq!(inside.state.sessions.count(), usize::from(comes_back));
+        if !comes_back {
+            assert_eq!(upstream.arrived("DELETE", 1).await.header("mcp-session-id"), Some("theirs"));
+        }
+    }
+}

@@ -9,7 +9,7 @@ use std::{
     collections::HashMap,
     sync::{
         Arc, Mutex, PoisonError, RwLock,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -117,6 +117,7 @@ impl Sessions {
             next_question: AtomicU64::new(1),
             touched: AtomicU64::new(now),
             streams: AtomicUsize::new(0),
+            is_awaited: AtomicBool::new(false),
             opening_streams: AtomicUsize::new(0),
             stream_opened: Notify::new(),
             ended: watch::channel(false).0,
@@ -137,6 +138,7 @@ impl Sessions {
             return None;
         }
         session.touched.store(now, Ordering::Relaxed);
+        session.is_awaited.store(false, Ordering::Release);
         Some(session)
     }
 
