@@ -165,7 +165,9 @@ fn what_a_server_is_told_in_lines_is_held_against_what_was_named_last() {
     let answer = json!({"jsonrpc": "2.0", "id": "q", "error": {"code": 1, "message": "no"}}).to_string();
     let told = |lines: &[&str]| {
         let (judge, mut told) = (schema::judge(), schema::Told::default());
-        lines.iter().for_each(|line| told.line(line));
+        for line in lines {
+            told.line(line);
+        }
         sentence(judge)
     };
     assert_eq!(told(&[&right, &answer]), "");
