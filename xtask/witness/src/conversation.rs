@@ -21,6 +21,8 @@ pub(crate) struct Conversation {
 struct Question {
     method: String,
     revision: Option<&'static str>,
+    /// How many answers to it have not come: more than one where an id was used again too soon.
+    open: usize,
 }
 
 /// What has to be known of a message to judge it.
@@ -29,6 +31,8 @@ pub(crate) struct Sense {
     pub(crate) revision: Option<&'static str>,
     /// The method that it answers.
     pub(crate) answers: Option<String>,
+    /// That was answered before.
+    pub(crate) is_repeated: bool,
     /// What it is, in words.
     pub(crate) what: String,
 }
@@ -39,7 +43,13 @@ impl Conversation {
         let id = message.get("id").map(ToString::to_string);
         let method = message.get("method").and_then(Value::as_str);
         let question = id.as_ref().filter(|_| method.is_none());
-        let question = question.and_then(|id| self.asked.get(&(direction.back(), id.clone()))).cloned();
+        let asked = question.and_then(|id| self.asked.get_mut(&(direction.back(), id.clone())));
+        let question = asked.map(|asked| {
+            let before = asked.clone();
+            asked.open = asked.open.saturating_sub(1);
+            before
+        });
+        let is_repeated = question.as_ref().is_some_and(|question| question.open == 0);
         if let Some(Question { method, .. }) = &question
             && method == "initialize"
         {
@@ -55,8 +65,9 @@ impl Conversation {
         if let Some(method) = method {
             self.client = client(message).or_else(|| self.client.take());
             if let Some(id) = id {
-                let question = Question { method: method.to_owned(), revision };
-                self.asked.insert((direction, id), question);
+                let key = (direction, id);
+                let open = self.asked.get(&key).map_or(0, |asked| asked.open) + 1;
+                self.asked.insert(key, Question { method: method.to_owned(), revision, open });
             }
         }
         let answers = question.map(|question| question.method);
@@ -65,7 +76,7 @@ impl Conversation {
             (None, Some(method)) => format!("answer to {method}"),
             (None, None) => "answer to nothing".to_owned(),
         };
-        Sense { revision, answers, what }
+        Sense { revision, answers, is_repeated, what }
     }
 }
 

@@ -9,6 +9,11 @@ pub(crate) struct Lines {
 }
 
 impl Lines {
+    /// What came of a line that has not ended.
+    pub(crate) fn begun(&self) -> &[u8] {
+        &self.begun
+    }
+
     /// Hands each line that a piece ends to `then`.
     pub(crate) fn take(&mut self, piece: &[u8], mut then: impl FnMut(&[u8])) {
         for part in piece.split_inclusive(|byte| matches!(byte, b'\n' | b'\r')) {

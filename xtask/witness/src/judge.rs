@@ -5,10 +5,11 @@ use crate::{
     events::{Events, Lines},
     expected::Expected,
     plan::{Direction, Leg, Plan},
-    seen::{About, Content, Exchange, Seen},
+    seen::{About, Content, End, Exchange, Seen},
     verdict::{Fault, Verdict, shortened},
 };
 use bytes::{Bytes, BytesMut};
+use http::StatusCode;
 use serde_json::Value;
 use std::{
     collections::{BTreeMap, HashMap},
@@ -36,21 +37,32 @@ struct Under {
     revision: Option<String>,
     /// It holds a request, which has an id.
     is_request: bool,
-    /// It was answered with a status of failure.
-    is_refused: bool,
+    /// With what it was answered.
+    status: StatusCode,
     body: Body,
 }
 
 impl Under {
     fn new(leg: Leg, conversation: usize, revision: Option<String>, body: Body) -> Self {
-        Self { leg, conversation, revision, is_request: false, is_refused: false, body }
+        Self { leg, conversation, revision, is_request: false, status: StatusCode::OK, body }
+    }
+
+    fn is_refused(&self) -> bool {
+        self.status.is_client_error() || self.status.is_server_error()
+    }
+
+    /// Whether the status says that there need be no message.
+    fn may_be_wordless(&self) -> bool {
+        // SPEC: whatever holds no request is accepted with 202 and no body (2025-03-26, transports); the body of a
+        // refusal may be a message.
+        self.status == StatusCode::ACCEPTED || !self.status.is_success()
     }
 }
 
 /// What is being put together.
 enum Body {
-    /// No message.
-    Other,
+    /// No message, as far as its head says.
+    Other(BytesMut),
     Json(BytesMut),
     Events(Events),
     Pipes {
@@ -75,11 +87,11 @@ impl Judge {
     pub(crate) fn see(&mut self, seen: Seen) {
         match seen {
             Seen::Asked { exchange, leg, about, body } => self.asked(exchange, leg, about, &body),
-            Seen::Answered { exchange, session, content, is_refusal } => {
-                self.answered(exchange, session, content, is_refusal);
+            Seen::Answered { exchange, session, content, status } => {
+                self.answered(exchange, session, content, status);
             }
             Seen::Piece { exchange, bytes } => self.piece(exchange, &bytes),
-            Seen::Ended { exchange, is_whole } => self.ended(exchange, is_whole),
+            Seen::Ended { exchange, end } => self.ended(exchange, end),
             Seen::Started { exchange, leg } => {
                 let conversation = self.converse();
                 let body = Body::Pipes { up: Lines::default(), down: Lines::default() };
@@ -102,20 +114,20 @@ impl Judge {
         let known = |name: &String| self.sessions.get(&(leg, name.clone())).copied();
         let known = about.session.as_ref().and_then(known).or_else(|| known(&about.path));
         let conversation = known.unwrap_or_else(|| self.converse());
-        self.exchanges.insert(exchange, Under::new(leg, conversation, about.revision, Body::Other));
+        self.exchanges.insert(exchange, Under::new(leg, conversation, about.revision, Body::Other(BytesMut::new())));
         if !body.is_empty() {
             self.text(exchange, Direction::Up, body);
         }
     }
 
-    fn answered(&mut self, exchange: Exchange, session: Option<String>, content: Content, is_refusal: bool) {
+    fn answered(&mut self, exchange: Exchange, session: Option<String>, content: Content, status: StatusCode) {
         let Some(under) = self.exchanges.get_mut(&exchange) else { return };
-        under.is_refused = is_refusal;
+        under.status = status;
         let (leg, conversation) = (under.leg, under.conversation);
         under.body = match content {
             Content::Events => Body::Events(Events::default()),
             Content::Json => Body::Json(BytesMut::new()),
-            Content::Other | Content::Sealed => Body::Other,
+            Content::Other | Content::Sealed => Body::Other(BytesMut::new()),
         };
         if let Some(session) = session {
             self.sessions.entry((leg, session)).or_insert(conversation);
@@ -128,8 +140,8 @@ impl Judge {
     fn piece(&mut self, exchange: Exchange, bytes: &Bytes) {
         let Some(under) = self.exchanges.get_mut(&exchange) else { return };
         let events = match &mut under.body {
-            Body::Other | Body::Pipes { .. } => return,
-            Body::Json(whole) => return whole.extend_from_slice(bytes),
+            Body::Pipes { .. } => return,
+            Body::Json(whole) | Body::Other(whole) => return whole.extend_from_slice(bytes),
             Body::Events(events) => events.take(bytes),
         };
         let (leg, conversation) = (under.leg, under.conversation);
@@ -143,13 +155,28 @@ impl Judge {
         }
     }
 
-    fn ended(&mut self, exchange: Exchange, is_whole: bool) {
+    fn ended(&mut self, exchange: Exchange, end: End) {
         let Some(under) = self.exchanges.get_mut(&exchange) else { return };
-        if let Body::Json(whole) = &mut under.body
-            && is_whole
-        {
-            let whole = std::mem::take(whole);
-            self.text(exchange, Direction::Down, &whole);
+        let (may_be_wordless, is_request) = (under.may_be_wordless(), under.is_request);
+        match (std::mem::replace(&mut under.body, Body::Other(BytesMut::new())), end) {
+            // Whoever left has not seen the end of it, and nobody else has.
+            (Body::Json(_) | Body::Other(_), End::Left) => {}
+            (Body::Json(whole), _) if whole.is_empty() && may_be_wordless => {}
+            (Body::Json(whole), End::Whole) => self.text(exchange, Direction::Down, &whole),
+            (Body::Json(part), End::Broken) => self.unreadable(exchange, Direction::Down, &part, "it broke off"),
+            (Body::Other(_), _) if may_be_wordless => {}
+            (Body::Other(whole), _) if !whole.is_empty() || is_request => {
+                self.unreadable(exchange, Direction::Down, &whole, "it is neither JSON nor events");
+            }
+            // A stream may end at any time.
+            (Body::Other(_) | Body::Events(_), _) => {}
+            (Body::Pipes { up, down }, _) => {
+                for (direction, lines) in [(Direction::Up, up), (Direction::Down, down)] {
+                    if !lines.begun().is_empty() {
+                        self.unreadable(exchange, direction, lines.begun(), "it broke off");
+                    }
+                }
+            }
         }
         self.exchanges.remove(&exchange);
     }
@@ -196,7 +223,7 @@ impl Judge {
         // SPEC: what has no id may be refused with an error that has none (2025-03-26, transports), which the schemas
         // before 2025-11-25 do not know; SDKs write `null`, as JSON-RPC does.
         let has_id = message.get("id").is_some_and(|id| !id.is_null());
-        let is_nameless = under.is_refused && !under.is_request && has("error") && !has_id;
+        let is_nameless = under.is_refused() && !under.is_request && has("error") && !has_id;
         let (leg, header) = (under.leg, under.revision.clone());
         let Some(conversation) = self.conversations.get_mut(under.conversation) else { return };
         let sense = conversation.hear(direction, header.as_deref(), message);
@@ -214,6 +241,7 @@ impl Judge {
             Some(_) if sense.answers.is_none() && names_a_question(message) => {
                 vec!["it answers nothing that was asked".to_owned()]
             }
+            Some(_) if sense.is_repeated => vec!["it answers what was answered before".to_owned()],
             Some(revision) if is_nameless => schema::faults(revision, &named(message), None),
             Some(revision) => schema::faults(revision, message, sense.answers.as_deref()),
         };

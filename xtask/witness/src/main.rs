@@ -79,7 +79,7 @@ fn watch() -> Result<ExitCode> {
     });
 
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
+    let is_heard_out = runtime.block_on(async {
         let mut pipes = pipe::Listener::open(seen.clone(), &plan).await?;
         let mut relays = relay::Relays::open(&plan, seen).await?;
         let addresses = relays.addresses(pipes.address());
@@ -91,12 +91,18 @@ fn watch() -> Result<ExitCode> {
             ended = tokio::task::spawn_blocking(|| stdin().lock().lines().count()) => drop(ended?),
         }
         // What programs said last may still be on its way here.
-        drop(tokio::time::timeout(LAST_WORDS, pipes.finish()).await);
-        Ok::<_, anyhow::Error>(())
+        let finished = tokio::time::timeout(LAST_WORDS, pipes.finish(&addresses.doors)).await;
+        Ok::<_, anyhow::Error>(match finished {
+            Ok(ended) => ended.map(|()| true)?,
+            Err(_) => false,
+        })
     })?;
     // Ends every task, and with them what they tell the judge.
     runtime.shutdown_timeout(LAST_WORDS);
     let verdict = judging.join().ok().context("the judge panicked")?;
     eprint!("{verdict}");
-    Ok(if verdict.is_clean() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    if !is_heard_out {
+        eprintln!("programs still speak {LAST_WORDS:?} after the end of the run: their last words were not heard");
+    }
+    Ok(if verdict.is_clean() && is_heard_out { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

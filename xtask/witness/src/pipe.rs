@@ -3,7 +3,7 @@
 
 use crate::{
     plan::{Direction, Leg, Plan},
-    seen::{Exchange, Seen},
+    seen::{End, Exchange, Seen},
 };
 use anyhow::{Context, Result, bail};
 use std::{
@@ -12,6 +12,7 @@ use std::{
     process::{Child, Command, ExitCode, Stdio},
     sync::{Arc, Mutex, PoisonError, mpsc::Sender},
     thread,
+    time::Duration,
 };
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, BufReader},
@@ -21,6 +22,8 @@ use tokio::{
 
 /// The largest piece, in bytes.
 const PIECE: usize = 64 << 10;
+/// How long it takes at most until somebody who has connected is seen.
+const LATE: Duration = Duration::from_millis(200);
 const UP: u8 = b'>';
 const DOWN: u8 = b'<';
 
@@ -103,19 +106,33 @@ impl Listener {
     pub(crate) async fn accept(&mut self, doors: &[SocketAddr]) -> Result<()> {
         loop {
             tokio::select! {
-                accepted = self.incoming.accept() => {
-                    let (stream, _) = accepted?;
-                    let (seen, plan, doors) = (self.seen.clone(), self.plan.clone(), doors.to_vec());
-                    self.telling.spawn(async move { hear(stream, &seen, &plan, &doors).await });
-                }
+                accepted = self.incoming.accept() => self.attend(accepted?.0, doors),
                 Some(ended) = self.telling.join_next() => ended??,
             }
         }
     }
 
-    /// Waits for the end of what is being told.
-    pub(crate) async fn finish(&mut self) {
-        while self.telling.join_next().await.is_some() {}
+    /// Waits for the end of what is being told, also by those who came last.
+    pub(crate) async fn finish(&mut self, doors: &[SocketAddr]) -> Result<()> {
+        loop {
+            tokio::select! {
+                biased;
+                accepted = self.incoming.accept() => self.attend(accepted?.0, doors),
+                ended = self.telling.join_next() => match ended {
+                    Some(ended) => ended??,
+                    // Nobody speaks, and whoever is on the way here is at the door.
+                    None => match tokio::time::timeout(LATE, self.incoming.accept()).await {
+                        Ok(accepted) => self.attend(accepted?.0, doors),
+                        Err(_) => return Ok(()),
+                    },
+                }
+            }
+        }
+    }
+
+    fn attend(&mut self, stream: TcpStream, doors: &[SocketAddr]) {
+        let (seen, plan, doors) = (self.seen.clone(), self.plan.clone(), doors.to_vec());
+        self.telling.spawn(async move { hear(stream, &seen, &plan, &doors).await });
     }
 }
 
@@ -135,7 +152,7 @@ async fn hear(stream: TcpStream, seen: &Sender<Seen>, plan: &Plan, doors: &[Sock
         };
         seen.send(Seen::Spoken { exchange, direction, bytes: bytes.into() })?;
     }
-    Ok(())
+    Ok(seen.send(Seen::Ended { exchange, end: End::Whole })?)
 }
 
 async fn piece(stream: &mut BufReader<TcpStream>) -> io::Result<(u8, Vec<u8>)> {

@@ -5,7 +5,7 @@
 
 use crate::{
     plan::{Addresses, Leg, Plan},
-    seen::{About, Content, Exchange, Seen},
+    seen::{About, Content, End, Exchange, Seen},
 };
 use anyhow::{Context as _, Result};
 use bytes::Bytes;
@@ -116,10 +116,9 @@ impl Relay {
         let mut sender = dial(self.target).await?;
         let (mut head, body) = sender.send_request(Request::from_parts(head, Full::new(body))).await?.into_parts();
         let session = text(&head.headers, "mcp-session-id");
-        let is_refusal = head.status.is_client_error() || head.status.is_server_error();
-        self.seen.send(Seen::Answered { exchange, session, content: content(&head), is_refusal })?;
+        self.seen.send(Seen::Answered { exchange, session, content: content(&head), status: head.status })?;
         strip(&mut head.headers);
-        Ok(Response::from_parts(head, Passed { exchange, body, is_over: false, seen: self.seen }))
+        Ok(Response::from_parts(head, Passed { exchange, body, end: End::Left, seen: self.seen }))
     }
 }
 
@@ -159,7 +158,7 @@ fn strip(headers: &mut HeaderMap) {
 struct Passed {
     exchange: Exchange,
     body: Incoming,
-    is_over: bool,
+    end: End,
     seen: Sender<Seen>,
 }
 
@@ -175,7 +174,11 @@ impl Body for Passed {
             // Nobody listens any more only where the run is over.
             drop(self.seen.send(Seen::Piece { exchange: self.exchange, bytes: bytes.clone() }));
         }
-        self.is_over |= matches!(frame, Poll::Ready(None));
+        match &frame {
+            Poll::Ready(None) => self.end = End::Whole,
+            Poll::Ready(Some(Err(_))) => self.end = End::Broken,
+            Poll::Ready(Some(Ok(_))) | Poll::Pending => {}
+        }
         frame
     }
 
@@ -190,7 +193,7 @@ impl Body for Passed {
 
 impl Drop for Passed {
     fn drop(&mut self) {
-        let is_whole = self.is_over || self.body.is_end_stream();
-        drop(self.seen.send(Seen::Ended { exchange: self.exchange, is_whole }));
+        let end = if self.body.is_end_stream() { End::Whole } else { self.end };
+        drop(self.seen.send(Seen::Ended { exchange: self.exchange, end }));
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::plan::{Direction, Leg};
 use bytes::Bytes;
+use http::StatusCode;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// One request over HTTP with its answer, or one program's pipes.
@@ -20,15 +21,25 @@ pub(crate) enum Seen {
     /// A request over HTTP.
     Asked { exchange: Exchange, leg: Leg, about: About, body: Bytes },
     /// The head of its answer.
-    Answered { exchange: Exchange, session: Option<String>, content: Content, is_refusal: bool },
+    Answered { exchange: Exchange, session: Option<String>, content: Content, status: StatusCode },
     /// A piece of its answer's body.
     Piece { exchange: Exchange, bytes: Bytes },
-    /// Its answer's body is whole; or it broke off, or nobody wants it any more.
-    Ended { exchange: Exchange, is_whole: bool },
+    /// Nothing more comes of its answer's body, or of a program.
+    Ended { exchange: Exchange, end: End },
     /// A program was started.
     Started { exchange: Exchange, leg: Leg },
     /// A piece of what it is told, or says.
     Spoken { exchange: Exchange, direction: Direction, bytes: Bytes },
+}
+
+/// How something ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum End {
+    Whole,
+    /// Whoever said it broke off.
+    Broken,
+    /// Nobody wants it any more.
+    Left,
 }
 
 /// What the head of a request says of the messages in it.
@@ -45,7 +56,7 @@ pub(crate) struct About {
 pub(crate) enum Content {
     Events,
     Json,
-    /// No messages.
+    /// No messages, if it is not empty.
     Other,
     /// It may be messages, but is compressed.
     Sealed,

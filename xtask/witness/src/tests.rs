@@ -4,13 +4,16 @@ use crate::{
     events::{Event, Events, Lines},
     expected::{Expected, Speaker},
     judge::Judge,
+    pipe::Listener,
     plan::{Cell, Direction, Leg, Plan, Server},
     relay::Relays,
-    seen::{About, Content, Exchange, Seen},
+    seen::{About, Content, End, Exchange, Seen},
 };
+use http::StatusCode;
 use serde_json::{Value, json};
-use std::sync::mpsc;
+use std::{net::SocketAddr, sync::mpsc};
 use testkit::{Answer, Ask, Upstream, soon};
+use tokio::{io::AsyncWriteExt, net::TcpStream};
 
 const CLIENT: Leg = Leg::Client(0);
 const SERVER: Leg = Leg::Server(0);
@@ -28,9 +31,9 @@ fn exchange(judge: &mut Judge, leg: Leg, session: Option<&str>, request: &Value,
     let exchange = Exchange::new();
     let about = About { session: session.map(str::to_owned), revision: None, path: "/mcp".to_owned() };
     judge.see(Seen::Asked { exchange, leg, about, body: request.to_string().into() });
-    judge.see(Seen::Answered { exchange, session: session.map(str::to_owned), content, is_refusal: false });
+    judge.see(Seen::Answered { exchange, session: session.map(str::to_owned), content, status: StatusCode::OK });
     judge.see(Seen::Piece { exchange, bytes: answer.to_owned().into() });
-    judge.see(Seen::Ended { exchange, is_whole: true });
+    judge.see(Seen::Ended { exchange, end: End::Whole });
 }
 
 fn request(id: u8, method: &str, params: &Value) -> Value {
@@ -129,9 +132,9 @@ fn what_has_no_id_may_be_refused_without_one_and_nothing_else() {
         let (mut judge, exchange) = (begun("2025-03-26"), Exchange::new());
         let about = About { session: Some("s".to_owned()), ..About::default() };
         judge.see(Seen::Asked { exchange, leg: CLIENT, about, body: message.to_string().into() });
-        judge.see(Seen::Answered { exchange, session: None, content: Content::Json, is_refusal: true });
+        judge.see(Seen::Answered { exchange, session: None, content: Content::Json, status: StatusCode::NOT_FOUND });
         judge.see(Seen::Piece { exchange, bytes: error.to_string().into() });
-        judge.see(Seen::Ended { exchange, is_whole: true });
+        judge.see(Seen::Ended { exchange, end: End::Whole });
         judge.verdict(&[])
     };
     let notification = json!({"jsonrpc": "2.0", "method": "notifications/roots/list_changed"});
@@ -142,6 +145,88 @@ fn what_has_no_id_may_be_refused_without_one_and_nothing_else() {
     assert!(refused(&notification, &of_nothing).is_clean(), "as SDKs write it");
     assert!(!refused(&notification, &json!({"jsonrpc": "2.0", "error": {"code": -32001}})).is_clean());
     assert!(!refused(&request(1, "ping", &json!({})), &error).is_clean());
+}
+
+#[test]
+fn a_second_answer_is_found_and_an_id_that_is_used_again_is_another_question() {
+    let tools = request(1, "tools/list", &json!({}));
+    let told = answer(1, &json!({"tools": []}));
+    let events = |count: usize| format!("data: {told}\n\n").repeat(count);
+    let mut judge = begun("2025-11-25");
+    for _ in 0..2 {
+        exchange(&mut judge, CLIENT, Some("s"), &tools, Content::Events, &events(1));
+    }
+    let verdict = judge.verdict(&[]);
+    assert!(verdict.is_clean(), "{verdict}");
+
+    let mut judge = begun("2025-11-25");
+    exchange(&mut judge, CLIENT, Some("s"), &tools, Content::Events, &events(2));
+    let told = judge.verdict(&[]).to_string();
+    assert!(told.contains("it answers what was answered before") && told.contains("1 times in"), "{told}");
+}
+
+#[test]
+fn a_body_is_a_message_unless_its_status_says_that_there_is_none() {
+    let told = |message: &Value, status: StatusCode, content: Content, text: &str, end: End| {
+        let (mut judge, exchange) = (begun("2025-11-25"), Exchange::new());
+        let about = About { session: Some("s".to_owned()), ..About::default() };
+        judge.see(Seen::Asked { exchange, leg: CLIENT, about, body: message.to_string().into() });
+        judge.see(Seen::Answered { exchange, session: None, content, status });
+        judge.see(Seen::Piece { exchange, bytes: text.to_owned().into() });
+        judge.see(Seen::Ended { exchange, end });
+        let verdict = judge.verdict(&[]);
+        if verdict.is_clean() { String::new() } else { verdict.to_string() }
+    };
+    let call = request(1, "tools/call", &json!({"name": "t"}));
+    let word = json!({"jsonrpc": "2.0", "method": "notifications/initialized"});
+    let half = r#"{"jsonrpc":"2.0","id":1,"res"#;
+    for (message, status, content, text, end) in [
+        (&word, StatusCode::ACCEPTED, Content::Other, "", End::Whole),
+        (&word, StatusCode::ACCEPTED, Content::Other, "Accepted", End::Whole),
+        (&word, StatusCode::ACCEPTED, Content::Json, "", End::Whole),
+        (&call, StatusCode::NOT_FOUND, Content::Other, "no such session", End::Whole),
+        (&call, StatusCode::OK, Content::Json, half, End::Left),
+        (&call, StatusCode::OK, Content::Events, "data: {", End::Broken),
+    ] {
+        assert_eq!(told(message, status, content, text, end), "");
+    }
+    for (status, content, text, end, why) in [
+        (StatusCode::OK, Content::Other, "hello", End::Whole, "neither JSON nor events"),
+        (StatusCode::OK, Content::Other, "", End::Whole, "neither JSON nor events"),
+        (StatusCode::OK, Content::Json, half, End::Broken, "it broke off"),
+        (StatusCode::NOT_FOUND, Content::Json, half, End::Broken, "it broke off"),
+        (StatusCode::OK, Content::Json, half, End::Whole, "cannot be read: EOF"),
+    ] {
+        let told = told(&call, status, content, text, end);
+        assert!(told.contains(why), "{status} {text}: {told}");
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "a test dials what it started")]
+async fn dial(address: SocketAddr) -> TcpStream {
+    TcpStream::connect(address).await.unwrap()
+}
+
+#[tokio::test]
+async fn who_comes_late_is_heard_out() {
+    let (seen, told) = mpsc::channel();
+    let mut pipes = Listener::open(seen, &plan()).await.unwrap();
+    let mut late = dial(pipes.address()).await;
+    late.write_all(b"b\n").await.unwrap();
+    let speaks = async {
+        tokio::task::yield_now().await;
+        late.write_all(b"<\0\0\0\x04{}\n{").await.unwrap();
+        drop(late);
+    };
+    let (finished, ()) = tokio::join!(pipes.finish(&[]), speaks);
+    finished.unwrap();
+    let mut judge = Judge::new(plan());
+    for seen in told.try_iter() {
+        judge.see(seen);
+    }
+    let told = judge.verdict(&[]).to_string();
+    assert!(told.contains("nothing says in which revision"), "{told}");
+    assert!(told.contains("it broke off"), "{told}");
 }
 
 #[test]
@@ -208,7 +293,7 @@ fn a_stream_of_2024_and_what_is_posted_to_it_are_one_conversation() {
     let (mut judge, stream) = (Judge::new(plan()), Exchange::new());
     let about = |path: &str| About { path: path.to_owned(), ..About::default() };
     judge.see(Seen::Asked { exchange: stream, leg: CLIENT, about: about("/sse"), body: "".into() });
-    judge.see(Seen::Answered { exchange: stream, session: None, content: Content::Events, is_refusal: false });
+    judge.see(Seen::Answered { exchange: stream, session: None, content: Content::Events, status: StatusCode::OK });
     let (request, answer) = initialize("2024-11-05");
     judge.see(Seen::Piece { exchange: stream, bytes: "event: endpoint\ndata: /messages?s=1\n\n".into() });
     let post = Exchange::new();
