@@ -15,12 +15,13 @@ use crate::{
     flow::follow,
     inject::{Injected, Sealed},
     intend::Intent,
+    manner,
     pipeline::Line,
     resolve::{One, Target},
     revive,
     screen::Screened,
     server::Carriage,
-    session::{Errand, Leg, Session, Streaming, Way, replay::Found, taken_back},
+    session::{Errand, Leg, Session, Streaming, Way, taken_back},
     standing,
     stop::{Stage, Stop},
     trail::{Facts, Noted},
@@ -239,7 +240,7 @@ impl Passage<'_> {
             && (session.is_heard() || session.is_followed(&self.one.server.name))
         {
             // It listened to a process, in whose place a reload put this server: the gateway is its stream's origin.
-            let arrival = listen(session, call);
+            let arrival = manner::listen(session, call);
             aggregate::listen::begin(&self.line.state, &self.one.server.name, session);
             return Ok((arrival, None));
         }
@@ -450,7 +451,7 @@ impl Passage<'_> {
                 Ok((exchange::over_pipe(pipe, &message, Asker::Session(session.digest), self.wait()).await?, None))
             }
             (Operation::Listen, Some(session), _) => {
-                let arrival = listen(session, self.call);
+                let arrival = manner::listen(session, self.call);
                 let server = &self.one.server;
                 // This server the session has had from its beginning: if not as it is now, a reload put it in place.
                 if session.leg(server).is_none() {
@@ -548,20 +549,6 @@ impl Line {
             .open(&caller.principal, call.route.clone(), introduction, revision, most, now)
             .map_err(|fault| UpstreamFault::Sessions(fault.to_string()))
     }
-}
-
-/// The listening stream of a session that is ours: a new one, or the rest of the one that was cut.
-pub(crate) fn listen(session: &Arc<Session>, call: &Call) -> Arrival {
-    session.is_listened_by(call);
-    let place = match call.last_event().map(|id| session.find_event(id)) {
-        Some(Found::Listening(place)) => Some(place),
-        Some(Found::Call(..) | Found::Nothing) | None => None,
-    };
-    let mut reader = session.listen(place);
-    if !session.knows_ids(call) {
-        reader.without_ids();
-    }
-    Arrival::Stream { headers: HeaderMap::new(), source: Source::Kept(reader) }
 }
 
 fn is_result(body: &Bytes, limits: &mcp::Limits) -> bool {

@@ -7,12 +7,15 @@ use crate::{
         listen::{is_current, until_not},
     },
     bridge::{self, Crossing},
+    call::Call,
     pipeline::Line,
     revive,
     server::{Carriage, Server},
-    session::Session,
+    session::{Session, replay::Found},
     state::State,
+    upstream::{Arrival, Source},
 };
+use http::HeaderMap;
 use mcp::Era;
 use std::{sync::Arc, time::Duration};
 
@@ -38,6 +41,20 @@ impl Manner {
             (Crossing::None | Crossing::Downward, Carriage::Pipe { .. }) => Self::Pipe,
         }
     }
+}
+
+/// The listening stream of a session that is ours: a new one, or the rest of the one that was cut.
+pub(crate) fn listen(session: &Arc<Session>, call: &Call) -> Arrival {
+    session.is_listened_by(call);
+    let place = match call.last_event().map(|id| session.find_event(id)) {
+        Some(Found::Listening(place)) => Some(place),
+        Some(Found::Call(..) | Found::Nothing) | None => None,
+    };
+    let mut reader = session.listen(place);
+    if !session.knows_ids(call) {
+        reader.without_ids();
+    }
+    Arrival::Stream { headers: HeaderMap::new(), source: Source::Kept(reader) }
 }
 
 /// Sees to it that a session that begins to listen hears a server. A process that it has not used yet is not started.

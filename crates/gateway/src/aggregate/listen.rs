@@ -39,7 +39,7 @@ pub(crate) fn legacy(hand: &Hand<'_>) -> Result<Arrival, Stop> {
     let Some(session) = &hand.many.session else {
         return Err(Stop::failed(Stage::Forward, "session", error::INTERNAL, "no session to listen in"));
     };
-    let arrival = forward::listen(session, hand.call);
+    let arrival = manner::listen(session, hand.call);
     for server in &hand.many.members {
         manner::begin(&hand.line.state, server, session);
     }

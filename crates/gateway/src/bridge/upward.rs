@@ -15,7 +15,8 @@ use crate::{
     aggregate::answer::{result_of, whole},
     bridge::malformed,
     call::{Operation, header},
-    forward::{self, Judged, Passage, Sent},
+    forward::{Judged, Passage, Sent},
+    manner,
     session::Session,
     stop::{Stage, Stop},
     upstream::{Arrival, Source, UpstreamFault, exchange, http as wire},
@@ -45,7 +46,7 @@ pub(crate) async fn send(way: &Passage<'_>) -> Result<Sent, UpstreamFault> {
             Ok((arrival, None))
         }
         (Operation::Listen, Some(session)) => {
-            let arrival = forward::listen(session, way.call);
+            let arrival = manner::listen(session, way.call);
             listen::begin(&way.line.state, &way.one.server.name, session);
             Ok((arrival, None))
         }
