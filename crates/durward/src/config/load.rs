@@ -18,7 +18,7 @@ use super::{
     veil,
 };
 use crate::{assemble::chain, certificate};
-use named::Kind;
+use named::{Kind, Place};
 use policy::{Policies, PolicyFault, PolicyWarning, Source};
 use std::{
     fs, io,
@@ -132,6 +132,7 @@ fn parse_at(shown: &str, source: &str, base: &Path, turn: Turn) -> Result<Loaded
     };
     shape::check(&root, &ROOT, "", &mut faults);
     let mut settings = read(&root, base, &mut faults);
+    settings.files = named::files(&root, base);
     files(&root, &settings, base, turn, &mut faults);
     let sources = policies(&root, base, &mut settings, &mut faults);
     finish(faults, settings, &sources, Text::new(shown, source))
@@ -205,9 +206,11 @@ fn files(root: &Node, settings: &Settings, base: &Path, turn: Turn, faults: &mut
         Turn::First => fault,
         Turn::Again => fault.warning(),
     };
-    for (node, kind) in named::places(root) {
-        let Some(text) = node.text().filter(|text| !text.contains("${")) else { continue };
-        let path = base.join(text);
+    for Place { node, path, kind } in named::places(root, base) {
+        // What is meant by a variable nobody knows.
+        if node.text().is_some_and(|text| text.contains("${")) {
+            continue;
+        }
         let (there, what) = match kind {
             Kind::Certificate | Kind::File => (path.is_file(), "this file does not exist"),
             Kind::Folder => (path.is_dir(), "this folder does not exist"),

@@ -52,6 +52,9 @@ pub(crate) struct Settings {
     pub(crate) issuers: Vec<Issuer>,
     /// Where the policies are.
     pub(crate) policies: PolicyFiles,
+    /// Files whose contents count from the next reload on, policies left out.
+    #[serde(skip)]
+    pub(crate) files: Vec<PathBuf>,
     /// Rate and concurrency limits, in the order of the file.
     pub(crate) limits: Vec<Limit>,
     /// What detectors do.
@@ -499,6 +502,7 @@ impl Settings {
             agents: BTreeMap::new(),
             issuers: Vec::new(),
             policies: PolicyFiles::default(),
+            files: Vec::new(),
             limits: Vec::new(),
             detect: Detect { secrets: DetectSecrets { results: DetectMode::Mask, arguments: DetectMode::Report } },
             log: Log::default(),

@@ -329,6 +329,9 @@ fn paths_begin_at_the_folder_of_the_file() {
     assert_eq!(loaded.settings.data, Path::new("tests/config/./state"));
     assert_eq!(loaded.settings.policies.files, [Path::new("tests/config/policies/allow.json")]);
     assert_eq!(loaded.policies.rule_count(), 1);
+    // Files whose contents count, once, and not the working directory of a command.
+    let files = ["tests/config/roots.pem", "tests/config/keys.json"].map(Path::new);
+    assert_eq!(loaded.settings.files, files);
     let Reach::Http { ca, .. } = &loaded.settings.servers["github"].reach else { panic!("it is reached over HTTP") };
     assert_eq!(ca.as_deref(), Some(Path::new("tests/config/roots.pem")));
     assert!(!veil::looks_secret("github-token"));

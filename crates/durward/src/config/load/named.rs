@@ -16,7 +16,7 @@ pub(crate) struct Named {
 impl Named {
     /// By settings that hold.
     pub(crate) fn of(settings: &Settings) -> Self {
-        Self { files: settings.files().map(Path::to_owned).collect(), policies: settings.policies.clone() }
+        Self { files: settings.files.clone(), policies: settings.policies.clone() }
     }
 
     /// By the file at `path`, whatever else is wrong with it.
@@ -25,11 +25,18 @@ impl Named {
             return Self::default();
         };
         let base = base_of(path);
-        let files = places(&root).into_iter().filter_map(|(node, _)| Some(base.join(node.text()?))).collect();
+        let files = places(&root, base).into_iter().map(|place| place.path).collect();
         let patterns: Vec<String> = patterns(&root).map(|(_, pattern)| pattern.to_owned()).collect();
         let found = patterns.iter().filter_map(|pattern| pattern::expand(base, pattern).ok()).flatten().collect();
         Self { files, policies: PolicyFiles { base: base.to_owned(), patterns, files: found } }
     }
+}
+
+/// A file or a folder that is named.
+pub(super) struct Place<'n> {
+    pub(super) node: &'n Node,
+    pub(super) path: PathBuf,
+    pub(super) kind: Kind,
 }
 
 /// What must be at a place.
@@ -43,11 +50,21 @@ pub(super) enum Kind {
     Folder,
 }
 
-/// Where files and folders are named, policies left out.
-pub(super) fn places<'n>(root: &'n Node) -> Vec<(&'n Node, Kind)> {
+/// Files whose contents count from the next reload on, policies left out.
+pub(super) fn files(root: &Node, base: &Path) -> Vec<PathBuf> {
+    let counts = |place: &Place| match place.kind {
+        Kind::Certificate | Kind::File => true,
+        Kind::Folder => false,
+    };
+    places(root, base).into_iter().filter(counts).map(|place| place.path).collect()
+}
+
+/// Every file and folder that is named, policies left out. Paths begin at `base`.
+pub(super) fn places<'n>(root: &'n Node, base: &Path) -> Vec<Place<'n>> {
     let mut places = Vec::new();
     let mut add = |node: Option<&'n Node>, key: &str, kind: Kind| {
-        places.extend(node.and_then(|node| node.get(key)).map(|node| (node, kind)));
+        let named = node.and_then(|node| node.get(key)).and_then(|node| Some((node, node.text()?)));
+        places.extend(named.map(|(node, text)| Place { node, path: base.join(text), kind }));
     };
     add(root.get("tls"), "certificate", Kind::Certificate);
     add(root.get("tls"), "key", Kind::Certificate);
