@@ -135,7 +135,7 @@ impl Credential {
         let mut told = lock(&self.trouble);
         match (&trouble, &*told) {
             (Some(now), before) if before.as_ref() != Some(now) => {
-                say(&format!("durward: the key cannot be read again: {now}"))
+                say(&format!("durward: the key cannot be read again: {now}"));
             }
             (None, Some(_)) => say("durward: the key is readable again"),
             (Some(_), _) | (None, None) => {}
