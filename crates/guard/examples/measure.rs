@@ -24,7 +24,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     let mut counts: BTreeMap<(String, String, String), Count> = BTreeMap::new();
     let mut kinds: BTreeMap<&'static str, usize> = BTreeMap::new();
-    let mut texts = Vec::new();
+    let (mut texts, mut clean, mut secrets) = (Vec::new(), Vec::new(), Vec::new());
     for file in files.iter().filter(|file| file.path().extension().is_some_and(|end| end == "jsonl")) {
         for line in std::fs::read_to_string(file.path())?.lines() {
             let row: Value = serde_json::from_str(line)?;
@@ -49,6 +49,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                 count.rows += 1;
                 count.hits += usize::from(hit);
             }
+            if secret {
+                secrets.push(text.clone());
+            } else if kind == "secret" || !hit {
+                clean.push(text.clone());
+            }
             texts.push(text);
         }
     }
@@ -57,9 +62,26 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         println!("| {kind} | {label} | {tier} | {rows} | {hits} | {:.1} % |", percent(*hits, *rows));
     }
     println!("\nkinds in secret rows: {kinds:?}");
+    println!("after a clean text: {}", after(&clean, &clean));
+    println!("after a text with a secret: {}", after(&secrets, &clean));
     speed(&texts)?;
     worst();
     Ok(())
+}
+
+/// How many results hold more masks because of a line of log that came before them.
+fn after(before: &[String], texts: &[String]) -> String {
+    let guards = Guards::new(Setting { results: Mode::Mask, arguments: Mode::Refuse });
+    let mut more = 0;
+    for (said, text) in before.iter().cycle().zip(texts.iter().skip(1).chain(texts.first())) {
+        let result = serde_json::json!({"content": [{"type": "text", "text": text}]}).to_string();
+        let alone = guards.release(result.as_bytes(), &mut Carry::default());
+        let mut carry = Carry::default();
+        let log = serde_json::json!({"level": "info", "data": said}).to_string();
+        let _ = guards.release(log.as_bytes(), &mut carry);
+        more += usize::from(guards.release(result.as_bytes(), &mut carry).findings.len() > alone.findings.len());
+    }
+    format!("{more} of {} results hold more masks than alone ({:.2} %)", texts.len(), percent(more, texts.len()))
 }
 
 /// Texts made to be slow to read, of 1 MB each.

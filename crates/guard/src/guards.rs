@@ -146,17 +146,41 @@ impl Guards {
 fn recall(json: &str, carry: &mut Carry) {
     let mut walker = Walker::new(json);
     while let Ok(Some(token)) = walker.advance() {
-        if !token.key && walker.care(&token) != Care::Untouched {
+        let care = walker.care(&token);
+        if !token.key && care != Care::Untouched {
             carry.remember(walker.place(), walker.raw(&token.span), None);
         }
     }
 }
 
 /// One message being looked into.
+            if care == Care::Full && walker.is_said(&token) {
+                carry.remember_last(walker.raw(&token.span), None);
+            }
 struct Inspection<'g> {
     guards: &'g Guards,
     side: Side,
     findings: Vec<Finding>,
+/// What is found where a string goes on with an earlier one.
+#[derive(Default, Clone, Copy)]
+struct Joint {
+    /// Something is.
+    is_one: bool,
+    /// Where it begins, in the two together, if it runs to the end of the string.
+    open: Option<usize>,
+}
+
+/// Adds what begins in `tail` and ends in this string.
+fn join(seen: &Seen<'_>, detector: &dyn Detector, tail: &str, found: &mut Vec<Match>) -> Joint {
+    let (across, open) = seen.search_across(detector, tail);
+    let is_one = !across.is_empty();
+    // What is part of something larger is named by that.
+    let reached = across.iter().map(|m| m.span.end).max().unwrap_or(0);
+    found.retain(|m| m.span.end > reached);
+    found.splice(0..0, across);
+    Joint { is_one, open }
+}
+
     edits: Vec<Edit>,
     refused: bool,
 }
@@ -190,24 +214,29 @@ impl Inspection<'_> {
         }
         let seen = Seen::of(raw, token.escaped);
         let name = token.name.as_ref().map(|name| walker.raw(name));
-        let tail = carry.as_ref().filter(|_| !token.key).and_then(|carry| carry.tail(walker.place()));
-        let (mut edits, mut open) = (Vec::new(), None);
+        let is_said = care == Care::Full && walker.is_said(token);
+        let carried = carry.as_ref().filter(|_| !token.key);
+        let tail = carried.and_then(|carry| carry.tail(walker.place()));
+        let before = carried.filter(|_| is_said).and_then(|carry| carry.before());
+        let length = |tail: Option<&str>| tail.map_or(0, str::len);
+        let (mut edits, mut open, mut open_last, mut goes_on) = (Vec::new(), None, None, false);
         for (detector, mode) in self.guards.active(self.side) {
             let mut found = seen.search(detector, name);
             if care != Care::Full {
                 found.retain(|found| found.kind != HIGH_ENTROPY);
             }
-            if let Some(tail) = tail {
-                let (across, runs_on) = seen.search_across(detector, tail);
-                open = open.or(runs_on);
-                // What is part of something larger is named by that.
-                let reached = across.iter().map(|m| m.span.end).max().unwrap_or(0);
-                found.retain(|m| m.span.end > reached);
-                found.splice(0..0, across);
-            }
-            if let Some(last) = found.iter().filter(|found| found.span.end == raw.len()).min_by_key(|f| f.span.start) {
-                open = open.or(Some(tail.map_or(0, str::len) + seen.plain_offset(last.span.start)));
-            }
+            let within = found.iter().filter(|found| found.span.end == raw.len()).map(|found| found.span.start).min();
+            let within = within.map(|start| seen.plain_offset(start));
+            let here = tail.map(|tail| join(&seen, detector, tail, &mut found)).unwrap_or_default();
+            // What was said last is most often what was said here.
+            let anywhere = match before {
+                Some(before) if tail != Some(before) => join(&seen, detector, before, &mut found),
+                Some(_) => here,
+                None => Joint::default(),
+            };
+            goes_on |= anywhere.is_one;
+            open = open.or(here.open).or_else(|| within.map(|start| length(tail) + start));
+            open_last = open_last.or(anywhere.open).or_else(|| within.map(|start| length(before) + start));
             for Match { kind, span } in found {
                 let span = token.span.start + span.start..token.span.start + span.end;
                 edits.push((Edit { span, kind, key: token.key, text: None }, detector.family(), mode));
@@ -221,6 +250,12 @@ impl Inspection<'_> {
 
     /// A blob that holds a text is masked in the text and encoded again.
     fn look_into_blob(&mut self, walker: &Walker<'_>, token: &Token, text: &str) {
+            if goes_on {
+                carry.spend();
+            }
+            if is_said {
+                carry.remember_last(seen.plain(), open_last);
+            }
         let mut masks = Vec::new();
         let mut kinds = Vec::new();
         for (detector, mode) in self.guards.active(self.side) {

@@ -48,6 +48,8 @@ struct Frame {
     name: Option<Range<usize>>,
     /// Inside arguments or structured content: names mean what the tool says.
     application: bool,
+    /// Inside what is said in words of the server's own: structured content, the data of a log message or an error.
+    words: bool,
     /// Where the protocol keeps its own values: the root, `_meta`, `task`, `tasks`.
     protocol: bool,
     media: bool,
@@ -181,6 +183,12 @@ impl<'t> Walker<'t> {
         }
     }
 
+    /// Whether the string that was yielded last is something said, and no word of the protocol.
+    pub(crate) fn is_said(&self, token: &Token) -> bool {
+        let (false, Some(frame), Some(name)) = (token.key, self.frames.last(), &token.name) else { return false };
+        frame.words || matches!(self.raw(name), "text" | "message" | "data" | "description" | "statusMessage")
+    }
+
     fn peek(&self) -> Option<u8> {
         self.source.as_bytes().get(self.at).copied()
     }
@@ -236,9 +244,10 @@ impl<'t> Walker<'t> {
     fn open(&mut self, object: bool) {
         let name = self.name();
         let text = name.as_ref().map_or("", |name| self.raw(name));
-        let (mut application, mut protocol, mut place) = (false, true, 0);
+        let (mut application, mut words, mut protocol, mut place) = (false, false, true, 0);
         if let Some(parent) = self.frames.last() {
             application = parent.application || matches!(text, "structuredContent" | "arguments");
+            words = application || parent.words || text == "data";
             let meta = matches!(text, "_meta" | "task" | "tasks");
             let inherits = self.frames.len() > 1 && parent.protocol;
             protocol = !application && (meta || inherits);
@@ -249,7 +258,8 @@ impl<'t> Walker<'t> {
         self.expect = if object { Expect::KeyOrEnd } else { Expect::ValueOrEnd };
         let step = Step::Element(0);
         let waiting = Vec::new();
-        self.frames.push(Frame { start, object, step, name, application, protocol, media: false, place, waiting });
+        let media = false;
+        self.frames.push(Frame { start, object, step, name, application, words, protocol, media, place, waiting });
     }
 
     fn close(&mut self, object: bool) -> Result<(), Malformed> {

@@ -194,6 +194,58 @@ fn a_secret_split_over_two_events_is_masked_in_the_second() {
     }
 }
 
+/// The ways in which a server says something on a stream, each with a place for it.
+const SAYINGS: [(&str, fn(&str) -> Value); 6] = [
+    ("progress", |text| json!({"progressToken": 1, "progress": 3, "message": text})),
+    ("a log message", |text| json!({"level": "info", "logger": "tool", "data": text})),
+    ("a log object", |text| json!({"level": "info", "data": {"count": 7, "line": text}, "logger": "tool"})),
+    ("a result", |text| json!({"content": [{"type": "text", "text": text, "annotations": {"audience": ["user"]}}]})),
+    ("structured content", |text| json!({"content": [], "structuredContent": {"rows": [{"line": text}]}})),
+    ("an error", |text| json!({"code": -32000, "message": text})),
+];
+
+#[test]
+fn a_secret_split_over_two_events_of_two_sorts_is_masked_in_the_second() {
+    for canary in Aviary::all() {
+        let inside = canary.text.find(&canary.secret).unwrap() + canary.secret.len() / 2;
+        let (head, tail) = canary.text.split_at(inside);
+        let piece = canary.secret.split_at(canary.secret.len() / 2).1;
+        for (one, first) in SAYINGS {
+            for (other, second) in SAYINGS {
+                let (guards, mut carry) = (guards(), Carry::default());
+                let _ = guards.release(first(&format!("key {head}")).to_string().as_bytes(), &mut carry);
+                // What says nothing does not come between them.
+                let _ = guards.release(br#"{"progressToken":1,"progress":2}"#, &mut carry);
+                let seen = guards.release(second(&format!("{tail} and on")).to_string().as_bytes(), &mut carry);
+                let text = masked(&seen);
+                let place = format!("{} from {one} to {other}: {text}", canary.kind);
+                assert!(!text.contains(piece.lines().last().unwrap()), "{place}");
+                assert!(text.contains(&format!("[redacted:{}]", canary.kind)), "{place}");
+                assert!(text.contains(" and on"), "{place}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_secret_split_over_events_of_three_sorts_is_masked_in_the_last() {
+    let (guards, mut carry) = (guards(), Carry::default());
+    let _ = guards.release(br#"{"progressToken":1,"message":"key AKIAQ3E"}"#, &mut carry);
+    let _ = guards.release(br#"{"level":"info","data":"GWVZ7R5"}"#, &mut carry);
+    let seen = guards.release(br#"{"content":[{"type":"text","text":"TXN2BC end"}]}"#, &mut carry);
+    assert_eq!(masked(&seen), r#"{"content":[{"type":"text","text":"[redacted:aws-access-key] end"}]}"#);
+}
+
+#[test]
+fn what_follows_a_whole_secret_at_another_place_is_its_rest_only_once() {
+    let (guards, mut carry) = (guards(), Carry::default());
+    let _ = guards.release(br#"{"level":"info","data":"password=hunter2xy"}"#, &mut carry);
+    let said = r#"{"content":[{"type":"text","text":"zz and"},{"type":"text","text":"found"}],"_meta":{"who":"bob"}}"#;
+    let seen = guards.release(said.as_bytes(), &mut carry);
+    assert_eq!(masked(&seen), said.replace("zz", "[redacted:password]"));
+    assert_eq!(guards.release(said.as_bytes(), &mut carry).verdict, Verdict::Clean);
+}
+
 #[test]
 fn a_long_key_is_followed_through_many_events() {
     let pem = Aviary::all().into_iter().find(|canary| canary.kind == "private-key").unwrap().text;
