@@ -13,10 +13,14 @@ use crate::{
     stop::{Stage, Stop},
     trail::{Facts, Noted},
     upstream::UpstreamFault,
+    veil::Veil,
 };
 use http::{HeaderName, HeaderValue, Uri, header::AUTHORIZATION, uri::PathAndQuery};
 use mcp::error::INTERNAL;
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::{
+    hash::{DefaultHasher, Hash, Hasher},
+    sync::Arc,
+};
 use vault::VaultFault;
 use vocab::{Secret, SecretName};
 
@@ -31,6 +35,8 @@ pub(crate) struct Injected {
     pub(crate) env: Vec<(String, Secret<String>)>,
     /// Who may share a connection.
     pub(crate) pool: u64,
+    /// Hides all of it from what the server says.
+    pub(crate) veil: Option<Arc<Veil>>,
     name: Option<SecretName>,
 }
 
@@ -137,11 +143,13 @@ pub(crate) fn credentials(state: &State, server: &Server) -> Result<Injected, In
     let mut pool = DefaultHasher::new();
     let mut query = url::form_urlencoded::Serializer::new(String::new());
     let mut has_query = false;
+    let mut given = Vec::with_capacity(server.credentials.len());
     for credential in &server.credentials {
         let secret = state.vault.get(&credential.secret)?;
         credential.hash(&mut pool);
         state.vault.generation().hash(&mut pool);
         injected.name = Some(credential.secret.clone());
+        given.push(secret.clone());
         match &credential.place {
             Place::Bearer => injected.headers.push((AUTHORIZATION, sensitive(&format!("Bearer {}", secret.expose()))?)),
             Place::Header(name) => injected.headers.push((name.clone(), sensitive(secret.expose())?)),
@@ -156,6 +164,7 @@ pub(crate) fn credentials(state: &State, server: &Server) -> Result<Injected, In
         injected.query = Some(Secret::new(query.finish()));
     }
     injected.pool = pool.finish();
+    injected.veil = Veil::of(given.iter());
     debug_assert!(injected.env.is_empty() || matches!(server.transport, Transport::Stdio(_)));
     Ok(injected)
 }

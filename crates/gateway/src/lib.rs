@@ -57,6 +57,7 @@ pub mod trail;
 mod unheard;
 mod upstream;
 mod validate;
+mod veil;
 pub mod verdict;
 
 pub use upstream::{child::Room, pipe::Program};

@@ -66,7 +66,12 @@ pub enum Verdict {
 impl Guards {
     /// Looks for secrets.
     pub fn new(secrets: Setting) -> Self {
-        Self { list: vec![(Arc::new(Secrets), secrets)] }
+        Self::only(Arc::new(Secrets), secrets)
+    }
+
+    /// Looks with one detector.
+    pub fn only(detector: Arc<dyn Detector>, setting: Setting) -> Self {
+        Self { list: vec![(detector, setting)] }
     }
 
     /// Looks for nothing.
@@ -149,18 +154,13 @@ fn recall(json: &str, carry: &mut Carry) {
         let care = walker.care(&token);
         if !token.key && care != Care::Untouched {
             carry.remember(walker.place(), walker.raw(&token.span), None);
+            if care == Care::Full && walker.is_said(&token) {
+                carry.remember_last(walker.raw(&token.span), None);
+            }
         }
     }
 }
 
-/// One message being looked into.
-            if care == Care::Full && walker.is_said(&token) {
-                carry.remember_last(walker.raw(&token.span), None);
-            }
-struct Inspection<'g> {
-    guards: &'g Guards,
-    side: Side,
-    findings: Vec<Finding>,
 /// What is found where a string goes on with an earlier one.
 #[derive(Default, Clone, Copy)]
 struct Joint {
@@ -181,6 +181,11 @@ fn join(seen: &Seen<'_>, detector: &dyn Detector, tail: &str, found: &mut Vec<Ma
     Joint { is_one, open }
 }
 
+/// One message being looked into.
+struct Inspection<'g> {
+    guards: &'g Guards,
+    side: Side,
+    findings: Vec<Finding>,
     edits: Vec<Edit>,
     refused: bool,
 }
@@ -245,17 +250,17 @@ impl Inspection<'_> {
         self.settle(walker, edits);
         if let Some(carry) = carry.filter(|_| !token.key) {
             carry.remember(walker.place(), seen.plain(), open);
-        }
-    }
-
-    /// A blob that holds a text is masked in the text and encoded again.
-    fn look_into_blob(&mut self, walker: &Walker<'_>, token: &Token, text: &str) {
             if goes_on {
                 carry.spend();
             }
             if is_said {
                 carry.remember_last(seen.plain(), open_last);
             }
+        }
+    }
+
+    /// A blob that holds a text is masked in the text and encoded again.
+    fn look_into_blob(&mut self, walker: &Walker<'_>, token: &Token, text: &str) {
         let mut masks = Vec::new();
         let mut kinds = Vec::new();
         for (detector, mode) in self.guards.active(self.side) {

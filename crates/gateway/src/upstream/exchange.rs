@@ -217,7 +217,8 @@ impl Hop<'_> {
         };
         let secrets = self.injected.env.iter().map(|(name, secret)| (name.clone(), secret.clone())).collect();
         let what = (&**self.server, program);
-        Pipe::start(what, holder, secrets, self.dressed(), self.state, self.limits, purpose)
+        let dress = (self.dressed(), self.injected.veil.clone());
+        Pipe::start(what, holder, secrets, dress, self.state, self.limits, purpose)
     }
 
     /// Whether a process runs and has the credentials that it would be started with now.

@@ -9,8 +9,10 @@ use crate::{
     inject::Injected,
     server::{Server, Transport},
     state::State,
+    veil::Veil,
 };
 use bytes::{Bytes, BytesMut};
+use guard::Carry;
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri,
     header::{ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, USER_AGENT},
@@ -171,16 +173,22 @@ pub(crate) async fn send_to(
     }
     // Room for more than it takes: hyper reads the connection's next request into the map that answered this one.
     let mut headers = HeaderMap::with_capacity(12);
+    let veil = injected.veil.as_ref();
+    let veiled = |body: Bytes| match veil {
+        Some(veil) => veil.body(body),
+        None => body,
+    };
     for name in &ONWARD {
-        if let Some(value) = head.headers.get(name) {
+        let value = head.headers.get(name);
+        if let Some(value) = value.filter(|value| veil.is_none_or(|veil| !veil.is_in(value.as_bytes()))) {
             headers.insert(name.clone(), value.clone());
         }
     }
     let kind = head.headers.get(CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
     let arrival = if head.status.is_success() && starts_with(kind, b"text/event-stream") {
-        Arrival::Stream { headers, source: Source::Http(Box::new(Events::new(body, answer_limit))) }
+        Arrival::Stream { headers, source: Source::Http(Box::new(Events::new(body, answer_limit, veil.cloned()))) }
     } else if starts_with(kind, b"application/json") {
-        let body = collect(body, answer_limit, deadline).await?;
+        let body = veiled(collect(body, answer_limit, deadline).await?);
         if body.is_empty() {
             Arrival::Bare { status: head.status, headers, text: body }
         } else {
@@ -188,7 +196,7 @@ pub(crate) async fn send_to(
         }
     } else {
         let is_error = head.status.is_client_error() || head.status.is_server_error();
-        let text = if is_error { words(kind, body, deadline).await } else { Bytes::new() };
+        let text = if is_error { veiled(words(kind, body, deadline).await) } else { Bytes::new() };
         if kind.is_empty() && mcp::value(&text).is_ok() {
             Arrival::Whole { status: head.status, headers, body: text }
         } else {
@@ -260,18 +268,24 @@ pub(crate) struct Events {
     decoder: Option<Decoder>,
     ready: VecDeque<Event>,
     limit: usize,
+    /// Hides what the server was given, with what was said so far.
+    veil: Option<(Arc<Veil>, Carry)>,
 }
 
 impl Events {
-    fn new(body: egress::Body, limit: usize) -> Self {
-        Self { body, decoder: Some(Decoder::new(limit)), ready: VecDeque::new(), limit }
+    fn new(body: egress::Body, limit: usize, veil: Option<Arc<Veil>>) -> Self {
+        let veil = veil.map(|veil| (veil, Carry::default()));
+        Self { body, decoder: Some(Decoder::new(limit)), ready: VecDeque::new(), limit, veil }
     }
 
     /// The next event.
     pub(crate) async fn next(&mut self) -> Result<Option<Event>, UpstreamFault> {
         loop {
             if let Some(event) = self.ready.pop_front() {
-                return Ok(Some(event));
+                return Ok(Some(match &mut self.veil {
+                    Some((veil, carry)) => veil.event(event, carry),
+                    None => event,
+                }));
             }
             let Some(decoder) = &mut self.decoder else { return Ok(None) };
             let mut events = Vec::new();

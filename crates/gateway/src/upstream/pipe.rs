@@ -10,8 +10,9 @@ use super::{
     lasting::Lasting,
     wish::Wishes,
 };
-use crate::{journal::Journal, server::Server, state::State, stop::Stop};
+use crate::{journal::Journal, server::Server, state::State, stop::Stop, veil::Veil};
 use bytes::Bytes;
+use guard::Carry;
 use listener::Listeners;
 use mcp::{Body, Kind, Limits, Message};
 use std::{
@@ -182,7 +183,7 @@ impl Pipe {
         (server, program): (&Server, &Program),
         holder: Option<&PrincipalId>,
         secrets: Vec<(String, Secret<String>)>,
-        dressed: u64,
+        dress: (u64, Option<Arc<Veil>>),
         state: &State,
         limits: Limits,
         purpose: Purpose,
@@ -195,7 +196,7 @@ impl Pipe {
         let spec = ChildSpec::new(server.name.clone(), program, secrets, limits.body).map_err(down)?.with(purpose);
         let (child, lines) = Child::spawn(spec, &state.children, holder).map_err(down)?;
         let carrier = Carrier::Process(child);
-        Ok(Self::begin(server, carrier, lines, (program.shared, WRITE), dressed, limits, &state.journal))
+        Ok(Self::begin(server, carrier, lines, (program.shared, WRITE), dress, limits, &state.journal))
     }
 
     /// Opens a stream of 2024-11-05 and reads what is said on it until it ends.
@@ -208,7 +209,8 @@ impl Pipe {
         let (stream, messages) = Lasting::open(state, server, limits.body)?;
         let terms = (false, server.deadline);
         let carrier = Carrier::Stream(stream);
-        Ok(Self::begin(server, carrier, messages, terms, dressed, limits, &state.journal))
+        // Its events come without what the server was given.
+        Ok(Self::begin(server, carrier, messages, terms, (dressed, None), limits, &state.journal))
     }
 
     fn begin(
@@ -216,7 +218,7 @@ impl Pipe {
         carrier: Carrier,
         lines: mpsc::Receiver<Bytes>,
         (shared, patience): (bool, Duration),
-        dressed: u64,
+        (dressed, veil): (u64, Option<Arc<Veil>>),
         limits: Limits,
         journal: &Arc<Journal>,
     ) -> Arc<Self> {
@@ -236,7 +238,7 @@ impl Pipe {
             lost: Arc::clone(&server.state.lost),
             lost_said: Mutex::default(),
         });
-        tokio::spawn(read(Arc::downgrade(&pipe), lines, limits, server.name.clone()));
+        tokio::spawn(read(Arc::downgrade(&pipe), lines, limits, server.name.clone(), veil));
         pipe
     }
 
@@ -484,9 +486,20 @@ impl Pipe {
 }
 
 /// Reads the process until it ends; then everyone who waits learns it.
-async fn read(pipe: std::sync::Weak<Pipe>, mut lines: mpsc::Receiver<Bytes>, limits: Limits, server: ServerName) {
+async fn read(
+    pipe: std::sync::Weak<Pipe>,
+    mut lines: mpsc::Receiver<Bytes>,
+    limits: Limits,
+    server: ServerName,
+    veil: Option<Arc<Veil>>,
+) {
+    let mut carry = Carry::default();
     while let Some(line) = lines.recv().await {
         let Some(pipe) = pipe.upgrade() else { return };
+        let line = match &veil {
+            Some(veil) => veil.message(line, &mut carry),
+            None => line,
+        };
         let messages = match mcp::scan(line, &limits) {
             Ok(Body::Single(message)) => vec![message],
             Ok(Body::Batch(messages)) => messages,

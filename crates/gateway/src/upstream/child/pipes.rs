@@ -1,5 +1,6 @@
 //! The three pipes of a process: lines in, lines out, complaints into our log.
 
+use crate::veil::pieces;
 use bytes::{Bytes, BytesMut};
 use std::{
     sync::{
@@ -68,7 +69,7 @@ pub(super) async fn read(
 
 /// Puts what a process writes to standard error into our log: bounded, and without its secrets.
 pub(super) async fn complain(pipe: impl AsyncRead + Unpin, server: ServerName, secrets: Vec<(String, Secret<String>)>) {
-    let secrets = pieces(&secrets);
+    let secrets = pieces(secrets.iter().map(|(_, secret)| secret), SECRET);
     let longest_secret = secrets.iter().map(|secret| secret.expose().len()).max().unwrap_or(0);
     // SECURITY: what is cut off is cut off after hiding, so that no half of a secret is left at the end.
     let mut reader = Lines::new(pipe, COMPLAINT + longest_secret);
@@ -89,20 +90,6 @@ pub(super) async fn complain(pipe: impl AsyncRead + Unpin, server: ServerName, s
             tracing::warn!(%server, "the server writes too much to standard error; the rest is dropped for a while");
         }
     }
-}
-
-/// What must not be printed: each secret, and each line of it.
-fn pieces(secrets: &[(String, Secret<String>)]) -> Vec<Secret<String>> {
-    let mut pieces: Vec<_> = secrets
-        .iter()
-        .flat_map(|(_, secret)| secret.expose().lines())
-        .map(str::trim)
-        .filter(|piece| piece.len() >= SECRET)
-        .map(|piece| Secret::new(piece.to_owned()))
-        .collect();
-    // A secret that contains another is hidden whole.
-    pieces.sort_by_key(|piece| std::cmp::Reverse(piece.expose().len()));
-    pieces
 }
 
 /// The line without secrets, not longer than allowed.
@@ -222,8 +209,8 @@ mod tests {
 
     #[test]
     fn secrets_are_hidden_whole_also_at_the_cut() {
-        let secret = |text: &str| ("TOKEN".to_owned(), Secret::new(text.to_owned()));
-        let secrets = pieces(&[secret("canary"), secret("canary-long"), secret("line one\nline two"), secret("abc")]);
+        let secrets = ["canary", "canary-long", "line one\nline two", "abc"].map(|text| Secret::new(text.to_owned()));
+        let secrets = pieces(&secrets, SECRET);
         assert_eq!(hide(b"a canary-long b canary", &secrets), "a [redacted] b [redacted]");
         assert_eq!(hide(b"x line two y", &secrets), "x [redacted] y");
         assert_eq!(hide(b"abc", &secrets), "abc");
