@@ -87,7 +87,7 @@ impl<'a> Hand<'a> {
         let offers = self.known().await;
         let mut result = json!({
             "protocolVersion": revision.as_str(),
-            "capabilities": offers.capabilities(self, Era::Legacy),
+            "capabilities": offers.capabilities(self, revision),
             "serverInfo": { "name": "durward", "version": env!("CARGO_PKG_VERSION") },
         });
         offers.add_instructions(&mut result);
@@ -104,7 +104,7 @@ impl<'a> Hand<'a> {
         let mut result = json!({
             "resultType": "complete",
             "supportedVersions": versions,
-            "capabilities": offers.capabilities(self, Era::Modern),
+            "capabilities": offers.capabilities(self, Revision::V2026_07_28),
             "ttlMs": 0,
             "cacheScope": "private",
             "_meta": { (mcp::key::SERVER_INFO): { "name": "durward", "version": env!("CARGO_PKG_VERSION") } },
@@ -421,8 +421,8 @@ struct Offers<'a> {
 impl Offers<'_> {
     /// What at least one server can do, the gateway carries and the caller may ask for. Servers that are not known yet may
     /// have everything that is listed; that lists change the gateway says itself where no server does. A list may be empty,
-    /// and rights may come that fill it.
-    fn capabilities(&self, hand: &Hand<'_>, era: Era) -> Value {
+    /// and rights may come that fill it. What a revision does not have is not said in it.
+    fn capabilities(&self, hand: &Hand<'_>, revision: Revision) -> Value {
         let any = |name: &str| self.catalogs.iter().any(|(_, catalog)| catalog.capabilities.get(name).is_some());
         let (policies, subject) = (&hand.line.snapshot.policies, &hand.caller.subject);
         let open = |pointer: &str, action| {
@@ -443,13 +443,13 @@ impl Offers<'_> {
         {
             resources.insert("subscribe".to_owned(), Value::Bool(true));
         }
-        if open("/completions", Action::CompletionComplete) {
+        if revision >= Revision::V2025_03_26 && open("/completions", Action::CompletionComplete) {
             capabilities.insert("completions".to_owned(), json!({}));
         }
         let carriers: Vec<&Value> = self
             .catalogs
             .iter()
-            .filter(|(server, _)| carries_tasks(era, server))
+            .filter(|(server, _)| revision >= Revision::V2025_11_25 && carries_tasks(revision.era(), server))
             .map(|(_, catalog)| &catalog.capabilities)
             .collect();
         let mut extensions = Map::new();
@@ -457,7 +457,7 @@ impl Offers<'_> {
         if self.catalogs.iter().any(|(_, catalog)| catalog.capabilities.pointer("/extensions").is_some_and(has(APPS))) {
             extensions.insert(APPS.to_owned(), json!({}));
         }
-        match era {
+        match revision.era() {
             Era::Legacy => {
                 let parts = carriers.iter().filter_map(|capabilities| capabilities.get("tasks"));
                 let mut tasks = Map::new();
@@ -478,7 +478,7 @@ impl Offers<'_> {
                 }
             }
         }
-        if !extensions.is_empty() {
+        if revision >= Revision::V2025_11_25 && !extensions.is_empty() {
             capabilities.insert("extensions".to_owned(), Value::Object(extensions));
         }
         if any("logging") {

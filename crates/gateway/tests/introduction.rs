@@ -1,0 +1,36 @@
+//! What either side is told of the other: what it can use, in the words of its revision.
+
+mod inside;
+
+use gateway::settings::EraSettings;
+use inside::{Inside, Plan};
+use serde_json::json;
+use testkit::{Answer, Ask, Upstream};
+
+#[tokio::test]
+async fn the_aggregate_says_no_capability_that_a_revision_does_not_have() {
+    let upstream = Upstream::start().await;
+    let capabilities = json!({
+        "tools": {}, "completions": {}, "logging": {},
+        "tasks": {"list": {}, "cancel": {}, "requests": {"tools": {"call": {}}}},
+    });
+    upstream.always("initialize", move |request| {
+        let result = json!({"protocolVersion": "2025-11-25", "capabilities": capabilities, "serverInfo": {"name": "u", "version": "1"}});
+        Answer::result(&request.id(), &result)
+    });
+    let inside = Inside::start(Plan { era: EraSettings::Legacy, ..Plan::of(&upstream) }).await;
+    for (revision, expected) in [
+        ("2024-11-05", vec!["logging", "tools"]),
+        ("2025-03-26", vec!["completions", "logging", "tools"]),
+        ("2025-06-18", vec!["completions", "logging", "tools"]),
+        ("2025-11-25", vec!["completions", "logging", "tasks", "tools"]),
+    ] {
+        let hello = json!({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": {
+            "protocolVersion": revision, "capabilities": {}, "clientInfo": {"name": "c", "version": "1"}}});
+        let ask = Ask::post(&inside.url("/mcp"), hello.to_string()).bearer(&inside.alice);
+        let answer = ask.send().await.json().await;
+        assert_eq!(answer["result"]["protocolVersion"], revision, "{answer}");
+        let said: Vec<&String> = answer["result"]["capabilities"].as_object().unwrap().keys().collect();
+        assert_eq!(said, expected, "{revision}");
+    }
+}
