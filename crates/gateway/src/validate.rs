@@ -52,7 +52,7 @@ impl Line {
     #[expect(clippy::unused_self, reason = "a stage of the line, asked as all others are")]
     pub(crate) fn validate(&self, call: Box<Call>, target: &Target) -> Result<Valid, Stop> {
         let digest = crate::resolve::digest_of(call.message());
-        bounded(&call)?;
+        listens_to_what_can_be_judged(&call)?;
         let Some(one) = target.one().filter(|one| one.action.is_some() && one.answers.is_none()) else {
             return Ok(Valid { call, arguments: Value::Null, digest, _made: () });
         };
@@ -82,13 +82,20 @@ impl Line {
 }
 
 /// What a listener names is judged one by one, now and for as long as it listens.
-fn bounded(call: &Call) -> Result<(), Stop> {
+fn listens_to_what_can_be_judged(call: &Call) -> Result<(), Stop> {
     let Some(listen) = call.message().filter(|message| message.method() == "subscriptions/listen") else {
         return Ok(());
     };
-    let refused =
-        |fault: BridgeFault| Stop::refused(Stage::Validate, "arguments", error::INVALID_PARAMS, fault.to_string());
-    Filter::bounded(listen).map_err(refused)
+    let refused = |fault: BridgeFault| {
+        let pointer = match fault {
+            BridgeFault::Malformed("notifications") => "/notifications".to_owned(),
+            BridgeFault::Malformed(what) | BridgeFault::TooLarge { what, .. } => format!("/notifications/{what}"),
+            _ => String::new(),
+        };
+        let places = vec![serde_json::json!({ "pointer": pointer, "problem": fault.to_string() })];
+        Stop::refused(Stage::Validate, "arguments", error::INVALID_PARAMS, fault.to_string()).data("faults", places)
+    };
+    Filter::judge(listen).map_err(refused)
 }
 
 /// The arguments of a tool call, or all parameters of anything else.

@@ -618,6 +618,6 @@ async fn what_a_client_says_that_cannot_be_read_is_refused_and_no_server_has_fai
         let (what, _) = wanted.as_object().unwrap().iter().next().unwrap();
         assert!(answer["error"]["message"].as_str().unwrap().contains(what), "{answer}");
         let records = inside.records().await;
-        assert_eq!(outcome(records.last().unwrap()), "refused arguments forward");
+        assert_eq!(outcome(records.last().unwrap()), "refused arguments validate");
     }
 }

@@ -342,3 +342,26 @@ async fn a_listener_that_reads_hears_the_next_server_though_the_one_before_never
     assert!(heard.is_some(), "the stream goes on");
     soon(chatting).await.unwrap();
 }
+
+#[tokio::test]
+async fn a_listener_without_a_filter_that_can_be_read_is_refused_on_both_doors() {
+    let upstream = Upstream::start().await;
+    let inside = Inside::start(Plan::of(&upstream)).await;
+    let wanted = |filter: Value| json!({ "notifications": filter });
+    for (params, pointer) in [
+        (json!({}), "/notifications"),
+        (wanted(json!([])), "/notifications"),
+        (wanted(json!({"toolsListChanged": "yes"})), "/notifications/toolsListChanged"),
+        (wanted(json!({"resourceSubscriptions": "x"})), "/notifications/resourceSubscriptions"),
+        (wanted(json!({"resourceSubscriptions": [1]})), "/notifications/resourceSubscriptions"),
+        (wanted(json!({"taskIds": "x"})), "/notifications/taskIds"),
+    ] {
+        for door in ["/mcp", "/mcp/files"] {
+            let agent = inside.modern(door, &inside.alice);
+            let answer = agent.request("subscriptions/listen", params.clone()).await.json().await;
+            assert_eq!(answer["error"]["code"], -32602, "{door} {params}: {answer}");
+            assert_eq!(answer["error"]["data"]["faults"][0]["pointer"], pointer, "{door} {params}: {answer}");
+        }
+    }
+    assert!(upstream.seen("subscriptions/listen").is_empty());
+}

@@ -3,6 +3,8 @@
 use super::{BridgeFault, rewrite};
 use crate::{Message, splice::quote, walk::Walk};
 
+const RESOURCES: &str = "resourceSubscriptions";
+
 /// Kinds of changes, and resources. Filters of extensions, `taskIds` for one, are not among them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Filter {
@@ -20,18 +22,11 @@ impl Filter {
     /// Most resources in one filter, and most of whatever else one lists.
     pub const MOST_URIS: usize = 1024;
 
-    /// Whether the filter of a `subscriptions/listen` request lists no more than can be judged one by one.
-    pub fn bounded(listen: &Message) -> Result<(), BridgeFault> {
-        for what in ["resourceSubscriptions", "taskIds"] {
-            let Some(list) = listen.param(&["notifications", what]).filter(|list| list.raw.starts_with(b"[")) else {
-                continue;
-            };
-            let mut walk = Walk::new(list.raw, 0);
-            if std::iter::from_fn(|| walk.element()).take(Self::MOST_URIS + 1).count() > Self::MOST_URIS {
-                return Err(BridgeFault::TooLarge { what, most: Self::MOST_URIS });
-            }
-        }
-        Ok(())
+    /// Whether a `subscriptions/listen` request has a filter, and one that lists no more than can be judged one by one.
+    pub fn judge(listen: &Message) -> Result<(), BridgeFault> {
+        Self::of(listen)?;
+        let tasks = listen.param(&["notifications", "taskIds"]);
+        tasks.map_or(Ok(()), |tasks| texts("taskIds", tasks.raw).map(drop))
     }
 
     /// What a `subscriptions/listen` request, or the acknowledgement of one, names in its `notifications`.
@@ -47,7 +42,7 @@ impl Filter {
             tools: is_on("toolsListChanged")?,
             prompts: is_on("promptsListChanged")?,
             resources: is_on("resourcesListChanged")?,
-            uris: rewrite::at(wanted, &["resourceSubscriptions"]).map_or(Ok(Vec::new()), uris)?,
+            uris: rewrite::at(wanted, &[RESOURCES]).map_or(Ok(Vec::new()), |raw| texts(RESOURCES, raw))?,
         })
     }
 
@@ -96,19 +91,19 @@ pub fn is_at_or_below(uri: &str, above: &str) -> bool {
     uri.strip_prefix(above).is_some_and(|rest| rest.is_empty() || rest.starts_with(ends) || above.ends_with(ends))
 }
 
-fn uris(raw: &[u8]) -> Result<Vec<String>, BridgeFault> {
-    const WHAT: &str = "resourceSubscriptions";
+/// A list of texts.
+fn texts(what: &'static str, raw: &[u8]) -> Result<Vec<String>, BridgeFault> {
     if !raw.starts_with(b"[") {
-        return Err(BridgeFault::Malformed(WHAT));
+        return Err(BridgeFault::Malformed(what));
     }
     let mut walk = Walk::new(raw, 0);
-    let mut uris = Vec::new();
+    let mut texts = Vec::new();
     while let Some(element) = walk.element() {
-        if uris.len() == Filter::MOST_URIS {
-            return Err(BridgeFault::TooLarge { what: WHAT, most: Filter::MOST_URIS });
+        if texts.len() == Filter::MOST_URIS {
+            return Err(BridgeFault::TooLarge { what, most: Filter::MOST_URIS });
         }
-        let uri = raw.get(element).and_then(|uri| rewrite::text_at(uri, &[]));
-        uris.push(uri.ok_or(BridgeFault::Malformed(WHAT))?.into_owned());
+        let text = raw.get(element).and_then(|text| rewrite::text_at(text, &[]));
+        texts.push(text.ok_or(BridgeFault::Malformed(what))?.into_owned());
     }
-    Ok(uris)
+    Ok(texts)
 }
