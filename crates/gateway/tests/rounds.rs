@@ -431,3 +431,44 @@ async fn a_client_that_leaves_while_it_introduces_itself_leaves_no_session() {
         assert!(is_gone, "{method}");
     }
 }
+
+#[tokio::test]
+async fn progress_does_not_go_back_where_a_round_begins_anew() {
+    let upstream = Upstream::start().await;
+    let inside = Inside::start(modern(&upstream)).await;
+    let alice = inside.legacy("/mcp/files", &inside.alice).await;
+    let streams = [Answer::events(), Answer::events()];
+    let [(first, one), (second, two)] = streams;
+    upstream.next("tools/call", first).next("tools/call", second);
+    let call = json!({"jsonrpc": "2.0", "id": "mine", "method": "tools/call",
+        "params": {"name": "echo", "arguments": {}, "_meta": {"progressToken": "p"}}});
+    let mut stream = alice.ask("tools/call", &call).send().await;
+    let mut said = Vec::new();
+    for (number, feed) in [one, two].into_iter().enumerate() {
+        let asked = upstream.arrived("tools/call", number + 1).await.json();
+        for progress in [1, 2, 2 + number] {
+            let params = json!({"progressToken": asked["params"]["_meta"]["progressToken"], "progress": progress});
+            feed.message(&json!({"jsonrpc": "2.0", "method": "notifications/progress", "params": params})).await;
+        }
+        let result = if number == 0 {
+            json!({"resultType": "input_required", "inputRequests": {"roots": {"method": "roots/list"}}})
+        } else {
+            json!({"resultType": "complete", "content": []})
+        };
+        feed.message(&json!({"jsonrpc": "2.0", "id": asked["id"], "result": result})).await;
+        drop(feed);
+        loop {
+            let event = event(&mut stream).await;
+            match event["method"].as_str() {
+                Some("notifications/progress") => said.push(event["params"]["progress"].clone()),
+                Some("roots/list") => {
+                    assert_eq!(reply(&alice, &event, "result", json!({"roots": []})).await, 202);
+                    break;
+                }
+                _ => break,
+            }
+        }
+    }
+    // What a server repeats within a round is its own.
+    assert_eq!(said, [1, 2, 2, 3]);
+}

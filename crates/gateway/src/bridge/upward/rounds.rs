@@ -57,6 +57,8 @@ pub(crate) struct Rounds {
     /// The id of the request that is under way now.
     round_id: Box<str>,
     cause: Cause,
+    /// How far the call has come, and had when this round began.
+    progress: Progress,
     /// The record of the round that is under way, unless it is the first, whose record is the call's.
     trail: Option<Trail>,
     under_way: UnderWay,
@@ -81,6 +83,35 @@ enum Step {
     Intending(SyncWrapper<Intending>, Box<(Message, HeaderMap)>),
     /// The answer was given.
     Over,
+}
+
+/// SPEC: progress must increase (2025-11-25, basic/utilities/progress). To the client all rounds are one request; a server
+/// begins each anew.
+#[derive(Default)]
+struct Progress {
+    told: Option<f64>,
+    before: Option<f64>,
+}
+
+impl Progress {
+    /// A round begins.
+    const fn begin(&mut self) {
+        self.before = self.told;
+    }
+
+    /// Whether the client may be told: all but progress that does not go beyond what earlier rounds had reached.
+    fn grows(&mut self, message: &Message) -> bool {
+        if message.method() != "notifications/progress" {
+            return true;
+        }
+        let now = message.param(&["progress"]).and_then(|now| std::str::from_utf8(now.raw).ok()?.parse::<f64>().ok());
+        let Some(now) = now else { return true };
+        let grows = self.before.is_none_or(|before| now > before);
+        if grows {
+            self.told = Some(self.told.map_or(now, |told| told.max(now)));
+        }
+        grows
+    }
 }
 
 /// Questions of one round.
@@ -129,6 +160,7 @@ impl Rounds {
             under_way: session.upward.begin(request.id().unwrap_or_default()),
             round_id: Box::from(request.id().unwrap_or_default()),
             cause: Cause::of(way, &request, judged),
+            progress: Progress::default(),
             trail: None,
             request,
             round: 0,
@@ -261,6 +293,7 @@ impl Rounds {
     fn read(&mut self, text: Bytes) -> Result<Option<Bytes>, UpstreamFault> {
         let message = exchange::one(text, &self.limits)?;
         match message.kind() {
+            Kind::Notification if !self.progress.grows(&message) => Ok(None),
             Kind::Notification => Ok(translate::notification(&message)),
             Kind::Request => Err(UpstreamFault::Protocol("a modern server sends no requests".to_owned())),
             Kind::Response => {
@@ -357,6 +390,7 @@ impl Rounds {
         let (retry, headers) = (**next).clone();
         let (trail, slot) = leaving.leave();
         self.trail = Some(trail);
+        self.progress.begin();
         self.step = Step::Sending(SyncWrapper::new(self.sending(retry, headers, Some(slot))));
     }
 
