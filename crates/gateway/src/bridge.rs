@@ -8,11 +8,14 @@ pub(crate) mod downward;
 pub(crate) mod upward;
 
 use crate::{
+    authenticate::Caller,
+    pipeline::Line,
     server::Server,
     stop::{Stage, Stop},
     upstream::UpstreamFault,
 };
 use mcp::{Era, bridge::BridgeFault};
+use vocab::Action;
 
 /// What a bridge does with a call of this era to this server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,6 +58,14 @@ impl Crossing {
 /// Whether nothing leads from a client of `era` to this server.
 pub(crate) fn is_out_of_reach(era: Era, server: &Server) -> bool {
     Crossing::to(era, server).is_none()
+}
+
+/// The capabilities of a client of which a server is not told, for no rule lets it ask that.
+pub(crate) fn unaskable(line: &Line, caller: &Caller, server: &Server) -> Vec<&'static str> {
+    let asked =
+        [("elicitation", Action::ServerElicit), ("roots", Action::ServerRoots), ("sampling", Action::ServerSample)];
+    let is_denied = |action| !line.snapshot.policies.reaches_with(&caller.subject, action, server.root());
+    asked.into_iter().filter(|(_, action)| is_denied(*action)).map(|(name, _)| name).collect()
 }
 
 /// What becomes of a client's message that cannot be translated: no server is asked, so none has failed.

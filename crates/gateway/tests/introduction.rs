@@ -4,7 +4,7 @@ mod inside;
 
 use gateway::settings::EraSettings;
 use inside::{Inside, Plan};
-use serde_json::json;
+use serde_json::{Value, json};
 use testkit::{Answer, Ask, Upstream};
 
 #[tokio::test]
@@ -32,5 +32,36 @@ async fn the_aggregate_says_no_capability_that_a_revision_does_not_have() {
         assert_eq!(answer["result"]["protocolVersion"], revision, "{answer}");
         let said: Vec<&String> = answer["result"]["capabilities"].as_object().unwrap().keys().collect();
         assert_eq!(said, expected, "{revision}");
+    }
+}
+
+#[tokio::test]
+async fn a_server_behind_a_bridge_is_not_told_of_what_no_rule_lets_it_ask() {
+    let rule = |action: &str| json!({"id": action, "action": action, "target": "*/*", "effect": "allow"});
+    let policy = json!({"policy": "test", "rules": [rule("tool.execute"), rule("server.roots")]});
+    let key = "io.modelcontextprotocol/clientCapabilities";
+    for (era, all) in [
+        (EraSettings::Modern, false),
+        (EraSettings::Modern, true),
+        (EraSettings::Legacy, false),
+        (EraSettings::Legacy, true),
+    ] {
+        let upstream = Upstream::start().await;
+        let plan = Plan { era, ..Plan::of(&upstream) };
+        let inside = Inside::start(if all { plan } else { Plan { policy: policy.clone(), ..plan } }).await;
+        for path in ["/mcp/files", "/mcp"] {
+            let tool = if path == "/mcp" { "files__echo" } else { "echo" };
+            let told: Value = if era == EraSettings::Modern {
+                let agent = inside.legacy(path, &inside.alice).await;
+                assert!(agent.call(tool, json!({})).await["error"].is_null());
+                upstream.seen("tools/call").pop().unwrap().json()["params"]["_meta"][key].clone()
+            } else {
+                let agent = inside.modern(path, &inside.alice);
+                assert!(agent.call(tool, json!({})).await["error"].is_null());
+                upstream.seen("initialize").pop().unwrap().json()["params"]["capabilities"].clone()
+            };
+            let said: Vec<&String> = told.as_object().unwrap().keys().collect();
+            assert_eq!(said, if all { vec!["elicitation", "roots", "sampling"] } else { vec!["roots"] }, "{path}");
+        }
     }
 }

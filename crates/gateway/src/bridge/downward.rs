@@ -15,7 +15,7 @@ pub(crate) use talk::Talk;
 use crate::{
     aggregate::{answer::whole, stream::is_known},
     authenticate::Caller,
-    bridge::malformed,
+    bridge::{malformed, unaskable},
     call::{Operation, header},
     forward::{Passage, Sent},
     pipeline::Line,
@@ -88,7 +88,7 @@ pub(crate) async fn pages(
     request: &Message,
     kind: ListKind,
 ) -> Result<Vec<Message>, UpstreamFault> {
-    let (legs, client) = (&hop.state.legs, client(request)?);
+    let (legs, client) = (&hop.state.legs, shown(hop, caller, request)?);
     let link = legs.link(hop, caller, &client).await?;
     match hop.pages(Some(&link.leg), kind, Era::Legacy, None).await {
         Err(UpstreamFault::Lost) => {
@@ -102,7 +102,7 @@ pub(crate) async fn pages(
 
 /// What a legacy server says unasked, as `subscriptions/listen` has it, for the aggregate.
 pub(crate) async fn listen(hop: &Hop<'_>, caller: &Caller, request: &Message) -> Result<Source, UpstreamFault> {
-    let (legs, client) = (&hop.state.legs, client(request)?);
+    let (legs, client) = (&hop.state.legs, shown(hop, caller, request)?);
     let link = legs.link(hop, caller, &client).await?;
     match listen::open(hop, caller, &link, request).await {
         Err(UpstreamFault::Lost) => {
@@ -115,12 +115,19 @@ pub(crate) async fn listen(hop: &Hop<'_>, caller: &Caller, request: &Message) ->
 }
 
 async fn link(hop: &Hop<'_>, way: &Passage<'_>, message: &Message) -> Result<Arc<Link>, UpstreamFault> {
-    way.line.state.legs.link(hop, way.caller, &client(message)?).await
+    way.line.state.legs.link(hop, way.caller, &shown(hop, way.caller, message)?).await
 }
 
 /// What a request says of its client.
 fn client(request: &Message) -> Result<Client, UpstreamFault> {
     Client::of_request(request).map_err(|fault| malformed(&fault))
+}
+
+/// The same, as the server is told.
+fn shown(hop: &Hop<'_>, caller: &Caller, request: &Message) -> Result<Client, UpstreamFault> {
+    let mut client = client(request)?;
+    client.hide(&unaskable(&hop.state.line(), caller, hop.server));
+    Ok(client)
 }
 
 /// Sends a request on, and gives its answer as a modern client reads it.

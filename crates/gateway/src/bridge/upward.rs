@@ -13,10 +13,13 @@ pub(crate) use side::Side;
 
 use crate::{
     aggregate::answer::{result_of, whole},
-    bridge::malformed,
+    authenticate::Caller,
+    bridge::{malformed, unaskable},
     call::{Operation, header},
     forward::{Judged, Passage, Sent},
     manner,
+    pipeline::Line,
+    server::Server,
     session::Session,
     stop::{Stage, Stop},
     upstream::{Arrival, Source, UpstreamFault, exchange, http as wire},
@@ -60,9 +63,15 @@ pub(crate) async fn send(way: &Passage<'_>) -> Result<Sent, UpstreamFault> {
     }
 }
 
-/// How the client of a session introduced itself, and the log level it asked for since.
-pub(crate) fn introduction(session: &Session) -> Result<Introduction, UpstreamFault> {
+/// How the client of a session introduced itself, as a server is told now, and the log level it asked for since.
+pub(crate) fn introduction(
+    line: &Line,
+    caller: &Caller,
+    server: &Server,
+    session: &Session,
+) -> Result<Introduction, UpstreamFault> {
     let mut introduction = Introduction::of(&session.introduction).map_err(|fault| malformed(&fault))?;
+    introduction.hide(&unaskable(line, caller, server));
     if let Some(level) = session.log_level() {
         introduction.set_level(level);
     }
@@ -73,7 +82,8 @@ pub(crate) fn introduction(session: &Session) -> Result<Introduction, UpstreamFa
 async fn introduce(way: &Passage<'_>, message: &Message) -> Result<Sent, UpstreamFault> {
     way.line.room_for_session(way.caller, message)?;
     let hop = way.hop();
-    let introduction = Introduction::of(message).map_err(|fault| malformed(&fault))?;
+    let mut introduction = Introduction::of(message).map_err(|fault| malformed(&fault))?;
+    introduction.hide(&unaskable(way.line, way.caller, &way.one.server));
     let question = exchange::one(translate::discover("0", &introduction), &hop.limits)?;
     let leg = way.line.state.modern_leg(&hop, way.caller.principal.id())?;
     let answer = hop.ask(leg.as_deref(), &question).await?;
@@ -188,7 +198,7 @@ fn given_up(way: &Passage<'_>, session: &Session, uri: &str) -> Stop {
 /// Sends a request on, and gives its answer as the client's revision has it.
 async fn carry(way: &Passage<'_>, session: &Arc<Session>, message: &Message) -> Result<Arrival, UpstreamFault> {
     let limits = way.hop().limits;
-    let introduction = introduction(session)?;
+    let introduction = introduction(way.line, way.caller, &way.one.server, session)?;
     let request = translate::request(&way.edited(message)?, &introduction).map_err(|fault| malformed(&fault))?;
     let request = exchange::one(request, &limits)?;
     let headers = headers(way, &request);

@@ -96,6 +96,14 @@ impl Client {
         &self.capabilities
     }
 
+    /// Leaves capabilities out of what a server is told. What the client can answer stays known.
+    pub fn hide(&mut self, names: &[&str]) {
+        let raw = self.capabilities.as_bytes();
+        let kept: Vec<_> = each(raw).filter(|(name, _)| !names.contains(&name.as_ref())).collect();
+        let kept = object(&kept.iter().map(|(name, value)| (name.as_ref(), *value)).collect::<Vec<_>>());
+        self.capabilities = String::from_utf8_lossy(&kept).into_owned();
+    }
+
     /// Who it says it is, as an object.
     pub fn info(&self) -> Option<&str> {
         self.info.as_deref()

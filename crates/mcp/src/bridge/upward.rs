@@ -50,6 +50,11 @@ impl Introduction {
         &self.client
     }
 
+    /// Leaves capabilities out of what a server is told.
+    pub fn hide(&mut self, names: &[&str]) {
+        self.client.hide(names);
+    }
+
     /// From which level on the client wants log messages. Until it says so it gets none: a modern server sends them only
     /// to requests that name a level.
     pub const fn level(&self) -> Option<LogLevel> {

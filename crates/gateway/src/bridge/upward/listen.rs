@@ -271,7 +271,10 @@ impl Wish {
         let id = format!("\"durward-listen-{}\"", session.question_id());
         let uris = open.uris.keys().map(ToString::to_string).collect();
         let wanted = Filter { tools: true, prompts: true, resources: true, uris };
-        let request = translate::listen(&id, &super::introduction(session)?, &wanted);
+        let line = state.line();
+        let Some((caller, now)) = line.may_hear(&session.holder(), &server.name) else { return Ok(Ending::Over) };
+        let introduction = super::introduction(&line, &caller, now, session)?;
+        let request = translate::listen(&id, &introduction, &wanted);
         let request = exchange::one(request, &limits)?;
         let arrival = match &server.transport {
             Transport::Http(_) => {
