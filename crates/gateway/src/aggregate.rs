@@ -36,9 +36,10 @@ pub(crate) async fn resolve(
     call: &Call,
     session: Option<Arc<Session>>,
 ) -> Result<Target, Stop> {
-    let (members, unavailable) = members(line, caller, call).await?;
-    let many =
-        |members, session| Target::Many(Many { members, session, method: Box::from(call.method()), unavailable });
+    let Reached { members, unavailable, apart } = members(line, caller, call).await?;
+    let told = apart.iter().map(|(name, stop)| (name.clone(), stop.message.to_string())).collect();
+    let method = Box::from(call.method());
+    let many = |members, session| Target::Many(Many { members, session, method, unavailable, apart: told });
     if let Some((server, after)) = resumed(call, &members) {
         let mut one = line.on_server(&server, session, caller, call).await?;
         one.after = Some(after);
@@ -69,27 +70,35 @@ pub(crate) async fn resolve(
         // SPEC: the modern era has no list of tasks.
         Kind::Request if message.method() == "tasks/list" && call.era == Era::Legacy => Ok(many(members, session)),
         Kind::Request | Kind::Notification => {
-            let one = on_one(line, caller, call, message, session, &members).await?;
+            let one = on_one(line, caller, call, message, session, (&members, &apart)).await?;
             Ok(Target::One(Box::new(one)))
         }
     }
 }
 
-/// Servers that are left out of an answer, with the reason that the caller may know.
-type Unavailable = Vec<(ServerName, String)>;
+/// What servers a caller may see.
+struct Reached {
+    /// Those that it reaches in its era.
+    members: Vec<Arc<Server>>,
+    /// Those of which nobody knows their era yet, with the reason that the caller may know.
+    unavailable: Vec<(ServerName, String)>,
+    /// Those to which nothing leads from its era, with what whoever names one is told.
+    apart: Apart,
+}
 
-/// The servers that the caller may see and reach in its era, and those of which nobody knows their era yet.
-async fn members(line: &Line, caller: &Caller, call: &Call) -> Result<(Vec<Arc<Server>>, Unavailable), Stop> {
+type Apart = Vec<(ServerName, Stop)>;
+
+async fn members(line: &Line, caller: &Caller, call: &Call) -> Result<Reached, Stop> {
     let reachable: Vec<_> = line.snapshot.reachable(&caller.subject).cloned().collect();
     let unknown: Vec<_> = reachable.iter().filter(|server| server.is_unknown(call.era)).cloned().collect();
     if !unknown.is_empty() {
         Box::pin(join_all(unknown.iter().map(|server| line.glance(server)))).await;
     }
     let mut members = Vec::with_capacity(reachable.len());
-    let (mut unavailable, mut misfit) = (Vec::new(), None);
+    let (mut unavailable, mut apart) = (Vec::new(), Vec::new());
     for server in reachable {
         if bridge::is_out_of_reach(call.era, &server) {
-            misfit = Some(resolve::other_era(&server, call));
+            apart.push((server.name.clone(), resolve::other_era(&server, call)));
         } else if server.is_unknown(call.era) {
             unavailable.push(not_known(&server));
         } else {
@@ -97,10 +106,30 @@ async fn members(line: &Line, caller: &Caller, call: &Call) -> Result<(Vec<Arc<S
         }
     }
     // Where every server speaks the other era, saying so lets the client change over.
-    match misfit {
-        Some(stop) if members.is_empty() && unavailable.is_empty() => Err(stop),
-        Some(_) | None => Ok((members, unavailable)),
+    match apart.pop() {
+        Some((_, stop)) if members.is_empty() && unavailable.is_empty() => Err(stop),
+        last => {
+            apart.extend(last);
+            Ok(Reached { members, unavailable, apart })
+        }
     }
+}
+
+/// What is said of a name that belongs to a server to which nothing leads: only that, whatever the server has.
+fn apart_of(action: Action, shown: &str, apart: &Apart) -> Option<Stop> {
+    let server = match action {
+        Action::ToolExecute | Action::PromptGet => shown.split_once(mcp::name::SEPARATOR)?.0,
+        Action::CompletionComplete | Action::ResourceRead | Action::ResourceSubscribe => {
+            match mcp::address::split(shown) {
+                Some((server, _)) => server,
+                None => shown.split_once(mcp::name::SEPARATOR)?.0,
+            }
+        }
+        Action::TaskManage | Action::MethodCall | Action::ServerSample | Action::ServerElicit | Action::ServerRoots => {
+            return None;
+        }
+    };
+    apart.iter().find(|(name, _)| name.as_str() == server).map(|(_, stop)| stop.clone())
 }
 
 /// Why a server is left out that nothing is known of.
@@ -128,7 +157,7 @@ async fn on_one(
     call: &Call,
     message: &Message,
     session: Option<Arc<Session>>,
-    members: &[Arc<Server>],
+    (members, apart): (&[Arc<Server>], &Apart),
 ) -> Result<One, Stop> {
     let action = resolve::client_action(message);
     let shown = resolve::name_of(action, message)?;
@@ -151,16 +180,15 @@ async fn on_one(
         Action::MethodCall | Action::ServerSample | Action::ServerElicit | Action::ServerRoots => None,
     };
     let Some((server, name)) = found else {
-        return Err(resolve::missing(action, &shown, call.era, "unknown"));
+        let apart = apart_of(action, &shown, apart);
+        return Err(apart.unwrap_or_else(|| resolve::missing(action, &shown, call.era, "unknown")));
     };
     // A hidden thing answers under the name the caller used, as a missing one does.
     let one = line.named(&server, session, caller, call, action, &name).await;
     let mut one = one.map_err(|stop| {
-        // Of several servers, one that turns out to speak another era is none of them.
-        let is_none = stop.reason == "era" && !members.iter().all(|member| bridge::is_out_of_reach(call.era, member));
         // What is said of a task that is nobody's names it as the caller does already.
         let is_unknown = stop.reason == "unknown" && action != Action::TaskManage;
-        let gone = is_unknown || stop.reason == "hidden" || is_none;
+        let gone = is_unknown || stop.reason == "hidden";
         if gone {
             resolve::missing(action, &shown, call.era, stop.reason).rules(stop.rules.clone()).about(stop.about.clone())
         } else {

@@ -72,6 +72,8 @@ pub(crate) struct Many {
     pub(crate) method: Box<str>,
     /// Servers left out, with the reason that the caller may know.
     pub(crate) unavailable: Vec<(ServerName, String)>,
+    /// The same of those to which nothing leads from the client's era. Unlike the others, they will not come.
+    pub(crate) apart: Vec<(ServerName, String)>,
 }
 
 impl Target {

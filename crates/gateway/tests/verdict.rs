@@ -199,12 +199,12 @@ async fn the_first_call_of_all_is_told_as_the_second_that_no_bridge_leads_there(
             assert_eq!(answer["error"]["code"], -32022, "{path}: {answer}");
         }
     }
-    // Beside others it is none of those that there are.
+    // Beside others, too.
     let servers = vec![("files", old.url()), ("more", both.url())];
     let inside = Inside::start(Plan { servers, probed: true, bridged: false, ..Plan::of(&old) }).await;
     let alice = inside.modern("/mcp", &inside.alice);
     for _ in 0..2 {
-        assert_eq!(alice.call("files__echo", json!({})).await["error"]["code"], -32602);
+        assert_eq!(alice.call("files__echo", json!({})).await["error"]["code"], -32022);
     }
     assert!(old.seen("tools/call").is_empty());
 }

@@ -396,6 +396,19 @@ async fn servers_to_which_no_bridge_may_lead_are_left_out_and_said_so() {
     let world = World::with(&servers, world::ALL).await;
     assert_eq!(world.legacy("/mcp").await.tools().await, ["a__old"]);
     assert_eq!(world.modern("/mcp").tools().await, ["b__new"]);
+    // A list says whom it leaves out, and whoever names such a server is told, whatever that has.
+    for (agent, left, name) in [(world.legacy("/mcp").await, "b", "b__new"), (world.modern("/mcp"), "a", "a__none")] {
+        let list = agent.request("tools/list", json!({})).await.json().await;
+        let missing = &list["result"]["_meta"]["durward/unavailable"];
+        assert_eq!((missing.as_array().unwrap().len(), &missing[0]["server"]), (1, &json!(left)), "{list}");
+        let answer = agent.call(name, json!({})).await;
+        assert_eq!(answer["error"]["code"], -32022, "{answer}");
+        for told in [&missing[0]["reason"], &answer["error"]["message"]] {
+            let told = told.as_str().unwrap();
+            assert!(told.contains("legacy") && told.contains("modern"), "{told}");
+        }
+        assert_eq!(agent.call("c__none", json!({})).await["error"]["code"], -32602);
+    }
     let answer = world.modern("/mcp/a").request("tools/list", json!({})).await;
     assert_eq!(answer.status, 400);
     let answer = answer.json().await;

@@ -125,6 +125,7 @@ impl<'a> Hand<'a> {
             .many
             .unavailable
             .iter()
+            .chain(&self.many.apart)
             .map(|(server, reason)| json!({ "server": server.as_str(), "reason": reason }))
             .collect();
         for (server, pages) in join_all(reading).await {
