@@ -232,3 +232,42 @@ async fn rights_that_change_before_a_server_answers_a_listener_are_told_of() {
     let end = soon(listener.event()).await.unwrap().json();
     assert_eq!((&end["id"], &end["result"]["resultType"]), (&json!(1), &json!("complete")), "{end}");
 }
+
+#[tokio::test]
+async fn what_nobody_follows_is_not_told_by_the_gateway() {
+    // A merged stream, and streams that a bridge carries over.
+    for (door, is_legacy, era) in [
+        ("/mcp", false, EraSettings::Both),
+        ("/mcp", true, EraSettings::Both),
+        ("/mcp", true, EraSettings::Modern),
+        ("/mcp/files", true, EraSettings::Modern),
+    ] {
+        let way = format!("{door}, legacy: {is_legacy}, {era:?}");
+        let (upstream, mut opened) = server().await;
+        let inside = Inside::start(denying(&upstream, era, "none:*")).await;
+        let agent =
+            if is_legacy { inside.legacy(door, &inside.alice).await } else { inside.modern(door, &inside.alice) };
+        let listening = async {
+            if is_legacy {
+                agent.listen().await
+            } else {
+                agent.request("subscriptions/listen", json!({"notifications": {"toolsListChanged": true}})).await
+            }
+        };
+        let (mut listener, (stream, _)) = tokio::join!(listening, opens(&mut opened));
+        stream.update("file:///a").await;
+        stream.update("late:a").await;
+        stream.say("notifications/message", json!({"level": "info", "data": "mark"})).await;
+        let next = soon(async {
+            loop {
+                let event = listener.event().await.unwrap().json();
+                let method = event["method"].as_str().unwrap_or_default();
+                if method == UPDATED || method == "notifications/message" {
+                    return event;
+                }
+            }
+        })
+        .await;
+        assert_eq!(next["params"]["data"], "mark", "{way}: {next}");
+    }
+}

@@ -5,7 +5,7 @@ use crate::{
     aggregate::narrow,
     authenticate::Caller,
     bridge::upward::rights::{Open, Rights},
-    call::Call,
+    call::{Call, Route},
     forward::Exchange,
     pipeline::Line,
     server::Server,
@@ -57,6 +57,10 @@ impl Flow {
         let (_, open) = self.follows.get_or_insert_default().on(line, &self.exchange, server);
         if let Some(is_told) = open.decides(uri) {
             return is_told;
+        }
+        // A stream of several servers is asked for by what is followed on each. What one server says alone stays its own.
+        if self.exchange.call.route == Route::All && open.is_empty() {
+            return false;
         }
         match line.may_subscribe(&self.exchange.caller, server, uri, &json!({ "uri": uri }), &[]) {
             Ok(()) => true,

@@ -32,9 +32,15 @@ impl Open {
         self.decides(uri).unwrap_or_else(|| {
             // What the client gave up is over. SECURITY: what lies below nothing, a server may see below any of them.
             let mut all = asked.uris.keys();
-            !all.any(|known| is_at_or_below(uri, known) || is_shut(known))
-                && (asked.uris.is_empty() || asked.uris.keys().any(is_open))
+            // Who follows nothing is told nothing.
+            let of_any = if asked.uris.is_empty() { !self.is_empty() } else { asked.uris.keys().any(is_open) };
+            of_any && !all.any(|known| is_at_or_below(uri, known) || is_shut(known))
         })
+    }
+
+    /// Whether nothing is followed, be it allowed or not.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.uris.is_empty() && self.shut.is_empty()
     }
 
     /// What those decide of an address that it lies at or below. `None`: it lies below nothing.
@@ -165,7 +171,7 @@ mod tests {
             let open: Vec<_> = all.into_iter().filter(|uri| !shut.contains(uri)).collect();
             assert_eq!(rights(&open, shut).tells(told, &rights(&all, &[])), is_told, "{told}, {shut:?}");
         }
-        assert!(Open::default().tells("other:x", &Open::default()), "no right to anything was withdrawn");
+        assert!(!Open::default().tells("other:x", &Open::default()), "nobody asked for anything");
     }
 
     #[test]
