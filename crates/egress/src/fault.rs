@@ -80,7 +80,7 @@ pub enum EgressFault {
     },
     /// The server could not prove who it is, or spoke no TLS.
     #[error(
-        "no trusted TLS connection to `{host}`; check its certificate, or name its certificate authority in `roots`"
+        "no trusted TLS connection to `{host}`; check its certificate, or name its certificate authority (`ca` in the configuration, `--ca-file` of `durward connect`)"
     )]
     Tls {
         /// The host of the URL.

@@ -510,7 +510,7 @@ fn no_session_named() -> Stop {
         Stage::Resolve,
         "no-session",
         error::INVALID_REQUEST,
-        "the header `Mcp-Session-Id` is missing; begin with `initialize`",
+        "there is no session; begin with `initialize`, and over Streamable HTTP name the session that it opens in `Mcp-Session-Id`",
     )
     .status(StatusCode::BAD_REQUEST)
 }
