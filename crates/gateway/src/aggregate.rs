@@ -37,7 +37,7 @@ pub(crate) async fn resolve(
     session: Option<Arc<Session>>,
 ) -> Result<Target, Stop> {
     let Reached { members, unavailable, apart } = members(line, caller, call).await?;
-    let told = apart.iter().map(|(name, stop)| (name.clone(), stop.message.to_string())).collect();
+    let told = apart.iter().map(|(name, stop)| (name.clone(), stop.message.clone())).collect();
     let method = Box::from(call.method());
     let many = |members, session| Target::Many(Many { members, session, method, unavailable, apart: told });
     if let Some((server, after)) = resumed(call, &members) {

@@ -206,7 +206,7 @@ mod tests {
         let (plain, odd, pair) = ("canary-5d1f77", "a/b \"c\" é+d", "Basic dXNlcjpjYW5hcnktOWUxYg==");
         let veil = veil(&[plain, odd, pair]);
         let blob = BASE64_STANDARD.encode(format!("key {plain}"));
-        let letters: String = plain.chars().map(|c| format!("\\u{:04X}", u32::from(c))).collect();
+        let letters = plain.chars().fold(String::new(), |text, c| text + &format!("\\u{:04X}", u32::from(c)));
         let inner = serde_json::json!({"inner": odd}).to_string();
         for (json, hidden) in [
             (r#"{"text":"x canary-5d1f77 y"}"#.to_owned(), r#"{"text":"x [redacted:credential] y"}"#),
@@ -244,6 +244,22 @@ mod tests {
             say(": canary-5d1f77\nid: canary-5d1f77\n\n"),
             ": [redacted:credential]\nid: [redacted:credential]\n\n"
         );
+    }
+
+    #[test]
+    fn where_a_server_of_2024_is_posted_to_stays_and_nothing_else_passes_for_it() {
+        let veil = veil(&["canary-5d1f77"]);
+        for (data, hidden) in [
+            ("/messages?key=canary-5d1f77", "/messages?key=canary-5d1f77"),
+            (r#"{"text":"canary-5d1f77"}"#, r#"{"text":"[redacted:credential]"}"#),
+        ] {
+            let mut events = Vec::new();
+            let raw = format!("event: endpoint\ndata: {data}\n\n");
+            Decoder::new(1000).push(raw.clone().into(), &mut events).unwrap();
+            let event = veil.event(events.remove(0), &mut Carry::default());
+            assert_eq!(event.raw, raw.replace(data, hidden));
+            assert_eq!(event.data.as_deref(), Some(hidden.as_bytes()));
+        }
     }
 
     #[test]
