@@ -82,6 +82,11 @@ pub fn event_stream(input: &[u8]) {
     let mut bytes: Vec<u8> = events.iter().flat_map(|event| event.raw.to_vec()).collect();
     bytes.extend(rest.unwrap_or_default());
     assert_eq!(bytes, stream, "bytes were lost");
+    for event in &events {
+        let is_message = event.event.as_ref().is_none_or(|kind| kind.is_empty() || kind == "message");
+        let data = event.data.as_ref().filter(|data| is_message && !data.is_empty());
+        assert_eq!(event.message(), data, "clients hear no other type than `message`");
+    }
 }
 
 type Stream = Option<(Vec<sse::Event>, Option<Bytes>)>;

@@ -277,6 +277,15 @@ impl Line {
         self.release_part(question, Said::of(question), &mut Carry::default())
     }
 
+    /// Whether what is no message may pass as it is, and what was found in it. Nothing waits for it: it is never masked.
+    pub(crate) fn release_aside(&self, data: &Bytes) -> (bool, Vec<Finding>) {
+        let Some(readable) = quoted(data).or_else(|| Some(data.clone()).filter(|data| says_nothing(data))) else {
+            return (false, Vec::new());
+        };
+        let screening = self.snapshot.guards.release(&readable, &mut Carry::default());
+        (matches!(screening.verdict, Verdict::Clean), screening.findings)
+    }
+
     /// Looks at what a message says, and at what stands beside that.
     fn release_part(&self, message: &Message, mut said: Said, carry: &mut Carry) -> Result<(Bytes, Said), Stop> {
         let guards = &self.snapshot.guards;
@@ -423,6 +432,14 @@ fn quoted(text: &[u8]) -> Option<Bytes> {
     let text = std::str::from_utf8(text).ok()?;
     let begins = text.trim_start_matches(|letter: char| letter.is_whitespace() || letter == '\u{feff}');
     (!begins.starts_with(['{', '['])).then(|| mcp::quote(text).into())
+}
+
+/// Whether it is a JSON object that nobody can take for a message. SECURITY: there are clients that look at no event's type,
+/// and ones that read names of members in any case: an answer or a notification must not reach them beside the line.
+fn says_nothing(text: &[u8]) -> bool {
+    let names = ["jsonrpc", "method", "result", "error"];
+    let is_one = |name: &String| !name.is_ascii() || names.iter().any(|one| name.eq_ignore_ascii_case(one));
+    serde_json::from_slice::<serde_json::Map<_, _>>(text).is_ok_and(|members| !members.keys().any(is_one))
 }
 
 /// The text again.

@@ -35,9 +35,11 @@ impl Event {
         Self { raw: encode(&message, None), data: Some(message), ..Self::default() }
     }
 
-    /// The JSON-RPC text it carries, if any.
+    /// The JSON-RPC text it carries, if any. Clients hear no other type than `message`, which is also that of an event
+    /// without one, or with an empty one (§9.2.6).
     pub fn message(&self) -> Option<&Bytes> {
-        self.data.as_ref().filter(|data| !data.is_empty())
+        let is_message = matches!(self.event.as_deref(), None | Some(b"" | b"message"));
+        self.data.as_ref().filter(|data| is_message && !data.is_empty())
     }
 
     /// Whether it has no field at all: a keep-alive.

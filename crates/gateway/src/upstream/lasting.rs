@@ -130,8 +130,7 @@ impl Reader {
         let address = address.map_err(|_| UpstreamFault::Timeout(self.server.deadline))??;
         found.send_replace(Some(Ok(address)));
         while let Some(event) = events.next().await? {
-            let is_message = event.event.as_ref().is_none_or(|kind| kind.as_ref() == b"message");
-            if let Some(message) = event.message().filter(|_| is_message)
+            if let Some(message) = event.message()
                 && said.send(message.clone()).await.is_err()
             {
                 break;
@@ -143,7 +142,7 @@ impl Reader {
     /// The address that the first event names.
     async fn address(&self, events: &mut Events) -> Result<Uri, UpstreamFault> {
         while let Some(event) = events.next().await? {
-            let Some(data) = event.message() else { continue };
+            let Some(data) = event.data.as_ref().filter(|data| !data.is_empty()) else { continue };
             if event.event.as_ref().is_none_or(|kind| kind.as_ref() != b"endpoint") {
                 return Err(UpstreamFault::Protocol("its stream does not begin with the event `endpoint`".to_owned()));
             }

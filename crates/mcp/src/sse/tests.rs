@@ -128,6 +128,19 @@ fn an_event_is_read_field_by_field() {
     assert_eq!(event.retry, Some(1500));
     let priming = one("id: 1\ndata:\n\n");
     assert_eq!((priming.data.as_deref(), priming.message()), (Some(b"".as_slice()), None));
+    for (kind, is_message) in [
+        ("", true),
+        ("event\n", true),
+        ("event:\n", true),
+        ("event: message\n", true),
+        ("event: ping\nevent: message\n", true),
+        ("event: message\nevent: ping\n", false),
+        ("event: ping\n", false),
+        ("event: Message\n", false),
+        ("event:  message\n", false),
+    ] {
+        assert_eq!(one(&format!("{kind}data: {{}}\n\n")).message().is_some(), is_message, "{kind:?}");
+    }
     assert!(one(": keep-alive\n\n").is_comment_only());
     assert!(!one("retry: 1\n\n").is_comment_only());
 }

@@ -126,8 +126,8 @@ impl Talk {
                         return Ok(Some(Event::of(text)));
                     }
                 }
-                // The client cannot come back for more under the server's ids.
-                None if event.id.is_some() => {}
+                // The client cannot come back for more under the server's ids, and events of other types are none of MCP.
+                None if event.id.is_some() || event.data.is_some() => {}
                 None => return Ok(Some(event)),
             }
         }
