@@ -461,16 +461,23 @@ async fn only_the_doors_are_doors() {
 #[tokio::test]
 async fn batches_exist_in_one_revision() {
     let (upstream, world) = one().await;
-    let agent = world.legacy("/mcp/files").await;
+    let url = world.url("/mcp/files");
+    let agent = Agent::of("2025-03-26", &url, Some(&world.alice)).await;
     let batch = r#"[{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"echo","arguments":{"a":1}}},
         {"jsonrpc":"2.0","method":"notifications/initialized"},{"jsonrpc":"2.0","id":"1","method":"ping"}]"#;
     let post = |version: &str, body: &str| {
         let ask = world.post("/mcp/files", body).header("mcp-session-id", agent.session().unwrap());
         ask.header("mcp-protocol-version", version)
     };
+    // What the session agreed on counts, whatever a header says, or does not say.
     for version in ["2025-06-18", "2025-11-25"] {
-        assert_eq!(post(version, batch).send().await.status, 400);
+        let other = Agent::of(version, &url, Some(&world.alice)).await;
+        let ask = || world.post("/mcp/files", batch).header("mcp-session-id", other.session().unwrap());
+        assert_eq!(post(version, batch).send().await.status, 400, "{version}");
+        assert_eq!(ask().send().await.status, 400, "{version}");
+        assert_eq!(ask().header("mcp-protocol-version", "2025-03-26").send().await.status, 400, "{version}");
     }
+    assert_eq!(relayed(&upstream, "tools/call").len(), 0);
     let mut reply = post("2025-03-26", batch).send().await;
     assert_eq!(reply.status, 200);
     let (first, second) = (soon(reply.event()).await.unwrap(), soon(reply.event()).await.unwrap());

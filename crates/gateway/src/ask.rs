@@ -248,7 +248,7 @@ impl Inquiry<'_> {
         Call {
             id: crate::call::new_id(),
             parent: Some(self.parent),
-            in_batch: false,
+            batch: None,
             presence: None,
             route: self.call.route.clone(),
             operation: Operation::Message(self.message.clone()),

@@ -4,6 +4,7 @@ use crate::absent::Presence;
 use http::{HeaderMap, HeaderValue};
 use mcp::{Era, Message};
 use std::{cell::RefCell, fmt, net::IpAddr, sync::Arc};
+use tokio::sync::watch;
 use vocab::{CallId, ServerName};
 
 /// Which door the call came through.
@@ -60,6 +61,26 @@ pub fn new_id() -> CallId {
     })
 }
 
+/// Says to the others of its batch that a call is on its way to its server, and can be taken back; or that it is over, when
+/// it is dropped.
+pub(crate) struct Departure(watch::Sender<bool>);
+
+impl Departure {
+    /// One that has not begun, and what waits for it.
+    pub(crate) fn new() -> (Self, impl Future<Output = ()> + Send + use<>) {
+        let (departure, mut departed) = watch::channel(false);
+        let waiting = async move {
+            let _ = departed.wait_for(|departed| *departed).await;
+        };
+        (Self(departure), waiting)
+    }
+
+    /// It is on its way.
+    pub(crate) fn begins(&self) {
+        self.0.send_replace(true);
+    }
+}
+
 /// One call. Headers and body are as received.
 pub struct Call {
     /// Our id of it.
@@ -67,7 +88,7 @@ pub struct Call {
     /// The call in whose course a server asked for this one.
     pub parent: Option<CallId>,
     /// It is one of several, whose answers come on one stream.
-    pub in_batch: bool,
+    pub(crate) batch: Option<Departure>,
     /// Whether its client still waits, where it goes on without.
     pub(crate) presence: Option<Arc<Presence>>,
     /// The door.
@@ -85,7 +106,7 @@ pub struct Call {
 impl Call {
     /// A call of a client, alone and under an id of its own.
     pub(crate) fn new(route: Route, operation: Operation, era: Era, headers: HeaderMap, peer: IpAddr) -> Self {
-        Self { id: new_id(), parent: None, in_batch: false, presence: None, route, operation, era, headers, peer }
+        Self { id: new_id(), parent: None, batch: None, presence: None, route, operation, era, headers, peer }
     }
 
     /// The method for records: the JSON-RPC method, or the HTTP one where there is no message.
@@ -160,7 +181,7 @@ impl Call {
         Self {
             id: self.id,
             parent: self.parent,
-            in_batch: false,
+            batch: None,
             presence: None,
             route: self.route.clone(),
             operation: Operation::Message(message.clone()),

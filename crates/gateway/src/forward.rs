@@ -96,6 +96,9 @@ impl Line {
         let judged = target.one().filter(|one| is_judged_again(one, &call)).map(|one| Arc::new(Judged::of(one, &call)));
         let call = call.valid.call;
         let errand = target.one().and_then(|one| recall::errand(one, &call));
+        if let Some(departure) = &call.batch {
+            departure.begins();
+        }
         let in_use = target.session().map(Session::streaming);
         let may_follow = target.one().and_then(|one| follow::asked(self, &caller, &call, &one.server));
         let mut exchange = Box::new(Exchange {

@@ -132,17 +132,20 @@ impl Line {
                 let (message, known) = match self.read_answer(&body, &exchange) {
                     Ok(read) => read,
                     // In a batch its status reaches nobody.
-                    Err(_) if !status.is_success() && !exchange.call.in_batch => {
+                    Err(_) if !status.is_success() && !exchange.call.batch.is_some() => {
                         return self.release_error(status, headers, &body, exchange);
                     }
                     Err(stop) => return Err(stop),
                 };
                 // An error of HTTP need not name the request: servers that doubt session or headers have not read it. In a
                 // batch it would be read as what it looks like.
-                if (status.is_success() || exchange.call.in_batch) && !answers(&exchange, &message) {
+                if (status.is_success() || exchange.call.batch.is_some()) && !answers(&exchange, &message) {
                     return Err(Stop::withheld("answer-id", error::INTERNAL, "the server answered another request"));
                 }
-                if exchange.call.in_batch && exchange.call.is_request() && message.id().is_none_or(|id| id == "null") {
+                if exchange.call.batch.is_some()
+                    && exchange.call.is_request()
+                    && message.id().is_none_or(|id| id == "null")
+                {
                     return Err(no_answer(format!("HTTP {status} with an error that names no request")));
                 }
                 if let Some(one) = exchange.target.one() {
@@ -175,11 +178,11 @@ impl Line {
         let is_error = status.is_client_error() || status.is_server_error();
         // Only a message answers a request: a page to sign in comes with 200, too. On the common stream of a batch no
         // status says anything, and who asked would wait.
-        if exchange.call.is_request() && (!is_error || exchange.call.in_batch) {
+        if exchange.call.is_request() && (!is_error || exchange.call.batch.is_some()) {
             return Err(no_answer(upstream::no_message(status, &headers)));
         }
         let kind = headers.remove(CONTENT_TYPE);
-        if text.is_empty() || exchange.call.in_batch {
+        if text.is_empty() || exchange.call.batch.is_some() {
             return Ok(Released::Bare { status, headers, exchange });
         }
         // SECURITY: nothing that a browser would run, whatever the server calls it.
@@ -226,7 +229,11 @@ impl Line {
     fn read(&self, body: Bytes) -> Result<Message, Stop> {
         match mcp::scan(body, &self.snapshot.answer_limits()) {
             Ok(Body::Single(message)) => Ok(message),
-            Ok(Body::Batch(_)) => Err(not_mcp("a batch")),
+            // Each request goes to its server alone, also one out of a batch.
+            Ok(Body::Batch(_)) => {
+                let why = "the server answered one request with a batch, which is not taken";
+                Err(Stop::withheld("upstream-protocol", error::UPSTREAM_DOWN, why))
+            }
             Err(fault) => Err(not_mcp(&fault.to_string())),
         }
     }

@@ -96,6 +96,14 @@ pub(crate) fn mark(reply: &mut Reply, call: CallId) {
     }
 }
 
+/// That of a batch carries the ids of all its messages, in their order.
+pub(crate) fn mark_all(reply: &mut Reply, calls: &[CallId]) {
+    let ids: Vec<String> = calls.iter().map(CallId::to_string).collect();
+    if let Ok(value) = HeaderValue::try_from(ids.join(", ")) {
+        reply.headers_mut().insert(header::CALL.clone(), value);
+    }
+}
+
 /// A stop as the client reads it.
 pub(crate) fn refusal(stop: &Stop, asked: &Asked, call: CallId) -> Reply {
     let mut data = stop.data.clone();

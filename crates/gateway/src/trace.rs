@@ -165,7 +165,7 @@ mod tests {
         Call {
             id: CallId::from_bytes([0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15]),
             parent: None,
-            in_batch: false,
+            batch: None,
             presence: None,
             route: Route::All,
             operation: message.map_or(Operation::Listen, Operation::Message),

@@ -99,7 +99,8 @@ async fn a_listening_stream_goes_on() {
         for other in PASSING.into_iter().chain(MESSAGES).map(str::to_owned).chain(with_secret()) {
             feed.raw(other).await;
         }
-        let news = json!({"jsonrpc": "2.0", "method": "notifications/message", "params": {"level": "info", "data": "after"}});
+        let news =
+            json!({"jsonrpc": "2.0", "method": "notifications/message", "params": {"level": "info", "data": "after"}});
         feed.message(&news).await;
         let mut heard = String::new();
         while !heard.contains("after") {

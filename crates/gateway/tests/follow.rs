@@ -168,7 +168,7 @@ async fn what_is_given_up_and_asked_for_again_at_once_is_asked_of_the_server_aga
     let mut opened = listening(&upstream);
     // On one thread both are heeded before whoever follows the server looks.
     let inside = Inside::start(Plan { workers: 1, ..modern(&upstream) }).await;
-    let alice = inside.legacy("/mcp/files", &inside.alice).await;
+    let alice = inside.batching("/mcp/files", &inside.alice).await;
     let mut listener = alice.listen().await;
     let (none, _, word) = opens(&mut opened).await;
     none.message(&word).await;
@@ -177,7 +177,7 @@ async fn what_is_given_up_and_asked_for_again_at_once_is_asked_of_the_server_aga
     let ask =
         |id: u32, method: &str| json!({"jsonrpc": "2.0", "id": id, "method": method, "params": {"uri": "file:///a"}});
     let both = json!([ask(8, "resources/unsubscribe"), ask(9, "resources/subscribe")]);
-    let batch = alice.ask("", &both).replace("mcp-protocol-version", "2025-03-26").send();
+    let batch = alice.ask("", &both).send();
     let (mut answers, feed) = tokio::join!(batch, async {
         loop {
             let (feed, asked, word) = opens(&mut opened).await;
@@ -187,9 +187,9 @@ async fn what_is_given_up_and_asked_for_again_at_once_is_asked_of_the_server_aga
             }
         }
     });
-    for id in [8, 9] {
+    for _ in [8, 9] {
         let answer = soon(answers.event()).await.unwrap().json();
-        assert_eq!((&answer["id"], &answer["result"]), (&json!(id), &json!({})), "{answer}");
+        assert_eq!(answer["result"], json!({}), "{answer}");
     }
     feed.message(&updated("file:///a")).await;
     assert_eq!(soon(listener.event()).await.unwrap().json(), updated("file:///a"));

@@ -116,7 +116,7 @@ async fn in_a_batch_an_http_error_answers_its_own_request_and_no_other() {
         {"id": "no", "action": "*", "target": "files/hidden", "effect": "deny"},
     ]});
     let inside = Inside::start(Plan { policy, ..Plan::of(&upstream) }).await;
-    let alice = inside.legacy("/mcp/files", &inside.alice).await;
+    let alice = inside.batching("/mcp/files", &inside.alice).await;
     let foreign = json!({"jsonrpc": "2.0", "id": 8, "result": {"tools": [{"name": "hidden", "inputSchema": {"type": "object"}}]}});
     for body in [foreign.clone(), json!([foreign]), json!({"error": "no"})] {
         upstream.next("tools/call", Answer::json(body.to_string()).with_status(StatusCode::BAD_REQUEST));
@@ -127,7 +127,8 @@ async fn in_a_batch_an_http_error_answers_its_own_request_and_no_other() {
         let ask = Ask::post(&inside.url("/mcp/files"), batch.to_string()).bearer(&inside.alice);
         let ask = ask.header("mcp-session-id", alice.session().unwrap()).header("mcp-protocol-version", "2025-03-26");
         let mut reply = ask.send().await;
-        let (first, second) = (soon(reply.event()).await.unwrap().json(), soon(reply.event()).await.unwrap().json());
+        let (one, other) = (soon(reply.event()).await.unwrap().json(), soon(reply.event()).await.unwrap().json());
+        let (first, second) = if one["id"] == 7 { (one, other) } else { (other, one) };
         assert_eq!((&first["id"], first["error"]["code"].is_i64()), (&json!(7), true), "{first}");
         assert_eq!(second["id"], 8, "{second}");
         assert!(!second.to_string().contains("hidden") && !first.to_string().contains("hidden"), "{first} {second}");
@@ -140,7 +141,7 @@ async fn in_a_batch_an_http_error_answers_its_own_request_and_no_other() {
 async fn in_a_batch_a_status_alone_is_told_as_an_error() {
     let upstream = Upstream::start().await;
     let inside = Inside::start(Plan::of(&upstream)).await;
-    let alice = inside.legacy("/mcp/files", &inside.alice).await;
+    let alice = inside.batching("/mcp/files", &inside.alice).await;
     let nameless = json!({"jsonrpc": "2.0", "id": null, "error": {"code": -32000, "message": "no"}});
     let nameless = Answer::json(nameless.to_string()).with_status(StatusCode::BAD_REQUEST);
     let text = Answer::text("no").header("content-type", "text/plain").with_status(StatusCode::SERVICE_UNAVAILABLE);

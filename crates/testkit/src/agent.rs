@@ -37,9 +37,14 @@ impl Agent {
 
     /// A legacy client that has shaken hands.
     pub async fn legacy(url: &str, token: Option<&str>) -> Self {
-        let mut agent = Self::new(url, token, LEGACY);
+        Self::of(LEGACY, url, token).await
+    }
+
+    /// The same of another revision than the last one.
+    pub async fn of(revision: &'static str, url: &str, token: Option<&str>) -> Self {
+        let mut agent = Self::new(url, token, revision);
         let hello = json!({
-            "protocolVersion": LEGACY,
+            "protocolVersion": revision,
             "capabilities": {"elicitation": {}, "sampling": {}, "roots": {"listChanged": true}},
             "clientInfo": {"name": "testkit", "version": "1.0.0"},
         });

@@ -30,7 +30,7 @@ impl Flow {
         // The server's own ids pass, and lead back to it; the id of one answer of a batch would lead to that one alone.
         // What a stream is known by is kept as long as its session: nobody is to keep megabytes there.
         let known_by = request.id()?.len() + one.resource.id.name.len();
-        if is_servers || self.resumable || call.in_batch || known_by > KNOWN_BY {
+        if is_servers || self.resumable || call.batch.is_some() || known_by > KNOWN_BY {
             return None;
         }
         // Completions tell of what they complete.

@@ -316,7 +316,7 @@ mod tests {
         let call = Call {
             id: crate::call::new_id(),
             parent: None,
-            in_batch: false,
+            batch: None,
             presence: None,
             route: crate::call::Route::All,
             operation: crate::call::Operation::Listen,

@@ -253,6 +253,11 @@ impl Inside {
         Agent::legacy(&self.url(path), Some(token)).await
     }
 
+    /// A client of the one revision that has batches.
+    pub(crate) async fn batching(&self, path: &str, token: &str) -> Agent {
+        Agent::of("2025-03-26", &self.url(path), Some(token)).await
+    }
+
     /// A modern call of a tool of `files`, ready to be sent.
     pub(crate) fn call(&self, token: &str, tool: &str, arguments: &Value) -> Ask {
         let agent = self.modern("/mcp/files", token);

@@ -118,7 +118,7 @@ impl Cause {
         let call = Call {
             id: new_id(),
             parent: Some(self.call.id),
-            in_batch: false,
+            batch: None,
             presence: None,
             route: self.call.route.clone(),
             operation: Operation::Message(retry.clone()),

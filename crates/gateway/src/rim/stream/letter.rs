@@ -350,7 +350,7 @@ impl Call {
         Self {
             id: crate::call::new_id(),
             parent: None,
-            in_batch: false,
+            batch: None,
             presence: None,
             route: self.route.clone(),
             operation: crate::call::Operation::Listen,
