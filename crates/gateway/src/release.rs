@@ -132,7 +132,7 @@ impl Line {
                 let (message, known) = match self.read_answer(&body, &exchange) {
                     Ok(read) => read,
                     // In a batch its status reaches nobody.
-                    Err(_) if !status.is_success() && !exchange.call.batch.is_some() => {
+                    Err(_) if !status.is_success() && exchange.call.batch.is_none() => {
                         return self.release_error(status, headers, &body, exchange);
                     }
                     Err(stop) => return Err(stop),

@@ -34,7 +34,7 @@ impl Flow {
         let is_servers = self.reader().is_none();
         self.resumable |= is_servers && event.id.is_some() && self.exchange.call.era == Era::Legacy;
         let event = if is_servers { self.addressed(event) } else { event };
-        let Some(data) = event.message() else { return Ok(self.aside(&state.line(), trail, event)) };
+        let Some(data) = event.message() else { return Ok(aside(&state.line(), trail, event)) };
         self.passed = Passed::Message;
         let line = state.line();
         let message =
@@ -92,15 +92,6 @@ impl Flow {
                 Ok(Some(rewritten(&event, &message, &text)))
             }
         }
-    }
-
-    /// What is no message to clients: a comment, an id, an event of a type that they do not hear. `None` if it must not
-    /// pass.
-    fn aside(&self, line: &Line, trail: &mut Trail, event: Event) -> Option<Bytes> {
-        let Some(data) = &event.data else { return Some(event.raw) };
-        let (may_pass, findings) = line.release_aside(data);
-        trail.facts_mut().findings.extend(findings);
-        may_pass.then_some(event.raw)
     }
 
     /// Whether the gateway itself said it: on a merged stream, or on one that it keeps, where servers are named.
@@ -251,6 +242,15 @@ impl Flow {
         let name = from.or_else(|| self.exchange.target.one().map(|one| &one.server.name))?;
         line.snapshot.servers.get(name)
     }
+}
+
+/// What is no message to clients: a comment, an id, an event of a type that they do not hear. `None` if it must not
+/// pass.
+fn aside(line: &Line, trail: &mut Trail, event: Event) -> Option<Bytes> {
+    let Some(data) = &event.data else { return Some(event.raw) };
+    let (may_pass, findings) = line.release_aside(data);
+    trail.facts_mut().findings.extend(findings);
+    may_pass.then_some(event.raw)
 }
 
 /// The event with another message in it, or as it came if nothing changed.
