@@ -547,7 +547,15 @@ async fn a_server_may_ask_and_gets_the_answer() {
         let question = json!({"jsonrpc": "2.0", "id": id, "method": method, "params": params});
         let (mut reply, feed) = asked(&upstream, &agent, &question).await;
         assert_eq!(soon(reply.event()).await.unwrap().json(), question);
-        let answer = format!("{{\"result\":{{\"v\":1.0}}, \"id\":{id},\"jsonrpc\":\"2.0\"}}");
+        let result = match method {
+            "sampling/createMessage" => {
+                r#"{"role":"assistant","model":"m","content":{"type":"text","text":""},"v":1.0}"#
+            }
+            "elicitation/create" => r#"{"action":"decline","v":1.0}"#,
+            "roots/list" => r#"{"roots":[],"v":1.0}"#,
+            _ => "{ }",
+        };
+        let answer = format!("{{\"result\":{result}, \"id\":{id},\"jsonrpc\":\"2.0\"}}");
         let post = |body: &str| world.post("/mcp/files", body).header("mcp-session-id", agent.session().unwrap());
         let sent = post(&answer).send().await;
         assert_eq!(sent.status, 202, "{method}");

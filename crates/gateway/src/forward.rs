@@ -327,14 +327,9 @@ impl Passage<'_> {
         let call = self.call;
         let mut headers = wire::onward(call, &self.one.server.headers, self.line.snapshot.settings.traces);
         if let Some(leg) = leg {
-            if let Way::Http(Some(handle)) = &leg.way {
-                headers.insert(header::SESSION.clone(), handle.clone());
-            }
-            if leg.own {
-                // The version of this hop is what was agreed on it, whatever the client's hop speaks.
-                headers.remove(&header::VERSION);
-                exchange::address(leg, &mut headers);
-            }
+            // SPEC: the version of this hop is what was agreed on it, whatever the client's hop speaks, and says.
+            headers.remove(&header::VERSION);
+            exchange::address(leg, &mut headers);
         }
         if let Some(name) = &self.one.name_header {
             headers.insert(header::NAME.clone(), name.clone());

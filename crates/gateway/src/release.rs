@@ -3,6 +3,7 @@
 //! What is stopped here has already happened: it is *withheld*, never *refused*.
 
 use crate::{
+    call::Route,
     catalog,
     flow::Flow,
     forward::{Answer, Exchange},
@@ -11,6 +12,7 @@ use crate::{
     pipeline::Line,
     resolve::{One, Target},
     server::Server,
+    session::Session,
     stop::{Stage, Stop},
     text,
     trail::{Facts, Noted},
@@ -386,7 +388,10 @@ impl Line {
     /// Takes over the revision that an answer to `initialize` agrees on: it need not be the one that was asked for. A session
     /// that was opened for an answer that turns out to be an error is none.
     fn agree(&self, message: &Message, exchange: &Exchange) {
-        let Some(session) = exchange.opened.as_ref().filter(|_| message.kind() == Kind::Response) else { return };
+        if message.kind() != Kind::Response {
+            return;
+        }
+        let Some(session) = exchange.opened.as_ref().or_else(|| resumed(message, exchange)) else { return };
         if message.error().is_some() {
             self.state.end_session(session);
             if let Some(one) = exchange.target.one() {
@@ -409,6 +414,13 @@ impl Line {
 fn listing(exchange: &Exchange) -> Option<&Server> {
     let one = exchange.target.one()?;
     mcp::method::list_kind(exchange.call.message()?.method()).map(|_| &*one.server)
+}
+
+/// The session whose `initialize` a message answers on a stream that its client took up again.
+fn resumed<'e>(message: &Message, exchange: &'e Exchange) -> Option<&'e Arc<Session>> {
+    let session = exchange.target.session().filter(|session| matches!(session.route, Route::One(_)))?;
+    let introduces = exchange.call.message().is_none() && message.outcome_member(&["serverInfo"]).is_some();
+    (introduces && message.error().is_none()).then_some(session)
 }
 
 /// What entries of a list are for.

@@ -22,7 +22,7 @@ use crate::{
     trail::{Facts, Noted},
     upstream::UpstreamFault,
 };
-use http::{HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderValue, StatusCode};
 use mcp::{Era, Kind, Message, Span, error};
 use policy::Question;
 use serde_json::Value;
@@ -245,7 +245,7 @@ impl Line {
         };
         let now = self.state.clock.ticks();
         match self.state.sessions.find(handle, &caller.principal, &call.route, now) {
-            Some(session) => Ok(Some(session)),
+            Some(session) => contradiction(&session, &call.headers).map_or(Ok(Some(session)), Err),
             None => Err(no_such_session()),
         }
     }
@@ -503,6 +503,16 @@ pub(crate) fn no_such_session() -> Stop {
     // SPEC: 404 makes the client begin a new session.
     Stop::refused(Stage::Resolve, "unknown-session", error::SESSION_NOT_FOUND, "Session not found")
         .status(StatusCode::NOT_FOUND)
+}
+
+/// SPEC: a version that was not agreed on is answered with 400. Clients of revisions before the header say none.
+pub(crate) fn contradiction(session: &Session, headers: &HeaderMap) -> Option<Stop> {
+    let (said, agreed) = (mcp::header::version(headers).ok().flatten()?, session.revision());
+    if said == agreed.as_str() {
+        return None;
+    }
+    let why = format!("the header `mcp-protocol-version` says {said}, and this session agreed on {agreed}");
+    Some(Stop::refused(Stage::Resolve, "header", error::HEADER_MISMATCH, why).status(StatusCode::BAD_REQUEST))
 }
 
 fn no_session_named() -> Stop {

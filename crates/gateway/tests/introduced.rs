@@ -102,6 +102,26 @@ async fn a_process_that_logs_before_it_answers_opens_a_session() {
 }
 
 #[tokio::test]
+async fn what_is_agreed_on_a_stream_that_was_taken_up_again_counts() {
+    let upstream = Upstream::start().await;
+    upstream
+        .always("initialize", |_| Answer::event_text("id: a\nretry: 10\ndata:\n\n").header("mcp-session-id", "one"));
+    let inside = Inside::start(Plan { era: EraSettings::Legacy, ..Plan::of(&upstream) }).await;
+    let (reply, session) = introduced(&inside).await;
+    reply.bytes().await;
+    let answer = WELCOME.replace("ID", "1").replace("2025-11-25", "2025-06-18");
+    upstream.next("GET", Answer::event_text(format!("id: b\ndata: {answer}\n\n")));
+    let resume = Ask::get(&inside.url("/mcp/files")).bearer(&inside.alice).header("accept", "text/event-stream");
+    let resume = resume.header("mcp-session-id", &session).header("last-event-id", "a");
+    assert!(resume.send().await.text().await.contains("2025-06-18"));
+    let list = json!({"jsonrpc": "2.0", "id": 2, "method": "tools/list"});
+    let said = async |version: &str| {
+        saying(&inside, &session, &list).replace("mcp-protocol-version", version).send().await.status
+    };
+    assert_eq!((said("2025-06-18").await.as_u16(), said("2025-11-25").await.as_u16()), (200, 400));
+}
+
+#[tokio::test]
 async fn a_web_server_that_logs_before_it_answers_opens_a_session() {
     let upstream = Upstream::start().await;
     upstream.always("initialize", |request| logs_first(request, WELCOME));

@@ -132,6 +132,14 @@ pub fn check_shape(headers: &HeaderMap) -> Result<(), HeaderFault> {
     Ok(())
 }
 
+/// Checks the version header of a request without a body.
+pub fn check_version(headers: &HeaderMap) -> Result<(), HeaderFault> {
+    match version(headers)? {
+        Some(claimed) if Revision::parse(claimed).is_none() => Err(unsupported(claimed)),
+        Some(_) | None => Ok(()),
+    }
+}
+
 /// The version header of a request, if it has one that can be read.
 pub fn version(headers: &HeaderMap) -> Result<Option<&str>, HeaderFault> {
     headers.get(&VERSION).map(|value| plain(PROTOCOL_VERSION, value)).transpose()

@@ -25,7 +25,7 @@ pub struct Agent {
     url: String,
     token: Option<String>,
     session: Option<String>,
-    version: &'static str,
+    version: String,
     last_id: AtomicU64,
 }
 
@@ -41,7 +41,7 @@ impl Agent {
     }
 
     /// The same of another revision than the last one.
-    pub async fn of(revision: &'static str, url: &str, token: Option<&str>) -> Self {
+    pub async fn of(revision: &str, url: &str, token: Option<&str>) -> Self {
         let mut agent = Self::new(url, token, revision);
         let hello = json!({
             "protocolVersion": revision,
@@ -51,17 +51,22 @@ impl Agent {
         let reply = agent.request("initialize", hello).await;
         assert_eq!(reply.status, 200, "initialize was refused");
         agent.session = reply.header("mcp-session-id").map(str::to_owned);
-        assert!(reply.json().await.get("result").is_some(), "initialize failed");
+        let answer = reply.json().await;
+        assert!(answer.get("result").is_some(), "initialize failed");
+        // What was agreed on is said from now on.
+        if let Some(agreed) = answer.pointer("/result/protocolVersion").and_then(Value::as_str) {
+            agreed.clone_into(&mut agent.version);
+        }
         assert_eq!(agent.notify("notifications/initialized", json!({})).await.status, 202);
         agent
     }
 
-    fn new(url: &str, token: Option<&str>, version: &'static str) -> Self {
+    fn new(url: &str, token: Option<&str>, version: &str) -> Self {
         Self {
             url: url.to_owned(),
             token: token.map(str::to_owned),
             session: None,
-            version,
+            version: version.to_owned(),
             last_id: AtomicU64::new(0),
         }
     }
@@ -131,7 +136,7 @@ impl Agent {
             ask = ask.header("mcp-session-id", session);
         }
         if self.session.is_some() || self.version == MODERN {
-            ask = ask.header("mcp-protocol-version", self.version);
+            ask = ask.header("mcp-protocol-version", &self.version);
         }
         ask
     }

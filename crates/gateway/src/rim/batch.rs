@@ -9,6 +9,7 @@ use crate::{
     flow::{KEEP_ALIVE, STALLED, say},
     pipeline::Line,
     reply::{Reply, ReplyBody},
+    resolve::contradiction,
     respond::{self, Asked},
     stop::{Stage, Stop},
 };
@@ -104,7 +105,7 @@ async fn spoken(line: &Line, headers: &HeaderMap, route: &Route, peer: IpAddr) -
         let caller = recognise(line, headers, route, peer).await?;
         let now = line.state.clock.ticks();
         if let Some(session) = line.state.sessions.find(handle, &caller.principal, route, now) {
-            return Ok(Some(session.revision()));
+            return contradiction(&session, headers).map_or(Ok(Some(session.revision())), Err);
         }
     }
     Ok(mcp::header::version(headers).ok().flatten().map_or(Some(Revision::ASSUMED), Revision::parse))

@@ -92,7 +92,10 @@ async fn route(
     let Some(route) = door(path, "/mcp") else {
         return nowhere();
     };
-    if let Err(fault) = mcp::header::check_shape(request.headers()) {
+    let is_post = *request.method() == Method::POST;
+    let checked = mcp::header::check_shape(request.headers());
+    let checked = checked.and_then(|()| if is_post { Ok(()) } else { mcp::header::check_version(request.headers()) });
+    if let Err(fault) = checked {
         let stop =
             Stop::refused(Stage::Receive, "header", fault.code(), fault.to_string()).status(StatusCode::BAD_REQUEST);
         return refuse(line, peer, request.headers(), route, &stop);

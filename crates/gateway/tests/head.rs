@@ -1,0 +1,75 @@
+//! What the heads of requests and answers say: on each hop its own, once, and not too much.
+
+mod inside;
+
+use http::Method;
+use inside::{Inside, Plan};
+use serde_json::json;
+use testkit::{Agent, Answer, Ask, LEGACY, Upstream};
+
+const VERSION: &str = "mcp-protocol-version";
+
+fn ping(inside: &Inside, path: &str, agent: &Agent) -> Ask {
+    let ask = Ask::post(&inside.url(path), json!({"jsonrpc": "2.0", "id": 1, "method": "ping"}).to_string());
+    let ask = ask.bearer(&inside.alice);
+    match agent.session() {
+        Some(session) => ask.header("mcp-session-id", session),
+        None => ask,
+    }
+}
+
+#[tokio::test]
+async fn a_server_is_told_what_was_agreed_with_it_whatever_its_client_says() {
+    let upstream = Upstream::start().await;
+    let inside = Inside::start(Plan::of(&upstream)).await;
+    for (asked, agreed, told) in [
+        (LEGACY, LEGACY, Some(LEGACY)),
+        (LEGACY, "2025-06-18", Some("2025-06-18")),
+        (LEGACY, "2025-03-26", None),
+        ("2025-03-26", "2025-03-26", None),
+    ] {
+        upstream.always("initialize", move |request| {
+            let result = json!({"protocolVersion": agreed, "capabilities": {"tools": {}}, "serverInfo": {"name": "s", "version": "1"}});
+            Answer::result(&request.id(), &result).header("mcp-session-id", "one")
+        });
+        let hello = json!({"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": {"protocolVersion": asked, "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}}});
+        let reply = Ask::post(&inside.url("/mcp/files"), hello.to_string()).bearer(&inside.alice).send().await;
+        let session = reply.header("mcp-session-id").unwrap().to_owned();
+        reply.bytes().await;
+        let ask = || {
+            let ping = json!({"jsonrpc": "2.0", "id": 1, "method": "ping"}).to_string();
+            Ask::post(&inside.url("/mcp/files"), ping).bearer(&inside.alice).header("mcp-session-id", &session)
+        };
+        for ask in [ask(), ask().header(VERSION, agreed)] {
+            assert_eq!(ask.send().await.status, 200, "{asked} {agreed}");
+            let seen = upstream.seen("ping").pop().unwrap();
+            assert_eq!(seen.header(VERSION), told, "{asked} {agreed}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_version_that_the_session_did_not_agree_on_is_refused() {
+    let upstream = Upstream::start().await;
+    let inside = Inside::start(Plan::of(&upstream)).await;
+    for path in ["/mcp/files", "/mcp"] {
+        let alice = inside.legacy(path, &inside.alice).await;
+        let before = upstream.received();
+        for version in ["2024-11-05", "2025-03-26", "2025-06-18", "2025-11-26", ""] {
+            let reply = ping(&inside, path, &alice).header(VERSION, version).send().await;
+            assert_eq!(reply.status, 400, "{path} {version}");
+            let answer = reply.json().await;
+            let code = if version.is_empty() || version == "2025-11-26" { -32022 } else { -32020 };
+            assert_eq!(answer["error"]["code"], code, "{path} {version}: {answer}");
+            let listening = alice.to_listen().replace(VERSION, version).send().await;
+            assert_eq!(listening.status, 400, "{path} {version}");
+        }
+        assert_eq!(upstream.received(), before, "{path}");
+        assert_eq!(ping(&inside, path, &alice).send().await.status, 200, "some clients say none");
+        assert_eq!(ping(&inside, path, &alice).header(VERSION, LEGACY).send().await.status, 200);
+        let leave = Ask::new(Method::DELETE, &inside.url(path)).bearer(&inside.alice);
+        let leave = leave.header("mcp-session-id", alice.session().unwrap());
+        assert_eq!(leave.clone().header(VERSION, "2025-06-18").send().await.status, 400, "{path}");
+        assert_eq!(leave.send().await.status, 200, "{path}");
+    }
+}
