@@ -73,3 +73,24 @@ async fn a_version_that_the_session_did_not_agree_on_is_refused() {
         assert_eq!(leave.send().await.status, 200, "{path}");
     }
 }
+
+#[tokio::test]
+async fn what_two_readers_could_read_in_two_ways_is_refused() {
+    let upstream = Upstream::start().await;
+    let inside = Inside::start(Plan::of(&upstream)).await;
+    let alice = inside.legacy("/mcp/files", &inside.alice).await;
+    let before = upstream.received();
+    let here = inside.url("");
+    for ask in [
+        ping(&inside, "/mcp/files", &alice).header("content-type", "application/json"),
+        ping(&inside, "/mcp/files", &alice).header("content-type", "text/plain"),
+        ping(&inside, "/mcp/files", &alice).header("origin", &here).header("origin", &here),
+        ping(&inside, "/mcp/files", &alice).header("origin", &here).header("origin", "http://evil.example"),
+    ] {
+        let reply = ask.send().await;
+        assert_eq!(reply.status, 400);
+        assert!(reply.text().await.contains("more than one"));
+    }
+    assert_eq!(upstream.received(), before);
+    assert_eq!(ping(&inside, "/mcp/files", &alice).header("origin", "http://localhost:1").send().await.status, 200);
+}

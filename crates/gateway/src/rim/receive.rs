@@ -25,7 +25,7 @@ use crate::{
 use bytes::Bytes;
 use futures_util::FutureExt;
 use http::{
-    HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version,
+    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version,
     header::{ALLOW, CONTENT_TYPE, HOST, ORIGIN},
 };
 use hyper::body::Incoming;
@@ -73,6 +73,9 @@ async fn route(
 ) -> Reply {
     let settings = &line.snapshot.settings;
     let peer = if may_name { real_peer(settings, peer, request.headers()) } else { peer };
+    if let Some(stop) = repeated(request.headers()) {
+        return refuse(line, peer, &HeaderMap::new(), Route::All, &stop);
+    }
     let host = match local(settings, request.uri(), request.headers(), dialled) {
         Ok(host) => host,
         Err(why) => return bare(line, peer, request.headers(), why),
@@ -166,6 +169,14 @@ pub(super) fn agree(headers: &HeaderMap, message: &Message) -> Result<(), Stop> 
         }
         stop
     })
+}
+
+/// SECURITY: of two headers one reader heeds the first, and another the last.
+fn repeated(headers: &HeaderMap) -> Option<Stop> {
+    let twice = |name: &HeaderName| headers.get_all(name).iter().nth(1).is_some();
+    let name = [ORIGIN, CONTENT_TYPE].into_iter().find(twice)?;
+    let why = format!("there is more than one header `{name}`");
+    Some(Stop::refused(Stage::Receive, "header", error::INVALID_REQUEST, why).status(StatusCode::BAD_REQUEST))
 }
 
 /// `/mcp` and `/mcp/{server}`, or the same behind another word; nothing else, in no other spelling.
