@@ -2,12 +2,14 @@
 
 mod inside;
 
+use gateway::settings::EraSettings;
 use http::Method;
 use inside::{Inside, Plan};
 use serde_json::json;
 use testkit::{Agent, Answer, Ask, LEGACY, Upstream};
 
 const VERSION: &str = "mcp-protocol-version";
+const ALL: [&str; 5] = ["2026-07-28", "2025-11-25", "2025-06-18", "2025-03-26", "2024-11-05"];
 
 fn ping(inside: &Inside, path: &str, agent: &Agent) -> Ask {
     let ask = Ask::post(&inside.url(path), json!({"jsonrpc": "2.0", "id": 1, "method": "ping"}).to_string());
@@ -71,6 +73,32 @@ async fn a_version_that_the_session_did_not_agree_on_is_refused() {
         let leave = leave.header("mcp-session-id", alice.session().unwrap());
         assert_eq!(leave.clone().header(VERSION, "2025-06-18").send().await.status, 400, "{path}");
         assert_eq!(leave.send().await.status, 200, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn whoever_asks_for_a_version_that_is_none_is_told_those_of_the_door() {
+    let upstream = Upstream::start().await;
+    let inside = Inside::start(Plan::of(&upstream)).await;
+    let supported = async |ask: Ask| {
+        let reply = ask.header(VERSION, "2099-01-01").send().await;
+        assert_eq!(reply.status, 400);
+        let answer = reply.json().await;
+        assert_eq!(answer["error"]["code"], -32022, "{answer}");
+        assert_eq!(answer["error"]["data"]["requested"], "2099-01-01", "{answer}");
+        answer["error"]["data"]["supported"].clone()
+    };
+    for path in ["/mcp", "/mcp/files", "/mcp/none"] {
+        let alice = inside.modern(path, &inside.alice);
+        assert_eq!(supported(ping(&inside, path, &alice)).await, json!(ALL), "{path}");
+    }
+    inside.swap(Plan { bridged: false, era: EraSettings::Legacy, ..Plan::of(&upstream) });
+    let alice = inside.legacy("/mcp/files", &inside.alice).await;
+    assert_eq!(supported(ping(&inside, "/mcp/files", &alice)).await, json!(ALL[1..]));
+    // Nobody learns of a server that is none of theirs.
+    for path in ["/mcp/files", "/mcp/none"] {
+        let stranger = ping(&inside, path, &alice).without("authorization");
+        assert_eq!(supported(stranger).await, json!(ALL), "{path}");
     }
 }
 

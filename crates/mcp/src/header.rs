@@ -78,18 +78,10 @@ impl HeaderFault {
         }
     }
 
-    /// The JSON-RPC `data`: what a client needs to try again.
-    pub fn data(&self) -> Option<serde_json::Value> {
+    /// The version that was asked for and is not spoken.
+    pub fn requested(&self) -> Option<&str> {
         match self {
-            Self::Unsupported { requested } => {
-                // A request that claims an era is told what of that era is spoken; whether the server behind speaks the
-                // other one is not known here.
-                let modern = requested.as_str() > Revision::V2025_11_25.as_str();
-                let era = if modern { Era::Modern } else { Era::Legacy };
-                let all = Revision::ALL.iter().rev().filter(|revision| revision.era() == era);
-                let supported = all.map(|revision| revision.as_str());
-                Some(serde_json::json!({ "supported": supported.collect::<Vec<_>>(), "requested": requested }))
-            }
+            Self::Unsupported { requested } => Some(requested),
             Self::Duplicate(_)
             | Self::TooLong(_)
             | Self::Missing(_)

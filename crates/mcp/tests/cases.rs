@@ -42,7 +42,7 @@ fn headers_go_with_their_bodies_as_the_cases_say() {
             Ok(()) => "ok".to_owned(),
             Err(fault) => {
                 assert_eq!(fault.status(), 400);
-                assert_eq!(fault.data().is_some(), fault.code() == -32022, "{case}");
+                assert_eq!(fault.requested().is_some(), fault.code() == -32022, "{case}");
                 format!("{} {fault}", fault.code())
             }
         };

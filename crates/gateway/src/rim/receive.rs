@@ -11,6 +11,7 @@ use super::{
 use crate::{
     absent::{Here, Presence},
     authenticate::Caller,
+    bridge::Crossing,
     call::{Call, Operation, Route},
     clock::Moment,
     metadata,
@@ -29,7 +30,7 @@ use http::{
     header::{ALLOW, CONTENT_TYPE, HOST, ORIGIN},
 };
 use hyper::body::Incoming;
-use mcp::{Body as Text, Era, Message, Revision, error};
+use mcp::{Body as Text, Era, Message, Revision, error, header::HeaderFault};
 use std::{
     convert::Infallible,
     net::{IpAddr, Ipv6Addr, SocketAddr},
@@ -99,8 +100,7 @@ async fn route(
     let checked = mcp::header::check_shape(request.headers());
     let checked = checked.and_then(|()| if is_post { Ok(()) } else { mcp::header::check_version(request.headers()) });
     if let Err(fault) = checked {
-        let stop =
-            Stop::refused(Stage::Receive, "header", fault.code(), fault.to_string()).status(StatusCode::BAD_REQUEST);
+        let stop = Box::pin(misfit(line, request.headers(), &fault, &route, peer)).await;
         return refuse(line, peer, request.headers(), route, &stop);
     }
     let (head, body) = request.into_parts();
@@ -147,7 +147,7 @@ async fn post(line: &Line, headers: HeaderMap, body: Bytes, route: Route, peer: 
             refuse(line, peer, &headers, route, &stop)
         }
         Ok(Text::Single(message)) => {
-            if let Err(stop) = agree(&headers, &message) {
+            if let Err(stop) = agree(line, &headers, &message, &route, peer).await {
                 return refuse_message(line, peer, headers, route, message, &stop);
             }
             let era = message.era();
@@ -160,15 +160,44 @@ async fn post(line: &Line, headers: HeaderMap, body: Bytes, route: Route, peer: 
 }
 
 /// Header and body say the same.
-pub(super) fn agree(headers: &HeaderMap, message: &Message) -> Result<(), Stop> {
-    mcp::check(headers, message).map_err(|fault| {
-        let mut stop =
-            Stop::refused(Stage::Receive, "header", fault.code(), fault.to_string()).status(StatusCode::BAD_REQUEST);
-        if let Some(serde_json::Value::Object(data)) = fault.data() {
-            stop.data = data;
+pub(super) async fn agree(
+    line: &Line,
+    headers: &HeaderMap,
+    message: &Message,
+    route: &Route,
+    peer: IpAddr,
+) -> Result<(), Stop> {
+    match mcp::check(headers, message) {
+        Ok(()) => Ok(()),
+        Err(fault) => Err(Box::pin(misfit(line, headers, &fault, route, peer)).await),
+    }
+}
+
+/// A refusal for what headers say. With it goes what a client needs to try again.
+async fn misfit(line: &Line, headers: &HeaderMap, fault: &HeaderFault, route: &Route, peer: IpAddr) -> Stop {
+    let stop = Stop::refused(Stage::Receive, "header", fault.code(), fault.to_string()).status(StatusCode::BAD_REQUEST);
+    match fault.requested() {
+        Some(requested) => {
+            let supported = spoken_at(line, headers, route, peer).await;
+            stop.data("supported", supported).data("requested", requested)
         }
-        stop
-    })
+        None => stop,
+    }
+}
+
+/// The revisions that are spoken at a door, newest first. SECURITY: which of them a server has is told to whoever may see it;
+/// of any other door all are named, whether there is something behind it or not.
+async fn spoken_at(line: &Line, headers: &HeaderMap, route: &Route, peer: IpAddr) -> Vec<&'static str> {
+    let server = match route {
+        Route::All => None,
+        Route::One(name) => {
+            let caller = recognise(line, headers, route, peer).await.ok();
+            caller.and_then(|caller| line.door(&caller, name).ok().cloned())
+        }
+    };
+    let is_spoken =
+        |revision: &&Revision| server.as_ref().is_none_or(|server| Crossing::to(revision.era(), server).is_some());
+    Revision::ALL.iter().rev().filter(is_spoken).map(|revision| revision.as_str()).collect()
 }
 
 /// SECURITY: of two headers one reader heeds the first, and another the last.

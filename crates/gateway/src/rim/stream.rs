@@ -133,7 +133,7 @@ async fn post(line: &Line, request: Request<Incoming>, peer: IpAddr, under_way: 
         return Err(refuse_known(line, headers, message, peer, caller, &stop));
     };
     let route = mailbox.route.clone();
-    if let Err(stop) = agree(&headers, &message) {
+    if let Err(stop) = agree(line, &headers, &message, &route, peer).await {
         return Err(refuse_message(line, peer, headers, route, message, &stop));
     }
     let introduces = message.method() == "initialize" && message.kind() == Kind::Request;
