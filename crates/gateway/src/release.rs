@@ -148,7 +148,7 @@ impl Line {
                     && exchange.call.is_request()
                     && message.id().is_none_or(|id| id == "null")
                 {
-                    return Err(no_answer(format!("HTTP {status} with an error that names no request")));
+                    return Err(no_answer(NO_ANSWER, format!("HTTP {status} with an error that names no request")));
                 }
                 if let Some(one) = exchange.target.one() {
                     if status.is_success() {
@@ -181,7 +181,9 @@ impl Line {
         // Only a message answers a request: a page to sign in comes with 200, too. On the common stream of a batch no
         // status says anything, and who asked would wait.
         if exchange.call.is_request() && (!is_error || exchange.call.batch.is_some()) {
-            return Err(no_answer(upstream::no_message(status, &headers)));
+            let is_nameless = status == StatusCode::OK && !headers.contains_key(CONTENT_TYPE);
+            let why = if is_nameless { "the server gave no answer with a `Content-Type`" } else { NO_ANSWER };
+            return Err(no_answer(why, upstream::no_message(status, &headers)));
         }
         let kind = headers.remove(CONTENT_TYPE);
         if text.is_empty() || exchange.call.batch.is_some() {
@@ -466,9 +468,10 @@ fn unquoted(string: &[u8]) -> Option<Bytes> {
     serde_json::from_slice::<String>(string).ok().map(Bytes::from)
 }
 
+const NO_ANSWER: &str = "the server gave no answer";
+
 /// Whoever asked is told that there is no answer.
-fn no_answer(detail: String) -> Stop {
-    let why = "the server gave no answer";
+fn no_answer(why: &'static str, detail: String) -> Stop {
     Stop::failed(Stage::Forward, "upstream-protocol", error::UPSTREAM_DOWN, why).detail(detail)
 }
 

@@ -71,7 +71,7 @@ const TYPE: usize = 100;
 pub(crate) fn no_message(status: StatusCode, headers: &HeaderMap) -> String {
     match headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()) {
         Some(kind) => format!("HTTP {status} without a message ({})", kind.chars().take(TYPE).collect::<String>()),
-        None => format!("HTTP {status} without a message"),
+        None => format!("HTTP {status} without a message, and without a `Content-Type`"),
     }
 }
 

@@ -122,3 +122,27 @@ async fn what_two_readers_could_read_in_two_ways_is_refused() {
     assert_eq!(upstream.received(), before);
     assert_eq!(ping(&inside, "/mcp/files", &alice).header("origin", "http://localhost:1").send().await.status, 200);
 }
+
+#[tokio::test]
+async fn a_compressed_body_is_refused_as_one() {
+    let upstream = Upstream::start().await;
+    let inside = Inside::start(Plan::of(&upstream)).await;
+    let alice = inside.legacy("/mcp/files", &inside.alice).await;
+    for coding in ["gzip", "identity, br"] {
+        let reply = ping(&inside, "/mcp/files", &alice).header("content-encoding", coding).body("\x1f").send().await;
+        assert_eq!((reply.status.as_u16(), reply.header("accept-encoding")), (415, Some("identity")), "{coding}");
+        assert!(reply.text().await.contains("Content-Encoding"));
+    }
+    assert_eq!(ping(&inside, "/mcp/files", &alice).header("content-encoding", "identity").send().await.status, 200);
+}
+
+#[tokio::test]
+async fn an_answer_of_no_type_is_told_to_have_none() {
+    let upstream = Upstream::start().await;
+    let inside = Inside::start(Plan::of(&upstream)).await;
+    let alice = inside.legacy("/mcp/files", &inside.alice).await;
+    upstream.next("tools/call", Answer::text(r#"{"jsonrpc":"2.0","id":2,"result":{}}"#));
+    let answer = alice.call("echo", json!({})).await;
+    assert_eq!(answer["error"]["code"], -31006, "{answer}");
+    assert!(answer["error"]["message"].as_str().unwrap().contains("Content-Type"), "{answer}");
+}

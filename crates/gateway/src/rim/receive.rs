@@ -27,7 +27,7 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version,
-    header::{ALLOW, CONTENT_TYPE, HOST, ORIGIN},
+    header::{ACCEPT_ENCODING, ALLOW, CONTENT_ENCODING, CONTENT_TYPE, HOST, ORIGIN},
 };
 use hyper::body::Incoming;
 use mcp::{Body as Text, Era, Message, Revision, error, header::HeaderFault};
@@ -134,10 +134,7 @@ async fn route(
 }
 
 async fn post(line: &Line, headers: HeaderMap, body: Bytes, route: Route, peer: IpAddr, under_way: UnderWay) -> Reply {
-    if !is_json(&headers) {
-        let stop =
-            Stop::refused(Stage::Receive, "content-type", error::INVALID_REQUEST, "the body must be application/json")
-                .status(StatusCode::UNSUPPORTED_MEDIA_TYPE);
+    if let Err(stop) = readable(&headers) {
         return refuse(line, peer, &headers, route, &stop);
     }
     match mcp::scan(body, &line.snapshot.request_limits()) {
@@ -226,7 +223,20 @@ fn modern_version(headers: &HeaderMap) -> bool {
         .is_some_and(|revision| revision.era() == Era::Modern)
 }
 
-pub(super) fn is_json(headers: &HeaderMap) -> bool {
+/// A body is JSON, as it is.
+pub(super) fn readable(headers: &HeaderMap) -> Result<(), Stop> {
+    let refused = |reason, why| {
+        Stop::refused(Stage::Receive, reason, error::INVALID_REQUEST, why).status(StatusCode::UNSUPPORTED_MEDIA_TYPE)
+    };
+    let is_coded = |coding: &HeaderValue| !coding.as_bytes().eq_ignore_ascii_case(b"identity");
+    if headers.get_all(CONTENT_ENCODING).iter().any(is_coded) {
+        let stop = refused("content-encoding", "the body must not be compressed: no `Content-Encoding` is read here");
+        return Err(stop.header(ACCEPT_ENCODING, HeaderValue::from_static("identity")));
+    }
+    if is_json(headers) { Ok(()) } else { Err(refused("content-type", "the body must be application/json")) }
+}
+
+fn is_json(headers: &HeaderMap) -> bool {
     let kind = headers.get(CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
     let kind = kind.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
     kind.eq_ignore_ascii_case(b"application/json")

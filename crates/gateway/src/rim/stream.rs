@@ -8,7 +8,7 @@ mod letter;
 
 use super::{
     body::read,
-    receive::{agree, door, is_json, not_allowed, nowhere, recognise, refuse, refuse_message},
+    receive::{agree, door, not_allowed, nowhere, readable, recognise, refuse, refuse_message},
     under_way::{UnderWay, run, steadfast},
 };
 use crate::{
@@ -114,12 +114,7 @@ async fn post(line: &Line, request: Request<Incoming>, peer: IpAddr, under_way: 
     let refused = |stop: &Stop| refuse(line, peer, &headers, Route::All, stop);
     // SECURITY: nothing is said about a mailbox to whoever has not proven who it is.
     let caller = recognise(line, &headers, &Route::All, peer).await.map_err(|stop| refused(&stop))?;
-    if !is_json(&headers) {
-        let stop =
-            Stop::refused(Stage::Receive, "content-type", error::INVALID_REQUEST, "the body must be application/json")
-                .status(StatusCode::UNSUPPORTED_MEDIA_TYPE);
-        return Err(refused(&stop));
-    }
+    readable(&headers).map_err(|stop| refused(&stop))?;
     let held = line.state.bodies.of(caller.principal.id(), &headers);
     let body = read(body, line.snapshot.settings.bounds.body, held).await.map_err(|stop| refused(&stop))?;
     let message = single(line, body).map_err(|stop| refused(&stop))?;
