@@ -146,3 +146,16 @@ async fn an_answer_of_no_type_is_told_to_have_none() {
     assert_eq!(answer["error"]["code"], -31006, "{answer}");
     assert!(answer["error"]["message"].as_str().unwrap().contains("Content-Type"), "{answer}");
 }
+
+#[tokio::test]
+async fn a_head_is_as_long_as_is_said_and_no_longer() {
+    let upstream = Upstream::start().await;
+    let inside = Inside::start(Plan::of(&upstream)).await;
+    let alice = inside.legacy("/mcp/files", &inside.alice).await;
+    for (length, status) in [(60_000, 200), (66_000, 431), (100_000, 431)] {
+        let ask = ping(&inside, "/mcp/files", &alice).header("x-long", &"a".repeat(length));
+        assert_eq!(ask.send().await.status, status, "{length}");
+    }
+    let long = format!("/mcp/files?{}", "a".repeat(65_500));
+    assert_eq!(ping(&inside, &long, &alice).send().await.status, 431);
+}

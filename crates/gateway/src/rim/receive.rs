@@ -4,7 +4,7 @@ use super::{
     batch,
     body::read,
     browser,
-    serve::Ends,
+    serve::{Ends, HEAD_BYTES},
     stream,
     under_way::{UnderWay, run},
 };
@@ -74,7 +74,8 @@ async fn route(
 ) -> Reply {
     let settings = &line.snapshot.settings;
     let peer = if may_name { real_peer(settings, peer, request.headers()) } else { peer };
-    if let Some(stop) = repeated(request.headers()) {
+    // HTTP/2 says for itself how much it takes, and hyper reads up to twice as much of HTTP/1 as it is told.
+    if let Some(stop) = repeated(request.headers()).or_else(|| too_long(request.uri(), request.headers())) {
         return refuse(line, peer, &HeaderMap::new(), Route::All, &stop);
     }
     let host = match local(settings, request.uri(), request.headers(), dialled) {
@@ -203,6 +204,18 @@ fn repeated(headers: &HeaderMap) -> Option<Stop> {
     let name = [ORIGIN, CONTENT_TYPE].into_iter().find(twice)?;
     let why = format!("there is more than one header `{name}`");
     Some(Stop::refused(Stage::Receive, "header", error::INVALID_REQUEST, why).status(StatusCode::BAD_REQUEST))
+}
+
+/// The head of a request, as it is written in HTTP/1: names, values and what stands between them.
+fn too_long(uri: &Uri, headers: &HeaderMap) -> Option<Stop> {
+    let lines: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + ": \r\n".len()).sum();
+    let path = uri.path_and_query().map_or(0, |path| path.as_str().len());
+    let why = "the head of the request is longer than 64 KiB";
+    let stop = || {
+        Stop::refused(Stage::Receive, "head", error::INVALID_REQUEST, why)
+            .status(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE)
+    };
+    (lines + path > HEAD_BYTES as usize).then(stop)
 }
 
 /// `/mcp` and `/mcp/{server}`, or the same behind another word; nothing else, in no other spelling.

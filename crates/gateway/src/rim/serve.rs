@@ -40,7 +40,7 @@ use tokio::{
 /// is kept as long.
 pub(super) const HEAD: Duration = Duration::from_secs(15);
 /// The head of a request, in bytes.
-const HEAD_BYTES: u32 = 64 << 10;
+pub(super) const HEAD_BYTES: u32 = 64 << 10;
 /// The same where a connection carries many requests at one time.
 const HEAD_BYTES_OF_MANY: u32 = 16 << 10;
 
