@@ -32,8 +32,10 @@ use std::{panic::AssertUnwindSafe, pin::pin, sync::Arc, time::Duration};
 use tokio::{sync::mpsc, time::Instant};
 use vocab::ServerName;
 
-/// Events that wait for a client. Few: each may be as large as an answer.
+/// Events that wait for a client.
 const BACKLOG: usize = 16;
+/// Bytes for each of their places: what is larger waits until as many are free.
+const PLACE: usize = 64 << 10;
 /// How long a stream may be silent before a comment keeps it alive.
 pub(crate) const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// How often the right to listen is looked at again.
@@ -457,9 +459,12 @@ impl Flow {
     }
 }
 
-/// Hands bytes to a client. `false` if it is gone, or reads nothing for as long as `patience`.
+/// Hands bytes to a client. `false` if it is gone, or reads nothing for as long as `patience`. What waits for it is bounded
+/// by size, too: what is large waits until there is as much less of it.
 pub(crate) async fn say(client: &mpsc::Sender<Bytes>, bytes: Bytes, patience: Duration) -> bool {
-    matches!(tokio::time::timeout(patience, client.send(bytes)).await, Ok(Ok(())))
+    let places = bytes.len().div_ceil(PLACE).clamp(1, client.max_capacity());
+    let Ok(Ok(mut free)) = tokio::time::timeout(patience, client.reserve_many(places)).await else { return false };
+    free.next().map(|place| place.send(bytes)).is_some()
 }
 
 /// Waits until the client is gone.
@@ -496,7 +501,7 @@ async fn changed(watch: &mut Option<Box<watch::Watch>>) {
 
 #[cfg(test)]
 mod tests {
-    use super::say;
+    use super::{BACKLOG, PLACE, say};
     use bytes::Bytes;
     use std::time::Duration;
     use tokio::sync::mpsc;
@@ -508,5 +513,20 @@ mod tests {
         assert!(!say(&client, Bytes::from_static(b"two"), Duration::ZERO).await);
         drop(reads);
         assert!(!say(&client, Bytes::from_static(b"three"), Duration::MAX).await);
+    }
+
+    #[tokio::test]
+    async fn what_waits_for_a_client_is_few_or_small() {
+        let (client, mut reads) = mpsc::channel(BACKLOG);
+        for (length, expected) in [(1, BACKLOG), (PLACE, BACKLOG), (2 * PLACE, BACKLOG - 1), (100 * PLACE, 1)] {
+            let mut waiting = 0;
+            while say(&client, vec![b'x'; length].into(), Duration::ZERO).await {
+                waiting += 1;
+            }
+            assert_eq!(waiting, expected, "{length}");
+            for _ in 0..waiting {
+                assert_eq!(reads.recv().await.map(|bytes| bytes.len()), Some(length));
+            }
+        }
     }
 }

@@ -5,6 +5,7 @@
 
 use crate::{
     call::Route,
+    flow::say,
     session::{Holder, Session, SessionFault},
 };
 use bytes::Bytes;
@@ -16,11 +17,12 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 use tokio::sync::{mpsc, watch};
 use vocab::Digest;
 
-/// Events that wait for a client. Few: each may be as large as an answer.
+/// Events that wait for a client.
 const BACKLOG: usize = 16;
 /// Requests of one client that wait for their answers.
 pub(crate) const CALLS: usize = 64;
@@ -50,7 +52,8 @@ impl Mailbox {
 
     /// Puts an event on the stream. `false` if the client is gone.
     pub(crate) async fn put(&self, event: Bytes) -> bool {
-        self.letters.send(event).await.is_ok()
+        // Whoever reads them has the patience.
+        say(&self.letters, event, Duration::MAX).await
     }
 
     /// A request is under way until the guard is dropped. None if there are too many.

@@ -18,7 +18,11 @@ use crate::{
     snapshot::Snapshot,
     stop::{Stage, Stop},
     task::Tasks,
-    upstream::{UpstreamFault, exchange::Hop, pipe::Pipe},
+    upstream::{
+        UpstreamFault,
+        exchange::Hop,
+        pipe::{Backlogs, Pipe},
+    },
 };
 use arc_swap::ArcSwap;
 use egress::Egress;
@@ -80,6 +84,8 @@ pub struct State {
     pub(crate) absences: Arc<Absences>,
     /// What of bodies has arrived, and waits for its rest.
     pub(crate) bodies: Arc<Bodies>,
+    /// What servers said that lasting connections carry, and clients of calls have not read.
+    pub(crate) backlogs: Arc<Backlogs>,
     /// What was ended because of the other end.
     pub(crate) tally: Arc<Tally>,
     /// Wakes the drain when a call ends.
@@ -126,6 +132,7 @@ impl State {
             under_way: AtomicUsize::new(0),
             absences: Arc::default(),
             bodies: Arc::default(),
+            backlogs: Arc::default(),
             tally: Arc::default(),
             ended: Notify::new(),
         }

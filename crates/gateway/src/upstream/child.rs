@@ -37,8 +37,10 @@ pub use room::Room;
 
 /// How long a process that says nothing more may take to end: with its end it closes its output, too.
 const LAST: Duration = Duration::from_millis(250);
-/// Lines that wait on either side of a process.
+/// Lines that wait for a process.
 const BACKLOG: usize = 16;
+/// Lines of a process that wait to be read. Few: each may be as large as an answer.
+const UNREAD: usize = 2;
 
 /// Why a process is not there.
 #[derive(Debug, thiserror::Error)]
@@ -213,7 +215,7 @@ impl Child {
         let stderr = process.stderr.take().ok_or_else(missing)?;
 
         let (input, to_write) = mpsc::channel(BACKLOG);
-        let (read, lines) = mpsc::channel(BACKLOG);
+        let (read, lines) = mpsc::channel(UNREAD);
         let (said, ended) = watch::channel(None);
         let (stop, stopped) = oneshot::channel();
         let spoke = Arc::new(AtomicBool::new(false));

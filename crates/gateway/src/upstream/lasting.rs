@@ -14,8 +14,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{mpsc, oneshot, watch};
 use url::Url;
 
-/// Messages of the server that wait to be read.
-const BACKLOG: usize = 16;
+/// Messages of the server that wait to be read. Few: each may be as large as an answer.
+const BACKLOG: usize = 2;
 
 /// Where messages are posted, once the server has said so.
 type Address = Option<Result<Uri, UpstreamFault>>;

@@ -2,7 +2,10 @@
 //!
 //! Ids are ours on the pipe and the client's off it, exact JSON type and all. Decides nothing about calls.
 
+mod backlog;
 mod listener;
+
+pub(crate) use backlog::Backlogs;
 
 use super::{
     UpstreamFault,
@@ -11,6 +14,7 @@ use super::{
     wish::Wishes,
 };
 use crate::{journal::Journal, server::Server, state::State, stop::Stop, veil::Veil};
+use backlog::{Said, Speaker, backlog};
 use bytes::Bytes;
 use guard::Carry;
 use listener::Listeners;
@@ -30,8 +34,6 @@ use tokio::{
 };
 use vocab::{Digest, PrincipalId, Secret, ServerName};
 
-/// Messages that may wait for a client, per request.
-const BACKLOG: usize = 256;
 /// How long a process may take to accept one line.
 const WRITE: Duration = Duration::from_secs(10);
 
@@ -81,6 +83,8 @@ pub(crate) struct Pipe {
     over: OnceLock<Instant>,
     /// Where questions are noted that nobody hears.
     journal: Arc<Journal>,
+    /// What waits for the clients of all requests.
+    backlogs: Arc<Backlogs>,
     /// What of the server's messages found no room before a client that reads slowly: how many, and when that was said last.
     lost: Arc<AtomicU64>,
     lost_said: Mutex<Option<Instant>>,
@@ -154,27 +158,7 @@ struct Waiting {
     token: Option<Box<str>>,
     /// The server was told that nobody waits any more.
     taken_back: bool,
-    messages: mpsc::Sender<Said>,
-}
-
-/// One message for a request under way.
-struct Said {
-    text: Bytes,
-    /// It is the response: nothing follows.
-    last: bool,
-}
-
-impl Waiting {
-    /// Hands over a message. A client that is gone has dropped its end, and one that reads too slowly loses what it
-    /// did not read rather than holding up everybody else on the pipe. For the response there is always room.
-    fn say(&self, text: Bytes, last: bool) -> bool {
-        (last || self.messages.capacity() > 1) && self.messages.try_send(Said { text, last }).is_ok()
-    }
-
-    /// Whether it could hear something if it had room for it.
-    fn is_there(&self) -> bool {
-        !self.messages.is_closed()
-    }
+    speaker: Speaker,
 }
 
 impl Pipe {
@@ -196,7 +180,7 @@ impl Pipe {
         let spec = ChildSpec::new(server.name.clone(), program, secrets, limits.body).map_err(down)?.with(purpose);
         let (child, lines) = Child::spawn(spec, &state.children, holder).map_err(down)?;
         let carrier = Carrier::Process(child);
-        Ok(Self::begin(server, carrier, lines, (program.shared, WRITE), dress, limits, &state.journal))
+        Ok(Self::begin(server, carrier, lines, (program.shared, WRITE), dress, limits, state))
     }
 
     /// Opens a stream of 2024-11-05 and reads what is said on it until it ends.
@@ -210,7 +194,7 @@ impl Pipe {
         let terms = (false, server.deadline);
         let carrier = Carrier::Stream(stream);
         // Its events come without what the server was given.
-        Ok(Self::begin(server, carrier, messages, terms, (dressed, None), limits, &state.journal))
+        Ok(Self::begin(server, carrier, messages, terms, (dressed, None), limits, state))
     }
 
     fn begin(
@@ -220,7 +204,7 @@ impl Pipe {
         (shared, patience): (bool, Duration),
         (dressed, veil): (u64, Option<Arc<Veil>>),
         limits: Limits,
-        journal: &Arc<Journal>,
+        state: &State,
     ) -> Arc<Self> {
         let pipe = Arc::new(Self {
             server: server.name.clone(),
@@ -234,7 +218,8 @@ impl Pipe {
             used: Mutex::new(Instant::now()),
             wishes: Arc::default(),
             over: OnceLock::new(),
-            journal: Arc::clone(journal),
+            journal: Arc::clone(&state.journal),
+            backlogs: Arc::clone(&state.backlogs),
             lost: Arc::clone(&server.state.lost),
             lost_said: Mutex::default(),
         });
@@ -313,9 +298,9 @@ impl Pipe {
             Box::from(String::from_utf8_lossy(member.raw))
         });
         let line = mcp::splice(message.bytes(), &mut edits);
-        let (sender, messages) = mpsc::channel(BACKLOG);
+        let (speaker, messages) = backlog(&self.backlogs);
         let id = Box::from(message.id().unwrap_or_default());
-        let waiting = Waiting { hears, asker, id, token, taken_back: false, messages: sender };
+        let waiting = Waiting { hears, asker, id, token, taken_back: false, speaker };
         lock(&self.waiting).insert(number, waiting);
         let replies = Replies { pipe: Arc::clone(self), number, messages, first: None, over: false };
         self.write(line).await?;
@@ -399,7 +384,7 @@ impl Pipe {
         if let Some(stream) = message.outcome_member(&["_meta", mcp::key::SUBSCRIPTION_ID]) {
             edits.push((stream.span.clone(), waiting.id.as_bytes().to_vec()));
         }
-        waiting.say(mcp::splice(message.bytes(), &mut edits), true);
+        waiting.speaker.answer(mcp::splice(message.bytes(), &mut edits));
         None
     }
 
@@ -409,13 +394,13 @@ impl Pipe {
         let mut table = lock(&self.waiting);
         let waiting = table.get(&number)?;
         let text = mcp::splice(message.bytes(), &mut [(stream.clone(), waiting.id.as_bytes().to_vec())]);
-        if waiting.say(text, false) {
+        if waiting.speaker.say(text) {
             return None;
         }
         let waiting = table.remove(&number)?;
         let result =
             format!(r#"{{"resultType":"complete","_meta":{{"{}":{}}}}}"#, mcp::key::SUBSCRIPTION_ID, waiting.id);
-        waiting.say(mcp::error::result_text(&waiting.id, result.as_bytes()), true);
+        waiting.speaker.answer(mcp::error::result_text(&waiting.id, result.as_bytes()));
         Some(cancelled(number))
     }
 
@@ -429,7 +414,7 @@ impl Pipe {
             let waiting = table.get(&number)?;
             let original = waiting.token.as_ref()?;
             let text = mcp::splice(message.bytes(), &mut [(token.span.clone(), original.as_bytes().to_vec())]);
-            if !waiting.say(text, false) && waiting.is_there() {
+            if !waiting.speaker.say(text) && waiting.speaker.is_there() {
                 self.lose();
             }
             return None;
@@ -448,10 +433,11 @@ impl Pipe {
         let hearing = table.values().filter(|waiting| waiting.hears > Hears::Nothing);
         let mut is_full = false;
         if let Some(waiting) = hearing.max_by_key(|waiting| waiting.hears) {
-            if waiting.say(message.bytes().clone(), false) {
+            // A copy: what the pipe read at once is one buffer, of which a few words would keep all.
+            if waiting.speaker.say(Bytes::copy_from_slice(message.bytes())) {
                 return None;
             }
-            is_full = waiting.is_there();
+            is_full = waiting.speaker.is_there();
         }
         drop(table);
         if self.shared && self.listeners.count() > 1 {
