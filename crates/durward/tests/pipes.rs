@@ -11,12 +11,13 @@
 mod rig;
 mod world;
 
+use rig::{call_of, outcome};
 use serde_json::{Value, json};
 use std::{
     io::{BufRead, Write},
     time::Duration,
 };
-use testkit::{Agent, meta};
+use testkit::{Agent, meta, soon};
 use tokio::{io::AsyncWriteExt, net::TcpStream};
 use world::World;
 
@@ -26,6 +27,18 @@ const MEGABYTES_UNDER_ATTACK: u64 = 256;
 const FLOODED: Duration = Duration::from_secs(90);
 /// What one call floods with: messages of so many bytes.
 const FLOOD: (usize, usize) = (40, 3 << 20);
+
+/// Results that nobody can read, by the name of the tool that gives them, and what the log says of each.
+const KINDS: [(&str, fn() -> Vec<u8>, &str); 8] = [
+    ("oversize", || format!(r#"{{"text":"{}"}}"#, "x".repeat(2 << 20)).into_bytes(), "upstream-too-big"),
+    ("vast", || format!("[{}0]", "0,".repeat(1 << 20)).into_bytes(), "upstream-too-big"),
+    ("deep", || [b"[".repeat(10_000), b"]".repeat(10_000)].concat(), "upstream-protocol"),
+    ("twice", || br#"{"content":[],"a":1,"\u0061":2}"#.to_vec(), "upstream-protocol"),
+    ("surrogate", || br#"{"content":[],"a":"\ud800"}"#.to_vec(), "upstream-protocol"),
+    ("number", || br#"{"content":[],"a":NaN}"#.to_vec(), "upstream-protocol"),
+    ("bytes", || b"{\"content\":[],\"a\":\"\xff\xfe\"}".to_vec(), "upstream-protocol"),
+    ("unquoted", || b"{content:[]}".to_vec(), "upstream-protocol"),
+];
 
 /// Configuration of a server that is this binary.
 fn scripted(name: &str, era: &str, more: &str) -> String {
@@ -62,11 +75,27 @@ fn the_server_itself() {
                 "supportedVersions": ["2026-07-28"], "capabilities": {"tools": {}}, "ttlMs": 0, "cacheScope": "private",
                 "resultType": "complete"})),
             Some("tools/list") => {
-                let tools = ["honest", "flood"].map(|name| json!({"name": name, "inputSchema": {"type": "object"}}));
+                let names = KINDS.iter().map(|(name, ..)| *name).chain(["honest", "flood", "endless"]);
+                let tools: Vec<_> =
+                    names.map(|name| json!({"name": name, "inputSchema": {"type": "object"}})).collect();
                 answer(json!({"tools": tools, "ttlMs": 0, "cacheScope": "private", "resultType": "complete"}));
             }
             Some("tools/call") => {
-                if params["name"] == "flood" {
+                let name = params["name"].as_str().unwrap_or_default();
+                if let Some((_, result, ..)) = KINDS.iter().find(|(kind, ..)| *kind == name) {
+                    // Some write the id last.
+                    write(br#"{"jsonrpc":"2.0","result":"#);
+                    write(&result());
+                    write(format!(",\"id\":{id}}}\n").as_bytes());
+                    continue;
+                }
+                if name == "endless" {
+                    write(format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{{"text":""#).as_bytes());
+                    loop {
+                        write(&[b'x'; 1 << 16]);
+                    }
+                }
+                if name == "flood" {
                     let (token, filler) = (&params["_meta"]["progressToken"], "z".repeat(FLOOD.1));
                     for turn in 0..FLOOD.0 {
                         say(format!(
@@ -148,4 +177,33 @@ async fn what_servers_on_pipes_say_to_clients_that_do_not_read_is_bounded() {
         assert_eq!(answer["error"], Value::Null, "{answer}");
     }
     drop(silent);
+}
+
+#[tokio::test]
+async fn an_answer_of_a_process_that_cannot_be_read_ends_its_call_at_once() {
+    // Whoever waited for the deadline would wait for longer than a test does.
+    let servers = [("old", "legacy"), ("new", "modern")].map(|(name, era)| scripted(name, era, ""));
+    let world = World::with(&format!("bounds: {{ answer: 1MiB }}\nservers:\n{}", servers.concat()), world::ALL).await;
+    let failed = async |agent: &Agent, tool: &str, expected: &str| {
+        let reply = soon(agent.request("tools/call", json!({"name": tool, "arguments": {}}))).await;
+        let call = call_of(&reply);
+        let answer = soon(reply.json()).await;
+        assert_eq!(answer["error"]["code"], -31006, "{tool}: {answer}");
+        assert_eq!(outcome(&world.record(&call).await), format!("faulted {expected} forward"), "{tool}");
+    };
+    for path in ["/mcp/old", "/mcp/new"] {
+        for agent in [world.legacy(path).await, world.modern(path)] {
+            for (tool, _, expected) in KINDS {
+                failed(&agent, tool, expected).await;
+                // The process is as well as before.
+                let answer = soon(agent.call("honest", json!({}))).await;
+                assert_eq!(answer["error"], Value::Null, "{path} after {tool}: {answer}");
+            }
+        }
+    }
+    for path in ["/mcp/old", "/mcp/new"] {
+        failed(&world.legacy(path).await, "endless", "upstream-too-big").await;
+    }
+    let most = peak(&world);
+    assert!(most < MEGABYTES_UNDER_ATTACK, "{most} MB");
 }

@@ -4,7 +4,7 @@
 mod inside;
 
 use audit::Tree;
-use gateway::settings::{CredentialSettings, Place};
+use gateway::settings::{Bounds, CredentialSettings, Place};
 use http::StatusCode;
 use identity::{ClaimPath, IssuerSetting, JwksSource};
 use inside::{Inside, Plan, outcome};
@@ -437,5 +437,41 @@ async fn a_web_server_that_is_found_to_be_one_of_2024_by_now_is_called_in_the_sa
         assert!(known.lasts());
         let answer = alice.call(tool, json!({"n": 2})).await;
         assert_eq!(answer["result"]["content"][0]["text"], r#"{"n":2}"#, "{door}: {answer}");
+    }
+}
+
+#[tokio::test]
+async fn an_answer_of_a_server_of_2024_that_cannot_be_read_ends_its_call_at_once() {
+    let (upstream, streams) = server("/messages").await;
+    let bounds = Bounds { answer: 256 << 10, ..old(&upstream).bounds };
+    let inside = Inside::start(Plan { bounds, ..old(&upstream) }).await;
+    let large = format!("{{\"text\":\"{}\"}}", "x".repeat(300 << 10)).into_bytes();
+    let deep = [b"[".repeat(10_000), b"]".repeat(10_000)].concat();
+    for (result, expected) in [
+        (deep, "upstream-protocol"),
+        (br#"{"content":[],"a":1,"a":2}"#.to_vec(), "upstream-protocol"),
+        (br#"{"content":[],"a":"\ud800"}"#.to_vec(), "upstream-protocol"),
+        (br#"{"content":[],"a":NaN}"#.to_vec(), "upstream-protocol"),
+        // It ends the stream, and with it the session there; the next call finds another.
+        (large, "upstream-too-big"),
+    ] {
+        for agent in [inside.legacy("/mcp/files", &inside.alice).await, inside.modern("/mcp/files", &inside.alice)] {
+            let (opened, result) = (Arc::clone(&streams), result.clone());
+            upstream.always("tools/call", move |received| {
+                let start = format!("event: message\ndata: {{\"jsonrpc\":\"2.0\",\"id\":{},\"result\":", received.id());
+                let said = [start.as_bytes(), &result, b"}\n\n"].concat();
+                let number: usize = received.path.split_once("sessionId=").unwrap().1.parse().unwrap();
+                let feed = opened.lock().unwrap()[number].clone().unwrap();
+                tokio::spawn(async move { feed.raw(said).await });
+                Answer::status(StatusCode::ACCEPTED)
+            });
+            let answer = soon(agent.call("echo", json!({}))).await;
+            assert_eq!(answer["error"]["code"], -31006, "{answer}");
+            let record = inside.records().await.pop().unwrap();
+            assert_eq!(outcome(&record), format!("faulted {expected} forward"), "{record}");
+            say(&upstream, &streams, "tools/call", |received| vec![answer_to(received)]);
+            let answer = soon(agent.call("echo", json!({}))).await;
+            assert!(answer["result"].is_object(), "{answer}");
+        }
     }
 }

@@ -33,6 +33,7 @@ use tokio::{
 };
 use vocab::{PrincipalId, Secret, ServerName};
 
+pub(crate) use pipes::Line;
 pub use room::Room;
 
 /// How long a process that says nothing more may take to end: with its end it closes its output, too.
@@ -203,7 +204,7 @@ impl Child {
         spec: ChildSpec,
         room: &Room,
         holder: Option<&PrincipalId>,
-    ) -> Result<(Self, mpsc::Receiver<Bytes>), ChildFault> {
+    ) -> Result<(Self, mpsc::Receiver<Line>), ChildFault> {
         let place = room.enter(&spec.server, holder)?;
         let start = |cause| ChildFault::Start { program: spec.program.clone(), cause };
         let mut process = spec.command(room).spawn().map_err(start)?;

@@ -451,8 +451,8 @@ async fn on_pipe(
             Err(_) => return Ok(Arrival::Stream { headers, source: Source::Pipe(replies) }),
         },
     };
-    match first {
-        None => Err(UpstreamFault::Cut(pipe.ending().await)),
+    match first? {
+        None => Err(pipe.broken().await),
         Some((body, true)) => Ok(Arrival::Whole { status: StatusCode::OK, headers, body }),
         Some((_, false)) => Ok(Arrival::Stream { headers, source: Source::Pipe(replies) }),
     }

@@ -5,6 +5,7 @@
 
 use super::{
     Arrival, Source, UpstreamFault,
+    child::Line,
     http::{self as wire, Events, Outbound},
 };
 use crate::{inject::Injected, server::Server, state::State};
@@ -27,7 +28,7 @@ pub(crate) struct Lasting {
     injected: Arc<Injected>,
     limit: usize,
     address: watch::Receiver<Address>,
-    ending: Arc<Mutex<String>>,
+    ending: Arc<Mutex<Option<UpstreamFault>>>,
     stop: Mutex<Option<oneshot::Sender<()>>>,
 }
 
@@ -37,7 +38,7 @@ impl Lasting {
         state: &Arc<State>,
         server: &Arc<Server>,
         limit: usize,
-    ) -> Result<(Self, mpsc::Receiver<Bytes>), UpstreamFault> {
+    ) -> Result<(Self, mpsc::Receiver<Line>), UpstreamFault> {
         let injected =
             crate::inject::credentials(state, server).map_err(|fault| UpstreamFault::Down(fault.to_string()))?;
         let (said, hears) = mpsc::channel(BACKLOG);
@@ -90,8 +91,12 @@ impl Lasting {
 
     /// How the stream ended, for the log.
     pub(crate) fn ending(&self) -> String {
-        let ending = self.ending.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        if ending.is_empty() { "the stream of the server ended".to_owned() } else { ending }
+        self.fault().map_or_else(|| "the stream of the server ended".to_owned(), |fault| fault.to_string())
+    }
+
+    /// What ended it.
+    pub(crate) fn fault(&self) -> Option<UpstreamFault> {
+        self.ending.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
@@ -101,20 +106,20 @@ struct Reader {
     server: Arc<Server>,
     injected: Arc<Injected>,
     limit: usize,
-    ending: Arc<Mutex<String>>,
+    ending: Arc<Mutex<Option<UpstreamFault>>>,
 }
 
 impl Reader {
-    async fn read(self, found: watch::Sender<Address>, said: mpsc::Sender<Bytes>) {
+    async fn read(self, found: watch::Sender<Address>, said: mpsc::Sender<Line>) {
         let ending = self.read_on(&found, &said).await.err();
         let fault = ending.unwrap_or_else(|| UpstreamFault::Down("the server ended its stream".to_owned()));
-        *self.ending.lock().unwrap_or_else(PoisonError::into_inner) = fault.to_string();
+        *self.ending.lock().unwrap_or_else(PoisonError::into_inner) = Some(fault.clone());
         if found.borrow().is_none() {
             found.send_replace(Some(Err(fault)));
         }
     }
 
-    async fn read_on(&self, found: &watch::Sender<Address>, said: &mpsc::Sender<Bytes>) -> Result<(), UpstreamFault> {
+    async fn read_on(&self, found: &watch::Sender<Address>, said: &mpsc::Sender<Line>) -> Result<(), UpstreamFault> {
         let outbound = Outbound { method: Method::GET, headers: wire::own_stream(), body: Bytes::new() };
         let (arrival, _) = wire::send(&self.state, &self.server, &self.injected, outbound, self.limit).await?;
         let mut events = match arrival {
@@ -131,7 +136,7 @@ impl Reader {
         found.send_replace(Some(Ok(address)));
         while let Some(event) = events.next().await? {
             if let Some(message) = event.message()
-                && said.send(message.clone()).await.is_err()
+                && said.send(Line::Whole(message.clone())).await.is_err()
             {
                 break;
             }

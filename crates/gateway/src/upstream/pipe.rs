@@ -9,7 +9,7 @@ pub(crate) use backlog::Backlogs;
 
 use super::{
     UpstreamFault,
-    child::{Child, ChildFault, ChildSpec, Exit, Purpose},
+    child::{Child, ChildFault, ChildSpec, Exit, Line, Purpose},
     lasting::Lasting,
     wish::Wishes,
 };
@@ -18,7 +18,7 @@ use backlog::{Said, Speaker, backlog};
 use bytes::Bytes;
 use guard::Carry;
 use listener::Listeners;
-use mcp::{Body, Kind, Limits, Message};
+use mcp::{Body, Kind, Limits, Message, Skim};
 use std::{
     collections::BTreeMap,
     path::PathBuf,
@@ -200,7 +200,7 @@ impl Pipe {
     fn begin(
         server: &Server,
         carrier: Carrier,
-        lines: mpsc::Receiver<Bytes>,
+        lines: mpsc::Receiver<Line>,
         (shared, patience): (bool, Duration),
         (dressed, veil): (u64, Option<Arc<Veil>>),
         limits: Limits,
@@ -256,6 +256,16 @@ impl Pipe {
             }
             Ok(Exit::Mute) | Err(_) => "the process closed its output".to_owned(),
         }
+    }
+
+    /// What becomes of whoever waits when it says nothing more.
+    pub(crate) async fn broken(&self) -> UpstreamFault {
+        if let Carrier::Stream(stream) = &self.carrier
+            && let Some(fault @ UpstreamFault::TooBig(_)) = stream.fault()
+        {
+            return fault;
+        }
+        UpstreamFault::Cut(self.ending().await)
     }
 
     /// Which credentials it was started with.
@@ -384,8 +394,23 @@ impl Pipe {
         if let Some(stream) = message.outcome_member(&["_meta", mcp::key::SUBSCRIPTION_ID]) {
             edits.push((stream.span.clone(), waiting.id.as_bytes().to_vec()));
         }
-        waiting.speaker.answer(mcp::splice(message.bytes(), &mut edits));
+        waiting.speaker.end(Ok(mcp::splice(message.bytes(), &mut edits)));
         None
+    }
+
+    /// Ends the request whose answer cannot be read: it is not to wait for another. `false` if nobody knows whose it is.
+    fn fail(&self, unread: &Skim, fault: UpstreamFault) -> bool {
+        if !unread.is_answer() {
+            return false;
+        }
+        let mut table = lock(&self.waiting);
+        let number = match unread.only_id() {
+            Some(id) => id.parse().ok(),
+            // SECURITY: where several share the process the only request may be another's.
+            None if !self.shared && table.len() == 1 => table.keys().next().copied(),
+            None => None,
+        };
+        number.and_then(|number| table.remove(&number)).is_some_and(|waiting| waiting.speaker.end(Err(fault)))
     }
 
     /// What was subscribed to goes to the request that subscribed, under the client's id. Where that is not read, nothing is
@@ -400,7 +425,7 @@ impl Pipe {
         let waiting = table.remove(&number)?;
         let result =
             format!(r#"{{"resultType":"complete","_meta":{{"{}":{}}}}}"#, mcp::key::SUBSCRIPTION_ID, waiting.id);
-        waiting.speaker.answer(mcp::error::result_text(&waiting.id, result.as_bytes()));
+        waiting.speaker.end(Ok(mcp::error::result_text(&waiting.id, result.as_bytes())));
         Some(cancelled(number))
     }
 
@@ -474,26 +499,43 @@ impl Pipe {
 /// Reads the process until it ends; then everyone who waits learns it.
 async fn read(
     pipe: std::sync::Weak<Pipe>,
-    mut lines: mpsc::Receiver<Bytes>,
+    mut lines: mpsc::Receiver<Line>,
     limits: Limits,
     server: ServerName,
     veil: Option<Arc<Veil>>,
 ) {
     let mut carry = Carry::default();
+    let too_big = || UpstreamFault::TooBig(limits.body);
+    // A line that is too long has ended its request before its own end.
+    let mut is_failed = false;
     while let Some(line) = lines.recv().await {
         let Some(pipe) = pipe.upgrade() else { return };
-        let line = match &veil {
-            Some(veil) => veil.message(line, &mut carry),
-            None => line,
-        };
-        let messages = match mcp::scan(line, &limits) {
-            Ok(Body::Single(message)) => vec![message],
-            Ok(Body::Batch(messages)) => messages,
-            Err(fault) => {
-                tracing::warn!(%server, %fault, "the server wrote a line that is no MCP message; it is ignored");
+        let line = match line {
+            Line::Whole(line) => match &veil {
+                Some(veil) => veil.message(line, &mut carry),
+                None => line,
+            },
+            Line::Cut(unread) => {
+                is_failed = pipe.fail(&unread, too_big());
+                continue;
+            }
+            Line::Over(unread) => {
+                if !std::mem::take(&mut is_failed) {
+                    pipe.fail(&unread, too_big());
+                }
                 continue;
             }
         };
+        let messages = match mcp::scan(line.clone(), &limits) {
+            Ok(Body::Single(message)) => vec![message],
+            Ok(Body::Batch(messages)) => messages,
+            Err(fault) => {
+                let is_answer = pipe.fail(&Skim::of(&line), UpstreamFault::Protocol(fault.to_string()));
+                tracing::warn!(%server, %fault, is_answer, "the server wrote a line that is no MCP message; it is ignored");
+                continue;
+            }
+        };
+        drop(line);
         for message in &messages {
             if let Some(answer) = pipe.deliver(message)
                 && let Err(fault) = pipe.write(answer).await
@@ -531,14 +573,14 @@ pub(crate) struct Replies {
 
 impl Replies {
     /// Waits for the first message and says whether it is the response. It is not taken unless it is.
-    pub(crate) async fn first(&mut self) -> Option<(Bytes, bool)> {
-        let said = self.messages.recv().await?;
-        if said.last {
-            self.over = true;
-        } else {
-            self.first = Some(said.text.clone());
+    pub(crate) async fn first(&mut self) -> Result<Option<(Bytes, bool)>, UpstreamFault> {
+        let Some(said) = self.messages.recv().await else { return Ok(None) };
+        self.over = said.last;
+        let text = said.text?;
+        if !said.last {
+            self.first = Some(text.clone());
         }
-        Some((said.text, said.last))
+        Ok(Some((text, said.last)))
     }
 
     /// The next message; `None` once the response was given. Whoever ends before that has broken off.
@@ -550,10 +592,10 @@ impl Replies {
             return Ok(None);
         }
         let Some(said) = self.messages.recv().await else {
-            return Err(UpstreamFault::Cut(Box::pin(self.pipe.ending()).await));
+            return Err(Box::pin(self.pipe.broken()).await);
         };
         self.over = said.last;
-        Ok(Some(said.text))
+        said.text.map(Some)
     }
 }
 

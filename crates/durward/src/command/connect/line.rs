@@ -4,6 +4,7 @@
 //! answer, without keeping it. Never judges what a line says.
 
 use bytes::Bytes;
+use mcp::Skim;
 use std::{
     io::{self, BufRead, ErrorKind},
     thread,
@@ -14,8 +15,6 @@ use tokio::sync::mpsc;
 pub(super) const LONGEST: usize = 16 << 20;
 /// Lines that wait to be taken.
 const AHEAD: usize = 8;
-/// The longest id or key that is looked at, in bytes.
-const WORD: usize = 512;
 
 /// A line.
 #[derive(Debug)]
@@ -79,94 +78,6 @@ fn read(mut input: impl BufRead, mut give: impl FnMut(Line) -> bool) -> io::Resu
     }
 }
 
-/// What can be said of a text that cannot be read: the `id` of its object and whether it has a `method`.
-#[derive(Debug, Default)]
-pub(super) struct Skim {
-    depth: usize,
-    in_string: bool,
-    escaped: bool,
-    /// The key whose value is being read, as written.
-    key: Vec<u8>,
-    /// The string, number or word that is being read in the outermost object.
-    word: Vec<u8>,
-    id: Option<String>,
-    has_method: bool,
-}
-
-impl Skim {
-    /// Skims a whole text.
-    pub(super) fn of(text: &[u8]) -> Self {
-        let mut skim = Self::default();
-        skim.push(text);
-        skim
-    }
-
-    /// The raw id, if it has one that an answer can carry.
-    pub(super) fn id(&self) -> Option<&str> {
-        self.id.as_deref()
-    }
-
-    /// Whether it asks for something; what has an id and does not is an answer.
-    pub(super) const fn has_method(&self) -> bool {
-        self.has_method
-    }
-
-    fn push(&mut self, text: &[u8]) {
-        for byte in text {
-            self.step(*byte);
-        }
-    }
-
-    fn step(&mut self, byte: u8) {
-        if self.in_string {
-            self.keep(byte);
-            match byte {
-                _ if self.escaped => self.escaped = false,
-                b'\\' => self.escaped = true,
-                b'"' => self.in_string = false,
-                _ => {}
-            }
-            return;
-        }
-        match byte {
-            b'"' => {
-                self.in_string = true;
-                self.keep(byte);
-            }
-            b'{' | b'[' => self.depth += 1,
-            b'}' | b']' => {
-                self.end_member();
-                self.depth = self.depth.saturating_sub(1);
-            }
-            b',' => self.end_member(),
-            b':' if self.depth == 1 => self.key = std::mem::take(&mut self.word),
-            b' ' | b'\t' | b'\r' | b'\n' => {}
-            _ => self.keep(byte),
-        }
-    }
-
-    fn keep(&mut self, byte: u8) {
-        if self.depth == 1 && self.word.len() <= WORD {
-            self.word.push(byte);
-        }
-    }
-
-    fn end_member(&mut self) {
-        if self.depth != 1 {
-            return;
-        }
-        let (key, word) = (std::mem::take(&mut self.key), std::mem::take(&mut self.word));
-        match key.as_slice() {
-            b"\"method\"" => self.has_method = true,
-            b"\"id\"" if word.len() <= WORD && matches!(word.first(), Some(b'"' | b'-' | b'0'..=b'9')) => {
-                let is_whole = mcp::scan_value(&word, &mcp::Limits::default()).is_ok();
-                self.id = String::from_utf8(word).ok().filter(|_| is_whole);
-            }
-            _ => {}
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -201,24 +112,5 @@ mod tests {
         let lines = lines(text.as_bytes());
         let [Line::TooLong(skim), Line::Text(next)] = lines.as_slice() else { panic!("{}", lines.len()) };
         assert_eq!((skim.id(), skim.has_method(), &next[..]), (Some("\"q\\\"7\""), true, &b"{}"[..]));
-    }
-
-    #[test]
-    fn skimming_finds_the_id_of_the_outermost_object_alone() {
-        for (text, id, has_method) in [
-            (r#"{"id": 7 , "method":"x"}"#, Some("7"), true),
-            (r#"{"method":"x","params":{"id":3},"id":-1}"#, Some("-1"), true),
-            (r#"{"id":4,"result":{"method":"x"}}"#, Some("4"), false),
-            (r#"{"params":["id",{"id":9}],"method":"x"}"#, None, true),
-            (r#"{"id":null,"method":"x"}"#, None, true),
-            (r#"{"id":{"id":1},"method":"x"}"#, None, true),
-            (r#"[{"id":1,"method":"x"}]"#, None, false),
-            (r#"{"text":"\",\"id\":5,","method":"x"}"#, None, true),
-            (r#"{"id":12"#, None, false),
-            ("}}}]],,::", None, false),
-        ] {
-            let skim = Skim::of(text.as_bytes());
-            assert_eq!((skim.id(), skim.has_method()), (id, has_method), "{text}");
-        }
     }
 }

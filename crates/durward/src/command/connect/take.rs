@@ -3,11 +3,11 @@
 use super::{
     bridge::{Bridge, LIMITS},
     errand::{Cancelled, Errand},
-    line::{LONGEST, Line, Skim},
+    line::{LONGEST, Line},
     post::Post,
 };
 use bytes::Bytes;
-use mcp::{Body, Era, Kind, Message, error};
+use mcp::{Body, Era, Kind, Message, Skim, error};
 use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 

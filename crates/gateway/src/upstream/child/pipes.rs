@@ -2,6 +2,7 @@
 
 use crate::veil::pieces;
 use bytes::{Bytes, BytesMut};
+use mcp::Skim;
 use std::{
     sync::{
         Arc,
@@ -41,28 +42,54 @@ pub(super) async fn write(pipe: impl AsyncWrite + Unpin, mut lines: mpsc::Receiv
     }
 }
 
-/// Reads lines until the end or until nobody wants them. One that is too long is dropped.
+/// What a process says.
+#[derive(Debug)]
+pub(crate) enum Line {
+    /// One line, without its line break.
+    Whole(Bytes),
+    /// One that is too long and not over yet, but it is known already whom it answers.
+    Cut(Skim),
+    /// One that was too long, to its end.
+    Over(Skim),
+}
+
+/// Reads lines until the end or until nobody wants them. One that is too long is dropped, but for whose it is.
 pub(super) async fn read(
     pipe: impl AsyncRead + Unpin,
-    lines: mpsc::Sender<Bytes>,
+    lines: mpsc::Sender<Line>,
     longest: usize,
     server: ServerName,
     spoke: Arc<AtomicBool>,
 ) {
     let mut reader = Lines::new(pipe, longest);
-    loop {
-        match reader.next().await {
-            Some(Line::Whole(line)) if line.trim_ascii().is_empty() => {}
-            Some(Line::Whole(line)) => {
+    let mut skim = Skim::default();
+    while let Some(piece) = reader.next().await {
+        let line = match piece {
+            Piece::Whole(line) if line.trim_ascii().is_empty() => continue,
+            Piece::Whole(line) => {
                 spoke.store(true, Ordering::Release);
-                if lines.send(line).await.is_err() {
-                    return;
-                }
+                Line::Whole(line)
             }
-            Some(Line::Cut(_)) => {
+            Piece::Cut(start) => {
                 tracing::warn!(%server, longest, "the server wrote a line that is too long; it is dropped");
+                skim = Skim::of(&start);
+                // Its own end may never come.
+                if !skim.is_answer() || skim.only_id().is_none() {
+                    continue;
+                }
+                Line::Cut(skim.clone())
             }
-            None => return,
+            Piece::More(piece) => {
+                skim.push(&piece);
+                continue;
+            }
+            Piece::Last(piece) => {
+                skim.push(&piece);
+                Line::Over(std::mem::take(&mut skim))
+            }
+        };
+        if lines.send(line).await.is_err() {
+            return;
         }
     }
 }
@@ -74,8 +101,8 @@ pub(super) async fn complain(pipe: impl AsyncRead + Unpin, server: ServerName, s
     // SECURITY: what is cut off is cut off after hiding, so that no half of a secret is left at the end.
     let mut reader = Lines::new(pipe, COMPLAINT + longest_secret);
     let (mut left, mut until) = (COMPLAINTS, Instant::now() + WINDOW);
-    while let Some(line) = reader.next().await {
-        let (Line::Whole(line) | Line::Cut(line)) = line;
+    while let Some(piece) = reader.next().await {
+        let (Piece::Whole(line) | Piece::Cut(line)) = piece else { continue };
         if Instant::now() >= until {
             (left, until) = (COMPLAINTS, Instant::now() + WINDOW);
         }
@@ -107,12 +134,16 @@ fn hide(line: &[u8], secrets: &[Secret<String>]) -> String {
     text
 }
 
-/// One line, without its line break.
+/// One line, without its line break, or a piece of one that is too long.
 #[derive(Debug, PartialEq, Eq)]
-enum Line {
+enum Piece {
     Whole(Bytes),
-    /// The start of a line that is too long. The rest is gone.
+    /// The start of a line that is too long.
     Cut(Bytes),
+    /// What follows.
+    More(Bytes),
+    /// The end of it.
+    Last(Bytes),
 }
 
 /// Splits a pipe into lines of bounded length.
@@ -122,17 +153,18 @@ struct Lines<R> {
     /// How much of the buffer has no line break.
     searched: usize,
     longest: usize,
-    skipping: bool,
+    /// The line is too long: its start was given.
+    is_cut: bool,
     over: bool,
 }
 
 impl<R: AsyncRead + Unpin> Lines<R> {
     fn new(pipe: R, longest: usize) -> Self {
-        Self { pipe, buffer: BytesMut::new(), searched: 0, longest, skipping: false, over: false }
+        Self { pipe, buffer: BytesMut::new(), searched: 0, longest, is_cut: false, over: false }
     }
 
-    /// The next line; `None` at the end. A last line without a line break counts.
-    async fn next(&mut self) -> Option<Line> {
+    /// The next line, or piece; `None` at the end. A last line without a line break counts.
+    async fn next(&mut self) -> Option<Piece> {
         loop {
             if let Some(line) = self.split() {
                 return Some(line);
@@ -144,39 +176,33 @@ impl<R: AsyncRead + Unpin> Lines<R> {
             if matches!(self.pipe.read_buf(&mut self.buffer).await, Ok(0) | Err(_)) {
                 self.over = true;
                 let rest = self.buffer.split().freeze();
-                return (!self.skipping && !rest.is_empty()).then_some(Line::Whole(rest));
+                return (!self.is_cut && !rest.is_empty()).then_some(Piece::Whole(rest));
             }
         }
     }
 
-    /// A line out of what has been read.
-    fn split(&mut self) -> Option<Line> {
-        loop {
-            let fresh = self.buffer.get(self.searched..).unwrap_or_default();
-            let Some(end) = fresh.iter().position(|byte| *byte == b'\n') else { break };
-            let mut line = self.buffer.split_to(self.searched + end + 1);
-            self.searched = 0;
-            if std::mem::take(&mut self.skipping) {
-                continue;
+    /// A line, or a piece of one, out of what has been read.
+    fn split(&mut self) -> Option<Piece> {
+        let fresh = self.buffer.get(self.searched..).unwrap_or_default();
+        let end = fresh.iter().position(|byte| *byte == b'\n').map(|end| self.searched + end);
+        self.searched = 0;
+        match end {
+            Some(end) if self.is_cut || end <= self.longest => {
+                let mut line = self.buffer.split_to(end + 1);
+                line.truncate(end);
+                let line = line.freeze();
+                Some(if std::mem::take(&mut self.is_cut) { Piece::Last(line) } else { Piece::Whole(line) })
             }
-            line.truncate(line.len() - 1);
-            if line.len() > self.longest {
-                line.truncate(self.longest);
-                return Some(Line::Cut(line.freeze()));
+            _ if self.is_cut => (!self.buffer.is_empty()).then(|| Piece::More(self.buffer.split().freeze())),
+            _ if self.buffer.len() > self.longest => {
+                self.is_cut = true;
+                Some(Piece::Cut(self.buffer.split_to(self.longest).freeze()))
             }
-            return Some(Line::Whole(line.freeze()));
+            _ => {
+                self.searched = self.buffer.len();
+                None
+            }
         }
-        if self.skipping {
-            self.buffer.clear();
-        } else if self.buffer.len() > self.longest {
-            self.skipping = true;
-            let start = self.buffer.split_to(self.longest).freeze();
-            self.buffer.clear();
-            self.searched = 0;
-            return Some(Line::Cut(start));
-        }
-        self.searched = self.buffer.len();
-        None
     }
 }
 
@@ -188,12 +214,39 @@ mod tests {
         let mut reader = Lines::new(text, longest);
         let mut lines = Vec::new();
         while let Some(line) = reader.next().await {
-            lines.push(match line {
-                Line::Whole(line) => String::from_utf8(line.to_vec()).unwrap(),
-                Line::Cut(line) => format!("{}…", String::from_utf8_lossy(&line)),
-            });
+            match line {
+                Piece::Whole(line) => lines.push(String::from_utf8(line.to_vec()).unwrap()),
+                Piece::Cut(line) => lines.push(format!("{}…", String::from_utf8_lossy(&line))),
+                Piece::More(_) | Piece::Last(_) => {}
+            }
         }
         lines
+    }
+
+    #[tokio::test]
+    async fn of_a_line_that_is_too_long_it_is_known_whose_it_is() {
+        let server = || ServerName::new("files").unwrap();
+        let long = "x".repeat(100_000);
+        let id_last = format!("{{\"result\":\"{long}\",\"id\":7}}\n{{}}\n");
+        let endless = format!("{{\"id\":8,\"result\":\"{long}");
+        let asks = format!("{{\"id\":9,\"method\":\"{long}\"}}\n");
+        for (text, expected) in [
+            (id_last, ["over Some(\"7\")", "whole"].as_slice()),
+            (endless, &["cut Some(\"8\")"]),
+            (asks, &["over Some(\"9\")"]),
+        ] {
+            let (sender, mut lines) = mpsc::channel(16);
+            read(text.as_bytes(), sender, 1000, server(), Arc::default()).await;
+            let mut read = Vec::new();
+            while let Some(line) = lines.recv().await {
+                read.push(match line {
+                    Line::Whole(_) => "whole".to_owned(),
+                    Line::Cut(skim) => format!("cut {:?}", skim.id()),
+                    Line::Over(skim) => format!("over {:?}", skim.id()),
+                });
+            }
+            assert_eq!(read, expected);
+        }
     }
 
     #[tokio::test]

@@ -1,6 +1,6 @@
 //! Real processes: what they get, what they say, and how they end.
 
-use super::{Child, ChildFault, ChildSpec, Exit, Room};
+use super::{Child, ChildFault, ChildSpec, Exit, Line, Room};
 use crate::upstream::pipe::Program;
 use bytes::Bytes;
 use std::{collections::BTreeMap, time::Duration};
@@ -21,9 +21,23 @@ fn server() -> ServerName {
     ServerName::new("files").unwrap()
 }
 
-fn spawn(program: &Program, room: &Room) -> Result<(Child, mpsc::Receiver<Bytes>), ChildFault> {
+/// The lines that come whole.
+struct Lines(mpsc::Receiver<Line>);
+
+impl Lines {
+    async fn recv(&mut self) -> Option<Bytes> {
+        loop {
+            if let Line::Whole(line) = self.0.recv().await? {
+                return Some(line);
+            }
+        }
+    }
+}
+
+fn spawn(program: &Program, room: &Room) -> Result<(Child, Lines), ChildFault> {
     let secrets = vec![("TOKEN".to_owned(), Secret::new("canary".to_owned()))];
-    Child::spawn(ChildSpec::new(server(), program, secrets, 1000)?, room, None)
+    let (child, lines) = Child::spawn(ChildSpec::new(server(), program, secrets, 1000)?, room, None)?;
+    Ok((child, Lines(lines)))
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! What a server says in the course of a request and its client has not read: bounded for each request, and for all of them
 //! together. The answer always has its place.
 
+use crate::upstream::UpstreamFault;
 use bytes::Bytes;
 use std::sync::{
     Arc,
@@ -23,8 +24,9 @@ pub(crate) struct Backlogs(AtomicUsize);
 
 /// One message for a request under way.
 pub(super) struct Said {
-    pub(super) text: Bytes,
-    /// It is the response: nothing follows.
+    /// The message, or why none comes.
+    pub(super) text: Result<Bytes, UpstreamFault>,
+    /// It is the response, or there will be none: nothing follows.
     pub(super) last: bool,
     /// Counted until it is read.
     _held: Option<Held>,
@@ -52,11 +54,11 @@ impl Speaker {
             return false;
         }
         let held = Some(Held::new(self, text.len()));
-        self.messages.try_send(Said { text, last: false, _held: held }).is_ok()
+        self.messages.try_send(Said { text: Ok(text), last: false, _held: held }).is_ok()
     }
 
-    /// Hands over the response, for which there is always room. `false` if the client is gone.
-    pub(super) fn answer(self, text: Bytes) -> bool {
+    /// Hands over the response, or why there is none. For that there is always room. `false` if the client is gone.
+    pub(super) fn end(self, text: Result<Bytes, UpstreamFault>) -> bool {
         self.messages.try_send(Said { text, last: true, _held: None }).is_ok()
     }
 
@@ -117,7 +119,7 @@ mod tests {
             // What was read makes room.
             assert!(reads.recv().await.is_some_and(|said| !said.last));
             assert!(speaker.say(text(length)) && !speaker.say(text(length)));
-            assert!(speaker.answer(text(BYTES)));
+            assert!(speaker.end(Ok(text(BYTES))));
             let mut lasts = Vec::new();
             while let Some(said) = reads.recv().await {
                 lasts.push(said.last);
