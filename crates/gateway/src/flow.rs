@@ -336,7 +336,7 @@ impl Flow {
                     if let Some(watch) = &mut self.watch {
                         watch.check(&state.line(), &self.exchange.caller.subject);
                     }
-                    if !is_free && heard.elapsed() > idle {
+                    if !is_free && heard.elapsed() > idle && !self.source.is_due() {
                         return self.broken(&UpstreamFault::Timeout(idle));
                     }
                     if spoken.elapsed() > KEEP_ALIVE {

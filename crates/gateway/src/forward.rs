@@ -468,7 +468,11 @@ impl Passage<'_> {
     /// A process says nothing until it answers. Where that takes long and the client reads streams, it gets one.
     pub(crate) fn wait(&self) -> Wait {
         let deadline = self.one.server.deadline;
-        if deadline > SILENCE && self.reads_streams() { Wait::Stream(SILENCE) } else { Wait::Fail(deadline) }
+        if deadline <= SILENCE || !self.reads_streams() {
+            return Wait::Fail(deadline);
+        }
+        let listens = self.call.message().is_some_and(|message| message.method() == "subscriptions/listen");
+        Wait::Stream { patience: SILENCE, deadline: (!listens).then_some(deadline) }
     }
 
     /// Whether the client takes an answer as a stream of events.

@@ -116,6 +116,18 @@ impl Source {
     }
 }
 
+impl Source {
+    /// Whether the first word of a server is waited for, with a deadline of its own.
+    pub(crate) fn is_due(&self) -> bool {
+        match self {
+            Self::Pipe(replies) => replies.is_due(),
+            Self::Bridged(rounds) => rounds.is_due(),
+            Self::Talked(talk) => talk.is_due(),
+            Self::Http(_) | Self::Resumed(_) | Self::Kept(_) | Self::Told(_) | Self::Made { .. } => false,
+        }
+    }
+}
+
 /// A message as an event of ours.
 pub(crate) fn event(message: Bytes) -> Event {
     Event::of(message)

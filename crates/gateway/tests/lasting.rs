@@ -475,3 +475,21 @@ async fn an_answer_of_a_server_of_2024_that_cannot_be_read_ends_its_call_at_once
         }
     }
 }
+
+#[tokio::test]
+async fn a_server_of_2024_that_says_nothing_meets_its_deadline_on_a_stream_too() {
+    let (upstream, streams) = server("/messages").await;
+    say(&upstream, &streams, "tools/call", |_| Vec::new());
+    let deadline = Duration::from_secs(6);
+    let bounds = Bounds { deadline, ..old(&upstream).bounds };
+    let inside = Inside::start(Plan { bounds, ..old(&upstream) }).await;
+    let (legacy, modern) = (inside.legacy("/mcp/files", &inside.alice).await, inside.modern("/mcp/files", &inside.bob));
+    let called = async |agent: testkit::Agent| {
+        let began = tokio::time::Instant::now();
+        let answer = agent.call("echo", json!({})).await;
+        assert_eq!(answer["error"]["code"], -31007, "{answer}");
+        assert!(began.elapsed() >= deadline);
+    };
+    let both = async { tokio::join!(called(legacy), called(modern)) };
+    tokio::time::timeout(Duration::from_secs(40), both).await.expect("the deadline holds");
+}

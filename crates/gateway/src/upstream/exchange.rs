@@ -26,6 +26,7 @@ use std::{
     },
     time::Duration,
 };
+use tokio::time::Instant;
 use vocab::PrincipalId;
 
 /// One server, as one call reaches it.
@@ -415,7 +416,12 @@ pub(crate) enum Wait {
     /// So long; then the request fails.
     Fail(Duration),
     /// So long; then an answer of unknown length begins, which can be kept alive.
-    Stream(Duration),
+    Stream {
+        /// How long until then.
+        patience: Duration,
+        /// How long until the process must have said something all the same. None where it may have nothing to say.
+        deadline: Option<Duration>,
+    },
 }
 
 /// One message of a client over a pipe: a request gives its first reply, whole if that is the response.
@@ -441,15 +447,21 @@ async fn on_pipe(
         return Ok(Arrival::bare(StatusCode::ACCEPTED));
     }
     let mut replies = pipe.request(message, asker, hears).await?;
+    let began = Instant::now();
     let first = match wait {
         Wait::Long => replies.first().await,
         Wait::Fail(deadline) => {
             tokio::time::timeout(deadline, replies.first()).await.map_err(|_| UpstreamFault::Timeout(deadline))?
         }
-        Wait::Stream(patience) => match tokio::time::timeout(patience, replies.first()).await {
-            Ok(first) => first,
-            Err(_) => return Ok(Arrival::Stream { headers, source: Source::Pipe(replies) }),
-        },
+        Wait::Stream { patience, deadline } => {
+            let Ok(first) = tokio::time::timeout(patience, replies.first()).await else {
+                if let Some(deadline) = deadline {
+                    replies.due(began, deadline);
+                }
+                return Ok(Arrival::Stream { headers, source: Source::Pipe(replies) });
+            };
+            first
+        }
     };
     match first? {
         None => Err(pipe.broken().await),

@@ -77,6 +77,8 @@ pub(crate) struct Pipe {
     waiting: Mutex<BTreeMap<u64, Waiting>>,
     listeners: Listeners,
     used: Mutex<Instant>,
+    /// When the server last asked something that somebody heard.
+    asked: Mutex<Option<Instant>>,
     /// What those who share it want to be told.
     wishes: Arc<Wishes>,
     /// Since when the server says nothing more.
@@ -216,6 +218,7 @@ impl Pipe {
             waiting: Mutex::default(),
             listeners: Listeners::default(),
             used: Mutex::new(Instant::now()),
+            asked: Mutex::default(),
             wishes: Arc::default(),
             over: OnceLock::new(),
             journal: Arc::clone(&state.journal),
@@ -312,7 +315,7 @@ impl Pipe {
         let id = Box::from(message.id().unwrap_or_default());
         let waiting = Waiting { hears, asker, id, token, taken_back: false, speaker };
         lock(&self.waiting).insert(number, waiting);
-        let replies = Replies { pipe: Arc::clone(self), number, messages, first: None, over: false };
+        let replies = Replies { pipe: Arc::clone(self), number, messages, first: None, over: false, due: None };
         self.write(line).await?;
         Ok(replies)
     }
@@ -373,16 +376,17 @@ impl Pipe {
                 {
                     return self.deliver_news(number, message, &stream.span);
                 }
-                if let Some(undelivered) = self.deliver_other(message)
-                    && message.kind() == Kind::Request
-                {
-                    return Some(self.journal.unheard(
-                        &self.server,
-                        undelivered,
-                        "nobody is listening who could answer",
-                    ));
+                let undelivered = self.deliver_other(message);
+                if message.kind() == Kind::Notification {
+                    return None;
                 }
-                None
+                let Some(undelivered) = undelivered else {
+                    if message.method() != "ping" {
+                        *lock(&self.asked) = Some(Instant::now());
+                    }
+                    return None;
+                };
+                Some(self.journal.unheard(&self.server, undelivered, "nobody is listening who could answer"))
             }
         }
     }
@@ -569,6 +573,8 @@ pub(crate) struct Replies {
     messages: mpsc::Receiver<Said>,
     first: Option<Bytes>,
     over: bool,
+    /// Until when the server must have said something, and how long that is. None where that is kept elsewhere, or it has.
+    due: Option<(Instant, Duration)>,
 }
 
 impl Replies {
@@ -583,6 +589,31 @@ impl Replies {
         Ok(Some((text, said.last)))
     }
 
+    /// Nothing was said yet, and must be before so much time is over since the beginning.
+    pub(crate) fn due(&mut self, began: Instant, deadline: Duration) {
+        self.due = Some((began + deadline, deadline));
+    }
+
+    /// Whether a first word is waited for.
+    pub(crate) const fn is_due(&self) -> bool {
+        self.due.is_some()
+    }
+
+    async fn said(&mut self) -> Result<Option<Said>, UpstreamFault> {
+        if let Some((due, deadline)) = self.due {
+            match tokio::time::timeout_at(due, self.messages.recv()).await {
+                Ok(said) => {
+                    self.due = None;
+                    return Ok(said);
+                }
+                // It does not say in the course of which call it asks, and whoever is asked may take their time.
+                Err(_) if lock(&self.pipe.asked).is_some_and(|asked| asked + deadline >= due) => self.due = None,
+                Err(_) => return Err(UpstreamFault::Timeout(deadline)),
+            }
+        }
+        Ok(self.messages.recv().await)
+    }
+
     /// The next message; `None` once the response was given. Whoever ends before that has broken off.
     pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, UpstreamFault> {
         if let Some(first) = self.first.take() {
@@ -591,7 +622,7 @@ impl Replies {
         if self.over {
             return Ok(None);
         }
-        let Some(said) = self.messages.recv().await else {
+        let Some(said) = self.said().await? else {
             return Err(Box::pin(self.pipe.broken()).await);
         };
         self.over = said.last;

@@ -158,6 +158,11 @@ impl Course {
         self.source.is_some()
     }
 
+    /// Whether the server has a deadline for its first word.
+    pub(super) fn is_due(&self) -> bool {
+        self.source.as_ref().is_some_and(Source::is_due)
+    }
+
     /// Waits for the head of the answer, or until the server asks something: some give no head before they were answered.
     pub(super) async fn send<F>(&mut self, sending: F) -> Result<(), UpstreamFault>
     where

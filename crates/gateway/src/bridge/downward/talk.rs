@@ -104,6 +104,11 @@ impl Talk {
         }
     }
 
+    /// Whether the server has a deadline for its first word.
+    pub(crate) fn is_due(&self) -> bool {
+        self.course.as_ref().is_some_and(Course::is_due)
+    }
+
     /// What comes next on the client's stream.
     pub(crate) async fn next(&mut self) -> Result<Option<Event>, UpstreamFault> {
         if let Some(event) = self.ahead.take() {

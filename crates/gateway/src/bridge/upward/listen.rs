@@ -287,7 +287,8 @@ impl Wish {
             Transport::Stdio(program) => {
                 let hop = Hop { state, server, injected: &injected, limits };
                 let pipe = state.modern_pipe(&hop, &session.owner, program.shared)?;
-                exchange::over_pipe(&pipe, &request, Asker::Gateway, Wait::Stream(Duration::ZERO)).await?
+                let wait = Wait::Stream { patience: Duration::ZERO, deadline: None };
+                exchange::over_pipe(&pipe, &request, Asker::Gateway, wait).await?
             }
         };
         match arrival {

@@ -209,6 +209,11 @@ impl Rounds {
         }
     }
 
+    /// Whether the server has a deadline for its first word.
+    pub(crate) fn is_due(&self) -> bool {
+        matches!(&self.step, Step::Reading(source) if source.is_due())
+    }
+
     /// Takes back what the client was asked and has not answered, for the call is over.
     fn withdraw(&mut self) {
         let Step::Asking(asking) = std::mem::replace(&mut self.step, Step::Over) else { return };
