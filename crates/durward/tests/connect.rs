@@ -7,6 +7,8 @@
     reason = "what a test expects and does not find fails it"
 )]
 
+#[path = "connect/hostile.rs"]
+mod hostile;
 #[path = "connect/keyring.rs"]
 mod keyring;
 #[path = "connect/refusal.rs"]
@@ -194,6 +196,18 @@ fn modern(id: impl Into<Value>, method: &str, mut params: Value) -> Value {
 
 fn cancelled(id: impl Into<Value>) -> Value {
     json!({ "jsonrpc": "2.0", "method": "notifications/cancelled", "params": { "requestId": id.into() } })
+}
+
+/// A call with empty arguments, as it is written.
+fn call_of_echo(id: u64) -> String {
+    format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"tools/call","params":{{"name":"echo","arguments":{{}}}}}}"#)
+}
+
+/// The most that was ever resident of a process, in megabytes.
+fn peak(pid: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() / 1024
 }
 
 /// The requests that came from the client, not from the gateway on its own account.

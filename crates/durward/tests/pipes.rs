@@ -15,9 +15,13 @@ use rig::{call_of, outcome};
 use serde_json::{Value, json};
 use std::{
     io::{BufRead, Write},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
-use testkit::{Agent, meta, soon};
+use testkit::{Agent, Answer, Ask, Feed, Received, Streamer, Upstream, meta, soon};
 use tokio::{io::AsyncWriteExt, net::TcpStream};
 use world::World;
 
@@ -206,4 +210,155 @@ async fn an_answer_of_a_process_that_cannot_be_read_ends_its_call_at_once() {
     }
     let most = peak(&world);
     assert!(most < MEGABYTES_UNDER_ATTACK, "{most} MB");
+}
+
+/// A server of 2024-11-05, the streams of which are scripted: `said` is what it says to a call.
+async fn old_server(said: impl Fn(&Received) -> Vec<Vec<u8>> + Send + Sync + 'static) -> Upstream {
+    let upstream = Upstream::start().await;
+    upstream.speaks("2024-11-05");
+    let streams = Arc::new(Mutex::new(Vec::<Feed>::new()));
+    let opened = Arc::clone(&streams);
+    upstream.always("GET", move |_| {
+        let (answer, feed) = Answer::events();
+        let mut opened = opened.lock().unwrap();
+        let first = format!("event: endpoint\ndata: /messages?sessionId={}\n\n", opened.len());
+        opened.push(feed.clone());
+        tokio::spawn(async move { feed.raw(first).await });
+        answer
+    });
+    let say = |name: &str, what: Box<dyn Fn(&Received) -> Vec<Vec<u8>> + Send + Sync>| {
+        let streams = Arc::clone(&streams);
+        upstream.always(name, move |received| {
+            let Some((_, session)) = received.path.split_once("sessionId=") else {
+                return Answer::status(http::StatusCode::METHOD_NOT_ALLOWED);
+            };
+            let feed = streams.lock().unwrap()[session.parse::<usize>().unwrap()].clone();
+            let said = what(received);
+            tokio::spawn(async move {
+                for piece in said {
+                    feed.raw(piece).await;
+                }
+            });
+            Answer::status(http::StatusCode::ACCEPTED)
+        });
+    };
+    let hello = json!({"protocolVersion": "2024-11-05", "capabilities": {"tools": {}}, "serverInfo": {"name": "old", "version": "1"}});
+    let tools = json!({"tools": [{"name": "echo", "inputSchema": {"type": "object"}}]});
+    for (method, result) in [("initialize", hello), ("tools/list", tools), ("ping", json!({}))] {
+        say(method, Box::new(move |received| vec![event(&received.id(), &result.to_string())]));
+    }
+    for method in ["notifications/initialized", "notifications/cancelled"] {
+        say(method, Box::new(|_| Vec::new()));
+    }
+    say("tools/call", Box::new(said));
+    upstream
+}
+
+/// A response, as an event.
+fn event(id: &Value, result: &str) -> Vec<u8> {
+    format!("event: message\ndata: {{\"jsonrpc\":\"2.0\",\"id\":{id},\"result\":{result}}}\n\n").into_bytes()
+}
+
+fn lasting(name: &str, upstream: &Upstream) -> String {
+    format!("  {name}: {{ url: \"{}\", internal: true, transport: sse }}\n", upstream.url())
+}
+
+#[tokio::test]
+async fn what_servers_of_2024_say_to_clients_that_do_not_read_is_bounded() {
+    let upstream = old_server(|received| {
+        let token = received.json()["params"]["_meta"]["progressToken"].clone();
+        let filler = "z".repeat(FLOOD.1);
+        let progress = |turn: usize| {
+            format!(
+                "data: {{\"jsonrpc\":\"2.0\",\"method\":\"notifications/progress\",\"params\":{{\"progressToken\":{token},\"progress\":{turn},\"message\":\"{filler}\"}}}}\n\n"
+            )
+            .into_bytes()
+        };
+        let flood = if token.is_null() { 0 } else { FLOOD.0 };
+        (0..flood).map(progress).chain([event(&received.id(), r#"{"content":[]}"#)]).collect()
+    })
+    .await;
+    let world = World::start(&lasting("old", &upstream)).await;
+    let (legacy, modern) = (world.legacy("/mcp/old").await, world.modern("/mcp/old"));
+    let silent = [unread(&world, "/mcp/old", &legacy, "echo").await, unread(&world, "/mcp/old", &modern, "echo").await];
+    // The next answer of the same stream comes behind the flood.
+    for agent in [&legacy, &modern] {
+        let answer = tokio::time::timeout(FLOODED, agent.call("echo", json!({}))).await.expect("the stream is read");
+        assert_eq!(answer["error"], Value::Null, "{answer}");
+    }
+    let most = peak(&world);
+    println!("{most} MB at most");
+    assert!(most < MEGABYTES_UNDER_ATTACK, "{most} MB");
+    world.says("a client reads too slowly").await;
+    drop(silent);
+}
+
+#[tokio::test]
+async fn hostile_answers_of_servers_of_2024_end_their_calls() {
+    let turn = AtomicUsize::new(0);
+    let upstream = old_server(move |received| {
+        let id = received.id();
+        let text = |text: String| event(&id, &format!(r#"{{"text":"{text}"}}"#));
+        match turn.fetch_add(1, Ordering::SeqCst) {
+            0 => vec![text("x".repeat(2 << 20))],
+            // An event without end, in lines that have one.
+            1 => vec![b"data: xxxxxxxxxxxxxxxx\n".repeat(1 << 12); 64],
+            // A line without end.
+            2 => std::iter::once(b"data: ".to_vec()).chain(vec![vec![b'x'; 1 << 16]; 64]).collect(),
+            3 => vec![event(&id, &format!("{}{}", "[".repeat(10_000), "]".repeat(10_000)))],
+            4 => vec![event(&id, r#"{"content":[],"a":1,"a":2}"#)],
+            // Byte by byte is slow, and no harm.
+            5 => event(&id, r#"{"content":[]}"#).into_iter().map(|byte| vec![byte]).collect(),
+            _ => vec![event(&id, r#"{"content":[]}"#)],
+        }
+    })
+    .await;
+    let world =
+        World::with(&format!("bounds: {{ answer: 1MiB }}\nservers:\n{}", lasting("old", &upstream)), world::ALL).await;
+    let agent = world.legacy("/mcp/old").await;
+    for expected in ["too-big", "too-big", "too-big", "protocol", "protocol", "", ""] {
+        let reply = soon(agent.request("tools/call", json!({"name": "echo", "arguments": {}}))).await;
+        let (call, answer) = (call_of(&reply), soon(reply.json()).await);
+        assert_eq!(answer["error"].is_null(), expected.is_empty(), "{answer}");
+        let outcome = outcome(&world.record(&call).await);
+        assert!(outcome.contains(expected), "{outcome}");
+    }
+    assert!(peak(&world) < MEGABYTES_UNDER_ATTACK);
+}
+
+#[tokio::test]
+async fn clients_of_2024_send_no_more_than_others_and_hold_up_nobody() {
+    let world = World::with(
+        &format!("bounds: {{ body: 64KiB, depth: 16 }}\nservers:\n{}", scripted("old", "legacy", "")),
+        world::ALL,
+    )
+    .await;
+    let (mut client, _) = Streamer::begin(&world.url("/sse/old"), Some(&world.alice)).await;
+    let call = |arguments: &str| {
+        format!(
+            r#"{{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{{"name":"honest","arguments":{arguments}}}}}"#
+        )
+    };
+    let deep = format!("{{\"a\":{}1{}}}", "[".repeat(40), "]".repeat(40));
+    for (what, body, status) in [
+        ("too large", call(&format!("{{\"a\":\"{}\"}}", "x".repeat(70_000))), 413),
+        ("too deep", call(&deep), 400),
+        ("twice the same key", call(r#"{"a":1,"\u0061":2}"#), 400),
+        ("a lone surrogate", call(r#"{"a":"\ud800"}"#), 400),
+    ] {
+        let reply = Ask::post(client.address(), body).bearer(&world.alice).send().await;
+        assert_eq!(reply.status.as_u16(), status, "{what}");
+    }
+    let answer = client.request("tools/call", json!({"name": "honest", "arguments": {}})).await;
+    assert_eq!(answer["error"], Value::Null, "{answer}");
+    // It reads nothing of what floods it.
+    let flood = json!({"name": "flood", "arguments": {}, "_meta": {"progressToken": "mine"}});
+    client.send("tools/call", flood).await;
+    flooded(&world, 1).await;
+    let most = peak(&world);
+    println!("{most} MB at most");
+    assert!(most < MEGABYTES_UNDER_ATTACK, "{most} MB");
+    let other = world.legacy("/mcp/old").await;
+    let answer = soon(other.call("honest", json!({}))).await;
+    assert_eq!(answer["error"], Value::Null, "{answer}");
 }
