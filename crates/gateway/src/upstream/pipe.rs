@@ -4,8 +4,10 @@
 
 mod backlog;
 mod listener;
+mod replies;
 
 pub(crate) use backlog::Backlogs;
+pub(crate) use replies::Replies;
 
 use super::{
     UpstreamFault,
@@ -14,7 +16,7 @@ use super::{
     wish::Wishes,
 };
 use crate::{journal::Journal, server::Server, state::State, stop::Stop, veil::Veil};
-use backlog::{Said, Speaker, backlog};
+use backlog::{Speaker, backlog};
 use bytes::Bytes;
 use guard::Carry;
 use listener::Listeners;
@@ -315,7 +317,7 @@ impl Pipe {
         let id = Box::from(message.id().unwrap_or_default());
         let waiting = Waiting { hears, asker, id, token, taken_back: false, speaker };
         lock(&self.waiting).insert(number, waiting);
-        let replies = Replies { pipe: Arc::clone(self), number, messages, first: None, over: false, due: None };
+        let replies = Replies::new(Arc::clone(self), number, messages);
         self.write(line).await?;
         Ok(replies)
     }
@@ -564,86 +566,6 @@ fn cancelled(number: u64) -> Bytes {
 /// The number that a raw JSON value is.
 fn number(raw: &[u8]) -> Option<u64> {
     std::str::from_utf8(raw).ok()?.parse().ok()
-}
-
-/// What comes back for one request: notifications, then the response. Dropping it early cancels the request.
-pub(crate) struct Replies {
-    pipe: Arc<Pipe>,
-    number: u64,
-    messages: mpsc::Receiver<Said>,
-    first: Option<Bytes>,
-    over: bool,
-    /// Until when the server must have said something, and how long that is. None where that is kept elsewhere, or it has.
-    due: Option<(Instant, Duration)>,
-}
-
-impl Replies {
-    /// Waits for the first message and says whether it is the response. It is not taken unless it is.
-    pub(crate) async fn first(&mut self) -> Result<Option<(Bytes, bool)>, UpstreamFault> {
-        let Some(said) = self.messages.recv().await else { return Ok(None) };
-        self.over = said.last;
-        let text = said.text?;
-        if !said.last {
-            self.first = Some(text.clone());
-        }
-        Ok(Some((text, said.last)))
-    }
-
-    /// Nothing was said yet, and must be before so much time is over since the beginning.
-    pub(crate) fn due(&mut self, began: Instant, deadline: Duration) {
-        self.due = Some((began + deadline, deadline));
-    }
-
-    /// Whether a first word is waited for.
-    pub(crate) const fn is_due(&self) -> bool {
-        self.due.is_some()
-    }
-
-    async fn said(&mut self) -> Result<Option<Said>, UpstreamFault> {
-        if let Some((due, deadline)) = self.due {
-            match tokio::time::timeout_at(due, self.messages.recv()).await {
-                Ok(said) => {
-                    self.due = None;
-                    return Ok(said);
-                }
-                // It does not say in the course of which call it asks, and whoever is asked may take their time.
-                Err(_) if lock(&self.pipe.asked).is_some_and(|asked| asked + deadline >= due) => self.due = None,
-                Err(_) => return Err(UpstreamFault::Timeout(deadline)),
-            }
-        }
-        Ok(self.messages.recv().await)
-    }
-
-    /// The next message; `None` once the response was given. Whoever ends before that has broken off.
-    pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, UpstreamFault> {
-        if let Some(first) = self.first.take() {
-            return Ok(Some(first));
-        }
-        if self.over {
-            return Ok(None);
-        }
-        let Some(said) = self.said().await? else {
-            return Err(Box::pin(self.pipe.broken()).await);
-        };
-        self.over = said.last;
-        said.text.map(Some)
-    }
-}
-
-impl Drop for Replies {
-    fn drop(&mut self) {
-        // Whatever the server says to it from now on is nobody's, and dropped.
-        if lock(&self.pipe.waiting).remove(&self.number).is_none_or(|waiting| waiting.taken_back) {
-            return;
-        }
-        let pipe = Arc::clone(&self.pipe);
-        let text = cancelled(self.number);
-        tokio::spawn(async move {
-            if let Err(fault) = pipe.write(text).await {
-                tracing::debug!(%fault, "a cancellation could not be sent");
-            }
-        });
-    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
