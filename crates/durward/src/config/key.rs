@@ -57,6 +57,8 @@ pub(super) enum Shape {
     List(&'static Shape),
     /// `a` or `[a, b]`
     Some(&'static Shape),
+    /// Either of the two, and never `[]`, of which the rest says what it would do and what to write.
+    Filled(&'static Shape, &'static str, &'static str),
     /// Names that the operator chooses, each with a value.
     Map(Word, &'static Shape),
     /// These keys and no other.
@@ -93,7 +95,11 @@ const fn must(name: &'static str, shape: Shape, about: &'static str) -> Key {
 
 /// The whole file.
 pub(super) const ROOT: Shape = Shape::Table(&[
-    key("listen", Shape::Some(&Shape::Listen), "Where agents connect, one place or several. Default: 127.0.0.1:7420."),
+    key(
+        "listen",
+        Shape::Filled(&Shape::Some(&Shape::Listen), "nobody could connect", "name a place: `127.0.0.1:7420`"),
+        "Where agents connect, one place or several. Default: 127.0.0.1:7420.",
+    ),
     key(
         "socket_access",
         Shape::Choice(&["owner", "group", "everyone"]),
@@ -149,9 +155,13 @@ const TLS: &[Key] = &[
     must("key", Shape::Text, "A file in PEM, of mode 0600, that holds its private key."),
 ];
 
+/// A program and its arguments.
+const COMMAND: Shape =
+    Shape::Filled(&Shape::Some(&Shape::Text), "there is nothing to run", "name a program: `[npx, -y, some-server]`");
+
 const SERVER: &[Key] = &[
     key("url", Shape::Url, "Its endpoint, for a server over HTTP. Either this or `command`."),
-    key("command", Shape::Some(&Shape::Text), "Program and arguments, for a server over stdin and stdout."),
+    key("command", COMMAND, "Program and arguments, for a server over stdin and stdout."),
     key("environment", Shape::Word(Word::Environment), "The environment it belongs to: dev, staging, prod."),
     key("internal", Shape::Switch, "Allow private and loopback addresses, and plain HTTP. Default: false."),
     key(
@@ -213,7 +223,15 @@ const AGENT: &[Key] = &[
 
 const ISSUER: &[Key] = &[
     must("url", Shape::Url, "The `iss` of its tokens."),
-    must("audience", Shape::Some(&Shape::Text), "The `aud` its tokens must carry: usually the `public_url`."),
+    must(
+        "audience",
+        Shape::Filled(
+            &Shape::Some(&Shape::Text),
+            "an issuer without an audience would open the gateway to every token it ever signed",
+            "name the gateway's own address, usually its `public_url`",
+        ),
+        "The `aud` its tokens must carry: usually the `public_url`.",
+    ),
     must("agent", Shape::Claim, "The claim that names the agent: claim:azp."),
     key("user", Shape::Claim, "The claim that names the user: claim:sub."),
     key("roles", Shape::Claim, "The claim that lists roles: claim:groups, claim:realm_access.roles."),
@@ -222,7 +240,11 @@ const ISSUER: &[Key] = &[
     key("jwks", Shape::Table(JWKS), "Where its keys are. Default: OpenID Connect discovery at `url`."),
     key(
         "algorithms",
-        Shape::List(&Shape::Choice(ALGORITHMS)),
+        Shape::Filled(
+            &Shape::List(&Shape::Choice(ALGORITHMS)),
+            "no algorithm is accepted",
+            "remove the key, or name one: `[ES256]`",
+        ),
         "Accepted algorithms. Default: RS256, PS256, ES256, ES384, EdDSA.",
     ),
     key("type", Shape::Some(&Shape::Text), "Accepted `typ` headers of its tokens. Default: at+jwt, JWT."),
@@ -298,5 +320,5 @@ const VAULT: &[Key] = &[key("key", Shape::Table(MASTER), "Where the master key i
 const MASTER: &[Key] = &[
     key("file", Shape::Text, "A file of mode 0600 that holds it."),
     key("env", Shape::Word(Word::Variable), "The environment variable that holds it."),
-    key("command", Shape::Some(&Shape::Text), "Program and arguments that print it."),
+    key("command", COMMAND, "Program and arguments that print it."),
 ];

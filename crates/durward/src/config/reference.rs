@@ -55,7 +55,7 @@ fn inner(text: &mut String, path: &str, shape: &Shape) {
         Shape::Table(keys) => section(text, &format!("`{path}`"), path, keys),
         Shape::Map(word, shape) => inner(text, &format!("{path}.{}", placeholder(*word)), shape),
         Shape::List(shape) => inner(text, &format!("{path}[]"), shape),
-        Shape::Some(shape) => inner(text, path, shape),
+        Shape::Some(shape) | Shape::Filled(shape, ..) => inner(text, path, shape),
         _ => {}
     }
 }
@@ -78,6 +78,7 @@ fn holds(shape: &Shape) -> String {
         Shape::Claim => "`claim:PATH`".to_owned(),
         Shape::List(inner) => format!("a list: {}", holds(inner)),
         Shape::Some(inner) => format!("{}, or a list of them", holds(inner)),
+        Shape::Filled(inner, ..) => format!("{}; not an empty one", holds(inner)),
         Shape::Map(word, inner) => format!("{} → {}", placeholder(*word), holds(inner)),
         Shape::Table(_) => "a table, see below".to_owned(),
     }

@@ -36,11 +36,26 @@ fn describe(shape: &Shape) -> Value {
             let inner = describe(inner);
             json!({ "anyOf": [inner, { "type": "array", "items": inner }] })
         }
+        Shape::Filled(inner, ..) => filled(describe(inner)),
         Shape::Map(word, inner) => {
             json!({ "type": "object", "propertyNames": named(*word), "additionalProperties": describe(inner) })
         }
         Shape::Table(keys) => table(keys),
     }
+}
+
+/// The same, where a list has at least one member.
+fn filled(mut value: Value) -> Value {
+    if let Some(Value::Array(choices)) = value.get_mut("anyOf") {
+        for choice in choices {
+            *choice = filled(choice.take());
+        }
+    } else if value.get("type") == Some(&json!("array"))
+        && let Value::Object(members) = &mut value
+    {
+        members.insert("minItems".to_owned(), json!(1));
+    }
+    value
 }
 
 fn table(keys: &[Key]) -> Value {

@@ -28,6 +28,10 @@ pub(super) fn check(node: &Node, shape: &Shape, path: &str, faults: &mut Faults)
             }
             Value::Null | Value::Scalar { .. } | Value::Table(_) => check(node, inner, path, faults),
         },
+        Shape::Filled(_, what, fix) if matches!(&node.value, Value::List(members) if members.is_empty()) => {
+            faults.push(Fault::at(&node.span, *what).because("the list is empty").fix(*fix));
+        }
+        Shape::Filled(inner, ..) => check(node, inner, path, faults),
         Shape::Hidden => {
             faults.veiled.push(node.span.clone());
             if node.text().is_none() {

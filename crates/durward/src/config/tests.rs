@@ -96,7 +96,7 @@ fn known(shape: &Shape, path: &str, into: &mut Vec<String>) {
             }
         }
         Shape::Map(_, inner) => known(inner, &format!("{path}.*"), into),
-        Shape::List(inner) | Shape::Some(inner) => known(inner, path, into),
+        Shape::List(inner) | Shape::Some(inner) | Shape::Filled(inner, ..) => known(inner, path, into),
         _ => {}
     }
 }
@@ -117,7 +117,7 @@ fn used(node: &Node, shape: &Shape, path: &str, into: &mut Vec<(String, tree::Sp
                 used(&entry.node, inner, &format!("{path}.*"), into);
             }
         }
-        Shape::List(inner) | Shape::Some(inner) => {
+        Shape::List(inner) | Shape::Some(inner) | Shape::Filled(inner, ..) => {
             for member in node.each() {
                 used(member, inner, path, into);
             }
@@ -170,6 +170,69 @@ fn every_known_key_changes_what_is_configured() {
         });
         assert!(read || elsewhere.contains(&path.as_str()), "nothing reads `{path}`");
     }
+}
+
+/// The tree with what stands at `span` replaced.
+fn replaced(node: &Node, span: &tree::Span, by: &Value) -> Node {
+    let inside = |node: &Node| replaced(node, span, by);
+    let value = match &node.value {
+        _ if node.span == *span => by.clone(),
+        Value::Table(entries) => Value::Table(
+            entries.iter().map(|entry| tree::Entry { node: inside(&entry.node), ..entry.clone() }).collect(),
+        ),
+        Value::List(members) => Value::List(members.iter().map(inside).collect()),
+        other => other.clone(),
+    };
+    Node { span: node.span.clone(), value }
+}
+
+/// Every value of the tree.
+fn spans(node: &Node, into: &mut Vec<tree::Span>) {
+    into.push(node.span.clone());
+    node.entries().iter().for_each(|entry| spans(&entry.node, into));
+    if let Value::List(members) = &node.value {
+        members.iter().for_each(|member| spans(member, into));
+    }
+}
+
+/// How much of what is chosen freely the file has, and how much was read.
+fn counts(root: &Node, settings: &Settings) -> [(usize, usize); 6] {
+    let entries = |key: &str| root.get(key).map_or(0, |node| node.entries().len());
+    let each = |key: &str| root.get(key).map_or(0, |node| node.each().len());
+    let servers = || root.get("servers").map(Node::entries).unwrap_or_default().iter().map(|entry| &entry.node);
+    let credentials = servers().filter_map(|server| server.get("credential")).map(|node| node.each().len()).sum();
+    let tools = servers().filter_map(|server| server.get("tools")).map(|node| node.entries().len()).sum();
+    [
+        (entries("servers"), settings.servers.len()),
+        (entries("agents"), settings.agents.len()),
+        (each("issuers"), settings.issuers.len()),
+        (each("limits"), settings.limits.len()),
+        (credentials, settings.servers.values().map(|server| server.credentials.len()).sum()),
+        (tools, settings.servers.values().map(|server| server.tools.len()).sum()),
+    ]
+}
+
+#[test]
+fn nothing_is_left_out_without_a_fault() {
+    let (_, root) = complete();
+    let scalar = |text: &str| Value::Scalar { text: text.to_owned(), quoted: true };
+    let list = |value: Value| Value::List(vec![Node { span: 0..0, value }]);
+    let mut places = Vec::new();
+    spans(&root, &mut places);
+    let mut good = 0;
+    for span in &places {
+        for by in
+            [Value::Null, Value::List(vec![]), list(Value::Null), list(scalar("")), Value::Table(vec![]), scalar(" ")]
+        {
+            let root = replaced(&root, span, &by);
+            let (settings, errors) = settings(&root);
+            good += usize::from(errors == 0);
+            for (written, read) in counts(&root, &settings) {
+                assert!(errors > 0 || written == read, "{by:?} at {span:?}: {written} are written, {read} were read");
+            }
+        }
+    }
+    assert!(good > 50, "{good}");
 }
 
 #[test]
@@ -270,7 +333,9 @@ fn the_schema_names_every_key() {
         let name = path.rsplit('.').next().expect("a name");
         assert!(text.contains(&format!("\"{name}\":{{")), "{path}");
     }
-    assert_eq!(schema["properties"]["servers"]["additionalProperties"]["additionalProperties"], false);
+    let server = &schema["properties"]["servers"]["additionalProperties"];
+    assert_eq!(server["additionalProperties"], false);
+    assert_eq!(server["properties"]["command"]["anyOf"][1]["minItems"], 1);
     assert!(schema["properties"]["listen"]["description"].is_string());
 }
 

@@ -55,9 +55,6 @@ fn places(root: &Node, base: &Path, settings: &mut Settings, faults: &mut Faults
         }
         places.push(place);
     }
-    if node.each().is_empty() {
-        faults.push(Fault::at(&node.span, "nobody could connect").fix("name a place: `127.0.0.1:7420`"));
-    }
     if !places.is_empty() {
         settings.listen = places;
     }
