@@ -14,13 +14,22 @@ pub(crate) enum Reach {
     Never(&'static str),
 }
 
+/// Why an address is not dialled.
+pub(crate) struct Blocked {
+    /// What kind of address it is, with its article.
+    pub(crate) what: &'static str,
+    /// Whether nothing opens it.
+    pub(crate) never: bool,
+}
+
 impl Reach {
     /// Why a target may not dial this address, `None` if it may.
-    pub(crate) const fn blocked(self, internal: bool) -> Option<&'static str> {
+    pub(crate) const fn blocked(self, internal: bool) -> Option<Blocked> {
         match self {
             Self::Public => None,
             Self::Internal(_) if internal => None,
-            Self::Internal(what) | Self::Never(what) => Some(what),
+            Self::Internal(what) => Some(Blocked { what, never: false }),
+            Self::Never(what) => Some(Blocked { what, never: true }),
         }
     }
 }

@@ -3,7 +3,8 @@
 //! The only place in Durward that opens an outbound connection.
 
 use crate::{
-    Body, Broken, EgressFault, Endpoint, Phase, Protocol, Resolver, Roots, TlsError, address,
+    Body, Broken, EgressFault, Endpoint, Phase, Protocol, Resolver, Roots, TlsError,
+    address::{self, Blocked},
     endpoint::Address,
     http2::{self, Refused, Room, Shared},
     pool::{self, Key, Lease, Sender, Taken},
@@ -251,9 +252,8 @@ impl Egress {
         for address in addresses {
             match address::judge(address.ip()).blocked(endpoint.internal) {
                 None => allowed.push(address),
-                Some(what) => {
-                    let internal = endpoint.internal;
-                    fault.get_or_insert(EgressFault::Blocked { host: host(), address: address.ip(), what, internal });
+                Some(Blocked { what, never }) => {
+                    fault.get_or_insert(EgressFault::Blocked { host: host(), address: address.ip(), what, never });
                 }
             }
         }

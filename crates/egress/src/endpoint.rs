@@ -1,7 +1,7 @@
 //! Where to dial, parsed once at load. Never resolves a name.
 
 use crate::{
-    address,
+    address::{self, Blocked},
     fault::blocked_fix,
     tls::{Clients, Roots, TlsError},
 };
@@ -59,14 +59,14 @@ pub enum EndpointFault {
     )]
     PlainHttp(String),
     /// An address that may not be dialled.
-    #[error("{address} is {what} address{}", blocked_fix(*.internal))]
+    #[error("{address} is {what} address{}", blocked_fix(*.never))]
     Blocked {
         /// The address.
         address: IpAddr,
         /// What kind of address it is, with its article.
         what: &'static str,
-        /// Whether the target was marked `internal`.
-        internal: bool,
+        /// Whether nothing opens it; otherwise `internal` would.
+        never: bool,
     },
     /// A Unix socket of a target that is not marked.
     #[error("{} is a socket of this machine; mark the server `internal: true` if it is meant to be there", .0.display())]
@@ -157,9 +157,9 @@ impl Endpoint {
             Host::Ipv6(address) => Address::Literal(address.into()),
         };
         if let Address::Literal(address) = address
-            && let Some(what) = address::judge(address).blocked(internal)
+            && let Some(Blocked { what, never }) = address::judge(address).blocked(internal)
         {
-            return Err(EndpointFault::Blocked { address, what, internal });
+            return Err(EndpointFault::Blocked { address, what, never });
         }
         let host = host.to_string();
         if !https && !internal {

@@ -47,7 +47,7 @@ pub enum EgressFault {
         cause: io::Error,
     },
     /// Every address of the name is off limits.
-    #[error("`{host}` is at {address}, {what} address{}", blocked_fix(*.internal))]
+    #[error("`{host}` is at {address}, {what} address{}", blocked_fix(*.never))]
     Blocked {
         /// The host of the URL.
         host: String,
@@ -55,8 +55,8 @@ pub enum EgressFault {
         address: IpAddr,
         /// What kind of address it is, with its article.
         what: &'static str,
-        /// Whether the target was marked `internal`: then nothing opens this address.
-        internal: bool,
+        /// Whether nothing opens it; otherwise `internal` would.
+        never: bool,
     },
     /// No connection came about.
     #[error("cannot connect to `{host}` at {address}; check that the server runs and listens there")]
@@ -183,8 +183,8 @@ impl EgressFault {
 }
 
 /// What to do about a blocked address.
-pub(crate) const fn blocked_fix(internal: bool) -> &'static str {
-    if internal { ", which is never dialled" } else { "; mark the server `internal: true` if it is meant to be there" }
+pub(crate) const fn blocked_fix(never: bool) -> &'static str {
+    if never { ", which is never dialled" } else { "; mark the server `internal: true` if it is meant to be there" }
 }
 
 fn human(time: Duration) -> String {

@@ -88,7 +88,7 @@ struct ToolClass {
 #[derive(Debug, thiserror::Error)]
 pub enum ServerFault {
     /// The URL is not usable.
-    #[error("server `{server}`: {cause}")]
+    #[error("server `{server}`")]
     Endpoint {
         /// Which server.
         server: ServerName,
@@ -97,7 +97,7 @@ pub enum ServerFault {
         cause: EndpointFault,
     },
     /// A tool glob is not a glob.
-    #[error("server `{server}`: tool pattern `{pattern}`: {cause}")]
+    #[error("server `{server}`: tool pattern `{pattern}`")]
     Glob {
         /// Which server.
         server: ServerName,

@@ -178,6 +178,12 @@ fn read_file(path: &Path) -> Result<Vec<u8>, JwksFault> {
     if bytes.len() > LARGEST { Err(JwksFault::TooLarge) } else { Ok(bytes) }
 }
 
+/// Why no key of an issuer could be taken from this file, if that is so.
+pub fn why_no_keys(path: &Path) -> Option<String> {
+    let read = || Ok::<_, JwksFault>(KeySet::parse(&read_file(path)?)?);
+    read().err().map(|fault| Chain(&fault).to_string())
+}
+
 /// What came of reading an issuer's file of keys again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reread {

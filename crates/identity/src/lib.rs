@@ -25,7 +25,7 @@ pub use algorithm::{Algorithm, AlgorithmError};
 pub use authenticate::{Credential, Identity};
 pub use claim::{ClaimPath, ClaimPathError};
 pub use fault::AuthFault;
-pub use jwks::{JwksCache, Reread};
+pub use jwks::{JwksCache, Reread, why_no_keys};
 pub use key::{AdminRole, AdminRoleError, ApiKey, KeyId, KeyIdError, KeyKind, RandomFault};
 pub use principal::{Administrator, CredentialId, Principal};
 pub use registry::{KeyHolder, KeyRow, Registry};

@@ -46,6 +46,14 @@ impl KeySource {
             Self::Command(words) => elsewhere(&answer_of(words)?),
         }
     }
+
+    /// Whether a key file is fit to open the data directory `data` with. Makes none, and asks nobody else.
+    pub fn check(&self, data: &Path) -> Result<(), KeyFault> {
+        match self {
+            Self::File(path) => there(path, data).map(drop),
+            Self::Value(_) | Self::Command(_) => Ok(()),
+        }
+    }
 }
 
 fn elsewhere(text: &[u8]) -> Result<MasterKey, KeyFault> {
@@ -58,18 +66,26 @@ pub(crate) fn next_file(path: &Path) -> PathBuf {
 }
 
 fn from_file(path: &Path, data: &Path) -> Result<MasterKey, KeyFault> {
-    let bytes = match read_key(path)? {
+    let bytes = match there(path, data)? {
         Some(bytes) => bytes,
-        // SECURITY: a new key in a directory in use would hide that the old one is lost.
-        None if data.join(FILE).exists() || data.join(PUBLIC_FILE).exists() => {
-            return Err(KeyFault::Missing { path: path.to_owned() });
-        }
-        None if path == data.join(USUAL) => create(path)?,
-        // SECURITY: a place that somebody chose may be one that is not mounted yet.
-        None => return Err(KeyFault::Absent { path: path.to_owned() }),
+        None => create(path)?,
     };
     let next = read_key(&next_file(path))?;
     Ok(MasterKey { bytes, home: Home::File(path.to_owned()), next })
+}
+
+/// The key in a file; none where the usual file may be made.
+fn there(path: &Path, data: &Path) -> Result<Option<KeyBytes>, KeyFault> {
+    match read_key(path)? {
+        Some(bytes) => Ok(Some(bytes)),
+        // SECURITY: a new key in a directory in use would hide that the old one is lost.
+        None if data.join(FILE).exists() || data.join(PUBLIC_FILE).exists() => {
+            Err(KeyFault::Missing { path: path.to_owned() })
+        }
+        None if path == data.join(USUAL) => Ok(None),
+        // SECURITY: a place that somebody chose may be one that is not mounted yet.
+        None => Err(KeyFault::Absent { path: path.to_owned() }),
+    }
 }
 
 fn read_key(path: &Path) -> Result<Option<KeyBytes>, KeyFault> {

@@ -216,7 +216,15 @@ pub(super) const CLASSES: &[&str] = &["read", "write", "destructive", "unclassif
 
 const AGENT: &[Key] = &[
     key("roles", Shape::List(&Shape::Word(Word::Role)), "Roles it has by itself; those of its token are added."),
-    key("environments", Shape::List(&Shape::Word(Word::Environment)), "Environments it may reach. Default: any."),
+    key(
+        "environments",
+        Shape::Filled(
+            &Shape::List(&Shape::Word(Word::Environment)),
+            "an agent without an environment could reach none, and one that is bound to none reaches all",
+            "remove the key for any, name those it may reach, or write `disabled: true`",
+        ),
+        "Environments it may reach. Default: any.",
+    ),
     key("groups", Shape::List(&Shape::Text), "Groups it is in."),
     key("disabled", Shape::Switch, "Refuse its calls. Default: false."),
 ];
@@ -247,7 +255,15 @@ const ISSUER: &[Key] = &[
         ),
         "Accepted algorithms. Default: RS256, PS256, ES256, ES384, EdDSA.",
     ),
-    key("type", Shape::Some(&Shape::Text), "Accepted `typ` headers of its tokens. Default: at+jwt, JWT."),
+    key(
+        "type",
+        Shape::Filled(
+            &Shape::Some(&Shape::Text),
+            "no type of token is accepted",
+            "remove the key for the usual ones, or name one: `at+jwt`",
+        ),
+        "Accepted `typ` headers of its tokens. Default: at+jwt, JWT.",
+    ),
     key("leeway", Shape::Duration, "Tolerated difference of clocks, at most 5m. Default: 30s."),
     key("internal", Shape::Switch, "Its keys may come from a private address and over plain HTTP. Default: false."),
 ];

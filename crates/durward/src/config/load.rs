@@ -2,6 +2,7 @@
 //!
 //! Reads files and nothing else: the result is the same however often it runs.
 
+mod fit;
 mod named;
 mod pattern;
 
@@ -231,6 +232,11 @@ fn files(root: &Node, settings: &Settings, base: &Path, turn: Turn, faults: &mut
         let node = if unfit.is_of_key() { key } else { certificate };
         faults.push(weighed(Fault::at(&node.span, chain(&unfit)).fix(unfit.fix())));
     }
+    fit::roots(root, base, faults);
+    if turn == Turn::First {
+        fit::key_sets(root, base, faults);
+    }
+    faults.found.extend(fit::master_key(root, settings).map(weighed));
     if settings.data.is_file()
         && let Some(node) = root.get("data")
     {

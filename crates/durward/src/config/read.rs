@@ -2,6 +2,7 @@
 //!
 //! What does not parse was reported by `shape` and is passed over here, so that one fault hides no other.
 
+mod address;
 mod issuer;
 mod listener;
 mod server;
@@ -48,9 +49,7 @@ pub(super) fn read(root: &Node, base: &Path, faults: &mut Faults) -> Settings {
     if let Some(node) = root.get("log") {
         settings.log = log(node);
     }
-    settings.telemetry = Telemetry {
-        otlp: at(root, &["telemetry", "otlp"]).and_then(|otlp| url(otlp, "endpoint")).map(|endpoint| Otlp { endpoint }),
-    };
+    settings.telemetry = Telemetry { otlp: otlp(root, faults) };
     settings.vault = vault(root, base, faults);
     anonymous(root, &mut settings, faults);
     environments(root, &settings, faults);
@@ -78,6 +77,14 @@ fn log(node: &Node) -> Log {
             .and_then(|size| quantity::size(size).ok())
             .unwrap_or(usual.text_per_day),
     }
+}
+
+fn otlp(root: &Node, faults: &mut Faults) -> Option<Otlp> {
+    let otlp = at(root, &["telemetry", "otlp"])?;
+    let endpoint = url(otlp, "endpoint")?;
+    // A collector is inside, as a rule: plain HTTP and private addresses are allowed.
+    faults.found.extend(otlp.get("endpoint").and_then(|node| address::judge(node, &endpoint, true, "collector")));
+    Some(Otlp { endpoint })
 }
 
 fn limits(root: &Node, settings: &Settings, faults: &mut Faults) -> Vec<Limit> {

@@ -189,9 +189,13 @@ fn replaced(node: &Node, span: &tree::Span, by: &Value) -> Node {
 /// Every value of the tree.
 fn spans(node: &Node, into: &mut Vec<tree::Span>) {
     into.push(node.span.clone());
-    node.entries().iter().for_each(|entry| spans(&entry.node, into));
+    for entry in node.entries() {
+        spans(&entry.node, into);
+    }
     if let Value::List(members) = &node.value {
-        members.iter().for_each(|member| spans(member, into));
+        for member in members {
+            spans(member, into);
+        }
     }
 }
 
@@ -252,14 +256,41 @@ fn every_key_has_a_row_among_the_claims() {
 
 #[test]
 fn the_master_key_may_come_from_a_file_or_a_command() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let base = folder.path();
+    let private = |name: &str, text: &str, mode: u32| {
+        fs::write(base.join(name), text).expect("a file");
+        fs::set_permissions(base.join(name), fs::Permissions::from_mode(mode)).expect("a mode");
+    };
+    let key = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=\n";
+    private("master.key", key, 0o600);
+    let file = format!("vault.key.file: {}", base.join("master.key").display());
     for (source, expected) in [
-        ("vault: { key: { file: master.key } }", "vault.key.file: conf/master.key"),
+        ("vault: { key: { file: master.key } }", file.as_str()),
         ("vault: { key: { command: [pass, show, durward] } }", "vault.key.command: [pass, show, durward]"),
     ] {
-        let loaded = parse("durward.yaml", source, Path::new("conf")).expect("a good configuration");
-        let changes = diff::between(&Settings::empty("conf/durward-data".into()), &loaded.settings);
+        let loaded = parse("durward.yaml", source, base).expect("a good configuration");
+        let changes = diff::between(&Settings::empty(base.join("durward-data")), &loaded.settings);
         let expected = format!("at the next start: + {expected}");
         assert!(changes.iter().any(|change| change.to_string() == expected), "{changes:?}");
+    }
+}
+
+#[test]
+fn a_master_key_that_would_not_start_is_no_good_configuration() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for (name, text, mode) in [("short.key", "c2hvcnQ=", 0o600), ("open.key", "", 0o644)] {
+        fs::write(folder.path().join(name), text).expect("a file");
+        fs::set_permissions(folder.path().join(name), fs::Permissions::from_mode(mode)).expect("a mode");
+    }
+    for (file, expected) in [
+        ("missing.key", "this file does not exist"),
+        ("short.key", "a master key is exactly 32 bytes"),
+        ("open.key", "its mode is 644"),
+    ] {
+        let source = format!("vault: {{ key: {{ file: {file} }} }}");
+        let report = parse("durward.yaml", &source, folder.path()).expect_err("it would not start").render(false);
+        assert!(report.contains(expected) && report.contains("help:"), "{file}: {report}");
     }
 }
 

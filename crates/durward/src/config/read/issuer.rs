@@ -6,7 +6,7 @@ use super::{
         settings::{Issuer, Jwks},
         tree::Node,
     },
-    duration, names, one_of, parsed, switch, text, texts, url,
+    address, duration, names, one_of, parsed, switch, text, texts, url,
 };
 use identity::{Algorithm, ClaimPath};
 use std::{path::Path, time::Duration};
@@ -21,20 +21,19 @@ pub(super) fn read(root: &Node, base: &Path, public_url: Option<&Url>, faults: &
     for node in root.get("issuers").map(Node::each).unwrap_or_default() {
         let internal = switch(node, "internal");
         let jwks = jwks(node, base, faults);
-        let plain = match &jwks {
+        let asked = match &jwks {
             Jwks::Discovery => node.get("url").zip(url(node, "url")),
             Jwks::Url(url) => node.get("jwks").and_then(|jwks| jwks.get("url")).zip(Some(url.clone())),
             Jwks::File(_) => None,
         };
-        if let Some((node, url)) = plain
-            && url.scheme() == "http"
-            && !internal
-        {
-            faults.push(
+        match asked {
+            Some((node, url)) if url.scheme() == "http" && !internal => faults.push(
                 Fault::at(&node.span, "keys over plain HTTP can be replaced on their way")
                     .because("whoever does that signs tokens")
                     .fix("write `https://…`, or, on a network of your own, add `internal: true`"),
-            );
+            ),
+            Some((node, url)) => faults.found.extend(address::judge(node, &url, internal, "issuer")),
+            None => {}
         }
         let audiences = texts(node, "audience");
         if let Some(audience) = node.get("audience") {

@@ -8,13 +8,10 @@ use super::{
         tree::{Entry, Node},
         veil,
     },
-    duration, names, one_of, parsed, switch, text, texts, url,
+    address, duration, names, one_of, parsed, switch, text, texts, url,
 };
-use std::{
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
-    path::Path,
-};
-use url::{Host, Url};
+use std::path::Path;
+use url::Url;
 use vocab::Class;
 
 /// Keys that only a server over HTTP has.
@@ -23,9 +20,6 @@ const HTTP_ONLY: [&str; 6] = ["internal", "ca", "headers", "http2", "socket", "t
 const COMMAND_ONLY: [&str; 4] = ["env", "directory", "shared", "memory"];
 /// The most memory of a command's processes where nothing else is said. It can be bounded on Linux alone.
 const MEMORY: Option<u64> = if cfg!(target_os = "linux") { Some(2 << 30) } else { None };
-/// Where clouds keep the credentials of their machines.
-const METADATA: [IpAddr; 2] =
-    [IpAddr::V4(Ipv4Addr::new(169, 254, 169, 254)), IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254))];
 /// Client headers that are never handed on, whatever the file says.
 const NEVER_HANDED_ON: [&str; 2] = ["authorization", "x-api-key"];
 
@@ -72,15 +66,7 @@ fn reach(node: &Node, base: &Path, faults: &mut Faults) -> Option<Reach> {
     if let Some(url) = url(node, "url") {
         let internal = switch(node, "internal");
         if let Some(at) = node.get("url") {
-            if metadata(&url) {
-                faults.push(
-                    Fault::at(&at.span, "this is a cloud's metadata service")
-                        .because("it hands out credentials and is never reached")
-                        .fix("name the server's own address"),
-                );
-            } else if !internal {
-                public(at, &url, faults);
-            }
+            faults.found.extend(address::judge(at, &url, internal, "server"));
             query(at, &url, faults);
         }
         if let Some(at) = node.get("socket").filter(|_| !internal) {
@@ -130,53 +116,6 @@ fn query(node: &Node, url: &Url, faults: &mut Faults) {
         faults.push(Fault::at(&node.span, "this address carries a secret").because("it would stand in logs").fix(
             format!("write `credential: {{ query: {name}, secret: NAME }}` and store it: `durward secret set NAME`"),
         ));
-    }
-}
-
-/// Reports an address that only a server marked `internal` may have.
-fn public(node: &Node, url: &Url, faults: &mut Faults) {
-    let private = match url.host() {
-        Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
-        Some(Host::Ipv4(address)) => private(IpAddr::V4(address)),
-        Some(Host::Ipv6(address)) => private(IpAddr::V6(address)),
-        None => false,
-    };
-    let fault = if private {
-        Fault::at(&node.span, "this address is private").because("not reached unless marked")
-    } else if url.scheme() == "http" {
-        Fault::at(&node.span, "plain HTTP would carry calls and credentials in the clear")
-            .because("`http` on a public network")
-    } else {
-        return;
-    };
-    faults.push(fault.fix(if private {
-        "if this server is your own, add `internal: true`"
-    } else {
-        "write `https://…`, or, if the server is on a network of your own, add `internal: true`"
-    }));
-}
-
-/// Whether this is where clouds keep the credentials of their machines.
-fn metadata(url: &Url) -> bool {
-    let address = match url.host() {
-        Some(Host::Ipv4(address)) => IpAddr::V4(address),
-        Some(Host::Ipv6(address)) => IpAddr::V6(address).to_canonical(),
-        Some(Host::Domain(_)) | None => return false,
-    };
-    METADATA.contains(&address)
-}
-
-fn private(address: IpAddr) -> bool {
-    match address.to_canonical() {
-        IpAddr::V4(address) => {
-            address.is_private() || address.is_loopback() || address.is_link_local() || address.is_unspecified()
-        }
-        IpAddr::V6(address) => {
-            address.is_loopback()
-                || address.is_unique_local()
-                || address.is_unicast_link_local()
-                || address.is_unspecified()
-        }
     }
 }
 
