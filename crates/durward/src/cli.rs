@@ -21,6 +21,7 @@ pub(crate) use policy::{PolicyCommand, Question};
 pub(crate) use secret::SecretCommand;
 pub(crate) use tls::{TlsCommand, TlsFiles};
 
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::{path::PathBuf, process::ExitCode};
 
@@ -97,6 +98,18 @@ pub(crate) struct Cli {
     /// What to do.
     #[command(subcommand)]
     pub(crate) command: Command,
+}
+
+/// A complaint about the command line. SECURITY: where the digest or the id of a credential belongs, people give the
+/// credential itself: it is not repeated.
+pub(crate) fn without_credentials(mut complaint: clap::Error) -> clap::Error {
+    let of_credential = |value: &ContextValue| value.to_string() == "<TOKEN>" || value.to_string() == "<ID>";
+    if complaint.kind() == ErrorKind::ValueValidation
+        && complaint.get(ContextKind::InvalidArg).is_some_and(of_credential)
+    {
+        complaint.insert(ContextKind::InvalidValue, ContextValue::String("[hidden]".to_owned()));
+    }
+    complaint
 }
 
 /// Options of every command.

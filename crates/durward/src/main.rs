@@ -32,6 +32,7 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(asked) => {
             // Help and version come this way too. Whoever does not read them needs no word about it.
+            let asked = cli::without_credentials(asked);
             let _ = asked.print();
             return if asked.use_stderr() { Exit::Usage } else { Exit::Done }.into();
         }

@@ -160,6 +160,11 @@ fn keys_are_shown_once_and_revoked() {
         site.run("agent key create").with(2);
         let digest = format!("sha256:{}", "0".repeat(64));
         assert!(site.run(&format!("agent revoke-token {digest} --expires 1h")).with(0).err.contains("refused until"));
+        assert!(site.run(&format!("agent revoke-token token:{digest}")).with(0).err.contains("refused until"));
+        for command in ["agent revoke-token", "agent key revoke", "admin key revoke"] {
+            let refused = site.run(&format!("{command} dwk_canary/eyJhbGciOi.canary")).with(2);
+            assert!(!refused.err.contains("canary") && refused.err.contains("[hidden]"), "{}", refused.err);
+        }
         let admin = site.run("admin key create --role viewer --output json").with(0).json();
         assert!(admin["key"].as_str().expect("a key").starts_with("dwa_"));
         assert!(site.run("admin key list").with(0).out.contains("viewer"));

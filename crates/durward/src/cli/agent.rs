@@ -4,6 +4,7 @@ use super::EXIT_CODES;
 use crate::config::Lifetime;
 use clap::Subcommand;
 use identity::KeyId;
+use std::str::FromStr;
 use vocab::{AgentId, Digest};
 
 /// `durward agent`
@@ -34,12 +35,18 @@ pub(crate) enum AgentCommand {
     #[command(after_help = "Records name a token by its digest, in `identity`.\n\n\
         Example:\n  durward agent revoke-token sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08")]
     RevokeToken {
-        /// Its digest.
+        /// Its digest, never the token itself: as records have it, with or without `token:`.
+        #[arg(value_parser = token_digest)]
         token: Digest,
         /// How long it would still be valid: 12h. 30 days unless given.
         #[arg(long, value_name = "TIME")]
         expires: Option<Lifetime>,
     },
+}
+
+/// `token:sha256:…`, as records say it, or the digest alone.
+fn token_digest(text: &str) -> Result<Digest, <Digest as FromStr>::Err> {
+    text.strip_prefix("token:").unwrap_or(text).parse()
 }
 
 /// `durward agent key`

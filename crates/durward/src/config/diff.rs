@@ -2,7 +2,7 @@
 
 use super::{
     settings::{Reach, Settings},
-    show::{HIDDEN, show},
+    show::{HIDDEN, show, whole},
 };
 use serde_json::Value;
 use std::{collections::BTreeMap, fmt};
@@ -60,7 +60,7 @@ impl Change {
 
 /// Everything in which `after` differs from `before`, by path.
 pub(crate) fn between(before: &Settings, after: &Settings) -> Vec<Change> {
-    let (old, new) = (lines(before), lines(after));
+    let (old, new) = (lines(&show(before)), lines(&show(after)));
     let mut changes: Vec<Change> = old
         .iter()
         .filter(|(path, value)| new.get(*path) != Some(value))
@@ -70,6 +70,13 @@ pub(crate) fn between(before: &Settings, after: &Settings) -> Vec<Change> {
         changes.push(Change { path: path.clone(), before: None, after: Some(value.clone()) });
     }
     changes.extend(hidden(before, after));
+    // What is not shown and is another than before reads alike.
+    let (was, is) = (lines(&whole(before)), lines(&whole(after)));
+    for (path, value) in new.iter().filter(|(path, value)| old.get(*path) == Some(value)) {
+        if was.get(path) != is.get(path) {
+            changes.push(Change { path: path.clone(), before: Some(value.clone()), after: Some(value.clone()) });
+        }
+    }
     changes.sort_by(|a, b| a.path.cmp(&b.path));
     changes
 }
@@ -94,9 +101,9 @@ fn hidden(before: &Settings, after: &Settings) -> Vec<Change> {
 }
 
 /// Every value by its path.
-fn lines(settings: &Settings) -> BTreeMap<String, String> {
+fn lines(settings: &Value) -> BTreeMap<String, String> {
     let mut lines = BTreeMap::new();
-    flatten("", &show(settings), &mut lines);
+    flatten("", settings, &mut lines);
     lines
 }
 

@@ -123,9 +123,12 @@ fn list(node: &Node, inner: &Shape, path: &str, faults: &mut Faults) {
         }
         Value::Null => {}
         Value::Scalar { .. } => {
+            hide_if_telling(path, node, faults);
             faults.push(wrong_type(node, "a list", path).fix("put it in brackets: `[…]`"));
         }
         Value::Table(_) => {
+            // `headers: { Authorization: … }` is how others write them.
+            hide(node, faults);
             faults.push(wrong_type(node, "a list", path).fix("begin each member with `- `"));
         }
     }
@@ -422,7 +425,8 @@ fn hide(node: &Node, faults: &mut Faults) {
 }
 
 fn hide_if_telling(path: &str, node: &Node, faults: &mut Faults) {
-    if path.rsplit('.').next().is_some_and(|key| veil::tells(key) || key.starts_with("credential")) {
+    let is_near = |key: &str| ["headers", "vault", "env"].contains(&key) || key.starts_with("credential");
+    if path.split('.').any(is_near) || path.rsplit('.').next().is_some_and(veil::tells) {
         hide(node, faults);
     }
 }

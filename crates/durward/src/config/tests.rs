@@ -394,6 +394,23 @@ fn a_difference_names_what_changed_and_hides_what_is_hidden() {
 }
 
 #[test]
+fn nothing_that_is_shown_is_a_secret() {
+    let load = |secret: &str| {
+        let text = format!(
+            "servers: {{ a: {{ command: [sleep, 'postgres://user:{secret}@host/db', --token, {secret}, 'API_KEY={secret}'] }} }}"
+        );
+        parse("durward.yaml", &text, Path::new(".")).expect("a good configuration").settings
+    };
+    let (before, after) = (load("hunter2"), load("hunter3"));
+
+    let shown = super::show::show(&before).to_string();
+    let lines: Vec<_> = diff::between(&before, &after).iter().map(ToString::to_string).collect();
+
+    assert!(shown.contains("sleep") && !shown.contains("hunter"), "{shown}");
+    assert_eq!(lines, ["~ servers.a.arguments: changed, not shown"]);
+}
+
+#[test]
 fn aliases_of_aliases_stay_bounded() {
     let mut source = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
     for level in 1..12 {

@@ -4,44 +4,10 @@
 //! is covered by as many asterisks. Covering too much costs a little comfort; too little, a secret.
 
 use super::tree::Span;
+use guard::{Detector as _, Secrets};
 
-/// How known keys begin.
-const PREFIXES: [&str; 34] = [
-    "ghp_",
-    "gho_",
-    "ghu_",
-    "ghs_",
-    "ghr_",
-    "github_pat_",
-    "glpat-",
-    "sk-",
-    "sk_",
-    "rk_",
-    "pk_live_",
-    "xox",
-    "xapp-",
-    "AKIA",
-    "ASIA",
-    "AIza",
-    "ya29.",
-    "npm_",
-    "pypi-",
-    "hf_",
-    "dop_v1_",
-    "shpat_",
-    "dapi",
-    "hvs.",
-    "hvb.",
-    "SG.",
-    "eyJ",
-    "dwk_",
-    "dwa_",
-    "key-",
-    "AGE-SECRET-KEY-",
-    "-----BEGIN",
-    "whsec_",
-    "gAAAA",
-];
+/// How secrets begin that no detector knows by their beginning alone.
+const BEGINNINGS: [&str; 6] = ["dwa_", "eyJ", "xox", "sk_", "-----BEGIN", "gAAAA"];
 
 /// Words in a key that say that its value is a secret.
 const TELLING: [&str; 13] = [
@@ -60,45 +26,47 @@ const TELLING: [&str; 13] = [
     "cookie",
 ];
 
-/// Whether `text` looks like a secret rather than like a name, a path or an address.
+/// Whether `text` looks like a secret rather than like a name, a path or an address: the detector of traffic finds one
+/// in it, or in a part of it, or it is one that was cut.
 pub(super) fn looks_secret(text: &str) -> bool {
     let text = text.trim();
     let text = text.strip_prefix("Bearer ").or_else(|| text.strip_prefix("Basic ")).unwrap_or(text);
-    if PREFIXES.iter().any(|prefix| text.starts_with(prefix)) && text.len() >= 16 {
+    let begins = || BEGINNINGS.iter().any(|beginning| text.starts_with(beginning)) || Secrets::begins_like_a_key(text);
+    if text.len() >= 16 && begins() || has_password(text) || is_found(text) {
         return true;
     }
-    text.split(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '+' | '='))).any(dense)
+    // In traffic a path or a digest is one by right. Here it stands in no place that is made for them.
+    text.split(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '+' | '=')))
+        .any(|part| is_hexadecimal(part) || is_found(part))
 }
 
-/// Whether a run of characters is too dense to be words.
-fn dense(run: &str) -> bool {
+fn is_found(text: &str) -> bool {
+    let mut found = Vec::new();
+    Secrets.find(text, &mut found);
+    !found.is_empty()
+}
+
+/// Whether it is an address with a password: `postgres://user:password@host/`.
+fn has_password(text: &str) -> bool {
+    words(text).any(|(_, word)| {
+        user_information(word).is_some_and(|(from, to)| word.get(from..to).is_some_and(|who| who.contains(':')))
+    })
+}
+
+/// Whether it is a number that is too long to be one.
+fn is_hexadecimal(run: &str) -> bool {
     let digits = run.bytes().filter(u8::is_ascii_digit).count();
-    let upper = run.bytes().filter(u8::is_ascii_uppercase).count();
-    let lower = run.bytes().filter(u8::is_ascii_lowercase).count();
-    if run.len() >= 32 && digits >= 4 && upper + lower >= 4 && run.bytes().all(|b| b.is_ascii_hexdigit()) {
-        return true;
-    }
-    run.len() >= 20 && digits >= 2 && lower >= 2 && (upper >= 2 || digits >= 5) && entropy(run) > 3.4
+    run.len() >= 32 && digits >= 4 && run.len() - digits >= 4 && run.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
-/// Bits per character.
-fn entropy(text: &str) -> f64 {
-    let mut counts = [0_u32; 128];
-    let mut total = 0_u32;
-    for byte in text.bytes() {
-        if let Some(count) = counts.get_mut(usize::from(byte)) {
-            *count += 1;
-            total += 1;
-        }
-    }
-    counts
-        .iter()
-        .filter(|count| **count > 0)
-        .map(|count| {
-            let share = f64::from(*count) / f64::from(total);
-            -share * share.log2()
-        })
-        .sum()
+/// Which of a command's words are not to be shown: what looks like a secret, and what an option says is one.
+pub(super) fn secret_words<'a>(words: impl Iterator<Item = &'a str>) -> impl Iterator<Item = bool> {
+    let mut announced = false;
+    words.map(move |word| {
+        let is_secret = announced || looks_secret(word);
+        announced = word.starts_with('-') && tells(word) && !word.contains('=');
+        is_secret || word.split_once('=').is_some_and(|(name, value)| tells(name) && !value.is_empty())
+    })
 }
 
 /// Whether a key's name says that its value is a secret.
@@ -209,6 +177,10 @@ mod tests {
             "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b",
             "wJalrXUtnFEMI7K7MDENGbPxRfiCYEXAMPLEKEY12",
             "dwk_0a1b2c3d_abcdefghijklmnopqrstuvwxyz",
+            "dwa_0a1b2c3d_abcdefghijklmnopqrstuvwxyz",
+            "postgres://user:S3cretPassw0rd@host/db",
+            // Known to the detector alone.
+            "lin_api_0123456789abcdefghijklmnopqrstuvwxyzABCD",
         ] {
             assert!(looks_secret(secret), "{secret}");
         }
@@ -225,9 +197,19 @@ mod tests {
             "policies/production/*.json",
             "127.0.0.1:7420",
             "PRODUCTION_DATABASE_ADMINISTRATORS",
+            "git+ssh://git@example.com/team/server.git",
+            "secret_of_the_wiki_server",
+            "key-for-the-production-wiki",
         ] {
             assert!(!looks_secret(plain), "{plain}");
         }
+    }
+
+    #[test]
+    fn an_option_says_that_the_next_word_is_a_secret() {
+        let words = ["serve", "--api-key", "hunter2", "--verbose", "--token=hunter2", "--port", "80"];
+        let secret: Vec<_> = secret_words(words.into_iter()).collect();
+        assert_eq!(secret, [false, false, true, false, true, false, false]);
     }
 
     #[test]

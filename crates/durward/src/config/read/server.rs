@@ -82,8 +82,11 @@ fn reach(node: &Node, base: &Path, faults: &mut Faults) -> Option<Reach> {
         let sse = text(node, "transport") == Some("sse");
         return Some(Reach::Http { url, internal, ca, http2, socket, sse });
     }
-    for argument in node.get("command").map(Node::each).unwrap_or_default() {
-        if argument.text().is_some_and(veil::looks_secret) {
+    let words = node.get("command").map(Node::each).unwrap_or_default();
+    let secret = veil::secret_words(words.iter().map(|word| word.text().unwrap_or_default()));
+    for (argument, is_secret) in words.iter().zip(secret) {
+        if is_secret {
+            faults.veiled.push(argument.span.clone());
             faults.push(
                 Fault::at(&argument.span, "this argument looks like a secret")
                     .because("everyone on the machine can read it")

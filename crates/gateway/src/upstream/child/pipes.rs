@@ -2,6 +2,7 @@
 
 use crate::veil::pieces;
 use bytes::{Bytes, BytesMut};
+use guard::{Detector as _, Secrets};
 use mcp::Skim;
 use std::{
     sync::{
@@ -25,6 +26,8 @@ const COMPLAINTS: usize = 1 << 20;
 const WINDOW: Duration = Duration::from_mins(10);
 /// Shorter pieces of a secret are no secret, and hiding them would garble every line.
 const SECRET: usize = 4;
+/// The longest of most secrets that are known by their form, in bytes.
+const TOKEN: usize = 512;
 
 /// Writes lines until there are no more or the process does not take them.
 pub(super) async fn write(pipe: impl AsyncWrite + Unpin, mut lines: mpsc::Receiver<Bytes>) {
@@ -99,7 +102,7 @@ pub(super) async fn complain(pipe: impl AsyncRead + Unpin, server: ServerName, s
     let secrets = pieces(secrets.iter().map(|(_, secret)| secret), SECRET);
     let longest_secret = secrets.iter().map(|secret| secret.expose().len()).max().unwrap_or(0);
     // SECURITY: what is cut off is cut off after hiding, so that no half of a secret is left at the end.
-    let mut reader = Lines::new(pipe, COMPLAINT + longest_secret);
+    let mut reader = Lines::new(pipe, COMPLAINT + longest_secret.max(TOKEN));
     let (mut left, mut until) = (COMPLAINTS, Instant::now() + WINDOW);
     while let Some(piece) = reader.next().await {
         let (Piece::Whole(line) | Piece::Cut(line)) = piece else { continue };
@@ -126,6 +129,13 @@ fn hide(line: &[u8], secrets: &[Secret<String>]) -> String {
         if text.contains(secret.expose().as_str()) {
             text = text.replace(secret.expose().as_str(), "[redacted]");
         }
+    }
+    // What a server was given elsewhere, or was sent, is none of the vault's and a secret all the same.
+    let mut found = Vec::new();
+    Secrets.find(&text, &mut found);
+    found.sort_by_key(|found| found.span.start);
+    for found in found.iter().rev() {
+        text.replace_range(found.span.clone(), &format!("[redacted:{}]", found.kind));
     }
     if text.len() > COMPLAINT {
         text.truncate(text.floor_char_boundary(COMPLAINT));
@@ -270,5 +280,12 @@ mod tests {
         let line = [vec![b'x'; COMPLAINT - 3], b"canary-long".to_vec()].concat();
         let shown = hide(&line, &secrets);
         assert!(shown.ends_with("[re…") && !shown.contains("can"), "{shown}");
+    }
+
+    #[test]
+    fn secrets_that_are_known_by_their_form_are_hidden_too() {
+        let token = "glpat-q8Zr3kT0vXw5YbN2mLpD";
+        let shown = hide(format!("signing in with {token}; AWS AKIAQ7ZP4X2MN5RT8WYK").as_bytes(), &[]);
+        assert_eq!(shown, "signing in with [redacted:gitlab-token]; AWS [redacted:aws-access-key]");
     }
 }
