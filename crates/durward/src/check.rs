@@ -20,7 +20,13 @@ pub(crate) async fn run(shared: &Shared, look: bool) -> Result<Exit> {
         print::say(&format!("there is no {}; `durward init` writes one to start from", config::USUAL_FILE));
         return Ok(Exit::Failed);
     };
-    let result = config::load(&path);
+    let mut result = config::load(&path);
+    if let Ok(loaded) = &mut result {
+        if let Some(data) = &shared.data {
+            loaded.settings.data.clone_from(data);
+        }
+        loaded.look_for_secrets();
+    }
     let servers = match &result {
         Ok(_) => servers(shared, look).await?,
         Err(_) => None,

@@ -247,15 +247,16 @@ impl Configured {
     /// Goes over to the configuration as it is now.
     fn take_over(&self) -> Result<News, Reload> {
         let before = self.settings();
-        let loaded = match &self.file {
+        let mut loaded = match &self.file {
             Some(file) => config::load_again(file),
             None => config::without_file(before.data.clone()),
         }
         .map_err(Reload::Faults)?;
-        let Loaded { mut settings, policies, report } = loaded;
         if let Some(data) = &self.data {
-            settings.data.clone_from(data);
+            loaded.settings.data.clone_from(data);
         }
+        loaded.look_for_secrets();
+        let Loaded { settings, policies, report } = loaded;
         let current = self.state.snapshot.load_full();
         let (registry, tenant) = (&self.directory.registry, &self.state.tenant);
         let snapshot = assemble::snapshot(&settings, policies, tenant, registry, &self.jwks, Some(&current))

@@ -33,7 +33,13 @@ pub(crate) async fn run(shared: &Shared) -> Result<Exit> {
         None => config::without_file(shared.data.clone().unwrap_or_else(|| PathBuf::from(DATA))),
     };
     let loaded = match loaded {
-        Ok(loaded) => loaded,
+        Ok(mut loaded) => {
+            if let Some(data) = &shared.data {
+                loaded.settings.data.clone_from(data);
+            }
+            loaded.look_for_secrets();
+            loaded
+        }
         Err(report) => {
             say(report.to_string().trim_end());
             return Ok(Exit::Failed);

@@ -27,6 +27,7 @@ mod explain;
 pub use case::{CaseResult, Expected, run_cases};
 pub use explain::{Considered, Decision, Explanation, Inputs, Standing};
 pub use fault::{Place, PolicyFault, PolicyWarning};
+pub use nearest::nearest_name;
 pub use permit::{Obligation, Permit};
 pub use policies::{Policies, Source};
 pub use question::{Question, Resource, Subject};

@@ -7,8 +7,11 @@ use crate::{
     envelope::{Broken, Envelope, Key, Label, Sealed},
     master::KeyBytes,
 };
-use serde::{Deserialize, Serialize};
-use std::{collections::BTreeMap, path::Path};
+use serde::{Deserialize, Serialize, de::IgnoredAny};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+};
 use vocab::{SecretName, TenantId, Timestamp};
 use zeroize::Zeroizing;
 
@@ -59,6 +62,23 @@ struct Outline {
 #[derive(Deserialize)]
 struct OutlineDocument {
     format: u32,
+}
+
+/// Only the names of secrets.
+#[derive(Deserialize)]
+struct Listing {
+    document: Named,
+}
+
+#[derive(Deserialize)]
+struct Named {
+    secrets: BTreeMap<SecretName, IgnoredAny>,
+}
+
+/// The names of secrets in a file, which stand there in the clear. Nobody vouches for them: nothing is opened.
+pub(crate) fn names(bytes: &[u8]) -> Result<BTreeSet<SecretName>, serde_json::Error> {
+    let listing: Listing = serde_json::from_slice(bytes)?;
+    Ok(listing.document.secrets.into_keys().collect())
 }
 
 const CHECK: &[u8] = b"durward/vault/1/check";

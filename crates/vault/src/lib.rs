@@ -25,4 +25,4 @@ pub use master::{KeyFault, MasterKey};
 pub use signer::{AuditSigner, Sign};
 pub use source::KeySource;
 pub use text::TextKey;
-pub use vault::{SecretInfo, Vault};
+pub use vault::{SecretInfo, Vault, names};

@@ -5,7 +5,7 @@
 
 use crate::{
     AuditSigner, KeySource, MasterKey, VaultFault,
-    document::{Document, FILE, LARGEST},
+    document::{self, Document, FILE, LARGEST},
     envelope::{Broken, Key},
     file::{self, ReadFault},
     master::{Home, KeyBytes},
@@ -14,6 +14,7 @@ use crate::{
 };
 use arc_swap::ArcSwap;
 use std::{
+    collections::BTreeSet,
     fmt, fs, io, mem,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
@@ -100,7 +101,7 @@ impl Vault {
     /// Every secret, by name. Never a value.
     pub fn list(&self) -> Vec<SecretInfo> {
         let state = self.state.load();
-        let info = |(name, entry): (&SecretName, &crate::document::Entry)| SecretInfo {
+        let info = |(name, entry): (&SecretName, &document::Entry)| SecretInfo {
             name: name.clone(),
             version: entry.version,
             created: entry.created,
@@ -238,6 +239,15 @@ fn unlock(bytes: &[u8], key: &MasterKey, path: &Path) -> Result<(Document, Key),
             fs::remove_file(next_file(file)).map_err(fault)?;
             Ok((document, master))
         }
+    }
+}
+
+/// The names of the secrets in `directory`, without the key to them; none where there is no vault yet.
+pub fn names(directory: &Path) -> Result<BTreeSet<SecretName>, VaultFault> {
+    let path = directory.join(FILE);
+    match read(&path)? {
+        Some(bytes) => document::names(&bytes).map_err(|_| VaultFault::Tampered { path }),
+        None => Ok(BTreeSet::new()),
     }
 }
 

@@ -7,7 +7,7 @@ use super::{
 use crate::{
     assemble,
     cli::{Exit, Output, PolicyCommand, Question, Shared},
-    config::{self, settings::PolicyFiles},
+    config::{self, Settings, settings::PolicyFiles},
 };
 use admin::{Asked, Explained};
 use anyhow::{Context, Result, bail};
@@ -41,17 +41,24 @@ pub(crate) async fn run(shared: &Shared, command: &PolicyCommand) -> Result<Exit
 fn check(shared: &Shared, files: &[PathBuf]) -> Result<Exit> {
     if files.is_empty() {
         let loaded = configured(shared)?;
-        let warnings: Vec<String> = loaded.policies.warnings().iter().map(ToString::to_string).collect();
+        let warnings = warnings(&loaded.policies, Some(&loaded.settings));
         return checked(shared.output, Ok(&loaded.policies), loaded.settings.policies.files.len(), &warnings);
     }
     let sources = files.iter().map(|file| source(file)).collect::<Result<Vec<_>>>()?;
     match Policies::compile(&sources) {
         Ok(policies) => {
-            let warnings: Vec<String> = policies.warnings().iter().map(ToString::to_string).collect();
+            // Files may be judged alone; where a configuration is at hand and good, names are held against it.
+            let loaded = config::find(shared.config.as_deref()).and_then(|file| config::load_again(&file).ok());
+            let warnings = warnings(&policies, loaded.as_ref().map(|loaded| &loaded.settings));
             checked(shared.output, Ok(&policies), files.len(), &warnings)
         }
         Err(faults) => checked(shared.output, Err(&faults), files.len(), &[]),
     }
+}
+
+fn warnings(policies: &Policies, settings: Option<&Settings>) -> Vec<String> {
+    let unknown = settings.map(|settings| config::in_rules(policies, settings)).unwrap_or_default();
+    policies.warnings().iter().chain(&unknown).map(ToString::to_string).collect()
 }
 
 fn checked(

@@ -140,6 +140,11 @@ impl Report {
         &self.faults
     }
 
+    /// Takes one more, of no place in the file.
+    pub(super) fn push(&mut self, fault: Fault) {
+        self.faults.push(fault);
+    }
+
     /// How many stop the start.
     pub(crate) fn errors(&self) -> usize {
         self.faults.iter().filter(|fault| fault.stops()).count()

@@ -5,9 +5,11 @@
 mod fit;
 mod named;
 mod pattern;
+mod unknown;
 
 pub(crate) use named::Named;
 pub(crate) use pattern::{Look, Part, cases, looks};
+pub(crate) use unknown::in_rules;
 
 use super::{
     fault::{Fault, Faults, Report, Text},
@@ -143,7 +145,7 @@ fn parse_at(shown: &str, source: &str, base: &Path, turn: Turn) -> Result<Loaded
 fn finish(mut faults: Faults, settings: Settings, sources: &[Source], text: Text) -> Result<Loaded, Report> {
     let policies = match Policies::compile(sources) {
         Ok(policies) => {
-            for warning in policies.warnings() {
+            for warning in policies.warnings().iter().chain(&in_rules(&policies, &settings)) {
                 faults.push(policy_warning(warning, sources));
             }
             Some(policies)

@@ -306,7 +306,7 @@ fn one_of(node: &Node, keys: &[&str], why: &str, faults: &mut Faults) -> bool {
 /// A name that names nothing.
 fn not_there<'a>(span: &Span, kind: &str, name: &str, known: impl Iterator<Item = &'a str>) -> Fault {
     let fault = Fault::at(span, format!("there is no {kind} {}", super::veil::quote(name)));
-    match shape::nearest(name, known) {
+    match policy::nearest_name(name, known) {
         Some(near) => fault.because(format!("did you mean `{near}`?")).fix(format!("write `{near}`")),
         None => fault.fix(format!(
             "add it, or name {} {kind} of this file",

@@ -11,6 +11,7 @@ use super::{
     veil,
 };
 use identity::ClaimPath;
+use policy::nearest_name as nearest;
 use url::Url;
 use vocab::{AgentId, EnvironmentName, NameError, RoleName, SecretName, ServerName};
 
@@ -429,16 +430,6 @@ fn hide_if_telling(path: &str, node: &Node, faults: &mut Faults) {
     if path.split('.').any(is_near) || path.rsplit('.').next().is_some_and(veil::tells) {
         hide(node, faults);
     }
-}
-
-/// The known name that was most likely meant.
-pub(super) fn nearest<'a>(text: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    let text = text.to_lowercase().replace('-', "_");
-    known
-        .map(|name| (strsim::damerau_levenshtein(&text, &name.to_lowercase().replace('-', "_")), name))
-        .filter(|(distance, name)| *distance <= (name.chars().count().max(text.chars().count()) / 3).max(1))
-        .min()
-        .map(|(_, name)| name)
 }
 
 fn quoted_list(names: &[&str]) -> String {

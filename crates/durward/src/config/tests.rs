@@ -295,6 +295,31 @@ fn a_master_key_that_would_not_start_is_no_good_configuration() {
 }
 
 #[test]
+fn a_credential_whose_secret_is_not_stored_is_warned_of() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let source = "servers: { wiki: { url: https://wiki.example.com/mcp, credential: { bearer: wiki-token } } }";
+    let warnings = || {
+        let mut loaded = parse("durward.yaml", source, folder.path()).expect("a good configuration");
+        let before = loaded.report.clone();
+        loaded.look_for_secrets();
+        assert_eq!(loaded.report.errors(), 0);
+        loaded.report.warnings_beyond(&before)
+    };
+    let missing =
+        "warning: server `wiki`: there is no secret `wiki-token` in the vault: its calls are refused until there is";
+    assert_eq!(warnings(), [missing]);
+
+    let data = folder.path().join("durward-data");
+    fs::create_dir(&data).expect("a folder");
+    let key = vault::KeySource::File(data.join("master.key")).load(&data).expect("a key");
+    let now = vocab::Timestamp::from_micros(0);
+    let vault = vault::Vault::open(&data, key, vocab::TenantId::default_tenant(), now).expect("a vault");
+    assert_eq!(warnings(), [missing]);
+    vault.set(&"wiki-token".parse().expect("a name"), &vocab::Secret::new("hunter2".to_owned()), now).expect("a value");
+    assert!(warnings().is_empty());
+}
+
+#[test]
 fn tls_is_two_files_that_fit_together() {
     let folder = tempfile::tempdir().expect("a folder");
     let made = |name: &str| {
