@@ -15,7 +15,8 @@ mod web;
 pub(crate) use pipe::serve;
 
 use crate::{
-    cli::{Exit, Shared},
+    cli::{Exit, Output, Shared},
+    command::print,
     config::{self, Loaded, Settings},
     directory::Directory,
     running::Running,
@@ -46,6 +47,12 @@ const SECRET: &str = "customers-token";
 
 /// Plays the tour, then stays up unless `once`. The runtime ends before the folder goes: the log is closed by then.
 pub(crate) fn run(runtime: Runtime, shared: &Shared, once: bool) -> Result<Exit> {
+    if shared.output == Output::Json || shared.config.is_some() {
+        print::say(
+            "durward: `demo` has a configuration of its own, and a screen for people: leave out --config (DURWARD_CONFIG) and --output",
+        );
+        return Ok(Exit::Usage);
+    }
     let screen = Screen::new();
     let mut folder = match &shared.data {
         Some(path) => Folder::at(path)?,
@@ -58,7 +65,9 @@ pub(crate) fn run(runtime: Runtime, shared: &Shared, once: bool) -> Result<Exit>
         folder.keep();
         screen.line(format!("  what it left behind: {}\n", folder.path.display()));
     }
-    Ok(if did? { Exit::Done } else { Exit::Failed })
+    let did = did?;
+    screen.written().context("the screen cannot be written")?;
+    Ok(if did { Exit::Done } else { Exit::Failed })
 }
 
 /// Says whether every step of the tour did what it says.

@@ -4,6 +4,8 @@
 //! together leave together. They read as all others do.
 
 use std::{
+    env::VarError,
+    error::Error as _,
     fmt,
     io::{self, IsTerminal, Write},
     sync::{Mutex, MutexGuard, PoisonError},
@@ -35,7 +37,13 @@ static GATHERED: Mutex<Vec<u8>> = Mutex::new(Vec::new());
 
 /// From here on, what is said goes to standard error: as much as `DURWARD_LOG` asks for, or else as is `usual`.
 pub(crate) fn begin(usual: &str) {
-    let filter = EnvFilter::try_from_env("DURWARD_LOG").unwrap_or_else(|_| EnvFilter::new(usual));
+    let asked = EnvFilter::try_from_env("DURWARD_LOG");
+    let misread = asked.as_ref().err().filter(|fault| {
+        let cause = fault.source().and_then(|cause| cause.downcast_ref::<VarError>());
+        cause != Some(&VarError::NotPresent)
+    });
+    let misread = misread.map(ToString::to_string);
+    let filter = asked.unwrap_or_else(|_| EnvFilter::new(usual));
     // A stderr that nobody reads any more must not stop anything.
     let said = layer()
         .with_ansi(io::stderr().is_terminal())
@@ -43,6 +51,9 @@ pub(crate) fn begin(usual: &str) {
         .with_writer(Stderr)
         .log_internal_errors(false);
     tracing_subscriber::registry().with(filter).with(said).init();
+    if let Some(fault) = misread {
+        tracing::warn!(fault, "DURWARD_LOG is not understood; as much is said as without it");
+    }
 }
 
 /// Writes the lines of calls that wait for others.

@@ -51,6 +51,9 @@ pub(crate) async fn run(shared: &Shared) -> Result<Exit> {
             say(warnings.trim_end());
         }
     }
+    if !tracing::enabled!(tracing::Level::WARN) {
+        say("durward: DURWARD_LOG leaves out warnings, also those of what weakens safety");
+    }
     let signals = Signals::catch()?;
     let running = match Running::start(loaded, file.clone(), shared.data.clone()).await {
         Ok(running) => Arc::new(running),

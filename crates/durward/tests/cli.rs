@@ -230,7 +230,7 @@ fn policies_are_checked_tested_and_explained_without_a_gateway() {
         )
     };
     fs::write(site.path().join("policies/p.test.json"), case("allow")).expect("a file");
-    assert!(site.run("policy test").with(0).out.contains("1 cases, 0 failed"));
+    assert!(site.run("policy test").with(0).out.contains("1 case, 0 failed"));
     fs::write(site.path().join("other.test.json"), case("deny")).expect("a file");
     assert!(site.run("policy test other.test.json").with(1).out.contains("FAIL  1: expected deny; got allow"));
 
@@ -241,6 +241,7 @@ fn policies_are_checked_tested_and_explained_without_a_gateway() {
     assert!(denied.out.contains("denied by rule `no-secrets`"), "{}", denied.out);
     let hidden = site.run("policy explain --agent ci --tool files/write_it").with(1);
     assert!(hidden.out.contains("hidden"), "{}", hidden.out);
+    assert!(hidden.out.contains("made from: ") && hidden.out.contains("; class "), "{}", hidden.out);
     let unknown = site.run("policy explain --agent nobody --role developer --tool files/read_it --output json").with(1);
     assert_eq!(unknown.json()["obstacles"][0], "agent `nobody` is not in the configuration");
     site.run("policy explain --agent ci --tool files/read_it --arguments {").with(1);

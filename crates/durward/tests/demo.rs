@@ -19,6 +19,7 @@ use testkit::Agent;
 fn durward(folder: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_durward"));
     command.args(arguments).current_dir(folder).env_remove("DURWARD_DATA").env_remove("CLICOLOR_FORCE");
+    command.env_remove("DURWARD_CONFIG");
     command.env("TMPDIR", folder.join("tmp")).stdin(Stdio::null());
     command
 }
@@ -35,6 +36,22 @@ fn names(folder: &Path) -> Vec<String> {
     let mut names: Vec<String> = entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
     names.sort();
     names
+}
+
+#[test]
+fn what_the_demo_does_not_have_is_said_and_so_is_a_screen_that_takes_nothing() {
+    let home = home().unwrap();
+    for arguments in [["demo", "--output", "json"], ["demo", "--config", "durward.yaml"]] {
+        let output = durward(home.path(), &arguments).output().unwrap();
+        let talk = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{talk}");
+        assert!(talk.contains("has a configuration of its own"), "{talk}");
+    }
+    let full = fs::File::options().write(true).open("/dev/full").unwrap();
+    let output = durward(home.path(), &["demo", "--once"]).stdout(full).output().unwrap();
+    let talk = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{talk}");
+    assert!(talk.contains("the screen cannot be written"), "{talk}");
 }
 
 #[test]

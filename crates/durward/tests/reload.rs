@@ -104,6 +104,7 @@ async fn what_weakens_safety_is_said_when_a_reload_brings_it() {
     let server = format!("url: \"{}\", internal: true", upstream.url());
     let weak = format!(
         "danger_allow_anonymous: bob\n\
+         detect: {{ secrets: {{ results: off }} }}\n\
          servers: {{ files: {{ {server}, tools: {{ \"echo\": {{ danger_skip_schema: true }} }} }} }}\n"
     );
     let before = world.said().len();
@@ -112,6 +113,7 @@ async fn what_weakens_safety_is_said_when_a_reload_brings_it() {
         "danger_allow_anonymous: whoever reaches this address calls as this agent",
         "warning: calls without a credential are allowed: they are taken for the agent `bob`",
         "warning: arguments of these tools are not checked: `danger_skip_schema` is set",
+        "warning: nobody looks for secrets in what servers send: the detector is off",
     ] {
         world.says_after(before, text).await;
     }

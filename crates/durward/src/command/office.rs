@@ -33,6 +33,10 @@ use tokio::net::UnixStream;
 
 /// The longest a command waits for the gateway.
 const PATIENCE: Duration = Duration::from_mins(3);
+/// The longest until it answers what it need only look up or write down.
+const SHORT: Duration = Duration::from_secs(10);
+/// What takes longer: it is as long as servers take, or as the log is.
+const LONG: [&str; 4] = ["/api/servers/look", "/api/reload", "/api/vault/", "/api/audit/"];
 /// The largest answer.
 const ANSWER: usize = 64 << 20;
 
@@ -188,9 +192,7 @@ impl Office {
         let body = Full::new(Bytes::from(body.map(Value::to_string).unwrap_or_default()));
         let request = Request::builder().method(method).uri(path).header(header::HOST, "localhost").body(body)?;
         let answered = match self {
-            Self::Running(socket) => tokio::time::timeout(PATIENCE, over(socket, request))
-                .await
-                .map_err(|_| Unreachable("the gateway does not answer".to_owned()))?,
+            Self::Running(socket) => within(patience(path), socket, request).await,
             Self::Here(here) => here.ask(request).await,
         }?;
         answered.granted()
@@ -268,6 +270,21 @@ async fn is_answered(socket: &Path) -> bool {
     dial(socket).await.is_ok()
 }
 
+/// How long what is asked may take.
+fn patience(path: &str) -> Duration {
+    if LONG.iter().any(|long| path.starts_with(long)) { PATIENCE } else { SHORT }
+}
+
+async fn within(patience: Duration, socket: &Path, request: Request<Full<Bytes>>) -> Result<Answer> {
+    // The system takes connections for a process that is stopped.
+    tokio::time::timeout(patience, over(socket, request)).await.map_err(|_| {
+        let socket = socket.display();
+        Unreachable(format!(
+            "the gateway at {socket} gave no answer within {patience:?}: it is stopped, or has too much to do"
+        ))
+    })?
+}
+
 async fn over(socket: &Path, request: Request<Full<Bytes>>) -> Result<Answer> {
     let lost = |cause: &dyn std::fmt::Display| Unreachable(format!("the gateway went away: {cause}"));
     let stream = dial(socket).await.map_err(|cause| lost(&cause))?;
@@ -279,4 +296,23 @@ async fn over(socket: &Path, request: Request<Full<Bytes>>) -> Result<Answer> {
     drop(sender);
     serving.abort();
     answer
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_gateway_that_is_stopped_is_not_waited_for_long() {
+        for (path, time) in [("/api/agents", SHORT), ("/api/servers", SHORT), ("/api/audit/verify", PATIENCE)] {
+            assert_eq!(patience(path), time, "{path}");
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("control.sock");
+        let _stopped = tokio::net::UnixListener::bind(&socket).unwrap();
+        let request = Request::builder().uri("/api/agents").body(Full::default()).unwrap();
+        let fault = within(Duration::from_millis(50), &socket, request).await.err().unwrap();
+        assert!(fault.to_string().contains("gave no answer within 50ms: it is stopped"), "{fault}");
+        assert!(fault.is::<Unreachable>());
+    }
 }

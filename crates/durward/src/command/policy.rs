@@ -87,7 +87,8 @@ fn checked(
                 print::data(&format!("warning: {warning}"))?;
             }
             if let Some(rules) = rules {
-                print::data(&format!("{rules} rules in {files} files, {} warnings", warnings.len()))?;
+                let (rules, files) = (count(rules, "rule"), count(files, "file"));
+                print::data(&format!("{rules} in {files}, {}", count(warnings.len(), "warning")))?;
             }
         }
     }
@@ -117,7 +118,7 @@ fn test(shared: &Shared, files: &[PathBuf]) -> Result<Exit> {
             for case in &results {
                 print::data(&line(case))?;
             }
-            print::data(&format!("{} cases, {failed} failed", results.len()))?;
+            print::data(&format!("{}, {failed} failed", count(results.len(), "case")))?;
         }
     }
     if results.is_empty() {
@@ -125,6 +126,55 @@ fn test(shared: &Shared, files: &[PathBuf]) -> Result<Exit> {
         bail!("there are no test cases: write some into a *.test.json beside the policies");
     }
     Ok(if failed == 0 { Exit::Done } else { Exit::Failed })
+}
+
+/// `1 rule`, `2 rules`
+fn count(number: usize, word: &str) -> String {
+    format!("{number} {word}{}", if number == 1 { "" } else { "s" })
+}
+
+/// Which part of a rule is about something else.
+fn missed(part: &str) -> &str {
+    match part {
+        "action" => "it is about another action",
+        "target" => "it is about another target",
+        "agents" => "it is about other agents",
+        "roles" => "the agent has none of its roles",
+        "tenants" => "it is about other tenants",
+        "environments" => "the server is in none of its environments",
+        "classes" => "the target is of another class",
+        "labels" => "the target has none of its labels",
+        other => other,
+    }
+}
+
+/// `agent ci, roles developer; on files/erase, environment dev, class destructive`
+fn inputs(policy: &Value) -> Option<String> {
+    let inputs = policy.get("inputs")?;
+    let text = |name: &str| match inputs.get(name)? {
+        Value::String(text) if !text.is_empty() => Some(text.clone()),
+        Value::Array(list) if !list.is_empty() => Some(
+            list.iter()
+                .map(|one| one.as_str().map_or_else(|| one.to_string(), str::to_owned))
+                .collect::<Vec<_>>()
+                .join(" "),
+        ),
+        _ => None,
+    };
+    let named = [
+        ("roles", "roles"),
+        ("groups", "groups"),
+        ("scopes", "scopes"),
+        ("bound to", "environments"),
+        ("action", "action"),
+        ("environment", "environment"),
+        ("class", "class"),
+        ("labels", "labels"),
+        ("time", "now"),
+        ("conditions read", "read"),
+    ];
+    let named: Vec<String> = named.iter().filter_map(|(word, name)| Some(format!("{word} {}", text(name)?))).collect();
+    Some(format!("made from: {}", named.join("; ")))
 }
 
 fn line(case: &CaseResult) -> String {
@@ -238,13 +288,14 @@ fn sentences(explained: &Value, allowed: bool, obstacles: &[Value]) -> String {
             Some("matched") => "applies".to_owned(),
             Some("unmet") => format!("its condition is not met: {}", print::text(rule, "when")),
             Some("failed") => format!("its condition cannot be evaluated: {}", print::text(standing, "why")),
-            Some("missed") => format!("does not apply: another {}", print::text(standing, "part")),
+            Some("missed") => format!("does not apply: {}", missed(&print::text(standing, "part"))),
             Some(_) | None => "?".to_owned(),
         };
         let place = rule.pointer("/place/line").map(|line| format!(":{line}")).unwrap_or_default();
         let (id, effect, file) = (print::text(rule, "rule"), print::text(rule, "effect"), print::text(rule, "file"));
         lines.push(format!("  {effect} `{id}` ({file}{place}): {how}"));
     }
+    lines.extend(inputs(policy));
     let schema = print::text(explained, "schema");
     if schema != "unknown" {
         lines.push(format!("schema: {schema}"));

@@ -31,7 +31,7 @@ pub(super) fn read(root: &Node, base: &Path, faults: &mut Faults) -> Settings {
         settings.data = base.join(data);
     }
     settings.workers = parsed::<usize>(root, "workers").and_then(NonZeroUsize::new);
-    settings.bounds = bounds(root.get("bounds"));
+    settings.bounds = bounds(root.get("bounds"), faults);
     listener::read(root, base, &mut settings, faults);
     for entry in root.get("servers").map(Node::entries).unwrap_or_default() {
         if let (Ok(name), Some(server)) = (entry.key.parse(), server::read(entry, base, &settings.bounds, faults)) {
@@ -45,9 +45,9 @@ pub(super) fn read(root: &Node, base: &Path, faults: &mut Faults) -> Settings {
     }
     settings.issuers = issuer::read(root, base, settings.public_url.as_ref(), faults);
     settings.limits = limits(root, &settings, faults);
-    settings.detect = detect(root);
+    settings.detect = detect(root, faults);
     if let Some(node) = root.get("log") {
-        settings.log = log(node);
+        settings.log = log(node, faults);
     }
     settings.telemetry = Telemetry { otlp: otlp(root, faults) };
     settings.vault = vault(root, base, faults);
@@ -68,8 +68,16 @@ fn agent(node: &Node) -> Agent {
     }
 }
 
-fn log(node: &Node) -> Log {
+fn log(node: &Node, faults: &mut Faults) -> Log {
     let usual = Log::default();
+    if let Some(entry) = node.entry("text_per_day").filter(|_| node.get("keep_text").is_none()) {
+        faults.push(
+            Fault::at(&entry.span, "`text_per_day` has no use here")
+                .because("no texts are kept")
+                .fix("say how long they are: `keep_text: 30d`, or remove it")
+                .warning(),
+        );
+    }
     Log {
         durability: if text(node, "durability") == Some("strict") { Durability::Strict } else { usual.durability },
         keep_text: duration(node, "keep_text"),
@@ -139,7 +147,7 @@ fn reaches_nothing(whom: &Node, settings: &Settings, faults: &mut Faults) {
     }
 }
 
-fn detect(root: &Node) -> Detect {
+fn detect(root: &Node, faults: &mut Faults) -> Detect {
     let mut detect = Settings::empty(PathBuf::new()).detect;
     let mode = |key| match at(root, &["detect", "secrets", key])?.text()? {
         "off" => Some(DetectMode::Off),
@@ -154,14 +162,33 @@ fn detect(root: &Node) -> Detect {
     if let Some(arguments) = mode("arguments") {
         detect.secrets.arguments = arguments;
     }
+    for (key, whence) in [("results", "what servers send"), ("arguments", "what agents send")] {
+        if let Some(node) = at(root, &["detect", "secrets", key]).filter(|node| node.text() == Some("off")) {
+            faults.push(
+                Fault::at(&node.span, format!("nobody looks for secrets in {whence}"))
+                    .because("the detector is off")
+                    .warning(),
+            );
+        }
+    }
     detect
 }
 
-fn bounds(node: Option<&Node>) -> Bounds {
+fn bounds(node: Option<&Node>, faults: &mut Faults) -> Bounds {
     let stated = Bounds::default();
     let Some(node) = node else { return stated };
     let bytes = |key| text(node, key).and_then(|text| quantity::size(text).ok()).and_then(|size| size.try_into().ok());
     let children = parsed(node, "children").unwrap_or(stated.children);
+    if let Some(at) = node.get("children_per_principal")
+        && parsed::<usize>(node, "children_per_principal").is_some_and(|own| own > children)
+    {
+        faults.push(
+            Fault::at(&at.span, "one principal may have more processes than there may be")
+                .because(format!("`children` is {children}"))
+                .fix(format!("write at most {children}, or fewer, so that something is left for others"))
+                .warning(),
+        );
+    }
     Bounds {
         body: bytes("body").unwrap_or(stated.body),
         answer: bytes("answer").unwrap_or(stated.answer),

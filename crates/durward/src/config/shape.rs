@@ -393,10 +393,14 @@ fn unknown(entry: &Entry, keys: &'static [Key], near: Option<&str>, path: &str) 
 }
 
 fn empty(entry: &Entry, key: &Key, faults: &mut Faults) {
-    if matches!(key.shape, Shape::Table(_) | Shape::Map(..) | Shape::List(_)) && !key.required {
-        return;
-    }
-    faults.push(Fault::at(&entry.span, format!("`{}` has no value", key.name)).fix("write a value or remove the key"));
+    let fault = Fault::at(&entry.span, format!("`{}` has no value", key.name)).fix("write a value or remove the key");
+    // What says nothing may wait for what comes; a table that cannot be without some of its keys was begun.
+    let may_wait = match &key.shape {
+        Shape::Table(keys) => keys.iter().all(|key| !key.required),
+        Shape::Map(..) | Shape::List(_) => true,
+        _ => false,
+    };
+    faults.push(if may_wait && !key.required { fault.warning() } else { fault });
 }
 
 fn wrong_type(node: &Node, expected: &str, path: &str) -> Fault {

@@ -1,6 +1,7 @@
 //! What the demo prints, on standard output. Colours are for terminals; nobody reading is no fault.
 
 use std::{
+    cell::RefCell,
     fmt::Display,
     io::{self, IsTerminal, Write},
 };
@@ -8,6 +9,8 @@ use std::{
 /// The screen.
 pub(super) struct Screen {
     has_colours: bool,
+    /// What came of writing so far.
+    written: RefCell<io::Result<()>>,
 }
 
 impl Screen {
@@ -16,14 +19,21 @@ impl Screen {
     pub(super) fn new() -> Self {
         let is_set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty() && value != "0");
         let wanted = io::stdout().is_terminal() && !is_set("NO_COLOR");
-        Self { has_colours: wanted || is_set("CLICOLOR_FORCE") }
+        Self { has_colours: wanted || is_set("CLICOLOR_FORCE"), written: RefCell::new(Ok(())) }
     }
 
     /// A line as it is.
-    #[expect(clippy::unused_self, reason = "whoever writes a line has the screen")]
     pub(super) fn line(&self, text: impl Display) {
-        // A pipe that nobody reads any more is no reason to end.
-        let _ = writeln!(io::stdout(), "{text}");
+        match writeln!(io::stdout(), "{text}") {
+            // A pipe that nobody reads any more is no reason to end.
+            Err(fault) if fault.kind() != io::ErrorKind::BrokenPipe => *self.written.borrow_mut() = Err(fault),
+            Ok(()) | Err(_) => {}
+        }
+    }
+
+    /// Whether everything could be written that somebody reads.
+    pub(super) fn written(&self) -> io::Result<()> {
+        self.written.replace(Ok(()))
     }
 
     pub(super) fn bold(&self, text: &str) -> String {
