@@ -257,7 +257,7 @@ fn cases_in_folders_without_a_policy_are_run() {
     let case = "cases: [{ agent: ci, target: files/read_it, expect: allow }]\n";
     fs::write(site.path().join("policies/tests/a.test.yaml"), case).expect("a file");
     let failed = site.run("policy test").with(1);
-    assert!(failed.out.contains("1 cases, 1 failed") && failed.out.contains("a.test.yaml"), "{}", failed.out);
+    assert!(failed.out.contains("1 case, 1 failed") && failed.out.contains("a.test.yaml"), "{}", failed.out);
 }
 
 /// Runs a program where its addresses are nobody else's.

@@ -37,7 +37,7 @@ pub(super) fn looks_secret(text: &str) -> bool {
     }
     // In traffic a path or a digest is one by right. Here it stands in no place that is made for them.
     text.split(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '+' | '=')))
-        .any(|part| is_hexadecimal(part) || is_found(part))
+        .any(|part| dense(part) || is_found(part))
 }
 
 fn is_found(text: &str) -> bool {
@@ -53,10 +53,35 @@ fn has_password(text: &str) -> bool {
     })
 }
 
-/// Whether it is a number that is too long to be one.
-fn is_hexadecimal(run: &str) -> bool {
+/// Whether a run of characters is too dense to be words.
+fn dense(run: &str) -> bool {
     let digits = run.bytes().filter(u8::is_ascii_digit).count();
-    run.len() >= 32 && digits >= 4 && run.len() - digits >= 4 && run.bytes().all(|byte| byte.is_ascii_hexdigit())
+    let upper = run.bytes().filter(u8::is_ascii_uppercase).count();
+    let lower = run.bytes().filter(u8::is_ascii_lowercase).count();
+    if run.len() >= 32 && digits >= 4 && upper + lower >= 4 && run.bytes().all(|b| b.is_ascii_hexdigit()) {
+        return true;
+    }
+    run.len() >= 20 && digits >= 2 && lower >= 2 && (upper >= 2 || digits >= 5) && entropy(run) > 3.4
+}
+
+/// Bits per character.
+fn entropy(text: &str) -> f64 {
+    let mut counts = [0_u32; 128];
+    let mut total = 0_u32;
+    for byte in text.bytes() {
+        if let Some(count) = counts.get_mut(usize::from(byte)) {
+            *count += 1;
+            total += 1;
+        }
+    }
+    counts
+        .iter()
+        .filter(|count| **count > 0)
+        .map(|count| {
+            let share = f64::from(*count) / f64::from(total);
+            -share * share.log2()
+        })
+        .sum()
 }
 
 /// Which of a command's words are not to be shown: what looks like a secret, and what an option says is one.
@@ -99,10 +124,11 @@ pub(super) fn cover(source: &str, marked: &[Span]) -> String {
         hide(span.clone());
     }
     for (start, word) in words(source) {
-        if looks_secret(word) {
+        let (from, to) = user_information(word).unwrap_or_default();
+        hide(start + from..start + to);
+        // Of an address the rest stays, unless that is secret, too.
+        if word.get(to..).is_some_and(looks_secret) {
             hide(start..start + word.len());
-        } else if let Some((before, after)) = user_information(word) {
-            hide(start + before..start + after);
         }
     }
     source

@@ -34,7 +34,8 @@ pub(super) fn key_sets(root: &Node, base: &Path, faults: &mut Faults) {
             faults.push(
                 Fault::at(&node.span, "no token could be verified with this file")
                     .because(why)
-                    .fix("name a JSON Web Key Set: `{\"keys\": […]}`, as the issuer publishes it"),
+                    .fix("name a JSON Web Key Set: `{\"keys\": […]}`, as the issuer publishes it")
+                    .warning(),
             );
         }
     }
