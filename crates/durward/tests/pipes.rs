@@ -3,6 +3,7 @@
 //!
 //! The server is this very test binary, started by the gateway with another purpose.
 #![expect(
+    clippy::expect_used,
     clippy::indexing_slicing,
     clippy::unwrap_used,
     reason = "what the test stands on must be there, or the test has failed"
@@ -32,8 +33,14 @@ const FLOODED: Duration = Duration::from_secs(90);
 /// What one call floods with: messages of so many bytes.
 const FLOOD: (usize, usize) = (40, 3 << 20);
 
+/// A tool, what it results in, and what the log says of that.
+type Kind = (&'static str, fn() -> Vec<u8>, &'static str);
+
+/// What a server of 2024-11-05 says on its stream to a request.
+type Saying = Box<dyn Fn(&Received) -> Vec<Vec<u8>> + Send + Sync>;
+
 /// Results that nobody can read, by the name of the tool that gives them, and what the log says of each.
-const KINDS: [(&str, fn() -> Vec<u8>, &str); 8] = [
+const KINDS: [Kind; 8] = [
     ("oversize", || format!(r#"{{"text":"{}"}}"#, "x".repeat(2 << 20)).into_bytes(), "upstream-too-big"),
     ("vast", || format!("[{}0]", "0,".repeat(1 << 20)).into_bytes(), "upstream-too-big"),
     ("deep", || [b"[".repeat(10_000), b"]".repeat(10_000)].concat(), "upstream-protocol"),
@@ -96,7 +103,7 @@ fn the_server_itself() {
                 if name == "endless" {
                     write(format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{{"text":""#).as_bytes());
                     loop {
-                        write(&[b'x'; 1 << 16]);
+                        write(&b"x".repeat(1 << 16));
                     }
                 }
                 if name == "flood" {
@@ -130,12 +137,11 @@ fn peak(world: &World) -> u64 {
 #[expect(clippy::disallowed_methods, reason = "a test dials what it is told to")]
 async fn unread(world: &World, path: &str, agent: &Agent, tool: &str) -> TcpStream {
     let mut params = json!({"name": tool, "arguments": {}, "_meta": {"progressToken": "mine"}});
-    let head = match agent.session() {
-        Some(session) => format!("mcp-session-id: {session}"),
-        None => {
-            params["_meta"].as_object_mut().unwrap().extend(meta().as_object().unwrap().clone());
-            format!("mcp-protocol-version: {}\r\nmcp-method: tools/call\r\nmcp-name: {tool}", testkit::MODERN)
-        }
+    let head = if let Some(session) = agent.session() {
+        format!("mcp-session-id: {session}")
+    } else {
+        params["_meta"].as_object_mut().unwrap().extend(meta().as_object().unwrap().clone());
+        format!("mcp-protocol-version: {}\r\nmcp-method: tools/call\r\nmcp-name: {tool}", testkit::MODERN)
     };
     let body = json!({"jsonrpc": "2.0", "id": 7, "method": "tools/call", "params": params}).to_string();
     let text = format!(
@@ -226,7 +232,7 @@ async fn old_server(said: impl Fn(&Received) -> Vec<Vec<u8>> + Send + Sync + 'st
         tokio::spawn(async move { feed.raw(first).await });
         answer
     });
-    let say = |name: &str, what: Box<dyn Fn(&Received) -> Vec<Vec<u8>> + Send + Sync>| {
+    let say = |name: &str, what: Saying| {
         let streams = Arc::clone(&streams);
         upstream.always(name, move |received| {
             let Some((_, session)) = received.path.split_once("sessionId=") else {
