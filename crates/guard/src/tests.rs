@@ -194,8 +194,11 @@ fn a_secret_split_over_two_events_is_masked_in_the_second() {
     }
 }
 
+/// A message of a server that says a text.
+type Saying = fn(&str) -> Value;
+
 /// The ways in which a server says something on a stream, each with a place for it.
-const SAYINGS: [(&str, fn(&str) -> Value); 6] = [
+const SAYINGS: [(&str, Saying); 6] = [
     ("progress", |text| json!({"progressToken": 1, "progress": 3, "message": text})),
     ("a log message", |text| json!({"level": "info", "logger": "tool", "data": text})),
     ("a log object", |text| json!({"level": "info", "data": {"count": 7, "line": text}, "logger": "tool"})),

@@ -72,6 +72,7 @@ struct Listing {
 
 #[derive(Deserialize)]
 struct Named {
+    #[expect(clippy::zero_sized_map_values, reason = "a set could not pass over what stands behind each name")]
     secrets: BTreeMap<SecretName, IgnoredAny>,
 }
 
