@@ -419,16 +419,16 @@ impl Flow {
         line.still_allowed(&mut self.exchange)
     }
 
-    /// Whether the server is another by now: who listens would never hear the one that is configured. What the gateway says
-    /// itself goes on, and so do calls, which end where they began.
+    /// Whether the server is another by now, or of another era: who listens would never hear the one that is there. What the
+    /// gateway says itself goes on as long as a way leads there, and so do calls, which end where they began.
     fn leads_elsewhere(&self, state: &Arc<State>) -> bool {
-        let Some(one) = self.exchange.target.one().filter(|one| one.crossing == Crossing::None) else { return false };
-        if !self.listens() || self.reader().is_some() {
-            return false;
-        }
+        let Some(one) = self.exchange.target.one().filter(|_| self.listens()) else { return false };
         let snapshot = state.snapshot.load();
-        let now = snapshot.servers.get(&one.server.name);
-        now.is_some_and(|now| now.fingerprint != one.server.fingerprint)
+        let Some(now) = snapshot.servers.get(&one.server.name) else { return false };
+        let crossing = Crossing::to(self.exchange.call.era, now);
+        let passes = one.crossing == Crossing::None && self.reader().is_none();
+        let is_other = now.fingerprint != one.server.fingerprint || crossing != Some(Crossing::None);
+        crossing.is_none() || (passes && is_other)
     }
 
     fn stop(&self, fault: &UpstreamFault) -> Stop {

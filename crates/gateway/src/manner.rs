@@ -4,10 +4,10 @@
 use crate::{
     aggregate::{
         self,
-        listen::{is_current, until_not},
+        listen::{News, is_current, until_not},
     },
     bridge::{self, Crossing},
-    call::Call,
+    call::{Call, Route},
     pipeline::Line,
     revive,
     server::{Carriage, Server},
@@ -73,6 +73,33 @@ pub(crate) fn go_on(state: &Arc<State>, server: &Server, session: &Arc<Session>)
         Manner::Stream => aggregate::listen::go_on(state, &server.name, session),
         Manner::Pipe => revive::replace(state, &server.name, session),
     }
+}
+
+/// What a server was taken for, by clients of both eras.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Taken(Manner, Option<Crossing>);
+
+impl Taken {
+    pub(crate) fn of(server: &Server) -> Self {
+        Self(Manner::of(server), Crossing::to(Era::Modern, server))
+    }
+}
+
+/// A look found that a server is another than it was taken for. Whoever hears it finds out, and whoever gave it up, for it
+/// had nothing to say as what it was, is told here. Nothing is started that a session has not used.
+pub(crate) fn choose_anew(state: &Arc<State>, server: &Server) {
+    let leads = |session: &Session| match &session.route {
+        Route::All => true,
+        Route::One(name) => *name == server.name,
+    };
+    for session in state.sessions.every(|session| leads(session) && session.is_heard()) {
+        if Manner::of(server) == Manner::Pipe && !session.is_served_by(&server.name) {
+            begin(state, server, &session);
+        } else {
+            go_on(state, server, &session);
+        }
+    }
+    let _ = state.news.send(News { server: server.name.clone(), back: false });
 }
 
 /// Waits until it is known what a server is that was not looked at yet, but not long, nor for one that was moved meanwhile.

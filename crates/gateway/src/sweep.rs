@@ -3,6 +3,7 @@
 //! Refuses nothing by itself: a message in time finds its session, one too late finds none.
 
 use crate::{
+    bridge::downward,
     revive,
     rim::UnderWay,
     session::{Leg, Session, Way},
@@ -66,7 +67,7 @@ impl State {
         let now = self.clock.ticks();
         self.parked.sweep(now, |resting| {
             let server = line.may_hear(resting.holder(), resting.server()).map(|(_, server)| server);
-            server.is_some_and(|server| server.fingerprint == resting.fingerprint())
+            server.is_some_and(|server| downward::leads(server, resting.fingerprint()))
         });
         let idle = u64::try_from(snapshot.settings.bounds.session_idle.as_micros()).unwrap_or(u64::MAX);
         // A server that is not configured any more, or elsewhere, is told nothing: nobody need wait for the last call.
@@ -74,7 +75,10 @@ impl State {
             snapshot.servers.get(name).is_some_and(|now| now.fingerprint == leg.fingerprint)
         };
         self.legs.let_go(is_current);
-        let over = self.legs.sweep(|_, link| link.idle(now) <= idle && !self.is_forfeited(&link.holder(), snapshot));
+        let over = self.legs.sweep(|name, link| {
+            let leads = snapshot.servers.get(name).is_some_and(|now| downward::leads(now, link.leg.fingerprint));
+            leads && link.idle(now) <= idle && !self.is_forfeited(&link.holder(), snapshot)
+        });
         self.part(over);
     }
 

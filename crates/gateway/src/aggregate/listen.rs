@@ -3,6 +3,7 @@
 use super::{answer::Hand, stream::stream_of};
 use crate::{
     authenticate::Caller,
+    bridge,
     catalog::{Changes, view::Sums},
     forward, inject,
     manner::{self, Manner},
@@ -86,7 +87,7 @@ async fn follow_on(
     own: &mut Option<Own>,
 ) -> Result<(), Stop> {
     // A server that forgets each session at once has no listening stream.
-    let mut was_lost = false;
+    let (mut was_lost, mut had_stream) = (false, false);
     let mut end = Ok(());
     while session.is_heard() {
         let Some(following) = session.follow(name) else { return end };
@@ -102,6 +103,15 @@ async fn follow_on(
             manner::go_on(state, server, session);
             return end;
         }
+        if bridge::is_out_of_reach(Era::Legacy, server) {
+            // It is heard again when a reload lets a bridge lead there.
+            let barred = || {
+                let now = state.line();
+                now.snapshot.servers.get(name).is_some_and(|now| bridge::is_out_of_reach(Era::Legacy, now))
+            };
+            until_not(|| session.is_heard() && barred()).await;
+            continue;
+        }
         if session.has_renounced_stream(server) {
             return end;
         }
@@ -109,8 +119,8 @@ async fn follow_on(
             own.get_or_insert_with(|| Own::begin(&now, session, server));
         }
         account = Account::Own;
-        let heard = || session.is_heard() && is_current(&state.line(), &session.holder(), server);
-        let followed = follow_once(&now, &caller, server, session, own.as_mut(), heard).await;
+        let heard = || session.is_heard() && is_streamed(&state.line(), &session.holder(), server);
+        let followed = follow_once(&now, &caller, server, session, own.as_mut(), &mut had_stream, heard).await;
         end = followed.as_ref().map(drop).map_err(|fault| fault.stop(name));
         match followed {
             // Sessions do not get lost that fast: those that are opened from now on are not asked for it.
@@ -122,9 +132,20 @@ async fn follow_on(
             Err(UpstreamFault::Lost) => was_lost = true,
             Err(UpstreamFault::Stopped(stop)) if stop.stage == Stage::Authorize => return end,
             Ok(Followed::Over) => was_lost = false,
-            // Whoever moved the server found it followed, and left it to this.
-            Ok(Followed::Absent) if heard() => return end,
-            Ok(Followed::Elsewhere | Followed::Absent) => {
+            Ok(Followed::Absent) => {
+                was_lost = false;
+                // Whoever moves the server from here on finds that nobody follows it; who did before left it to this.
+                drop(following);
+                if heard() {
+                    if had_stream {
+                        // It had one: it may be another server by now.
+                        state.look_at_misfit(server, Era::Legacy);
+                    }
+                    return end;
+                }
+                continue;
+            }
+            Ok(Followed::Elsewhere) => {
                 was_lost = false;
                 continue;
             }
@@ -146,6 +167,12 @@ async fn follow_on(
 /// Whether whoever listens may hear of this very server.
 pub(crate) fn is_current(line: &Line, holder: &Principal, server: &Server) -> bool {
     line.may_hear(holder, &server.name).is_some_and(|(_, now)| now.fingerprint == server.fingerprint)
+}
+
+/// The same, where it is heard on its listening stream.
+fn is_streamed(line: &Line, holder: &Principal, server: &Server) -> bool {
+    let now = line.snapshot.servers.get(&server.name);
+    now.is_some_and(|now| Manner::of(now) == Manner::Stream) && is_current(line, holder, server)
 }
 
 /// Waits until something is no longer so.
@@ -172,6 +199,7 @@ async fn follow_once(
     server: &Arc<Server>,
     session: &Arc<Session>,
     own: Option<&mut Own>,
+    had_stream: &mut bool,
     heard: impl Fn() -> bool,
 ) -> Result<Followed, UpstreamFault> {
     let injected = match own {
@@ -184,6 +212,7 @@ async fn follow_once(
         () = until_not(&heard) => return Ok(Followed::Elsewhere),
     };
     let Some((leg, source)) = opened else { return Ok(Followed::Absent) };
+    *had_stream = true;
     // The rest of a stream may be waited for while the server already speaks on that of another session.
     let heard = || heard() && session.has_leg(&server.name, &leg);
     tell_all(&hop, &leg, session, source, heard).await

@@ -240,6 +240,9 @@ impl Share {
             let now = self.line.state.line();
             // The rights of the moment, not those of the beginning.
             let Some((caller, server)) = now.may_hear(&self.caller.principal, &self.server) else { return ready };
+            if bridge::is_out_of_reach(Era::Modern, server) {
+                return ready;
+            }
             let follow = Follow::of(&now, &caller, server, &self.request);
             let (acknowledge, mut acknowledged) = watch::channel(false);
             let (let_go, leaves) = watch::channel(false);
@@ -335,12 +338,17 @@ impl Share {
     /// Waits until the server is not to be listened to as it is.
     async fn until_other(&self, server: &Server, follow: &Follow) -> Turn {
         let (state, holder) = (&self.line.state, &self.caller.principal);
+        let stays = |line: &Line| {
+            let now = line.snapshot.servers.get(&server.name);
+            let leads = now.is_some_and(|now| Crossing::to(Era::Modern, now) == Some(follow.crossing));
+            leads && is_current(line, holder, server)
+        };
         until_not(|| {
             let line = state.line();
-            is_current(&line, holder, server) && follow.is_current(&line, holder)
+            stays(&line) && follow.is_current(&line, holder)
         })
         .await;
-        if is_current(&state.line(), holder, server) { Turn::Rights } else { Turn::Moved }
+        if stays(&state.line()) { Turn::Rights } else { Turn::Moved }
     }
 }
 
@@ -361,8 +369,9 @@ async fn missed(merging: &mut Option<Merging>) {
     std::future::pending::<()>().await;
 }
 
-/// What a caller may follow on one server.
+/// What a caller may follow on one server, and how it is reached.
 struct Follow {
+    crossing: Crossing,
     uris: Vec<Arc<str>>,
     rights: Rights,
     open: Arc<Open>,
@@ -372,7 +381,7 @@ impl Follow {
     fn of(line: &Line, caller: &Caller, server: &Server, request: &Message) -> Self {
         let (uris, rights) = (followed(request, server, &Route::All), Rights::on(&server.name));
         let open = rights.of_listener(line, &caller.principal, &uris);
-        Self { uris, rights, open }
+        Self { crossing: Crossing::between(Era::Modern, server), uris, rights, open }
     }
 
     fn is_current(&self, line: &Line, holder: &Principal) -> bool {

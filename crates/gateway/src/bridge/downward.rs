@@ -15,7 +15,7 @@ pub(crate) use talk::Talk;
 use crate::{
     aggregate::{answer::whole, stream::is_known},
     authenticate::Caller,
-    bridge::{malformed, unaskable},
+    bridge::{Crossing, malformed, unaskable},
     call::{Operation, header},
     forward::{Passage, Sent},
     pipeline::Line,
@@ -287,6 +287,12 @@ fn bound(principal: &PrincipalId, server: &Server, request: &Message) -> Digest 
     let principal = serde_json::to_value(principal).unwrap_or(Value::Null);
     let whole = Value::from(vec![principal, server.name.as_str().into(), request.method().into(), params]);
     Digest::of(whole.to_string().as_bytes())
+}
+
+/// Whether a session leads where a new one would: to the same server, by this bridge, which may have been taken away, or be
+/// needed no more.
+pub(crate) fn leads(now: &Server, fingerprint: u64) -> bool {
+    now.fingerprint == fingerprint && Crossing::between(Era::Modern, now) == Crossing::Downward
 }
 
 /// The server as it is configured now, if it is still where it was.

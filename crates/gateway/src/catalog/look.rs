@@ -6,6 +6,7 @@
 use super::{Catalog, Changes, Tool, micros, view::Sums};
 use crate::{
     aggregate,
+    manner::{self, Taken},
     pipeline::Line,
     server::{Server, ServerState, Transport},
     session::{Leg, Way},
@@ -275,7 +276,7 @@ impl Line {
     /// One look, from its beginning to the news of it.
     async fn carry_out(self, server: Arc<Server>, sender: watch::Sender<Option<Seen>>) {
         let budget = budget(&server);
-        let (line, looked_at) = (self.clone(), Arc::clone(&server));
+        let (line, looked_at, taken) = (self.clone(), Arc::clone(&server), Taken::of(&server));
         // On a task of its own: whatever happens to it, those who wait are told.
         let looking = tokio::spawn(async move { timeout(budget, line.look_now(&looked_at)).await });
         let seen = match looking.await {
@@ -286,6 +287,9 @@ impl Line {
         match &seen {
             Ok(catalog) => self.seen(&server, catalog),
             Err(fault) => self.unseen(&server, fault),
+        }
+        if Taken::of(&server) != taken {
+            manner::choose_anew(&self.state, &server);
         }
         server.state.looks().now = None;
         sender.send_replace(Some(seen));

@@ -13,6 +13,7 @@ use crate::{
     authenticate::Caller,
     bridge::malformed,
     inject,
+    pipeline::Line,
     server::Server,
     session::{Leg, Way},
     state::State,
@@ -25,14 +26,14 @@ use crate::{
 use bytes::Bytes;
 use identity::Principal;
 use mcp::{
-    Message,
+    Era, Message,
     bridge::{self, Filter, downward as translate},
 };
 use std::{
     pin::pin,
     sync::{
         Arc, Weak,
-        atomic::{AtomicU32, Ordering},
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
     time::Duration,
 };
@@ -217,7 +218,7 @@ impl Listener {
             Way::Http(_) => true,
         };
         let now = line.may_hear(&self.caller.principal, &server.name).map(|(_, now)| now);
-        alive && now.is_some_and(|now| now.fingerprint == server.fingerprint)
+        alive && now.is_some_and(|now| super::leads(now, server.fingerprint))
     }
 }
 
@@ -244,6 +245,7 @@ fn begin(hop: &Hop<'_>, link: &Arc<Link>) {
         leg: Arc::clone(&link.leg),
         audience: Arc::clone(&link.audience),
         lost: Arc::clone(&link.lost),
+        had_stream: AtomicBool::new(false),
     };
     tokio::spawn(follower.follow(link.over(), holder));
 }
@@ -258,13 +260,18 @@ struct Follower {
     audience: Arc<Audience>,
     /// How many sessions in a row turned out to be lost where their stream was asked for.
     lost: Arc<AtomicU32>,
+    had_stream: AtomicBool,
 }
 
 impl Follower {
     /// Reads until nobody is there who could hear it.
     async fn follow(self, over: impl Future<Output = ()> + Send, holder: impl Fn() -> Principal + Send + Sync) {
         let Self { state, server, audience, lost, .. } = &self;
-        let is_current = || super::current(&state.line(), server).is_ok();
+        let leads = |line: &Line| {
+            let now = line.snapshot.servers.get(&server.name);
+            now.is_some_and(|now| super::leads(now, server.fingerprint))
+        };
+        let is_current = || leads(&state.line());
         // Of several keys that use the session one may have gone.
         let may = || state.line().may_hear(&holder(), &server.name).is_some();
         let mut over = pin!(over);
@@ -275,6 +282,10 @@ impl Follower {
                     // It has nothing to say; whoever listens waits.
                     Ok(false) => {
                         audience.note(Stream::Absent);
+                        if self.had_stream.load(Ordering::Relaxed) {
+                            // It had one: it may be another server by now.
+                            state.look_at_misfit(server, Era::Legacy);
+                        }
                         std::future::pending::<()>().await;
                     }
                     Err(UpstreamFault::Lost) => {
@@ -297,6 +308,10 @@ impl Follower {
             let is_over = !goes_on || !is_current();
             if is_over && let Some(link) = self.link.upgrade() {
                 state.legs.forget(&link);
+                if goes_on {
+                    // The server knows it still, where it is the same one.
+                    state.part(vec![(server.name.clone(), Arc::clone(&self.leg))]);
+                }
             }
             // A token that ran out may be renewed: when that session ends is not decided here.
             if audience.may_stop(is_over || !may()) {
@@ -313,6 +328,7 @@ impl Follower {
         let hop = Hop { state, server, injected: &injected, limits };
         let Some(source) = aggregate::stream::stream_of(&hop, leg).await? else { return Ok(false) };
         audience.note(Stream::Open);
+        self.had_stream.store(true, Ordering::Relaxed);
         self.lost.store(0, Ordering::Relaxed);
         let mut source = Resumed::around(&Arc::downgrade(state), server, leg, source);
         while let Some((_, event)) = Box::pin(source.next()).await? {
