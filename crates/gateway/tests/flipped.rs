@@ -1,4 +1,4 @@
-//! A server that comes back in the other era while clients listen to it.
+//! A server that comes back in the other era, or to which no bridge leads any more, while clients listen to it.
 #![expect(clippy::indexing_slicing, clippy::unwrap_used, reason = "what a test expects and does not find fails it")]
 
 mod inside;
@@ -15,6 +15,8 @@ use testkit::{Agent, Answer, Feed, Received, Reply, Upstream, soon};
 
 const SUBSCRIPTION: &str = "io.modelcontextprotocol/subscriptionId";
 const ACKNOWLEDGED: &str = "notifications/subscriptions/acknowledged";
+/// Longer than a server is left alone whose stream broke off.
+const AGAIN: Duration = Duration::from_millis(2500);
 /// A door, and a resource as it is named there.
 const DOORS: [(&str, &str); 2] = [("/mcp/files", "file:///a"), ("/mcp", "durward://files/file:///a")];
 
@@ -235,6 +237,72 @@ async fn a_server_that_has_no_stream_any_more_is_looked_at() {
             assert_eq!(last(&mut modern).await["result"]["resultType"], "complete");
         }
     }
+}
+
+#[tokio::test]
+async fn a_bridge_that_a_reload_takes_away_ends_what_went_over_it() {
+    for (door, uri) in DOORS {
+        for era in [Era::Legacy, Era::Modern] {
+            let server = Turning::start().await;
+            let inside = started(&server, era, true).await;
+            let plan = |bridged| Plan { probed: true, bridged, ..Plan::of(&server.upstream) };
+            let (agent, mut listener) = if era == Era::Legacy {
+                let agent = inside.modern(door, &inside.alice);
+                let listener = listen(&agent, uri).await;
+                (agent, listener)
+            } else {
+                let agent = inside.legacy(door, &inside.alice).await;
+                let listener = agent.listen().await;
+                subscribe(&agent, uri).await;
+                (agent, listener)
+            };
+            server.tell().await;
+            told(&mut listener, uri).await;
+            let (feed, _) = server.newest.lock().unwrap().clone().unwrap();
+            let waits = if era == Era::Legacy { Some(parked(&server.upstream, &agent, door).await) } else { None };
+            inside.swap(plan(false));
+            inside.state.sweep();
+            soon(feed.closed()).await;
+            if door != "/mcp" {
+                last(&mut listener).await;
+            }
+            if let Some(call) = waits {
+                let told = server.upstream.arrived("notifications/cancelled", 1).await.json();
+                assert_eq!(told["params"]["requestId"], call);
+                assert_eq!(inside.state.parked_count(), 0);
+                legs_end(&inside).await;
+                server.upstream.arrived("DELETE", 2).await;
+            }
+            // The server is left alone.
+            let asked = ["GET", "initialize", "subscriptions/listen"].map(|method| server.upstream.seen(method).len());
+            tokio::time::sleep(AGAIN).await;
+            let now = ["GET", "initialize", "subscriptions/listen"].map(|method| server.upstream.seen(method).len());
+            assert_eq!(now, asked, "{door} {era:?}");
+            // And it is there again.
+            inside.swap(plan(true));
+            if door != "/mcp" {
+                listener = if era == Era::Legacy { listen(&agent, uri).await } else { agent.listen().await };
+            }
+            let (wanted, before) =
+                if era == Era::Legacy { ("GET", asked[0]) } else { ("subscriptions/listen", asked[2]) };
+            server.upstream.arrived(wanted, before + 1).await;
+            server.tell().await;
+            told(&mut listener, uri).await;
+        }
+    }
+}
+
+/// A call that waits for its client. Gives the id that the server knows.
+async fn parked(upstream: &Upstream, agent: &Agent, door: &str) -> Value {
+    let (events, feed) = Answer::events();
+    upstream.next("tools/call", events);
+    let tool = if door == "/mcp" { "files__echo" } else { "echo" };
+    let mut reply = agent.request("tools/call", json!({"name": tool, "arguments": {}})).await;
+    let params = json!({"message": "Who?", "requestedSchema": {"type": "object", "properties": {}}});
+    feed.message(&json!({"jsonrpc": "2.0", "id": "q", "method": "elicitation/create", "params": params})).await;
+    let asked = soon(reply.event()).await.unwrap().json();
+    assert_eq!(asked["result"]["resultType"], "input_required", "{asked}");
+    upstream.seen("tools/call").pop().unwrap().id()
 }
 
 /// Waits until no session with the server is left.
