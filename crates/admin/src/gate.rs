@@ -7,7 +7,7 @@ use crate::{
     desk::{Desk, Plane},
     route::{Access, Recorded, Rule},
 };
-use audit::{AdminRecord, Leaf, Outcome, SystemRecord};
+use audit::{AdminRecord, Leaf, LogFault, Outcome, SystemRecord};
 use axum::{
     extract::{Request, State},
     middleware::Next,
@@ -235,13 +235,8 @@ impl Gate {
             target: memo.target,
             tenant: self.desk.tenant.clone(),
         };
-        let stored = match self.desk.log.append(Leaf::Admin(record)) {
-            Ok(pending) => match tokio::time::timeout(DURABLE, pending.durable()).await {
-                Ok(stored) => stored.map(drop).map_err(|fault| fault.to_string()),
-                Err(_) => Err("the disk is slow".to_owned()),
-            },
-            Err(fault) => Err(fault.to_string()),
-        };
+        let why = record.detail.clone();
+        let stored = self.store(record).await;
         if stored.is_ok() && self.rule.method != "GET" {
             // Whoever looks into the log next finds it: records are read as far as they are signed. It is on disk
             // already, so a slow signature is not waited for.
@@ -249,12 +244,33 @@ impl Gate {
         }
         match stored {
             Ok(()) => marked(response, call),
+            // The answer says already that the log cannot be written, and that nothing was done.
+            Err(_) if memo.reason == Some("log") => marked(response, call),
             Err(fault) => {
-                tracing::error!(%fault, action = self.rule.action, "an action could not be recorded");
-                let what = if status.is_success() { "it was done" } else { "it was not done" };
-                let message = format!("{what}, but its record could not be written: {fault}");
-                marked(Fault::new(StatusCode::INTERNAL_SERVER_ERROR, "log", message).into_response(), call)
+                tracing::error!(%fault, action = self.rule.action, "an action is not recorded yet");
+                let (status, what) = match why {
+                    _ if status.is_success() => (StatusCode::INTERNAL_SERVER_ERROR, "it was done".to_owned()),
+                    Some(why) => (status, format!("it was not done ({why})")),
+                    None => (status, "it was not done".to_owned()),
+                };
+                let message = format!("{what}, {fault}");
+                marked(Fault::new(status, "log", message).into_response(), call)
             }
+        }
+    }
+}
+
+impl Gate {
+    /// Waits until a record is on disk, or says what became of it.
+    async fn store(&self, record: AdminRecord) -> Result<(), String> {
+        let lost = |fault: LogFault| format!("but its record could not be written: {fault}");
+        let pending = self.desk.log.append(Leaf::Admin(record)).map_err(lost)?;
+        match tokio::time::timeout(DURABLE, pending.durable()).await {
+            Ok(Ok(_)) => Ok(()),
+            // What was taken stays queued.
+            Ok(Err(fault @ LogFault::Disk(_))) => Err(format!("and its record waits to be written: {fault}")),
+            Ok(Err(fault)) => Err(lost(fault)),
+            Err(_) => Err("and its record still waits: the disk is slow".to_owned()),
         }
     }
 }

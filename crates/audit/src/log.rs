@@ -43,6 +43,9 @@ pub(crate) const SYSTEM: usize = 1;
 /// How many bytes of leaves may wait, however many leaves that is.
 const QUEUE_BYTES: usize = 64 << 20;
 
+/// How often whoever waits for the disk looks whether it fails.
+const LOOK: Duration = Duration::from_millis(100);
+
 /// Requests without a principal that get a record of their own: this many at once, and one more each tenth of a second.
 const SYSTEM_BURST: u64 = 100;
 const SYSTEM_EVERY: u64 = 100_000;
@@ -415,10 +418,17 @@ pub struct Pending {
 impl Pending {
     /// Wakes the writer and waits until the leaf is on disk. Gives its index in its tree.
     ///
-    /// While the disk fails this waits for it to heal: bound it by the call's deadline.
-    pub async fn durable(self) -> Result<u64, LogFault> {
+    /// When the disk fails, whoever waits is told at once. The leaf stays queued and is written when it can be. A disk that
+    /// is only slow is waited for: bound that by the call's deadline.
+    pub async fn durable(mut self) -> Result<u64, LogFault> {
         wake(&self.shared, &self.thread);
-        self.receiver.await.map_err(|_| LogFault::Closed)
+        loop {
+            match tokio::time::timeout(LOOK, &mut self.receiver).await {
+                Ok(stored) => return stored.map_err(|_| LogFault::Closed),
+                Err(_) if self.shared.failing.load(Ordering::Acquire) => return Err(self.shared.fault()),
+                Err(_) => {}
+            }
+        }
     }
 }
 

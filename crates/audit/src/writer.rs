@@ -1,7 +1,8 @@
 //! The one thread that writes: groups into the journal, then tiles, then checkpoints.
 //!
 //! INVARIANT: a leaf is in a tile or under a checkpoint only after the journal holds it durably; whoever waits hears of
-//! it then and not before. A failing disk is tried again for ever, with everything kept, unless the log is closing.
+//! it then and not before. A failing disk is tried again for ever, with everything kept, unless the log is closing; whoever
+//! waits is told meanwhile that it fails.
 
 use crate::{
     anchor::Anchor,

@@ -10,6 +10,7 @@
 mod rig;
 mod world;
 
+use audit::Tree;
 use rig::{call_of, outcome, policy, relayed, with_secrets};
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
 use serde_json::{Value, json};
@@ -18,7 +19,12 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 use testkit::{Answer, Ask, Issuer, Kind, Upstream, soon};
+use tokio::net::UnixStream;
+use vocab::TenantId;
 use world::{ALL, World};
+
+/// What is told at once is told by then, on a machine with much to do.
+const AT_ONCE: Duration = Duration::from_secs(8);
 
 /// A key that every scanner of secrets knows.
 const SECRET: &str = "ghp_A7dK2mQ9xR4tV8wZ1cF6hJ3nP5sY0u2Kq9Lb";
@@ -289,39 +295,30 @@ async fn release_withholds_what_must_not_pass_whole_or_streamed() {
 #[tokio::test]
 async fn without_room_for_the_log_calls_stop_say_why_and_go_on() {
     let upstream = Upstream::start().await;
-    let (folder, alice, bob) = rig::prepared(&format!("servers:\n{}", world::http("files", &upstream)), ALL, &[]).await;
-    // The signal that tells of the limit must not end the process: a full disk has none.
-    #[expect(clippy::disallowed_methods, reason = "a test starts the product")]
-    let mut command = tokio::process::Command::new("sh");
-    command.args(["-c", "trap '' XFSZ; exec \"$0\" up --config \"$1/durward.yaml\" --data \"$1/data\""]);
-    command.arg(env!("CARGO_BIN_EXE_durward")).arg(folder.path());
-    command.stdin(std::process::Stdio::null()).stdout(std::process::Stdio::null());
-    command.stderr(std::process::Stdio::piped()).kill_on_drop(true);
-    let world = World::run(command, folder, alice, bob).await;
+    let world = with_a_limit(&upstream).await;
     let ask = || world.calling("/mcp/files", Some(&world.alice), "echo", &json!({"n": 1}));
     assert_eq!(ask().send().await.json().await["error"], Value::Null);
     let done = relayed(&upstream, "tools/call").len();
 
-    let pid = Pid::from_raw(i32::try_from(world.pid()).unwrap());
-    let room = |current: Option<u64>| prlimit(pid, Resource::Fsize, Rlimit { current, maximum: None }).unwrap();
-    let before = room(Some(1));
-    // The first call finds out; it was never sent. Those after it are refused at once.
+    let before = room(&world, Some(1));
+    // Those that find out together were never sent, and are told like those after them: far before their deadline of 60 s.
+    let at_once = async |ask: Ask| {
+        let reply = tokio::time::timeout(AT_ONCE, ask.send()).await.expect("told, not kept waiting");
+        let call = call_of(&reply);
+        (call, reply.json().await)
+    };
+    let (first, second, third) = tokio::join!(at_once(ask()), at_once(ask()), at_once(ask()));
+    let later = at_once(ask()).await;
     let mut refused = Vec::new();
-    for _ in 0..3 {
-        let waiting = ask();
-        let reply = tokio::time::timeout(Duration::from_millis(300), waiting.send()).await;
-        if let Ok(reply) = reply {
-            refused.push(call_of(&reply));
-            let answer = reply.json().await;
-            assert_eq!(answer["error"]["code"], -31005, "{answer}");
-            assert!(answer["error"]["message"].as_str().unwrap().contains("log"), "{answer}");
-        }
+    for (call, answer) in [first, second, third, later] {
+        assert_eq!(answer["error"]["code"], -31005, "{answer}");
+        assert!(answer["error"]["message"].as_str().unwrap().contains("log"), "{answer}");
+        refused.push(call);
     }
-    assert!(!refused.is_empty(), "calls must be told, not kept waiting");
     assert_eq!(relayed(&upstream, "tools/call").len(), done, "nothing leaves that the log does not know of");
     world.says("the log cannot be written").await;
 
-    prlimit(pid, Resource::Fsize, before).unwrap();
+    room(&world, before.current);
     world.says("the log can be written again").await;
     let reply = ask().send().await;
     let call = call_of(&reply);
@@ -331,6 +328,68 @@ async fn without_room_for_the_log_calls_stop_say_why_and_go_on() {
     for call in refused {
         assert_eq!(outcome(&world.record(&call).await), "faulted log intend");
     }
+    let (status, folder) = world.stop().await;
+    assert!(status.success());
+    rig::verify(&folder.path().join("data"));
+}
+
+#[tokio::test]
+async fn without_room_for_the_log_management_says_why_and_what_holds() {
+    let upstream = Upstream::start().await;
+    let world = with_a_limit(&upstream).await;
+    let before = room(&world, Some(1));
+    // The first one finds out, and fails for the same cause. Those after it are not begun.
+    for (status, said) in [(500, "the agent was not disabled"), (503, "nothing is done that cannot be recorded")] {
+        let (got, answer) = tokio::time::timeout(AT_ONCE, disable(&world)).await.expect("told, not kept waiting");
+        let message = answer["error"]["message"].as_str().unwrap();
+        assert_eq!(got, status, "{answer}");
+        assert!(message.contains(said) && message.contains("the log cannot be written: File too large"), "{answer}");
+    }
+    room(&world, before.current);
+    world.says("the log can be written again").await;
+    // What was said to be so is so, and the record that waited is there.
+    let reply = world.calling("/mcp/files", Some(&world.bob), "echo", &json!({"n": 1})).send().await;
+    assert_eq!(reply.json().await["error"], Value::Null);
+    assert_eq!(disable(&world).await.0, 200);
+    let (status, folder) = world.stop().await;
+    assert!(status.success());
+    let data = folder.path().join("data");
+    let tenant = rig::leaves(&data.join("log"), &Tree::Tenant(TenantId::default_tenant()));
+    let actions: Vec<&str> = tenant
+        .iter()
+        .filter(|(kind, record)| kind == "admin" && record["action"] == "agent.disable")
+        .map(|(_, record)| record["outcome"]["is"].as_str().unwrap())
+        .collect();
+    assert_eq!(actions, ["faulted", "faulted", "answered"]);
+    rig::verify(&data);
+}
+
+/// A gateway whose room on the disk can be taken away.
+async fn with_a_limit(upstream: &Upstream) -> World {
+    let (folder, alice, bob) = rig::prepared(&format!("servers:\n{}", world::http("files", upstream)), ALL, &[]).await;
+    // The signal that tells of the limit must not end the process: a full disk has none.
+    #[expect(clippy::disallowed_methods, reason = "a test starts the product")]
+    let mut command = tokio::process::Command::new("sh");
+    command.args(["-c", "trap '' XFSZ; exec \"$0\" up --config \"$1/durward.yaml\" --data \"$1/data\""]);
+    command.arg(env!("CARGO_BIN_EXE_durward")).arg(folder.path());
+    command.stdin(std::process::Stdio::null()).stdout(std::process::Stdio::null());
+    command.stderr(std::process::Stdio::piped()).kill_on_drop(true);
+    World::run(command, folder, alice, bob).await
+}
+
+/// Lets no file of a gateway grow beyond so much. Gives what held before.
+fn room(world: &World, current: Option<u64>) -> Rlimit {
+    let pid = Pid::from_raw(i32::try_from(world.pid()).unwrap());
+    prlimit(pid, Resource::Fsize, Rlimit { current, maximum: None }).unwrap()
+}
+
+/// Bob's agent is switched off by the operator.
+async fn disable(world: &World) -> (u16, Value) {
+    let asked = Ask::new(http::Method::POST, "http://localhost/api/agents/bob/disable");
+    #[expect(clippy::disallowed_methods, reason = "a test dials what it is told to")]
+    let socket = UnixStream::connect(world.data().join("control.sock")).await.unwrap();
+    let reply = asked.over(socket).await.unwrap();
+    (reply.status.as_u16(), reply.json().await)
 }
 
 #[tokio::test]

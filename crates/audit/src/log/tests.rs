@@ -6,7 +6,7 @@ use crate::{
     record::SystemRecord,
     verify::verify,
 };
-use std::{collections::HashSet, fs, future::Future, pin::pin, task};
+use std::{collections::HashSet, fs};
 
 fn verified(place: &Place) -> crate::Verified {
     verify(place.path(), &signer(1).public, None, None).unwrap()
@@ -211,23 +211,25 @@ async fn a_full_disk_stops_calls_keeps_everything_and_heals() {
     log.append(intent(1)).unwrap().durable().await.unwrap();
 
     place.disk.full.store(true, Ordering::SeqCst);
-    let mut waiting = pin!(log.append(closed(1)).unwrap().durable());
-    let noop = &mut task::Context::from_waker(task::Waker::noop());
-    assert!(waiting.as_mut().poll(noop).is_pending());
-    while log.healthy().is_ok() {
-        tokio::task::yield_now().await;
+    // Those who find out are told, whatever they wait for, and so is whoever comes later with what has happened already.
+    let waiting = [intent(2), closed(1), closed(4)].map(|leaf| log.append(leaf).unwrap().durable());
+    let soon = async |waiting| tokio::time::timeout(Duration::from_secs(5), waiting).await.expect("told at once");
+    for waiting in waiting {
+        let fault = soon(waiting).await.unwrap_err();
+        assert!(fault.to_string().contains("No space left on device"), "{fault}");
     }
     let fault = log.healthy().unwrap_err();
-    assert!(fault.to_string().contains("No space left on device"), "{fault}");
-    assert_eq!(log.append(intent(2)).unwrap_err(), fault, "no call may begin");
-    log.append_unwatched(closed(3)).expect("what has happened is still taken");
-    assert!(waiting.as_mut().poll(noop).is_pending(), "nothing is durable that is not on disk");
+    assert_eq!(log.append(intent(5)).unwrap_err(), fault, "no call may begin");
+    let late = log.append(closed(3)).expect("what has happened is still taken");
+    assert_eq!(soon(late.durable()).await, Err(fault));
+    // The call that was stopped is closed like any other.
+    log.append_unwatched(closed(2)).unwrap();
 
     place.disk.full.store(false, Ordering::SeqCst);
-    assert_eq!(waiting.await.unwrap(), 1);
     log.flush().await.unwrap();
     log.healthy().unwrap();
-    assert_eq!(outcomes(&place).len(), 3);
+    assert_eq!(log.stats().size, 6, "nothing is lost, and nothing is there twice");
+    assert_eq!(outcomes(&place).len(), 6);
     log.close().unwrap();
     verified(&place);
 }

@@ -1,5 +1,5 @@
 //! What safety tests add to the world: secrets in the vault, tokens, both trees of the log, and one count of records.
-#![allow(dead_code, clippy::expect_used, clippy::unwrap_used, reason = "each test file uses its share")]
+#![allow(dead_code, clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "each test file uses its share")]
 
 use crate::world::{self, World};
 use audit::{Filter, Order, Query, Reader, Tree};
@@ -93,6 +93,21 @@ pub(crate) fn closed(log: &Path, call: &str) -> Vec<Value> {
         .map(|(_, record)| record)
         .filter(|record| record["call"] == call)
         .collect()
+}
+
+/// The log of a data directory verifies.
+pub(crate) fn verify(data: &Path) {
+    let public = fs::read_to_string(data.join("log.pub")).expect("the key of the log");
+    let verified = audit::verify(&data.join("log"), &verifier(&public), None, None);
+    drop(verified.unwrap_or_else(|broken| panic!("{broken}")));
+}
+
+/// The key in a verifier line: `NAME+ID+BASE64(1 algorithm byte, key)`.
+fn verifier(line: &str) -> [u8; 32] {
+    use base64::Engine;
+    let encoded = line.trim().splitn(3, '+').nth(2).expect("three parts");
+    let bytes = base64::engine::general_purpose::STANDARD.decode(encoded).expect("base64");
+    bytes.get(1..).and_then(|key| key.try_into().ok()).expect("32 bytes")
 }
 
 impl World {
