@@ -131,6 +131,28 @@ proptest! {
     }
 
     #[test]
+    fn a_rule_for_one_tool_changes_nothing_for_another(rules in prop::collection::vec(conditional(), 0..8), mut added in conditional(), other in select(&TARGETS[..]), subject in caller(), resource in called(), action in action(), arguments in arguments()) {
+        prop_assume!(resource.id.to_string() != other);
+        added["target"] = json!(other);
+        let before = load(&rules);
+        let after = load(&[rules, vec![added]].concat());
+        prop_assert_eq!(answer(&before, &subject, action, &resource, &arguments), answer(&after, &subject, action, &resource, &arguments));
+        prop_assert_eq!(before.visible(&subject, action, &resource), after.visible(&subject, action, &resource));
+    }
+
+    #[test]
+    fn a_rule_for_one_server_changes_nothing_for_another(rules in prop::collection::vec(conditional(), 0..8), mut added in conditional(), other in select(&TARGETS[..]), name in select(vec!["*", "r*"]), subject in caller(), resource in called(), action in action(), arguments in arguments()) {
+        let (server, _) = other.split_once('/').unwrap();
+        prop_assume!(resource.id.server.as_str() != server);
+        added["target"] = json!(format!("{server}/{name}"));
+        let before = load(&rules);
+        let after = load(&[rules, vec![added]].concat());
+        prop_assert_eq!(answer(&before, &subject, action, &resource, &arguments), answer(&after, &subject, action, &resource, &arguments));
+        prop_assert_eq!(before.visible(&subject, action, &resource), after.visible(&subject, action, &resource));
+        prop_assert_eq!(before.reaches(&subject, &resource), after.reaches(&subject, &resource));
+    }
+
+    #[test]
     fn the_order_of_rules_changes_nothing(rules in prop::collection::vec(conditional(), 0..8), turn in any::<prop::sample::Index>(), subject in caller(), resource in called(), action in action(), arguments in arguments()) {
         let mut turned = rules.clone();
         turned.rotate_left(turn.index(rules.len().max(1)).min(rules.len()));
