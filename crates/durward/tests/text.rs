@@ -319,6 +319,24 @@ async fn texts_that_cannot_be_written_stop_no_call() {
 }
 
 #[tokio::test]
+async fn a_day_takes_so_many_texts_as_it_may() {
+    let upstream = saying(RESULT).await;
+    let bounded = KEPT.replace("30d", "30d, text_per_day: 1MiB");
+    let world = World::with(&body(&upstream, &bounded), ALL).await;
+    // Of each the first 64 KiB are kept: sixteen would be more than the day takes.
+    let long = "x".repeat(64 << 10);
+    let mut calls = Vec::new();
+    for _ in 0..16 {
+        calls.push(echo(&world, &long).await);
+    }
+    let kept = async |call: &str| shown(world.folder(), call).await.1[0]["state"].clone();
+    assert_eq!((kept(&calls[0]).await, kept(&calls[15]).await), (json!("kept"), json!("not-kept")));
+    world.reload(&body(&upstream, KEPT)).await;
+    let call = echo(&world, &long).await;
+    assert_eq!(kept(&call).await, "kept", "and where more may be kept, it is");
+}
+
+#[tokio::test]
 async fn a_text_of_a_call_without_its_end_is_shown_unchecked_and_is_no_alarm() {
     let upstream = saying(RESULT).await;
     let world = World::with(&body(&upstream, KEPT), ALL).await;
