@@ -533,6 +533,8 @@ async fn a_listener_that_comes_to_nothing_leaves_nothing_followed() {
         _ => Answer::status(http::StatusCode::INTERNAL_SERVER_ERROR),
     });
     upstream.always("resources/unsubscribe", |request| Answer::result(&request.id(), &json!({})));
+    let (stream, _feed) = Answer::events();
+    upstream.next("GET", stream);
     let inside = Inside::start(legacy(&upstream)).await;
     let alice = inside.modern("/mcp/files", &inside.alice);
     alice.tools().await;
@@ -619,5 +621,40 @@ async fn what_a_client_says_that_cannot_be_read_is_refused_and_no_server_has_fai
         assert!(answer["error"]["message"].as_str().unwrap().contains(what), "{answer}");
         let records = inside.records().await;
         assert_eq!(outcome(records.last().unwrap()), "refused arguments validate");
+    }
+}
+
+#[tokio::test]
+async fn a_server_without_a_listening_stream_is_promised_for_nothing() {
+    for has_sessions in [true, false] {
+        let upstream = Upstream::start().await;
+        upstream.always("resources/subscribe", |request| Answer::result(&request.id(), &json!({})));
+        if !has_sessions {
+            upstream.always("initialize", |request| {
+                let capabilities = json!({"tools": {"listChanged": true}, "resources": {"subscribe": true}});
+                let server = json!({"name": "fake", "version": "1"});
+                let result =
+                    json!({"protocolVersion": "2025-11-25", "capabilities": capabilities, "serverInfo": server});
+                Answer::result(&request.id(), &result)
+            });
+        }
+        let inside = Inside::start(legacy(&upstream)).await;
+        let alice = inside.modern("/mcp/files", &inside.alice);
+        let capabilities = async || {
+            let found = alice.request("server/discover", json!({})).await.json().await;
+            found["result"]["capabilities"].clone()
+        };
+        assert_eq!(capabilities().await["tools"]["listChanged"], true, "nobody has asked for the stream yet");
+        for _ in 0..2 {
+            let wanted = json!({"toolsListChanged": true, "resourceSubscriptions": ["file:///a"]});
+            let mut listener = alice.request("subscriptions/listen", json!({"notifications": wanted})).await;
+            let begun = soon(listener.event()).await.unwrap().json();
+            let honoured = &begun["params"]["notifications"];
+            assert!(honoured["toolsListChanged"].is_null(), "{begun}");
+            assert!(honoured["resourceSubscriptions"].as_array().is_none_or(Vec::is_empty), "{begun}");
+        }
+        assert_eq!((upstream.seen("GET").len(), upstream.seen("resources/subscribe").len()), (1, 0));
+        let known = capabilities().await;
+        assert_eq!((&known["tools"]["listChanged"], &known["resources"]["subscribe"]), (&json!(false), &json!(false)));
     }
 }

@@ -30,11 +30,12 @@ use crate::{
         pipe,
     },
 };
+use bytes::Bytes;
 use course::{Course, LONGEST};
 use http::{HeaderMap, Method, StatusCode};
 use legs::LOST;
 use mcp::{
-    Era, Kind, ListKind, Message,
+    Era, Kind, Limits, ListKind, Message,
     bridge::{Client, LogLevel, downward as translate},
     error,
 };
@@ -61,7 +62,9 @@ async fn request(way: &Passage<'_>, message: &Message) -> Result<Arrival, Upstre
     match message.method() {
         "server/discover" => {
             let link = link(&way.hop(), way, message).await?;
-            Ok(whole(translate::discover_result(&link.answer, message.id().unwrap_or("null"))?))
+            let found = translate::discover_result(&link.answer, message.id().unwrap_or("null"))?;
+            let is_mute = link.audience.has_no_stream();
+            Ok(whole(if is_mute { without_promises(found, &way.hop().limits)? } else { found }))
         }
         "subscriptions/listen" => {
             let source = listen(&way.hop(), way.caller, &way.edited(message)?).await?;
@@ -112,6 +115,20 @@ pub(crate) async fn listen(hop: &Hop<'_>, caller: &Caller, request: &Message) ->
         }
         opened => opened,
     }
+}
+
+/// What a server is found to be, without what it could only say on a listening stream, which it has not.
+fn without_promises(found: Bytes, limits: &Limits) -> Result<Bytes, UpstreamFault> {
+    let found = exchange::one(found, limits)?;
+    let promises = [
+        ["tools", "listChanged"],
+        ["prompts", "listChanged"],
+        ["resources", "listChanged"],
+        ["resources", "subscribe"],
+    ];
+    let promised = promises.iter().filter_map(|[list, what]| found.outcome_member(&["capabilities", list, what]));
+    let mut edits: Vec<_> = promised.map(|member| (member.span, b"false".to_vec())).collect();
+    Ok(mcp::splice(found.bytes(), &mut edits))
 }
 
 async fn link(hop: &Hop<'_>, way: &Passage<'_>, message: &Message) -> Result<Arc<Link>, UpstreamFault> {
@@ -317,7 +334,7 @@ async fn doubt(state: &Arc<State>, server: &Server, link: &Arc<Link>) {
 }
 
 /// Says something to a server over a leg, in bounded time.
-async fn tell(state: &Arc<State>, server: &Server, leg: &Leg, text: bytes::Bytes) -> Result<(), UpstreamFault> {
+async fn tell(state: &Arc<State>, server: &Server, leg: &Leg, text: Bytes) -> Result<(), UpstreamFault> {
     let line = state.line();
     let server = &current(&line, server)?;
     let injected = crate::inject::credentials(state, server).map_err(|fault| UpstreamFault::Down(fault.to_string()))?;
@@ -328,7 +345,7 @@ async fn tell(state: &Arc<State>, server: &Server, leg: &Leg, text: bytes::Bytes
     tokio::time::timeout(server.deadline, sending).await.map_err(|_| UpstreamFault::Timeout(server.deadline))?.map(drop)
 }
 
-fn with_status(body: bytes::Bytes, status: StatusCode) -> Arrival {
+fn with_status(body: Bytes, status: StatusCode) -> Arrival {
     match whole(body) {
         Arrival::Whole { headers, body, .. } => Arrival::Whole { status, headers, body },
         other => other,

@@ -43,7 +43,7 @@ use tokio::sync::{broadcast, mpsc};
 const BACKLOG: usize = 256;
 /// How long to wait before a stream that broke off is opened again.
 const AGAIN: Duration = Duration::from_secs(2);
-/// How long a call waits for the stream to be open.
+/// How long a call, or a listener's first word, waits for the stream to be open.
 const OVERTAKEN: Duration = Duration::from_secs(1);
 
 /// One listener's stream, which begins with what is honoured of its wishes.
@@ -57,11 +57,13 @@ pub(super) async fn open(
     let (sender, told) = mpsc::channel(BACKLOG);
     // From here on nothing is missed, and the one who follows the server finds somebody who listens.
     let news = link.audience.listen();
+    begin(hop, link);
+    // What a server has no stream for is not promised.
+    link.audience.opened(OVERTAKEN).await;
     let mut filter = honoured(link, &wanted);
     let following = subscribe(hop, link, &filter.uris).await?;
     filter.uris.clone_from(&following.uris);
     let listener = Listener { caller: caller.clone(), filter, request: request.clone(), following };
-    begin(hop, link);
     let acknowledged = translate::acknowledged(request, &listener.filter)?;
     // There is room: the channel is new.
     let _ = sender.try_send((None, acknowledged));
@@ -71,12 +73,13 @@ pub(super) async fn open(
 
 /// What of a filter the server can serve.
 fn honoured(link: &Link, wanted: &Filter) -> Filter {
-    let changes = |name: &str| link.can(&[name, "listChanged"]);
+    let speaks = !link.audience.has_no_stream();
+    let changes = |name: &str| speaks && link.can(&[name, "listChanged"]);
     Filter {
         tools: wanted.tools && changes("tools"),
         prompts: wanted.prompts && changes("prompts"),
         resources: wanted.resources && changes("resources"),
-        uris: if link.can(&["resources", "subscribe"]) { wanted.uris.clone() } else { Vec::new() },
+        uris: if speaks && link.can(&["resources", "subscribe"]) { wanted.uris.clone() } else { Vec::new() },
     }
 }
 
