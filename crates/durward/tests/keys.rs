@@ -1,6 +1,7 @@
 //! Keys of the configuration through the binary: what is written of agents, servers, tools and issuers is what decides.
 //!
 //! Each key is taken away from a configuration that has them all, and the same call has another end.
+#![expect(clippy::unwrap_used, reason = "what a test stands on must be there, or the test has failed")]
 
 mod rig;
 mod world;
