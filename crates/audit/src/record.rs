@@ -6,7 +6,7 @@
 mod text;
 
 use serde::{Deserialize, Serialize, Serializer};
-use std::{borrow::Cow, net::IpAddr, sync::Arc};
+use std::{borrow::Cow, net::IpAddr, sync::Arc, time::Duration};
 use vocab::{
     Action, AgentId, CallId, Class, Digest, Finding, RuleId, SecretName, ServerName, TenantId, Timestamp, UserId,
 };
@@ -452,7 +452,12 @@ pub(crate) struct Outline {
 /// The part of a record that the log reads back.
 #[derive(Debug, Deserialize)]
 pub(crate) struct OutlineRecord {
+    /// When what it records began, in microseconds.
+    pub(crate) at: i64,
     pub(crate) call: Option<CallId>,
+    /// And how long it took.
+    #[serde(default)]
+    pub(crate) duration_us: u64,
     pub(crate) intent: Option<u64>,
     pub(crate) tenant: TenantId,
 }
@@ -460,6 +465,11 @@ pub(crate) struct OutlineRecord {
 impl Outline {
     pub(crate) fn read(leaf: &[u8]) -> Result<Self, serde_json::Error> {
         serde_json::from_slice(leaf)
+    }
+
+    /// When it was written, as far as it says: what it records had then ended.
+    pub(crate) fn written(&self) -> Timestamp {
+        Timestamp::from_micros(self.record.at).plus(Duration::from_micros(self.record.duration_us))
     }
 
     pub(crate) fn effect(&self) -> Effect {

@@ -20,7 +20,7 @@ use std::{
     fs, io,
     path::{Path, PathBuf},
 };
-use vocab::{CallId, TenantId};
+use vocab::{CallId, TenantId, Timestamp};
 
 /// What was done to a log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -165,6 +165,8 @@ struct Check {
     signed: u64,
     /// The leaf at which the journal is expected to go on.
     journal_next: Option<u64>,
+    /// Between which times the journal's records of this tree were written.
+    written: Option<(Timestamp, Timestamp)>,
     /// The hash tile that was read last.
     tile: Option<(u64, Vec<Hash>)>,
 }
@@ -245,6 +247,7 @@ impl Check {
             kinds: [0; 4],
             signed,
             journal_next: None,
+            written: None,
             tile: None,
         }
     }

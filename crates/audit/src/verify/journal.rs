@@ -7,7 +7,11 @@ use crate::{
     tile::WIDTH,
     tree::{Hash, items},
 };
-use std::{io, path::Path};
+use std::{io, path::Path, time::Duration};
+use vocab::Timestamp;
+
+/// A record is signed a second after it was written; so much later it was, and its signature is gone.
+const SIGNED_WITHIN: Duration = Duration::from_secs(10);
 
 /// Compares the journal with the trees, and takes from it what is not signed yet.
 pub(super) fn check(dir: &Path, checks: &mut [Check]) -> Result<(), Broken> {
@@ -51,7 +55,10 @@ pub(super) fn check(dir: &Path, checks: &mut [Check]) -> Result<(), Broken> {
     if first && let Some(check) = checks.iter().find(|check| check.signed > 0) {
         return Err(check.broken(0, What::Copy, "the journal is missing or has lost its header"));
     }
+    // Time here is that of the records: this reads no clock, and a log that a crash cut short stays as it is for years.
+    let newest = checks.iter().filter_map(|check| check.written).map(|(_, newest)| newest).max();
     for check in checks {
+        check.never_signed(newest)?;
         if let Some(next) = check.journal_next.filter(|next| *next < check.signed) {
             return Err(check.broken(next, What::Copy, "the journal's copy of this record was edited or cut off"));
         }
@@ -60,12 +67,27 @@ pub(super) fn check(dir: &Path, checks: &mut [Check]) -> Result<(), Broken> {
 }
 
 impl Check {
+    /// Whether a tree of which nothing is signed can be as young as that.
+    fn never_signed(&self, newest: Option<Timestamp>) -> Result<(), Broken> {
+        let (None, Some((oldest, _)), Some(newest)) = (&self.checkpoint, self.written, newest) else { return Ok(()) };
+        if newest.since(oldest) <= SIGNED_WITHIN {
+            return Ok(());
+        }
+        Err(self.broken(
+            0,
+            What::BadSignature,
+            "the journal has its records, but its checkpoint is missing: all were signed",
+        ))
+    }
+
     /// A leaf of the journal: a copy of a signed one, or one that is not signed yet.
     fn journal_leaf(&mut self, leaf: &[u8], hash: Hash) -> Result<(), Broken> {
         let expected = self.journal_next.unwrap_or_default();
         let outline = Outline::read(leaf)
             .map_err(|cause| self.broken(expected, What::Edited, format!("the journal holds no record: {cause}")))?;
-        let index = outline.index;
+        let (index, at) = (outline.index, outline.written());
+        let (oldest, newest) = self.written.unwrap_or((at, at));
+        self.written = Some((oldest.min(at), newest.max(at)));
         if index > self.journal_next.unwrap_or(index) {
             return Err(self.broken(expected, What::Deleted, "the record is missing in the journal"));
         }

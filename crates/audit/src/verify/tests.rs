@@ -158,6 +158,29 @@ async fn a_truncation_is_named() {
     let place = filled(600).await;
     fs::remove_file(place.file(TREE).join("checkpoint")).unwrap();
     assert_eq!(found(&place).1, What::BadSignature);
+
+    // Nothing is left of the tree but the journal's copies. Their times say that they were signed.
+    let tree_gone = |place: Place| {
+        fs::remove_dir_all(place.file("tenant/default")).unwrap();
+        place
+    };
+    let broken = check(&tree_gone(apart(11_000_000).await)).unwrap_err();
+    assert_eq!((broken.tree.as_str(), broken.what), (TREE, What::BadSignature), "{broken}");
+    assert!(broken.explanation.contains("its checkpoint is missing"), "{broken}");
+    // What a crash left in its first seconds looks the same, and is none of that.
+    assert_eq!(check(&tree_gone(apart(5_000_000).await)).unwrap().trees[0].unsigned, 2);
+}
+
+/// A closed log of two calls, so many microseconds apart.
+async fn apart(micros: u64) -> Place {
+    let place = Place::new();
+    let log = place.open();
+    for n in [0, micros] {
+        log.append_unwatched(closed(n)).unwrap();
+    }
+    log.flush().await.unwrap();
+    log.close().unwrap();
+    place
 }
 
 #[tokio::test]
