@@ -54,7 +54,10 @@ async fn so_many_at_once_and_room_again_when_one_ends() {
         upstream.next("tools/call", answer);
         open.push((ask().send().await, feed));
     }
-    let refused = ask().send().await.json().await;
+    let refused = ask().send().await;
+    let headers = ["retry-after", "ratelimit", "ratelimit-policy"].map(|name| refused.header(name).is_some());
+    assert_eq!(headers, [true, false, false], "what is left of the rate is not what refused");
+    let refused = refused.json().await;
     assert_eq!(refused["error"]["code"], -31002, "{refused}");
     let (first, feed) = open.remove(0);
     feed.message(&json!({"jsonrpc": "2.0", "id": 1, "result": {"content": [], "resultType": "complete"}})).await;

@@ -106,7 +106,7 @@ pub(crate) fn limited(stage: Stage, limited: &Limited) -> Stop {
     )
     .again_in(seconds)
     .data("limit", limited.rule.clone());
-    for (name, text) in limited.headers() {
+    for (name, text) in limited.headers().into_iter().flatten() {
         if let Ok(value) = HeaderValue::from_str(&text) {
             stop = stop.header(HeaderName::from_static(name), value);
         }

@@ -130,13 +130,17 @@ pub struct Limited {
 }
 
 impl Limited {
-    /// Names and values of `RateLimit-Policy` and `RateLimit` (draft-ietf-httpapi-ratelimit-headers).
-    pub fn headers(&self) -> [(&'static str, String); 2] {
+    /// Names and values of `RateLimit-Policy` and `RateLimit` (draft-ietf-httpapi-ratelimit-headers). They tell of a quota
+    /// and its window: where calls under way are too many, what is left of the quota is no word on when to come back.
+    pub fn headers(&self) -> Option<[(&'static str, String); 2]> {
+        if self.concurrency.is_some() {
+            return None;
+        }
         let (rule, wait, window) = (&self.rule, seconds(self.retry_in), seconds(self.window));
-        [
+        Some([
             ("ratelimit-policy", format!("\"{rule}\";q={};w={window}", self.limit)),
             ("ratelimit", format!("\"{rule}\";r={};t={wait}", self.remaining)),
-        ]
+        ])
     }
 
     fn allowed(&self) -> String {

@@ -219,6 +219,7 @@ fn concurrency_ends_with_the_answer() {
     let under_way = admit().unwrap().spend();
     let limited = admit().unwrap_err();
     assert_eq!(limited.concurrency, Some(2));
+    assert_eq!(limited.headers(), None, "of the rate much is left: that is not what refused");
     assert_eq!(limited.to_string(), "limits[0] allows 2 calls under way at one time; try again in 1 s");
     drop(unsent);
     let second = admit().unwrap().spend();
@@ -269,7 +270,7 @@ fn a_refusal_tells_machines_when_to_come_back() {
     assert_eq!(limited.retry_in, Duration::from_millis(5500));
     assert_eq!((limited.remaining, limited.reset), (0, Duration::from_millis(59_500)));
     assert_eq!(limited.to_string(), "limits[0] allows 10 per minute, 10 at once; try again in 6 s");
-    let headers = limited.headers().map(|(name, value)| format!("{name}: {value}"));
+    let headers = limited.headers().unwrap().map(|(name, value)| format!("{name}: {value}"));
     assert_eq!(headers, ["ratelimit-policy: \"limits[0]\";q=10;w=60", "ratelimit: \"limits[0]\";r=0;t=6"]);
 }
 
