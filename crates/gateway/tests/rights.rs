@@ -454,6 +454,11 @@ async fn metadata_is_named_only_where_a_sign_in_can_succeed() {
         } else {
             assert_eq!(document.status, 404);
         }
+        // An address that is none says so, where there is an issuer.
+        let unknown = testkit::Ask::get(&inside.url("/.well-known/oauth-protected-resource/x")).send().await;
+        assert_eq!(unknown.status, 404);
+        let said = unknown.text().await;
+        assert_eq!(said.contains("no token issuer is configured"), !named, "{said}");
     }
 }
 

@@ -330,9 +330,10 @@ fn well_known(line: &Line, rest: &str, headers: &HeaderMap) -> Reply {
     let settings = &line.snapshot.settings;
     let word = if rest.starts_with(stream::STREAM) { stream::STREAM } else { "/mcp" };
     let route = if rest.is_empty() { Some(Route::All) } else { door(rest, word) };
-    let Some(route) = route.filter(|_| !settings.issuers.is_empty()) else {
+    if settings.issuers.is_empty() {
         return plain(StatusCode::NOT_FOUND, "no token issuer is configured\n");
-    };
+    }
+    let Some(route) = route else { return plain(StatusCode::NOT_FOUND, "no MCP server is served at that address\n") };
     let host = headers.get(HOST).and_then(|host| host.to_str().ok());
     let mut reply = Response::new(ReplyBody::from(Bytes::from(metadata::document(settings, word, &route, host))));
     reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
