@@ -331,7 +331,8 @@ fn the_log_is_read_proven_and_verified() {
         assert_eq!(call.len(), 32, "{}", tail.out);
         // What was just done may not be signed yet; showing it waits for that.
         assert!(site.run(&format!("audit show {call}")).with(0).out.contains("agent."));
-        assert!(site.run(&format!("audit prove {call}")).with(0).out.starts_with("c2sp.org/tlog-proof@v1\n"));
+        let proof = site.run(&format!("audit prove {call}")).with(0).out;
+        assert!(proof.starts_with("c2sp.org/tlog-proof@v1\n"));
         site.run(&format!("audit show {}", "0".repeat(32))).with(1);
         let key = site.run("audit key").with(0);
         fs::write(site.path().join("key"), &key.out).expect("a file");
@@ -339,11 +340,28 @@ fn the_log_is_read_proven_and_verified() {
         fs::write(site.path().join("checkpoint"), &checkpoint.out).expect("a file");
         assert!(site.run("audit verify --checkpoint checkpoint").with(0).out.contains("the log holds"));
         assert!(site.run("audit search --agent nobody").with(0).out.is_empty());
+        assert!(site.run("audit search --target files/*").with(0).err.contains("--target takes no globs"));
+        assert!(!site.run("audit search --target files").with(0).err.contains("globs"));
         let log = site.path().join("data/log");
         let elsewhere = Site::empty();
         fs::copy(site.path().join("key"), elsewhere.path().join("key")).expect("a copy");
         let verify = format!("audit verify --log {} --key key --output json", log.display());
         assert_eq!(elsewhere.run(&verify).with(0).json()["holds"], true);
+        // So does a proof, with the key alone, until a byte of it is another.
+        let checked = |proof: &str, code: i32| {
+            fs::write(elsewhere.path().join("proof"), proof).expect("a file");
+            elsewhere.run("audit verify --proof proof --key key --output json").with(code).json()
+        };
+        let held = checked(&proof, 0);
+        assert_eq!(
+            (&held["holds"], &held["record"]["record"]["call"]),
+            (&Value::Bool(true), &Value::from(call.as_str()))
+        );
+        let changed = proof.replacen("\nextra eyJ", "\nextra eyK", 1);
+        assert_ne!(changed, proof);
+        assert_eq!(checked(&changed, 4)["holds"], false);
+        assert!(elsewhere.run("audit verify --proof proof --key key").with(4).out.contains("the proof does not hold"));
+        elsewhere.run("audit verify --proof proof --log .").with(2);
         fs::write(elsewhere.path().join("key"), "no key").expect("a file");
         elsewhere.run(&verify).with(1);
     }

@@ -65,7 +65,9 @@ pub(crate) enum AuditCommand {
     #[command(
         after_help = "Names the first bad record for edit, delete, insert, reorder and truncation; exit code 4.\n\
         Against a checkpoint that was kept elsewhere, a rollback of the whole directory shows too.\n\n\
-        Example:\n  durward audit verify --checkpoint yesterday.checkpoint"
+        With --proof only that proof is checked, with the public key: no log is needed.\n\n\
+        Examples:\n  durward audit verify --checkpoint yesterday.checkpoint\n\
+        \x20 durward audit verify --proof call.tlog-proof --key log.pub"
     )]
     Verify {
         /// The log's directory; the one in the data directory unless given.
@@ -77,6 +79,9 @@ pub(crate) enum AuditCommand {
         /// A checkpoint of this log that was kept elsewhere.
         #[arg(long, value_name = "FILE")]
         checkpoint: Option<PathBuf>,
+        /// Check this proof of one record instead, as `audit prove` printed it.
+        #[arg(long, value_name = "FILE", conflicts_with_all = ["log", "checkpoint"])]
+        proof: Option<PathBuf>,
     },
     /// Print a proof that a call is in the log, for others to check offline.
     #[command(after_help = "Example:\n  durward audit prove 4bf92f3577b34da6a3ce929d0e0e4736 > call.tlog-proof")]
@@ -99,7 +104,7 @@ pub(crate) struct Filter {
     /// The user it acted for.
     #[arg(long)]
     pub(crate) user: Option<UserId>,
-    /// What was called, as a server or as server/name.
+    /// What was called, as a server or as server/name, written out: globs are not taken.
     #[arg(long, value_name = "SERVER[/NAME]")]
     pub(crate) target: Option<String>,
     /// How it ended.

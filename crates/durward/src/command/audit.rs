@@ -27,7 +27,10 @@ const SCAN: u64 = 100_000;
 
 pub(crate) async fn run(shared: &Shared, command: &AuditCommand) -> Result<Exit> {
     let output = shared.output;
-    if let AuditCommand::Verify { log, key, checkpoint } = command {
+    if let AuditCommand::Verify { proof: Some(proof), key, .. } = command {
+        return verify_proof(shared, proof, key.as_deref());
+    }
+    if let AuditCommand::Verify { log, key, checkpoint, proof: None } = command {
         return verify(shared, log.as_deref(), key.as_deref(), checkpoint.as_deref());
     }
     if let AuditCommand::Erase { day, before } = command {
@@ -88,6 +91,9 @@ fn query_from(next: u64) -> Query {
 }
 
 fn search(output: Output, log: &Path, tree: &Tree, filter: &Filter, limit: usize, after: Option<u64>) -> Result<()> {
+    if let Some(target) = filter.target.as_deref().filter(|target| target.contains(['*', '?'])) {
+        print::say(&format!("durward: --target takes no globs: `{target}` is looked for as it is written"));
+    }
     let reader = Reader::open(log, tree)?;
     let wanted = wanted(filter);
     // Newest first: what comes after a record is older.
@@ -238,8 +244,7 @@ fn verify(shared: &Shared, log: Option<&Path>, key: Option<&Path>, checkpoint: O
     // Beside a log that lies somewhere else nobody kept anything.
     let anchor = data.as_deref().filter(|_| log.is_none()).map(directory::newest_path);
     let log = existing(own(log, directory::log_path))?;
-    let key = own(key, directory::public_key_path);
-    let public = public_key(&read(&key)?).with_context(|| format!("{} is not the key of a log", key.display()))?;
+    let public = public_key_in(&own(key, directory::public_key_path))?;
     let against = checkpoint
         .map(|file| {
             let note = read(file)?;
@@ -290,6 +295,41 @@ fn verify(shared: &Shared, log: Option<&Path>, key: Option<&Path>, checkpoint: O
             Ok(Exit::Broken)
         }
     }
+}
+
+/// Checks one proof with the public key alone.
+fn verify_proof(shared: &Shared, proof: &Path, key: Option<&Path>) -> Result<Exit> {
+    let key =
+        key.map_or_else(|| Ok(directory::public_key_path(&Site::find(shared)?.data)), |key| anyhow::Ok(key.to_owned()));
+    let public = public_key_in(&key?)?;
+    match (::audit::verify_proof(&read(proof)?, None, &public), shared.output) {
+        (Ok(proven), Output::Json) => {
+            let record: Value = serde_json::from_slice(&proven.leaf).context("what was proven is no record")?;
+            let (origin, records) = (proven.checkpoint.origin(), proven.checkpoint.size());
+            print::json(&json!({ "holds": true, "origin": origin, "records": records, "record": record }))?;
+        }
+        (Ok(proven), Output::Table) => {
+            let record: Value = serde_json::from_slice(&proven.leaf).context("what was proven is no record")?;
+            print::data(&serde_json::to_string_pretty(&readable(&record))?)?;
+            let (origin, records) = (proven.checkpoint.origin(), proven.checkpoint.size());
+            print::data(&format!(
+                "the proof holds: this is record {} of the {records} that `{origin}` signed",
+                proven.index
+            ))?;
+        }
+        (Err(fault), output) => {
+            match output {
+                Output::Json => print::json(&json!({ "holds": false, "why": fault.to_string() }))?,
+                Output::Table => print::data(&format!("the proof does not hold: {fault}"))?,
+            }
+            return Ok(Exit::Broken);
+        }
+    }
+    Ok(Exit::Done)
+}
+
+fn public_key_in(file: &Path) -> Result<[u8; 32]> {
+    public_key(&read(file)?).with_context(|| format!("{} is not the key of a log", file.display()))
 }
 
 /// The key as `name+id+base64`.
