@@ -4,7 +4,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use mcp::{Body, Limits, Message, sse};
 use serde::de::IgnoredAny;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// Whatever the scan accepts, any other reader reads too, within the limits that were set.
 pub fn envelope(input: &[u8]) {
@@ -123,10 +123,61 @@ pub fn headers(input: &[u8]) {
         return;
     };
     if mcp::check(&headers, &message).is_ok() && message.era() == mcp::Era::Modern && message.id().is_some() {
-        let version = message.modern_version();
-        let said = headers.get_all("mcp-protocol-version").iter().filter_map(|value| value.to_str().ok());
-        assert!(said.eq(version.as_deref()), "the version header says something else");
-        let said = headers.get_all("mcp-method").iter().filter_map(|value| value.to_str().ok());
-        assert!(said.eq([message.method()]), "the method header says something else");
+        // Read by somebody else: what the message says of itself is not what it is measured by.
+        let Ok(whole) = serde_json::from_slice::<Value>(message.bytes()) else { return };
+        agree(&headers, &whole);
+        mirrored(&headers, whole.pointer("/params/arguments").unwrap_or(&Value::Null));
     }
+}
+
+/// The headers of a request that passed say what its body says.
+fn agree(headers: &HeaderMap, body: &Value) {
+    let text = |pointer: &str| body.pointer(pointer).and_then(Value::as_str);
+    let version = text("/params/_meta/io.modelcontextprotocol~1protocolVersion");
+    assert!(version.is_some(), "a request without its revision passed");
+    assert_eq!(said(headers, "mcp-protocol-version").as_deref(), version, "the version header says something else");
+    let method = text("/method");
+    assert_eq!(said(headers, "mcp-method").as_deref(), method, "the method header says something else");
+    let (subject, is_needed) = match method.unwrap_or_default() {
+        "tools/call" | "prompts/get" => (text("/params/name"), true),
+        "resources/read" => (text("/params/uri"), true),
+        "resources/subscribe" | "resources/unsubscribe" => (text("/params/uri"), false),
+        "tasks/get" | "tasks/update" | "tasks/cancel" | "tasks/result" => (text("/params/taskId"), false),
+        _ => return,
+    };
+    let name = said(headers, "mcp-name");
+    assert!(name.as_deref() == subject || (name.is_none() && !is_needed), "the name header says something else");
+}
+
+/// The headers of arguments that a tool's schema wants there say what the arguments say, where they pass; and our own do.
+fn mirrored(headers: &HeaderMap, arguments: &Value) {
+    let marked = |name: &str, kind: &str| json!({"type": kind, "x-mcp-header": name});
+    let inner = json!({"type": "object", "properties": {"b": marked("B", "boolean")}});
+    let properties = json!({"a": marked("A", "string"), "n": marked("N", "integer"), "o": inner});
+    let bindings = mcp::param::bindings(&json!({"type": "object", "properties": properties})).expect("a good schema");
+    let own = mcp::param::headers(&bindings, arguments).into_iter().collect();
+    assert_eq!(mcp::param::check(&own, &bindings, arguments), Ok(()), "our own headers do not mirror {arguments}");
+    if mcp::param::check(headers, &bindings, arguments).is_err() {
+        return;
+    }
+    for (name, pointer) in [("mcp-param-a", "/a"), ("mcp-param-n", "/n"), ("mcp-param-b", "/o/b")] {
+        let value = arguments.pointer(pointer).filter(|value| !value.is_null());
+        let holds = match (said(headers, name), value) {
+            (None, None) => true,
+            (None, Some(value)) => value.is_array() || value.is_object() || value.is_number() && !value.is_i64(),
+            (Some(said), Some(Value::String(text))) => said == *text,
+            (Some(said), Some(Value::Bool(truth))) => said == truth.to_string(),
+            (Some(said), Some(Value::Number(number))) => said.parse::<f64>().ok() == number.as_f64(),
+            (Some(_), _) => false,
+        };
+        assert!(holds, "{name} says something else than {arguments}");
+    }
+}
+
+/// What the one header of this name says.
+fn said(headers: &HeaderMap, name: &str) -> Option<String> {
+    let mut values = headers.get_all(name).iter();
+    let value = values.next()?;
+    assert!(values.next().is_none(), "{name} is there twice");
+    Some(mcp::header::decode(name, value).expect("what passed can be read").into_owned())
 }

@@ -15,6 +15,8 @@ pub fn seeds(target: &str) -> Vec<Vec<u8>> {
         ],
         "headers" => &[
             "mcp-protocol-version: 2026-07-28\nmcp-method: tools/call\nmcp-name: echo\n\n{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"tools/call\",\"params\":{\"name\":\"echo\",\"_meta\":{\"io.modelcontextprotocol/protocolVersion\":\"2026-07-28\",\"io.modelcontextprotocol/clientCapabilities\":{}}}}",
+            "mcp-protocol-version: 2026-07-28\nmcp-method: tools/call\nmcp-name: =?base64?ZWNobw==?=\nmcp-param-a: x\nmcp-param-n: 42\nmcp-param-b: true\n\n{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"tools/call\",\"params\":{\"name\":\"echo\",\"arguments\":{\"a\":\"x\",\"n\":42,\"o\":{\"b\":true}},\"_meta\":{\"io.modelcontextprotocol/protocolVersion\":\"2026-07-28\",\"io.modelcontextprotocol/clientCapabilities\":{}}}}",
+            "mcp-protocol-version: 2026-07-28\nmcp-method: resources/read\nmcp-name: x:1\n\n{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"resources/read\",\"params\":{\"uri\":\"x:1\",\"_meta\":{\"io.modelcontextprotocol/protocolVersion\":\"2026-07-28\",\"io.modelcontextprotocol/clientCapabilities\":{}}}}",
             "mcp-name: =?base64?SGVsbG8=?=\nmcp-method: x\nmcp-method: y\n\n{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"x\"}",
         ],
         "bridge" => &[
