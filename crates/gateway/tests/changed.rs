@@ -3,6 +3,7 @@
 
 mod inside;
 
+use gateway::settings::EraSettings;
 use identity::AgentSetting;
 use inside::{Inside, Plan};
 use serde_json::{Value, json};
@@ -312,4 +313,28 @@ async fn what_changed_while_nobody_listened_is_told_when_somebody_does() {
     looked(&inside).await;
     let mut listener = agent.listen().await;
     assert_eq!(heard(&mut listener).await, TOOLS);
+}
+
+#[tokio::test]
+async fn a_word_of_a_bridged_server_is_about_the_lists_that_it_names() {
+    for door in ["/mcp", "/mcp/files"] {
+        let (upstream, switch) = prompting().await;
+        switch.store(true, Ordering::SeqCst);
+        upstream.always("initialize", |request| {
+            let capabilities = json!({"tools": {"listChanged": true}, "prompts": {"listChanged": true}});
+            let server = json!({"name": "fake", "version": "1"});
+            let result = json!({"protocolVersion": "2025-11-25", "capabilities": capabilities, "serverInfo": server});
+            Answer::result(&request.id(), &result).header("mcp-session-id", "one")
+        });
+        let inside = Inside::start(Plan { era: EraSettings::Legacy, ..Plan::of(&upstream) }).await;
+        looked(&inside).await;
+        let (stream, feed) = Answer::events();
+        upstream.next("GET", stream);
+        let wanted = json!({"notifications": {"toolsListChanged": true, "promptsListChanged": true}});
+        let mut listener = inside.modern(door, &inside.alice).request("subscriptions/listen", wanted).await;
+        assert_eq!(heard(&mut listener).await, "notifications/subscriptions/acknowledged");
+        // Had it been taken for all lists, the word of the tools came first.
+        feed.message(&json!({"jsonrpc": "2.0", "method": PROMPTS})).await;
+        assert_eq!(heard(&mut listener).await, PROMPTS, "{door}");
+    }
 }

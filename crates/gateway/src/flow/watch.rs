@@ -90,8 +90,10 @@ pub(super) struct Watch {
     regranted: bool,
     /// When to look.
     due: Option<Instant>,
-    /// Servers that lists were without until now, or that cannot be asked what they show this client.
+    /// Servers that lists were without until now.
     back: HashSet<ServerName>,
+    /// What servers say changed that cannot be asked what they show this client.
+    believed: HashMap<ServerName, Changes>,
     /// Servers that speak to this session alone, and what they say changed.
     told: HashMap<ServerName, Changes>,
     asking: Option<JoinHandle<Vec<Found>>>,
@@ -128,6 +130,7 @@ impl Watch {
             // Something may have changed while nobody listened.
             due: known.map(|_| Instant::now() + WINDOW),
             back: HashSet::new(),
+            believed: HashMap::new(),
             told: HashMap::new(),
             asking: None,
             own: HashMap::new(),
@@ -160,10 +163,10 @@ impl Watch {
                 *told = *told | changes;
                 self.stir();
             }
-            (Crossing::Downward, _) => self.believe(server),
+            (Crossing::Downward, _) => self.believe(&server.name, changes),
             // A process that serves one caller alone shows it what nobody else sees.
             (Crossing::None | Crossing::Upward, _) if server.carriage() == Carriage::Pipe { shared: false } => {
-                self.believe(server);
+                self.believe(&server.name, changes);
             }
             // A modern server shows the same to everybody, and is being looked at: there will be news.
             (Crossing::None | Crossing::Upward, _) => {}
@@ -172,8 +175,9 @@ impl Watch {
     }
 
     /// Takes a server's word for it that it shows this caller something else.
-    fn believe(&mut self, server: &Server) {
-        self.back.insert(server.name.clone());
+    fn believe(&mut self, server: &ServerName, changes: Changes) {
+        let believed = self.believed.entry(server.clone()).or_default();
+        *believed = *believed | changes;
         self.stir();
     }
 
@@ -210,7 +214,7 @@ impl Watch {
                         match sums {
                             Some(sums) => self.own.entry(server).or_default().learn(changes, sums),
                             // Nobody knows: better told for nothing than not at all.
-                            None => drop(self.back.insert(server)),
+                            None => self.believe(&server, changes),
                         }
                     }
                     return;
@@ -235,6 +239,7 @@ impl Watch {
         let (subject, own) = (&caller.subject, &mut self.own);
         let mut shown = Changes::default();
         let (back, is_back) = (std::mem::take(&mut self.back), self.route == Route::All || self.view.is_some());
+        let believed = std::mem::take(&mut self.believed);
         let mut quiet = Changes::default();
         let regranted = std::mem::take(&mut self.regranted);
         let now = View::of(line, subject, self.era, &self.route, |server, sums| {
@@ -243,6 +248,9 @@ impl Watch {
             }
             if back.contains(&server.name) {
                 shown = shown | sums.present();
+            }
+            if let Some(said) = believed.get(&server.name) {
+                shown = shown | sums.present().within(*said);
             }
             if matches!(self.route, Route::One(_)) && !regranted {
                 quiet = spoken_for(line, subject, server);
