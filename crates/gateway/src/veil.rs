@@ -72,11 +72,13 @@ impl Veil {
     /// An event, whole: with its id and its comments.
     pub(crate) fn event(&self, event: Event, carry: &mut Carry) -> Event {
         // What a server of 2024-11-05 is posted to may hold what it was asked with, and is said to nobody.
-        if event.event.as_deref() == Some(b"endpoint") && event.message().is_some_and(|data| mcp::value(data).is_err())
+        if event.event.as_deref() == Some(b"endpoint")
+            && event.data.as_ref().is_some_and(|data| mcp::value(data).is_err())
         {
             return event;
         }
-        let masked = event.message().map(|data| self.message(data.clone(), carry));
+        // Of whatever type it is: what clients pass over may be read all the same.
+        let masked = event.data.as_ref().map(|data| self.message(data.clone(), carry));
         let raw = match masked.filter(|masked| event.data.as_ref() != Some(masked)) {
             Some(masked) => replace_data(&event, &masked),
             None => event.raw.clone(),
