@@ -1,6 +1,5 @@
 //! Who may still call, from one message to the next; how often; and that lists and calls agree.
 #![expect(
-    clippy::expect_used,
     clippy::indexing_slicing,
     clippy::unwrap_used,
     reason = "what the test stands on must be there, or the test has failed"
