@@ -9,7 +9,7 @@ use super::{
     audience::{Audience, Stream},
 };
 use crate::{
-    aggregate,
+    aggregate::{self, stream::is_known},
     authenticate::Caller,
     bridge::malformed,
     inject,
@@ -60,6 +60,13 @@ pub(super) async fn open(
     begin(hop, link);
     // What a server has no stream for is not promised.
     link.audience.opened(OVERTAKEN).await;
+    // It had none in this session. One that has forgotten the session may be another by now, and have one.
+    if link.audience.has_no_stream()
+        && link.is_told_apart()
+        && matches!(is_known(hop, &link.leg).await, Err(UpstreamFault::Lost))
+    {
+        return Err(UpstreamFault::Lost);
+    }
     let mut filter = honoured(link, &wanted);
     let following = subscribe(hop, link, &filter.uris).await?;
     filter.uris.clone_from(&following.uris);
