@@ -16,7 +16,7 @@ mod scene;
 use futures_util::future::join_all;
 use gateway::stop::Stage;
 use inside::outcome;
-use scene::{Case, Era, SAID, Scene};
+use scene::{Case, Door, Era, SAID, Scene};
 use serde_json::{Value, json};
 
 /// What goes wrong in a stage.
@@ -146,6 +146,16 @@ fn no_cell_of_the_table_is_missing() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_stage_fails_closed_whatever_goes_wrong() {
+    play_all(Door::One).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_stage_fails_closed_on_the_path_of_all_servers_too() {
+    play_all(Door::All).await;
+}
+
+/// The whole table.
+async fn play_all(door: Door) {
     let mut slow = Vec::new();
     for (stage, cells) in TABLE {
         for (fault, cell) in FAULTS.into_iter().zip(cells) {
@@ -153,8 +163,8 @@ async fn every_stage_fails_closed_whatever_goes_wrong() {
             for (case, expected) in cases {
                 for era in [Era::Modern, Era::Legacy] {
                     let check = async move {
-                        println!("{stage:?} x {fault:?} ({case:?}, {era:?}): {expected}");
-                        check(stage, *case, era, expected).await;
+                        println!("{stage:?} x {fault:?} ({case:?}, {era:?}, {door:?}): {expected}");
+                        check(stage, *case, (era, door), expected).await;
                     };
                     // What waits for half a minute waits beside the others.
                     if matches!(case, Case::BodyIsSlow | Case::IssuerHangs) {
@@ -172,8 +182,8 @@ async fn every_stage_fails_closed_whatever_goes_wrong() {
 }
 
 /// One case, from an untouched gateway to the one record it leaves.
-async fn check(stage: Stage, case: Case, era: Era, expected: &str) {
-    let scene = Scene::set(case).await;
+async fn check(stage: Stage, case: Case, (era, door): (Era, Door), expected: &str) {
+    let scene = Scene::set(case, door).await;
     let mut reading = 0;
     loop {
         let (before, sent_before) = (scene.closed().await, scene.sent());

@@ -66,6 +66,33 @@ pub(crate) enum Era {
     Modern,
 }
 
+/// Where a call comes in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Door {
+    /// The path of its server.
+    One,
+    /// The path of all servers.
+    All,
+}
+
+impl Door {
+    /// The path of a server.
+    fn path(self, server: &str) -> String {
+        match self {
+            Self::One => format!("/mcp/{server}"),
+            Self::All => "/mcp".to_owned(),
+        }
+    }
+
+    /// What a tool of a server is called there.
+    fn tool(self, server: &str, tool: &str) -> String {
+        match self {
+            Self::One => tool.to_owned(),
+            Self::All => format!("{server}__{tool}"),
+        }
+    }
+}
+
 /// What the server says and nobody may hear where a cell keeps it back.
 pub(crate) const SAID: &str = "what the server said";
 
@@ -73,6 +100,7 @@ pub(crate) const SAID: &str = "what the server said";
 pub(crate) struct Scene {
     pub(crate) inside: Inside,
     upstream: Upstream,
+    door: Door,
     _mute: Option<Upstream>,
     legacy: Agent,
     issuer: Option<Issuer>,
@@ -80,7 +108,7 @@ pub(crate) struct Scene {
 }
 
 impl Scene {
-    pub(crate) async fn set(case: Case) -> Self {
+    pub(crate) async fn set(case: Case, door: Door) -> Self {
         let upstream = upstream().await;
         let mut plan = Plan::of(&upstream);
         plan.policy = json!({"policy": "test", "rules": [
@@ -141,13 +169,15 @@ impl Scene {
         if case == Case::SecretIsGone {
             vault.set(&name, &Secret::new("value".to_owned()), inside.now()).unwrap();
         }
-        let legacy = inside.legacy("/mcp/files", &inside.alice).await;
+        let legacy = inside.legacy(&door.path("files"), &inside.alice).await;
+        let scene = Self { inside, upstream, door, _mute: mute, legacy, issuer, gate };
         // The server is known before anything goes wrong.
-        assert!(inside.call(&inside.alice, "rare", &json!({})).send().await.json().await["result"].is_object());
+        let first = scene.ask(Era::Modern, "rare", &json!({})).send().await.json().await;
+        assert!(first["result"].is_object(), "{first}");
         if case == Case::SecretIsGone {
-            vault.rm(&name).unwrap();
+            scene.inside.state.vault.rm(&name).unwrap();
         }
-        Self { inside, upstream, _mute: mute, legacy, issuer, gate }
+        scene
     }
 
     /// Makes the case happen. What the caller reads of it, if there is still anybody to read.
@@ -167,7 +197,11 @@ impl Scene {
             }
             Case::UnknownTool => self.said(self.ask(era, "nothing", &json!({}))).await,
             Case::HiddenTool => self.said(self.ask(era, "hidden", &json!({}))).await,
-            Case::ServerIsDown | Case::ServerIsMute => self.said(self.away(era)).await,
+            Case::ServerIsDown | Case::ServerIsMute => {
+                // What an earlier look at it found counts no more.
+                self.inside.clock.advance(Duration::from_mins(1));
+                self.said(self.away(era)).await
+            }
             Case::TooMany => self.said(self.ask(era, "rare", &json!({}))).await,
             Case::WrongArguments => self.said(self.ask(era, "strict", &json!({"n": "seven"}))).await,
             Case::BrokenSchema => self.said(self.ask(era, "broken", &json!({"a": 1}))).await,
@@ -215,27 +249,32 @@ impl Scene {
     }
 
     fn ask(&self, era: Era, tool: &str, arguments: &Value) -> Ask {
+        let tool = self.door.tool("files", tool);
         match era {
-            Era::Modern => self.inside.call(&self.inside.alice, tool, arguments),
-            Era::Legacy => self.legacy.ask("tools/call", &legacy_call(tool, arguments)),
+            Era::Modern => self.modern("files", &tool, arguments),
+            Era::Legacy => self.legacy.ask("tools/call", &legacy_call(&tool, arguments)),
         }
     }
 
     /// A call of the server that is not there.
     fn away(&self, era: Era) -> Ask {
-        let url = self.inside.url("/mcp/away");
-        match era {
-            Era::Modern => {
-                let params = json!({"name": "echo", "arguments": {}, "_meta": testkit::meta()});
-                let call = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params});
-                Agent::modern(&url, Some(&self.inside.alice)).ask("tools/call", &call)
-            }
+        let tool = self.door.tool("away", "echo");
+        match (era, self.door) {
+            (Era::Modern, _) => self.modern("away", &tool, &json!({})),
+            (Era::Legacy, Door::All) => self.legacy.ask("tools/call", &legacy_call(&tool, &json!({}))),
             // No session can be had there.
-            Era::Legacy => {
-                let ask = Ask::post(&url, legacy_call("echo", &json!({})).to_string()).bearer(&self.inside.alice);
+            (Era::Legacy, Door::One) => {
+                let url = self.inside.url(&self.door.path("away"));
+                let ask = Ask::post(&url, legacy_call(&tool, &json!({})).to_string()).bearer(&self.inside.alice);
                 ask.header("mcp-protocol-version", testkit::LEGACY)
             }
         }
+    }
+
+    fn modern(&self, server: &str, tool: &str, arguments: &Value) -> Ask {
+        let agent = self.inside.modern(&self.door.path(server), &self.inside.alice);
+        let params = json!({"name": tool, "arguments": arguments, "_meta": testkit::meta()});
+        agent.ask("tools/call", &json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}))
     }
 
     /// A body of which half is sent; after it the client is gone, or says nothing more.
@@ -243,8 +282,9 @@ impl Scene {
     async fn raw(&self, leaves: bool) -> Option<String> {
         let mut stream = TcpStream::connect(self.inside.address()).await.unwrap();
         let head = format!(
-            "POST /mcp/files HTTP/1.1\r\nhost: {}\r\nauthorization: Bearer {}\r\ncontent-type: application/json\r\n\
+            "POST {} HTTP/1.1\r\nhost: {}\r\nauthorization: Bearer {}\r\ncontent-type: application/json\r\n\
              content-length: 100\r\n\r\n{{",
+            self.door.path("files"),
             self.inside.address(),
             self.inside.alice
         );
