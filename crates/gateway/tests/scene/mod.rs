@@ -4,7 +4,7 @@ use crate::inside::{Inside, Plan};
 use audit::Tree;
 use gateway::{
     limit::{Allowance, LimitSetting, LimitSettings, Rate},
-    settings::{Bounds, CredentialSettings, Place},
+    settings::{Bounds, CredentialSettings, EraSettings, Place},
     stop::Stage,
 };
 use guard::{Detector, Guards, Match, Mode, Setting};
@@ -46,6 +46,8 @@ pub(crate) enum Case {
     LogCannotBeWritten,
     LogHangs,
     SecretIsGone,
+    /// A modern client goes on with a call that a server of the other era never asked about.
+    StateIsForged,
     AnswerIsCut,
     StreamIsCut,
     AnswerHangs,
@@ -64,6 +66,17 @@ pub(crate) enum Case {
 pub(crate) enum Era {
     Legacy,
     Modern,
+}
+
+impl Case {
+    /// The eras of clients to whom it can happen.
+    pub(crate) fn eras(self) -> &'static [Era] {
+        match self {
+            // Nobody else goes on with a call.
+            Self::StateIsForged => &[Era::Modern],
+            _ => &[Era::Modern, Era::Legacy],
+        }
+    }
 }
 
 /// Where a call comes in.
@@ -142,6 +155,9 @@ impl Scene {
             plan.bounds.deadline = Duration::from_millis(300);
         }
         plan.bounds = Bounds { stream_idle: Duration::from_millis(300), ..plan.bounds };
+        if case == Case::StateIsForged {
+            plan.era = EraSettings::Legacy;
+        }
         if case == Case::TooMany {
             plan.limits = one_an_hour();
         }
@@ -213,6 +229,10 @@ impl Scene {
             Case::LogCannotBeWritten => self.without_log(era).await,
             Case::LogHangs => self.with_hung_log(era).await,
             Case::SecretIsGone | Case::ClockBreaksAt(_) => self.said(self.ask(era, "echo", &json!({}))).await,
+            Case::StateIsForged => {
+                let extra = [("requestState", json!("AAAA")), ("inputResponses", json!({}))];
+                self.said(self.modern("files", &self.door.tool("files", "echo"), &json!({}), &extra)).await
+            }
             Case::AnswerIsCut => self.answered(era, Answer::cut_off(format!("{{\"a\":\"{SAID}"))).await,
             Case::StreamIsCut => self.answered(era, Answer::event_text(": nothing more\n\n")).await,
             Case::AnswerHangs => self.answered(era, Answer::hang()).await,
@@ -251,7 +271,7 @@ impl Scene {
     fn ask(&self, era: Era, tool: &str, arguments: &Value) -> Ask {
         let tool = self.door.tool("files", tool);
         match era {
-            Era::Modern => self.modern("files", &tool, arguments),
+            Era::Modern => self.modern("files", &tool, arguments, &[]),
             Era::Legacy => self.legacy.ask("tools/call", &legacy_call(&tool, arguments)),
         }
     }
@@ -260,7 +280,7 @@ impl Scene {
     fn away(&self, era: Era) -> Ask {
         let tool = self.door.tool("away", "echo");
         match (era, self.door) {
-            (Era::Modern, _) => self.modern("away", &tool, &json!({})),
+            (Era::Modern, _) => self.modern("away", &tool, &json!({}), &[]),
             (Era::Legacy, Door::All) => self.legacy.ask("tools/call", &legacy_call(&tool, &json!({}))),
             // No session can be had there.
             (Era::Legacy, Door::One) => {
@@ -271,9 +291,12 @@ impl Scene {
         }
     }
 
-    fn modern(&self, server: &str, tool: &str, arguments: &Value) -> Ask {
+    fn modern(&self, server: &str, tool: &str, arguments: &Value, extra: &[(&str, Value)]) -> Ask {
         let agent = self.inside.modern(&self.door.path(server), &self.inside.alice);
-        let params = json!({"name": tool, "arguments": arguments, "_meta": testkit::meta()});
+        let mut params = json!({"name": tool, "arguments": arguments, "_meta": testkit::meta()});
+        for (member, value) in extra {
+            params[member] = value.clone();
+        }
         agent.ask("tools/call", &json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}))
     }
 
