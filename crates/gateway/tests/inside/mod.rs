@@ -2,7 +2,7 @@
 //! at a word.
 #![allow(dead_code, clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "each test file uses its share")]
 
-use audit::{Filter, Log, Options, Order, Query, Reader, Signer, Tree};
+use audit::{Filter, Log, LogFault, Options, Order, Query, Reader, Signer, Tree};
 use egress::Egress;
 use gateway::{
     Room,
@@ -35,6 +35,7 @@ use testkit::{
     schema::{self, Judge},
     soon,
 };
+use tokio::task::JoinHandle;
 use vault::{KeySource, Vault};
 use vocab::{AgentId, ServerName, TenantId, Timestamp};
 
@@ -302,6 +303,49 @@ impl Inside {
     pub(crate) async fn strangers(&self) -> Vec<Value> {
         let leaves = self.leaves(&Tree::System).await;
         leaves.into_iter().map(|(_, record)| record).filter(|record| record["call"].is_string()).collect()
+    }
+}
+
+/// A log that cannot be written.
+#[must_use]
+pub(crate) struct Broken {
+    tree: PathBuf,
+    aside: PathBuf,
+    flushing: JoinHandle<Result<(), LogFault>>,
+}
+
+impl Broken {
+    /// Gives it back its directory, and waits until all that waited is on disk.
+    pub(crate) async fn mend(self) {
+        std::fs::remove_file(&self.tree).unwrap();
+        std::fs::rename(&self.aside, &self.tree).unwrap();
+        soon(self.flushing).await.unwrap().unwrap();
+    }
+}
+
+impl Inside {
+    /// The directory of a tree is gone, as when a disk is. Comes back when the log knows.
+    pub(crate) async fn break_log(&self) -> Broken {
+        let log = self.state.journal.log();
+        let (tree, aside) = (Tree::System.path(&self.log()), self.log().join("aside"));
+        // Everything before is in the tree, so that what fails now is what comes now.
+        soon(log.flush()).await.unwrap();
+        std::fs::rename(&tree, &aside).unwrap();
+        std::fs::write(&tree, "no directory").unwrap();
+        let flushing = tokio::spawn({
+            let state = Arc::clone(&self.state);
+            async move {
+                state.journal.system("a word", None);
+                state.journal.log().flush().await
+            }
+        });
+        soon(async {
+            while log.healthy().is_ok() {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+        Broken { tree, aside, flushing }
     }
 }
 

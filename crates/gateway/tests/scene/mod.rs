@@ -1,7 +1,6 @@
 //! A gateway that serves well but for one thing that goes wrong, and how it is made to.
 
 use crate::inside::{Inside, Plan};
-use audit::Tree;
 use gateway::{
     limit::{Allowance, LimitSetting, LimitSettings, Rate},
     settings::{Bounds, CredentialSettings, EraSettings, Place},
@@ -326,32 +325,10 @@ impl Scene {
         Some(text.split_once("\r\n\r\n").unwrap().1.to_owned())
     }
 
-    /// The directory of a tree is gone, as when a disk is.
     async fn without_log(&self, era: Era) -> Option<String> {
-        let log = self.inside.state.journal.log();
-        let tree = Tree::System.path(&self.inside.log());
-        let aside = self.inside.log().join("aside");
-        // Everything before is in the tree, so that what fails now is what comes now.
-        log.flush().await.unwrap();
-        std::fs::rename(&tree, &aside).unwrap();
-        std::fs::write(&tree, "no directory").unwrap();
-        let flushing = tokio::spawn({
-            let state = Arc::clone(&self.inside.state);
-            async move {
-                state.journal.system("a word", None);
-                state.journal.log().flush().await
-            }
-        });
-        soon(async {
-            while log.healthy().is_ok() {
-                tokio::task::yield_now().await;
-            }
-        })
-        .await;
+        let broken = self.inside.break_log().await;
         let said = self.said(self.ask(era, "echo", &json!({}))).await;
-        std::fs::remove_file(&tree).unwrap();
-        std::fs::rename(&aside, &tree).unwrap();
-        soon(flushing).await.unwrap().unwrap();
+        broken.mend().await;
         said
     }
 
