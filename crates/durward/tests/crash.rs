@@ -17,12 +17,13 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 use std::{
     collections::{HashMap, HashSet},
+    fs::OpenOptions,
     hash::{BuildHasher, Hasher, RandomState},
     io::{BufRead, Write},
     path::Path,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -33,7 +34,7 @@ use world::{ALL, World};
 const ROUNDS: usize = 20;
 
 /// What clients do, all at once. Each begins again as soon as it is answered.
-const LOAD: [Load; 10] = [
+const LOAD: [Load; 13] = [
     Load::Changes,
     Load::Changes,
     Load::Changes,
@@ -44,6 +45,9 @@ const LOAD: [Load; 10] = [
     Load::Session,
     Load::Process,
     Load::SessionProcess,
+    Load::All,
+    Load::AllProcess,
+    Load::SessionAll,
 ];
 
 #[derive(Debug, Clone, Copy)]
@@ -60,6 +64,36 @@ enum Load {
     Process,
     /// The same in a session.
     SessionProcess,
+    /// A call on the path of all servers.
+    All,
+    /// A call of a process there.
+    AllProcess,
+    /// The same in a session.
+    SessionAll,
+}
+
+impl Load {
+    /// Where it is called, and as what.
+    const fn target(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Changes | Self::Session => ("/mcp/files", "echo"),
+            Self::Reads => ("/mcp/files", "get"),
+            Self::Streams => ("/mcp/files", "stream"),
+            Self::Process => ("/mcp/process", "echo"),
+            Self::SessionProcess => ("/mcp/sessions", "echo"),
+            Self::All => ("/mcp", "files__echo"),
+            Self::AllProcess => ("/mcp", "process__echo"),
+            Self::SessionAll => ("/mcp", "sessions__echo"),
+        }
+    }
+
+    const fn has_session(self) -> bool {
+        matches!(self, Self::Session | Self::SessionProcess | Self::SessionAll)
+    }
+
+    const fn is_of_a_process(self) -> bool {
+        matches!(self, Self::Process | Self::SessionProcess | Self::AllProcess | Self::SessionAll)
+    }
 }
 
 /// What was answered: calls that may have changed something, and all of them.
@@ -67,15 +101,19 @@ enum Load {
 struct Answered {
     changes: HashSet<String>,
     all: HashSet<String>,
+    /// What was called of processes, by the number that the client gave it.
+    of_processes: HashSet<u64>,
 }
+
+/// Of all calls there are: each has its own number among its arguments, by which whoever it comes to knows it.
+static NUMBERS: AtomicU64 = AtomicU64::new(0);
 
 /// Not a test unless the gateway starts it: then it is a server until its input ends.
 #[test]
 #[expect(clippy::disallowed_methods, reason = "the gateway says through the environment what this process is")]
 fn the_server_itself() {
-    if std::env::var("MARK").is_err() {
-        return;
-    }
+    let Ok(arrivals) = std::env::var("ARRIVALS") else { return };
+    let mut arrivals = OpenOptions::new().append(true).create(true).open(arrivals).unwrap();
     for line in std::io::stdin().lock().lines().map_while(Result::ok) {
         let Ok(message) = serde_json::from_str::<Value>(&line) else { continue };
         let result = match message["method"].as_str() {
@@ -85,6 +123,11 @@ fn the_server_itself() {
                 "ttlMs": 0, "cacheScope": "private", "resultType": "complete"}),
             Some("tools/list") => json!({"tools": [{"name": "echo", "inputSchema": {"type": "object"}}], "ttlMs": 0,
                 "cacheScope": "private", "resultType": "complete"}),
+            Some("tools/call") => {
+                // In one piece, before the answer.
+                arrivals.write_all(format!("{}\n", message["params"]["arguments"]["number"]).as_bytes()).unwrap();
+                json!({"content": [], "resultType": "complete"})
+            }
             _ => json!({"content": [], "resultType": "complete"}),
         };
         if !message["id"].is_null() {
@@ -103,7 +146,9 @@ async fn twenty_kills_under_load_lose_and_repeat_nothing() {
     let upstream = upstream().await;
     // Every process of a server carries it, whoever its parent is by then.
     let mark = format!("crash-{}", std::process::id());
-    let body = configuration(&upstream, &mark);
+    let marks = tempfile::tempdir().unwrap();
+    let arrivals = marks.path().join("arrivals");
+    let body = configuration(&upstream, &mark, &arrivals);
     let (mut folder, alice, bob) = prepared(&body, ALL, &[]).await;
     let answered: Arc<Mutex<Answered>> = Arc::default();
     for _ in 0..ROUNDS {
@@ -112,7 +157,7 @@ async fn twenty_kills_under_load_lose_and_repeat_nothing() {
         let clients: Vec<_> = LOAD
             .into_iter()
             .map(|load| {
-                tokio::spawn(client(load, world.url("/mcp"), alice.clone(), Arc::clone(&answered), Arc::clone(&done)))
+                tokio::spawn(client(load, world.url(""), alice.clone(), Arc::clone(&answered), Arc::clone(&done)))
             })
             .collect();
         // After so many answers, and a little later: in the middle of whatever is under way.
@@ -137,10 +182,14 @@ async fn twenty_kills_under_load_lose_and_repeat_nothing() {
     let tree = leaves(&data.join("log"), &Tree::Tenant(TenantId::default_tenant()));
     let mut intended: HashSet<String> = HashSet::new();
     let mut ends: HashMap<String, Vec<Value>> = HashMap::new();
+    let mut intended_of_processes = 0;
     for (kind, record) in &tree {
         let call = record["call"].as_str().unwrap_or_default().to_owned();
         match kind.as_str() {
-            "intent" => assert!(intended.insert(call), "an intent twice"),
+            "intent" => {
+                assert!(intended.insert(call), "an intent twice");
+                intended_of_processes += usize::from(record["action"] == "tool.execute" && record["server"] != "files");
+            }
             "call" => ends.entry(call).or_default().push(record["outcome"]["is"].clone()),
             _ => {}
         }
@@ -153,29 +202,33 @@ async fn twenty_kills_under_load_lose_and_repeat_nothing() {
     }
     assert!(ends.values().flatten().any(|end| end == "unknown"), "twenty kills under load interrupt something");
     // Whatever reached the server reached it once; what may have changed something was intended.
-    let mut arrived = HashSet::new();
+    let (mut arrived, mut numbers) = (HashSet::new(), HashSet::new());
     for request in relayed(&upstream, "tools/call") {
         let call = request.header("durward-call-id").unwrap().to_owned();
         if tool(&request) != "get" {
             assert!(intended.contains(&call), "call {call} arrived without a word in the log");
         }
         assert!(arrived.insert(call), "a call arrived twice");
+        let number = request.json()["params"]["arguments"]["number"].as_u64().unwrap();
+        assert!(numbers.insert(number), "call {number} arrived twice, under two ids");
     }
+    // The same of processes, which are told no ids.
+    let at_processes = std::fs::read_to_string(&arrivals).unwrap();
+    let before = numbers.len();
+    for number in at_processes.lines() {
+        assert!(numbers.insert(number.parse().unwrap()), "call {number} arrived twice");
+    }
+    assert!(numbers.len() - before <= intended_of_processes, "a process was called without a word in the log");
+    assert!(answered.of_processes.is_subset(&numbers), "what was answered arrived");
+    assert!(!answered.of_processes.is_empty());
     assert!(answered.changes.is_subset(&intended));
     assert!(answered.all.len() > answered.changes.len(), "reads were answered, too");
 }
 
 /// One client, until the gateway is gone.
 async fn client(load: Load, door: String, key: String, answered: Arc<Mutex<Answered>>, done: Arc<AtomicUsize>) {
-    let (path, name) = match load {
-        Load::Changes | Load::Session => ("files", "echo"),
-        Load::Reads => ("files", "get"),
-        Load::Streams => ("files", "stream"),
-        Load::Process => ("process", "echo"),
-        Load::SessionProcess => ("sessions", "echo"),
-    };
-    let url = format!("{door}/{path}");
-    let session = matches!(load, Load::Session | Load::SessionProcess);
+    let (path, name) = load.target();
+    let (url, session) = (format!("{door}{path}"), load.has_session());
     // What cannot be begun any more has been killed.
     let Ok(agent) = tokio::spawn(async move {
         if session { Agent::legacy(&url, Some(&key)).await } else { Agent::modern(&url, Some(&key)) }
@@ -184,18 +237,24 @@ async fn client(load: Load, door: String, key: String, answered: Arc<Mutex<Answe
     else {
         return;
     };
-    let mut params = json!({"name": name, "arguments": {"load": format!("{load:?}")}});
-    if !session {
-        params["_meta"] = testkit::meta();
-    }
-    let ask = agent.ask("tools/call", &json!({"jsonrpc": "2.0", "id": 7, "method": "tools/call", "params": params}));
-    while let Some((call, whole)) = attempt(ask.clone()).await {
+    loop {
+        let number = NUMBERS.fetch_add(1, Ordering::SeqCst);
+        let mut params = json!({"name": name, "arguments": {"load": format!("{load:?}"), "number": number}});
+        if !session {
+            params["_meta"] = testkit::meta();
+        }
+        let ask =
+            agent.ask("tools/call", &json!({"jsonrpc": "2.0", "id": 7, "method": "tools/call", "params": params}));
+        let Some((call, whole)) = attempt(ask).await else { return };
         if whole.get("result").is_some() {
             let mut answered = answered.lock().unwrap();
             if !matches!(load, Load::Reads) {
                 answered.changes.insert(call.clone());
             }
             answered.all.insert(call);
+            if load.is_of_a_process() {
+                answered.of_processes.insert(number);
+            }
             done.fetch_add(1, Ordering::SeqCst);
         }
     }
@@ -225,12 +284,13 @@ fn tool(request: &Received) -> String {
     request.json()["params"]["name"].as_str().unwrap_or_default().to_owned()
 }
 
-fn configuration(upstream: &Upstream, mark: &str) -> String {
+fn configuration(upstream: &Upstream, mark: &str, arrivals: &Path) -> String {
     let program = std::env::current_exe().unwrap();
     let process = |name: &str, era: &str| {
         format!(
-            "  {name}: {{ command: [\"{}\", --exact, the_server_itself, --nocapture], env: {{ MARK: {mark} }}, era: {era} }}\n",
-            program.display()
+            "  {name}: {{ command: [\"{}\", --exact, the_server_itself, --nocapture], env: {{ MARK: {mark}, ARRIVALS: \"{}\" }}, era: {era} }}\n",
+            program.display(),
+            arrivals.display()
         )
     };
     format!(
