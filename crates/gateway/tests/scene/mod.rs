@@ -13,6 +13,7 @@ use std::{
     sync::{Arc, Condvar, Mutex, MutexGuard},
     time::Duration,
 };
+use tempfile::TempDir;
 use testkit::{Agent, Answer, Ask, Issuer, Kind, Upstream, soon};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -85,13 +86,34 @@ pub(crate) enum Door {
     One,
     /// The path of all servers.
     All,
+    /// The path of a server that is a process.
+    Process,
 }
 
+/// A process with the tools `$2`, that writes down each call in `$1` before it answers.
+const PROCESS: &str = r#"
+while read -r line; do
+  id=${line#*\"id\":}; id=${id%%,*}; id=${id%%\}*}
+  answer() { printf '%s\n' '{"jsonrpc":"2.0","id":'"$id"',"result":'"$1"'}'; }
+  case "$line" in
+    *'"initialize"'*) answer '{"protocolVersion":"2025-11-25","capabilities":{"tools":{}},"serverInfo":{"name":"sh","version":"1"}}' ;;
+    *'"tools/list"'*) answer '{"tools":'"$2"'}' ;;
+    *'"tools/call"'*) echo called >> "$1"; answer '{"content":[{"type":"text","text":"what the server said"}]}' ;;
+    *'"id"'*) answer '{}' ;;
+  esac
+done"#;
+
 impl Door {
+    /// Whether a case can be played there: a process has no answer but one, and there is only one of them.
+    pub(crate) fn knows(self, stage: Stage, case: Case) -> bool {
+        let is_away = matches!(case, Case::ServerIsDown | Case::ServerIsMute);
+        self != Self::Process || (stage < Stage::Forward && !is_away)
+    }
+
     /// The path of a server.
     fn path(self, server: &str) -> String {
         match self {
-            Self::One => format!("/mcp/{server}"),
+            Self::One | Self::Process => format!("/mcp/{server}"),
             Self::All => "/mcp".to_owned(),
         }
     }
@@ -99,7 +121,7 @@ impl Door {
     /// What a tool of a server is called there.
     fn tool(self, server: &str, tool: &str) -> String {
         match self {
-            Self::One => tool.to_owned(),
+            Self::One | Self::Process => tool.to_owned(),
             Self::All => format!("{server}__{tool}"),
         }
     }
@@ -113,6 +135,7 @@ pub(crate) struct Scene {
     pub(crate) inside: Inside,
     upstream: Upstream,
     door: Door,
+    marks: TempDir,
     _mute: Option<Upstream>,
     legacy: Agent,
     issuer: Option<Issuer>,
@@ -174,7 +197,18 @@ impl Scene {
         };
         let name = SecretName::new("upstream-token").unwrap();
         if case == Case::SecretIsGone {
-            plan.credentials.push(CredentialSettings { secret: name.clone(), place: Place::Bearer });
+            let place = match door {
+                Door::Process => Place::Environment("TOKEN".to_owned()),
+                Door::One | Door::All => Place::Bearer,
+            };
+            plan.credentials.push(CredentialSettings { secret: name.clone(), place });
+        }
+        let marks = tempfile::tempdir().unwrap();
+        if door == Door::Process {
+            let (calls, tools) = (marks.path().join("calls"), Value::Array(tools()).to_string());
+            let command = ["/bin/sh", "-c", PROCESS, "server", &calls.to_string_lossy(), &tools];
+            plan.command = Some(command.map(str::to_owned).to_vec());
+            plan.era = EraSettings::Legacy;
         }
         let gate = Arc::new(Gate::default());
         let watched = Arc::clone(&gate);
@@ -185,10 +219,11 @@ impl Scene {
             vault.set(&name, &Secret::new("value".to_owned()), inside.now()).unwrap();
         }
         let legacy = inside.legacy(&door.path("files"), &inside.alice).await;
-        let scene = Self { inside, upstream, door, _mute: mute, legacy, issuer, gate };
+        let scene = Self { inside, upstream, door, marks, _mute: mute, legacy, issuer, gate };
         // The server is known before anything goes wrong.
         let first = scene.ask(Era::Modern, "rare", &json!({})).send().await.json().await;
         assert!(first["result"].is_object(), "{first}");
+        assert_eq!(scene.sent(), 1, "what reaches it is seen");
         if case == Case::SecretIsGone {
             scene.inside.state.vault.rm(&name).unwrap();
         }
@@ -282,7 +317,7 @@ impl Scene {
             (Era::Modern, _) => self.modern("away", &tool, &json!({}), &[]),
             (Era::Legacy, Door::All) => self.legacy.ask("tools/call", &legacy_call(&tool, &json!({}))),
             // No session can be had there.
-            (Era::Legacy, Door::One) => {
+            (Era::Legacy, Door::One | Door::Process) => {
                 let url = self.inside.url(&self.door.path("away"));
                 let ask = Ask::post(&url, legacy_call(&tool, &json!({})).to_string()).bearer(&self.inside.alice);
                 ask.header("mcp-protocol-version", testkit::LEGACY)
@@ -353,7 +388,12 @@ impl Scene {
 
     /// How many calls the server got.
     pub(crate) fn sent(&self) -> usize {
-        self.upstream.seen("tools/call").len()
+        match self.door {
+            Door::One | Door::All => self.upstream.seen("tools/call").len(),
+            Door::Process => {
+                std::fs::read_to_string(self.marks.path().join("calls")).map_or(0, |calls| calls.lines().count())
+            }
+        }
     }
 
     /// Every closed record of a call, of whomever.
@@ -379,7 +419,7 @@ fn result(word: &str) -> Value {
     json!({"content": [{"type": "text", "text": format!("{SAID}: {word}")}], "resultType": "complete"})
 }
 
-async fn upstream() -> Upstream {
+fn tools() -> Vec<Value> {
     let object = json!({"type": "object"});
     let mut tools: Vec<Value> = ["echo", "erase", "pay", "rare", "hidden"]
         .into_iter()
@@ -387,7 +427,11 @@ async fn upstream() -> Upstream {
         .collect();
     tools.push(json!({"name": "broken", "inputSchema": {"type": "object", "properties": {"a": {"type": "nonsense"}}}}));
     tools.push(json!({"name": "strict", "inputSchema": {"type": "object", "properties": {"n": {"type": "integer"}}}}));
-    let upstream = Upstream::at("127.0.0.1:0".parse().unwrap(), tools).await;
+    tools
+}
+
+async fn upstream() -> Upstream {
+    let upstream = Upstream::at("127.0.0.1:0".parse().unwrap(), tools()).await;
     upstream.always("tools/call", |request| Answer::result(&request.id(), &result("fine")));
     upstream
 }
