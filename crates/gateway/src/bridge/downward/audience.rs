@@ -38,6 +38,8 @@ pub(super) enum Stream {
     Late,
     /// The server has none.
     Absent,
+    /// It loses the session of whoever asks for one, in words of its own: it is asked no more, by ping neither.
+    Renounced,
 }
 
 /// How far a call is.
@@ -199,7 +201,12 @@ impl Audience {
     }
 
     pub(super) fn has_no_stream(&self) -> bool {
-        *self.stream.borrow() == Stream::Absent
+        matches!(*self.stream.borrow(), Stream::Absent | Stream::Renounced)
+    }
+
+    /// Whether a ping tells a session that is gone from a stream that is not there.
+    pub(super) fn knows_pings(&self) -> bool {
+        *self.stream.borrow() != Stream::Renounced
     }
 
     /// Waits until the stream is open, or is not worth it any more: only the first who waits does so in vain.

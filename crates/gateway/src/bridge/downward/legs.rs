@@ -213,7 +213,7 @@ impl Legs {
             if slot.lost.load(Ordering::Relaxed) >= LOST {
                 // Sessions do not get lost that fast: the server has no such stream, and says so in words of its own.
                 slot.lost.store(0, Ordering::Relaxed);
-                link.audience.note(Stream::Absent);
+                link.audience.note(Stream::Renounced);
             }
             *lock(&slot.link) = Some(Arc::clone(&link));
             Ok(link)

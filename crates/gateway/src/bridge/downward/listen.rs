@@ -62,6 +62,7 @@ pub(super) async fn open(
     link.audience.opened(OVERTAKEN).await;
     // It had none in this session. One that has forgotten the session may be another by now, and have one.
     if link.audience.has_no_stream()
+        && link.audience.knows_pings()
         && link.is_told_apart()
         && matches!(is_known(hop, &link.leg).await, Err(UpstreamFault::Lost))
     {
