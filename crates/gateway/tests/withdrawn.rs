@@ -238,7 +238,6 @@ async fn what_nobody_follows_is_not_told_by_the_gateway() {
     // A merged stream, and streams that a bridge carries over.
     for (door, is_legacy, era) in [
         ("/mcp", false, EraSettings::Both),
-        ("/mcp", true, EraSettings::Both),
         ("/mcp", true, EraSettings::Modern),
         ("/mcp/files", true, EraSettings::Modern),
     ] {

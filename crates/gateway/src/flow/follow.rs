@@ -58,8 +58,10 @@ impl Flow {
         if let Some(is_told) = open.decides(uri) {
             return is_told;
         }
-        // A stream of several servers is asked for by what is followed on each. What one server says alone stays its own.
-        if self.exchange.call.route == Route::All && open.is_empty() {
+        // A stream of several servers is asked for by what is followed on each. What one server says alone stays its own, and
+        // a session may hear of a resource before it is answered that it follows it.
+        let is_asked_for = self.exchange.call.route == Route::All && self.exchange.call.message().is_some();
+        if is_asked_for && open.is_empty() {
             return false;
         }
         match line.may_subscribe(&self.exchange.caller, server, uri, &json!({ "uri": uri }), &[]) {
