@@ -17,6 +17,7 @@ use crate::{
 };
 use http::{HeaderName, HeaderValue, Uri, header::AUTHORIZATION, uri::PathAndQuery};
 use mcp::error::INTERNAL;
+use policy::Permit;
 use std::{
     hash::{DefaultHasher, Hash, Hasher},
     sync::Arc,
@@ -169,8 +170,11 @@ pub(crate) fn credentials(state: &State, server: &Server) -> Result<Injected, In
     Ok(injected)
 }
 
-/// The same for a call of the gateway's own.
-pub(crate) fn own(state: &State, server: &Server) -> Result<Injected, Stop> {
+/// The same for a call of the gateway's own, under the permit that names its server.
+pub(crate) fn own(state: &State, server: &Server, permit: &Permit) -> Result<Injected, Stop> {
+    if !permit.targets().iter().any(|target| target.server == server.name) {
+        return Err(Stop::failed(Stage::Inject, "permit", INTERNAL, "the permit is for another call"));
+    }
     credentials(state, server).map_err(|fault| missing(server, &fault))
 }
 

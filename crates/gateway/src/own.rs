@@ -42,14 +42,13 @@ impl Own {
     pub(crate) fn inject(&mut self, line: &Line, caller: &Caller, server: &Server) -> Result<Injected, Stop> {
         let judged = line.snapshot.policies.authorize_open(&caller.subject, METHOD, &[server.resource(METHOD)]);
         let judged = judged.map_err(|refusal| denied(refusal, None, Era::Legacy));
-        let injected = || inject::own(&line.state, server);
         if self.begun {
-            return judged.and_then(|_| injected());
+            return inject::own(&line.state, server, &judged?);
         }
         self.trail.note(Ok(caller.clone()))?;
-        drop(self.trail.note(judged)?);
+        let permit = self.trail.note(judged)?;
         self.begun = true;
-        self.trail.note(injected())
+        self.trail.note(inject::own(&line.state, server, &permit))
     }
 
     /// How it ended: nobody asks for it any more, or something stopped it.

@@ -204,7 +204,8 @@ async fn follow_once(
 ) -> Result<Followed, UpstreamFault> {
     let injected = match own {
         Some(own) => own.inject(line, caller, server).map_err(UpstreamFault::Stopped)?,
-        None => inject::own(&line.state, server).map_err(UpstreamFault::Stopped)?,
+        // In the course of a call that was permitted.
+        None => inject::credentials(&line.state, server).map_err(|fault| UpstreamFault::Down(fault.to_string()))?,
     };
     let hop = Hop { state: &line.state, server, injected: &injected, limits: line.snapshot.answer_limits() };
     let opened = tokio::select! {
