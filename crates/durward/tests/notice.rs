@@ -140,24 +140,33 @@ async fn what_a_refused_configuration_names_is_watched_until_it_is_taken() {
     assert!(!may_call(&world).await, "all of it is");
 }
 
-#[tokio::test]
-async fn a_file_of_keys_that_cannot_be_used_is_told_once() {
-    let upstream = Upstream::with_tools(["echo"]).await;
+/// What is said of a file of keys that cannot be used.
+const NOT_TAKEN: &str = "issuers: the file of keys of https://idp.example is not taken";
+
+/// A gateway that could not use the file of keys of its issuer and has said so, and its configuration.
+async fn without_keys(upstream: &Upstream) -> (World, String) {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("policy.json"), ALL).unwrap();
     put(folder.path(), "idp/keys.json", "{");
     let issuer = "issuers: [{ url: \"https://idp.example\", audience: durward, agent: \"claim:azp\", \
                   jwks: { file: idp/keys.json } }]\n";
-    let world = launched(folder, &world::complete(&format!("{issuer}servers:\n{}", http("files", &upstream)))).await;
-    let trouble = "issuers: the file of keys of https://idp.example is not taken";
-    world.says(trouble).await;
+    let configuration = world::complete(&format!("{issuer}servers:\n{}", http("files", upstream)));
+    let world = launched(folder, &configuration).await;
+    world.says(NOT_TAKEN).await;
+    (world, configuration)
+}
+
+#[tokio::test]
+async fn a_file_of_keys_that_cannot_be_used_is_told_once() {
+    let upstream = Upstream::with_tools(["echo"]).await;
+    let (world, _) = without_keys(&upstream).await;
     let before = world.said().len();
     for name in ["one", "two"] {
         world.notices(|folder| put(folder, "policy.json", &everything("allow", name))).await;
     }
     world.notices(|folder| put(folder, "idp/keys.json", r#"{"keys": []}"#)).await;
     world.says_after(before, "issuers: the file of keys of https://idp.example is taken again").await;
-    let told = world.said().into_iter().skip(before).filter(|line| line.contains(trouble)).count();
+    let told = world.said().into_iter().skip(before).filter(|line| line.contains(NOT_TAKEN)).count();
     assert_eq!(told, 0, "{:#?}", world.said());
 }
 
@@ -165,16 +174,8 @@ async fn a_file_of_keys_that_cannot_be_used_is_told_once() {
 #[expect(clippy::disallowed_methods, reason = "a test dials what it is told to")]
 async fn whoever_asks_for_a_reload_is_told_what_is_still_refused() {
     let upstream = Upstream::with_tools(["echo"]).await;
-    let folder = tempfile::tempdir().unwrap();
-    fs::write(folder.path().join("policy.json"), ALL).unwrap();
-    put(folder.path(), "idp/keys.json", "{");
-    let issuer = "issuers: [{ url: \"https://idp.example\", audience: durward, agent: \"claim:azp\", \
-                  jwks: { file: idp/keys.json } }]\n";
-    let configuration = world::complete(&format!("{issuer}servers:\n{}", http("files", &upstream)));
-    let world = launched(folder, &configuration).await;
-    let trouble = "issuers: the file of keys of https://idp.example is not taken";
-    world.says(trouble).await;
-    let still = format!("  as before: {trouble}");
+    let (world, configuration) = without_keys(&upstream).await;
+    let still = format!("  as before: {NOT_TAKEN}");
 
     for broken in [false, true, false] {
         put(world.folder(), "durward.yaml", if broken { "{" } else { &configuration });
@@ -188,7 +189,7 @@ async fn whoever_asks_for_a_reload_is_told_what_is_still_refused() {
     let socket = UnixStream::connect(world.data().join("control.sock")).await.unwrap();
     let answer = asked.over(socket).await.unwrap().json().await;
     assert_eq!(answer["changes"], json!([]), "{answer}");
-    assert!(answer["still"][0].as_str().unwrap().starts_with(trouble), "{answer}");
+    assert!(answer["still"][0].as_str().unwrap().starts_with(NOT_TAKEN), "{answer}");
     // What is no news is on no record.
     assert_eq!(reloads(&world), Vec::<String>::new());
 }

@@ -7,13 +7,13 @@ use audit::Tree;
 use gateway::settings::{Bounds, CredentialSettings, Place};
 use http::StatusCode;
 use identity::{ClaimPath, IssuerSetting, JwksSource};
-use inside::{Inside, Plan, outcome};
+use inside::{Inside, Plan, outcome, told};
 use serde_json::{Value, json};
 use std::{
     sync::{Arc, Mutex},
     time::Duration,
 };
-use testkit::{Answer, Ask, Feed, Issuer, Kind, Received, Reply, Streamer, Upstream, soon};
+use testkit::{Answer, Ask, Feed, Issuer, Kind, Received, Streamer, Upstream, soon};
 use vocab::IssuerName;
 
 /// The streams of a server by number, as long as they are open.
@@ -369,19 +369,6 @@ async fn web() -> Upstream {
         Answer::result(&received.id(), &json!({}))
     });
     upstream
-}
-
-/// Who told that the resource has changed.
-async fn told(listener: &mut Reply, uri: &str) -> Value {
-    soon(async {
-        loop {
-            let told = listener.event().await.unwrap().json();
-            if told["params"]["uri"] == uri {
-                return told["params"]["_meta"]["by"].clone();
-            }
-        }
-    })
-    .await
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@
 mod inside;
 
 use gateway::settings::{CredentialSettings, EraSettings, Place};
-use inside::{Inside, Plan, outcome};
+use inside::{Inside, Plan, outcome, told};
 use rustix::fs::{FileType, Mode};
 use serde_json::{Value, json};
 use std::{
@@ -49,20 +49,6 @@ async fn subscribe(agent: &Agent, uri: &str) {
 async fn falls(agent: &Agent, prefix: &str) {
     let answer = agent.call(&format!("{prefix}die"), json!({})).await;
     assert_eq!(answer["error"]["code"], -31006, "{answer}");
-}
-
-/// Who told that the resource has changed.
-async fn told(listener: &mut Reply, uri: &str) -> Value {
-    soon(async {
-        loop {
-            // A reload changes lists, too.
-            let told = listener.event().await.unwrap().json();
-            if told["params"]["uri"] == uri {
-                return told["params"]["_meta"]["by"].clone();
-            }
-        }
-    })
-    .await
 }
 
 #[tokio::test]

@@ -31,7 +31,7 @@ use std::{
 };
 use tempfile::TempDir;
 use testkit::{
-    Agent, Ask, Upstream, meta,
+    Agent, Ask, Reply, Upstream, meta,
     schema::{self, Judge},
     soon,
 };
@@ -428,4 +428,18 @@ fn snapshot(plan: Plan, registry: &Arc<Registry>, jwks: &Arc<JwksCache>, before:
 pub(crate) fn outcome(record: &Value) -> String {
     let outcome = &record["outcome"];
     ["is", "reason", "stage"].iter().filter_map(|member| outcome[member].as_str()).collect::<Vec<_>>().join(" ")
+}
+
+/// Who told that a resource has changed: what its server put beside it.
+pub(crate) async fn told(listener: &mut Reply, uri: &str) -> Value {
+    soon(async {
+        loop {
+            // A reload changes lists, too.
+            let told = listener.event().await.unwrap().json();
+            if told.pointer("/params/uri").is_some_and(|told| told == uri) {
+                return told.pointer("/params/_meta/by").cloned().unwrap_or_default();
+            }
+        }
+    })
+    .await
 }
