@@ -91,6 +91,11 @@ async fn whoever_asks_for_a_version_that_is_none_is_told_those_of_the_door() {
     for path in ["/mcp", "/mcp/files", "/mcp/none"] {
         let alice = inside.modern(path, &inside.alice);
         assert_eq!(supported(ping(&inside, path, &alice)).await, json!(ALL), "{path}");
+        // What is of the modern era is told what `server/discover` says.
+        let meta = json!({"io.modelcontextprotocol/protocolVersion": "2099-01-01"});
+        let discover = json!({"jsonrpc": "2.0", "id": 1, "method": "server/discover", "params": {"_meta": meta}});
+        let discover = Ask::post(&inside.url(path), discover.to_string()).bearer(&inside.alice);
+        assert_eq!(supported(discover).await, json!(ALL[..1]), "{path}");
     }
     inside.swap(Plan { bridged: false, era: EraSettings::Legacy, ..Plan::of(&upstream) });
     let alice = inside.legacy("/mcp/files", &inside.alice).await;

@@ -101,7 +101,7 @@ async fn route(
     let checked = mcp::header::check_shape(request.headers());
     let checked = checked.and_then(|()| if is_post { Ok(()) } else { mcp::header::check_version(request.headers()) });
     if let Err(fault) = checked {
-        let stop = Box::pin(misfit(line, request.headers(), &fault, &route, peer)).await;
+        let stop = Box::pin(misfit(line, request.headers(), None, &fault, &route, peer)).await;
         return refuse(line, peer, request.headers(), route, &stop);
     }
     let (head, body) = request.into_parts();
@@ -167,16 +167,31 @@ pub(super) async fn agree(
 ) -> Result<(), Stop> {
     match mcp::check(headers, message) {
         Ok(()) => Ok(()),
-        Err(fault) => Err(Box::pin(misfit(line, headers, &fault, route, peer)).await),
+        Err(fault) => Err(Box::pin(misfit(line, headers, Some(message), &fault, route, peer)).await),
     }
 }
 
 /// A refusal for what headers say. With it goes what a client needs to try again.
-async fn misfit(line: &Line, headers: &HeaderMap, fault: &HeaderFault, route: &Route, peer: IpAddr) -> Stop {
+async fn misfit(
+    line: &Line,
+    headers: &HeaderMap,
+    message: Option<&Message>,
+    fault: &HeaderFault,
+    route: &Route,
+    peer: IpAddr,
+) -> Stop {
     let stop = Stop::refused(Stage::Receive, "header", fault.code(), fault.to_string()).status(StatusCode::BAD_REQUEST);
     match fault.requested() {
         Some(requested) => {
-            let supported = spoken_at(line, headers, route, peer).await;
+            let mut supported = spoken_at(line, headers, route, peer).await;
+            // SPEC: the list is that of `server/discover`, where the request is one of that era and the door speaks it.
+            if message.is_some_and(|message| message.era() == Era::Modern) {
+                let modern = |revision: &Revision| revision.era() == Era::Modern;
+                if supported.iter().any(modern) {
+                    supported.retain(modern);
+                }
+            }
+            let supported: Vec<_> = supported.into_iter().map(Revision::as_str).collect();
             stop.data("supported", supported).data("requested", requested)
         }
         None => stop,
@@ -185,7 +200,7 @@ async fn misfit(line: &Line, headers: &HeaderMap, fault: &HeaderFault, route: &R
 
 /// The revisions that are spoken at a door, newest first. SECURITY: which of them a server has is told to whoever may see it;
 /// of any other door all are named, whether there is something behind it or not.
-async fn spoken_at(line: &Line, headers: &HeaderMap, route: &Route, peer: IpAddr) -> Vec<&'static str> {
+async fn spoken_at(line: &Line, headers: &HeaderMap, route: &Route, peer: IpAddr) -> Vec<Revision> {
     let server = match route {
         Route::All => None,
         Route::One(name) => {
@@ -195,7 +210,7 @@ async fn spoken_at(line: &Line, headers: &HeaderMap, route: &Route, peer: IpAddr
     };
     let is_spoken =
         |revision: &&Revision| server.as_ref().is_none_or(|server| Crossing::to(revision.era(), server).is_some());
-    Revision::ALL.iter().rev().filter(is_spoken).map(|revision| revision.as_str()).collect()
+    Revision::ALL.iter().rev().filter(is_spoken).copied().collect()
 }
 
 /// SECURITY: of two headers one reader heeds the first, and another the last.
