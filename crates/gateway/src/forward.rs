@@ -17,7 +17,7 @@ use crate::{
     intend::Intent,
     manner,
     pipeline::Line,
-    resolve::{One, Target},
+    resolve::{self, One, Target},
     revive,
     screen::Screened,
     server::Carriage,
@@ -240,6 +240,7 @@ impl Passage<'_> {
     async fn over_http(&self) -> Result<Sent, UpstreamFault> {
         let call = self.call;
         if let (Operation::Listen, Some(session)) = (&call.operation, &self.one.session)
+            && !session.is_asked_of_its_server(call)
             && (session.is_heard() || session.is_followed(&self.one.server.name))
         {
             // It listened to a process, in whose place a reload put this server: the gateway is its stream's origin.
@@ -382,6 +383,10 @@ impl Passage<'_> {
             arrival if arrival.status().is_success() => Ok(arrival),
             Arrival::Whole { ref headers, ref body, .. } if self.is_named(&arrival) => {
                 Ok(Arrival::Whole { status: StatusCode::OK, headers: headers.clone(), body: body.clone() })
+            }
+            // The server does not know the event any more, or gives no stream again.
+            ref refusal if self.one.after.is_some() && refusal.status().is_client_error() => {
+                Err(UpstreamFault::Stopped(resolve::no_such_event()))
             }
             arrival => Err(UpstreamFault::Protocol(format!("HTTP {}", arrival.status()))),
         }

@@ -525,7 +525,7 @@ fn no_session_named() -> Stop {
     .status(StatusCode::BAD_REQUEST)
 }
 
-fn no_such_event() -> Stop {
+pub(crate) fn no_such_event() -> Stop {
     Stop::refused(
         Stage::Resolve,
         "unknown-event",

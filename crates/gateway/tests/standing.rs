@@ -7,7 +7,7 @@ use gateway::settings::EraSettings;
 use http::StatusCode;
 use inside::{Inside, Plan};
 use serde_json::{Value, json};
-use testkit::{Agent, Answer, Feed, Reply, Upstream, soon};
+use testkit::{Agent, Answer, Ask, Feed, LEGACY, Reply, Upstream, soon};
 
 /// A legacy server that takes subscriptions and levels.
 async fn server() -> Upstream {
@@ -242,6 +242,32 @@ async fn a_listening_stream_goes_on_where_it_broke() {
     let _rest = stream(&upstream);
     feed.cut().await;
     assert_eq!(upstream.arrived("GET", 2).await.header("last-event-id"), Some("seven"));
+}
+
+#[tokio::test]
+async fn who_listens_on_the_aggregate_gets_the_rest_of_a_stream_of_a_server_from_there() {
+    let upstream = server().await;
+    let inside = Inside::start(Plan { era: EraSettings::Legacy, ..Plan::of(&upstream) }).await;
+    let _feed = stream(&upstream);
+    let alice = inside.legacy("/mcp", &inside.alice).await;
+    let _listener = alice.listen().await;
+    alice.tools().await;
+    upstream.arrived("GET", 1).await;
+    let resume = async || {
+        let rest = Ask::get(&inside.url("/mcp")).bearer(&inside.alice).header("accept", "text/event-stream");
+        let rest = rest.header("mcp-session-id", alice.session().unwrap()).header("mcp-protocol-version", LEGACY);
+        rest.header("last-event-id", "files/7").send().await
+    };
+    upstream.next("GET", Answer::event_text("id: 8\ndata: {\"jsonrpc\":\"2.0\",\"id\":2,\"result\":{}}\n\n"));
+    let mut rest = resume().await;
+    let event = rest.event().await.unwrap();
+    assert_eq!(event.id.as_deref(), Some("files/8"), "{event:?}");
+    assert_eq!(upstream.arrived("GET", 2).await.header("last-event-id"), Some("7"));
+    upstream.next("GET", Answer::status(StatusCode::NOT_FOUND));
+    let refused = resume().await;
+    assert_eq!(refused.status, 400, "as for an event that nobody knows");
+    let told = refused.json().await;
+    assert!(told["error"]["message"].as_str().unwrap().contains("Last-Event-ID"), "{told}");
 }
 
 #[tokio::test]

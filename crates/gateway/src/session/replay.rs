@@ -135,6 +135,11 @@ impl Session {
             Some(_) | None => Found::Nothing,
         }
     }
+
+    /// Whether a client asks for the rest of a stream that is not of this session's own making: its server has it, or nobody.
+    pub(crate) fn is_asked_of_its_server(&self, call: &Call) -> bool {
+        call.last_event().is_some_and(|id| matches!(self.find_event(id), Found::Nothing))
+    }
 }
 
 impl Session {
