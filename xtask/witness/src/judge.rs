@@ -161,7 +161,8 @@ impl Judge {
         match (std::mem::replace(&mut under.body, Body::Other(BytesMut::new())), end) {
             // Whoever left has not seen the end of it, and nobody else has.
             (Body::Json(_) | Body::Other(_), End::Left) => {}
-            (Body::Json(whole), _) if whole.is_empty() && may_be_wordless => {}
+            // The Python SDK says of a session that ended that its answer were JSON, and says nothing.
+            (Body::Json(whole), _) if whole.is_empty() && (may_be_wordless || !is_request) => {}
             (Body::Json(whole), End::Whole) => self.text(exchange, Direction::Down, &whole),
             (Body::Json(part), End::Broken) => self.unreadable(exchange, Direction::Down, &part, "it broke off"),
             (Body::Other(_), _) if may_be_wordless => {}

@@ -170,7 +170,8 @@ fn a_body_is_a_message_unless_its_status_says_that_there_is_none() {
     let told = |message: &Value, status: StatusCode, content: Content, text: &str, end: End| {
         let (mut judge, exchange) = (begun("2025-11-25"), Exchange::new());
         let about = About { session: Some("s".to_owned()), ..About::default() };
-        judge.see(Seen::Asked { exchange, leg: CLIENT, about, body: message.to_string().into() });
+        let body = if message.is_null() { String::new() } else { message.to_string() };
+        judge.see(Seen::Asked { exchange, leg: CLIENT, about, body: body.into() });
         judge.see(Seen::Answered { exchange, session: None, content, status });
         judge.see(Seen::Piece { exchange, bytes: text.to_owned().into() });
         judge.see(Seen::Ended { exchange, end });
@@ -184,6 +185,8 @@ fn a_body_is_a_message_unless_its_status_says_that_there_is_none() {
         (&word, StatusCode::ACCEPTED, Content::Other, "", End::Whole),
         (&word, StatusCode::ACCEPTED, Content::Other, "Accepted", End::Whole),
         (&word, StatusCode::ACCEPTED, Content::Json, "", End::Whole),
+        // The end of a session.
+        (&Value::Null, StatusCode::OK, Content::Json, "", End::Whole),
         (&call, StatusCode::NOT_FOUND, Content::Other, "no such session", End::Whole),
         (&call, StatusCode::OK, Content::Json, half, End::Left),
         (&call, StatusCode::OK, Content::Events, "data: {", End::Broken),
@@ -193,6 +196,7 @@ fn a_body_is_a_message_unless_its_status_says_that_there_is_none() {
     for (status, content, text, end, why) in [
         (StatusCode::OK, Content::Other, "hello", End::Whole, "neither JSON nor events"),
         (StatusCode::OK, Content::Other, "", End::Whole, "neither JSON nor events"),
+        (StatusCode::OK, Content::Json, "", End::Whole, "cannot be read: EOF"),
         (StatusCode::OK, Content::Json, half, End::Broken, "it broke off"),
         (StatusCode::NOT_FOUND, Content::Json, half, End::Broken, "it broke off"),
         (StatusCode::OK, Content::Json, half, End::Whole, "cannot be read: EOF"),
