@@ -260,7 +260,7 @@ async fn who_listens_on_the_aggregate_gets_the_rest_of_a_stream_of_a_server_from
     };
     upstream.next("GET", Answer::event_text("id: 8\ndata: {\"jsonrpc\":\"2.0\",\"id\":2,\"result\":{}}\n\n"));
     let mut rest = resume().await;
-    let event = rest.event().await.unwrap();
+    let event = soon(rest.event()).await.unwrap();
     assert_eq!(event.id.as_deref(), Some("files/8"), "{event:?}");
     assert_eq!(upstream.arrived("GET", 2).await.header("last-event-id"), Some("7"));
     upstream.next("GET", Answer::status(StatusCode::NOT_FOUND));
