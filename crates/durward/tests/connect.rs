@@ -459,7 +459,7 @@ async fn subscriptions_are_made_again_until_the_client_wants_no_more() {
 }
 
 #[tokio::test]
-async fn a_modern_listener_hears_nothing_of_a_restart() {
+async fn a_modern_listener_hears_of_a_restart_only_that_its_lists_may_have_changed() {
     let upstream = Upstream::start().await;
     let ((first, feed), (second, other)) = (Answer::events(), Answer::events());
     upstream.next("subscriptions/listen", first).next("subscriptions/listen", second);
@@ -480,12 +480,12 @@ async fn a_modern_listener_hears_nothing_of_a_restart() {
     let folder = world.kill(Signal::TERM).await;
     let world = World::launch(folder, alice, bob).await;
     other.message(&acknowledged(&upstream.arrived("subscriptions/listen", 2).await.id())).await;
-    let changed = about(
-        "notifications/resources/list_changed",
-        &json!({ "_meta": { "io.modelcontextprotocol/subscriptionId": "s" } }),
-    );
-    other.message(&changed).await;
+    let meta = json!({ "_meta": { "io.modelcontextprotocol/subscriptionId": "s" } });
+    let changed = about("notifications/tools/list_changed", &meta);
     assert_eq!(client.hear().await, changed, "neither a result nor another acknowledgement comes before");
+    let said = about("notifications/resources/list_changed", &meta);
+    other.message(&said).await;
+    assert_eq!(client.hear().await, said, "once, and of what it listens to");
     client.send(&cancelled("s")).await;
     soon(other.closed()).await;
     let (code, rest, _) = client.end().await;
@@ -554,6 +554,8 @@ async fn a_gateway_that_restarts_does_not_lose_its_client() {
     client.says("stays and tries again").await;
     let subscribed = upstream.seen("resources/subscribe").len();
     let world = World::launch(folder, alice, bob).await;
+    let changed = json!({ "jsonrpc": "2.0", "method": "notifications/tools/list_changed" });
+    assert_eq!(client.hear().await, changed, "what was said of the lists meanwhile is lost");
     let next = client.hear().await;
     assert_eq!(next["id"], 4, "{next}");
     assert!(
@@ -588,8 +590,10 @@ async fn a_client_that_only_listens_is_introduced_again_after_a_restart() {
     let world = World::launch(folder, alice, bob).await;
     upstream.arrived("GET", 2).await;
     let changed = json!({ "jsonrpc": "2.0", "method": "notifications/tools/list_changed" });
-    other.message(&changed).await;
-    assert_eq!(client.hear().await, changed);
+    assert_eq!(client.hear().await, changed, "of the list whose changes were promised, and of no other");
+    let said = json!({ "jsonrpc": "2.0", "method": "notifications/prompts/list_changed" });
+    other.message(&said).await;
+    assert_eq!(client.hear().await, said);
     let (code, rest, _) = client.end().await;
     assert_eq!((code, rest), (Some(0), vec![]));
     world.stop().await;

@@ -11,6 +11,7 @@ mod credential;
 mod errand;
 mod failure;
 mod follow;
+mod gap;
 mod keyring;
 mod line;
 mod mirror;

@@ -8,6 +8,7 @@ use super::{
     credential::Behalf,
     errand::Errand,
     failure::{Failure, message_of},
+    gap,
     mirror::single,
     stream::{ANSWER, Cursor, Pause, STALLED, Stream},
     tell::chain,
@@ -54,6 +55,21 @@ pub(super) struct Post {
     acknowledged: Mutex<Option<Bytes>>,
     /// And the result by which the gateway wants it to be asked for again, which the client hears where that is refused.
     ended: Mutex<Option<Bytes>>,
+}
+
+/// What an event is to a stream of subscriptions.
+enum Acknowledged {
+    /// Something else.
+    No,
+    /// What it began with.
+    First,
+    /// What it began again with.
+    Again {
+        /// Whether the client heard the same before.
+        is_known: bool,
+        /// What the client hears in place of what was said in between.
+        changed: Vec<Bytes>,
+    },
 }
 
 impl Post {
@@ -113,18 +129,20 @@ impl Post {
         self.ended.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Whether the client heard this acknowledgement before.
-    fn has_heard(&self, event: &Bytes) -> bool {
-        let is_one = single(event, &LIMITS).is_some_and(|it| it.method() == "notifications/subscriptions/acknowledged");
-        if !self.listens() || !is_one {
-            return false;
+    /// What an event is to a stream of subscriptions.
+    fn acknowledged(&self, event: &Bytes) -> Acknowledged {
+        if !self.listens() {
+            return Acknowledged::No;
         }
+        let said = single(event, &LIMITS).filter(|it| it.method() == "notifications/subscriptions/acknowledged");
+        let Some(said) = said else { return Acknowledged::No };
         // It is heard again.
         *self.ended.lock().unwrap_or_else(PoisonError::into_inner) = None;
         let mut known = self.acknowledged.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_known = known.as_ref() == Some(event);
-        *known = Some(event.clone());
-        is_known
+        match known.replace(event.clone()) {
+            None => Acknowledged::First,
+            Some(last) => Acknowledged::Again { is_known: last == event, changed: gap::of_subscription(&said) },
+        }
     }
 }
 
@@ -228,19 +246,28 @@ impl Bridge {
             return Err(Failure::Theirs(Bytes::copy_from_slice(error)));
         }
         self.session.begin_again(&answer, handle).map_err(|fault| Failure::Unfit(fault.to_string()))?;
+        tracing::info!("the gateway did not know the session any more; the client was introduced again");
         let is_ready = past.ready.is_some();
-        let again = past.ready.into_iter().chain(past.level).chain(past.subscriptions.into_values());
-        for text in again {
-            let sent = self.send(Method::POST, || self.session.headers(), &text, PROMPT, Duration::ZERO, behalf).await;
-            match sent {
-                Ok(response) => self.read_out(response.into_body()).await,
-                Err(fault) => return Err(self.lost(&fault)),
-            }
-        }
-        if is_ready {
+        let changed = if is_ready { past.changed } else { Vec::new() };
+        let texts = past.ready.into_iter().chain(past.level).chain(past.subscriptions.into_values());
+        let said = self.say_again(texts, behalf).await;
+        if is_ready && said.is_ok() {
             self.session.is_ready();
         }
-        tracing::info!("the gateway did not know the session any more; the client was introduced again");
+        // Whatever became of that: it is another session, and what the old one had to say is lost.
+        for text in changed {
+            self.voice.say(text).await;
+        }
+        said
+    }
+
+    /// Says in a new session what the client said in the old one.
+    async fn say_again(&self, texts: impl Iterator<Item = Bytes>, behalf: Behalf) -> Result<(), Failure> {
+        for text in texts {
+            let sent = self.send(Method::POST, || self.session.headers(), &text, PROMPT, Duration::ZERO, behalf).await;
+            let response = sent.map_err(|fault| self.lost(&fault))?;
+            self.read_out(response.into_body()).await;
+        }
         Ok(())
     }
 
@@ -286,13 +313,11 @@ impl Bridge {
                 };
                 resumes = 0;
                 cursor.note(&event);
-                let Some(message) = event.message().filter(|message| !post.has_heard(message)) else { continue };
+                let Some(message) = event.message() else { continue };
                 if post.is_to_listen_again(message) {
                     break Some("the gateway wants to be asked again".to_owned());
                 }
-                if let Err(fault) = self.deliver(message, handle).await {
-                    tracing::warn!(%fault, "the gateway sent an event that is no message");
-                }
+                self.hear(post, message, handle).await;
                 if post.is_answered() && !post.errands.is_empty() {
                     break None;
                 }
@@ -314,6 +339,20 @@ impl Bridge {
                 }
                 Ok(_) | Err(_) => return Err(lost),
             }
+        }
+    }
+
+    /// Takes a message of a stream.
+    async fn hear(&self, post: &Post, message: &Bytes, handle: Option<&HeaderValue>) {
+        let (is_known, changed) = match post.acknowledged(message) {
+            Acknowledged::No | Acknowledged::First => (false, Vec::new()),
+            Acknowledged::Again { is_known, changed } => (is_known, changed),
+        };
+        if !is_known && let Err(fault) = self.deliver(message, handle).await {
+            tracing::warn!(%fault, "the gateway sent an event that is no message");
+        }
+        for text in changed {
+            self.voice.say(text).await;
         }
     }
 

@@ -1,5 +1,6 @@
 //! The session of a client that begins with `initialize`: what the gateway gave, and what it takes to begin again.
 
+use super::gap;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue};
 use mcp::{
@@ -34,13 +35,15 @@ struct State {
     past: Past,
 }
 
-/// What the client said that a new session must hear. Each text as it was sent.
+/// What the client said that a new session must hear, each text as it was sent; and what the client must hear of one.
 #[derive(Clone)]
 pub(super) struct Past {
     pub(super) hello: Message,
     pub(super) ready: Option<Bytes>,
     pub(super) level: Option<Bytes>,
     pub(super) subscriptions: HashMap<String, Bytes>,
+    /// That the lists changed whose changes it was promised to hear of.
+    pub(super) changed: Vec<Bytes>,
 }
 
 /// An answer to `initialize` that cannot be used.
@@ -67,7 +70,8 @@ impl Session {
         let Some(revision) = revision_of(answer) else { return };
         let mut state = self.lock();
         let number = state.as_ref().map_or(0, |state| state.number) + 1;
-        let past = Past { hello: hello.clone(), ready: None, level: None, subscriptions: HashMap::new() };
+        let changed = gap::of_session(answer);
+        let past = Past { hello: hello.clone(), ready: None, level: None, subscriptions: HashMap::new(), changed };
         *state = Some(State { number, handle, revision, past });
     }
 
@@ -132,7 +136,7 @@ impl Session {
         }
     }
 
-    /// What a new session must hear.
+    /// What a new session must hear, and its client.
     pub(super) fn past(&self) -> Option<Past> {
         self.lock().as_ref().map(|state| state.past.clone())
     }
