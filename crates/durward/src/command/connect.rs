@@ -3,10 +3,11 @@
 //! For clients that speak nothing but stdio, in either era. Messages pass as the bytes they are; stdout carries nothing
 //! else. Judges nothing: who may do what is the gateway's to say.
 //!
-//! Read in this order: [`take`] (what a line of the client's leads to), [`post`] (how it travels and what comes back),
+//! Read in this order: [`take`] (what a line of the client's leads to), [`carry`] (how it travels and what comes back),
 //! [`session`] (what it takes to begin again), [`follow`] (what the gateway says unasked).
 
 mod bridge;
+mod carry;
 mod credential;
 mod errand;
 mod failure;

@@ -4,8 +4,8 @@
 
 use super::{
     bridge::Bridge,
+    carry::is_event_stream,
     credential::Behalf,
-    post::is_event_stream,
     stream::{Cursor, Pause, Stream},
 };
 use http::{HeaderValue, StatusCode};
