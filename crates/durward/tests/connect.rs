@@ -431,6 +431,64 @@ async fn modern_requests_carry_what_the_revision_wants() {
 }
 
 #[tokio::test]
+async fn a_call_of_a_tool_that_was_never_listed_carries_its_headers() {
+    let upstream = Upstream::start().await;
+    let region = json!({ "type": "string", "x-mcp-header": "Region" });
+    let schema = json!({ "type": "object", "properties": { "region": region } });
+    let tool = move |name: &str| json!({ "name": name, "description": "d", "inputSchema": schema });
+    upstream.set_tools(vec![tool("echo")]);
+    let world = World::start(&world::http("files", &upstream)).await;
+    let mut client = Client::start(&world.url("/mcp"), Some(&world.alice));
+    let mut call = async |id: u64| {
+        let params = json!({ "name": "files__echo", "arguments": { "region": "eu" }, "_meta": {} });
+        client.send(&modern(id, "tools/call", params)).await;
+        client.hear().await
+    };
+    for id in [1, 2] {
+        let answer = call(id).await;
+        assert!(answer["result"]["content"].is_array() && answer["id"] == id, "{answer}");
+    }
+    for seen in upstream.seen("tools/call") {
+        assert_eq!(seen.header("mcp-param-region"), Some("eu"));
+    }
+    let log = world.data().join("log");
+    let asked = |method: &str| world::records(&log).iter().filter(|record| record["method"] == method).count();
+    world.until(|| asked("tools/call") == 3).await;
+    assert_eq!(asked("tools/list"), 1, "it is learned once");
+    let (code, rest, talk) = client.end().await;
+    assert_eq!((code, rest, talk.as_str()), (Some(0), vec![], ""));
+
+    // It may stand on another page; a refusal that no list explains is the client's.
+    let other = Upstream::start().await;
+    let page = move |seen: &testkit::Received| {
+        let last = seen.json()["params"]["cursor"] == "more";
+        let mut result = json!({ "tools": [tool(if last { "late" } else { "early" })], "resultType": "complete" });
+        if !last {
+            result["nextCursor"] = "more".into();
+        }
+        result
+    };
+    other.always("tools/list", move |seen| Answer::result(&seen.id(), &page(seen)));
+    other.always("tools/call", |seen| match seen.header("mcp-param-region") {
+        Some("eu") => Answer::result(&seen.id(), &json!({ "content": [], "resultType": "complete" })),
+        _ => Answer::error(&seen.id(), -32020, "no header").with_status(StatusCode::BAD_REQUEST),
+    });
+    let mut client = Client::start(&other.url(), None);
+    for (id, tool, asked) in [(1, "late", 2), (2, "late", 2), (3, "none", 4)] {
+        let params = json!({ "name": tool, "arguments": { "region": "eu" } });
+        client.send(&modern(id, "tools/call", params)).await;
+        let answer = client.hear().await;
+        let is_refused = answer["error"]["code"] == -32020;
+        assert!(answer["id"] == id && is_refused == (tool == "none"), "{answer}");
+        assert_eq!(other.seen("tools/list").len(), asked);
+    }
+    assert_eq!(other.seen("tools/call").len(), 2 + 1 + 1, "who learned nothing asks no second time");
+    let list = other.seen("tools/list").remove(0);
+    assert_eq!(list.header("mcp-method"), Some("tools/list"));
+    assert_eq!(client.end().await.0, Some(0));
+}
+
+#[tokio::test]
 async fn subscriptions_are_made_again_until_the_client_wants_no_more() {
     let upstream = Upstream::start().await;
     let subscription = json!({ "io.modelcontextprotocol/subscriptionId": "s" });

@@ -1,14 +1,14 @@
 //! What leaves for the gateway, and what comes back.
 //!
 //! The only place that sends. Repeats a request only where it is certain that the gateway did not take it: no connection
-//! came about, the credential was refused and there is a new one, or the session was unknown.
+//! came about, the credential was refused and there is a new one, the session was unknown, or headers were missing.
 
 use super::{
     bridge::{Bridge, LIMITS},
     credential::Behalf,
     errand::Errand,
     failure::{Failure, message_of},
-    mirror::single,
+    mirror::{question, single},
     post::{Acknowledged, Post},
     stream::{ANSWER, Cursor, Pause, STALLED, Stream},
     tell::chain,
@@ -22,10 +22,11 @@ use http::{
 use http_body_util::{BodyExt, Full};
 use mcp::{
     Era, Kind, Message,
+    error::HEADER_MISMATCH,
     header::SESSION_ID,
     sse::{Decoder, Event},
 };
-use std::{sync::Arc, time::Duration};
+use std::{borrow::Cow, sync::Arc, time::Duration};
 use tokio::time::{Instant, sleep, timeout};
 
 /// How long the gateway may take where nobody has to think: handshakes, notifications, streams.
@@ -34,6 +35,8 @@ pub(super) const PROMPT: Duration = Duration::from_secs(30);
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How long the end of a stream is waited for after the answer, so that its connection can be used again.
 const DRAIN: Duration = Duration::from_millis(100);
+/// Pages of the list of tools that are asked for at once.
+const PAGES: usize = 256;
 /// How often a stream that was cut before the answer is taken up again in a row.
 const RESUMES: u32 = 5;
 /// What of an answer that is none is shown, in characters.
@@ -99,7 +102,9 @@ impl Bridge {
 
     async fn exchange(&self, post: &Post) -> Result<(), Failure> {
         let mut is_again = false;
+        let mut may_learn = self.is_modern(post) && post.is("tools/call");
         loop {
+            let dressed = may_learn.then(|| self.dress(post));
             let lost = self.session.number().filter(|_| !is_again && !post.is("initialize") && !self.is_modern(post));
             let patience = if post.was_open() { Duration::ZERO } else { PATIENCE };
             let deadline = if post.is("initialize") { PROMPT } else { ANSWER };
@@ -112,7 +117,68 @@ impl Bridge {
                 is_again = true;
                 continue;
             }
-            return self.read(post, response).await;
+            let (status @ StatusCode::BAD_REQUEST, Some(dressed)) = (response.status(), dressed) else {
+                return self.read(post, response).await;
+            };
+            // SPEC: a call whose headers do not say what its arguments do is not taken.
+            let text = self.whole(response.into_body()).await?;
+            let code = single(&text, &LIMITS).as_ref().and_then(Message::error_code);
+            if code != Some(HEADER_MISMATCH) || !self.learns(post, &dressed).await {
+                return self.read_text(post, status, &text, None).await;
+            }
+            may_learn = false;
+        }
+    }
+
+    /// Asks for the list of tools in the client's place, since a call was refused with these headers. Whether it has others
+    /// now.
+    async fn learns(&self, post: &Post, refused: &HeaderMap) -> bool {
+        let Some(call) = &post.message else { return false };
+        let _turn = self.mirror.learning.lock().await;
+        // Somebody may have learned meanwhile.
+        let mut cursor = None;
+        for _ in 0..PAGES {
+            if self.dress(post) != *refused {
+                return true;
+            }
+            let page = match self.page_of_tools(call, cursor.as_deref()).await {
+                Ok(page) => page,
+                Err(failure) => {
+                    tracing::debug!("the tools are not known: {}", failure.text());
+                    return false;
+                }
+            };
+            self.mirror.learn(&page);
+            cursor = page.outcome_member(&["nextCursor"]).and_then(|cursor| cursor.text()).map(Cow::into_owned);
+            if cursor.is_none() {
+                break;
+            }
+        }
+        self.dress(post) != *refused
+    }
+
+    async fn page_of_tools(&self, call: &Message, cursor: Option<&str>) -> Result<Message, Failure> {
+        let question = question(call, cursor).ok_or_else(|| Failure::Unfit("no list can be asked for".to_owned()))?;
+        let question = Post::of(question, None);
+        let sent = self
+            .send(Method::POST, || self.dress(&question), &question.text, PROMPT, Duration::ZERO, Behalf::Client)
+            .await;
+        self.response(sent.map_err(|fault| self.lost(&fault))?, "tools/list").await
+    }
+
+    /// The response that is all that is wanted of an answer.
+    async fn response(&self, response: Response<Body>, method: &str) -> Result<Message, Failure> {
+        if !response.status().is_success() {
+            return Err(self.unfit(response).await);
+        }
+        let is_stream = is_event_stream(response.headers());
+        let whole = timeout(PROMPT, self.whole(response.into_body())).await;
+        let text = whole.map_err(|_| Failure::Late(format!("{} does not end its answer", self.tell.gateway)))??;
+        let answer = response_in(text, is_stream);
+        let answer = answer.ok_or_else(|| Failure::Unfit(format!("the gateway did not answer `{method}`")))?;
+        match answer.error() {
+            Some(error) => Err(Failure::Theirs(Bytes::copy_from_slice(error))),
+            None => Ok(answer),
         }
     }
 
@@ -126,18 +192,8 @@ impl Bridge {
         let hello = Post::of(past.hello.clone(), None);
         let sent = self.send(Method::POST, || self.dress(&hello), &hello.text, PROMPT, PATIENCE, behalf).await;
         let response = sent.map_err(|fault| self.lost(&fault))?;
-        if !response.status().is_success() {
-            return Err(self.unfit(response).await);
-        }
         let handle = response.headers().get(SESSION_ID).cloned();
-        let is_stream = is_event_stream(response.headers());
-        let whole = timeout(PROMPT, self.whole(response.into_body())).await;
-        let text = whole.map_err(|_| Failure::Late(format!("{} does not end its answer", self.tell.gateway)))??;
-        let answer = response_in(text, is_stream);
-        let answer = answer.ok_or_else(|| Failure::Unfit("the gateway did not answer `initialize`".to_owned()))?;
-        if let Some(error) = answer.error() {
-            return Err(Failure::Theirs(Bytes::copy_from_slice(error)));
-        }
+        let answer = self.response(response, "initialize").await?;
         self.session.begin_again(&answer, handle).map_err(|fault| Failure::Unfit(fault.to_string()))?;
         tracing::info!("the gateway did not know the session any more; the client was introduced again");
         let is_ready = past.ready.is_some();
@@ -172,18 +228,28 @@ impl Bridge {
             return self.read_stream(post, response.into_body(), handle.as_ref()).await;
         }
         let text = self.whole(response.into_body()).await?;
+        self.read_text(post, status, &text, handle.as_ref()).await
+    }
+
+    async fn read_text(
+        &self,
+        post: &Post,
+        status: StatusCode,
+        text: &Bytes,
+        handle: Option<&HeaderValue>,
+    ) -> Result<(), Failure> {
         let refuses = matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN);
         if refuses {
-            self.tell.refused(status, &why(&text, status));
+            self.tell.refused(status, &why(text, status));
         }
         if post.ended().is_some() {
-            return Err(self.not_heard_again(status, &text));
+            return Err(self.not_heard_again(status, text));
         }
         // Where it answers one who waits, it passes as it is, whatever the status.
-        if self.deliver(&text, handle.as_ref()).await.is_ok() && post.is_answered() {
+        if self.deliver(text, handle).await.is_ok() && post.is_answered() {
             return Ok(());
         }
-        Err(self.not_an_answer(status, &text))
+        Err(self.not_an_answer(status, text))
     }
 
     /// Reads a stream until everybody is answered.

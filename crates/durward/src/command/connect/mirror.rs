@@ -1,14 +1,17 @@
 //! What of a message a 2026-07-28 request repeats in its headers.
 //!
-//! Which arguments of a tool that takes is learned from the lists that pass by.
+//! Which arguments of a tool that takes is learned from the lists that pass by, and from those that are asked for here.
 
+use super::bridge::LIMITS;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue};
 use mcp::{
     Kind, ListKind, Message,
     header::{METHOD, NAME, PROTOCOL_VERSION, name_value},
+    key,
     param::{self, Binding},
 };
+use serde_json::{Map, json};
 use std::{
     collections::HashMap,
     sync::{Mutex, PoisonError},
@@ -24,6 +27,8 @@ pub(super) struct Mirror {
     tools: Mutex<HashMap<String, Vec<Binding>>>,
     /// The version of the last request: cancellations and other notifications need not name one.
     version: Mutex<Option<HeaderValue>>,
+    /// One at a time asks.
+    pub(super) learning: tokio::sync::Mutex<()>,
 }
 
 impl Mirror {
@@ -73,6 +78,19 @@ impl Mirror {
     }
 }
 
+/// The request for a page of the list of tools, in the name of the client that made this call.
+pub(super) fn question(call: &Message, cursor: Option<&str>) -> Option<Message> {
+    let said = call.param(&["_meta"])?.value().ok()?;
+    let about = [key::PROTOCOL_VERSION, key::CLIENT_CAPABILITIES, key::CLIENT_INFO];
+    let meta: Map<_, _> = about.into_iter().filter_map(|key| Some((key.to_owned(), said.get(key)?.clone()))).collect();
+    let params = match cursor {
+        Some(cursor) => json!({ "_meta": meta, "cursor": cursor }),
+        None => json!({ "_meta": meta }),
+    };
+    let text = json!({ "jsonrpc": "2.0", "id": "durward-connect", "method": "tools/list", "params": params });
+    single(&Bytes::from(text.to_string()), &LIMITS)
+}
+
 /// A member of an object that was scanned.
 fn member(object: &[u8], name: &str) -> Option<serde_json::Value> {
     let mut object = mcp::value(object).ok()?;
@@ -91,7 +109,6 @@ pub(super) fn single(text: &Bytes, limits: &mcp::Limits) -> Option<Message> {
 mod tests {
     use super::*;
     use mcp::Limits;
-    use serde_json::json;
 
     fn message(value: &serde_json::Value) -> Message {
         single(&Bytes::from(value.to_string()), &Limits::default()).unwrap()
@@ -126,10 +143,7 @@ mod tests {
         assert_eq!(headers[METHOD], "tools/call");
         assert_eq!(headers[PROTOCOL_VERSION], "2026-07-28");
         assert_eq!(mcp::header::decode(NAME, &headers[NAME]).unwrap(), "töol");
-        assert_eq!(
-            mcp::check(&headers, &call).err(),
-            Some(mcp::HeaderFault::MissingMeta(mcp::key::CLIENT_CAPABILITIES))
-        );
+        assert_eq!(mcp::check(&headers, &call).err(), Some(mcp::HeaderFault::MissingMeta(key::CLIENT_CAPABILITIES)));
 
         mirror.learn(&list(&json!({ "type": "object" })));
         assert!(dressed(&call).get("mcp-param-region").is_none(), "the tool has changed");
