@@ -1,19 +1,21 @@
 //! What a server offers, kept per server, and looked at again when it is given other credentials. How it is learned is the
 //! business of `look`.
 
+mod expression;
 pub(crate) mod look;
+pub(crate) mod schema;
+#[cfg(test)]
+mod tests;
 pub(crate) mod view;
+mod weigh;
 
 use crate::{pipeline::Line, server::Server};
 use bytes::Bytes;
-use jsonschema::{Draft, PatternOptions, Validator};
 use mcp::{ListKind, Message, param::Binding};
+use schema::Schema;
 use serde_json::Value;
 use std::{collections::HashMap, ops::BitOr, sync::Arc, time::Duration};
 use vocab::Digest;
-
-/// The longest name of a dialect that is told, in characters.
-const DIALECT: usize = 200;
 
 /// What a server offers.
 pub struct Catalog {
@@ -50,7 +52,7 @@ pub enum Fitness {
     /// It has no schema.
     Free,
     /// It has one that compiles.
-    Fit(Box<Validator>),
+    Fit(Box<Schema>),
     /// It has one that does not: its calls are refused.
     Unfit(String),
 }
@@ -60,40 +62,12 @@ impl Tool {
         let digest = Digest::of(definition);
         let schema = mcp::value(definition).ok().and_then(|mut tool| tool.get_mut("inputSchema").map(Value::take));
         let Some(schema) = schema else { return Self { digest, fitness: Fitness::Free, bindings: Vec::new() } };
-        let (fitness, bindings) = match (compiled(&schema), mcp::param::bindings(&schema)) {
-            (Ok(validator), Ok(bindings)) => (Fitness::Fit(Box::new(validator)), bindings),
+        let (fitness, bindings) = match (Schema::new(&schema), mcp::param::bindings(&schema)) {
+            (Ok(schema), Ok(bindings)) => (Fitness::Fit(Box::new(schema)), bindings),
             (Err(why), _) => (Fitness::Unfit(why), Vec::new()),
             (Ok(_), Err(fault)) => (Fitness::Unfit(fault.to_string()), Vec::new()),
         };
         Self { digest, fitness, bindings }
-    }
-}
-
-/// A schema in its own dialect. Patterns run on the linear engine, and `$ref` never leaves the schema. Formats and encodings
-/// are annotations in 2020-12, and in the older dialects nobody has to check them.
-fn compiled(schema: &Value) -> Result<Validator, String> {
-    jsonschema::options()
-        .with_draft(dialect(schema)?)
-        .with_pattern_options(PatternOptions::regex())
-        .should_validate_formats(false)
-        .without_content_media_type_support("application/json")
-        .without_content_encoding_support("base64")
-        .without_content_encoding_support("base64url")
-        .offline()
-        .build(schema)
-        .map_err(|fault| fault.to_string())
-}
-
-/// The dialect that a schema names, or the one of MCP.
-fn dialect(schema: &Value) -> Result<Draft, String> {
-    // SPEC: whatever names none is of 2020-12 (2025-11-25, "JSON Schema usage").
-    let Some(named) = schema.get("$schema") else { return Ok(Draft::Draft202012) };
-    match named.as_str().map_or(Draft::Unknown, Draft::from_schema_uri) {
-        Draft::Unknown => {
-            let named: String = named.to_string().chars().take(DIALECT).collect();
-            Err(format!("its `$schema` is {named}; known are 2020-12, 2019-09, draft-07, draft-06 and draft-04"))
-        }
-        known => Ok(known),
     }
 }
 
@@ -262,7 +236,7 @@ fn micros(duration: Duration) -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
+mod template {
     use super::matches_template;
 
     #[test]

@@ -2,7 +2,10 @@
 
 use crate::{
     call::Call,
-    catalog::Fitness,
+    catalog::{
+        Fitness,
+        schema::{Misfit, Schema},
+    },
     pipeline::Line,
     resolve::Target,
     stop::{Stage, Stop},
@@ -16,9 +19,6 @@ use mcp::{
 };
 use serde_json::Value;
 use vocab::Digest;
-
-/// Faults of one call that are told.
-const FAULTS: usize = 16;
 
 /// A call whose arguments are what the tool takes.
 #[must_use]
@@ -68,7 +68,7 @@ impl Line {
                         format!("the server's schema of this tool cannot be used, so its calls are refused: {why}"),
                     ));
                 }
-                (Fitness::Fit(schema), false) => check(schema, &arguments)?,
+                (Fitness::Fit(schema), false) => check(schema, &arguments, &call)?,
             }
             if call.era == mcp::Era::Modern {
                 mcp::param::check(&call.headers, &tool.bindings, &arguments).map_err(|fault| {
@@ -123,24 +123,26 @@ fn arguments(call: &Call, is_tool: bool) -> Result<Value, Stop> {
     }
 }
 
-fn check(schema: &jsonschema::Validator, arguments: &Value) -> Result<(), Stop> {
-    if schema.is_valid(arguments) {
-        return Ok(());
-    }
-    let mut places = Vec::new();
-    let mut texts = Vec::new();
-    for fault in schema.iter_errors(arguments).take(FAULTS) {
-        let pointer = fault.instance_path().to_string();
-        // SECURITY: the masked form names types and constraints, never the caller's values.
-        let text = fault.masked().to_string();
-        texts.push(format!("{}: {text}", if pointer.is_empty() { "(arguments)" } else { &pointer }));
-        places.push(serde_json::json!({ "pointer": pointer, "problem": text }));
-    }
-    Err(Stop::refused(
-        Stage::Validate,
-        "arguments",
-        error::INVALID_PARAMS,
-        format!("the arguments do not fit the tool's schema: {}", texts.join("; ")),
-    )
-    .data("faults", places))
+fn check(schema: &Schema, arguments: &Value, call: &Call) -> Result<(), Stop> {
+    // What the parameters take as text, the arguments do not exceed.
+    let bytes = call.message().and_then(|message| message.params()).map_or(usize::MAX, <[u8]>::len);
+    let (text, faults) = match schema.check(arguments, bytes) {
+        Ok(()) => return Ok(()),
+        Err(Misfit::Faults(faults)) => {
+            let place = |pointer: &str| if pointer.is_empty() { "(arguments)".to_owned() } else { pointer.to_owned() };
+            let texts: Vec<_> = faults.iter().map(|(pointer, text)| format!("{}: {text}", place(pointer))).collect();
+            (format!("the arguments do not fit the tool's schema: {}", texts.join("; ")), faults)
+        }
+        Err(Misfit::Somewhere) => {
+            let text = "do not fit the tool's schema; it would take too long to say where";
+            (format!("the arguments {text}"), vec![(String::new(), text.to_owned())])
+        }
+        Err(Misfit::TooMuch) => {
+            let text = "are too large for the tool's schema: to hold them against it would take too long";
+            (format!("the arguments {text}"), vec![(String::new(), text.to_owned())])
+        }
+    };
+    let places: Vec<_> =
+        faults.iter().map(|(at, text)| serde_json::json!({ "pointer": at, "problem": text })).collect();
+    Err(Stop::refused(Stage::Validate, "arguments", error::INVALID_PARAMS, text).data("faults", places))
 }

@@ -257,3 +257,37 @@ async fn a_schema_is_of_the_dialect_that_it_names() {
         assert!(answer["error"]["message"].as_str().unwrap().contains(why), "{tool} {answer}");
     }
 }
+
+/// What a server writes must not hold the worker that all others share, nor end it.
+#[tokio::test]
+async fn a_schema_that_would_hold_a_worker_is_refused_and_its_neighbours_are_served() {
+    let mut definitions = serde_json::Map::from_iter([("a0".to_owned(), json!({"type": "string"}))]);
+    for level in 1..=40 {
+        let before = json!({"$ref": format!("#/$defs/a{}", level - 1)});
+        definitions.insert(format!("a{level}"), json!({"anyOf": [before, before]}));
+    }
+    let doubled = json!({"type": "object", "$defs": definitions, "properties": {"a": {"$ref": "#/$defs/a40"}}});
+    let mut chain = serde_json::Map::from_iter([("a0".to_owned(), json!({"properties": {"a": {"$ref": "#"}}}))]);
+    for level in 1..=2_000 {
+        chain.insert(format!("a{level}"), json!({"$ref": format!("#/$defs/a{}", level - 1)}));
+    }
+    let chain = json!({"type": "object", "$defs": chain, "$ref": "#/$defs/a2000"});
+    let tree = json!({"type": "object", "properties": {"a": {"$ref": "#"}}, "additionalProperties": false});
+    let upstream = Upstream::start().await;
+    upstream.set_tools(vec![
+        json!({"name": "doubled", "inputSchema": doubled}),
+        json!({"name": "chain", "inputSchema": chain}),
+        json!({"name": "tree", "inputSchema": tree}),
+    ]);
+    let inside = Inside::start(Plan::of(&upstream)).await;
+    let deep = (0..50).fold(json!({}), |within, _| json!({"a": within}));
+    for (tool, why) in [("doubled", "more than 20000 steps"), ("chain", "more than 128 schemas high")] {
+        let answer = inside.call(&inside.alice, tool, &deep).send().await.json().await;
+        assert_eq!(answer["error"]["code"], -31009, "{tool} {answer}");
+        assert!(answer["error"]["message"].as_str().unwrap().contains(why), "{tool} {answer}");
+    }
+    let answer = inside.call(&inside.alice, "tree", &deep).send().await.json().await;
+    assert!(answer.get("result").is_some(), "{answer}");
+    let answer = inside.call(&inside.alice, "tree", &json!({"a": {"b": 1}})).send().await.json().await;
+    assert_eq!(answer["error"]["code"], -32602, "{answer}");
+}
