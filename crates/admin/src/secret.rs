@@ -85,8 +85,13 @@ pub(crate) async fn import_fernet(State(desk): State<Arc<Desk>>, body: Bytes) ->
     let key = Secret::new(key);
     let names: Vec<String> = tokens.iter().map(|token| token.name.to_string()).collect();
     let tokens: Vec<(SecretName, String)> = tokens.into_iter().map(|token| (token.name, token.token)).collect();
-    let count = change(&desk, move |desk| desk.vault.import_fernet(&key, &tokens, desk.clock.now())).await?;
-    Ok(Done::json(json!({ "imported": count, "names": names })).detail(names.join(", ")))
+    let replaced = change(&desk, move |desk| desk.vault.import_fernet(&key, &tokens, desk.clock.now())).await?;
+    let mut detail = names.join(", ");
+    if !replaced.is_empty() {
+        let replaced: Vec<&str> = replaced.iter().map(SecretName::as_str).collect();
+        detail = format!("{detail}; replaced {}", replaced.join(", "));
+    }
+    Ok(Done::json(json!({ "imported": names.len(), "names": names, "replaced": replaced })).detail(detail))
 }
 
 pub(crate) async fn rotate_master(State(desk): State<Arc<Desk>>, body: Bytes) -> Result<Done, Fault> {
@@ -130,7 +135,9 @@ async fn change<T: Send + 'static>(
     let changed = tokio::task::spawn_blocking(move || change(&own)).await.map_err(|_| broken())?;
     changed.map_err(|fault| match &fault {
         VaultFault::Unknown(_) => Fault::missing(fault.to_string()),
-        VaultFault::Size(_) | VaultFault::FernetKey | VaultFault::FernetToken(_) => Fault::bad(fault.to_string()),
+        VaultFault::Size(_) | VaultFault::FernetKey | VaultFault::FernetToken(_) | VaultFault::Twice(_) => {
+            Fault::bad(fault.to_string())
+        }
         VaultFault::NoHome => Fault::conflict(fault.to_string()),
         VaultFault::File { .. }
         | VaultFault::Mode { .. }

@@ -200,6 +200,34 @@ fn secrets_come_from_stdin_and_stay_inside() {
 }
 
 #[test]
+fn an_import_says_what_it_replaced_and_takes_no_name_twice() {
+    // The key and token of the Fernet specification (`verify.json`).
+    const KEY: &str = "cw_0x689RpI-jtRR7oE8h_eQsKImvJapLeSbXpwF4e4=";
+    const TOKEN: &str =
+        "gAAAAAAdwJ6wAAECAwQFBgcICQoLDA0ODy021cpGVWKZ_eEwCGM4BLLF_5CV9dOPmrhuVUPgJobwOz7JcbmrR64jVmpU4IwqDA==";
+    for (site, _gateway) in Site::both() {
+        let file = |lines: &[&str]| {
+            let text: String = lines.iter().map(|name| format!("{name} {TOKEN}\n")).collect();
+            fs::write(site.path().join("tokens"), text).expect("a file");
+            site.told("secret import-fernet tokens", KEY)
+        };
+        let twice = file(&["a", "b", "c", "a"]).with(1);
+        assert!(twice.err.contains("tokens: lines 1 and 4 both name a; nothing was imported"), "{}", twice.err);
+        assert!(!site.run("secret list --output json").with(0).out.contains("\"a\""), "nothing was");
+        let first = file(&["a", "b"]).with(0);
+        assert!(first.err.contains("imported 2 secrets") && !first.err.contains("replaced"), "{}", first.err);
+        let second = file(&["b", "c"]).with(0);
+        assert!(
+            second.err.contains("imported 2 secrets, of which these were there and are replaced: b"),
+            "{}",
+            second.err
+        );
+        let records = site.run("audit search --output json").with(0).out;
+        assert!(records.contains("b, c; replaced b"), "{records}");
+    }
+}
+
+#[test]
 fn servers_are_listed_with_what_keeps_them_from_being_used() {
     for (site, gateway) in Site::both() {
         let servers = site.run("server list --output json").with(0);

@@ -75,6 +75,9 @@ pub enum VaultFault {
     /// The Fernet key is none.
     #[error("a Fernet key is 32 bytes in base64url")]
     FernetKey,
+    /// An import names a secret twice.
+    #[error("the import names secret `{0}` twice; nothing was imported")]
+    Twice(SecretName),
     /// A Fernet token does not open, or not to text.
     #[error("the Fernet token of secret `{0}` does not decrypt to text with this key")]
     FernetToken(SecretName),

@@ -345,15 +345,22 @@ fn fernet_secrets_come_over_all_or_none() {
     let own = fernet::Fernet::generate_key();
     let token = fernet::Fernet::new(&own).unwrap().encrypt(CANARY.as_bytes());
 
-    assert_eq!(vault.import_fernet(&secret(SPEC_KEY), &[(name("spec"), SPEC_TOKEN.to_owned())], at(1)).unwrap(), 1);
+    assert_eq!(vault.import_fernet(&secret(SPEC_KEY), &[(name("spec"), SPEC_TOKEN.to_owned())], at(1)).unwrap(), []);
     assert_eq!(value(&vault, "spec"), "hello");
     let both = [(name("good"), token.clone()), (name("bad"), SPEC_TOKEN.to_owned())];
     let fault = vault.import_fernet(&secret(&own), &both, at(2)).unwrap_err();
     assert!(matches!(&fault, VaultFault::FernetToken(bad) if bad.as_str() == "bad"));
     assert!(!texts(&fault).contains(CANARY) && !texts(&fault).contains(&own));
     assert_eq!(vault.list().len(), 1, "nothing of a failed import stays");
-    assert_eq!(vault.import_fernet(&secret(&own), &both[..1], at(3)).unwrap(), 1);
+    assert_eq!(vault.import_fernet(&secret(&own), &both[..1], at(3)).unwrap(), []);
     assert_eq!(value(&vault, "good"), CANARY);
+    let over = [(name("spec"), token.clone()), (name("new"), token.clone())];
+    assert_eq!(vault.import_fernet(&secret(&own), &over, at(4)).unwrap(), [name("spec")]);
+    assert_eq!(value(&vault, "spec"), CANARY);
+    let twice = [(name("more"), token.clone()), (name("more"), token)];
+    let fault = vault.import_fernet(&secret(&own), &twice, at(4)).unwrap_err();
+    assert!(matches!(&fault, VaultFault::Twice(name) if name.as_str() == "more"));
+    assert_eq!(vault.list().len(), 3, "nothing of a failed import stays");
     assert!(matches!(vault.import_fernet(&secret("short"), &both, at(4)), Err(VaultFault::FernetKey)));
 }
 

@@ -12,7 +12,7 @@ use crate::{
 use anyhow::{Context, Result, bail};
 use http::Method;
 use serde_json::{Value, json};
-use std::{fs, path::Path};
+use std::{collections::BTreeMap, fs, path::Path};
 
 pub(crate) async fn run(shared: &Shared, command: &SecretCommand) -> Result<Exit> {
     let site = Site::find(shared)?;
@@ -63,7 +63,13 @@ async fn ask(office: &Office, output: Output, command: &SecretCommand, body: Opt
         }
         SecretCommand::ImportFernet { .. } => {
             let done = office.ask(Method::POST, "/api/vault/import-fernet", body).await?.value()?;
-            told(output, &done, &format!("imported {} secrets", print::text(&done, "imported")))
+            let mut text = format!("imported {} secrets", print::text(&done, "imported"));
+            let replaced: Vec<&str> =
+                done["replaced"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+            if !replaced.is_empty() {
+                text = format!("{text}, of which these were there and are replaced: {}", replaced.join(", "));
+            }
+            told(output, &done, &text)
         }
         SecretCommand::RotateMaster => {
             let done = office.ask(Method::POST, "/api/vault/rotate-master", body).await?.value()?;
@@ -80,10 +86,18 @@ async fn ask(office: &Office, output: Output, command: &SecretCommand, body: Opt
 fn tokens(file: &Path) -> Result<Vec<Value>> {
     let text = fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
     let mut tokens = Vec::new();
+    let mut lines = BTreeMap::new();
     for (number, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
         let mut words = line.split_whitespace();
         match (words.next(), words.next(), words.next()) {
             (Some(name), Some(token), None) if name.parse::<vocab::SecretName>().is_ok() => {
+                if let Some(first) = lines.insert(name, number + 1) {
+                    bail!(
+                        "{}: lines {first} and {} both name {name}; nothing was imported",
+                        file.display(),
+                        number + 1
+                    );
+                }
                 tokens.push(json!({ "name": name, "token": token }));
             }
             _ => bail!("{}:{}: write NAME TOKEN", file.display(), number + 1),
