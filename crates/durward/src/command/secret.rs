@@ -64,8 +64,13 @@ async fn ask(office: &Office, output: Output, command: &SecretCommand, body: Opt
         SecretCommand::ImportFernet { .. } => {
             let done = office.ask(Method::POST, "/api/vault/import-fernet", body).await?.value()?;
             let mut text = format!("imported {} secrets", print::text(&done, "imported"));
-            let replaced: Vec<&str> =
-                done["replaced"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+            let replaced: Vec<&str> = done
+                .get("replaced")
+                .and_then(Value::as_array)
+                .into_iter()
+                .flatten()
+                .filter_map(Value::as_str)
+                .collect();
             if !replaced.is_empty() {
                 text = format!("{text}, of which these were there and are replaced: {}", replaced.join(", "));
             }
