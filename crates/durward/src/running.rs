@@ -2,7 +2,7 @@
 
 use crate::{
     assemble, certificate,
-    config::{self, Loaded, Named, Report, Settings},
+    config::{self, Loaded, Named, Report, Settings, diff::Difference},
     control::{self, Control},
     directory::Directory,
     retention,
@@ -67,6 +67,8 @@ struct Configured {
     file: Option<PathBuf>,
     /// The data directory that was named beside the file, if one was: what the file says of it counts for nothing.
     data: Option<PathBuf>,
+    /// What the gateway was started with: some of it stays in force until it ends.
+    started: Settings,
     settings: Mutex<Settings>,
     /// What was said of them.
     report: Mutex<Report>,
@@ -111,6 +113,7 @@ impl Running {
             jwks,
             file,
             data,
+            started: settings.clone(),
             settings: Mutex::new(settings),
             report: Mutex::new(report),
             refused: Mutex::default(),
@@ -282,11 +285,11 @@ impl Configured {
     fn put_in_force(&self, before: &Settings, settings: Settings, snapshot: Snapshot, report: Report) -> News {
         let current = self.state.snapshot.load_full();
         let mut news = News::default();
-        news.changes.extend(config::diff::between(before, &settings).iter().map(ToString::to_string));
+        let Difference { changes, waits } = Difference::of(&self.started, before, &settings);
+        news.changes.extend(changes);
+        news.still.extend(waits);
         news.changes.extend(other_roots(&current, &snapshot));
-        if snapshot.policies.version() != current.policies.version() {
-            news.changes.push(format!("policies: {} → {}", current.policies.version(), snapshot.policies.version()));
-        }
+        news.changes.extend(config::diff::policies(&current.policies, &snapshot.policies));
         if let Some(line) = self.show(&settings) {
             news.add(line);
         }
@@ -413,7 +416,8 @@ impl Running {
 pub(crate) struct Reloaded {
     /// What is different now, or why nothing is.
     pub(crate) outcome: Result<Vec<String>, Reload>,
-    /// What cannot be used for the reason that was told before: said to whoever asks, and to nobody else.
+    /// What cannot be used for the reason that was told before, or waits for the next start: said to whoever asks, and to
+    /// nobody else.
     pub(crate) still: Vec<String>,
 }
 

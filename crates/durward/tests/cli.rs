@@ -207,8 +207,8 @@ fn an_import_says_what_it_replaced_and_takes_no_name_twice() {
         "gAAAAAAdwJ6wAAECAwQFBgcICQoLDA0ODy021cpGVWKZ_eEwCGM4BLLF_5CV9dOPmrhuVUPgJobwOz7JcbmrR64jVmpU4IwqDA==";
     for (site, _gateway) in Site::both() {
         let file = |lines: &[&str]| {
-            let text: String = lines.iter().map(|name| format!("{name} {TOKEN}\n")).collect();
-            fs::write(site.path().join("tokens"), text).expect("a file");
+            let lines: Vec<_> = lines.iter().map(|name| format!("{name} {TOKEN}")).collect();
+            fs::write(site.path().join("tokens"), lines.join("\n")).expect("a file");
             site.told("secret import-fernet tokens", KEY)
         };
         let twice = file(&["a", "b", "c", "a"]).with(1);
@@ -545,6 +545,13 @@ fn a_changed_data_directory_waits_for_the_next_start_and_says_so() {
     fs::write(site.path().join("durward.yaml"), CONFIG.replace("data: data\n", "data: other\n")).expect("a file");
     hangup();
     until("at the next start: ~ data: ");
+    hangup();
+    until("reloaded, nothing changed\n  as before: at the next start: ~ data: ");
+    fs::write(site.path().join("durward.yaml"), CONFIG).expect("a file");
+    hangup();
+    until("as it was at the start: it waits no longer");
+    hangup();
+    until("reloaded, nothing changed");
 }
 
 #[test]

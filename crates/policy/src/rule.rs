@@ -21,7 +21,7 @@ pub enum Effect {
 }
 
 /// A rule as its file states it. A list that is absent is empty here and restricts nothing.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct RuleSpec {
     /// Its own id, or `policy#index`, counted from 1.
     pub id: RuleId,

@@ -4,8 +4,10 @@ use super::{
     settings::{Reach, Settings},
     show::{HIDDEN, show, whole},
 };
+use policy::{Policies, RuleSpec};
 use serde_json::Value;
 use std::{collections::BTreeMap, fmt};
+use vocab::RuleId;
 
 /// What a running gateway cannot change: sockets, threads, the directory and its key, rooms of a fixed size.
 const AT_START: [&str; 10] = [
@@ -32,12 +34,36 @@ pub(crate) struct Change {
     pub(crate) after: Option<String>,
 }
 
+/// What differs from what is in force, and what takes effect at the next start only.
+#[derive(Default)]
+pub(crate) struct Difference {
+    /// What is different from before.
+    pub(crate) changes: Vec<String>,
+    /// What waits for the next start, and was different before already.
+    pub(crate) waits: Vec<String>,
+}
+
+impl Difference {
+    /// What a reload from `before` to `after` changes in a gateway that was started with `started`.
+    pub(crate) fn of(started: &Settings, before: &Settings, after: &Settings) -> Self {
+        let mut waiting: BTreeMap<String, String> =
+            between(started, after).iter().filter(|change| change.waits()).map(Change::waiting).collect();
+        let mut changes = Vec::new();
+        for change in between(before, after) {
+            let waits = waiting.remove(&change.path);
+            changes.push(match waits {
+                _ if !change.waits() => change.to_string(),
+                Some(_) => change.waiting().1,
+                None => format!("{change}, as it was at the start: it waits no longer"),
+            });
+        }
+        Self { changes, waits: waiting.into_values().collect() }
+    }
+}
+
 impl fmt::Display for Change {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let path = &self.path;
-        if self.waits() {
-            f.write_str("at the next start: ")?;
-        }
         match (&self.before, &self.after) {
             (Some(before), Some(after)) if before == after => write!(f, "~ {path}: changed, not shown"),
             (Some(before), Some(after)) => write!(f, "~ {path}: {before} → {after}"),
@@ -49,6 +75,11 @@ impl fmt::Display for Change {
 }
 
 impl Change {
+    /// Its path, and how it is told while it waits for the next start.
+    fn waiting(&self) -> (String, String) {
+        (self.path.clone(), format!("at the next start: {self}"))
+    }
+
     /// Whether it takes effect at the next start only.
     fn waits(&self) -> bool {
         let of = |key: &&str| self.path.strip_prefix(*key).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
@@ -56,6 +87,41 @@ impl Change {
         let turns = of(&"tls") && (self.before.is_none() || self.after.is_none());
         turns || AT_START.iter().any(of)
     }
+}
+
+/// Rules that are told one by one.
+const RULES: usize = 32;
+
+/// What two sets of policies differ in, rule by rule.
+pub(crate) fn policies(before: &Policies, after: &Policies) -> Vec<String> {
+    if before.version() == after.version() {
+        return Vec::new();
+    }
+    let (old, new) = (rules(before), rules(after));
+    let gone = old.iter().filter(|(id, _)| !new.contains_key(*id)).map(|(_, rule)| ("-", rule));
+    let others = new.iter().filter_map(|(id, rule)| match old.get(id) {
+        None => Some(("+", rule)),
+        Some(was) if was != rule => Some(("~", rule)),
+        Some(_) => None,
+    });
+    let mut lines: Vec<_> =
+        gone.chain(others).map(|(sign, rule)| format!("{sign} rule {} ({})", rule.id, rule.file)).collect();
+    let mut heading = format!("policies: {} → {}", before.version(), after.version());
+    if lines.is_empty() {
+        heading.push_str(", no rule is another");
+    }
+    let more = lines.len().saturating_sub(RULES);
+    lines.truncate(RULES);
+    if more > 0 {
+        lines.push(format!("and {more} rules more"));
+    }
+    lines.insert(0, heading);
+    lines
+}
+
+/// What each rule says, wherever it stands in its file.
+fn rules(policies: &Policies) -> BTreeMap<&RuleId, RuleSpec> {
+    policies.rules().map(|rule| (&rule.id, RuleSpec { place: None, ..rule.clone() })).collect()
 }
 
 /// Everything in which `after` differs from `before`, by path.

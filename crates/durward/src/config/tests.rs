@@ -1,7 +1,7 @@
 //! Case files: `tests/config/NAME.yaml` must be reported exactly as `NAME.txt` shows.
 
 use super::{
-    diff,
+    diff::{self, Difference},
     fault::Report,
     key::{Key, ROOT, Shape},
     load,
@@ -269,9 +269,9 @@ fn the_master_key_may_come_from_a_file_or_a_command() {
         ("vault: { key: { command: [pass, show, durward] } }", "vault.key.command: [pass, show, durward]"),
     ] {
         let loaded = parse("durward.yaml", source, base).expect("a good configuration");
-        let changes = diff::between(&Settings::empty(base.join("durward-data")), &loaded.settings);
-        let expected = format!("at the next start: + {expected}");
-        assert!(changes.iter().any(|change| change.to_string() == expected), "{changes:?}");
+        let empty = Settings::empty(base.join("durward-data"));
+        let changes = Difference::of(&empty, &empty, &loaded.settings).changes;
+        assert!(changes.contains(&format!("at the next start: + {expected}")), "{changes:?}");
     }
 }
 
@@ -355,7 +355,7 @@ fn tls_is_two_files_that_fit_together() {
     let a = load("a.pem", "a.key").expect("it is TLS: it may listen to everybody").settings;
     let b = load("b.pem", "b.key").expect("another").settings;
     let none = parse("durward.yaml", "listen: 127.0.0.1:7420", folder.path()).expect("plain").settings;
-    let lines = |before, after| diff::between(before, after).iter().map(ToString::to_string).collect::<Vec<_>>();
+    let lines = |before, after| Difference::of(before, before, after).changes;
     assert!(lines(&a, &b).iter().any(|line| line.starts_with("~ tls.key")), "a file is taken at once");
     assert!(lines(&none, &a).iter().any(|line| line.starts_with("at the next start: + tls.key")), "TLS itself is not");
 
@@ -395,6 +395,46 @@ fn the_schema_names_every_key() {
 }
 
 #[test]
+fn what_waits_for_the_next_start_is_measured_by_what_was_started() {
+    let load = |text: &str| parse("durward.yaml", text, Path::new(".")).expect("a good configuration").settings;
+    let started = load("listen: 127.0.0.1:7420");
+    let moved = load("listen: 127.0.0.1:7430");
+    let bounded = load("listen: 127.0.0.1:7430\nbounds: { depth: 32 }");
+    let waits = "at the next start: ~ listen: 127.0.0.1:7420 → 127.0.0.1:7430".to_owned();
+    let of = |before, after| {
+        let Difference { changes, waits } = Difference::of(&started, before, after);
+        (changes, waits)
+    };
+    assert_eq!(of(&started, &moved), (vec![waits.clone()], Vec::new()));
+    assert_eq!(of(&moved, &moved), (Vec::new(), vec![waits.clone()]), "nothing changed, and it waits still");
+    assert_eq!(of(&moved, &bounded), (vec!["~ bounds.depth: 64 → 32".to_owned()], vec![waits]));
+    let back = "~ listen: 127.0.0.1:7430 → 127.0.0.1:7420, as it was at the start: it waits no longer".to_owned();
+    assert_eq!(of(&moved, &started), (vec![back], Vec::new()));
+}
+
+#[test]
+fn a_difference_of_policies_names_its_rules() {
+    let rule = |id: &str, target: &str| {
+        format!("{{\"id\": \"{id}\", \"effect\": \"allow\", \"action\": \"tool.execute\", \"target\": \"{target}\"}}")
+    };
+    let load = |rules: &[String], space: &str| {
+        let text = format!("{space}{{\"policy\": \"p\", \"version\": 1, \"rules\": [{}]}}", rules.join(","));
+        policy::Policies::compile(&[policy::Source { name: "a.json".to_owned(), text }]).expect("good policies")
+    };
+    let before = load(&[rule("one", "a/*"), rule("two", "b/*"), rule("three", "c/*")], "");
+    let after = load(&[rule("three", "c/*"), rule("two", "b/x"), rule("four", "d/*")], "");
+    let lines = diff::policies(&before, &after);
+    assert!(lines[0].starts_with("policies: sha256:"), "{lines:?}");
+    assert_eq!(lines[1..], ["- rule one (a.json)", "+ rule four (a.json)", "~ rule two (a.json)"]);
+    assert!(diff::policies(&before, &before).is_empty());
+    let moved = load(&[rule("one", "a/*"), rule("two", "b/*"), rule("three", "c/*")], "\n");
+    let lines = diff::policies(&before, &moved);
+    assert!(lines.len() == 1 && lines[0].ends_with(", no rule is another"), "{lines:?}");
+    let many: Vec<_> = (0..50).map(|number| rule(&format!("r{number}"), "a/*")).collect();
+    assert_eq!(diff::policies(&load(&[], ""), &load(&many, "")).last().expect("a line"), "and 18 rules more");
+}
+
+#[test]
 fn a_difference_names_what_changed_and_hides_what_is_hidden() {
     let load = |text: &str| parse("durward.yaml", text, Path::new(".")).expect("a good configuration").settings;
     let before = load("servers: { a: { command: run, env: { A: hunter2 } }, b: { url: https://b.example.com/mcp } }");
@@ -402,7 +442,7 @@ fn a_difference_names_what_changed_and_hides_what_is_hidden() {
         "servers: { a: { command: run, env: { A: hunter3 } }, c: { url: https://c.example.com/mcp, era: both } }\nbounds: { depth: 32, children: 4 }\nadmin: { listen: 127.0.0.1:7431 }",
     );
 
-    let lines: Vec<_> = diff::between(&before, &after).iter().map(ToString::to_string).collect();
+    let lines = Difference::of(&before, &before, &after).changes;
 
     assert!(lines.contains(&"~ bounds.depth: 64 → 32".to_owned()), "{lines:#?}");
     assert!(lines.contains(&"at the next start: ~ bounds.children: 64 → 4".to_owned()), "{lines:#?}");
@@ -428,7 +468,7 @@ fn nothing_that_is_shown_is_a_secret() {
     let (before, after) = (load("hunter2"), load("hunter3"));
 
     let shown = super::show::show(&before).to_string();
-    let lines: Vec<_> = diff::between(&before, &after).iter().map(ToString::to_string).collect();
+    let lines = Difference::of(&before, &before, &after).changes;
 
     assert!(shown.contains("sleep") && !shown.contains("hunter"), "{shown}");
     assert_eq!(lines, ["~ servers.a.arguments: changed, not shown"]);
