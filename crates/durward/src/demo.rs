@@ -33,7 +33,11 @@ use gateway::{
 };
 use identity::{ApiKey, KeyKind};
 use screen::Screen;
-use std::{borrow::Cow, path::Path, sync::Arc};
+use std::{
+    borrow::Cow,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 use store::{KeyRow, KeyUse};
 use tokio::runtime::Runtime;
 use tour::Tour;
@@ -47,9 +51,11 @@ const SECRET: &str = "customers-token";
 
 /// Plays the tour, then stays up unless `once`. The runtime ends before the folder goes: the log is closed by then.
 pub(crate) fn run(runtime: Runtime, shared: &Shared, once: bool) -> Result<Exit> {
-    if shared.output == Output::Json || shared.config.is_some() {
+    // What the environment says is meant for other commands.
+    let named = shared.config.as_ref().filter(|file| usual_configuration().as_ref() != Some(file));
+    if shared.output == Output::Json || named.is_some() {
         print::say(
-            "durward: `demo` has a configuration of its own, and a screen for people: leave out --config (DURWARD_CONFIG) and --output",
+            "durward: `demo` has a configuration of its own, and a screen for people: leave out --config and --output",
         );
         return Ok(Exit::Usage);
     }
@@ -68,6 +74,12 @@ pub(crate) fn run(runtime: Runtime, shared: &Shared, once: bool) -> Result<Exit>
     let did = did?;
     screen.written().context("the screen cannot be written")?;
     Ok(if did { Exit::Done } else { Exit::Failed })
+}
+
+/// The configuration of commands that are not told which.
+#[expect(clippy::disallowed_methods, reason = "the binary reads the environment")]
+fn usual_configuration() -> Option<PathBuf> {
+    std::env::var_os("DURWARD_CONFIG").map(PathBuf::from)
 }
 
 /// Says whether every step of the tour did what it says.

@@ -426,6 +426,25 @@ fn change(log: &Path) -> usize {
 }
 
 #[test]
+fn an_issuers_file_of_keys_that_cannot_be_used_is_no_start() {
+    let site = Site::new();
+    let issuer =
+        "issuers: [{ url: \"https://idp.example\", audience: x, agent: claim:azp, jwks: { file: keys.json } }]\n";
+    fs::write(site.path().join("durward.yaml"), format!("{CONFIG}{issuer}")).expect("a file");
+    for useless in ["{", "{\"keys\": [{\"kty\": \"oct\", \"k\": \"AA\"}]}"] {
+        fs::write(site.path().join("keys.json"), useless).expect("a file");
+        assert!(
+            site.run("check").with(1).out.contains("error: no token could be verified with this file"),
+            "{useless}"
+        );
+        assert!(site.run("up").with(1).err.contains("no token could be verified with this file"), "{useless}");
+    }
+    // Nobody is let in by it, and that can be meant.
+    fs::write(site.path().join("keys.json"), "{\"keys\": []}").expect("a file");
+    site.run("check").with(0);
+}
+
+#[test]
 fn a_log_that_was_set_back_stops_the_start_until_the_operator_says_it_was_restored() {
     let site = Site::new();
     site.run("agent key create ci").with(0);

@@ -25,7 +25,8 @@ pub(super) fn roots(root: &Node, base: &Path, faults: &mut Faults) {
     }
 }
 
-/// Keys of issuers. Of a gateway that runs those of before stay in force, and that is said when it reads them.
+/// Keys of issuers. A gateway does not start without them; of one that runs those of before stay in force, and that is said
+/// when it reads them.
 pub(super) fn key_sets(root: &Node, base: &Path, faults: &mut Faults) {
     for issuer in root.get("issuers").map(Node::each).unwrap_or_default() {
         let Some((node, file)) = file_in(issuer.get("jwks"), "file") else { continue };
@@ -34,8 +35,7 @@ pub(super) fn key_sets(root: &Node, base: &Path, faults: &mut Faults) {
             faults.push(
                 Fault::at(&node.span, "no token could be verified with this file")
                     .because(why)
-                    .fix("name a JSON Web Key Set: `{\"keys\": […]}`, as the issuer publishes it")
-                    .warning(),
+                    .fix("name a JSON Web Key Set: `{\"keys\": […]}`, as the issuer publishes it"),
             );
         }
     }

@@ -6,6 +6,10 @@ use url::{Host, Url};
 
 /// What the connector would have against dialling `url`, which stands at `node`. `whose`: a server, an issuer.
 pub(super) fn judge(node: &Node, url: &Url, internal: bool, whose: &str) -> Option<Fault> {
+    // A variable was reported: what is said of the rest would only follow from it.
+    if node.text().is_some_and(|text| text.contains("${")) {
+        return None;
+    }
     let own = || format!("if this {whose} is your own, add `internal: true`");
     let fault = |what: &str| Fault::at(&node.span, what);
     if !internal && is_this_machine(url) {
