@@ -304,6 +304,8 @@ fn told(method: &str, message: &Message) -> News {
     match (method, message.error_code()) {
         // Its server knows it no more; or it has a result, for which one waits until the end.
         ("tasks/get", Some(error::INVALID_PARAMS)) | ("tasks/result", None) => News::end(),
+        // SPEC: in the modern era the answer to this says nothing of the task. It was taken back, whenever it ends.
+        ("tasks/cancel", None) if message.outcome_member(&["status"]).is_none() => News::end(),
         _ => News::of(|name| message.outcome_member(&[name])),
     }
 }
