@@ -42,6 +42,14 @@ impl Agent {
 
     /// The same of another revision than the last one.
     pub async fn of(revision: &str, url: &str, token: Option<&str>) -> Self {
+        Self::tried(revision, url, token).await.expect("initialize failed")
+    }
+
+    /// The same, where it may be refused.
+    ///
+    /// # Errors
+    /// What was answered in place of a result.
+    pub async fn tried(revision: &str, url: &str, token: Option<&str>) -> Result<Self, Value> {
         let mut agent = Self::new(url, token, revision);
         let hello = json!({
             "protocolVersion": revision,
@@ -49,16 +57,19 @@ impl Agent {
             "clientInfo": {"name": "testkit", "version": "1.0.0"},
         });
         let reply = agent.request("initialize", hello).await;
-        assert_eq!(reply.status, 200, "initialize was refused");
+        let status = reply.status;
         agent.session = reply.header("mcp-session-id").map(str::to_owned);
         let answer = reply.json().await;
-        assert!(answer.get("result").is_some(), "initialize failed");
+        if answer.get("result").is_none() {
+            return Err(answer);
+        }
+        assert_eq!(status, 200, "initialize was refused");
         // What was agreed on is said from now on.
         if let Some(agreed) = answer.pointer("/result/protocolVersion").and_then(Value::as_str) {
             agreed.clone_into(&mut agent.version);
         }
-        assert_eq!(agent.notify("notifications/initialized", json!({})).await.status, 202);
-        agent
+        let ready = agent.notify("notifications/initialized", json!({})).await;
+        if ready.status == 202 { Ok(agent) } else { Err(ready.json().await) }
     }
 
     fn new(url: &str, token: Option<&str>, version: &str) -> Self {

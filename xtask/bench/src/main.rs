@@ -5,6 +5,7 @@
 mod answer;
 mod bars;
 mod bridged;
+mod churn;
 mod compare;
 mod load;
 mod machine;
@@ -13,6 +14,7 @@ mod places;
 mod proxy;
 mod setup;
 mod soak;
+mod turn;
 mod upstream;
 mod wire;
 

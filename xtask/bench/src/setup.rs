@@ -1,6 +1,6 @@
 //! The processes of a measurement and the configuration of each gateway. Ends what it started.
 
-use crate::message::Era;
+use crate::{churn, message::Era};
 use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
@@ -107,7 +107,7 @@ pub(crate) enum Controls {
     All,
     /// The same with every call on disk before it leaves
     Strict,
-    /// As bare, with secret screening, a process and sessions that end soon
+    /// As bare, with secret screening, more servers and sessions that end soon
     Soak,
 }
 
@@ -130,7 +130,7 @@ pub(crate) fn start(folder: &Path, gateway: Option<&Path>, strict: bool) -> Resu
             kinds.push(("durward strict", Controls::Strict));
         }
         for (name, controls) in kinds {
-            targets.push(durward(folder, binary, name, controls, behind, Some(long_behind))?);
+            targets.push(durward(folder, binary, name, controls, behind, Some(long_behind), "")?);
         }
     }
     Ok(Stage { targets, long, upstreams })
@@ -143,18 +143,54 @@ pub(crate) fn small(folder: &Path, binary: &Path) -> Result<Stage> {
     let upstreams = vec![upstream(folder, "small", behind, 50)?];
     let targets = [("durward bare", Controls::Bare), ("durward all", Controls::All)]
         .into_iter()
-        .map(|(name, controls)| durward(folder, binary, name, controls, behind, None))
+        .map(|(name, controls)| durward(folder, binary, name, controls, behind, None, ""))
         .collect::<Result<_>>()?;
     Ok(Stage { targets, long: Vec::new(), upstreams })
 }
 
-/// One gateway for a long time, before servers of both eras.
-pub(crate) fn soak(folder: &Path, binary: &Path) -> Result<Stage> {
+/// One gateway for a long time, before servers of both eras and every kind.
+pub(crate) struct Soaked {
+    pub(crate) stage: Stage,
+    /// Its configuration, and what it prints.
+    pub(crate) configuration: PathBuf,
+    pub(crate) log: PathBuf,
+    /// The server that comes and goes.
+    pub(crate) mortal: Mortal,
+}
+
+pub(crate) fn soak(folder: &Path, binary: &Path) -> Result<Soaked> {
     fs::create_dir_all(folder)?;
     let behind = free()?;
     let upstreams = vec![upstream(folder, "soaked", behind, 50)?];
-    let targets = vec![durward(folder, binary, "durward soak", Controls::Soak, behind, Some(behind))?];
-    Ok(Stage { targets, long: Vec::new(), upstreams })
+    let mut mortal = Mortal { folder: folder.to_owned(), address: free()?, process: None };
+    mortal.comes()?;
+    let more = churn::servers(binary, behind, mortal.address);
+    let name = "durward soak";
+    let targets = vec![durward(folder, binary, name, Controls::Soak, behind, Some(behind), &more)?];
+    Ok(Soaked {
+        stage: Stage { targets, long: Vec::new(), upstreams },
+        configuration: folder_of(folder, name).join("durward.yaml"),
+        log: log_of(folder, name),
+        mortal,
+    })
+}
+
+/// A server that stops listening and comes back where it was, knowing nothing of before.
+pub(crate) struct Mortal {
+    folder: PathBuf,
+    pub(crate) address: SocketAddr,
+    process: Option<Process>,
+}
+
+impl Mortal {
+    pub(crate) fn goes(&mut self) {
+        self.process = None;
+    }
+
+    pub(crate) fn comes(&mut self) -> Result<()> {
+        self.process = Some(upstream(&self.folder, "mortal", self.address, 50)?);
+        Ok(())
+    }
 }
 
 fn target(name: &'static str, address: SocketAddr, process: Process) -> Target {
@@ -184,6 +220,7 @@ fn durward(
     controls: Controls,
     behind: SocketAddr,
     long_behind: Option<SocketAddr>,
+    more: &str,
 ) -> Result<Target> {
     let own = folder_of(folder, name);
     if own.exists() {
@@ -194,7 +231,7 @@ fn durward(
     let key = SigningKey::generate(Kind::Rsa, "bench");
     fs::write(own.join("jwks.json"), json!({"keys": [key.jwk()]}).to_string())?;
     fs::write(own.join("policy.json"), policy(controls))?;
-    let config = config(binary, controls, listen, admin, behind, long_behind);
+    let config = config(controls, listen, admin, behind, long_behind, more);
     fs::write(own.join("durward.yaml"), config)?;
     let mut command = program(binary);
     command.args(["up", "--config", "durward.yaml", "--data", "data"]).current_dir(&own);
@@ -211,13 +248,18 @@ pub(crate) fn folder_of(folder: &Path, name: &str) -> PathBuf {
     folder.join(name.replace(' ', "-"))
 }
 
+/// What it prints.
+fn log_of(folder: &Path, name: &str) -> PathBuf {
+    folder.join(format!("{}.log", name.replace(' ', "-")))
+}
+
 fn config(
-    binary: &Path,
     controls: Controls,
     listen: SocketAddr,
     admin: SocketAddr,
     json: SocketAddr,
     long: Option<SocketAddr>,
+    more: &str,
 ) -> String {
     // A tool that nobody classified counts as state-changing, and waits for the disk: `--strict` measures that.
     let class = ", tools: { \"*\": { class: read } }";
@@ -242,9 +284,7 @@ fn config(
         Controls::Bare => {
             "danger_allow_anonymous: bench\ndetect: { secrets: { results: off, arguments: off } }\n".to_owned()
         }
-        Controls::Soak => {
-            format!("  pipe: {{ command: [\"{}\", demo-server] }}\ndanger_allow_anonymous: bench\n", binary.display())
-        }
+        Controls::Soak => format!("{more}danger_allow_anonymous: bench\n"),
         Controls::All | Controls::Strict => format!(
             "issuers:\n  - {{ url: \"{ISSUER}\", audience: \"{AUDIENCE}\", jwks: {{ file: jwks.json }}, agent: \"claim:azp\", user: \"claim:sub\" }}\n\
              limits:\n  - {{ for: {{ agent: \"*\" }}, rate: 1000000/s }}\n  - {{ for: {{ tool: \"*/*\" }}, rate: 1000000/s }}\n\
@@ -297,7 +337,7 @@ pub(crate) fn output(command: &mut Command) -> Result<String> {
 }
 
 fn spawn(command: &mut Command, folder: &Path, name: &str, listen: SocketAddr) -> Result<Process> {
-    let log = File::create(folder.join(format!("{}.log", name.replace(' ', "-"))))?;
+    let log = File::create(log_of(folder, name))?;
     command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
     let child = command.spawn().with_context(|| format!("{name} does not start"))?;
     let process = Process { child };

@@ -1,6 +1,10 @@
 //! A minimal MCP server: strict where a proxy could cheat, and otherwise as little work as can be.
 //!
-//! `/mcp` answers in JSON, `/events` in an event stream with one event. The tool `ask` asks its client something first.
+//! `/mcp` answers in JSON, `/events` in an event stream with one event, `/sse` is HTTP with SSE of 2024-11-05. The tool
+//! `ask` asks its client something first; a call whose client wants a task of it becomes one.
+
+mod lasting;
+mod task;
 
 use crate::{
     answer::AnswerBody,
@@ -36,6 +40,8 @@ struct Server {
     questions: AtomicUsize,
     /// Questions that wait for their answers, by id.
     asked: Mutex<HashMap<String, oneshot::Sender<()>>>,
+    streams: lasting::Streams,
+    tasks: AtomicUsize,
 }
 
 #[derive(Deserialize)]
@@ -55,6 +61,11 @@ struct Params<'a> {
     name: Option<Cow<'a, str>>,
     #[serde(borrow)]
     arguments: Option<Arguments<'a>>,
+    /// The wish for a task, in the legacy era.
+    #[serde(borrow)]
+    task: Option<&'a RawValue>,
+    #[serde(borrow, rename = "taskId")]
+    task_id: Option<Cow<'a, str>>,
     #[serde(borrow, rename = "_meta")]
     meta: Option<Meta<'a>>,
 }
@@ -71,6 +82,14 @@ struct Arguments<'a> {
 struct Meta<'a> {
     #[serde(borrow, rename = "io.modelcontextprotocol/protocolVersion")]
     version: Option<Cow<'a, str>>,
+    #[serde(borrow, rename = "io.modelcontextprotocol/clientCapabilities", default)]
+    can: Capabilities<'a>,
+}
+
+#[derive(Deserialize, Default)]
+struct Capabilities<'a> {
+    #[serde(borrow, default)]
+    extensions: HashMap<Cow<'a, str>, &'a RawValue>,
 }
 
 pub(crate) async fn serve(listen: SocketAddr, count: usize) -> Result<()> {
@@ -83,6 +102,8 @@ pub(crate) async fn accept(listener: TcpListener, count: usize) -> Result<()> {
         sessions: Mutex::default(),
         questions: AtomicUsize::new(0),
         asked: Mutex::default(),
+        streams: lasting::Streams::default(),
+        tasks: AtomicUsize::new(0),
     });
     loop {
         let (stream, _) = listener.accept().await?;
@@ -103,18 +124,24 @@ pub(crate) async fn accept(listener: TcpListener, count: usize) -> Result<()> {
 impl Server {
     async fn answer(self: &Arc<Self>, request: Request<Incoming>) -> Response<AnswerBody> {
         let (head, body) = request.into_parts();
+        if head.method == Method::GET && head.uri.path() == "/sse" {
+            return self.streams.open().await;
+        }
         if head.method != Method::POST {
             return status(StatusCode::METHOD_NOT_ALLOWED);
         }
         let Ok(body) = body.collect().await else { return status(StatusCode::BAD_REQUEST) };
         let body = body.to_bytes();
         let Ok(message) = serde_json::from_slice::<Message<'_>>(&body) else { return status(StatusCode::BAD_REQUEST) };
+        if let Some(stream) = lasting::stream_of(&head.uri) {
+            return self.beside(stream, &message).await;
+        }
         let era = match &message.params.meta {
-            Some(Meta { version: Some(_) }) => Era::Modern,
+            Some(Meta { version: Some(_), .. }) => Era::Modern,
             _ => Era::Legacy,
         };
-        if !self.is_admitted(era, &head.headers, &message).await {
-            return status(StatusCode::BAD_REQUEST);
+        if let Some(refused) = self.refused(era, &head.headers, &message).await {
+            return status(refused);
         }
         let Some(id) = message.id else { return status(StatusCode::ACCEPTED) };
         if message.method.is_empty() {
@@ -125,20 +152,23 @@ impl Server {
     }
 
     /// Session and headers must be what the era demands.
-    async fn is_admitted(&self, era: Era, headers: &HeaderMap, message: &Message<'_>) -> bool {
+    async fn refused(&self, era: Era, headers: &HeaderMap, message: &Message<'_>) -> Option<StatusCode> {
         let header = |name| headers.get(name).and_then(|value| value.to_str().ok());
-        match era {
+        let is_admitted = match era {
             Era::Modern => {
                 header("mcp-protocol-version") == Some(era.version())
                     && header("mcp-method") == Some(&message.method)
-                    && header("mcp-name") == message.params.name.as_deref()
+                    && message.is_named(header("mcp-name"))
             }
             Era::Legacy if message.method == "initialize" => true,
             Era::Legacy => match header("mcp-session-id") {
-                Some(session) => self.sessions.lock().await.contains(session),
+                Some(session) if self.sessions.lock().await.contains(session) => true,
+                // It was of the server that was here before this one.
+                Some(_) => return Some(StatusCode::NOT_FOUND),
                 None => false,
             },
-        }
+        };
+        (!is_admitted).then_some(StatusCode::BAD_REQUEST)
     }
 
     async fn result(
@@ -171,6 +201,8 @@ impl Server {
                 let list = &self.list;
                 format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{{"tools":[{list}]{caching}{kind}}}}}"#)
             }
+            ("tools/call", Some(_)) if message.params.wants_task(era) => self.begun(era, id),
+            ("tasks/get" | "tasks/cancel" | "tasks/result", _) => task::told(era, id, message),
             ("tools/call", Some("echo")) => text(given.text.map_or("null", RawValue::get)),
             ("tools/call", Some("sized")) => text(&format!("\"{}\"", filler(given.bytes.unwrap_or(0)))),
             ("tools/call", Some("stream")) => return streamed(given.events.unwrap_or(0), text("\"streamed\"")),
