@@ -41,7 +41,7 @@ pub(crate) async fn look(State(desk): State<Arc<Desk>>) -> Result<Done, Fault> {
 
 fn describe(server: &Server, clock: &dyn Clock) -> Value {
     let catalog = server.state.catalog.load_full();
-    let fault = server.state.fault.load_full();
+    let fault = server.state.fault.load_full().map(|fault| fault.to_string());
     let state = match (&catalog, &fault) {
         (_, Some(_)) => "down",
         (Some(_), None) => "up",

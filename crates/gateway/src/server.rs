@@ -5,6 +5,7 @@ use crate::{
     known::KnownLists,
     pattern::Pattern,
     settings::{CredentialSettings, EraSettings, ServerSettings, ToolSettings, TransportSettings},
+    upstream::UpstreamFault,
     verdict::Verdict,
 };
 use arc_swap::{ArcSwap, ArcSwapOption};
@@ -13,6 +14,7 @@ use http::HeaderName;
 use mcp::Era;
 use std::{
     collections::hash_map::DefaultHasher,
+    fmt,
     hash::{Hash, Hasher},
     sync::{
         Arc, Mutex,
@@ -246,7 +248,11 @@ impl Server {
             Some(EraSettings::Legacy) => Some(era == Era::Legacy),
             Some(EraSettings::Modern) => Some(era == Era::Modern),
             Some(EraSettings::Both) => Some(true),
-            None => self.state.verdict.load().of(era).map(|seen| seen.speaks),
+            None => {
+                let seen = self.state.verdict.load().of(era).map(|seen| seen.speaks);
+                // The transport of 2024-11-05 carries no other era.
+                seen.or_else(|| self.lasts().then_some(era == Era::Legacy))
+            }
         }
     }
 }
@@ -317,6 +323,30 @@ fn fingerprint(settings: &ServerSettings) -> u64 {
     hasher.finish()
 }
 
+/// Why a look at a server failed, as its operator reads it.
+#[derive(Debug)]
+pub struct Unseen(UpstreamFault);
+
+impl Unseen {
+    pub(crate) const fn new(fault: UpstreamFault) -> Self {
+        Self(fault)
+    }
+
+    /// The fault of a call that came right after that look. What is wrong at the server itself callers read as before.
+    pub(crate) fn again(&self) -> UpstreamFault {
+        match &self.0 {
+            fault @ UpstreamFault::Endpoint(_) => fault.clone(),
+            fault => UpstreamFault::Down(fault.to_string()),
+        }
+    }
+}
+
+impl fmt::Display for Unseen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
 /// What is known of a server at run time.
 #[derive(Default)]
 pub struct ServerState {
@@ -329,7 +359,7 @@ pub struct ServerState {
     /// It was seen to speak the transport of 2024-11-05.
     pub(crate) lasts: AtomicBool,
     /// Why the last look at it failed.
-    pub fault: ArcSwapOption<String>,
+    pub fault: ArcSwapOption<Unseen>,
     /// Ticks of that look: a server that is down is not looked at by every call.
     pub failed_at: AtomicU64,
     /// One look at a time.

@@ -157,7 +157,8 @@ pub(crate) enum UpstreamFault {
     /// What it said is not MCP.
     #[error("{0}")]
     Protocol(String),
-    /// Its stream of 2024-11-05 begins with an address that is none, or is not its own.
+    /// Its stream of 2024-11-05 begins with an address that is none, or is not its own. SECURITY: callers read why, so that
+    /// it names no address.
     #[error("{0}")]
     Endpoint(String),
     /// What it says has no words in the client's era.
@@ -228,7 +229,11 @@ impl UpstreamFault {
             Self::Cut(_) => (mcp::error::UPSTREAM_DOWN, "broke off in the middle of its answer"),
             Self::Credential(_) => (mcp::error::UPSTREAM_DOWN, "does not accept the gateway's credential"),
             Self::Lost => (mcp::error::UPSTREAM_DOWN, "has forgotten the session"),
-            Self::Protocol(_) | Self::Endpoint(_) => (mcp::error::UPSTREAM_DOWN, "gave an answer that is not MCP"),
+            Self::Protocol(_) => (mcp::error::UPSTREAM_DOWN, "gave an answer that is not MCP"),
+            Self::Endpoint(why) => {
+                let why = format!("server `{server}` cannot be used: {why}");
+                return Stop::failed(Stage::Forward, self.reason(), mcp::error::UPSTREAM_DOWN, why);
+            }
             Self::Bridge(why) => {
                 let why = format!("server `{server}` speaks another protocol era than this client: {why}");
                 return Stop::failed(Stage::Forward, self.reason(), mcp::error::UPSTREAM_DOWN, why);

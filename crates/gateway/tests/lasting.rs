@@ -190,7 +190,7 @@ async fn an_address_of_another_origin_is_never_posted_to() {
     let inside = Inside::start(old(&upstream)).await;
     let known = inside.state.line().servers().next().cloned().unwrap();
     inside.state.line().look(&known).await;
-    let why = known.state.fault.load_full().unwrap();
+    let why = known.state.fault.load_full().unwrap().to_string();
     assert!(why.contains("another origin"), "{why}");
     assert_eq!(elsewhere.received(), 0);
     assert!(upstream.requests().iter().all(|seen| seen.name() == "GET"));
@@ -201,9 +201,49 @@ async fn an_address_of_another_origin_is_never_posted_to() {
     let inside = Inside::start(unknown(&upstream)).await;
     let known = inside.state.line().servers().next().cloned().unwrap();
     inside.state.line().look(&known).await;
-    let why = known.state.fault.load_full().unwrap();
+    let why = known.state.fault.load_full().unwrap().to_string();
     assert!(why.contains("another origin"), "{why}");
     assert_eq!(elsewhere.received(), 0);
+}
+
+#[tokio::test]
+async fn who_may_see_a_server_is_told_that_its_stream_names_another_origin() {
+    for (told, plan) in [(true, old as fn(&Upstream) -> Plan), (false, unknown)] {
+        let elsewhere = Upstream::start().await;
+        let (upstream, _streams) = server(&elsewhere.url()).await;
+        if !told {
+            upstream.always("initialize", |_| Answer::status(StatusCode::METHOD_NOT_ALLOWED));
+        }
+        let inside = Inside::start(plan(&upstream)).await;
+        // As a gateway does that starts.
+        let known = inside.state.line().servers().next().cloned().unwrap();
+        inside.state.line().look(&known).await;
+        let mut said = Vec::new();
+        let alice = inside.modern("/mcp", &inside.alice);
+        let listed = alice.request("tools/list", json!({})).await.json().await;
+        said.push(("list, modern", listed["result"]["_meta"]["durward/unavailable"][0]["reason"].clone()));
+        let called = alice.call("files__echo", json!({})).await;
+        said.push(("call, modern", called["error"]["message"].clone()));
+        let called = inside.modern("/mcp/files", &inside.alice).call("echo", json!({})).await;
+        said.push(("call at its door, modern", called["error"]["message"].clone()));
+        let bob = inside.legacy("/mcp", &inside.bob).await;
+        let listed = bob.request("tools/list", json!({})).await.json().await;
+        said.push(("list, legacy", listed["result"]["_meta"]["durward/unavailable"][0]["reason"].clone()));
+        let called = bob.call("files__echo", json!({})).await;
+        said.push(("call, legacy", called["error"]["message"].clone()));
+        let hello = json!({
+            "protocolVersion": testkit::LEGACY, "capabilities": {}, "clientInfo": {"name": "c", "version": "1"},
+        });
+        let hello = json!({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": hello});
+        let fresh = Ask::post(&inside.url("/mcp/files"), hello.to_string()).bearer(&inside.bob).send().await;
+        said.push(("initialize, legacy", fresh.json().await["error"]["message"].clone()));
+        for (what, why) in &said {
+            let why = why.as_str().unwrap_or_default();
+            assert!(why.contains("`files`") && why.contains("another origin"), "{what}, told: {told}: {why}");
+            assert!(!why.contains("127.0.0.1"), "{why}");
+        }
+        assert_eq!(elsewhere.received(), 0);
+    }
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use crate::{
     aggregate,
     manner::{self, Taken},
     pipeline::Line,
-    server::{Server, ServerState, Transport},
+    server::{Server, ServerState, Transport, Unseen},
     session::{Leg, Way},
     settings::EraSettings,
     upstream::{
@@ -261,7 +261,7 @@ impl Line {
                 if let Some(fault) = server.state.fault.load_full()
                     && self.state.clock.ticks().saturating_sub(failed_at) < micros(FAILED)
                 {
-                    return Known::Failed(UpstreamFault::Down(fault.to_string()));
+                    return Known::Failed(fault.again());
                 }
             }
         }
@@ -309,7 +309,7 @@ impl Line {
     fn unseen(&self, server: &Arc<Server>, fault: &UpstreamFault) {
         tracing::warn!(server = %server.name, %fault, "the server cannot be looked at");
         server.state.failed_at.store(self.state.clock.ticks(), Ordering::Release);
-        if server.state.fault.swap(Some(Arc::new(fault.to_string()))).is_none() {
+        if server.state.fault.swap(Some(Arc::new(Unseen::new(fault.clone())))).is_none() {
             self.state.journal.system("upstream-down", Some(format!("{}: {fault}", server.name)));
         }
     }
@@ -427,8 +427,11 @@ impl Hop<'_> {
                         lasts.store(true, Ordering::Release);
                         Ok(Some((leg, answer)))
                     }
-                    // It speaks that transport, and what it says there is what an operator has to read.
-                    Ok(Err(fault @ UpstreamFault::Endpoint(_))) => Err(fault),
+                    // It speaks that transport, and what it says there is what operator and callers have to read.
+                    Ok(Err(fault @ UpstreamFault::Endpoint(_))) => {
+                        lasts.store(true, Ordering::Release);
+                        Err(fault)
+                    }
                     Ok(Err(fault)) => {
                         tracing::debug!(server = %self.server.name, %fault, "the server speaks no transport of 2024-11-05 either");
                         Ok(None)
