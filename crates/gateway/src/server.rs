@@ -358,6 +358,8 @@ pub struct ServerState {
     pub(crate) asked_with: AtomicU64,
     /// It was seen to speak the transport of 2024-11-05.
     pub(crate) lasts: AtomicBool,
+    /// It answered the last one who asked for its listening stream that there is none.
+    pub(crate) has_no_stream: AtomicBool,
     /// Why the last look at it failed.
     pub fault: ArcSwapOption<Unseen>,
     /// Ticks of that look: a server that is down is not looked at by every call.

@@ -5,7 +5,7 @@ mod inside;
 use gateway::settings::EraSettings;
 use inside::{Inside, Plan};
 use serde_json::{Value, json};
-use testkit::{Answer, Ask, Upstream};
+use testkit::{Answer, Ask, LEGACY, Upstream};
 
 #[tokio::test]
 async fn the_aggregate_says_no_capability_that_a_revision_does_not_have() {
@@ -33,6 +33,36 @@ async fn the_aggregate_says_no_capability_that_a_revision_does_not_have() {
         let said: Vec<&String> = answer["result"]["capabilities"].as_object().unwrap().keys().collect();
         assert_eq!(said, expected, "{revision}");
     }
+}
+
+#[tokio::test]
+async fn updates_are_not_promised_of_a_server_that_was_found_to_have_no_stream_for_them() {
+    let upstream = Upstream::start().await;
+    let inside = Inside::start(Plan { era: EraSettings::Legacy, ..Plan::of(&upstream) }).await;
+    let promised = async || {
+        let hello = json!({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": {
+            "protocolVersion": LEGACY, "capabilities": {}, "clientInfo": {"name": "c", "version": "1"}}});
+        let ask = Ask::post(&inside.url("/mcp"), hello.to_string()).bearer(&inside.alice);
+        let legacy = ask.send().await.json().await;
+        let modern = inside.modern("/mcp", &inside.alice).request("server/discover", json!({})).await.json().await;
+        let [legacy, modern] = [legacy, modern].map(|said| said["result"]["capabilities"]["resources"].clone());
+        assert_eq!(legacy, modern);
+        assert_eq!(legacy["listChanged"], true, "{legacy}");
+        legacy["subscribe"] == true
+    };
+    assert!(promised().await, "nobody asked it yet");
+    let listen = async || {
+        let agent = inside.legacy("/mcp", &inside.bob).await;
+        let listener = agent.listen().await;
+        agent.tools().await;
+        (agent, listener)
+    };
+    let _first = listen().await;
+    assert!(!promised().await, "it answered 405 to GET");
+    let (events, _feed) = Answer::events();
+    upstream.next("GET", events);
+    let _second = listen().await;
+    assert!(promised().await, "it has one by now");
 }
 
 #[tokio::test]

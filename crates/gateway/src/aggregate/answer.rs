@@ -1,5 +1,6 @@
 //! What the aggregate answers itself: introductions, lists, levels.
 
+use super::stream::may_tell;
 use crate::{
     authenticate::Caller,
     bridge::{self, Crossing},
@@ -426,11 +427,12 @@ impl Offers<'_> {
     fn capabilities(&self, hand: &Hand<'_>, revision: Revision) -> Value {
         let any = |name: &str| self.catalogs.iter().any(|(_, catalog)| catalog.capabilities.get(name).is_some());
         let (policies, subject) = (&hand.line.snapshot.policies, &hand.caller.subject);
-        let open = |pointer: &str, action| {
+        let open = |pointer: &str, action, carries: &dyn Fn(&Server) -> bool| {
             self.catalogs.iter().any(|(server, catalog)| {
                 let stated = catalog.capabilities.pointer(pointer);
                 stated.is_some_and(|stated| stated.is_object() || *stated == Value::Bool(true))
                     && policies.reaches_with(subject, action, server.root())
+                    && carries(server)
             })
         };
         let mut capabilities = Map::new();
@@ -439,12 +441,13 @@ impl Offers<'_> {
                 capabilities.insert(name.to_owned(), json!({ "listChanged": true }));
             }
         }
-        if open("/resources/subscribe", Action::ResourceSubscribe)
+        let tells = |server: &Server| may_tell(revision.era(), server);
+        if open("/resources/subscribe", Action::ResourceSubscribe, &tells)
             && let Some(Value::Object(resources)) = capabilities.get_mut("resources")
         {
             resources.insert("subscribe".to_owned(), Value::Bool(true));
         }
-        if revision >= Revision::V2025_03_26 && open("/completions", Action::CompletionComplete) {
+        if revision >= Revision::V2025_03_26 && open("/completions", Action::CompletionComplete, &|_| true) {
             capabilities.insert("completions".to_owned(), json!({}));
         }
         let carriers: Vec<&Value> = self

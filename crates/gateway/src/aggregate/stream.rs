@@ -1,6 +1,8 @@
 //! The listening stream of a session with a server, and what it means that there is none.
 
 use crate::{
+    bridge::Crossing,
+    server::{Carriage, Server},
     session::{Leg, Way},
     upstream::{
         Arrival, Source, UpstreamFault,
@@ -10,6 +12,7 @@ use crate::{
 };
 use bytes::Bytes;
 use http::{Method, StatusCode};
+use mcp::Era;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// The listening stream of a leg, if its server has one. `Lost` if the server does not know the session any more.
@@ -18,9 +21,24 @@ pub(crate) async fn stream_of(hop: &Hop<'_>, leg: &Leg) -> Result<Option<Source>
     exchange::address(leg, &mut headers);
     let outbound = Outbound { method: Method::GET, headers, body: Bytes::new() };
     let (arrival, _) = wire::send(hop.state, hop.server, hop.injected, outbound, hop.limits.body).await?;
-    match arrival {
-        Arrival::Stream { source, .. } => Ok(Some(source)),
-        other => none_of(hop, Some(leg), other.status()).await.map(|()| None),
+    let stream = match arrival {
+        Arrival::Stream { source, .. } => Some(source),
+        other => none_of(hop, Some(leg), other.status()).await.map(|()| None)?,
+    };
+    hop.server.state.has_no_stream.store(stream.is_none(), Ordering::Relaxed);
+    Ok(stream)
+}
+
+/// Whether a server has a way to tell a client of `era` that a resource was updated, as far as is known now.
+pub(super) fn may_tell(era: Era, server: &Server) -> bool {
+    match (Crossing::between(era, server), era, server.carriage()) {
+        // It takes subscriptions.
+        (Crossing::Upward, ..) | (Crossing::None, Era::Modern, _) => true,
+        // It speaks by itself.
+        (Crossing::None | Crossing::Downward, _, Carriage::Pipe { .. }) => true,
+        (Crossing::None | Crossing::Downward, _, Carriage::Requests) => {
+            !server.state.has_no_stream.load(Ordering::Relaxed)
+        }
     }
 }
 
