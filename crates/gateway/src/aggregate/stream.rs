@@ -31,15 +31,17 @@ pub(crate) async fn stream_of(hop: &Hop<'_>, leg: &Leg) -> Result<Option<Source>
 
 /// Whether a server has a way to tell a client of `era` that a resource was updated, as far as is known now.
 pub(super) fn may_tell(era: Era, server: &Server) -> bool {
-    match (Crossing::between(era, server), era, server.carriage()) {
-        // It takes subscriptions.
-        (Crossing::Upward, ..) | (Crossing::None, Era::Modern, _) => true,
-        // It speaks by itself.
-        (Crossing::None | Crossing::Downward, _, Carriage::Pipe { .. }) => true,
-        (Crossing::None | Crossing::Downward, _, Carriage::Requests) => {
-            !server.state.has_no_stream.load(Ordering::Relaxed)
+    let takes_subscriptions = match Crossing::between(era, server) {
+        Crossing::Upward => true,
+        Crossing::None => era == Era::Modern,
+        Crossing::Downward => false,
+    };
+    takes_subscriptions
+        || match server.carriage() {
+            // It speaks by itself.
+            Carriage::Pipe { .. } => true,
+            Carriage::Requests => !server.state.has_no_stream.load(Ordering::Relaxed),
         }
-    }
 }
 
 /// What a status means that came in place of a listening stream: that there is none, that there is none at this moment, or
