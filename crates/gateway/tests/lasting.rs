@@ -479,7 +479,6 @@ async fn an_answer_of_a_server_of_2024_that_cannot_be_read_ends_its_call_at_once
         (br#"{"content":[],"a":1,"a":2}"#.to_vec(), "upstream-protocol"),
         (br#"{"content":[],"a":"\ud800"}"#.to_vec(), "upstream-protocol"),
         (br#"{"content":[],"a":NaN}"#.to_vec(), "upstream-protocol"),
-        // It ends the stream, and with it the session there; the next call finds another.
         (large, "upstream-too-big"),
     ] {
         for agent in [inside.legacy("/mcp/files", &inside.alice).await, inside.modern("/mcp/files", &inside.alice)] {
@@ -500,6 +499,68 @@ async fn an_answer_of_a_server_of_2024_that_cannot_be_read_ends_its_call_at_once
             let answer = soon(agent.call("echo", json!({}))).await;
             assert!(answer["result"].is_object(), "{answer}");
         }
+    }
+}
+
+/// What is too long costs whoever waits for it. The others, the stream and the session on it go on.
+#[tokio::test]
+async fn an_answer_of_a_server_of_2024_that_is_too_long_costs_its_own_call_alone() {
+    let (upstream, streams) = server("/messages").await;
+    let bounds = Bounds { answer: 256 << 10, ..old(&upstream).bounds };
+    let inside = Inside::start(Plan { bounds, ..old(&upstream) }).await;
+    let alice = inside.legacy("/mcp/files", &inside.alice).await;
+    assert!(alice.call("echo", json!({})).await["result"].is_object());
+    say(&upstream, &streams, "tools/call", |_| Vec::new());
+    let opened = streams.lock().unwrap().len();
+    let calls = upstream.seen("tools/call").len();
+    let long = "x".repeat(400 << 10);
+    let (first, second, ()) =
+        tokio::join!(alice.call("echo", json!({"n": 1})), alice.call("echo", json!({"n": 2})), async {
+            upstream.arrived("tools/call", calls + 2).await;
+            let seen = upstream.seen("tools/call");
+            let (lost, kept) = (&seen[calls], &seen[calls + 1]);
+            let number: usize = lost.path.split_once("sessionId=").unwrap().1.parse().unwrap();
+            let feed = streams.lock().unwrap()[number].clone().unwrap();
+            // What nobody waits for costs nobody anything: a notification, a question, an event of another kind.
+            feed.raw(format!(
+                "data: {{\"jsonrpc\":\"2.0\",\"method\":\"notifications/message\",\"params\":\"{long}\"}}\n\n"
+            ))
+            .await;
+            feed.raw(format!("event: other\ndata: {{\"id\":{},\"result\":\"{long}\"}}\n\n", kept.id())).await;
+            // Its end does not come before the other call has its answer.
+            feed.raw(format!("data: {{\"jsonrpc\":\"2.0\",\"result\":{{\"text\":\"{long}\"}},\"id\":{},\n", lost.id()))
+                .await;
+            feed.raw(format!("data: \"more\":\"{long}\"}}\n\n")).await;
+            feed.message(&answer_to(kept)).await;
+        });
+    let (failed, answered) = if first.get("error").is_some() { (first, second) } else { (second, first) };
+    assert_eq!(failed["error"]["code"], -31006, "{failed}");
+    assert!(answered["result"].is_object(), "{answered}");
+    say(&upstream, &streams, "tools/call", |received| vec![answer_to(received)]);
+    assert!(alice.call("echo", json!({})).await["result"].is_object());
+    assert_eq!(streams.lock().unwrap().len(), opened, "it is the same stream");
+    let outcomes: Vec<_> = inside.records().await.iter().rev().take(3).map(outcome).collect();
+    assert!(outcomes.contains(&"faulted upstream-too-big forward".to_owned()), "{outcomes:?}");
+}
+
+/// An answer whose id is not in it: everybody may be waiting for it.
+#[tokio::test]
+async fn an_answer_that_is_too_long_and_nobodys_ends_the_stream() {
+    let (upstream, streams) = server("/messages").await;
+    let bounds = Bounds { answer: 256 << 10, ..old(&upstream).bounds };
+    let inside = Inside::start(Plan { bounds, ..old(&upstream) }).await;
+    let alice = inside.legacy("/mcp/files", &inside.alice).await;
+    let opened = Arc::clone(&streams);
+    upstream.always("tools/call", move |received| {
+        let number: usize = received.path.split_once("sessionId=").unwrap().1.parse().unwrap();
+        let feed = opened.lock().unwrap()[number].clone().unwrap();
+        let said = format!("data: {{\"jsonrpc\":\"2.0\",\"result\":\"{}\"}}\n\n", "x".repeat(300 << 10));
+        tokio::spawn(async move { feed.raw(said).await });
+        Answer::status(StatusCode::ACCEPTED)
+    });
+    let (first, second) = tokio::join!(alice.call("echo", json!({"n": 1})), alice.call("echo", json!({"n": 2})));
+    for answer in [first, second] {
+        assert_eq!(answer["error"]["code"], -31006, "{answer}");
     }
 }
 

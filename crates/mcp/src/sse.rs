@@ -4,12 +4,14 @@
 //! chunks are cut makes no difference to the events.
 
 mod field;
+mod skip;
 #[cfg(test)]
 mod tests;
 
 use crate::text::line_run;
 use bytes::{Bytes, BytesMut};
 pub use field::{encode, prefix_id, replace_data};
+pub use skip::Skip;
 
 /// One event, or what stands between two: comments, a retry time, blank lines.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -72,7 +74,8 @@ impl Decoder {
         Self { limit, pending: BytesMut::new(), boundary: Boundary::default(), at_start: true }
     }
 
-    /// Takes the next chunk and appends the events that it completes. After a fault the decoder is of no further use.
+    /// Takes the next chunk and appends the events that it completes. After a fault the decoder is good for [`Self::unread`]
+    /// alone.
     pub fn push(&mut self, chunk: Bytes, out: &mut Vec<Event>) -> Result<(), TooBig> {
         let mut rest = chunk;
         if !self.pending.is_empty() {
@@ -80,15 +83,20 @@ impl Decoder {
             let Some(end) = self.boundary.find(&self.pending) else { return self.bounded(self.pending.len()) };
             let all = self.pending.split().freeze();
             rest = all.slice(end..);
-            self.give(all.slice(..end), out)?;
+            self.give(&all, end, out)?;
         }
         while let Some(end) = self.boundary.find(&rest) {
-            let raw = rest.split_to(end);
-            self.give(raw, out)?;
+            let all = rest.clone();
+            rest = all.slice(end..);
+            self.give(&all, end, out)?;
         }
-        self.bounded(rest.len())?;
         self.pending.extend_from_slice(&rest);
-        Ok(())
+        self.bounded(self.pending.len())
+    }
+
+    /// What was taken and not given, after a fault: it begins with the event that is too long.
+    pub fn unread(mut self) -> Bytes {
+        self.pending.split().freeze()
     }
 
     /// The stream ended. What was held back because a line feed might have followed is the last event; an event without
@@ -105,10 +113,14 @@ impl Decoder {
         }
     }
 
-    fn give(&mut self, raw: Bytes, out: &mut Vec<Event>) -> Result<(), TooBig> {
-        self.bounded(raw.len())?;
+    /// Gives the event that ends at `end`, which `all` begins with.
+    fn give(&mut self, all: &Bytes, end: usize, out: &mut Vec<Event>) -> Result<(), TooBig> {
+        if let Err(fault) = self.bounded(end) {
+            self.pending = BytesMut::from(all.as_ref());
+            return Err(fault);
+        }
         let first = std::mem::replace(&mut self.at_start, false);
-        out.push(field::parse(raw, first));
+        out.push(field::parse(all.slice(..end), first));
         Ok(())
     }
 

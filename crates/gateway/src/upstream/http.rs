@@ -2,6 +2,10 @@
 //!
 //! Nothing travels on unless it is on a list: headers of MCP, those the operator allows, the credential.
 
+mod spoken;
+
+pub(crate) use spoken::{Heard, Spoken};
+
 use super::{Arrival, Source, UpstreamFault};
 use crate::{
     call::{Call, header},
@@ -278,28 +282,46 @@ impl Events {
         Self { body, decoder: Some(Decoder::new(limit)), ready: VecDeque::new(), limit, veil }
     }
 
-    /// The next event.
+    /// The next event. One that is too long ends the stream.
     pub(crate) async fn next(&mut self) -> Result<Option<Event>, UpstreamFault> {
         loop {
-            if let Some(event) = self.ready.pop_front() {
-                return Ok(Some(match &mut self.veil {
-                    Some((veil, carry)) => veil.event(event, carry),
-                    None => event,
-                }));
+            if let Some(event) = self.ready() {
+                return Ok(Some(event));
             }
-            let Some(decoder) = &mut self.decoder else { return Ok(None) };
-            let mut events = Vec::new();
-            match self.body.frame().await {
-                Some(Ok(frame)) => {
-                    if let Ok(chunk) = frame.into_data() {
-                        decoder.push(chunk, &mut events).map_err(|_| UpstreamFault::TooBig(self.limit))?;
-                    }
+            match (self.chunk().await?, &mut self.decoder) {
+                (Some(chunk), Some(decoder)) => {
+                    let mut events = Vec::new();
+                    decoder.push(chunk, &mut events).map_err(|_| UpstreamFault::TooBig(self.limit))?;
+                    self.ready.extend(events);
                 }
-                Some(Err(cause)) => return Err(UpstreamFault::Cut(cause.to_string())),
-                // What was not ended by a blank line is no event (WHATWG HTML §9.2.6).
-                None => events.extend(self.decoder.take().and_then(|decoder| decoder.finish().0)),
+                _ if self.ready.is_empty() => return Ok(None),
+                _ => {}
             }
-            self.ready.extend(events);
+        }
+    }
+
+    /// An event that has come already.
+    fn ready(&mut self) -> Option<Event> {
+        let event = self.ready.pop_front()?;
+        Some(match &mut self.veil {
+            Some((veil, carry)) => veil.event(event, carry),
+            None => event,
+        })
+    }
+
+    /// The next piece of the body; at its end the last event is ready.
+    async fn chunk(&mut self) -> Result<Option<Bytes>, UpstreamFault> {
+        if self.decoder.is_none() {
+            return Ok(None);
+        }
+        match self.body.frame().await {
+            Some(Ok(frame)) => Ok(Some(frame.into_data().unwrap_or_default())),
+            Some(Err(cause)) => Err(UpstreamFault::Cut(cause.to_string())),
+            // What was not ended by a blank line is no event (WHATWG HTML §9.2.6).
+            None => {
+                self.ready.extend(self.decoder.take().and_then(|decoder| decoder.finish().0));
+                Ok(None)
+            }
         }
     }
 }

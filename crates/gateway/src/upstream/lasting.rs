@@ -6,7 +6,7 @@
 use super::{
     Arrival, Source, UpstreamFault,
     child::Line,
-    http::{self as wire, Events, Outbound},
+    http::{self as wire, Events, Heard, Outbound, Spoken},
 };
 use crate::{inject::Injected, server::Server, state::State};
 use ::http::{Method, StatusCode, Uri};
@@ -134,10 +134,25 @@ impl Reader {
         let address = tokio::time::timeout(self.server.deadline, self.address(&mut events)).await;
         let address = address.map_err(|_| UpstreamFault::Timeout(self.server.deadline))??;
         found.send_replace(Some(Ok(address)));
-        while let Some(event) = events.next().await? {
-            if let Some(message) = event.message()
-                && said.send(Line::Whole(message.clone())).await.is_err()
-            {
+        let mut spoken = Spoken::new(*events);
+        while let Some(heard) = spoken.next().await? {
+            let line = match heard {
+                Heard::Event(event) => match event.message() {
+                    Some(message) => Line::Whole(message.clone()),
+                    None => continue,
+                },
+                Heard::Cut(skim) => Line::Cut(skim),
+                Heard::Over(skim) => {
+                    let (server, longest) = (&self.server.name, self.limit);
+                    tracing::warn!(%server, longest, "the server said something that is too long; it is dropped");
+                    // An answer, but nobody knows to what: whoever waits for it is not to wait for ever.
+                    if skim.is_answer() && skim.only_id().is_none() {
+                        return Err(UpstreamFault::TooBig(self.limit));
+                    }
+                    Line::Over(skim)
+                }
+            };
+            if said.send(line).await.is_err() {
                 break;
             }
         }
