@@ -86,6 +86,26 @@ async fn what_clients_send_is_bounded_before_it_is_read() {
         assert_eq!(reply.status.as_u16(), 400, "{what}");
         assert_eq!(world.record(&call_of(&reply)).await["outcome"]["reason"], "body", "{what}");
     }
+    // Who writes before it reads learns why, too.
+    let (wide, head) = (" ".repeat(3 << 20), |more: &str| {
+        format!(
+            "POST /mcp/files HTTP/1.1\r\nhost: {}\r\nauthorization: Bearer {}\r\ncontent-type: application/json\r\n{more}\r\n",
+            world.address, world.alice
+        )
+    });
+    let length = format!("content-length: {}\r\n", wide.len());
+    for (more, body) in [
+        (length.clone(), wide.clone()),
+        ("transfer-encoding: chunked\r\n".to_owned(), format!("{:x}\r\n{wide}\r\n0\r\n\r\n", wide.len())),
+        // And who asks first is spared the writing.
+        (format!("{length}expect: 100-continue\r\n"), String::new()),
+    ] {
+        let mut stream = raw(&world, head(&more).as_bytes()).await;
+        soon(stream.write_all(body.as_bytes())).await.unwrap();
+        let mut start = [0; 12];
+        soon(stream.read_exact(&mut start)).await.unwrap();
+        assert_eq!(&start, b"HTTP/1.1 413", "{more}");
+    }
     // A body that says nothing of its length is cut at the same bound.
     let head = format!(
         "POST /mcp/files HTTP/1.1\r\nhost: {}\r\nauthorization: Bearer {}\r\ncontent-type: application/json\r\n\

@@ -8,7 +8,7 @@ use crate::{
     stop::{Stage, Stop},
 };
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, StatusCode, header::EXPECT};
 use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
 use mcp::error;
@@ -33,6 +33,10 @@ const OF_STRANGERS: usize = 16 << 20;
 const OF_CALLERS: usize = 64 << 20;
 /// Large bodies are configured: so many of the largest have room in any case, half of them of one principal.
 const LARGEST: usize = 4;
+/// How much is passed over of what nobody will read, as a multiple of what is too large.
+const PASSED: usize = 16;
+/// How long that may take.
+const LINGER: Duration = Duration::from_secs(2);
 /// The longest head, in bytes.
 const HEAD: usize = 64 << 10;
 
@@ -59,14 +63,15 @@ impl Bodies {
         let size = usize::try_from(size).ok()?;
         let bytes = size + head(headers);
         // Given back where there is none: dropped.
-        let held = Held { bodies: Arc::clone(self), whose: None, head: 0, bytes };
+        let held = Held { bodies: Arc::clone(self), whose: None, head: 0, bytes, waits: waits(headers) };
         let before = self.strangers.fetch_add(bytes, Ordering::Relaxed);
         (before + bytes <= OF_STRANGERS).then_some(held)
     }
 
     /// The same for a caller, who is counted as it sends.
     pub(super) fn of(self: &Arc<Self>, principal: &PrincipalId, headers: &HeaderMap) -> Held {
-        Held { bodies: Arc::clone(self), whose: Some(principal.clone()), head: head(headers), bytes: 0 }
+        let (head, waits) = (head(headers), waits(headers));
+        Held { bodies: Arc::clone(self), whose: Some(principal.clone()), head, bytes: 0, waits }
     }
 
     fn lock(&self) -> MutexGuard<'_, Sums> {
@@ -79,6 +84,11 @@ fn head(headers: &HeaderMap) -> usize {
     headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum()
 }
 
+/// The client sends its body when it is told to.
+fn waits(headers: &HeaderMap) -> bool {
+    headers.contains_key(EXPECT)
+}
+
 /// What one body holds. Dropped when the body has arrived.
 #[derive(Debug)]
 pub(super) struct Held {
@@ -87,6 +97,7 @@ pub(super) struct Held {
     whose: Option<PrincipalId>,
     head: usize,
     bytes: usize,
+    waits: bool,
 }
 
 impl Held {
@@ -135,61 +146,85 @@ fn full(why: &'static str) -> Stop {
 }
 
 /// Reads a body within bounds of size and time.
-pub(super) async fn read(body: Incoming, limit: usize, mut held: Held) -> Result<Bytes, Stop> {
-    let too_big = || {
-        Stop::refused(
-            Stage::Receive,
-            "too-big",
-            error::INVALID_REQUEST,
-            format!("the body is larger than {limit} bytes"),
-        )
-        .status(StatusCode::PAYLOAD_TOO_LARGE)
+pub(super) async fn read(mut body: Incoming, limit: usize, mut held: Held) -> Result<Bytes, Stop> {
+    let known = body.size_hint().lower() > limit as u64;
+    let read = if known {
+        Err(too_big(limit))
+    } else {
+        let reading = pin!(whole(&mut body, limit, &mut held));
+        within(BODY, reading).await.unwrap_or_else(|_| Err(slow()))
     };
-    if body.size_hint().lower() > limit as u64 {
-        return Err(too_big());
+    let is_too_big = read.as_ref().is_err_and(|stop| stop.status == StatusCode::PAYLOAD_TOO_LARGE);
+    let waits = held.waits;
+    drop(held);
+    if is_too_big && !(known && waits) {
+        Box::pin(pass_over(body, limit)).await;
     }
-    let whole = body.size_hint().exact().and_then(|size| usize::try_from(size).ok());
-    let mut body = body;
-    let reading = pin!(async {
-        let mut first = Bytes::new();
-        let mut rest = BytesMut::new();
-        while let Some(frame) = body.frame().await {
-            let Ok(frame) = frame else {
-                return Err(Stop::failed(Stage::Receive, "cut", error::PARSE, "the body is incomplete")
-                    .status(StatusCode::BAD_REQUEST));
-            };
-            let Ok(data) = frame.into_data() else { continue };
-            let needed = first.len() + rest.len() + data.len();
-            if needed > limit {
-                return Err(too_big());
-            }
-            if first.is_empty() && rest.is_empty() {
-                if !body.is_end_stream() {
-                    held.grow(needed, limit)?;
-                }
-                first = data;
-                continue;
-            }
-            if needed > rest.capacity() {
-                // Twice what it needs, within what it says of its length: what is said alone takes nobody's room.
-                let room = (rest.capacity() * 2).min(whole.unwrap_or(limit)).max(needed);
-                held.grow(room, limit)?;
-                // Of exactly this size: a buffer that grows by itself takes more than was counted.
-                let mut larger = BytesMut::with_capacity(room);
-                larger.extend_from_slice(&rest);
-                rest = larger;
-            }
-            if !first.is_empty() {
-                rest.extend_from_slice(&std::mem::take(&mut first));
-            }
-            rest.extend_from_slice(&data);
+    read
+}
+
+async fn whole(body: &mut Incoming, limit: usize, held: &mut Held) -> Result<Bytes, Stop> {
+    let size = body.size_hint().exact().and_then(|size| usize::try_from(size).ok());
+    let mut first = Bytes::new();
+    let mut rest = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        let Ok(frame) = frame else {
+            return Err(Stop::failed(Stage::Receive, "cut", error::PARSE, "the body is incomplete")
+                .status(StatusCode::BAD_REQUEST));
+        };
+        let Ok(data) = frame.into_data() else { continue };
+        let needed = first.len() + rest.len() + data.len();
+        if needed > limit {
+            return Err(too_big(limit));
         }
-        Ok(if rest.is_empty() { first } else { rest.freeze() })
+        if first.is_empty() && rest.is_empty() {
+            if !body.is_end_stream() {
+                held.grow(needed, limit)?;
+            }
+            first = data;
+            continue;
+        }
+        if needed > rest.capacity() {
+            // Twice what it needs, within what it says of its length: what is said alone takes nobody's room.
+            let room = (rest.capacity() * 2).min(size.unwrap_or(limit)).max(needed);
+            held.grow(room, limit)?;
+            // Of exactly this size: a buffer that grows by itself takes more than was counted.
+            let mut larger = BytesMut::with_capacity(room);
+            larger.extend_from_slice(&rest);
+            rest = larger;
+        }
+        if !first.is_empty() {
+            rest.extend_from_slice(&std::mem::take(&mut first));
+        }
+        rest.extend_from_slice(&data);
+    }
+    Ok(if rest.is_empty() { first } else { rest.freeze() })
+}
+
+/// Reads what is too large, and keeps nothing of it. A client that is cut off while it still writes learns of a broken
+/// connection, and never why.
+async fn pass_over(mut body: Incoming, limit: usize) {
+    let mut left = limit.saturating_mul(PASSED);
+    let passing = pin!(async {
+        while let Some(Ok(frame)) = body.frame().await {
+            match left.checked_sub(frame.data_ref().map_or(0, Bytes::len)) {
+                Some(less) => left = less,
+                None => break,
+            }
+        }
     });
-    within(BODY, reading).await.unwrap_or_else(|_| {
-        Err(Stop::refused(Stage::Receive, "slow", error::INVALID_REQUEST, "the body did not arrive in time")
-            .status(StatusCode::REQUEST_TIMEOUT))
-    })
+    // Whoever sends more, or slower, is cut off.
+    let _ = within(LINGER, passing).await;
+}
+
+fn too_big(limit: usize) -> Stop {
+    let why = format!("the body is larger than {limit} bytes");
+    Stop::refused(Stage::Receive, "too-big", error::INVALID_REQUEST, why).status(StatusCode::PAYLOAD_TOO_LARGE)
+}
+
+fn slow() -> Stop {
+    Stop::refused(Stage::Receive, "slow", error::INVALID_REQUEST, "the body did not arrive in time")
+        .status(StatusCode::REQUEST_TIMEOUT)
 }
 
 #[cfg(test)]
