@@ -14,7 +14,7 @@ use std::{
     thread,
     time::Duration,
 };
-use testkit::{Agent, Answer, Feed, Reply, Upstream, soon};
+use testkit::{Agent, Answer, Feed, Reply, Streamer, Upstream, soon};
 
 /// A process that tells of a resource as soon as somebody follows it, and falls when it is told to.
 const SCRIPT: &str = r#"
@@ -204,6 +204,43 @@ async fn a_server_without_a_stream_is_heard_when_a_reload_makes_it_one_that_spea
         inside.swap(next.map_or_else(|| Plan::of(&upstream), |by| plan(&upstream, false, by)));
         inside.state.sweep();
         assert_eq!(told(&mut listener, "durward://files/file:///a").await, next.unwrap_or("web"));
+    }
+}
+
+#[tokio::test]
+async fn a_client_of_2024_hears_what_its_server_becomes_that_had_no_stream() {
+    for (door, uri) in [("/sse/files", "file:///a"), ("/sse", "durward://files/file:///a")] {
+        for next in [None, Some("one")] {
+            let (mute, upstream) = (Upstream::start().await, Upstream::start().await);
+            for server in [&mute, &upstream] {
+                server.always("resources/subscribe", |received| Answer::result(&received.id(), &json!({})));
+            }
+            let (stream, feed) = Answer::events();
+            upstream.next("GET", stream);
+            let inside = Inside::start(Plan::of(&mute)).await;
+            let mut alice = Streamer::begin(&inside.url(door), Some(&inside.alice)).await.0;
+            alice.request("tools/list", json!({})).await;
+            mute.arrived("GET", 1).await;
+            let answer = alice.request("resources/subscribe", json!({"uri": uri})).await;
+            assert!(answer["result"].is_object(), "{answer}");
+            inside.swap(next.map_or_else(|| Plan::of(&upstream), |by| plan(&upstream, false, by)));
+            inside.state.sweep();
+            tell(&feed, "web").await;
+            let told = soon(async {
+                loop {
+                    let said = alice.message().await;
+                    if said["method"] == "notifications/resources/updated" {
+                        return said;
+                    }
+                }
+            });
+            let told = told.await;
+            assert_eq!(
+                (&told["params"]["_meta"]["by"], &told["params"]["uri"]),
+                (&json!(next.unwrap_or("web")), &json!(uri)),
+                "{door}"
+            );
+        }
     }
 }
 

@@ -2,8 +2,10 @@
 
 use crate::{
     absent::{Here, Presence},
-    call::{Call, header},
+    aggregate::listen::until_not,
+    call::{Call, Route, header},
     mailbox::{Busy, Mailbox},
+    manner::Manner,
     pipeline::Line,
     reply::{Reply, ReplyBody},
     respond::{self, Asked},
@@ -104,11 +106,13 @@ pub(super) async fn listen(line: &Line, call: Call, mailbox: &Arc<Mailbox>) {
             loop {
                 let next = last.take().map_or_else(|| call.again(), |after| call.after(&after));
                 let asked = Asked::of(&next);
-                let reply = serve(&state.line(), next, &asked).await;
-                drop(opened.take());
+                let line = state.line();
+                let (known, reply) = (server(&line, &call.route), serve(&line, next, &asked).await);
+                drop((line, opened.take()));
                 if reply.status() == StatusCode::METHOD_NOT_ALLOWED {
-                    // The server has no such stream.
-                    break;
+                    // The server has no such stream. A reload may put one in its place that has.
+                    until_not(|| server(&state.line(), &call.route) == known).await;
+                    continue;
                 }
                 if !reply.status().is_success() {
                     // Also where the server no longer knows the last event: the next stream begins anew.
@@ -131,6 +135,12 @@ pub(super) async fn listen(line: &Line, call: Call, mailbox: &Arc<Mailbox>) {
         }
     });
     let _ = tokio::time::timeout(OVERTAKEN, begins).await;
+}
+
+/// Which server is behind a door, and how it is heard. None behind the door of all.
+fn server(line: &Line, route: &Route) -> Option<(u64, Manner)> {
+    let Route::One(name) = route else { return None };
+    line.snapshot.servers.get(name).map(|server| (server.fingerprint, Manner::of(server)))
 }
 
 /// A panic ends its own call, and nothing else.
