@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use std::{
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -315,26 +315,72 @@ async fn what_changed_while_nobody_listened_is_told_when_somebody_does() {
     assert_eq!(heard(&mut listener).await, TOOLS);
 }
 
+/// A legacy server that tells of changed lists, and numbers its sessions.
+async fn telling() -> (Upstream, Arc<AtomicBool>) {
+    let (upstream, switch) = prompting().await;
+    let sessions = AtomicUsize::new(0);
+    upstream.always("initialize", move |request| {
+        let capabilities = json!({"tools": {"listChanged": true}, "prompts": {"listChanged": true}});
+        let server = json!({"name": "fake", "version": "1"});
+        let result = json!({"protocolVersion": "2025-11-25", "capabilities": capabilities, "serverInfo": server});
+        let session = sessions.fetch_add(1, Ordering::SeqCst).to_string();
+        Answer::result(&request.id(), &result).header("mcp-session-id", &session)
+    });
+    (upstream, switch)
+}
+
+/// What a modern client hears of a legacy server, and what that says in the session that it is heard in.
+async fn listen_over_a_bridge(upstream: &Upstream, inside: &Inside, door: &str) -> (Agent, Reply, Feed, String) {
+    let (stream, feed) = Answer::events();
+    upstream.next("GET", stream);
+    let wanted = json!({"notifications": {"toolsListChanged": true, "promptsListChanged": true}});
+    let agent = inside.modern(door, &inside.alice);
+    let mut listener = agent.request("subscriptions/listen", wanted).await;
+    assert_eq!(heard(&mut listener).await, "notifications/subscriptions/acknowledged");
+    let session = upstream.seen("GET").pop().unwrap().header("mcp-session-id").unwrap().to_owned();
+    (agent, listener, feed, session)
+}
+
 #[tokio::test]
-async fn a_word_of_a_bridged_server_is_about_the_lists_that_it_names() {
-    for door in ["/mcp", "/mcp/files"] {
-        let (upstream, switch) = prompting().await;
-        switch.store(true, Ordering::SeqCst);
-        upstream.always("initialize", |request| {
-            let capabilities = json!({"tools": {"listChanged": true}, "prompts": {"listChanged": true}});
-            let server = json!({"name": "fake", "version": "1"});
-            let result = json!({"protocolVersion": "2025-11-25", "capabilities": capabilities, "serverInfo": server});
-            Answer::result(&request.id(), &result).header("mcp-session-id", "one")
-        });
-        let inside = Inside::start(Plan { era: EraSettings::Legacy, ..Plan::of(&upstream) }).await;
+async fn a_word_of_a_bridged_server_is_told_where_the_view_became_another() {
+    // On its own door a server speaks for itself to who sees all of it.
+    for (door, policy) in [("/mcp", None), ("/mcp/files", Some(narrow()))] {
+        let (upstream, switch) = telling().await;
+        let plan = Plan { era: EraSettings::Legacy, ..Plan::of(&upstream) };
+        let plan = match policy {
+            Some(policy) => Plan { policy, ..plan },
+            None => plan,
+        };
+        let inside = Inside::start(plan).await;
         looked(&inside).await;
-        let (stream, feed) = Answer::events();
-        upstream.next("GET", stream);
-        let wanted = json!({"notifications": {"toolsListChanged": true, "promptsListChanged": true}});
-        let mut listener = inside.modern(door, &inside.alice).request("subscriptions/listen", wanted).await;
-        assert_eq!(heard(&mut listener).await, "notifications/subscriptions/acknowledged");
-        // Had it been taken for all lists, the word of the tools came first.
-        feed.message(&json!({"jsonrpc": "2.0", "method": PROMPTS})).await;
+        let (_agent, mut listener, feed, _) = listen_over_a_bridge(&upstream, &inside, door).await;
+        let lists = upstream.seen("tools/list").len();
+        let word = async |method: &str| feed.message(&json!({"jsonrpc": "2.0", "method": method})).await;
+        for _ in 0..3 {
+            word(TOOLS).await;
+        }
+        upstream.arrived("tools/list", lists + 1).await;
+        switch.store(true, Ordering::SeqCst);
+        word(PROMPTS).await;
+        word(TOOLS).await;
         assert_eq!(heard(&mut listener).await, PROMPTS, "{door}");
     }
+}
+
+#[tokio::test]
+async fn what_a_bridged_server_shows_in_one_session_alone_is_told_there() {
+    let (upstream, _) = telling().await;
+    let dynamic = Arc::new(OnceLock::<String>::new());
+    let of = Arc::clone(&dynamic);
+    upstream.always("tools/list", move |request| {
+        let own = of.get().is_some_and(|of| request.header("mcp-session-id") == Some(of.as_str()));
+        Answer::result(&request.id(), &json!({"tools": tools(if own { &["echo", "dynamic"] } else { &["echo"] })}))
+    });
+    let inside = Inside::start(Plan { era: EraSettings::Legacy, ..Plan::of(&upstream) }).await;
+    looked(&inside).await;
+    let (agent, mut listener, feed, session) = listen_over_a_bridge(&upstream, &inside, "/mcp").await;
+    dynamic.set(session).unwrap();
+    feed.message(&json!({"jsonrpc": "2.0", "method": TOOLS})).await;
+    assert_eq!(heard(&mut listener).await, TOOLS);
+    assert_eq!(agent.tools().await, ["files__echo", "files__dynamic"]);
 }

@@ -21,7 +21,7 @@ use crate::{
     },
 };
 use identity::Principal;
-use mcp::{Era, Kind, ListKind, error};
+use mcp::{Era, Kind, ListKind, Message, error};
 use std::{pin::pin, sync::Arc, time::Duration};
 use tokio::time::Instant;
 use vocab::ServerName;
@@ -302,17 +302,37 @@ pub(crate) fn announce(state: &State, server: &Server, back: bool, changes: Chan
 /// How long a server is asked what it shows a session.
 const SHOWN: Duration = Duration::from_secs(15);
 
-/// What a server shows in a session of the caller's, of the lists that it says changed.
+/// As whom a listener asks a server what that shows it.
+#[derive(Clone)]
+pub(crate) enum Asker {
+    /// In a session of its own.
+    Session(Arc<Session>),
+    /// Over a bridge, as this request introduces it.
+    Request(Message),
+}
+
+impl Asker {
+    async fn pages(&self, hop: &Hop<'_>, caller: &Caller, kind: ListKind) -> Result<Vec<Message>, UpstreamFault> {
+        match self {
+            Self::Session(session) => {
+                let leg = hop.leg_of(session).ok_or(UpstreamFault::Lost)?;
+                hop.pages(Some(&leg), kind, Era::Legacy, None).await
+            }
+            Self::Request(request) => bridge::downward::pages(hop, caller, request, kind).await,
+        }
+    }
+}
+
+/// What a server shows a caller, of the lists that it says changed.
 pub(crate) async fn shown(
     line: &Line,
-    subject: &policy::Subject,
+    caller: &Caller,
     server: &Arc<Server>,
-    session: &Arc<Session>,
+    asker: &Asker,
     changes: Changes,
 ) -> Result<Sums, UpstreamFault> {
     let injected = inject::credentials(&line.state, server).map_err(|fault| UpstreamFault::Down(fault.to_string()))?;
     let hop = Hop { state: &line.state, server, injected: &injected, limits: line.snapshot.answer_limits() };
-    let leg = hop.leg_of(session).ok_or(UpstreamFault::Lost)?;
     let _in_flight = server.state.enter(server.calls_in_flight).ok_or(UpstreamFault::Busy)?;
     let reading = async {
         let mut sums = Sums::default();
@@ -320,12 +340,12 @@ pub(crate) async fn shown(
             if !changes.has(kind) {
                 continue;
             }
-            for page in hop.pages(Some(&leg), kind, Era::Legacy, None).await? {
+            for page in asker.pages(&hop, caller, kind).await? {
                 let entries =
                     mcp::list::entries(&page, kind).map_err(|fault| UpstreamFault::Protocol(fault.to_string()))?;
                 for entry in entries {
                     let resource = server.resource(&entry.name);
-                    if line.snapshot.policies.visible(subject, list_action(kind), &resource) {
+                    if line.snapshot.policies.visible(&caller.subject, list_action(kind), &resource) {
                         sums.of(kind).add(&vocab::Digest::of(entry.raw));
                     }
                 }

@@ -5,7 +5,7 @@
 //! lists.
 
 use crate::{
-    aggregate::listen::{self, News},
+    aggregate::listen::{self, Asker, News},
     authenticate::Caller,
     bridge::Crossing,
     call::Route,
@@ -39,10 +39,10 @@ use vocab::ServerName;
 /// From the first sign of a change to the word of it. What comes in between is told with it.
 const WINDOW: Duration = Duration::from_millis(200);
 
-/// What a server was found to show in the session of the listener.
+/// What a server was found to show the listener.
 type Found = (ServerName, Changes, Option<Sums>);
 
-/// The lists of a server that are others in one session than everywhere else.
+/// The lists of a server that are others for one listener than for everybody else.
 #[derive(Default)]
 struct Own {
     tools: Option<Sum>,
@@ -94,7 +94,7 @@ pub(super) struct Watch {
     back: HashSet<ServerName>,
     /// What servers say changed that cannot be asked what they show this client.
     believed: HashMap<ServerName, Changes>,
-    /// Servers that speak to this session alone, and what they say changed.
+    /// Servers that may show this client alone what they say changed.
     told: HashMap<ServerName, Changes>,
     asking: Option<JoinHandle<Vec<Found>>>,
     /// What such servers show, where it is not what they show everybody.
@@ -158,12 +158,8 @@ impl Watch {
         }
         match (Crossing::between(self.era, server), self.era) {
             // What it shows in a session, it may show there alone.
-            (Crossing::None, Era::Legacy) if self.session.is_some() => {
-                let told = self.told.entry(server.name.clone()).or_default();
-                *told = *told | changes;
-                self.stir();
-            }
-            (Crossing::Downward, _) => self.believe(&server.name, changes),
+            (Crossing::None, Era::Legacy) if self.session.is_some() => self.doubt(&server.name, changes),
+            (Crossing::Downward, _) => self.doubt(&server.name, changes),
             // A process that serves one caller alone shows it what nobody else sees.
             (Crossing::None | Crossing::Upward, _) if server.carriage() == Carriage::Pipe { shared: false } => {
                 self.believe(&server.name, changes);
@@ -172,6 +168,13 @@ impl Watch {
             (Crossing::None | Crossing::Upward, _) => {}
         }
         true
+    }
+
+    /// Will ask a server what it shows this caller.
+    fn doubt(&mut self, server: &ServerName, changes: Changes) {
+        let told = self.told.entry(server.clone()).or_default();
+        *told = *told | changes;
+        self.stir();
     }
 
     /// Takes a server's word for it that it shows this caller something else.
@@ -235,7 +238,7 @@ impl Watch {
             self.stir();
             return Vec::new();
         };
-        self.ask(line, caller);
+        self.ask(line, caller, request);
         let (subject, own) = (&caller.subject, &mut self.own);
         let mut shown = Changes::default();
         let (back, is_back) = (std::mem::take(&mut self.back), self.route == Route::All || self.view.is_some());
@@ -287,10 +290,15 @@ impl Watch {
         self.due.get_or_insert_with(|| Instant::now() + WINDOW);
     }
 
-    /// Asks the servers that spoke to this session what they show it. One round at a time.
-    fn ask(&mut self, line: &Line, caller: &Caller) {
-        let Some(session) = self.session.clone().filter(|_| self.asking.is_none() && !self.told.is_empty()) else {
+    /// Asks the servers that spoke to this client what they show it. One round at a time.
+    fn ask(&mut self, line: &Line, caller: &Caller, request: Option<&Message>) {
+        if self.asking.is_some() || self.told.is_empty() {
             return;
+        }
+        let asker = match (&self.session, request) {
+            (Some(session), _) => Asker::Session(Arc::clone(session)),
+            (None, Some(request)) => Asker::Request(request.clone()),
+            (None, None) => return,
         };
         let told = std::mem::take(&mut self.told);
         let (line, caller) = (line.clone(), caller.clone());
@@ -298,7 +306,7 @@ impl Watch {
             let mut found = Vec::with_capacity(told.len());
             for (name, changes) in told {
                 let Some(server) = line.snapshot.servers.get(&name) else { continue };
-                let sums = listen::shown(&line, &caller.subject, server, &session, changes).await;
+                let sums = listen::shown(&line, &caller, server, &asker, changes).await;
                 found.push((name, changes, sums.ok()));
             }
             found
