@@ -8,16 +8,21 @@ use bytes::Bytes;
 use mcp::{Kind, Message};
 use std::{
     collections::BTreeMap,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 use tokio::{
-    sync::{broadcast, mpsc, watch},
+    sync::{mpsc, watch},
     time::Instant,
 };
 
-/// News that wait for those who listen. The stream of one who is slower ends.
+/// News that wait for one who listens. The stream of one who is slower ends.
 const NEWS: usize = 256;
+/// Bytes of them, unless one alone is longer.
+const BYTES: usize = 1 << 20;
 /// Messages that wait for one call, half of them questions in any case.
 const BACKLOG: usize = 64;
 /// The longest log message or progress that is kept for a call, in bytes.
@@ -67,10 +72,40 @@ struct Calls {
     ended: Option<Instant>,
 }
 
+/// Where news for one who listens go in.
+struct Listens {
+    news: mpsc::Sender<News>,
+    waits: Arc<AtomicUsize>,
+}
+
+/// One of them. It waits, and is counted, until it is dropped.
+pub(super) struct News {
+    pub(super) text: Bytes,
+    waits: Arc<AtomicUsize>,
+}
+
+impl Listens {
+    /// Hands it over. `false` if there is no room for it.
+    fn say(&self, text: Bytes) -> bool {
+        let waits = self.waits.load(Ordering::Relaxed);
+        if waits > 0 && waits + text.len() > BYTES {
+            return false;
+        }
+        self.waits.fetch_add(text.len(), Ordering::Relaxed);
+        self.news.try_send(News { text, waits: Arc::clone(&self.waits) }).is_ok()
+    }
+}
+
+impl Drop for News {
+    fn drop(&mut self) {
+        self.waits.fetch_sub(self.text.len(), Ordering::Relaxed);
+    }
+}
+
 /// Everybody, of one session.
 pub(super) struct Audience {
-    /// Most sessions never need it.
-    news: Mutex<Option<broadcast::Sender<Bytes>>>,
+    /// Most sessions never have one.
+    news: Mutex<Vec<Listens>>,
     calls: Mutex<Calls>,
     stream: watch::Sender<Stream>,
     /// Whether somebody reads the server's stream.
@@ -85,9 +120,12 @@ impl Default for Audience {
 }
 
 impl Audience {
-    /// Listens from now on.
-    pub(super) fn listen(&self) -> broadcast::Receiver<Bytes> {
-        lock(&self.news).get_or_insert_with(|| broadcast::channel(NEWS).0).subscribe()
+    /// Listens from now on, until nobody reads the stream any more, or what waits is too much: what came before that is read
+    /// to its end.
+    pub(super) fn listen(&self) -> mpsc::Receiver<News> {
+        let (sender, news) = mpsc::channel(NEWS);
+        lock(&self.news).push(Listens { news: sender, waits: Arc::default() });
+        news
     }
 
     /// A call is about to be sent. It is there until [`Audience::leave`].
@@ -111,9 +149,13 @@ impl Audience {
         }
     }
 
-    /// Tells those who listen. `false` if there are none.
+    /// Tells those who listen. `false` if there are none. One who reads too slowly is told nothing more.
     pub(super) fn announce(&self, text: Bytes) -> bool {
-        lock(&self.news).as_ref().is_some_and(|news| news.send(text).is_ok())
+        let mut news = lock(&self.news);
+        news.retain(|listens| !listens.news.is_closed());
+        let is_heard = !news.is_empty();
+        news.retain(|listens| listens.say(text.clone()));
+        is_heard
     }
 
     /// Hands on one message of the listening stream. A question that nobody hears is refused with that reason.
@@ -166,7 +208,7 @@ impl Audience {
 
     /// Whether anybody is there, or was until a moment ago.
     pub(super) fn is_there(&self) -> bool {
-        let listens = lock(&self.news).as_ref().is_some_and(|news| news.receiver_count() > 0);
+        let listens = lock(&self.news).iter().any(|listens| !listens.news.is_closed());
         let calls = lock(&self.calls);
         listens || !calls.open.is_empty() || calls.ended.is_some_and(|ended| ended.elapsed() < LINGER)
     }
@@ -187,7 +229,7 @@ impl Audience {
         let mut is_followed = lock(&self.is_followed);
         let stops = must || !self.is_there();
         if must {
-            *lock(&self.news) = None;
+            lock(&self.news).clear();
         }
         *is_followed = !stops;
         let left = if stops { Stream::Closed } else { Stream::Opening };
@@ -232,7 +274,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Audience, BACKLOG, Stage};
+    use super::{Audience, BACKLOG, BYTES, NEWS, Stage};
     use crate::upstream::exchange;
     use bytes::Bytes;
     use mcp::{Limits, Message};
@@ -258,6 +300,28 @@ mod tests {
             assert_eq!(said.try_recv().unwrap(), logged.bytes());
         }
         assert_eq!(said.try_recv().unwrap(), question.bytes());
+    }
+
+    #[test]
+    fn what_waits_for_a_listener_is_bounded_and_one_that_is_slow_costs_no_other() {
+        for (length, expected) in [(1, NEWS), (BYTES / 4, 4), (BYTES / 4 + 1, 3), (16 * BYTES, 1)] {
+            let audience = Audience::default();
+            let text: Bytes = vec![b'x'; length].into();
+            let (mut slow, mut quick) = (audience.listen(), audience.listen());
+            for _ in 0..2 * NEWS {
+                assert!(audience.announce(text.clone()));
+                // What was read makes room.
+                assert_eq!(quick.try_recv().unwrap().text, text);
+            }
+            let mut waited = 0;
+            while slow.try_recv().is_ok() {
+                waited += 1;
+            }
+            assert_eq!((waited, slow.is_closed()), (expected, true), "{length}");
+            assert!(audience.is_there() && !quick.is_closed());
+            drop(quick);
+            assert!(!audience.announce(text), "nobody listens");
+        }
     }
 
     #[test]

@@ -6,7 +6,7 @@
 
 use super::{
     Link,
-    audience::{Audience, Stream},
+    audience::{Audience, News, Stream},
 };
 use crate::{
     aggregate::{self, stream::is_known},
@@ -37,10 +37,8 @@ use std::{
     },
     time::Duration,
 };
-use tokio::sync::{broadcast, mpsc};
+use tokio::sync::mpsc;
 
-/// Messages that wait for a listener.
-const BACKLOG: usize = 256;
 /// How long to wait before a stream that broke off is opened again.
 const AGAIN: Duration = Duration::from_secs(2);
 /// How long a call, or a listener's first word, waits for the stream to be open.
@@ -54,7 +52,8 @@ pub(super) async fn open(
     request: &Message,
 ) -> Result<Source, UpstreamFault> {
     let wanted = Filter::of(request).map_err(|fault| malformed(&fault))?;
-    let (sender, told) = mpsc::channel(BACKLOG);
+    // What waits is kept and counted before this.
+    let (sender, told) = mpsc::channel(1);
     // From here on nothing is missed, and the one who follows the server finds somebody who listens.
     let news = link.audience.listen();
     begin(hop, link);
@@ -178,25 +177,21 @@ struct Listener {
 impl Listener {
     /// Passes on what is wanted until nobody listens, the session is over, the server is another, or the client reads so
     /// slowly that it would miss something.
-    async fn listen(
-        self,
-        mut news: broadcast::Receiver<Bytes>,
-        sender: mpsc::Sender<(Option<vocab::ServerName>, Bytes)>,
-    ) {
+    async fn listen(self, mut news: mpsc::Receiver<News>, sender: mpsc::Sender<(Option<vocab::ServerName>, Bytes)>) {
         let passing = async {
             let mut look = tokio::time::interval(AGAIN);
             loop {
                 tokio::select! {
                     told = news.recv() => match told {
-                        Ok(text) => {
-                            if let Some(text) = self.wanted(text)
+                        Some(news) => {
+                            if let Some(text) = self.wanted(news.text.clone())
                                 && sender.send((None, text)).await.is_err()
                             {
                                 return;
                             }
                         }
                         // Nothing is missed without a word: whoever listens again looks anew.
-                        Err(broadcast::error::RecvError::Lagged(_) | broadcast::error::RecvError::Closed) => break,
+                        None => break,
                     },
                     () = self.following.link.over() => break,
                     _ = look.tick() => if !self.is_current() { break },
