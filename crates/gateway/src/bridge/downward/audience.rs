@@ -150,7 +150,7 @@ impl Audience {
     }
 
     /// Tells those who listen. `false` if there are none. One who reads too slowly is told nothing more.
-    pub(super) fn announce(&self, text: Bytes) -> bool {
+    pub(super) fn announce(&self, text: &Bytes) -> bool {
         let mut news = lock(&self.news);
         news.retain(|listens| !listens.news.is_closed());
         let is_heard = !news.is_empty();
@@ -175,7 +175,7 @@ impl Audience {
     /// question for them.
     fn tell(&self, message: &Message) {
         if !matches!(message.method(), "notifications/message" | "notifications/progress") {
-            self.announce(message.bytes().clone());
+            self.announce(message.bytes());
             return;
         }
         if message.bytes().len() > LONGEST {
@@ -309,7 +309,7 @@ mod tests {
             let text: Bytes = vec![b'x'; length].into();
             let (mut slow, mut quick) = (audience.listen(), audience.listen());
             for _ in 0..2 * NEWS {
-                assert!(audience.announce(text.clone()));
+                assert!(audience.announce(&text));
                 // What was read makes room.
                 assert_eq!(quick.try_recv().unwrap().text, text);
             }
@@ -320,7 +320,7 @@ mod tests {
             assert_eq!((waited, slow.is_closed()), (expected, true), "{length}");
             assert!(audience.is_there() && !quick.is_closed());
             drop(quick);
-            assert!(!audience.announce(text), "nobody listens");
+            assert!(!audience.announce(&text), "nobody listens");
         }
     }
 

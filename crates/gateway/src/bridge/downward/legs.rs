@@ -350,7 +350,7 @@ async fn open(
                 Word::Said(text) => {
                     let message = exchange::one(text.clone(), &limits);
                     let is_news = message.is_ok_and(|message| message.kind() == Kind::Notification);
-                    is_news && link.audience.announce(text)
+                    is_news && link.audience.announce(&text)
                 }
                 // Whoever listens looks whether the process is alive.
                 Word::Nothing | Word::Over => false,
