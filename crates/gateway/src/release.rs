@@ -17,6 +17,7 @@ use crate::{
     text,
     trail::{Facts, Noted},
     upstream::{self, Arrival, http as wire},
+    veil,
 };
 use audit::Fingerprint;
 use bytes::Bytes;
@@ -225,7 +226,8 @@ impl Line {
             Verdict::Refused => None,
         };
         let Some(body) = body else { return bare(headers, exchange) };
-        let (findings, text) = (screening.findings, body.clone());
+        let (mut findings, text) = (screening.findings, body.clone());
+        findings.extend(veil::hidden_in(&body));
         let said = Said { findings, failed: true, code: None, text, clear, known: None };
         Ok(Released::Whole { status, headers, body, said, exchange })
     }
@@ -280,12 +282,17 @@ impl Line {
             said.known = is_whole.then_some(known.fingerprint);
             return Ok((message.bytes().clone(), said));
         }
-        self.release_part(message, said, carry)
+        let hidden = if has_credential(exchange) { veil::hidden(message) } else { Vec::new() };
+        let (body, mut said) = self.release_part(message, said, carry)?;
+        said.findings.extend(hidden);
+        Ok((body, said))
     }
 
     /// Releases what a server asks.
     pub(crate) fn release_question(&self, question: &Message) -> Result<(Bytes, Said), Stop> {
-        self.release_part(question, Said::of(question), &mut Carry::default())
+        let (body, mut said) = self.release_part(question, Said::of(question), &mut Carry::default())?;
+        said.findings.extend(veil::hidden(question));
+        Ok((body, said))
     }
 
     /// Whether what is no message may pass as it is, and what was found in it. Nothing waits for it: it is never masked.
@@ -293,7 +300,8 @@ impl Line {
         let Some(readable) = quoted(data).or_else(|| Some(data.clone()).filter(|data| says_nothing(data))) else {
             return (false, Vec::new());
         };
-        let screening = self.snapshot.guards.release(&readable, &mut Carry::default());
+        let mut screening = self.snapshot.guards.release(&readable, &mut Carry::default());
+        screening.findings.extend(veil::hidden_in(data));
         (matches!(screening.verdict, Verdict::Clean), screening.findings)
     }
 
@@ -328,7 +336,9 @@ impl Line {
         let result = message.result().filter(|result| result.len() <= known::BYTES)?;
         lists.find(result).or_else(|| {
             let screening = self.snapshot.guards.release(result, &mut Carry::default());
-            let is_clean = screening.findings.is_empty() && matches!(screening.verdict, Verdict::Clean);
+            let is_clean = screening.findings.is_empty()
+                && matches!(screening.verdict, Verdict::Clean)
+                && veil::hidden_in(result).is_none();
             is_clean.then(|| lists.keep(message)).flatten()
         })
     }
@@ -409,6 +419,14 @@ impl Line {
     fn sees(&self, exchange: &Exchange, one: &One, kind: ListKind, name: &str) -> bool {
         let resource = one.server.resource(name);
         self.snapshot.policies.visible(&exchange.caller.subject, list_action(kind), &resource)
+    }
+}
+
+/// Whether what answers was given a credential, which it may tell.
+fn has_credential(exchange: &Exchange) -> bool {
+    match &exchange.target {
+        Target::One(one) => !one.server.credentials.is_empty(),
+        Target::Many(many) => many.members.iter().any(|server| !server.credentials.is_empty()),
     }
 }
 

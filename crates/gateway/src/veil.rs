@@ -3,13 +3,20 @@
 //! SECURITY: the gateway's own secret, so that no setting switches this off, and it comes before everything else that reads
 //! an answer: lists, catalogs, records, streams. Lives as long as the exchange, or the process, that has the credential.
 
+use crate::inspect;
 use base64::{Engine as _, prelude::BASE64_STANDARD, prelude::BASE64_STANDARD_NO_PAD, prelude::BASE64_URL_SAFE_NO_PAD};
 use bytes::Bytes;
 use guard::{Carry, Detector, Guards, Match, Mode, Setting, Verdict};
-use mcp::sse::{Decoder, Event, replace_data};
+use mcp::{
+    Message,
+    sse::{Decoder, Event, replace_data},
+};
 use memchr::memmem;
-use std::{cmp::Reverse, sync::Arc};
-use vocab::Secret;
+use std::{
+    cmp::Reverse,
+    sync::{Arc, LazyLock},
+};
+use vocab::{Finding, Secret, Side};
 
 /// Shorter values are not hidden: they would be found in ordinary text.
 const LEAST: usize = 8;
@@ -147,6 +154,46 @@ impl Detector for Words {
             let starts = memmem::find_iter(text.as_bytes(), word.expose().as_bytes());
             found.extend(starts.map(|start| Match { kind: KIND, span: start..start + word.expose().len() }));
         }
+    }
+}
+
+/// Where the credential was hidden in a message, for the record. Messages share processes and streams, and are veiled before
+/// anybody knows whose they are: what is left of it is looked for. A server that writes the mask itself is believed.
+pub(crate) fn hidden(message: &Message) -> Vec<Finding> {
+    if memmem::find(message.bytes(), MASK).is_none() {
+        return Vec::new();
+    }
+    let found = inspect::message(message, |text, _| SEEN.release(text, &mut Carry::default())).findings;
+    if found.is_empty() { vec![somewhere()] } else { found }
+}
+
+/// The same for what is no message.
+pub(crate) fn hidden_in(text: &[u8]) -> Option<Finding> {
+    memmem::find(text, MASK).map(|_| somewhere())
+}
+
+fn somewhere() -> Finding {
+    Finding { detector: Arc::from(KIND), kind: Arc::from(KIND), pointer: Arc::from(""), side: Side::Result }
+}
+
+/// Finds what is left of the credential, and changes nothing.
+static SEEN: LazyLock<Guards> =
+    LazyLock::new(|| Guards::only(Arc::new(Masks), Setting { results: Mode::Report, arguments: Mode::Report }));
+
+struct Masks;
+
+impl Detector for Masks {
+    fn family(&self) -> &'static str {
+        KIND
+    }
+
+    fn may_find(&self, json: &str) -> bool {
+        memmem::find(json.as_bytes(), MASK).is_some()
+    }
+
+    fn find(&self, text: &str, found: &mut Vec<Match>) {
+        let starts = memmem::find_iter(text.as_bytes(), MASK);
+        found.extend(starts.map(|start| Match { kind: KIND, span: start..start + MASK.len() }));
     }
 }
 

@@ -1,5 +1,5 @@
 //! A server that tells what it was given: nobody reads the gateway's credential, and no setting of detectors is asked.
-#![expect(clippy::unwrap_used, reason = "what a test expects and does not find fails it")]
+#![expect(clippy::indexing_slicing, clippy::unwrap_used, reason = "what a test expects and does not find fails it")]
 
 mod inside;
 
@@ -40,6 +40,18 @@ fn hidden(text: &str, times: usize) {
     assert_eq!(text.matches("[redacted:credential]").count(), times, "{text}");
 }
 
+/// Where the newest record of a method says that a credential was hidden. It says no more than that.
+async fn recorded(inside: &Inside, method: &str) -> Vec<Value> {
+    let record = inside.records().await.into_iter().rev().find(|record| record["method"] == method).unwrap();
+    let found = record["findings"].as_array().cloned().unwrap_or_default();
+    for finding in &found {
+        let kind = [&finding["detector"], &finding["kind"], &finding["side"]];
+        assert_eq!(kind, [&json!("credential"), &json!("credential"), &json!("result")], "{record}");
+    }
+    assert!(!record.to_string().contains("canary"), "{record}");
+    found.into_iter().map(|finding| finding["pointer"].clone()).collect()
+}
+
 #[tokio::test]
 async fn a_server_that_tells_its_credential_tells_it_nobody() {
     for era in [EraSettings::Legacy, EraSettings::Modern] {
@@ -58,7 +70,14 @@ async fn a_server_that_tells_its_credential_tells_it_nobody() {
                 // In its header, in its address, and as it is.
                 hidden(&text, 3);
                 assert!(text.contains(SHORT), "{text}");
+                let found = recorded(&inside, "tools/call").await;
+                assert_eq!(found, vec![json!("/content/0/text"); 3], "{path}");
                 hidden(&agent.request("tools/list", json!({})).await.text().await, 1);
+                if path == "/mcp/files" {
+                    // Nor is a list that comes again known as one that holds nothing.
+                    hidden(&agent.request("tools/list", json!({})).await.text().await, 1);
+                    assert_eq!(recorded(&inside, "tools/list").await, [json!("/tools/0/description")], "{path}");
+                }
             }
         }
         let asked = upstream.seen("tools/call");
@@ -73,9 +92,15 @@ async fn a_credential_in_an_error_of_http_is_hidden() {
     let call = || inside.call(&inside.alice, "echo", &json!({})).send();
     upstream.next("tools/call", Answer::text(format!("no {HEADER} here")).with_status(StatusCode::BAD_GATEWAY));
     hidden(&call().await.text().await, 1);
+    assert_eq!(recorded(&inside, "tools/call").await, [json!("")]);
     let error = json!({"jsonrpc": "2.0", "id": 1, "error": {"code": -32000, "message": QUERY, "data": HEADER}});
     upstream.next("tools/call", Answer::json(error.to_string()).with_status(StatusCode::BAD_REQUEST));
     hidden(&call().await.text().await, 2);
+    assert_eq!(recorded(&inside, "tools/call").await, [json!("/message"), json!("/data")]);
+    // Who was given none tells none.
+    upstream.next("tools/call", Answer::text("no").with_status(StatusCode::BAD_GATEWAY));
+    call().await.text().await;
+    assert_eq!(recorded(&inside, "tools/call").await, Vec::<Value>::new());
 }
 
 #[tokio::test]
