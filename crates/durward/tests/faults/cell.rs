@@ -228,14 +228,25 @@ pub(crate) async fn run(stage: &Stage, cell: &mut Cell, flow: &Flow, case: Case)
             tokio::spawn(rest(None));
         }
         Fault::Silent => quiet = script,
-        Fault::Gone | Fault::Removed | Fault::Moved | Fault::Revoked | Fault::Disabled => {
+        Fault::Flipped => {
+            // What is on its way to the server has come there.
+            faults.extend(stage.serves_others(cell, false).await.err());
+            cell.server.flips();
+            faults.extend(stage.finds_out(cell).await.err());
+            tokio::spawn(async move {
+                tokio::time::sleep(QUIET).await;
+                rest(script).await;
+            });
+        }
+        Fault::Gone | Fault::Removed | Fault::Moved | Fault::Revoked | Fault::Disabled | Fault::Unbridged => {
             cell.knows(&hearing);
             match fault {
                 Fault::Removed => stage.remove(cell).await,
                 Fault::Moved => stage.relocate(cell).await,
                 Fault::Revoked => stage.revoke(cell).await,
                 Fault::Disabled => stage.disable(cell).await,
-                Fault::Gone | Fault::Killed | Fault::Cut | Fault::Silent => {}
+                Fault::Unbridged => stage.unbridge(cell).await,
+                Fault::Gone | Fault::Killed | Fault::Cut | Fault::Silent | Fault::Flipped => {}
             }
             if fault == Fault::Gone {
                 drop(hearing);
@@ -307,14 +318,17 @@ async fn finish(
     let Case { fault, moment, .. } = case;
     // A stream of a server that is not configured any more has no reason, also where its client stays.
     // One that a client was introduced to only after that is found at the next look.
-    let is_looked_for = matches!(fault, Fault::Removed | Fault::Moved) && flow.what != What::Opening;
+    // Whoever needs no bridge may still come to it: sessions with processes, and streams of 2024, end when they are idle.
+    let is_parted = fault == Fault::Unbridged && matches!(cell.server, Server::Http(..));
+    let is_left = is_parted || matches!(fault, Fault::Removed | Fault::Moved);
+    let is_looked_for = is_left && flow.what != What::Opening;
     if is_looked_for && !cell.lets_go().await {
         faults.push("the server of yesterday still has a stream, or a process".to_owned());
     }
     drop(there);
     // A process that ended is started again a little later.
     let ended = fault == Fault::Cut && matches!(cell.server, Server::Process(_));
-    let lives = matches!(fault, Fault::Gone | Fault::Cut | Fault::Revoked | Fault::Disabled) && !ended;
+    let lives = matches!(fault, Fault::Gone | Fault::Cut | Fault::Revoked | Fault::Disabled | Fault::Flipped) && !ended;
     cell.server.unqueue();
     faults.extend(stage.serves_others(cell, lives).await.err());
     let processes = cell.server.open();

@@ -48,7 +48,7 @@ const GATEWAYS: usize = 60;
 /// Goes through some cells of a flow, and says which were not as the table has them.
 async fn goes(flow: &'static Flow, cases: Vec<Case>, turns: &Semaphore) -> Vec<String> {
     let _turn = turns.acquire().await.expect("it is never closed");
-    let (stage, cells) = Stage::set(flow, cases.len()).await;
+    let (stage, cells) = Stage::set(flow, &cases).await;
     let mut wrong = Vec::new();
     for (mut cell, case) in cells.into_iter().zip(cases) {
         let name = format!("{}: {:?} at {:?}", flow.name, case.fault, case.moment);

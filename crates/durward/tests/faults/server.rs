@@ -6,9 +6,20 @@ use crate::{
     script::Script,
     table::{Manner, Speaks},
 };
+use http::StatusCode;
 use serde_json::{Value, json};
 use std::{sync::Arc, time::Duration};
-use testkit::Upstream;
+use testkit::{Answer, Received, Upstream};
+
+/// What servers of one era alone know.
+const OF_MODERN: &[&str] = &["server/discover", "subscriptions/listen"];
+const OF_LEGACY: &[&str] = &["initialize", "resources/subscribe", "resources/unsubscribe", "ping", "GET", "DELETE"];
+
+/// A request of an era that it does not speak.
+fn refused(request: &Received, is_modern: bool) -> Answer {
+    let code = if is_modern { -32022 } else { -32000 };
+    Answer::error(&request.id(), code, "of another era").with_status(StatusCode::BAD_REQUEST)
+}
 
 #[derive(Clone)]
 pub(crate) enum Server {
@@ -103,6 +114,33 @@ impl Server {
             Self::Http(upstream, _) | Self::Lasting(upstream, _) => drop(upstream.unqueue()),
             Self::Process(_) => {}
         }
+    }
+
+    /// It speaks this era alone from now on.
+    pub(crate) fn becomes(&self, speaks: Speaks) {
+        let upstream = self.upstream();
+        let is_modern = speaks == Speaks::Modern;
+        let (own, others) = if is_modern { (OF_MODERN, OF_LEGACY) } else { (OF_LEGACY, OF_MODERN) };
+        upstream.unqueue();
+        for method in own {
+            upstream.honestly(method);
+        }
+        for method in others {
+            upstream.always(method, move |request| refused(request, is_modern));
+        }
+        let tool = |request: &Received| {
+            let params = &request.json()["params"];
+            Answer::result(&request.id(), &json!({"resultType": "complete", "content": [], "_meta": params["_meta"]}))
+        };
+        upstream.always("tools/call", move |request| {
+            let asks_modern = request.header("mcp-protocol-version") == Some(testkit::MODERN);
+            if asks_modern == is_modern { tool(request) } else { refused(request, is_modern) }
+        });
+    }
+
+    /// It speaks the other era.
+    pub(crate) fn flips(&self) {
+        self.becomes(if self.speaks() == Speaks::Modern { Speaks::Legacy } else { Speaks::Modern });
     }
 
     pub(crate) fn kill(&self) {

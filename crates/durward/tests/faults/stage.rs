@@ -6,7 +6,7 @@ use crate::{
     process::Processes,
     rig::leaves,
     server::Server,
-    table::{Flow, Speaks},
+    table::{Case, Fault, Flow, Speaks},
     world::{self, World},
 };
 use audit::Tree;
@@ -69,17 +69,23 @@ pub(crate) struct Stage {
 }
 
 impl Stage {
-    /// Starts the gateway, for so many cells of a flow.
-    pub(crate) async fn set(flow: &Flow, count: usize) -> (Self, Vec<Cell>) {
+    /// Starts the gateway, for some cells of a flow.
+    pub(crate) async fn set(flow: &Flow, cases: &[Case]) -> (Self, Vec<Cell>) {
+        let count = cases.len();
         let (calm, elsewhere) = (Upstream::start().await, Upstream::start().await);
         let folder = tempfile::tempdir().expect("a folder");
         let data = folder.path().join("data");
         fs::create_dir(&data).expect("a data directory");
         let (mut lines, mut cells, mut rules) = (Vec::new(), Vec::new(), Vec::new());
-        for number in 0..count {
+        for (number, case) in cases.iter().enumerate() {
             let (name, agent) = (format!("c{number}"), format!("a{number}"));
             let key = world::key(&data, &agent, None).await;
-            let (server, line) = serve(&name, flow.server).await;
+            let (server, mut line) = serve(&name, flow.server).await;
+            if case.fault == Fault::Flipped {
+                // It speaks one era alone, and which one is found out.
+                server.becomes(flow.server);
+                line = world::http(&name, &server.upstream());
+            }
             lines.push(line);
             // What others have is hidden: on the address for all there is one server.
             rules.push(
@@ -142,6 +148,27 @@ impl Stage {
         };
         let line = world::http(&cell.name, &self.elsewhere);
         self.change(cell, line.replace("internal: true", &format!("internal: true, era: {era}"))).await;
+    }
+
+    /// Forbids the bridge to it.
+    pub(crate) async fn unbridge(&self, cell: &Cell) {
+        let line = self.lines.lock().expect("nobody failed").get(cell.number).cloned().expect("it is there");
+        self.change(cell, line.replacen("{ ", "{ bridge: false, ", 1)).await;
+    }
+
+    /// Waits until the gateway has found out that the server of a cell speaks the other era: somebody else is served.
+    pub(crate) async fn finds_out(&self, cell: &Cell) -> Result<(), String> {
+        let url = self.world.url(&cell.door());
+        let mut turns = interval(Duration::from_millis(100));
+        let begun = Instant::now();
+        loop {
+            turns.tick().await;
+            let bob = Agent::modern(&url, Some(&self.world.bob));
+            let called = served(&bob, "a server of another era").await;
+            if called.is_ok() || begun.elapsed() > AT_ONCE {
+                return called;
+            }
+        }
     }
 
     async fn change(&self, cell: &Cell, line: String) {

@@ -1,7 +1,7 @@
 //! What becomes of each flow when a fault comes at each of its moments: what the client gets, and what the records of its
 //! calls say. The tests read it, and so may you.
 
-use Fault::{Cut, Disabled, Gone, Killed, Moved, Removed, Revoked, Silent};
+use Fault::{Cut, Disabled, Flipped, Gone, Killed, Moved, Removed, Revoked, Silent, Unbridged};
 
 /// What happens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,9 +22,14 @@ pub(crate) enum Fault {
     Revoked,
     /// The client's agent is disabled.
     Disabled,
+    /// The server speaks the other era from now on, and the gateway finds out. Of web servers over a bridge.
+    Flipped,
+    /// A reload forbids the bridge. Of servers over one.
+    Unbridged,
 }
 
-pub(crate) const FAULTS: [Fault; 8] = [Killed, Cut, Silent, Gone, Removed, Moved, Revoked, Disabled];
+pub(crate) const FAULTS: [Fault; 10] =
+    [Killed, Cut, Silent, Gone, Removed, Moved, Revoked, Disabled, Flipped, Unbridged];
 
 /// One flow.
 pub(crate) struct Flow {
@@ -153,6 +158,7 @@ fn agrees(sees: &str, recorded: &str) -> bool {
             ["faulted upstream-down forward", "faulted upstream-cut forward", "faulted round forward"].contains(&last)
         }
         "error -31007" => last == "faulted upstream-timeout forward",
+        "error -32022" => last == "refused era resolve",
         "error -32600" | "error -32602" => last.starts_with("refused "),
         "error -32601" => last == "failed",
         // Whoever is gone sees nothing, and a stream has no word for the reason of its end.
@@ -170,10 +176,20 @@ impl Flow {
         }
     }
 
+    /// Whether this can happen in the flow.
+    fn can_have(&self, fault: Fault) -> bool {
+        let is_bridged = self.bridge() != Bridge::None;
+        match fault {
+            Flipped => is_bridged && matches!(self.server, Speaks::Legacy | Speaks::Modern),
+            Unbridged => is_bridged,
+            Killed | Cut | Silent | Gone | Removed | Moved | Revoked | Disabled => true,
+        }
+    }
+
     /// Every cell of the flow.
     pub(crate) fn cells(&self) -> Vec<Case> {
         let mut cells = Vec::new();
-        for fault in FAULTS {
+        for fault in FAULTS.into_iter().filter(|fault| self.can_have(*fault)) {
             for moment in self.moments {
                 let fits = |row: &&Row| row.0 == fault && (row.1.is_empty() || row.1.contains(moment));
                 let fitting = |rows: &'static [Row]| rows.iter().filter(fits).collect::<Vec<_>>();

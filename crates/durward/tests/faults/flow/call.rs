@@ -5,7 +5,7 @@ use crate::{
     cell::{Cell, Next, Open},
     table::{
         Client, Door,
-        Fault::{Cut, Disabled, Gone, Killed, Moved, Removed, Revoked, Silent},
+        Fault::{Cut, Disabled, Flipped, Gone, Killed, Moved, Removed, Revoked, Silent, Unbridged},
         Flow, Row, Speaks, What,
     },
 };
@@ -83,6 +83,8 @@ pub(crate) const STREAM_MODERN: Flow = Flow {
         Row(Moved, &[], "the answer", "answered"),
         Row(Revoked, &[], "error -32600", "refused revoked authenticate"),
         Row(Disabled, &[], "error -32600", "refused revoked authenticate"),
+        Row(Flipped, &[], "the answer", "answered"),
+        Row(Unbridged, &[], "the answer", "answered"),
     ],
     but: &[],
 };
@@ -106,6 +108,8 @@ pub(crate) const STREAM_LEGACY: Flow = Flow {
         Row(Moved, &[], "the answer", "answered"),
         Row(Revoked, &[], "error -32600", "refused revoked authenticate"),
         Row(Disabled, &[], "error -32600", "refused revoked authenticate"),
+        Row(Flipped, &[], "the answer", "answered"),
+        Row(Unbridged, &[], "the answer", "answered"),
     ],
     but: &[],
 };

@@ -8,7 +8,7 @@ use crate::{
     server::Server,
     table::{
         Client, Door,
-        Fault::{Cut, Disabled, Gone, Killed, Moved, Removed, Revoked, Silent},
+        Fault::{Cut, Disabled, Flipped, Gone, Killed, Moved, Removed, Revoked, Silent, Unbridged},
         Flow, Row, Speaks, What,
     },
 };
@@ -151,6 +151,8 @@ const MERGED_LEGACY: &[Row] = &[
     Row(Moved, &[], "stays open", "answered"),
     Row(Revoked, &[], "the end", "refused revoked authenticate"),
     Row(Disabled, &[], "the end", "refused revoked authenticate"),
+    Row(Flipped, &[], "stays open", "answered"),
+    Row(Unbridged, &[], "stays open", "answered"),
 ];
 
 const MERGED_MODERN: &[Row] = &[
@@ -162,6 +164,8 @@ const MERGED_MODERN: &[Row] = &[
     Row(Moved, &[], "stays open", "answered"),
     Row(Revoked, &[], "error -32600", "refused revoked authenticate"),
     Row(Disabled, &[], "error -32600", "refused revoked authenticate"),
+    Row(Flipped, &[], "stays open", "answered"),
+    Row(Unbridged, &[], "stays open", "answered"),
 ];
 
 const UPWARD: &[Row] = &[
@@ -173,6 +177,8 @@ const UPWARD: &[Row] = &[
     Row(Moved, &[], "stays open", "answered"),
     Row(Revoked, &[], "the end", "refused revoked authenticate"),
     Row(Disabled, &[], "the end", "refused revoked authenticate"),
+    Row(Flipped, &[], "stays open", "answered"),
+    Row(Unbridged, &[], "the end", "answered"),
 ];
 
 const DOWNWARD: &[Row] = &[
@@ -184,6 +190,8 @@ const DOWNWARD: &[Row] = &[
     Row(Moved, &[], "the answer", "answered"),
     Row(Revoked, &[], "error -32600", "refused revoked authenticate"),
     Row(Disabled, &[], "error -32600", "refused revoked authenticate"),
+    Row(Flipped, &[], "the answer", "answered"),
+    Row(Unbridged, &[], "the answer", "answered"),
 ];
 
 pub(crate) fn updated() -> Value {

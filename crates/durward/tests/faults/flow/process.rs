@@ -3,7 +3,7 @@
 use super::{call, listen, question};
 use crate::table::{
     Client, Door,
-    Fault::{Cut, Disabled, Gone, Killed, Moved, Removed, Revoked, Silent},
+    Fault::{Cut, Disabled, Gone, Killed, Moved, Removed, Revoked, Silent, Unbridged},
     Flow, Manner, Row, Speaks, What,
 };
 
@@ -32,6 +32,7 @@ pub(crate) const CALL_MODERN: Flow = Flow {
         Row(Moved, &[], "the answer", "answered"),
         Row(Revoked, &[], "error -32600", "refused revoked authenticate"),
         Row(Disabled, &[], "error -32600", "refused revoked authenticate"),
+        Row(Unbridged, &[], "the answer", "answered"),
     ],
     but: &[],
 };
@@ -53,6 +54,7 @@ pub(crate) const CALL_LEGACY: Flow = Flow {
         Row(Moved, &[], "the answer", "answered"),
         Row(Revoked, &[], "error -32600", "refused revoked authenticate"),
         Row(Disabled, &[], "error -32600", "refused revoked authenticate"),
+        Row(Unbridged, &[], "the answer", "answered"),
     ],
     but: &[],
 };
@@ -139,6 +141,9 @@ pub(crate) const QUESTION_DOWNWARD: Flow = Flow {
         Row(Disabled, &["sent"], "the answer", "answered"),
         Row(Disabled, &["question"], "error -32600", "answered, refused disabled_agent authenticate"),
         Row(Disabled, &["answered"], "error -32600", "answered, refused revoked authenticate"),
+        Row(Unbridged, &["sent"], "the answer", "answered"),
+        Row(Unbridged, &["question"], "error -32022", "answered, refused era resolve"),
+        Row(Unbridged, &["answered"], "the answer", "answered, answered"),
     ],
     but: &[],
 };
@@ -275,6 +280,7 @@ pub(crate) const LISTEN_DOWNWARD: Flow = Flow {
         Row(Moved, &[], "the answer", "answered"),
         Row(Revoked, &[], "error -32600", "refused revoked authenticate"),
         Row(Disabled, &[], "error -32600", "refused revoked authenticate"),
+        Row(Unbridged, &[], "the answer", "answered"),
     ],
     but: &[],
 };

@@ -7,7 +7,7 @@ use crate::{
     server::Server,
     table::{
         Client, Door,
-        Fault::{Cut, Disabled, Gone, Killed, Moved, Removed, Revoked, Silent},
+        Fault::{Cut, Disabled, Flipped, Gone, Killed, Moved, Removed, Revoked, Silent, Unbridged},
         Flow, Row, Speaks, What,
     },
 };
@@ -106,6 +106,11 @@ pub(crate) const QUESTION_UPWARD: Flow = Flow {
         Row(Revoked, &["question", "answered"], "error -32600", "refused revoked authenticate"),
         Row(Disabled, &["sent"], "the answer", "answered"),
         Row(Disabled, &["question", "answered"], "error -32600", "refused revoked authenticate"),
+        Row(Flipped, &["sent", "answered"], "the answer", "answered"),
+        // What its client would answer could not reach the server.
+        Row(Flipped, &["question"], "error -31006", "faulted round forward"),
+        Row(Unbridged, &["sent", "answered"], "the answer", "answered"),
+        Row(Unbridged, &["question"], "error -31006", "faulted round forward"),
     ],
     but: &[],
 };
@@ -140,6 +145,11 @@ pub(crate) const QUESTION_DOWNWARD: Flow = Flow {
         Row(Disabled, &["sent"], "the answer", "answered"),
         Row(Disabled, &["question"], "error -32600", "answered, refused disabled_agent authenticate"),
         Row(Disabled, &["answered"], "error -32600", "answered, refused revoked authenticate"),
+        Row(Flipped, &["sent"], "the answer", "answered"),
+        Row(Flipped, &["question", "answered"], "the answer", "answered, answered"),
+        Row(Unbridged, &["sent"], "the answer", "answered"),
+        Row(Unbridged, &["question"], "error -32022", "answered, refused era resolve"),
+        Row(Unbridged, &["answered"], "the answer", "answered, answered"),
     ],
     but: &[],
 };

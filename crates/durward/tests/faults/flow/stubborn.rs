@@ -8,7 +8,7 @@ use crate::{
     server::Server,
     table::{
         Client, Door,
-        Fault::{Cut, Disabled, Gone, Killed, Moved, Removed, Revoked, Silent},
+        Fault::{Cut, Disabled, Gone, Killed, Moved, Removed, Revoked, Silent, Unbridged},
         Flow, Manner, Row, Speaks, What,
     },
 };
@@ -77,6 +77,7 @@ pub(crate) const OPENING_DOWNWARD: Flow = Flow {
         Row(Moved, &[], "the answer", "answered"),
         Row(Revoked, &[], "the answer", "answered"),
         Row(Disabled, &[], "the answer", "answered"),
+        Row(Unbridged, &[], "the answer", "answered"),
     ],
     but: &[],
 };

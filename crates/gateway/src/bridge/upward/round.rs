@@ -236,6 +236,12 @@ fn withdrawn(why: &str) -> Stop {
     Stop::refused(Stage::Authorize, "denied", mcp::error::REFUSED_POLICY, why)
 }
 
+/// What a call ends with whose server no bridge leads to any more.
+pub(super) fn parted() -> UpstreamFault {
+    let why = "the server speaks another era by now, or the bridge to it was forbidden in the course of the call";
+    UpstreamFault::Round { code: mcp::error::UPSTREAM_DOWN, why: why.to_owned(), retry_after: None }
+}
+
 /// What the call ends with, of which earlier rounds were sent.
 fn unsent(stop: &Stop) -> UpstreamFault {
     let why = match stop.stage {

@@ -8,6 +8,8 @@ use super::{
     side::{Given, UnderWay},
 };
 use crate::{
+    bridge::is_out_of_reach,
+    flow::RECHECK,
     forward::{Judged, Passage},
     inject,
     limit::Slot,
@@ -32,7 +34,10 @@ use mcp::{
 };
 use std::{collections::VecDeque, future::Future, pin::Pin, sync::Arc};
 use sync_wrapper::SyncWrapper;
-use tokio::sync::oneshot::{self, error::TryRecvError};
+use tokio::{
+    sync::oneshot::{self, error::TryRecvError},
+    time::sleep,
+};
 use vocab::PrincipalId;
 
 /// How often a server may ask in the course of one call.
@@ -83,6 +88,19 @@ enum Step {
     Intending(SyncWrapper<Intending>, Box<(Message, HeaderMap)>),
     /// The answer was given.
     Over,
+}
+
+/// Waits until no bridge leads to the server any more: what its client would answer could not reach it.
+async fn parted(state: &Arc<State>, server: &Server) {
+    loop {
+        let line = state.line();
+        let now = line.snapshot.servers.get(&server.name);
+        // Of an era that is being found out nothing is known, and who has no server any more is told so with the right to it.
+        if now.is_some_and(|now| now.speaks(Era::Legacy) == Some(true) || is_out_of_reach(Era::Legacy, now)) {
+            return;
+        }
+        sleep(RECHECK).await;
+    }
 }
 
 /// SPEC: progress must increase (2025-11-25, basic/utilities/progress). To the client all rounds are one request; a server
@@ -232,13 +250,15 @@ impl Rounds {
 
     async fn go(&mut self) -> Result<Option<Event>, UpstreamFault> {
         loop {
-            let Self { under_way, step, .. } = self;
+            let is_asking = matches!(self.step, Step::Asking(_));
+            let Self { under_way, step, state, server, .. } = self;
             let came = tokio::select! {
                 biased;
                 () = under_way.cancelled(), if !matches!(step, Step::Over) => {
                     return Err(self.taken_back());
                 }
                 came = step.wait() => came?,
+                () = parted(state, server), if is_asking => return Err(round::parted()),
             };
             match came {
                 Came::Nothing if matches!(self.step, Step::Over) => return Ok(None),
