@@ -209,14 +209,60 @@ async fn whoever_shares_a_process_ends_whatever_breaks_at_whatever_moment() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_shares_a_process_among_all_ends_whatever_breaks_at_whatever_moment() {
+    go(&[
+        &flow::shared::CALL_ALL_LEGACY,
+        &flow::shared::CALL_ALL_MODERN,
+        &flow::shared::CALL_ALL_UPWARD,
+        &flow::shared::CALL_ALL_DOWNWARD,
+        &flow::shared::QUESTION_ALL_LEGACY,
+        &flow::shared::QUESTION_ALL_MODERN,
+        &flow::shared::QUESTION_ALL_UPWARD,
+        &flow::shared::QUESTION_ALL_DOWNWARD,
+        &flow::shared::LISTEN_ALL_LEGACY,
+        &flow::shared::LISTEN_ALL_MODERN,
+        &flow::shared::LISTEN_ALL_UPWARD,
+        &flow::shared::LISTEN_ALL_DOWNWARD,
+    ])
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn calls_of_stubborn_processes_end_whatever_breaks_at_whatever_moment() {
     go(&[
         &flow::stubborn::CALL_LEGACY,
         &flow::stubborn::CALL_MODERN,
         &flow::stubborn::CALL_UPWARD,
         &flow::stubborn::CALL_DOWNWARD,
+        &flow::stubborn::CALL_ALL_LEGACY,
+        &flow::stubborn::CALL_ALL_MODERN,
+        &flow::stubborn::CALL_ALL_UPWARD,
+        &flow::stubborn::CALL_ALL_DOWNWARD,
         &flow::stubborn::OPENING_LEGACY,
         &flow::stubborn::OPENING_DOWNWARD,
+    ])
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_waits_for_stubborn_processes_ends_whatever_breaks_at_whatever_moment() {
+    go(&[
+        &flow::stubborn::QUESTION_LEGACY,
+        &flow::stubborn::QUESTION_ALL_LEGACY,
+        &flow::stubborn::QUESTION_MODERN,
+        &flow::stubborn::QUESTION_ALL_MODERN,
+        &flow::stubborn::QUESTION_UPWARD,
+        &flow::stubborn::QUESTION_ALL_UPWARD,
+        &flow::stubborn::QUESTION_DOWNWARD,
+        &flow::stubborn::QUESTION_ALL_DOWNWARD,
+        &flow::stubborn::LISTEN_LEGACY,
+        &flow::stubborn::LISTEN_ALL_LEGACY,
+        &flow::stubborn::LISTEN_MODERN,
+        &flow::stubborn::LISTEN_ALL_MODERN,
+        &flow::stubborn::LISTEN_UPWARD,
+        &flow::stubborn::LISTEN_ALL_UPWARD,
+        &flow::stubborn::LISTEN_DOWNWARD,
+        &flow::stubborn::LISTEN_ALL_DOWNWARD,
     ])
     .await;
 }

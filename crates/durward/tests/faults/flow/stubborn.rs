@@ -18,6 +18,9 @@ use testkit::{Ask, LEGACY as REVISION};
 const LEGACY: Speaks = Speaks::Process("legacy", Manner::Stubborn);
 const MODERN: Speaks = Speaks::Process("modern", Manner::Stubborn);
 const CALL: &[&str] = &["sent", "one word"];
+// They wait longest: a moment for each of the flows, in which something is under way.
+const WORD: &[&str] = &["one word"];
+const ASKED: &[&str] = &["question"];
 
 pub(crate) const CALL_LEGACY: Flow =
     Flow { name: "a call of a stubborn process, legacy", server: LEGACY, moments: CALL, ..process::CALL_LEGACY };
@@ -37,6 +40,138 @@ pub(crate) const CALL_DOWNWARD: Flow = Flow {
     server: LEGACY,
     moments: CALL,
     ..process::CALL_DOWNWARD
+};
+
+pub(crate) const CALL_ALL_LEGACY: Flow = Flow {
+    name: "a call to all, of a stubborn process, legacy",
+    server: LEGACY,
+    moments: WORD,
+    ..process::CALL_ALL_LEGACY
+};
+
+pub(crate) const CALL_ALL_MODERN: Flow = Flow {
+    name: "a call to all, of a stubborn process, modern",
+    server: MODERN,
+    moments: WORD,
+    ..process::CALL_ALL_MODERN
+};
+
+pub(crate) const CALL_ALL_UPWARD: Flow = Flow {
+    name: "a call to all, of a stubborn process over the bridge upward",
+    server: MODERN,
+    moments: WORD,
+    ..process::CALL_ALL_UPWARD
+};
+
+pub(crate) const CALL_ALL_DOWNWARD: Flow = Flow {
+    name: "a call to all, of a stubborn process over the bridge downward",
+    server: LEGACY,
+    moments: WORD,
+    ..process::CALL_ALL_DOWNWARD
+};
+
+pub(crate) const QUESTION_LEGACY: Flow = Flow {
+    name: "a question of a stubborn process, legacy",
+    server: LEGACY,
+    moments: ASKED,
+    ..process::QUESTION_LEGACY
+};
+
+pub(crate) const QUESTION_ALL_LEGACY: Flow = Flow {
+    name: "a question to all, of a stubborn process, legacy",
+    server: LEGACY,
+    moments: ASKED,
+    ..process::QUESTION_ALL_LEGACY
+};
+
+pub(crate) const QUESTION_MODERN: Flow = Flow {
+    name: "a question of a stubborn process, modern",
+    server: MODERN,
+    moments: ASKED,
+    ..process::QUESTION_MODERN
+};
+
+pub(crate) const QUESTION_ALL_MODERN: Flow = Flow {
+    name: "a question to all, of a stubborn process, modern",
+    server: MODERN,
+    moments: ASKED,
+    ..process::QUESTION_ALL_MODERN
+};
+
+pub(crate) const QUESTION_UPWARD: Flow = Flow {
+    name: "a question of a stubborn process over the bridge upward",
+    server: MODERN,
+    moments: ASKED,
+    ..process::QUESTION_UPWARD
+};
+
+pub(crate) const QUESTION_ALL_UPWARD: Flow = Flow {
+    name: "a question to all, of a stubborn process over the bridge upward",
+    server: MODERN,
+    moments: ASKED,
+    ..process::QUESTION_ALL_UPWARD
+};
+
+pub(crate) const QUESTION_DOWNWARD: Flow = Flow {
+    name: "a question of a stubborn process over the bridge downward",
+    server: LEGACY,
+    moments: ASKED,
+    ..process::QUESTION_DOWNWARD
+};
+
+pub(crate) const QUESTION_ALL_DOWNWARD: Flow = Flow {
+    name: "a question to all, of a stubborn process over the bridge downward",
+    server: LEGACY,
+    moments: ASKED,
+    ..process::QUESTION_ALL_DOWNWARD
+};
+
+pub(crate) const LISTEN_LEGACY: Flow =
+    Flow { name: "listening to a stubborn process, legacy", server: LEGACY, moments: WORD, ..process::LISTEN_LEGACY };
+
+pub(crate) const LISTEN_ALL_LEGACY: Flow = Flow {
+    name: "listening to all, to a stubborn process, legacy",
+    server: LEGACY,
+    moments: WORD,
+    ..process::LISTEN_ALL_LEGACY
+};
+
+pub(crate) const LISTEN_MODERN: Flow =
+    Flow { name: "listening to a stubborn process, modern", server: MODERN, moments: WORD, ..process::LISTEN_MODERN };
+
+pub(crate) const LISTEN_ALL_MODERN: Flow = Flow {
+    name: "listening to all, to a stubborn process, modern",
+    server: MODERN,
+    moments: WORD,
+    ..process::LISTEN_ALL_MODERN
+};
+
+pub(crate) const LISTEN_UPWARD: Flow = Flow {
+    name: "listening to a stubborn process over the bridge upward",
+    server: MODERN,
+    moments: WORD,
+    ..process::LISTEN_UPWARD
+};
+
+pub(crate) const LISTEN_ALL_UPWARD: Flow = Flow {
+    name: "listening to all, to a stubborn process over the bridge upward",
+    server: MODERN,
+    moments: WORD,
+    ..process::LISTEN_ALL_UPWARD
+};
+
+pub(crate) const LISTEN_DOWNWARD: Flow = Flow {
+    name: "listening to a stubborn process over the bridge downward",
+    server: LEGACY,
+    moments: WORD,
+    ..process::LISTEN_DOWNWARD
+};
+
+pub(crate) const LISTEN_ALL_DOWNWARD: Flow = Flow {
+    name: "listening to all, to a stubborn process over the bridge downward",
+    server: LEGACY,
+    moments: WORD,
+    ..process::LISTEN_ALL_DOWNWARD
 };
 
 pub(crate) const OPENING_LEGACY: Flow = Flow {
