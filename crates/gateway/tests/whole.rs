@@ -4,8 +4,8 @@ mod inside;
 
 use gateway::settings::EraSettings;
 use inside::{Inside, Plan};
-use serde_json::json;
-use testkit::{Answer, Upstream, soon};
+use serde_json::{Value, json};
+use testkit::{Agent, Answer, Upstream, soon};
 
 /// A server with something to say of its use.
 async fn saying(text: &str) -> Upstream {
@@ -136,4 +136,71 @@ async fn a_server_that_opens_no_session_costs_its_own_entries_and_no_call_of_ano
     assert_eq!((missing.len(), &missing[0]["server"]), (1, &json!("a")), "{list}");
     let why = missing[0]["reason"].as_str().unwrap();
     assert!(why.contains("cannot be reached"), "the list still waited for it when the call was answered: {why}");
+}
+
+/// Tools whose schemas revisions before 2026-07-28 have no words for.
+fn newer() -> Vec<Value> {
+    let odd = json!({"type": "object", "properties": {"a": true, "b": false}});
+    vec![
+        json!({"name": "array", "inputSchema": {"type": "object"}, "outputSchema": {"type": "array"}}),
+        json!({"name": "either", "inputSchema": {"type": "object"},
+            "outputSchema": {"anyOf": [{"type": "object"}, {"type": "array"}]}}),
+        json!({"name": "open", "title": "Open", "inputSchema": odd, "outputSchema": odd}),
+    ]
+}
+
+/// The tools of a list, each by its server's own name.
+fn tools(list: &Value) -> Vec<Value> {
+    let mut tools = list.pointer("/result/tools").and_then(Value::as_array).cloned().unwrap_or_default();
+    for name in tools.iter_mut().filter_map(|tool| tool.get_mut("name")) {
+        *name = name.as_str().map(|name| name.trim_start_matches("files__")).into();
+    }
+    tools
+}
+
+#[tokio::test]
+async fn a_list_of_a_modern_server_has_the_words_of_the_sessions_revision() {
+    let upstream = Upstream::start().await;
+    upstream.set_tools(newer());
+    let prompt = json!({"name": "ask", "title": "Ask"});
+    let (resource, template) =
+        (json!({"uri": "test://a", "name": "a"}), json!({"uriTemplate": "test://{a}", "name": "a"}));
+    for (method, member, entry) in [
+        ("prompts/list", "prompts", prompt),
+        ("resources/list", "resources", resource),
+        ("resources/templates/list", "resourceTemplates", template),
+    ] {
+        upstream.always(method, move |request| {
+            let result = json!({member: [entry], "resultType": "complete", "ttlMs": 0, "cacheScope": "private"});
+            Answer::result(&request.id(), &result)
+        });
+    }
+    let inside = Inside::start(Plan { era: EraSettings::Modern, ..Plan::of(&upstream) }).await;
+    let odd = json!({"type": "object", "properties": {"a": {}, "b": {"not": {}}}});
+    for revision in ["2025-03-26", "2025-06-18", "2025-11-25"] {
+        let [own, whole] = ["/mcp/files", "/mcp"].map(|path| inside.url(path));
+        let own = Agent::of(revision, &own, Some(&inside.alice)).await;
+        let whole = Agent::of(revision, &whole, Some(&inside.alice)).await;
+        let shown = tools(&whole.request("tools/list", json!({})).await.json().await);
+        assert_eq!(shown, tools(&own.request("tools/list", json!({})).await.json().await), "{revision}");
+        let names: Vec<&str> = shown.iter().filter_map(|tool| tool["name"].as_str()).collect();
+        assert_eq!(names, ["array", "either", "open"]);
+        assert_eq!(shown[2]["inputSchema"], odd, "{revision}");
+        if revision >= "2025-06-18" {
+            assert_eq!([&shown[0], &shown[1]].map(|tool| tool.get("outputSchema")), [None, None], "{revision}");
+            assert_eq!(shown[2]["outputSchema"], odd, "{revision}");
+        }
+        for (method, member) in [
+            ("prompts/list", "prompts"),
+            ("resources/list", "resources"),
+            ("resources/templates/list", "resourceTemplates"),
+        ] {
+            let list = whole.request(method, json!({})).await.json().await;
+            assert_eq!(list["result"][member].as_array().map(Vec::len), Some(1), "{list}");
+            assert!(list["result"].get("_meta").is_none(), "{list}");
+        }
+    }
+    // Who speaks the server's own revision reads its own words.
+    let modern = inside.modern("/mcp", &inside.alice);
+    assert_eq!(tools(&modern.request("tools/list", json!({})).await.json().await), newer());
 }

@@ -162,10 +162,7 @@ impl<'a> Hand<'a> {
             if let (Crossing::Upward, Some(session)) =
                 (Crossing::between(self.call.era, hop.server), &self.many.session)
             {
-                let meta = bridge::upward::introduction(self.line, self.caller, hop.server, session)?.metadata();
-                let meta = String::from_utf8_lossy(&meta);
-                let leg = self.line.state.modern_leg(hop, self.caller.principal.id())?;
-                return hop.pages(leg.as_deref(), kind, Era::Modern, Some(&meta)).await;
+                return bridge::upward::pages(hop, self.line, self.caller, session, kind).await;
             }
             if let (Crossing::Downward, Some(request)) =
                 (Crossing::between(self.call.era, hop.server), self.call.message())

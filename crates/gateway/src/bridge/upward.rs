@@ -22,12 +22,16 @@ use crate::{
     server::Server,
     session::Session,
     stop::{Stage, Stop},
-    upstream::{Arrival, Source, UpstreamFault, exchange, http as wire},
+    upstream::{
+        Arrival, Source, UpstreamFault,
+        exchange::{self, Hop},
+        http as wire,
+    },
 };
 use followed::Asked;
 use http::{HeaderMap, HeaderValue, StatusCode};
 use mcp::{
-    Kind, Message, Revision,
+    Era, Kind, ListKind, Message, Revision,
     bridge::{
         LogLevel,
         upward::{self as translate, Introduction},
@@ -76,6 +80,21 @@ pub(crate) fn introduction(
         introduction.set_level(level);
     }
     Ok(introduction)
+}
+
+/// Every page of a list of a modern server as the session's revision has it, for the aggregate.
+pub(crate) async fn pages(
+    hop: &Hop<'_>,
+    line: &Line,
+    caller: &Caller,
+    session: &Session,
+    kind: ListKind,
+) -> Result<Vec<Message>, UpstreamFault> {
+    let meta = introduction(line, caller, hop.server, session)?.metadata();
+    let leg = line.state.modern_leg(hop, caller.principal.id())?;
+    let pages = hop.pages(leg.as_deref(), kind, Era::Modern, Some(&String::from_utf8_lossy(&meta))).await?;
+    let told = |page: Message| exchange::one(translate::answer(&page, kind.method(), session.revision())?, &hop.limits);
+    pages.into_iter().map(told).collect()
 }
 
 /// `initialize`: answered from what the server says of itself.
