@@ -5,7 +5,7 @@
 use std::{
     fs::{self, File},
     io,
-    os::unix::fs::{FileExt, OpenOptionsExt},
+    os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt},
     path::Path,
 };
 
@@ -30,6 +30,23 @@ pub(crate) fn blank(path: &Path) -> io::Result<bool> {
 /// Whether this is what [`blank`] leaves.
 pub(crate) fn is_blank(bytes: &[u8]) -> bool {
     bytes.iter().all(|byte| *byte == 0)
+}
+
+/// Whether `path` still names what was opened there. Whoever holds a file can write into it long after it was removed or
+/// moved away, and nothing tells.
+pub(crate) fn in_place(opened: &File, path: &Path) -> io::Result<()> {
+    let named = fs::metadata(path).map_err(|cause| displaced(path, &cause.to_string()))?;
+    let opened = opened.metadata()?;
+    if (named.dev(), named.ino()) == (opened.dev(), opened.ino()) {
+        return Ok(());
+    }
+    Err(displaced(path, "another stands there"))
+}
+
+/// The directory stays out of it: callers are told.
+fn displaced(path: &Path, why: &str) -> io::Error {
+    let name = path.file_name().unwrap_or_default().display();
+    io::Error::other(format!("`{name}` was removed or moved away while it is in use: {why}"))
 }
 
 /// The disk. In tests it can be made full.

@@ -3,13 +3,15 @@
 //! Everything here follows from the journal and can be made again from it, so nothing here is synced but checkpoints.
 
 use crate::{
+    disk,
     note::{Checkpoint, Signer},
     tile::{self, Kind, Store, WIDTH},
     tree::{Edge, Hash},
 };
 use std::{
     collections::VecDeque,
-    fs, io,
+    fs::{self, File},
+    io,
     path::PathBuf,
     time::{Duration, Instant},
 };
@@ -21,6 +23,8 @@ const HISTORY_EVERY: Duration = Duration::from_mins(1);
 pub(crate) struct Growth {
     store: Store,
     origin: String,
+    /// Its directory, once it is written.
+    home: Option<File>,
     edge: Edge,
     /// The entries that are not yet in a full bundle, framed as in one.
     entries: Vec<u8>,
@@ -44,6 +48,7 @@ impl Growth {
         Ok(Self {
             store,
             origin,
+            home: None,
             edge,
             entries: Vec::new(),
             unwritten: VecDeque::new(),
@@ -53,6 +58,30 @@ impl Growth {
             history_size,
             history_at: None,
         })
+    }
+
+    /// Makes its directory, and holds on to it.
+    pub(crate) fn settle_in(&mut self) -> io::Result<()> {
+        self.store.disk.create_dir(&self.store.dir)?;
+        self.home = Some(File::open(&self.store.dir)?);
+        Ok(())
+    }
+
+    /// Whether its directory is still the one that the full tiles were written into.
+    pub(crate) fn in_place(&self) -> io::Result<()> {
+        self.home.as_ref().map_or(Ok(()), |home| disk::in_place(home, &self.store.dir))
+    }
+
+    /// Whether what was signed, and what is in full tiles since, can be read from the disk: with the leaves in memory
+    /// that is all of the tree.
+    pub(crate) fn readable(&self) -> io::Result<()> {
+        self.in_place()?;
+        if let Some(newest) = &self.newest
+            && self.store.root(0, newest.size())? != *newest.root()
+        {
+            return Err(io::Error::other(format!("the tiles of `{}` are not those that were signed", self.origin)));
+        }
+        self.store.edge(self.base()).map(drop)
     }
 
     pub(crate) const fn size(&self) -> u64 {
@@ -117,6 +146,9 @@ impl Growth {
 
     /// Writes the full tiles that wait. What cannot be written waits on.
     pub(crate) fn write_full(&mut self) -> io::Result<()> {
+        if !self.unwritten.is_empty() {
+            self.in_place()?;
+        }
         while let Some((path, bytes)) = self.unwritten.front() {
             self.store.write(path, bytes)?;
             self.unwritten.pop_front();
@@ -131,6 +163,7 @@ impl Growth {
 
     /// Writes what a checkpoint of this size stands on, signs it, and puts it in place.
     pub(crate) fn checkpoint(&mut self, signer: &Signer) -> io::Result<Checkpoint> {
+        self.in_place()?;
         self.write_full()?;
         let size = self.size();
         if !self.entries.is_empty() {
@@ -143,7 +176,6 @@ impl Growth {
             }
         }
         let checkpoint = Checkpoint::sign(&self.origin, size, &self.root(), signer);
-        self.store.disk.create_dir(&self.store.dir)?;
         self.store.disk.replace(&self.store.dir.join("checkpoint"), checkpoint.note().as_bytes(), true)?;
         let filled = size / WIDTH != self.history_size / WIDTH;
         if filled || self.history_at.is_none_or(|at| at.elapsed() >= HISTORY_EVERY) {

@@ -5,13 +5,14 @@
 //! Never looks into a leaf.
 
 use crate::{
-    disk::Disk,
+    disk::{self, Disk},
     tree::{self, Hash},
 };
 use std::{
     fs::{self, File},
     io,
     ops::Range,
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
 use vocab::{CallId, Digest};
@@ -109,6 +110,7 @@ pub(crate) struct Journal {
     dir: PathBuf,
     disk: Disk,
     file: File,
+    path: PathBuf,
     number: u64,
     end: u64,
     segment_bytes: u64,
@@ -130,9 +132,9 @@ impl Journal {
             }
         }
         let Some(last) = read.last() else {
-            let file = create(&dir, &disk, 0, [0; TREES], &[])?;
+            let (file, path) = create(&dir, &disk, 0, [0; TREES], &[])?;
             let end = HEADER as u64;
-            return Ok((Self { dir, disk, file, number: 0, end, segment_bytes, rotate_at: segment_bytes }, read));
+            return Ok((Self { dir, disk, file, path, number: 0, end, segment_bytes, rotate_at: segment_bytes }, read));
         };
         let file = disk.open(&last.path, true)?;
         if last.torn() {
@@ -144,9 +146,10 @@ impl Journal {
             file.set_len(last.end as u64)?;
             disk.sync(&file)?;
         }
-        let number = number(&last.path).unwrap_or_default();
+        let path = last.path.clone();
+        let number = number(&path).unwrap_or_default();
         let end = last.end as u64;
-        Ok((Self { dir, disk, file, number, end, segment_bytes, rotate_at: segment_bytes }, read))
+        Ok((Self { dir, disk, file, path, number, end, segment_bytes, rotate_at: segment_bytes }, read))
     }
 
     /// Puts a group of frames on disk. After an error the same group can be given again: it goes to the same place.
@@ -155,8 +158,26 @@ impl Journal {
         // never reached the disk.
         self.disk.write_at(&self.file, group, self.end)?;
         self.disk.sync(&self.file)?;
+        // What is on the disk without a name is on no disk.
+        self.in_place()?;
         self.end += group.len() as u64;
         Ok(())
+    }
+
+    /// Whether the segment that is written stands where the next process will look for it.
+    pub(crate) fn in_place(&self) -> io::Result<()> {
+        disk::in_place(&self.file, &self.path)
+    }
+
+    /// Whether nothing can bring the segment that is written back: it has no name left.
+    pub(crate) fn removed(&self) -> io::Result<bool> {
+        Ok(self.file.metadata()?.nlink() == 0)
+    }
+
+    /// Makes its directory where that was removed too, and returns when everything beside it is on the disk.
+    pub(crate) fn settle_in(&self) -> io::Result<()> {
+        self.disk.create_dir(&self.dir)?;
+        self.disk.sync_all(&self.dir)
     }
 
     /// Whether the segment is as large as it should get.
@@ -167,7 +188,7 @@ impl Journal {
     /// Goes on in a new segment that begins with `carried`. The older ones stay until [`Self::retire`].
     pub(crate) fn rotate(&mut self, bases: [u64; TREES], carried: &[u8]) -> io::Result<()> {
         self.rotate_at = self.end + self.segment_bytes;
-        self.file = create(&self.dir, &self.disk, self.number + 1, bases, carried)?;
+        (self.file, self.path) = create(&self.dir, &self.disk, self.number + 1, bases, carried)?;
         self.number += 1;
         self.end = (HEADER + carried.len()) as u64;
         self.rotate_at = self.end + self.segment_bytes;
@@ -222,7 +243,8 @@ fn check(hash: &Hash) -> &[u8] {
     hash.get(..CHECK).unwrap_or_default()
 }
 
-fn create(dir: &Path, disk: &Disk, number: u64, bases: [u64; TREES], carried: &[u8]) -> io::Result<File> {
+/// A new segment that begins with `carried`, and where it lies.
+fn create(dir: &Path, disk: &Disk, number: u64, bases: [u64; TREES], carried: &[u8]) -> io::Result<(File, PathBuf)> {
     let mut bytes = MAGIC.to_vec();
     for base in bases {
         bytes.extend_from_slice(&base.to_be_bytes());
@@ -230,11 +252,12 @@ fn create(dir: &Path, disk: &Disk, number: u64, bases: [u64; TREES], carried: &[
     let hash = tree::leaf_hash(&bytes);
     bytes.extend_from_slice(check(&hash));
     bytes.extend_from_slice(carried);
-    let file = disk.open(&dir.join(format!("{number:020}")), false)?;
+    let path = dir.join(format!("{number:020}"));
+    let file = disk.open(&path, false)?;
     disk.write_at(&file, &bytes, 0)?;
     disk.sync(&file)?;
     disk.sync_dir(dir)?;
-    Ok(file)
+    Ok((file, path))
 }
 
 /// Whether a segment was only being made when time ended.

@@ -155,9 +155,6 @@ impl Log {
             Store::new(Tree::Tenant(options.tenant.clone()).path(&options.dir), disk.clone()),
             Store::new(Tree::System.path(&options.dir), disk.clone()),
         ];
-        for store in &stores {
-            disk.create_dir(&store.dir).map_err(at(&store.dir))?;
-        }
         let origins = [options.origin.clone(), format!("{}/system", options.origin)];
         let journal_dir = options.dir.join("journal");
         let (journal, replay) =

@@ -124,7 +124,10 @@ impl Writer {
                 }
             }
         }
-        let trees = [tenant.finish()?, system.finish()?];
+        let mut trees = [tenant.finish()?, system.finish()?];
+        for (tree, _) in &mut trees {
+            tree.settle_in().map_err(|cause| OpenFault::Disk { path: tree.store().dir.clone(), cause })?;
+        }
         for (size, tree) in shared.sizes.iter().zip(&trees) {
             size.store(tree.0.size(), Ordering::Release);
         }
@@ -253,7 +256,7 @@ impl Writer {
     fn commit(&mut self) -> Result<(), LogFault> {
         let began = Instant::now();
         let mut tries = 0_u32;
-        while let Err(cause) = self.journal.append(&self.group.frames) {
+        while let Err(cause) = self.try_commit(tries > 0) {
             tries += 1;
             self.failed(&cause, tries)?;
         }
@@ -264,6 +267,30 @@ impl Writer {
         shared.last_group.store(self.group.leaves.len() as u64, Ordering::Relaxed);
         shared.commits.fetch_add(1, Ordering::Relaxed);
         self.settle();
+        Ok(())
+    }
+
+    fn try_commit(&mut self, again: bool) -> io::Result<()> {
+        if again {
+            self.restore()?;
+        }
+        self.journal.append(&self.group.frames)
+    }
+
+    /// Puts a new segment in the place of one that was removed: its leaves are in full tiles or in memory still. One that
+    /// was only moved away is waited for.
+    fn restore(&mut self) -> io::Result<()> {
+        if !self.journal.removed()? {
+            return Ok(());
+        }
+        for tree in &mut self.trees {
+            tree.write_full()?;
+            tree.readable()?;
+        }
+        // There is no older segment to fall back on.
+        self.journal.settle_in()?;
+        self.rotate()?;
+        tracing::warn!("the journal was removed while it was written; what it held is written again");
         Ok(())
     }
 
@@ -304,7 +331,7 @@ impl Writer {
     /// Lets tiles, checkpoints and segments follow the journal.
     fn follow(&mut self, now: bool, last: bool) -> Result<(), LogFault> {
         let mut tries = 0_u32;
-        while let Err(cause) = self.try_follow(now, last) {
+        while let Err(cause) = self.try_follow(tries > 0, now, last) {
             tries += 1;
             self.failed(&cause, tries)?;
         }
@@ -318,13 +345,18 @@ impl Writer {
         Ok(())
     }
 
-    fn try_follow(&mut self, now: bool, last: bool) -> io::Result<()> {
+    fn try_follow(&mut self, again: bool, now: bool, last: bool) -> io::Result<()> {
+        if again {
+            self.restore()?;
+        }
         for tree in &mut self.trees {
             tree.write_full()?;
         }
         if !now && self.checkpoint_at.is_some_and(|at| at.elapsed() < CHECKPOINT) {
             return Ok(());
         }
+        // Also while nothing is written: who asks whether it can be is not told yes.
+        self.journal.in_place()?;
         let done = self.checkpoint(last);
         if done.is_err() {
             // One tree may be done: the other must not wait for the next second, or it would count as healed.

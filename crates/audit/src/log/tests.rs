@@ -234,6 +234,100 @@ async fn a_full_disk_stops_calls_keeps_everything_and_heals() {
     verified(&place);
 }
 
+/// Waits until the log says of itself that it cannot be written, though nobody writes. Gives what it says.
+async fn noticed(log: &Log) -> String {
+    let noticing = async {
+        loop {
+            match log.healthy() {
+                Err(fault) => return fault.to_string(),
+                Ok(()) => tokio::time::sleep(Duration::from_millis(5)).await,
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(5), noticing).await.expect("noticed within a moment")
+}
+
+#[tokio::test]
+async fn a_journal_that_is_removed_is_noticed_and_what_it_held_is_written_again() {
+    let place = Place::new();
+    let log = place.open();
+    for n in 0..300 {
+        log.append_unwatched(closed(n)).unwrap();
+    }
+    log.append(intent(300)).unwrap().durable().await.unwrap();
+    fs::remove_dir_all(place.file("journal")).unwrap();
+    // Told that it waits, or that it is on the disk: then it is.
+    drop(log.append(closed(301)).unwrap().durable().await);
+    log.append_unwatched(closed(302)).unwrap();
+    log.flush().await.unwrap();
+    log.healthy().unwrap();
+    assert_eq!(log.append(closed(303)).unwrap().durable().await.unwrap(), 303);
+    assert!(last_segment(&place).ends_with("00000000000000000001"), "a new segment");
+
+    // Whatever the journal alone had is there after a crash: of the intent, too, that was open.
+    let crashed = place.copy();
+    let again = crashed.open();
+    assert_eq!((again.stats().size, again.stats().recovered), (305, 1));
+    again.close().unwrap();
+    verified(&crashed);
+    assert_eq!(outcomes(&crashed).len(), 305, "no record is missing, and none is there twice");
+    log.close().unwrap();
+    verified(&place);
+}
+
+#[tokio::test]
+async fn a_log_that_is_moved_away_is_waited_for_and_nothing_is_made_in_its_place() {
+    let beside = tempfile::tempdir().unwrap();
+    let (place, away) = (Place::new(), beside.path().join("away"));
+    let log = place.open();
+    log.append(closed(0)).unwrap().durable().await.unwrap();
+    log.flush().await.unwrap();
+    fs::rename(place.path(), &away).unwrap();
+    let said = noticed(&log).await;
+    assert!(said.contains("was removed or moved away"), "{said}");
+    assert!(log.append(intent(1)).is_err(), "no call may begin");
+    log.append(closed(2)).unwrap().durable().await.unwrap_err();
+    tokio::time::sleep(Duration::from_millis(1200)).await;
+    assert!(!place.path().exists(), "a second log would hide the first");
+    log.healthy().unwrap_err();
+
+    fs::rename(&away, place.path()).unwrap();
+    log.flush().await.unwrap();
+    log.healthy().unwrap();
+    log.close().unwrap();
+    assert_eq!(verified(&place).records(), 2);
+}
+
+#[tokio::test]
+async fn a_journal_is_not_made_again_beside_tiles_that_are_gone() {
+    let place = Place::new();
+    let log = place.open();
+    for n in 0..300 {
+        log.append_unwatched(closed(n)).unwrap();
+    }
+    log.flush().await.unwrap();
+    fs::remove_dir_all(place.file("journal")).unwrap();
+    fs::remove_dir_all(place.file("tenant/default/tile")).unwrap();
+    noticed(&log).await;
+    tokio::time::sleep(Duration::from_millis(1200)).await;
+    log.healthy().unwrap_err();
+    assert!(!place.file("journal").exists());
+    assert!(matches!(log.close(), Err(LogFault::Disk(_))));
+}
+
+#[tokio::test]
+async fn a_tree_that_is_removed_stops_calls() {
+    let place = Place::new();
+    let log = place.open();
+    log.append(closed(0)).unwrap().durable().await.unwrap();
+    log.flush().await.unwrap();
+    fs::remove_dir_all(place.file("tenant")).unwrap();
+    log.append_unwatched(closed(1)).unwrap();
+    let said = noticed(&log).await;
+    assert!(said.contains("`default` was removed or moved away"), "{said}");
+    assert!(!place.file("tenant").exists());
+}
+
 #[tokio::test]
 async fn a_log_that_cannot_be_written_at_the_end_says_so() {
     let place = Place::new();
