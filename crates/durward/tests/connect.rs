@@ -15,6 +15,8 @@ mod keyring;
 mod refusal;
 #[path = "connect/relay.rs"]
 mod relay;
+#[path = "connect/restart.rs"]
+mod restart;
 #[path = "connect/socket.rs"]
 mod socket;
 mod world;
