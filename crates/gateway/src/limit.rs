@@ -10,7 +10,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 
-use crate::pattern::{Pattern, single_stars};
+use crate::pattern::{Pattern, PatternError, single_stars};
 use bucket::{Taken, Terms};
 use std::{fmt, net::IpAddr, sync::Arc, time::Duration};
 use table::{Key, Of, Table};
@@ -89,7 +89,7 @@ pub enum LimitError {
         glob: String,
         /// What is wrong with it.
         #[source]
-        cause: globset::Error,
+        cause: PatternError,
     },
     /// A tool glob without a server.
     #[error("limits[{rule}]: `{glob}` names no server; write `server/name`, or `*/name` for every server")]

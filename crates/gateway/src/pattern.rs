@@ -1,17 +1,31 @@
-//! Globs over one name, for limits and classes of tools: `*` matches any run, `/` included; case matters.
+//! Globs over one name, for limits and classes of tools: `*` matches any run, `/` included; `?` and
+//! `[…]` match one character; case matters.
 
 use globset::{GlobBuilder, GlobMatcher};
+use regex::Regex;
 
 /// A compiled glob. The two common kinds need no engine.
 pub(crate) enum Pattern {
     Any,
     Exactly(Box<str>),
     Glob(Box<GlobMatcher>),
+    Characters(Box<Regex>),
+}
+
+/// Why a text is not a glob.
+#[derive(Debug, thiserror::Error)]
+pub enum PatternError {
+    /// It is not written as one.
+    #[error(transparent)]
+    Glob(#[from] globset::Error),
+    /// It takes too much to match it.
+    #[error(transparent)]
+    Engine(#[from] regex::Error),
 }
 
 impl Pattern {
     /// Reads a glob as globset does, to which `**` may mean whole path components.
-    pub(crate) fn new(text: &str) -> Result<Self, globset::Error> {
+    pub(crate) fn new(text: &str) -> Result<Self, PatternError> {
         if text == "*" {
             return Ok(Self::Any);
         }
@@ -19,6 +33,9 @@ impl Pattern {
             return Ok(Self::Exactly(text.into()));
         }
         let glob = GlobBuilder::new(text).literal_separator(false).backslash_escape(true).build()?;
+        if policy::by_character(text) {
+            return Ok(Self::Characters(Box::new(policy::engine(&glob)?)));
+        }
         Ok(Self::Glob(Box::new(glob.compile_matcher())))
     }
 
@@ -27,6 +44,7 @@ impl Pattern {
             Self::Any => true,
             Self::Exactly(name) => **name == *text,
             Self::Glob(glob) => glob.is_match(text),
+            Self::Characters(glob) => glob.is_match(text),
         }
     }
 }
@@ -62,6 +80,17 @@ mod tests {
             if let Ok(engine) = GlobBuilder::new(&glob).literal_separator(false).build() {
                 prop_assert_eq!(Pattern::new(&glob).unwrap().matches(&text), engine.compile_matcher().is_match(&text));
             }
+        }
+    }
+
+    #[test]
+    fn one_character_is_one_however_many_bytes_it_takes() {
+        for (glob, text) in [("h?llo", "hállo"), ("[éü]", "ü"), ("[!a]*", "éa"), ("?", "字"), (r"é\?{a,?}", "é?ü")]
+        {
+            assert!(Pattern::new(glob).unwrap().matches(text), "{glob} misses {text}");
+        }
+        for (glob, text) in [("??", "é"), ("[éü]", "è"), ("[!é]", "é")] {
+            assert!(!Pattern::new(glob).unwrap().matches(text), "{glob} matches {text}");
         }
     }
 

@@ -3,7 +3,7 @@
 use crate::{
     catalog::{Catalog, look::Looks},
     known::KnownLists,
-    pattern::Pattern,
+    pattern::{Pattern, PatternError},
     settings::{CredentialSettings, EraSettings, ServerSettings, ToolSettings, TransportSettings},
     upstream::UpstreamFault,
     verdict::Verdict,
@@ -107,7 +107,7 @@ pub enum ServerFault {
         pattern: String,
         /// Why.
         #[source]
-        cause: globset::Error,
+        cause: PatternError,
     },
 }
 

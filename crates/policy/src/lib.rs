@@ -9,6 +9,7 @@ mod question;
 mod refusal;
 mod view;
 
+mod character;
 mod condition;
 mod fact;
 mod index;
@@ -25,6 +26,7 @@ mod case;
 mod explain;
 
 pub use case::{CaseResult, Expected, run_cases};
+pub use character::{by_character, engine};
 pub use explain::{Considered, Decision, Explanation, Inputs, Standing};
 pub use fault::{Place, PolicyFault, PolicyWarning};
 pub use nearest::nearest_name;

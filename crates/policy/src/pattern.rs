@@ -1,9 +1,12 @@
 //! Globs over `server/name`: one way to write them, one meaning.
 //!
-//! A target is split at its first `/`; `*` matches any run, `/` included; case matters. Knows nothing of rules.
+//! A target is split at its first `/`; `*` matches any run, `/` included; `?` and `[…]` match one character, of however
+//! many bytes; case matters. Knows nothing of rules.
 
+use crate::character;
 use foldhash::fast::RandomState;
 use globset::{Candidate, Glob, GlobBuilder, GlobSet, GlobSetBuilder};
+use regex::RegexSet;
 use std::collections::HashMap;
 
 /// Why a text is not a glob.
@@ -95,6 +98,8 @@ pub(crate) struct Patterns {
     literals: HashMap<Box<str>, Vec<usize>, RandomState>,
     /// The rest; none where there is none.
     globs: Option<Globs>,
+    /// Of the rest, those that go by characters.
+    characters: Option<Characters>,
 }
 
 /// Globs that take an engine, and where each of them stands.
@@ -104,26 +109,40 @@ struct Globs {
     places: Vec<usize>,
 }
 
+/// The same for those that take one character somewhere.
+#[derive(Debug, Clone)]
+struct Characters {
+    set: RegexSet,
+    places: Vec<usize>,
+}
+
 impl Patterns {
     /// Compiles all of `texts`, in their order.
     pub(crate) fn compile<'a>(texts: impl IntoIterator<Item = &'a str>) -> Result<Self, PatternError> {
         let mut patterns = Self::default();
         let (mut builder, mut places) = (GlobSetBuilder::new(), Vec::new());
+        let (mut single, mut singles) = (Vec::new(), Vec::new());
+        let together = |why: String| PatternError { glob: String::from("all together"), why };
         for (place, text) in texts.into_iter().enumerate() {
             if is_any(text) {
                 patterns.any.push(place);
             } else if is_literal(text) {
                 patterns.literals.entry(text.into()).or_default().push(place);
+            } else if character::by_character(text) {
+                single.push(compile(text)?);
+                singles.push(place);
             } else {
                 builder.add(compile(text)?);
                 places.push(place);
             }
         }
         if !places.is_empty() {
-            let set = builder
-                .build()
-                .map_err(|error| PatternError { glob: String::from("all together"), why: error.to_string() })?;
+            let set = builder.build().map_err(|error| together(error.to_string()))?;
             patterns.globs = Some(Globs { set, places });
+        }
+        if !singles.is_empty() {
+            let set = character::engines(&single).map_err(|error| together(error.to_string()))?;
+            patterns.characters = Some(Characters { set, places: singles });
         }
         Ok(patterns)
     }
@@ -133,13 +152,15 @@ impl Patterns {
         !self.any.is_empty()
             || self.literals.contains_key(text)
             || self.globs.as_ref().is_some_and(|globs| globs.set.is_match_candidate(&Candidate::new(text)))
+            || self.characters.as_ref().is_some_and(|globs| globs.set.is_match(text))
     }
 
     /// The positions of all globs that match, each once, in no order.
     pub(crate) fn positions(&self, text: &str) -> impl Iterator<Item = usize> {
         let literal = self.literals.get(text).into_iter().flatten();
         let globs = self.globs.as_ref().into_iter().flat_map(move |globs| globs.positions(text));
-        self.any.iter().chain(literal).copied().chain(globs)
+        let characters = self.characters.as_ref().into_iter().flat_map(move |globs| globs.positions(text));
+        self.any.iter().chain(literal).copied().chain(globs).chain(characters)
     }
 }
 
@@ -147,6 +168,12 @@ impl Globs {
     fn positions(&self, text: &str) -> impl Iterator<Item = usize> {
         let matching = self.set.matches_candidate(&Candidate::new(text));
         matching.into_iter().filter_map(|at| self.places.get(at).copied())
+    }
+}
+
+impl Characters {
+    fn positions(&self, text: &str) -> impl Iterator<Item = usize> {
+        self.set.matches(text).into_iter().filter_map(|at| self.places.get(at).copied())
     }
 }
 
@@ -179,6 +206,39 @@ mod tests {
         assert!(compile("a[").is_err() && compile("{a").is_err());
     }
 
+    #[test]
+    fn one_character_is_one_however_many_bytes_it_takes() {
+        for (glob, text) in [
+            ("h?llo", "hállo"),
+            ("file:///srv/?.key", "file:///srv/é.key"),
+            ("h??llo", "ha\u{301}llo"),
+            ("?", "字"),
+            ("?", "🔑"),
+            ("?", "\n"),
+            ("[éü]", "é"),
+            ("[éü]", "ü"),
+            ("[à-ü]x", "éx"),
+            ("[!a]", "é"),
+            ("{?,ab}é", "üé"),
+            (r"\[é\]?", "[é]ü"),
+            (r"\\xc3?", r"\xc3é"),
+            ("é*[.]", "éü."),
+        ] {
+            assert!(matches(glob, text), "{glob} misses {text}");
+        }
+        for (glob, text) in [
+            ("??", "é"),
+            ("h?llo", "ha\u{301}llo"),
+            ("[éü]", "è"),
+            ("[éü]?", "é"),
+            ("[!é]", "é"),
+            ("[!a]", "ab"),
+            (r"\?é", "üé"),
+        ] {
+            assert!(!matches(glob, text), "{glob} matches {text}");
+        }
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(4096))]
         #[test]
@@ -187,6 +247,18 @@ mod tests {
             let patterns = Patterns::compile([glob.as_str()]).unwrap();
             prop_assert_eq!(patterns.matches(&text), expected);
             prop_assert_eq!(patterns.positions(&text).count(), usize::from(expected));
+        }
+
+        /// Letters of two and three bytes mean what those of one do, in the same order.
+        #[test]
+        fn letters_of_many_bytes_are_letters(
+            glob in r"[ab./*?,!\[\]\\-]{0,6}",
+            text in r"[ab./*?,!\n]{0,5}",
+        ) {
+            let wide = |text: &str| text.replace('a', "é").replace('b', "字");
+            if let Ok(engine) = compile(&glob) {
+                prop_assert_eq!(matches(&wide(&glob), &wide(&text)), engine.compile_matcher().is_match(&text));
+            }
         }
 
         /// What is kept from the engine means what the engine would say.

@@ -359,6 +359,9 @@ fn glob(text: &str) -> Result<(), String> {
         return Err("it is empty; `*` matches everything".to_owned());
     }
     match globset::GlobBuilder::new(text).literal_separator(false).build() {
+        Ok(glob) if policy::by_character(text) && policy::engine(&glob).is_err() => {
+            Err("it takes too much to match it".to_owned())
+        }
         Ok(_) => Ok(()),
         Err(fault) => Err(format!("{}; `*` matches any run of characters", fault.kind())),
     }
