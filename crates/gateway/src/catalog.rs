@@ -11,7 +11,7 @@ mod weigh;
 
 use crate::{pipeline::Line, server::Server};
 use bytes::Bytes;
-use mcp::{ListKind, Message, param::Binding};
+use mcp::{ListKind, Message, list::Entry, param::Binding};
 use schema::Schema;
 use serde_json::Value;
 use std::{collections::HashMap, ops::BitOr, sync::Arc, time::Duration};
@@ -220,6 +220,12 @@ pub(crate) fn private(list: &Message) -> Bytes {
         Some(scope) => mcp::splice(list.bytes(), &mut [(scope.span.clone(), b"\"private\"".to_vec())]),
         None => list.bytes().clone(),
     }
+}
+
+/// Whether the gateway, as a client of 2026-07-28, lists an entry: tools whose annotations it cannot follow it leaves out,
+/// for it could not call them as their server wants. Where the operator waives their schema it does not hold them to it.
+pub(crate) fn lists_as_client(server: &Server, kind: ListKind, entry: &Entry<'_>) -> bool {
+    kind != ListKind::Tools || mcp::param::can_be_followed(entry.raw) || server.skips_schema(&entry.name)
 }
 
 /// The capability that stands for a list.

@@ -2,10 +2,11 @@
 
 mod inside;
 
-use gateway::settings::EraSettings;
+use gateway::settings::{EraSettings, ToolSettings};
 use inside::{Inside, Plan};
 use serde_json::{Value, json};
 use testkit::{Agent, Answer, Upstream, soon};
+use vocab::Class;
 
 /// A server with something to say of its use.
 async fn saying(text: &str) -> Upstream {
@@ -203,4 +204,48 @@ async fn a_list_of_a_modern_server_has_the_words_of_the_sessions_revision() {
     // Who speaks the server's own revision reads its own words.
     let modern = inside.modern("/mcp", &inside.alice);
     assert_eq!(tools(&modern.request("tools/list", json!({})).await.json().await), newer());
+}
+
+/// A tool with an argument of this schema.
+fn taking(name: &str, argument: &Value) -> Value {
+    json!({"name": name, "inputSchema": {"type": "object", "properties": {"a": argument}}})
+}
+
+#[tokio::test]
+async fn a_tool_whose_annotations_cannot_be_followed_is_not_listed_by_a_client_of_2026() {
+    let upstream = Upstream::start().await;
+    let mut twice = taking("twice", &json!({"type": "string", "x-mcp-header": "A"}));
+    twice["inputSchema"]["properties"]["b"] = json!({"type": "string", "x-mcp-header": "a"});
+    upstream.set_tools(vec![
+        taking("number", &json!({"type": "number", "x-mcp-header": "A"})),
+        taking("good", &json!({"type": "string", "x-mcp-header": "A"})),
+        taking("space", &json!({"type": "string", "x-mcp-header": "A B"})),
+        taking("waived", &json!({"type": "string", "x-mcp-header": ""})),
+        twice,
+        taking("broken", &json!({"type": "string", "pattern": "("})),
+    ]);
+    let all = ["number", "good", "space", "waived", "twice", "broken"];
+    let waived =
+        ToolSettings { tools: "waived".to_owned(), class: Class::Read, labels: Vec::new(), danger_skip_schema: true };
+    let plan = |era| Plan { era, tools: vec![waived.clone()], ..Plan::of(&upstream) };
+    let inside = Inside::start(plan(EraSettings::Modern)).await;
+    let names = |list: &Value| -> Vec<String> {
+        tools(list).iter().filter_map(|tool| tool["name"].as_str().map(str::to_owned)).collect()
+    };
+    let own = inside.legacy("/mcp/files", &inside.alice).await;
+    let whole = inside.legacy("/mcp", &inside.alice).await;
+    for agent in [&own, &whole, &inside.modern("/mcp", &inside.alice)] {
+        let list = agent.request("tools/list", json!({})).await.json().await;
+        assert_eq!(names(&list), ["good", "waived", "broken"], "{list}");
+    }
+    for (agent, tool) in [(&own, "number"), (&whole, "files__number")] {
+        let refused = agent.call(tool, json!({"a": 1})).await;
+        assert_eq!(refused["error"]["code"], -31009, "{refused}");
+    }
+    // A client of the server's own revision reads the list as it is; to a legacy server the annotations mean nothing.
+    let passes = inside.modern("/mcp/files", &inside.alice).request("tools/list", json!({})).await.json().await;
+    assert_eq!(names(&passes), all, "{passes}");
+    inside.swap(plan(EraSettings::Legacy));
+    let list = inside.modern("/mcp", &inside.alice).request("tools/list", json!({})).await.json().await;
+    assert_eq!(names(&list), all, "{list}");
 }

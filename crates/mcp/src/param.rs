@@ -65,6 +65,19 @@ pub fn bindings(schema: &Value) -> Result<Vec<Binding>, AnnotationFault> {
     Ok(reader.found)
 }
 
+/// Whether a tool, as it is listed, has no annotation that cannot be followed. SPEC: clients leave such tools out of lists
+/// (2026-07-28, streamable-http, "Custom Headers from Tool Parameters").
+pub fn can_be_followed(tool: &[u8]) -> bool {
+    // Most tools have none, which is cheaper to see than where; letters may be spelled by escapes.
+    if [ANNOTATION.as_bytes(), b"\\u00"].into_iter().all(|word| memchr::memmem::find(tool, word).is_none()) {
+        return true;
+    }
+    let Ok(tool) = crate::value(tool) else { return true };
+    let Some(Err(fault)) = tool.get("inputSchema").map(bindings) else { return true };
+    // A schema that cannot be read to its end has no fault that is known.
+    fault == AnnotationFault::TooDeep
+}
+
 /// The headers that mirror `arguments`; what is absent or null has none.
 pub fn headers(bindings: &[Binding], arguments: &Value) -> Vec<(HeaderName, HeaderValue)> {
     let mirror = |binding: &Binding| {

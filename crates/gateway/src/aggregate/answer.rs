@@ -5,7 +5,7 @@ use crate::{
     authenticate::Caller,
     bridge::{self, Crossing},
     call::{Call, Route},
-    catalog::{Catalog, look::GLANCE, view::View},
+    catalog::{Catalog, lists_as_client, look::GLANCE, view::View},
     forward::open_leg,
     inject::Injected,
     pipeline::Line,
@@ -205,10 +205,14 @@ impl<'a> Hand<'a> {
         pages: &[Message],
         seen: &mut HashSet<String>,
     ) -> Result<Vec<Bytes>, UpstreamFault> {
+        let spoken = Crossing::between(self.call.era, server).into_era().unwrap_or(self.call.era);
         let mut kept = Vec::new();
         for page in pages {
             let entries = mcp::list::entries(page, kind).map_err(|fault| UpstreamFault::Protocol(fault.to_string()))?;
             for entry in entries {
+                if spoken == Era::Modern && !lists_as_client(server, kind, &entry) {
+                    continue;
+                }
                 let resource = server.resource(&entry.name);
                 let policies = &self.line.snapshot.policies;
                 if !policies.visible(&self.caller.subject, list_action(kind), &resource) {

@@ -102,3 +102,19 @@ fn annotations_that_cannot_be_followed_are_faults() {
     let twice = json!({"properties": {"a": marked, "b": {"type": "string", "x-mcp-header": "a"}}});
     assert_eq!(fault(twice), "`x-mcp-header` at /properties/b repeats another one's name");
 }
+
+#[test]
+fn a_tool_that_cannot_be_followed_is_told_from_its_text() {
+    let tool = |schema: &str| format!(r#"{{"name":"a","description":"x-mcp-header","inputSchema":{schema}}}"#);
+    for (schema, followed) in [
+        ("{}", true),
+        (r#"{"properties":{"a":{"type":"string","x-mcp-header":"A"}}}"#, true),
+        (r#"{"properties":{"a":{"type":"number","x-mcp-header":"A"}}}"#, false),
+        (r#"{"properties":{"a":{"type":"number","x\u002dmcp\u002dheader":"A"}}}"#, false),
+        (r#"{"properties":{"a":{"type":"number","default":{"x-mcp-header":"A"}}}}"#, true),
+    ] {
+        assert_eq!(can_be_followed(tool(schema).as_bytes()), followed, "{schema}");
+    }
+    let described = r#"{"name":"a","outputSchema":{"properties":{"a":{"type":"number","x-mcp-header":"A"}}}}"#;
+    assert!(can_be_followed(described.as_bytes()), "results have no headers");
+}

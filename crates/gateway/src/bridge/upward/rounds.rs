@@ -9,6 +9,7 @@ use super::{
 };
 use crate::{
     bridge::is_out_of_reach,
+    catalog::lists_as_client,
     flow::RECHECK,
     forward::{Judged, Passage},
     inject,
@@ -28,7 +29,7 @@ use crate::{
 use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode};
 use mcp::{
-    Era, Kind, Limits, Message,
+    Era, Kind, Limits, ListKind, Message,
     bridge::upward::{self as translate, InputRequest, InputRequired, Introduction},
     sse::Event,
 };
@@ -339,7 +340,7 @@ impl Rounds {
                     }
                 }
                 self.step = Step::Over;
-                let message = self.under_own_id(message)?;
+                let message = self.with_what_can_be_called(self.under_own_id(message)?)?;
                 Ok(Some(translate::answer(&message, self.request.method(), self.session.revision())?))
             }
         }
@@ -350,6 +351,20 @@ impl Rounds {
         match self.request.id() {
             Some(id) if message.id() != Some(id) => exchange::one(message.under_id(id), &self.limits),
             Some(_) | None => Ok(message),
+        }
+    }
+
+    /// A list of tools without those that the gateway could not call as their server wants.
+    fn with_what_can_be_called(&self, message: Message) -> Result<Message, UpstreamFault> {
+        let kind = ListKind::Tools;
+        if self.request.method() != kind.method() {
+            return Ok(message);
+        }
+        let narrowed = mcp::list::narrow(&message, kind, |entry| lists_as_client(&self.server, kind, entry));
+        match narrowed {
+            Ok(narrowed) if narrowed.len() < message.bytes().len() => exchange::one(narrowed, &self.limits),
+            // What is no list is released as any other answer.
+            Ok(_) | Err(_) => Ok(message),
         }
     }
 
