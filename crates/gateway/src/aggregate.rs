@@ -66,6 +66,12 @@ pub(crate) async fn resolve(
                 None => Ok(many(members, session)),
             }
         }
+        Kind::Notification if message.method() == "notifications/tasks/status" => {
+            match line.promisee(caller, session.as_deref(), &members, message).cloned() {
+                Some(server) => Ok(Target::One(Box::new(line.on_server(&server, session, caller, call).await?))),
+                None => Ok(many(members, session)),
+            }
+        }
         Kind::Request | Kind::Notification if mcp::method::is_open(message.method()) => Ok(many(members, session)),
         // SPEC: the modern era has no list of tasks.
         Kind::Request if message.method() == "tasks/list" && call.era == Era::Legacy => Ok(many(members, session)),

@@ -79,6 +79,7 @@ impl Line {
         inquiry.note(trail.facts_mut());
         let session = session(ask.exchange)?;
         trail.facts_mut().session = Some(session.digest);
+        self.judge_promise(caller, ask.server, session, ask.message)?;
         let Judged { text, permit, digest } = self.judge_inquiry(&inquiry, trail)?;
         let method = ask.message.method();
         let id = ask.message.id_member().ok_or_else(|| {

@@ -114,7 +114,7 @@ impl Line {
         });
         let Exchange { caller, target, call, .. } = &*exchange;
         if let Some(question) = target.one().and_then(|one| one.answers.as_deref()) {
-            question.answer();
+            question.answer(call.message());
         }
         for (server, injected) in target.servers().iter().zip(&injected) {
             self.fits_credential(server, injected.pool);

@@ -32,6 +32,7 @@ pub mod observe;
 mod own;
 mod pattern;
 pub mod pipeline;
+mod promise;
 mod question;
 mod release;
 pub mod reply;

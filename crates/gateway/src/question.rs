@@ -4,14 +4,16 @@
 //! where it was refused for good, the server is told no, so that it waits for nothing.
 
 use crate::{
+    call::Route,
     pipeline::Line,
+    promise::promised,
     session::{Asked, Session},
     upstream::{
         UpstreamFault,
         exchange::{self, Hop},
     },
 };
-use mcp::error;
+use mcp::{Message, error};
 use policy::Permit;
 use std::sync::{
     Arc,
@@ -28,6 +30,7 @@ pub(crate) struct Taken {
     pub(crate) id: Box<str>,
     /// The digest of what was asked: what the permit for it is bound to.
     pub(crate) digest: Digest,
+    method: Box<str>,
     /// Until the permit is used.
     asked: Option<Asked>,
     refused: AtomicBool,
@@ -47,6 +50,7 @@ impl Taken {
             server: asked.server.clone(),
             id: asked.id.clone(),
             digest: asked.digest,
+            method: asked.method.clone(),
             asked: Some(asked),
             refused: AtomicBool::new(false),
             answered: AtomicBool::new(false),
@@ -54,8 +58,8 @@ impl Taken {
     }
 
     /// What was asked.
-    pub(crate) fn method(&self) -> &str {
-        self.asked.as_ref().map(|asked| &*asked.method).unwrap_or_default()
+    pub(crate) const fn method(&self) -> &str {
+        &self.method
     }
 
     /// The answer travels under the permit for asking. From here on there is one answer, or none.
@@ -68,8 +72,13 @@ impl Taken {
         self.refused.store(true, Ordering::Release);
     }
 
-    /// The answer is on its way.
-    pub(crate) fn answer(&self) {
+    /// The answer is on its way. Where it is a task, the server may ask for that as soon as it has it.
+    pub(crate) fn answer(&self, answer: Option<&Message>) {
+        if self.session.route == Route::All
+            && let Some(task) = answer.and_then(promised)
+        {
+            self.session.promise(&task, &self.server, &self.method);
+        }
         self.answered.store(true, Ordering::Release);
     }
 }

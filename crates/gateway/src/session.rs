@@ -6,6 +6,7 @@
 mod errand;
 mod listen;
 mod opening;
+mod promise;
 mod question;
 pub(crate) mod replay;
 mod table;

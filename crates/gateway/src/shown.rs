@@ -55,6 +55,7 @@ impl Line {
     pub(crate) fn to_own(&self, caller: &Caller, one: &One, call: &mut Call) -> Result<(), Stop> {
         let (Route::All, Operation::Message(message)) = (&call.route, &mut call.operation) else { return Ok(()) };
         let mut edits = self.with_own_tasks(caller, one, message);
+        edits.extend(self.own_promises(caller, one, message));
         edits.extend(address::heard(message, one.server.name.as_str()));
         let name = &*one.resource.id.name;
         if one.shown.as_deref().is_some_and(|shown| shown != name)

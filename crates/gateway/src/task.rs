@@ -361,7 +361,7 @@ pub(crate) fn without_tasks(message: &Message) -> Option<(mcp::Span, Vec<u8>)> {
 }
 
 /// The id that a message about a task names.
-fn named(message: &Message) -> Result<String, Stop> {
+pub(crate) fn named(message: &Message) -> Result<String, Stop> {
     message.subject().map(std::borrow::Cow::into_owned).ok_or_else(|| {
         let why = format!("`{}` must name its task, as text: `taskId`", message.method());
         Stop::refused(Stage::Resolve, "no-name", error::INVALID_PARAMS, why)
@@ -369,7 +369,7 @@ fn named(message: &Message) -> Result<String, Stop> {
 }
 
 /// SECURITY: a foreign task answers like one that never was.
-fn unknown(shown: &str) -> Stop {
+pub(crate) fn unknown(shown: &str) -> Stop {
     let shown: String = label::shown(shown).chars().take(128).collect();
     Stop::refused(Stage::Resolve, "unknown", error::INVALID_PARAMS, format!("Unknown task: {shown}"))
 }

@@ -240,3 +240,145 @@ async fn pages_that_an_error_wants_visited_are_judged_as_questions() {
         }
     }
 }
+
+/// Two servers, each of which asks in the course of a call of one client of both.
+struct Both {
+    inside: Inside,
+    agent: Agent,
+    files: Asker,
+    notes: Asker,
+}
+
+/// One of them, and the stream of its call.
+struct Asker {
+    upstream: Upstream,
+    feed: Feed,
+    reply: Reply,
+}
+
+impl Asker {
+    async fn of(upstream: Upstream, agent: &Agent, tool: &str) -> Self {
+        let (stream, feed) = Answer::events();
+        upstream.next("tools/call", stream);
+        let params = json!({"name": tool, "arguments": {}, "_meta": {"progressToken": tool}});
+        let reply = agent.request("tools/call", params).await;
+        Self { upstream, feed, reply }
+    }
+
+    /// Asks, and gives what the client hears next on the stream of the call.
+    async fn ask(&mut self, id: u64, method: &str, params: &Value) -> Value {
+        self.feed.message(&json!({"jsonrpc": "2.0", "id": id, "method": method, "params": params})).await;
+        soon(self.reply.event()).await.unwrap().json()
+    }
+
+    /// Asks, and gives what it is answered so many answers later. The client is asked nothing.
+    async fn refused(&self, id: u64, method: &str, params: &Value, answers: usize) -> Value {
+        self.feed.message(&json!({"jsonrpc": "2.0", "id": id, "method": method, "params": params})).await;
+        let no = self.heard(answers).await;
+        assert_eq!(no["id"], id, "{no}");
+        no
+    }
+
+    async fn heard(&self, answers: usize) -> Value {
+        self.upstream.arrived("response", answers).await.json()
+    }
+}
+
+async fn both() -> Both {
+    let (files, notes) = (Upstream::start().await, Upstream::start().await);
+    let inside = Inside::start(plan_of_both(&files, &notes, "none")).await;
+    let agent = inside.legacy("/mcp", &inside.alice).await;
+    let files = Asker::of(files, &agent, "files__echo").await;
+    let notes = Asker::of(notes, &agent, "notes__echo").await;
+    Both { inside, agent, files, notes }
+}
+
+/// `denied` may not ask for samples.
+fn plan_of_both(files: &Upstream, notes: &Upstream, denied: &str) -> Plan {
+    let rules = json!([
+        {"id": "all", "action": "*", "target": "*/*", "effect": "allow"},
+        {"id": "no", "action": "server.sample", "target": format!("{denied}/*"), "effect": "deny"},
+    ]);
+    let servers = vec![("files", files.url()), ("notes", notes.url())];
+    Plan { servers, policy: json!({"policy": "test", "rules": rules}), ..Plan::of(files) }
+}
+
+fn task(id: &str) -> Value {
+    let now = "2026-11-25T00:00:00Z";
+    json!({"taskId": id, "status": "working", "createdAt": now, "lastUpdatedAt": now, "ttl": 60000})
+}
+
+fn as_task() -> Value {
+    json!({"messages": [], "maxTokens": 1, "task": {"ttl": 60000}})
+}
+
+async fn give(agent: &Agent, asked: &Value, result: &Value) {
+    let answer = json!({"jsonrpc": "2.0", "id": asked["id"], "result": result});
+    assert_eq!(agent.ask("", &answer).send().await.status, 202, "{asked}");
+}
+
+#[tokio::test]
+async fn a_server_names_the_tasks_that_answer_it_and_no_others_of_its_client() {
+    let Both { inside, agent, mut files, mut notes } = both().await;
+    for (asker, id) in [(&mut files, "of files"), (&mut notes, "of notes")] {
+        let asked = asker.ask(1, "sampling/createMessage", &as_task()).await;
+        give(&agent, &asked, &json!({"task": task(id)})).await;
+        assert_eq!(asker.heard(1).await["result"]["task"]["taskId"], id);
+    }
+    // Those of another are like none.
+    for (answers, (method, id)) in [
+        ("tasks/get", "of files"),
+        ("tasks/result", "of files"),
+        ("tasks/cancel", "of files"),
+        ("tasks/get", "of nobody"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let no = notes.refused(2, method, &json!({"taskId": id}), answers + 2).await;
+        assert_eq!(no["error"]["code"], -32602, "{method} {no}");
+        assert_eq!(no["error"]["message"], format!("Unknown task: {id}"));
+    }
+    assert_eq!(notes.refused(3, "tasks/peek", &json!({"taskId": "of notes"}), 6).await["error"]["code"], -32601);
+    // Its own it may follow to the end, and of a list it is given no others.
+    let all = json!({"tasks": [task("of files"), task("of notes"), task("of nobody")], "nextCursor": "more"});
+    for (asker, id, answers) in [(&mut files, "of files", 1), (&mut notes, "of notes", 6)] {
+        let asked = asker.ask(4, "tasks/get", &json!({"taskId": id})).await;
+        assert_eq!((&asked["method"], &asked["params"]["taskId"]), (&json!("tasks/get"), &json!(id)));
+        give(&agent, &asked, &task(id)).await;
+        assert_eq!(asker.heard(answers + 1).await["result"]["taskId"], id);
+        let asked = asker.ask(5, "tasks/list", &json!({})).await;
+        give(&agent, &asked, &all).await;
+        let listed = asker.heard(answers + 2).await;
+        assert_eq!(listed["result"], json!({"tasks": [task(id)], "nextCursor": "more"}), "{listed}");
+    }
+    // What the client says of a task is for the server whose it is.
+    for id in ["of nobody", "of files"] {
+        assert_eq!(agent.notify("notifications/tasks/status", task(id)).await.status, 202);
+    }
+    assert_eq!(files.upstream.arrived("notifications/tasks/status", 1).await.json()["params"]["taskId"], "of files");
+    assert_eq!(files.upstream.seen("notifications/tasks/status").len(), 1);
+    assert!(notes.upstream.seen("notifications/tasks/status").is_empty());
+    // Whoever may not ask any more may not fetch the answer either.
+    inside.swap(plan_of_both(&files.upstream, &notes.upstream, "files"));
+    let no = files.refused(6, "tasks/result", &json!({"taskId": "of files"}), 4).await;
+    assert_eq!(no["error"]["message"], "Unknown task: of files");
+    let asked = files.ask(7, "tasks/list", &json!({})).await;
+    give(&agent, &asked, &all).await;
+    assert_eq!(files.heard(5).await["result"]["tasks"], json!([]));
+    agent.notify("notifications/tasks/status", task("of files")).await;
+    assert_eq!(files.upstream.seen("notifications/tasks/status").len(), 1);
+}
+
+#[tokio::test]
+async fn on_its_own_door_a_server_asks_its_client_for_any_task() {
+    let upstream = Upstream::start().await;
+    let inside = Inside::start(Plan::of(&upstream)).await;
+    let agent = inside.legacy("/mcp/files", &inside.alice).await;
+    let mut files = Asker::of(upstream, &agent, "echo").await;
+    let asked = files.ask(1, "tasks/get", &json!({"taskId": "of before"})).await;
+    assert_eq!((&asked["id"], &asked["params"]["taskId"]), (&json!(1), &json!("of before")));
+    let asked = files.ask(2, "tasks/list", &json!({})).await;
+    give(&agent, &asked, &json!({"tasks": [task("of before")]})).await;
+    assert_eq!(files.heard(1).await["result"]["tasks"], json!([task("of before")]));
+}

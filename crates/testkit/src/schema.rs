@@ -41,7 +41,15 @@ const REQUESTS: [(&str, &str); 21] = [
 ];
 
 /// What a result may be whose request nobody remembers: a client's answer to a question.
-const ANSWERS: [&str; 3] = ["CreateMessageResult", "ElicitResult", "ListRootsResult"];
+const ANSWERS: [&str; 7] = [
+    "CreateMessageResult",
+    "ElicitResult",
+    "ListRootsResult",
+    "CreateTaskResult",
+    "GetTaskResult",
+    "CancelTaskResult",
+    "ListTasksResult",
+];
 
 const NOTIFICATIONS: [(&str, &str); 12] = [
     ("notifications/initialized", "InitializedNotification"),

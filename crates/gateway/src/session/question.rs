@@ -1,6 +1,6 @@
 //! What servers asked in a session, until the client has answered.
 
-use super::{Session, lock};
+use super::{Session, lock, promise::Promise};
 use policy::Permit;
 use std::{
     collections::{HashMap, VecDeque},
@@ -16,6 +16,8 @@ const ASKED: usize = 256;
 pub(super) struct Questions {
     waiting: HashMap<String, Asked>,
     order: VecDeque<String>,
+    /// What the client answers with a task, the oldest first.
+    pub(super) promises: VecDeque<Promise>,
 }
 
 /// A question of a server that the client has not answered yet.
@@ -39,7 +41,7 @@ impl Session {
     #[must_use = "a server waits for the answer to what is forgotten"]
     pub fn ask(&self, client_id: &str, asked: Asked) -> Option<Asked> {
         let mut questions = lock(&self.asked);
-        let Questions { waiting, order } = &mut *questions;
+        let Questions { waiting, order, .. } = &mut *questions;
         let key = mcp::id_key(client_id);
         if waiting.insert(key.clone(), asked).is_some() {
             // Asked once more under the same id, it is the newest.

@@ -1,0 +1,96 @@
+//! Tasks of the client, on the aggregate: a server knows those with which its own questions are answered, and no others.
+//!
+//! The client takes all servers for one, and gives whoever asks the tasks and results of any. SECURITY: what one server
+//! asked, and what it was answered, is nobody else's to list, read or cancel. On the door of one server all tasks are its own.
+
+use crate::{
+    authenticate::Caller,
+    call::Route,
+    pipeline::Line,
+    resolve::One,
+    server::Server,
+    session::Session,
+    stop::{Stage, Stop},
+    task,
+};
+use mcp::{Message, Span, error};
+use serde_json::Value;
+use std::sync::Arc;
+use vocab::Action;
+
+impl Line {
+    /// Whether a server may ask this about a task of the client.
+    pub(crate) fn judge_promise(
+        &self,
+        caller: &Caller,
+        server: &Server,
+        session: &Session,
+        message: &Message,
+    ) -> Result<(), Stop> {
+        let method = message.method();
+        if session.route != Route::All || mcp::method::action(method) != Some(Action::TaskManage) {
+            return Ok(());
+        }
+        match method {
+            // What is listed is narrowed when it comes.
+            "tasks/list" => Ok(()),
+            "tasks/get" | "tasks/result" | "tasks/cancel" => {
+                let task = task::named(message)?;
+                let is_own = self.has_promise(caller, server, session, &task);
+                if is_own { Ok(()) } else { Err(task::unknown(&task)) }
+            }
+            // What it would do with which task nobody can tell.
+            _ => {
+                let why = format!("Unknown method: {}", crate::label::shown(method));
+                Err(Stop::refused(Stage::Resolve, "unknown-method", error::METHOD_NOT_FOUND, why))
+            }
+        }
+    }
+
+    /// Whether the client made this task of an answer to the server, which may ask for such answers still.
+    pub(crate) fn has_promise(&self, caller: &Caller, server: &Server, session: &Session, task: &str) -> bool {
+        session.promised(task).is_some_and(|(of, asked)| {
+            let action = mcp::method::action(&asked).unwrap_or(Action::MethodCall);
+            of == server.name && self.snapshot.policies.visible(&caller.subject, action, &server.resource(&asked))
+        })
+    }
+
+    /// The server whose task of the client's a notification tells of.
+    pub(crate) fn promisee<'s>(
+        &self,
+        caller: &Caller,
+        session: Option<&Session>,
+        servers: &'s [Arc<Server>],
+        message: &Message,
+    ) -> Option<&'s Arc<Server>> {
+        let (session, task) = session.zip(message.param(&["taskId"])?.text())?;
+        servers.iter().find(|server| self.has_promise(caller, server, session, &task))
+    }
+
+    /// The client's answer to `tasks/list` without the tasks that are not for the server that asked.
+    pub(crate) fn own_promises(&self, caller: &Caller, one: &One, answer: &Message) -> Option<(Span, Vec<u8>)> {
+        let session = one.session.as_ref()?;
+        one.answers.as_ref().filter(|question| question.method() == "tasks/list")?;
+        let listed = answer.outcome_member(&["tasks"])?;
+        let Ok(Value::Array(tasks)) = listed.value() else {
+            // SECURITY: what is no list cannot be narrowed.
+            return Some((listed.span.clone(), b"[]".to_vec()));
+        };
+        let is_own = |task: &&Value| {
+            let id = task.get("taskId").and_then(Value::as_str);
+            id.is_some_and(|id| self.has_promise(caller, &one.server, session, id))
+        };
+        let own: Vec<&Value> = tasks.iter().filter(is_own).collect();
+        if own.len() == tasks.len() {
+            return None;
+        }
+        let text = serde_json::to_vec(&own).unwrap_or_else(|_| b"[]".to_vec());
+        Some((listed.span.clone(), text))
+    }
+}
+
+/// The id of the task that a client's answer is.
+pub(crate) fn promised(answer: &Message) -> Option<String> {
+    let task = answer.may_begin_task().then(|| answer.outcome_member(&["task", "taskId"])).flatten()?;
+    task.text().map(std::borrow::Cow::into_owned)
+}

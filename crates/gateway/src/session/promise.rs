@@ -1,0 +1,46 @@
+//! Tasks that the client of the aggregate makes of its answers, and who asked what they answer.
+//!
+//! The client has one list of tasks, and whoever knows an id may read what it gives. Here a task belongs to the server
+//! that asked, for as long as the session lasts.
+
+use super::{Session, lock};
+use vocab::{Digest, ServerName};
+
+/// Tasks of the client that are known, per session. Beyond that the oldest is forgotten.
+const PROMISES: usize = 256;
+/// The longest method that is answered with a task, in bytes.
+const METHOD: usize = 256;
+
+/// A task of the client's.
+pub(super) struct Promise {
+    /// Its id, of which nobody knows how long clients make them.
+    task: Digest,
+    /// Who asked.
+    server: ServerName,
+    /// What was asked.
+    method: Box<str>,
+}
+
+impl Session {
+    /// The client made a task of its answer. An id that it gives twice is that of the newer one.
+    pub fn promise(&self, task: &str, server: &ServerName, method: &str) {
+        if method.len() > METHOD {
+            return;
+        }
+        let task = Digest::of(task.as_bytes());
+        let promises = &mut lock(&self.asked).promises;
+        promises.retain(|known| known.task != task);
+        if promises.len() >= PROMISES {
+            promises.pop_front();
+        }
+        promises.push_back(Promise { task, server: server.clone(), method: Box::from(method) });
+    }
+
+    /// Who asked what the client answers with this task, and what that was.
+    pub fn promised(&self, task: &str) -> Option<(ServerName, Box<str>)> {
+        let task = Digest::of(task.as_bytes());
+        let asked = lock(&self.asked);
+        let promise = asked.promises.iter().find(|promise| promise.task == task)?;
+        Some((promise.server.clone(), promise.method.clone()))
+    }
+}
