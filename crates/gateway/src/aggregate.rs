@@ -58,27 +58,47 @@ pub(crate) async fn resolve(
             let Some(server) = server else { return Err(resolve::no_such_question()) };
             Ok(Target::One(Box::new(line.one_answering(&server, session, message)?)))
         }
-        Kind::Notification if message.method() == "notifications/cancelled" => {
-            let named = message.param(&["requestId"]).map(|id| String::from_utf8_lossy(id.raw).into_owned());
-            let server = session.as_ref().zip(named).and_then(|(session, id)| session.server_of(&id));
-            match server.and_then(|name| members.iter().find(|server| server.name == name)) {
-                Some(server) => Ok(Target::One(Box::new(line.on_server(server, session, caller, call).await?))),
-                None => Ok(many(members, session)),
-            }
-        }
-        Kind::Notification if message.method() == "notifications/tasks/status" => {
-            match line.promisee(caller, session.as_deref(), &members, message).cloned() {
+        Kind::Notification if mcp::method::is_open(message.method()) => {
+            match session.as_deref().and_then(|session| concerned(line, caller, session, &members, message)).cloned() {
                 Some(server) => Ok(Target::One(Box::new(line.on_server(&server, session, caller, call).await?))),
                 None => Ok(many(members, session)),
             }
         }
-        Kind::Request | Kind::Notification if mcp::method::is_open(message.method()) => Ok(many(members, session)),
+        Kind::Request if mcp::method::is_open(message.method()) => Ok(many(members, session)),
         // SPEC: the modern era has no list of tasks.
         Kind::Request if message.method() == "tasks/list" && call.era == Era::Legacy => Ok(many(members, session)),
         Kind::Request | Kind::Notification => {
             let one = on_one(line, caller, call, message, session, (&members, &apart)).await?;
             Ok(Target::One(Box::new(one)))
         }
+    }
+}
+
+/// The one server that a client tells something of, where it is no news for all of them: of a request that it takes back, or of
+/// what the server asked.
+fn concerned<'s>(
+    line: &Line,
+    caller: &Caller,
+    session: &Session,
+    members: &'s [Arc<Server>],
+    message: &Message,
+) -> Option<&'s Arc<Server>> {
+    let raw = |name| message.param(&[name]).map(|member| String::from_utf8_lossy(member.raw));
+    match message.method() {
+        "notifications/cancelled" => {
+            let server = session.server_of(&raw("requestId")?)?;
+            members.iter().find(|member| member.name == server)
+        }
+        "notifications/progress" => {
+            let (server, _, asked) = session.progressing(&raw("progressToken")?)?;
+            members.iter().find(|member| member.name == server && line.may_still_ask(caller, member, &asked))
+        }
+        "notifications/tasks/status" => {
+            let task = message.param(&["taskId"])?;
+            let task = task.text()?;
+            members.iter().find(|member| line.has_promise(caller, member, session, &task))
+        }
+        _ => None,
     }
 }
 

@@ -86,21 +86,21 @@ impl Line {
             Stop::refused(Stage::Resolve, "no-id", error::INVALID_REQUEST, "a question without an id")
         })?;
         let asked_id: Box<str> = Box::from(String::from_utf8_lossy(id.raw));
-        // Two servers may choose the same id; on the aggregate the client sees one of ours.
+        // Two servers may choose the same id, and the same progress token; on the aggregate the client sees one of ours.
         let (shown, text) = match session.route {
             Route::One(_) => (asked_id.clone(), text),
             Route::All => {
                 let shown = format!("\"durward-{}\"", session.question_id());
                 let again = exchange::one(text, &self.snapshot.answer_limits())
                     .map_err(|fault| Stop::refused(Stage::Release, "mask", error::INTERNAL, fault.to_string()))?;
-                let span = again.id_member().map(|member| member.span.clone()).unwrap_or_default();
-                let text = mcp::splice(again.bytes(), &mut [(span, shown.clone().into_bytes())]);
-                (shown.into_boxed_str(), text)
+                (shown.as_str().into(), shown_as(&again, &shown))
             }
         };
         let server = ask.server.name.clone();
-        let asked = Asked { server, shown: shown.clone(), id: asked_id, method: Box::from(method), permit, digest };
-        Ok((text, session.ask(&shown, asked)))
+        let token = ask.message.progress_token().map(Box::from);
+        let shown_id = shown.clone();
+        let asked = Asked { server, shown, id: asked_id, token, method: Box::from(method), permit, digest };
+        Ok((text, session.ask(&shown_id, asked)))
     }
 
     /// Tells the server no.
@@ -183,6 +183,14 @@ impl Line {
         }
         judged
     }
+}
+
+/// A question under the id by which the client of the aggregate knows it, which is its progress token, too.
+pub(crate) fn shown_as(question: &Message, shown: &str) -> Bytes {
+    let members = [question.id_member(), question.progress_token_member()];
+    let mut edits: Vec<_> =
+        members.into_iter().flatten().map(|member| (member.span, shown.as_bytes().to_vec())).collect();
+    mcp::splice(question.bytes(), &mut edits)
 }
 
 /// A question to somebody who lost the right to the server.

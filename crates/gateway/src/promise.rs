@@ -1,4 +1,4 @@
-//! Tasks of the client, on the aggregate: a server knows those with which its own questions are answered, and no others.
+//! Tasks and progress of the client, on the aggregate: a server hears of those that answer its own questions, and no others.
 //!
 //! The client takes all servers for one, and gives whoever asks the tasks and results of any. SECURITY: what one server
 //! asked, and what it was answered, is nobody else's to list, read or cancel. On the door of one server all tasks are its own.
@@ -15,7 +15,6 @@ use crate::{
 };
 use mcp::{Message, Span, error};
 use serde_json::Value;
-use std::sync::Arc;
 use vocab::Action;
 
 impl Line {
@@ -49,22 +48,15 @@ impl Line {
 
     /// Whether the client made this task of an answer to the server, which may ask for such answers still.
     pub(crate) fn has_promise(&self, caller: &Caller, server: &Server, session: &Session, task: &str) -> bool {
-        session.promised(task).is_some_and(|(of, asked)| {
-            let action = mcp::method::action(&asked).unwrap_or(Action::MethodCall);
-            of == server.name && self.snapshot.policies.visible(&caller.subject, action, &server.resource(&asked))
-        })
+        session
+            .promised(task)
+            .is_some_and(|(of, asked)| of == server.name && self.may_still_ask(caller, server, &asked))
     }
 
-    /// The server whose task of the client's a notification tells of.
-    pub(crate) fn promisee<'s>(
-        &self,
-        caller: &Caller,
-        session: Option<&Session>,
-        servers: &'s [Arc<Server>],
-        message: &Message,
-    ) -> Option<&'s Arc<Server>> {
-        let (session, task) = session.zip(message.param(&["taskId"])?.text())?;
-        servers.iter().find(|server| self.has_promise(caller, server, session, &task))
+    /// Whether the server may ask this of the caller's client today, as far as its arguments do not decide.
+    pub(crate) fn may_still_ask(&self, caller: &Caller, server: &Server, asked: &str) -> bool {
+        let action = mcp::method::action(asked).unwrap_or(Action::MethodCall);
+        self.snapshot.policies.visible(&caller.subject, action, &server.resource(asked))
     }
 
     /// The client's answer to `tasks/list` without the tasks that are not for the server that asked.
@@ -87,6 +79,14 @@ impl Line {
         let text = serde_json::to_vec(&own).unwrap_or_else(|_| b"[]".to_vec());
         Some((listed.span.clone(), text))
     }
+}
+
+/// Progress of what a server asked, by the token that it gave.
+pub(crate) fn own_progress(one: &One, said: &Message) -> Option<(Span, Vec<u8>)> {
+    let session = one.session.as_ref().filter(|_| said.method() == "notifications/progress")?;
+    let shown = said.param(&["progressToken"])?;
+    let (server, token, _) = session.progressing(&String::from_utf8_lossy(shown.raw))?;
+    (server == one.server.name).then(|| (shown.span, token.into_string().into_bytes()))
 }
 
 /// The id of the task that a client's answer is.

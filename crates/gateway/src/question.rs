@@ -31,6 +31,8 @@ pub(crate) struct Taken {
     /// The digest of what was asked: what the permit for it is bound to.
     pub(crate) digest: Digest,
     method: Box<str>,
+    /// Its progress tokens, as client and server know them.
+    tokens: Option<(Box<str>, Box<str>)>,
     /// Until the permit is used.
     asked: Option<Asked>,
     refused: AtomicBool,
@@ -51,6 +53,7 @@ impl Taken {
             id: asked.id.clone(),
             digest: asked.digest,
             method: asked.method.clone(),
+            tokens: asked.token.clone().map(|token| (asked.shown.clone(), token)),
             asked: Some(asked),
             refused: AtomicBool::new(false),
             answered: AtomicBool::new(false),
@@ -77,7 +80,8 @@ impl Taken {
         if self.session.route == Route::All
             && let Some(task) = answer.and_then(promised)
         {
-            self.session.promise(&task, &self.server, &self.method);
+            let tokens = self.tokens.as_ref().map(|(shown, token)| (&**shown, &**token));
+            self.session.promise(&task, &self.server, &self.method, tokens);
         }
         self.answered.store(true, Ordering::Release);
     }

@@ -9,6 +9,7 @@ use crate::{
     call::{Call, Operation, Route},
     forward::Exchange,
     pipeline::Line,
+    promise,
     resolve::{self, One},
     server::Server,
     stop::{Stage, Stop},
@@ -56,6 +57,7 @@ impl Line {
         let (Route::All, Operation::Message(message)) = (&call.route, &mut call.operation) else { return Ok(()) };
         let mut edits = self.with_own_tasks(caller, one, message);
         edits.extend(self.own_promises(caller, one, message));
+        edits.extend(promise::own_progress(one, message));
         edits.extend(address::heard(message, one.server.name.as_str()));
         let name = &*one.resource.id.name;
         if one.shown.as_deref().is_some_and(|shown| shown != name)

@@ -382,3 +382,41 @@ async fn on_its_own_door_a_server_asks_its_client_for_any_task() {
     give(&agent, &asked, &json!({"tasks": [task("of before")]})).await;
     assert_eq!(files.heard(1).await["result"]["tasks"], json!([task("of before")]));
 }
+
+#[tokio::test]
+async fn progress_goes_to_the_server_that_asked_by_its_own_token() {
+    let Both { inside, agent, mut files, mut notes } = both().await;
+    let with = |token: Value, mut params: Value| {
+        params["_meta"] = json!({"progressToken": token});
+        params
+    };
+    let plain = json!({"messages": [], "maxTokens": 1});
+    let of_files = files.ask(1, "sampling/createMessage", &with(json!(1), as_task())).await;
+    let of_notes = notes.ask(1, "sampling/createMessage", &with(json!("1"), plain)).await;
+    let token = |asked: &Value| asked["params"]["_meta"]["progressToken"].clone();
+    let told = |asked: &Value, progress: f64| json!({"progressToken": token(asked), "progress": progress});
+    assert_ne!(token(&of_files), token(&of_notes));
+    for (asked, asker, own) in [(&of_files, &files, json!(1)), (&of_notes, &notes, json!("1"))] {
+        assert_eq!(agent.notify("notifications/progress", told(asked, 0.5)).await.status, 202);
+        let heard = asker.upstream.arrived("notifications/progress", 1).await.json();
+        assert_eq!(heard["params"], json!({"progressToken": own, "progress": 0.5}));
+    }
+    for own in [json!(1), json!("1"), json!("made up")] {
+        let told = json!({"progressToken": own, "progress": 0.6});
+        assert_eq!(agent.notify("notifications/progress", told).await.status, 202);
+    }
+    // It ends with the answer, unless that is a task.
+    give(&agent, &of_files, &json!({"task": task("of files")})).await;
+    let said = json!({"role": "assistant", "model": "m", "content": {"type": "text", "text": "yes"}});
+    give(&agent, &of_notes, &said).await;
+    for asked in [&of_files, &of_notes] {
+        assert_eq!(agent.notify("notifications/progress", told(asked, 0.7)).await.status, 202);
+    }
+    let heard = files.upstream.arrived("notifications/progress", 2).await.json();
+    assert_eq!(heard["params"], json!({"progressToken": 1, "progress": 0.7}));
+    // And with the right to ask.
+    inside.swap(plan_of_both(&files.upstream, &notes.upstream, "files"));
+    agent.notify("notifications/progress", told(&of_files, 0.8)).await;
+    assert_eq!(files.upstream.seen("notifications/progress").len(), 2);
+    assert_eq!(notes.upstream.seen("notifications/progress").len(), 1);
+}

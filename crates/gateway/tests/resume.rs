@@ -273,10 +273,11 @@ async fn a_question_is_put_again_by_the_same_id_until_it_is_answered_and_as_long
     let mut stream = alice.listen().await;
     let place = soon(stream.any_event()).await.unwrap().id.unwrap();
     let message = "is ghp_A7dK2mQ9xR4tV8wZ1cF6hJ3nP5sY0u2Kq9Lb yours?";
-    let params = json!({"message": message, "requestedSchema": {"type": "object", "properties": {}}});
+    let params = json!({"message": message, "requestedSchema": {"type": "object", "properties": {}}, "_meta": {"progressToken": 5}});
     feed.message(&json!({"jsonrpc": "2.0", "id": 5, "method": "elicitation/create", "params": params})).await;
     let asked = soon(stream.event()).await.unwrap().json();
     assert!(!asked.to_string().contains("ghp_"), "{asked}");
+    assert_eq!(asked["params"]["_meta"]["progressToken"], asked["id"], "both are the gateway's");
     let again = || {
         let ask = Ask::get(&inside.url("/mcp")).bearer(&inside.alice).header("accept", "text/event-stream");
         ask.header("mcp-session-id", alice.session().unwrap()).header("last-event-id", &place)

@@ -2,7 +2,7 @@
 
 use super::{Flow, Passed};
 use crate::{
-    ask::{Ask, Verdict},
+    ask::{Ask, Verdict, shown_as},
     call::Route,
     catalog::{self, Changes},
     pipeline::Line,
@@ -229,9 +229,9 @@ impl Flow {
             return Ok(Some(rewritten(event, message, &text)));
         }
         let text = upstream::exchange::one(text, &line.snapshot.answer_limits()).map_err(|fault| self.stop(&fault))?;
-        let text = match text.id_member() {
-            Some(id) => mcp::splice(text.bytes(), &mut [(id.span.clone(), shown.into_bytes())]),
-            None => text.bytes().clone(),
+        let text = match self.exchange.call.route {
+            Route::All => shown_as(&text, &shown),
+            Route::One(_) => text.bytes().clone(),
         };
         let text = line.as_shown(text, message, &self.exchange, server)?;
         Ok(Some(rewritten(event, message, &text)))

@@ -10,6 +10,8 @@ use vocab::{Digest, ServerName};
 const PROMISES: usize = 256;
 /// The longest method that is answered with a task, in bytes.
 const METHOD: usize = 256;
+/// The longest progress token that is kept for a task, in bytes.
+const TOKEN: usize = 1024;
 
 /// A task of the client's.
 pub(super) struct Promise {
@@ -19,11 +21,22 @@ pub(super) struct Promise {
     server: ServerName,
     /// What was asked.
     method: Box<str>,
+    /// The progress tokens that client and server know.
+    tokens: Option<(Box<str>, Box<str>)>,
+}
+
+impl Promise {
+    /// Who asked, by which token, and what, if the client tells its progress by the token with this key.
+    pub(super) fn progressing(&self, key: &str) -> Option<(ServerName, Box<str>, Box<str>)> {
+        let (shown, token) = self.tokens.as_ref()?;
+        (mcp::id_key(shown) == key).then(|| (self.server.clone(), token.clone(), self.method.clone()))
+    }
 }
 
 impl Session {
     /// The client made a task of its answer. An id that it gives twice is that of the newer one.
-    pub fn promise(&self, task: &str, server: &ServerName, method: &str) {
+    /// `tokens`: those of the question, as client and server know them.
+    pub fn promise(&self, task: &str, server: &ServerName, method: &str, tokens: Option<(&str, &str)>) {
         if method.len() > METHOD {
             return;
         }
@@ -33,7 +46,9 @@ impl Session {
         if promises.len() >= PROMISES {
             promises.pop_front();
         }
-        promises.push_back(Promise { task, server: server.clone(), method: Box::from(method) });
+        let tokens = tokens.filter(|(_, token)| token.len() <= TOKEN);
+        let tokens = tokens.map(|(shown, token)| (Box::from(shown), Box::from(token)));
+        promises.push_back(Promise { task, server: server.clone(), method: Box::from(method), tokens });
     }
 
     /// Who asked what the client answers with this task, and what that was.

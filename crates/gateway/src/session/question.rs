@@ -28,6 +28,8 @@ pub struct Asked {
     pub shown: Box<str>,
     /// The id under which it asked, as it wrote it.
     pub id: Box<str>,
+    /// The progress token that it gave with it, as it wrote it. On the aggregate the client knows it as `shown`.
+    pub token: Option<Box<str>>,
     /// What it asked.
     pub method: Box<str>,
     /// The permit for asking: the answer travels back under it.
@@ -68,6 +70,17 @@ impl Session {
         let found =
             questions.waiting.values().find(|asked| asked.server == *server && mcp::id_key(&asked.id) == key)?;
         Some(found.shown.to_string())
+    }
+
+    /// The question of which the client tells progress by this token: who asked, by which token, and what.
+    pub fn progressing(&self, client_token: &str) -> Option<(ServerName, Box<str>, Box<str>)> {
+        let key = mcp::id_key(client_token);
+        let questions = lock(&self.asked);
+        if let Some(asked) = questions.waiting.get(&key) {
+            return Some((asked.server.clone(), asked.token.clone()?, asked.method.clone()));
+        }
+        // SPEC: a task goes on with the token of the request that it was made of.
+        questions.promises.iter().find_map(|promise| promise.progressing(&key))
     }
 
     /// An id for a question, unique in this session whatever the servers choose.
