@@ -405,7 +405,14 @@ async fn progress_goes_to_the_server_that_asked_by_its_own_token() {
         let told = json!({"progressToken": own, "progress": 0.6});
         assert_eq!(agent.notify("notifications/progress", told).await.status, 202);
     }
-    // It ends with the answer, unless that is a task.
+    // A server speaks of its own calls, and not of another's.
+    for (of, progress) in [("files__echo", 0.1), ("notes__echo", 0.2)] {
+        let told = json!({"progressToken": of, "progress": progress});
+        let told = json!({"jsonrpc": "2.0", "method": "notifications/progress", "params": told});
+        notes.feed.message(&told).await;
+    }
+    assert_eq!(soon(notes.reply.event()).await.unwrap().json()["params"]["progressToken"], "notes__echo");
+    // What the client tells ends with the answer, unless that is a task.
     give(&agent, &of_files, &json!({"task": task("of files")})).await;
     let said = json!({"role": "assistant", "model": "m", "content": {"type": "text", "text": "yes"}});
     give(&agent, &of_notes, &said).await;

@@ -5,6 +5,7 @@ use crate::{
     ask::{Ask, Verdict, shown_as},
     call::Route,
     catalog::{self, Changes},
+    forward::Exchange,
     pipeline::Line,
     release,
     server::Server,
@@ -118,11 +119,26 @@ impl Flow {
         server.is_some_and(|server| line.snapshot.policies.reaches(subject, server.root()))
     }
 
+    /// Whether a server tells progress of what it was asked. SECURITY: to the client of the aggregate tokens are those of all
+    /// servers, and one could speak of the call of another.
+    fn is_told_of_own(&self, server: &Server, message: &Message) -> bool {
+        let Exchange { call, target, .. } = &*self.exchange;
+        let Some(token) = message.param(&["progressToken"]).filter(|_| call.route == Route::All) else { return true };
+        let token = String::from_utf8_lossy(token.raw);
+        let own = call.message().and_then(Message::progress_token).filter(|_| target.one().is_some());
+        if own.is_some_and(|own| mcp::id_key(own) == mcp::id_key(&token)) {
+            return true;
+        }
+        // What was asked before, and goes on as a task, has the token still, and nobody knows it any more.
+        target.session().is_some_and(|session| !session.is_token_of_another(&server.name, &token))
+    }
+
     /// Whether the caller may hear of it: news of a resource that it cannot see or may not follow, or of a task that it
     /// did not begin or whose tool it may not call any more, are none of its business.
     fn concerns(&mut self, line: &Line, server: &Server, message: &Message) -> bool {
         match message.method() {
             "notifications/resources/updated" => {}
+            "notifications/progress" => return self.is_told_of_own(server, message),
             "notifications/tasks/status" | "notifications/tasks" => {
                 // On the stream of a call they name it as its client knows it.
                 let is_shown = self.reads_call() && self.exchange.call.route == Route::All;

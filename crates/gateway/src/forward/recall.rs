@@ -16,7 +16,8 @@ use std::{borrow::Cow, sync::Arc};
 /// Remembers where a request of a session goes.
 pub(super) fn errand(one: &One, call: &Call) -> Option<Errand> {
     let message = call.message().filter(|message| message.kind() == Kind::Request)?;
-    one.session.as_ref().zip(message.id()).map(|(session, id)| session.errand(id, &one.server.name))
+    let (session, id) = one.session.as_ref().zip(message.id())?;
+    Some(session.errand(id, message.progress_token(), &one.server.name))
 }
 
 /// The request of its session that a call takes back, by the client's id.

@@ -1,6 +1,7 @@
 //! Requests of a session on their way: where each went, and whether its client took it back.
 
 use super::{Session, lock};
+use crate::call::Route;
 use std::{
     collections::HashMap,
     future::pending,
@@ -28,6 +29,8 @@ pub(super) type UnderWay = Mutex<HashMap<String, Arc<Sent>>>;
 /// A request as its session remembers it.
 pub(super) struct Sent {
     server: ServerName,
+    /// The key of its progress token, on the aggregate.
+    token: Option<Box<str>>,
     /// Its client has begun to take it back.
     is_named: AtomicBool,
     /// When its server was told that the client took it back.
@@ -36,10 +39,13 @@ pub(super) struct Sent {
 
 impl Session {
     /// Remembers which server a request went to, so that its cancellation finds the way, until the errand is dropped.
-    pub fn errand(self: &Arc<Self>, client_id: &str, server: &ServerName) -> Errand {
+    pub fn errand(self: &Arc<Self>, client_id: &str, token: Option<&str>, server: &ServerName) -> Errand {
         let id = mcp::id_key(client_id);
+        // A session of one server has nobody else to tell of it.
+        let token = token.filter(|_| self.route == Route::All).map(|token| mcp::id_key(token).into_boxed_str());
         let sent = Arc::new(Sent {
             server: server.clone(),
+            token,
             is_named: AtomicBool::new(false),
             taken_back: watch::Sender::new(None),
         });
@@ -66,6 +72,14 @@ impl Session {
                 is_first
             });
         }
+    }
+
+    /// Whether the progress token that a server names is that of a request to another, and of none to it.
+    pub fn is_token_of_another(&self, server: &ServerName, token: &str) -> bool {
+        let token = mcp::id_key(token);
+        let under_way = lock(&self.under_way);
+        let mut named = under_way.values().filter(|sent| sent.token.as_deref() == Some(&*token)).peekable();
+        named.peek().is_some() && named.all(|sent| sent.server != *server)
     }
 
     fn sent_to(&self, server: &ServerName, client_id: &str) -> Option<Arc<Sent>> {
