@@ -4,6 +4,7 @@
 
 mod backlog;
 mod listener;
+mod patience;
 mod replies;
 
 pub(crate) use backlog::Backlogs;
@@ -16,11 +17,12 @@ use super::{
     wish::Wishes,
 };
 use crate::{journal::Journal, server::Server, state::State, stop::Stop, veil::Veil};
-use backlog::{Speaker, backlog};
+use backlog::{Speaker, Unsaid, Weight, backlog};
 use bytes::Bytes;
 use guard::Carry;
 use listener::Listeners;
 use mcp::{Body, Kind, Limits, Message, Skim};
+use patience::NAP;
 use std::{
     collections::BTreeMap,
     path::PathBuf,
@@ -32,7 +34,7 @@ use std::{
 };
 use tokio::{
     sync::mpsc,
-    time::{Instant, timeout_at},
+    time::{Instant, sleep, timeout_at},
 };
 use vocab::{Digest, PrincipalId, Secret, ServerName};
 
@@ -150,6 +152,9 @@ impl Hears {
         }
     }
 }
+
+/// Somebody who reads has no room yet for what was said: it is to be handed over again in a moment.
+struct NoRoomYet;
 
 /// A request that waits for its answer.
 struct Waiting {
@@ -368,27 +373,37 @@ impl Pipe {
         sent.unwrap_or(Err(UpstreamFault::Timeout(self.patience)))
     }
 
+    /// Hands over one message of the server, which waits a little for whoever reads.
+    async fn deliver_in_time(&self, message: &Message) -> Option<Bytes> {
+        loop {
+            match self.deliver(message) {
+                Ok(answer) => return answer,
+                Err(NoRoomYet) => sleep(NAP).await,
+            }
+        }
+    }
+
     /// Hands one message of the server to whoever it concerns. A request that nobody can hear is answered at once.
-    fn deliver(&self, message: &Message) -> Option<Bytes> {
+    fn deliver(&self, message: &Message) -> Result<Option<Bytes>, NoRoomYet> {
         match message.kind() {
-            Kind::Response => self.deliver_response(message),
+            Kind::Response => Ok(self.deliver_response(message)),
             Kind::Notification | Kind::Request => {
                 if let Some(stream) = message.param(&["_meta", mcp::key::SUBSCRIPTION_ID])
                     && let Some(number) = number(stream.raw)
                 {
                     return self.deliver_news(number, message, &stream.span);
                 }
-                let undelivered = self.deliver_other(message);
+                let undelivered = self.deliver_other(message)?;
                 if message.kind() == Kind::Notification {
-                    return None;
+                    return Ok(None);
                 }
                 let Some(undelivered) = undelivered else {
                     if message.method() != "ping" {
                         *lock(&self.asked) = Some(Instant::now());
                     }
-                    return None;
+                    return Ok(None);
                 };
-                Some(self.journal.unheard(&self.server, undelivered, "nobody is listening who could answer"))
+                Ok(Some(self.journal.unheard(&self.server, undelivered, "nobody is listening who could answer")))
             }
         }
     }
@@ -421,60 +436,70 @@ impl Pipe {
 
     /// What was subscribed to goes to the request that subscribed, under the client's id. Where that is not read, nothing is
     /// missed without a word: the stream ends with its result, and the server is told so.
-    fn deliver_news(&self, number: u64, message: &Message, stream: &mcp::Span) -> Option<Bytes> {
+    fn deliver_news(&self, number: u64, message: &Message, stream: &mcp::Span) -> Result<Option<Bytes>, NoRoomYet> {
         let mut table = lock(&self.waiting);
-        let waiting = table.get(&number)?;
+        let is_alone = table.len() == 1;
+        let Some(waiting) = table.get_mut(&number) else { return Ok(None) };
         let text = mcp::splice(message.bytes(), &mut [(stream.clone(), waiting.id.as_bytes().to_vec())]);
-        if waiting.speaker.say(text) {
-            return None;
+        match waiting.speaker.say(text, Weight::News, is_alone) {
+            Ok(()) => return Ok(None),
+            Err(Unsaid::Yet) => return Err(NoRoomYet),
+            Err(Unsaid::Lost | Unsaid::Gone) => {}
         }
-        let waiting = table.remove(&number)?;
+        let Some(waiting) = table.remove(&number) else { return Ok(None) };
         let result =
             format!(r#"{{"resultType":"complete","_meta":{{"{}":{}}}}}"#, mcp::key::SUBSCRIPTION_ID, waiting.id);
         waiting.speaker.end(Ok(mcp::error::result_text(&waiting.id, result.as_bytes())));
-        Some(cancelled(number))
+        Ok(Some(cancelled(number)))
     }
 
     /// Progress goes to the request it belongs to; everything else to a request under way, or to the listener.
-    fn deliver_other<'m>(&self, message: &'m Message) -> Option<&'m Message> {
+    fn deliver_other<'m>(&self, message: &'m Message) -> Result<Option<&'m Message>, NoRoomYet> {
         if message.method() == "notifications/progress"
             && let Some(token) = message.param(&["progressToken"])
             && let Some(number) = number(token.raw)
         {
-            let table = lock(&self.waiting);
-            let waiting = table.get(&number)?;
-            let original = waiting.token.as_ref()?;
+            let mut table = lock(&self.waiting);
+            let is_alone = table.len() == 1;
+            let Some(waiting) = table.get_mut(&number) else { return Ok(None) };
+            let Some(original) = &waiting.token else { return Ok(None) };
             let text = mcp::splice(message.bytes(), &mut [(token.span.clone(), original.as_bytes().to_vec())]);
-            if !waiting.speaker.say(text) && waiting.speaker.is_there() {
-                self.lose();
+            match waiting.speaker.say(text, Weight::News, is_alone) {
+                Ok(()) | Err(Unsaid::Gone) => {}
+                Err(Unsaid::Yet) => return Err(NoRoomYet),
+                Err(Unsaid::Lost) => self.lose(),
             }
-            return None;
+            return Ok(None);
         }
         let for_one = message.kind() == Kind::Request || message.method() == "notifications/message";
-        if for_one { self.deliver_to_one(message) } else { self.deliver_to_all(message, false) }
+        if for_one { self.deliver_to_one(message) } else { Ok(self.deliver_to_all(message, false)) }
     }
 
     /// What concerns one client: the newest call under way is the likeliest cause.
-    fn deliver_to_one<'m>(&self, message: &'m Message) -> Option<&'m Message> {
-        let table = lock(&self.waiting);
+    fn deliver_to_one<'m>(&self, message: &'m Message) -> Result<Option<&'m Message>, NoRoomYet> {
+        let mut table = lock(&self.waiting);
+        let is_alone = table.len() == 1;
         // SECURITY: where several share the process nobody can tell whom it concerns, so none of them hears it.
         if self.shared && table.len() > 1 {
-            return Some(message);
+            return Ok(Some(message));
         }
-        let hearing = table.values().filter(|waiting| waiting.hears > Hears::Nothing);
+        let weight = if message.kind() == Kind::Request { Weight::Question } else { Weight::News };
+        let hearing = table.values_mut().filter(|waiting| waiting.hears > Hears::Nothing);
         let mut is_full = false;
         if let Some(waiting) = hearing.max_by_key(|waiting| waiting.hears) {
             // A copy: what the pipe read at once is one buffer, of which a few words would keep all.
-            if waiting.speaker.say(Bytes::copy_from_slice(message.bytes())) {
-                return None;
+            match waiting.speaker.say(Bytes::copy_from_slice(message.bytes()), weight, is_alone) {
+                Ok(()) => return Ok(None),
+                Err(Unsaid::Yet) => return Err(NoRoomYet),
+                Err(Unsaid::Lost) => is_full = true,
+                Err(Unsaid::Gone) => {}
             }
-            is_full = waiting.speaker.is_there();
         }
         drop(table);
         if self.shared && self.listeners.count() > 1 {
-            return Some(message);
+            return Ok(Some(message));
         }
-        self.deliver_to_all(message, is_full)
+        Ok(self.deliver_to_all(message, is_full))
     }
 
     /// Tells everybody who listens. `is_full`: whoever it was meant for had no room for it.
@@ -543,7 +568,7 @@ async fn read(
         };
         drop(line);
         for message in &messages {
-            if let Some(answer) = pipe.deliver(message)
+            if let Some(answer) = pipe.deliver_in_time(message).await
                 && let Err(fault) = pipe.write(answer).await
             {
                 tracing::warn!(%server, %fault, "the server does not read");

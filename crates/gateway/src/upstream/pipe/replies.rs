@@ -12,7 +12,7 @@ use tokio::{sync::mpsc, time::Instant};
 pub(crate) struct Replies {
     pipe: Arc<Pipe>,
     number: u64,
-    messages: mpsc::Receiver<Said>,
+    messages: mpsc::UnboundedReceiver<Said>,
     first: Option<Bytes>,
     over: bool,
     /// Until when the server must have said something, and how long that is. None where that is kept elsewhere, or it has.
@@ -20,7 +20,7 @@ pub(crate) struct Replies {
 }
 
 impl Replies {
-    pub(super) const fn new(pipe: Arc<Pipe>, number: u64, messages: mpsc::Receiver<Said>) -> Self {
+    pub(super) const fn new(pipe: Arc<Pipe>, number: u64, messages: mpsc::UnboundedReceiver<Said>) -> Self {
         Self { pipe, number, messages, first: None, over: false, due: None }
     }
 
