@@ -157,6 +157,16 @@ pub(crate) enum UpstreamFault {
     /// What it said is not MCP.
     #[error("{0}")]
     Protocol(String),
+    /// It answers a request for a list with an error.
+    #[error("`{method}` was answered with error {code}: {said}")]
+    List {
+        /// The request.
+        method: &'static str,
+        /// The code.
+        code: i64,
+        /// What it says, bounded. Untrusted.
+        said: String,
+    },
     /// Its stream of 2024-11-05 begins with an address that is none, or is not its own. SECURITY: callers read why, so that
     /// it names no address.
     #[error("{0}")]
@@ -202,6 +212,7 @@ impl UpstreamFault {
             Self::Credential(_) => "upstream-credential",
             Self::Lost => "upstream-session",
             Self::Protocol(_) | Self::Endpoint(_) => "upstream-protocol",
+            Self::List { .. } => "upstream-list",
             Self::Bridge(_) => "bridge",
             Self::Round { .. } => "round",
             Self::Stopped(stop) => stop.reason,
@@ -230,6 +241,12 @@ impl UpstreamFault {
             Self::Credential(_) => (mcp::error::UPSTREAM_DOWN, "does not accept the gateway's credential"),
             Self::Lost => (mcp::error::UPSTREAM_DOWN, "has forgotten the session"),
             Self::Protocol(_) => (mcp::error::UPSTREAM_DOWN, "gave an answer that is not MCP"),
+            // SECURITY: its own words are for the log, and for answers that detectors look at.
+            Self::List { method, code, .. } => {
+                let why = format!("server `{server}` answered `{method}` with error {code}");
+                let stop = Stop::failed(Stage::Forward, self.reason(), mcp::error::UPSTREAM_DOWN, why);
+                return stop.detail(self.to_string());
+            }
             Self::Endpoint(why) => {
                 let why = format!("server `{server}` cannot be used: {why}");
                 return Stop::failed(Stage::Forward, self.reason(), mcp::error::UPSTREAM_DOWN, why);

@@ -249,3 +249,33 @@ async fn a_tool_whose_annotations_cannot_be_followed_is_not_listed_by_a_client_o
     let list = inside.modern("/mcp", &inside.alice).request("tools/list", json!({})).await.json().await;
     assert_eq!(names(&list), all, "{list}");
 }
+
+#[tokio::test]
+async fn a_list_that_breaks_off_is_missing_and_its_servers_error_is_told() {
+    for era in [EraSettings::Legacy, EraSettings::Modern] {
+        for (code, pages) in [(-32601, 1), (-32603, 1), (-32603, 0), (-32601, 0)] {
+            let (breaks, stays) = (Upstream::start().await, Upstream::start().await);
+            breaks.always("tools/list", move |request| {
+                let cursor = request.json().pointer("/params/cursor").cloned();
+                if cursor.is_some() || pages == 0 {
+                    return Answer::error(&request.id(), code, "no\nsuch page");
+                }
+                let tool = json!({"name": "first", "inputSchema": {"type": "object"}});
+                let result = json!({"tools": [tool], "nextCursor": "2", "resultType": "complete", "ttlMs": 0, "cacheScope": "private"});
+                Answer::result(&request.id(), &result)
+            });
+            let servers = vec![("breaks", breaks.url()), ("stays", stays.url())];
+            let inside = Inside::start(Plan { servers, era, ..Plan::of(&stays) }).await;
+            for agent in [inside.legacy("/mcp", &inside.alice).await, inside.modern("/mcp", &inside.alice)] {
+                let list = agent.request("tools/list", json!({})).await.json().await;
+                let listed = list["result"]["tools"].as_array().unwrap();
+                assert_eq!((listed.len(), &listed[0]["name"]), (1, &json!("stays__echo")), "{list}");
+                let missing = &list["result"]["_meta"]["durward/unavailable"];
+                let why = format!("server `breaks` answered `tools/list` with error {code}: no such page");
+                // Whoever has none of a kind may say so this way.
+                let expected = ((code, pages) != (-32601, 0)).then(|| json!([{"server": "breaks", "reason": why}]));
+                assert_eq!(missing, &expected.unwrap_or_default(), "{list}");
+            }
+        }
+    }
+}

@@ -137,9 +137,13 @@ impl<'a> Hand<'a> {
             match pages.and_then(|pages| self.visible(server, kind, &pages, &mut seen)) {
                 Ok(entries) => elements.extend(entries),
                 Err(fault) => {
-                    let stop = fault.stop(&server.name);
                     tracing::warn!(server = %server.name, %fault, "the server is missing from a list");
-                    unavailable.push(json!({ "server": server.name.as_str(), "reason": stop.message }));
+                    let stop = fault.stop(&server.name);
+                    let mut reason = stop.message.clone();
+                    if let UpstreamFault::List { said, .. } = &fault {
+                        reason = format!("{reason}: {said}");
+                    }
+                    unavailable.push(json!({ "server": server.name.as_str(), "reason": reason }));
                 }
             }
         }

@@ -295,11 +295,11 @@ impl Hop<'_> {
             let text = request(kind.method(), cursor.as_deref(), era, meta);
             let page = self.ask(leg, &one(text, &self.limits)?).await?;
             if let Some(code) = page.error_code() {
-                // A server that has none of a kind may say so this way.
-                if code == mcp::error::METHOD_NOT_FOUND {
+                // A server that has none of a kind may say so this way; one that has begun a list has some.
+                if code == mcp::error::METHOD_NOT_FOUND && pages.is_empty() {
                     return Ok(pages);
                 }
-                return Err(UpstreamFault::Protocol(format!("`{}` was answered with error {code}", kind.method())));
+                return Err(UpstreamFault::List { method: kind.method(), code, said: said(&page) });
             }
             size += page.bytes().len();
             if size > LIST_SIZE {
@@ -319,6 +319,8 @@ impl Hop<'_> {
     }
 }
 
+/// What of a server's own words for an error is told, in characters.
+const SAID: usize = 200;
 /// Pages of one list.
 const PAGES: usize = 1000;
 /// All pages of one list together.
@@ -372,6 +374,13 @@ pub(crate) static OWN_INTRODUCTION: LazyLock<String> = LazyLock::new(|| {
         env!("CARGO_PKG_VERSION")
     )
 });
+
+/// What an error says of itself, in one line.
+fn said(answer: &Message) -> String {
+    let error = answer.error_member().and_then(|error| error.value().ok()).unwrap_or_default();
+    let said = error.get("message").and_then(serde_json::Value::as_str).unwrap_or_default();
+    said.chars().take(SAID).map(|letter| if letter.is_control() { ' ' } else { letter }).collect()
+}
 
 /// Reads one message.
 pub(crate) fn one(text: Bytes, limits: &Limits) -> Result<Message, UpstreamFault> {
