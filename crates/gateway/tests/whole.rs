@@ -3,6 +3,7 @@
 mod inside;
 
 use gateway::settings::{EraSettings, ToolSettings};
+use guard::{Guards, Mode, Setting};
 use inside::{Inside, Plan};
 use serde_json::{Value, json};
 use testkit::{Agent, Answer, Upstream, soon};
@@ -278,4 +279,20 @@ async fn a_list_that_breaks_off_is_missing_and_its_servers_error_is_told() {
             }
         }
     }
+}
+
+#[tokio::test]
+async fn what_a_server_says_in_place_of_a_list_is_looked_at() {
+    const SECRET: &str = "ghp_A7dK2mQ9xR4tV8wZ1cF6hJ3nP5sY0u2Kq9Lb";
+    let (refuses, stays) = (Upstream::start().await, Upstream::start().await);
+    refuses.always("tools/list", |request| Answer::error(&request.id(), -32000, &format!("not for {SECRET}")));
+    let servers = vec![("refuses", refuses.url()), ("stays", stays.url())];
+    let guards = Guards::new(Setting { results: Mode::Mask, arguments: Mode::Off });
+    let inside = Inside::start(Plan { servers, guards, ..Plan::of(&stays) }).await;
+    let alice = inside.modern("/mcp", &inside.alice);
+    let list = alice.request("tools/list", json!({})).await.json().await;
+    let why = list["result"]["_meta"]["durward/unavailable"][0]["reason"].as_str().unwrap();
+    assert!(why.contains("error -32000: not for [redacted:") && !list.to_string().contains(SECRET), "{list}");
+    let failed = alice.call("refuses__echo", json!({})).await;
+    assert!(failed["error"].is_object() && !failed.to_string().contains(SECRET), "{failed}");
 }
