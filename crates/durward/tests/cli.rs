@@ -158,6 +158,8 @@ fn keys_are_shown_once_and_revoked() {
         site.run("agent key revoke aaaaaaaa").with(1);
         site.run("agent key create nobody").with(1);
         site.run("agent key create").with(2);
+        let for_ever = site.run("agent key create ci --expires 99999999999d").with(2);
+        assert!(for_ever.err.contains("write at most `36500d`"), "{}", for_ever.err);
         let digest = format!("sha256:{}", "0".repeat(64));
         assert!(site.run(&format!("agent revoke-token {digest} --expires 1h")).with(0).err.contains("refused until"));
         assert!(site.run(&format!("agent revoke-token token:{digest}")).with(0).err.contains("refused until"));

@@ -12,7 +12,7 @@ pub(crate) struct Lifetime(pub(crate) Duration);
 impl FromStr for Lifetime {
     type Err = Expected;
     fn from_str(text: &str) -> Result<Self, Expected> {
-        duration(text).ok().filter(|time| !time.is_zero()).map(Self).ok_or(DURATION)
+        duration(text).and_then(|time| if time.is_zero() { Err(DURATION) } else { Ok(Self(time)) })
     }
 }
 
@@ -20,6 +20,9 @@ impl FromStr for Lifetime {
 pub(crate) type Expected = &'static str;
 
 const DURATION: Expected = "write a number and a unit: `500ms`, `30s`, `5m`, `2h`, `30d`";
+/// The longest duration: a hundred years. Beyond some hundreds, times and buckets could no longer count it.
+const LONGEST: Duration = Duration::from_hours(36_500 * 24);
+pub(super) const TOO_LONG: Expected = "write at most `36500d`, which is 100 years";
 const SIZE: Expected = "write a number and a unit: `64KiB`, `4MiB`, `1GiB`";
 const RATE: Expected = "write how many per how long: `10/min`, `5/s`, `1000/h`, `1/30s`";
 const NETWORK: Expected = "write an address or a range of addresses: `10.0.0.0/8`, `fd00::/8`, `192.0.2.7`";
@@ -35,7 +38,8 @@ pub(super) fn duration(text: &str) -> Result<Duration, Expected> {
         "d" => 86_400_000,
         _ => return Err(DURATION),
     };
-    count.checked_mul(millis).map(Duration::from_millis).ok_or(DURATION)
+    let time = Duration::from_millis(count.saturating_mul(millis));
+    if time > LONGEST { Err(TOO_LONG) } else { Ok(time) }
 }
 
 /// Reads `4MiB`; a bare number is bytes.
@@ -63,7 +67,11 @@ pub(super) fn rate(text: &str) -> Result<Rate, Expected> {
         "m" | "min" | "minute" => Duration::from_mins(1),
         "h" | "hour" => Duration::from_hours(1),
         "d" | "day" => Duration::from_hours(24),
-        other => duration(other).ok().filter(|per| !per.is_zero()).ok_or(RATE)?,
+        other => match duration(other) {
+            Ok(per) if !per.is_zero() => per,
+            Err(TOO_LONG) => return Err(TOO_LONG),
+            Ok(_) | Err(_) => return Err(RATE),
+        },
     };
     Ok(Rate { count, per })
 }
@@ -104,12 +112,12 @@ pub(super) fn print_size(value: u64) -> String {
     format!("{value}B")
 }
 
-/// Splits `30s` into its number and its unit.
+/// Splits `30s` into its number and its unit. A number that is too large is the largest, which nothing allows.
 fn number(text: &str) -> Option<(u64, &str)> {
     let text = text.trim();
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (count, unit) = text.split_at_checked(digits)?;
-    Some((count.parse().ok()?, unit.trim_start()))
+    (digits > 0).then(|| (count.parse().unwrap_or(u64::MAX), unit.trim_start()))
 }
 
 #[cfg(test)]
@@ -121,8 +129,12 @@ mod tests {
         for text in ["1ms", "1500ms", "30s", "5m", "2h", "30d", "0ms"] {
             assert_eq!(duration(text).map(print_duration).as_deref(), Ok(text));
         }
-        for text in ["", "30", "s", "1.5s", "-1s", "30 fortnights", "99999999999999999999s", "18446744073709551615d"] {
-            assert!(duration(text).is_err(), "{text}");
+        for text in ["", "30", "s", "1.5s", "-1s", "30 fortnights", "99999999999999999999"] {
+            assert_eq!(duration(text), Err(DURATION), "{text}");
+        }
+        assert_eq!(duration("36500d"), Ok(LONGEST));
+        for text in ["36501d", "3153600001s", "99999999999999999999s", "18446744073709551615d"] {
+            assert_eq!((duration(text), text.parse()), (Err(TOO_LONG), Err::<Lifetime, _>(TOO_LONG)), "{text}");
         }
     }
 
@@ -141,8 +153,9 @@ mod tests {
         assert_eq!(rate("10/min"), Ok(Rate { count: 10, per: Duration::from_mins(1) }));
         assert_eq!(rate("1/30s"), Ok(Rate { count: 1, per: Duration::from_secs(30) }));
         for text in ["10", "0/min", "10/", "10/0s", "/min", "10 per min", "-1/s"] {
-            assert!(rate(text).is_err(), "{text}");
+            assert_eq!(rate(text), Err(RATE), "{text}");
         }
+        assert_eq!(rate("1/400000d"), Err(TOO_LONG));
     }
 
     #[test]

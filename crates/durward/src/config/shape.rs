@@ -181,10 +181,12 @@ fn scalar(node: &Node, shape: &Shape, path: &str, faults: &mut Faults) {
         Shape::Duration => match quantity::duration(text) {
             Ok(duration) if duration.is_zero() => (format!("`{path}` is zero"), Some("write at least `1ms`".into())),
             Ok(_) => return,
+            Err(most @ quantity::TOO_LONG) => (format!("`{path}` is too long"), Some(most.into())),
             Err(expected) => (format!("`{path}` is not a duration"), Some(expected.into())),
         },
         Shape::Rate => match quantity::rate(text) {
             Ok(_) => return,
+            Err(most @ quantity::TOO_LONG) => (format!("the time of `{path}` is too long"), Some(most.into())),
             Err(expected) => (format!("`{path}` is not a rate"), Some(expected.into())),
         },
         Shape::Network => match quantity::network(text) {

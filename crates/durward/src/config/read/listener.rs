@@ -5,12 +5,12 @@ use super::{
         fault::{Fault, Faults},
         quantity,
         settings::{Admin, Listen, Settings, SocketAccess, Tls},
-        tree::Node,
+        tree::{Node, Span},
         veil,
     },
     at, parsed, switch, text, texts, url,
 };
-use std::path::Path;
+use std::{net::IpAddr, path::Path};
 use url::Url;
 
 /// Reads the listeners.
@@ -35,6 +35,7 @@ pub(super) fn read(root: &Node, base: &Path, settings: &mut Settings, faults: &m
     settings.origins = texts(root, "origins");
     settings.hosts = texts(root, "hosts");
     exposure(root, settings, faults);
+    management(root, settings, faults);
     proxies(root, settings, faults);
     scheme(root, settings, faults);
     names(root, faults);
@@ -50,8 +51,14 @@ fn places(root: &Node, base: &Path, settings: &mut Settings, faults: &mut Faults
             Some(place) => place,
             None => continue,
         };
-        if places.contains(&place) && place.address().is_none_or(|address| address.port() != 0) {
-            faults.push(Fault::at(&member.span, "this place is named twice").fix("keep one of them"));
+        // Of two that it meets, one that it meets on every system.
+        let met = places.iter().filter(|earlier| meet(earlier, &place)).min_by_key(|earlier| mixed(earlier, &place));
+        if let Some(earlier) = met {
+            faults.push(if *earlier == place {
+                Fault::at(&member.span, "this place is named twice").fix("keep one of them")
+            } else {
+                both(&member.span, "two places of `listen` are one", earlier, &place)
+            });
         }
         places.push(place);
     }
@@ -68,6 +75,31 @@ fn places(root: &Node, base: &Path, settings: &mut Settings, faults: &mut Faults
                 .warning(),
         );
     }
+}
+
+/// Whether two places have one in common, which only one listener can have. Port 0 takes a free port.
+fn meet(one: &Listen, other: &Listen) -> bool {
+    let (Some(a), Some(b)) = (one.address(), other.address()) else { return one == other };
+    let within =
+        |all: IpAddr, address: IpAddr| all == address || all.is_unspecified() && (all.is_ipv6() || address.is_ipv4());
+    let [x, y] = [a, b].map(|address| address.ip().to_canonical());
+    a.port() != 0 && a.port() == b.port() && (within(x, y) || within(y, x))
+}
+
+/// Whether one place is of IPv6 and the other is not: some systems keep `[::]` from IPv4.
+fn mixed(one: &Listen, other: &Listen) -> bool {
+    let is_v4 = |place: &Listen| place.address().map(|address| address.ip().to_canonical().is_ipv4());
+    is_v4(one) != is_v4(other)
+}
+
+/// Reports two places that meet without being the same.
+fn both(span: &Span, what: &str, one: &Listen, other: &Listen) -> Fault {
+    let fault = Fault::at(span, what).fix("keep one of them, or choose another port");
+    if mixed(one, other) {
+        let why = "`[::]` is this port of IPv4, too, unless the system keeps them apart (`net.ipv6.bindv6only`)";
+        return fault.because(why).warning();
+    }
+    fault.because(format!("`{one}` is taken already, and one of the two is this port on every address"))
 }
 
 /// Whether others can reach a place over the network.
@@ -97,28 +129,39 @@ fn exposure(root: &Node, settings: &Settings, faults: &mut Faults) {
         };
         faults.push(Fault::at(&node.span, what).because(why).warning());
     }
-    if let Some(node) = at(root, &["admin", "listen"]) {
-        if settings.admin.listen.port() != 0
-            && settings.listen.iter().any(|place| place.address() == Some(settings.admin.listen))
-        {
-            faults.push(
-                Fault::at(&node.span, "agents and management need an address each")
-                    .because("`listen` has this one")
-                    .fix("choose another port"),
-            );
-        } else if !settings.admin.listen.ip().is_loopback() {
-            faults.push(
-                Fault::at(&node.span, "management can be reached from the network")
-                    .because("admin keys cross it in the clear")
-                    .fix("listen on 127.0.0.1, or put a proxy with TLS in front")
-                    .warning(),
-            );
-        }
-    }
     if let (Some(node), Some(url)) = (root.get("public_url"), &settings.public_url)
         && url.query().is_some()
     {
         faults.push(Fault::at(&node.span, "`public_url` has a query").fix("remove everything from `?` on"));
+    }
+}
+
+/// Reports a management listener that takes a place of the agents, or that others can reach.
+fn management(root: &Node, settings: &Settings, faults: &mut Faults) {
+    const TAKEN: &str = "agents and management need an address each";
+    let admin = Listen::Network(settings.admin.listen);
+    let written = at(root, &["admin", "listen"]);
+    let met = settings.listen.iter().filter(|place| meet(place, &admin)).min_by_key(|place| mixed(place, &admin));
+    match (written, met) {
+        (Some(node), Some(place)) if *place == admin => {
+            faults.push(Fault::at(&node.span, TAKEN).because("`listen` has this one").fix("choose another port"));
+        }
+        (Some(node), Some(place)) => faults.push(both(&node.span, TAKEN, place, &admin).fix("choose another port")),
+        (None, Some(place)) => {
+            let here = |node: &&Node| node.text().and_then(|text| text.parse().ok()).as_ref() == Some(place);
+            let Some(node) = root.get("listen").and_then(|listen| listen.each().iter().find(here)) else { return };
+            let fault = Fault::at(&node.span, TAKEN)
+                .because(format!("management listens on `{admin}` unless `admin: {{ listen: … }}` says otherwise"))
+                .fix("choose another port, here or there");
+            faults.push(if mixed(place, &admin) { fault.warning() } else { fault });
+        }
+        (Some(node), None) if is_open(&admin) => faults.push(
+            Fault::at(&node.span, "management can be reached from the network")
+                .because("admin keys cross it in the clear")
+                .fix("listen on 127.0.0.1, or put a proxy with TLS in front")
+                .warning(),
+        ),
+        (_, None) => {}
     }
 }
 
