@@ -103,7 +103,7 @@ pub(crate) struct Cli {
 /// A complaint about the command line. SECURITY: where the digest or the id of a credential belongs, people give the
 /// credential itself: it is not repeated.
 pub(crate) fn without_credentials(mut complaint: clap::Error) -> clap::Error {
-    let of_credential = |value: &ContextValue| value.to_string() == "<TOKEN>" || value.to_string() == "<ID>";
+    let of_credential = |value: &ContextValue| matches!(value.to_string().as_str(), "<TOKEN>" | "[TOKEN]" | "<ID>");
     if complaint.kind() == ErrorKind::ValueValidation
         && complaint.get(ContextKind::InvalidArg).is_some_and(of_credential)
     {

@@ -163,6 +163,16 @@ fn keys_are_shown_once_and_revoked() {
         let digest = format!("sha256:{}", "0".repeat(64));
         assert!(site.run(&format!("agent revoke-token {digest} --expires 1h")).with(0).err.contains("refused until"));
         assert!(site.run(&format!("agent revoke-token token:{digest}")).with(0).err.contains("refused until"));
+        // The digest in records is that of what is signed; `printf a.b | sha256sum`.
+        let named = "sha256:2e7336dc8eba87ef472df568c35482abf2575dc3e5eac0c5c62b8ffaeac2c934";
+        let revoked = site.told("agent revoke-token --output json", "a.b.signature\n").with(0).json();
+        assert_eq!(revoked["token"], named);
+        let said = site.told("agent revoke-token", "a.b.signature").with(0).err;
+        assert!(said.contains(&format!("the token (token:{named}) is refused until")), "{said}");
+        for no_token in ["dwk_a_canary", named] {
+            let refused = site.told("agent revoke-token", no_token).with(1).err;
+            assert!(refused.contains("no token of an issuer") && !refused.contains("canary"), "{refused}");
+        }
         for command in ["agent revoke-token", "agent key revoke", "admin key revoke"] {
             let refused = site.run(&format!("{command} dwk_canary/eyJhbGciOi.canary")).with(2);
             assert!(!refused.err.contains("canary") && refused.err.contains("[hidden]"), "{}", refused.err);

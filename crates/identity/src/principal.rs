@@ -9,7 +9,7 @@ use vocab::{Digest, EnvironmentName, PrincipalId, RoleName, Timestamp};
 pub enum CredentialId {
     /// An API key.
     Key(KeyId),
-    /// A token, by the digest of its text.
+    /// A token, by the digest of what its signature is over: the text before its last dot.
     Token(Digest),
     /// None: `danger_allow_anonymous`.
     Anonymous,

@@ -32,12 +32,16 @@ pub(crate) enum AgentCommand {
     #[command(subcommand)]
     Key(AgentKeyCommand),
     /// Refuse one token of an issuer from its next message on.
-    #[command(after_help = "Records name a token by its digest, in `identity`.\n\n\
-        Example:\n  durward agent revoke-token sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08")]
+    #[command(
+        after_help = "A token is named by the SHA-256 of what stands before its last dot, in records under `identity`. The \
+        digest of the\nwhole token names none.\n\n\
+        Examples:\n  durward agent revoke-token < token.jwt\n  \
+        durward agent revoke-token token:sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
+    )]
     RevokeToken {
-        /// Its digest, never the token itself: as records have it, with or without `token:`.
+        /// Its digest, as records have it, with or without `token:`. Without one the token itself is read from stdin.
         #[arg(value_parser = token_digest)]
-        token: Digest,
+        token: Option<Digest>,
         /// How long it would still be valid: 12h. 30 days unless given.
         #[arg(long, value_name = "TIME")]
         expires: Option<Lifetime>,

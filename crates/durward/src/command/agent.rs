@@ -2,15 +2,17 @@
 
 use super::{
     office::{Office, Site},
-    print,
+    print, prompt,
 };
 use crate::{
     cli::{AgentCommand, AgentKeyCommand, Exit, Output, Shared},
     config::Lifetime,
 };
-use anyhow::Result;
+use anyhow::{Context, Result};
 use http::Method;
+use identity::Identity;
 use serde_json::{Value, json};
+use vocab::Digest;
 
 pub(crate) async fn run(shared: &Shared, command: &AgentCommand) -> Result<Exit> {
     let site = Site::find(shared)?;
@@ -53,11 +55,24 @@ async fn ask(office: &Office, output: Output, command: &AgentCommand) -> Result<
             told(output, &done, &format!("key {id} of agent {} is revoked", print::text(&done, "agent")))
         }
         AgentCommand::RevokeToken { token, expires } => {
-            let body = json!({ "token": token, "expires_in": expires.map(seconds) });
+            let digest = token.map_or_else(digest_of_token, Ok)?;
+            let body = json!({ "token": digest, "expires_in": expires.map(seconds) });
             let done = office.ask(Method::POST, "/api/revoked-tokens", Some(&body)).await?.value()?;
-            told(output, &done, &format!("the token is refused until {}", print::time(&done, "until")))
+            let which = match token {
+                None => format!("the token (token:{digest})"),
+                // Nobody can say whether there is one.
+                Some(_) => format!("a token whose text before its last dot has the digest {digest}"),
+            };
+            told(output, &done, &format!("{which} is refused until {}", print::time(&done, "until")))
         }
     }
+}
+
+/// The digest that names the token on stdin.
+fn digest_of_token() -> Result<Digest> {
+    let token = prompt::secret("token")?;
+    Identity::token_digest(token.expose().trim())
+        .context("what came is no token of an issuer (`header.claims.signature`)")
 }
 
 /// What was done: as data for programs, as talk for people.
