@@ -276,6 +276,7 @@ fn policies_are_checked_tested_and_explained_without_a_gateway() {
 
     let allowed = site.run("policy explain --agent ci --tool files/read_it").with(0);
     assert!(allowed.out.contains("allowed by rule `reads`"), "{}", allowed.out);
+    assert!(allowed.out.contains("judged by the rules alone"), "{}", allowed.out);
     let denied =
         site.told("policy explain --agent ci --tool files/read_it --arguments -", r#"{"path": "/etc/shadow"}"#).with(1);
     assert!(denied.out.contains("denied by rule `no-secrets`"), "{}", denied.out);
@@ -360,6 +361,7 @@ fn the_running_gateway_explains_what_it_has() {
     site.run("agent disable ci").with(0);
     let disabled = site.run("policy explain --agent ci --tool files/read_it --running").with(1);
     assert!(disabled.out.contains("agent `ci` is disabled"), "{}", disabled.out);
+    assert!(!disabled.out.contains("judged by the rules alone"), "{}", disabled.out);
 }
 
 #[test]

@@ -24,8 +24,9 @@ pub(crate) enum PolicyCommand {
     },
     /// Say what is decided for a call, and which rules decide it. Calls nothing.
     #[command(
-        after_help = "Exit code 1 if the call would be refused. The policies are those of the files, without a gateway;\n\
-        with --running those that the running gateway has, and the tool's schema is asked too.\n\
+        after_help = "Exit code 1 if the call would be refused. The policies are those of the files, without a gateway, and\n\
+        only they are asked: not whether the agent was switched off (`agent disable`), nor whether there is such a\n\
+        tool. With --running they are those that the running gateway has, which knows both, and the tool's schema.\n\
         Limits and detectors are not asked.\n\n\
         Example:\n  durward policy explain --agent ci --tool files/write_file --arguments '{\"path\":\"/etc/passwd\"}'"
     )]

@@ -29,6 +29,10 @@ use vocab::TenantId;
 /// The largest arguments that are read from stdin.
 const ARGUMENTS: u64 = 16 << 20;
 
+/// What an answer without the gateway leaves open.
+const RULES_ONLY: &str = "judged by the rules alone: whether the agent was switched off (`agent disable`), and whether there is \
+    such a tool, only a running gateway knows: --running";
+
 pub(crate) async fn run(shared: &Shared, command: &PolicyCommand) -> Result<Exit> {
     match command {
         PolicyCommand::Check { files } => check(shared, files),
@@ -226,7 +230,12 @@ async fn explain(shared: &Shared, question: &Question) -> Result<Exit> {
     let allowed = explained.pointer("/policy/decision").and_then(Value::as_str) == Some("allow");
     match shared.output {
         Output::Json => print::json(&explained)?,
-        Output::Table => print::data(&sentences(&explained, allowed, &obstacles))?,
+        Output::Table => {
+            print::data(&sentences(&explained, allowed, &obstacles))?;
+            if !question.running {
+                print::data(RULES_ONLY)?;
+            }
+        }
     }
     Ok(if allowed && obstacles.is_empty() { Exit::Done } else { Exit::Failed })
 }
