@@ -20,6 +20,8 @@ use vocab::{AgentId, Digest, Timestamp};
 
 /// How long a revoked token is remembered unless told: longer than tokens live.
 const REMEMBERED: Duration = Duration::from_hours(30 * 24);
+/// The longest that a key lives, or that a revocation is remembered, in seconds: a hundred years.
+const LONGEST: u64 = 36_500 * 24 * 60 * 60;
 /// Two random ids that are the same are improbable; three in a row are a broken generator.
 const DRAWS: usize = 3;
 /// The longest label.
@@ -87,7 +89,7 @@ pub(crate) async fn revoke_admin_key(State(desk): State<Arc<Desk>>, Path(id): Pa
 pub(crate) async fn revoke_token(State(desk): State<Arc<Desk>>, body: Bytes) -> Result<Done, Fault> {
     let Token { token, expires_in } = read(&body, "{\"token\": \"sha256:…\", \"expires_in\": SECONDS}")?;
     let now = desk.clock.now();
-    let until = now.plus(expires_in.map_or(REMEMBERED, Duration::from_secs));
+    let until = now.plus(expires_in.map(lifetime).transpose().map_err(|fault| fault.to(&token))?.unwrap_or(REMEMBERED));
     desk.store
         .revoke_token(RevokedToken { hash: token, until }, now)
         .await
@@ -100,6 +102,14 @@ pub(crate) async fn revoke_token(State(desk): State<Arc<Desk>>, body: Bytes) -> 
     desk.end_sessions(|holder| *holder.credential_id() == CredentialId::Token(token));
     let detail = format!("refused until {until}");
     Ok(Done::json(json!({ "token": token, "until": until.to_string() })).to(&token).detail(detail))
+}
+
+/// How long something is good. Beyond what a time can say it would be good for ever, and be shown with no date.
+fn lifetime(seconds: u64) -> Result<Duration, Fault> {
+    if seconds > LONGEST {
+        return Err(Fault::bad(format!("`expires_in` is at most {LONGEST} seconds, which is 100 years")));
+    }
+    Ok(Duration::from_secs(seconds))
 }
 
 async fn list(desk: &Desk, wanted: impl Fn(&KeyRow) -> bool) -> Result<Done, Fault> {
@@ -139,7 +149,7 @@ async fn create(desk: &Desk, holder: KeyHolder, wanted: Wanted) -> Result<Done, 
         return Err(Fault::bad("a key that ends at once opens nothing"));
     }
     let created = desk.clock.now();
-    let expires = wanted.expires_in.map(|seconds| created.plus(Duration::from_secs(seconds)));
+    let expires = wanted.expires_in.map(lifetime).transpose()?.map(|lifetime| created.plus(lifetime));
     let (kind, opens) = match &holder {
         KeyHolder::Agent(agent) => (KeyKind::Agent, KeyUse::Agent(agent.clone())),
         KeyHolder::Admin(role) => (KeyKind::Admin, KeyUse::Admin(role.as_str().to_owned())),

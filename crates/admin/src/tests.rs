@@ -416,6 +416,22 @@ async fn a_key_is_shown_once_and_only_its_digest_is_kept() {
 }
 
 #[tokio::test]
+async fn nothing_lasts_longer_than_a_time_can_say() {
+    let world = World::start().await;
+    let token = format!("sha256:{}", "0".repeat(64));
+    for (path, body) in [
+        ("/api/agents/alice/keys", json!({ "expires_in": 3_153_600_001_u64 })),
+        ("/api/revoked-tokens", json!({ "token": token, "expires_in": u64::MAX })),
+    ] {
+        let refused = world.local(Method::POST, path, body).await;
+        assert_eq!(refused.status, StatusCode::BAD_REQUEST, "{path}");
+        assert!(refused.text.contains("at most 3153600000 seconds"), "{}", refused.text);
+    }
+    let longest = world.local(Method::POST, "/api/agents/alice/keys", json!({ "expires_in": 3_153_600_000_u64 })).await;
+    assert!(longest.value()["expires"].as_str().expect("a time").ends_with('Z'), "{}", longest.text);
+}
+
+#[tokio::test]
 async fn revoking_and_disabling_act_on_the_next_message_of_that_agent_alone() {
     let world = World::start().await;
     let (first, one) = world.agent_key("alice").await;

@@ -247,6 +247,8 @@ async fn erased_texts_are_gone_and_the_log_verifies() {
     let (code, said) = durward(world.folder(), &format!("audit erase --day {day}")).await;
 
     assert_eq!((code, said.contains(&day.to_string())), (0, true), "{said}");
+    let (code, said) = durward(world.folder(), "audit erase --day 2999-01-01").await;
+    assert!(code == 0 && said.contains("nothing is kept of 2999-01-01: nothing was erased"), "{said}");
     let (code, [arguments, result]) = shown(world.folder(), &call).await;
     assert_eq!((code, &arguments["state"], &result["state"]), (0, &json!("erased"), &json!("erased")));
     let data = world.data();

@@ -73,6 +73,15 @@ pub(super) async fn erase(shared: &Shared, day: Option<Day>, before: Option<Day>
     let answer = office.ask(Method::POST, "/api/audit/erase", Some(&wanted)).await;
     office.close().await?;
     let answer = answer?.value()?;
+    let nothing = answer.get("erased").and_then(Value::as_array).is_none_or(Vec::is_empty);
+    if nothing && shared.output == Output::Table {
+        print::say(&match (day, before) {
+            (Some(day), _) => format!("nothing is kept of {day}: nothing was erased"),
+            (None, Some(before)) => format!("nothing is kept of the days before {before}: nothing was erased"),
+            (None, None) => "nothing was erased".to_owned(),
+        });
+        return Ok(Exit::Done);
+    }
     let header = ["day", "digests"];
     print::list(shared.output, &answer, "erased", header, |erased| {
         let left = erased.get("digests") == Some(&Value::Bool(false));
