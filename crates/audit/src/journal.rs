@@ -105,6 +105,36 @@ pub(crate) fn segments(dir: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(paths)
 }
 
+/// The journal as former processes left it.
+pub(crate) struct Remains {
+    dir: PathBuf,
+    pub(crate) segments: Vec<Segment>,
+    /// A segment that was being made when time ended.
+    unmade: Option<PathBuf>,
+}
+
+impl Remains {
+    /// Reads it, and changes nothing: whether it can be gone on with is not known yet.
+    pub(crate) fn read(dir: PathBuf) -> Result<Self, JournalFault> {
+        let mut remains = Self { dir, segments: Vec::new(), unmade: None };
+        let paths = match segments(&remains.dir) {
+            Err(cause) if cause.kind() == io::ErrorKind::NotFound => Vec::new(),
+            paths => paths?,
+        };
+        for (place, path) in paths.iter().enumerate() {
+            match Segment::read(path)? {
+                Some(segment) => remains.segments.push(segment),
+                // The first group of a segment never reached the disk; what it carried is in the one before.
+                None if place + 1 == paths.len() && (!remains.segments.is_empty() || blank(path)?) => {
+                    remains.unmade = Some(path.clone());
+                }
+                None => return Err(JournalFault::Damaged(format!("{} has no header", path.display()))),
+            }
+        }
+        Ok(remains)
+    }
+}
+
 /// The journal, open for writing.
 pub(crate) struct Journal {
     dir: PathBuf,
@@ -118,23 +148,17 @@ pub(crate) struct Journal {
 }
 
 impl Journal {
-    /// Opens the journal and cuts off what a crash tore. Also gives what the segments say.
-    pub(crate) fn open(dir: PathBuf, disk: Disk, segment_bytes: u64) -> Result<(Self, Vec<Segment>), JournalFault> {
+    /// Goes on with the journal, and cuts off what a crash tore.
+    pub(crate) fn open(remains: &Remains, disk: Disk, segment_bytes: u64) -> io::Result<Self> {
+        let dir = remains.dir.clone();
         disk.create_dir(&dir)?;
-        let mut read = Vec::new();
-        let paths = segments(&dir)?;
-        for (place, path) in paths.iter().enumerate() {
-            match Segment::read(path)? {
-                Some(segment) => read.push(segment),
-                // The first group of a segment never reached the disk; what it carried is in the one before.
-                None if place + 1 == paths.len() && (!read.is_empty() || blank(path)?) => fs::remove_file(path)?,
-                None => return Err(JournalFault::Damaged(format!("{} has no header", path.display()))),
-            }
+        if let Some(unmade) = &remains.unmade {
+            fs::remove_file(unmade)?;
         }
-        let Some(last) = read.last() else {
+        let Some(last) = remains.segments.last() else {
             let (file, path) = create(&dir, &disk, 0, [0; TREES], &[])?;
             let end = HEADER as u64;
-            return Ok((Self { dir, disk, file, path, number: 0, end, segment_bytes, rotate_at: segment_bytes }, read));
+            return Ok(Self { dir, disk, file, path, number: 0, end, segment_bytes, rotate_at: segment_bytes });
         };
         let file = disk.open(&last.path, true)?;
         if last.torn() {
@@ -149,7 +173,7 @@ impl Journal {
         let path = last.path.clone();
         let number = number(&path).unwrap_or_default();
         let end = last.end as u64;
-        Ok((Self { dir, disk, file, path, number, end, segment_bytes, rotate_at: segment_bytes }, read))
+        Ok(Self { dir, disk, file, path, number, end, segment_bytes, rotate_at: segment_bytes })
     }
 
     /// Puts a group of frames on disk. After an error the same group can be given again: it goes to the same place.

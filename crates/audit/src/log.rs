@@ -13,7 +13,7 @@ use crate::{
     anchor,
     commit::{Salt, Salts, SaltsFault},
     disk::Disk,
-    journal::{Journal, JournalFault},
+    journal::{JournalFault, Remains},
     note::{Checkpoint, Signer},
     record::{Leaf, SystemRecord},
     text::{Sealer, Texts},
@@ -147,9 +147,15 @@ impl Log {
             let path = path.clone();
             move |cause| OpenFault::Disk { path, cause }
         };
+        let kept = anchored(&options, &signer)?;
+        // Where a log was, none is begun.
+        if let Some(lost) = kept.iter().flatten().find(|kept| kept.size() > 0)
+            && !options.dir.exists()
+        {
+            return Err(OpenFault::SetBack { origin: lost.origin().to_owned(), size: 0, signed: lost.size() });
+        }
         disk.create_dir(&options.dir).map_err(at(&options.dir))?;
         let lock = lock(&options.dir)?;
-        let salts = Salts::open(&options.dir).map_err(OpenFault::Salts)?;
 
         let stores = [
             Store::new(Tree::Tenant(options.tenant.clone()).path(&options.dir), disk.clone()),
@@ -157,16 +163,16 @@ impl Log {
         ];
         let origins = [options.origin.clone(), format!("{}/system", options.origin)];
         let journal_dir = options.dir.join("journal");
-        let (journal, replay) =
-            Journal::open(journal_dir.clone(), disk, options.segment_bytes).map_err(|fault| match fault {
-                JournalFault::Disk(cause) => OpenFault::Disk { path: journal_dir, cause },
-                JournalFault::Damaged(what) => OpenFault::Damaged(what),
-            })?;
+        let remains = Remains::read(journal_dir.clone()).map_err(|fault| match fault {
+            JournalFault::Disk(cause) => OpenFault::Disk { path: journal_dir, cause },
+            JournalFault::Damaged(what) => OpenFault::Damaged(what),
+        })?;
 
         let shared = Arc::new(Shared::new());
-        let kept = anchored(&options, &signer)?;
-        let left = Left { segments: &replay, anchored: kept.as_deref().unwrap_or_default() };
-        let mut writer = Writer::recover(&options, Arc::clone(&shared), signer, origins, stores, journal, left)?;
+        let left = Left { journal: &remains, anchored: kept.as_deref().unwrap_or_default() };
+        let mut writer = Writer::recover(&options, Arc::clone(&shared), signer, origins, stores, disk, left)?;
+        drop(remains);
+        let salts = Salts::open(&options.dir).map_err(OpenFault::Salts)?;
         // A new log has nothing that anybody could vouch for.
         let unanchored = options.anchor.is_some()
             && kept.is_none()

@@ -6,8 +6,9 @@
 
 use crate::{
     anchor::Anchor,
+    disk::Disk,
     grow::Growth,
-    journal::{self, Frame, Journal, Segment, TREES},
+    journal::{self, Frame, Journal, Remains, TREES},
     log::{Job, LogFault, OpenFault, Options, SYSTEM, Shared, TENANT},
     note::{Checkpoint, Signer},
     record::{self, CallRecord, Effect, Leaf, Outline, SystemRecord},
@@ -19,7 +20,7 @@ use std::{
     collections::HashMap,
     io,
     ops::Range,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, PoisonError, atomic::Ordering},
     thread,
     time::{Duration, Instant},
@@ -81,23 +82,24 @@ struct Placed {
 
 /// What former processes left.
 pub(crate) struct Left<'l> {
-    /// Of the journal.
-    pub(crate) segments: &'l [Segment],
+    pub(crate) journal: &'l Remains,
     /// Beside the log.
     pub(crate) anchored: &'l [Checkpoint],
 }
 
 impl Writer {
-    /// Rebuilds the trees from what the journal says.
+    /// Rebuilds the trees from what the journal says. Nothing is written before all of it agrees with what was signed: a
+    /// log that is refused stays the evidence that it is.
     pub(crate) fn recover(
         options: &Options,
         shared: Arc<Shared>,
         signer: Signer,
         origins: [String; TREES],
         stores: [Store; TREES],
-        journal: Journal,
-        Left { segments, anchored }: Left<'_>,
+        disk: Disk,
+        Left { journal: remains, anchored }: Left<'_>,
     ) -> Result<Self, OpenFault> {
+        let segments = remains.segments.as_slice();
         let bases = segments.first().map_or([0; TREES], |first| first.bases);
         let [tenant_store, system_store] = stores;
         let [tenant_origin, system_origin] = origins;
@@ -125,8 +127,14 @@ impl Writer {
             }
         }
         let mut trees = [tenant.finish()?, system.finish()?];
+        let at = |path: &Path| {
+            let path = path.to_owned();
+            move |cause| OpenFault::Disk { path, cause }
+        };
+        let journal = Journal::open(remains, disk, options.segment_bytes).map_err(at(&options.dir.join("journal")))?;
         for (tree, _) in &mut trees {
-            tree.settle_in().map_err(|cause| OpenFault::Disk { path: tree.store().dir.clone(), cause })?;
+            let written = tree.settle_in().and_then(|()| tree.write_full());
+            written.map_err(at(&tree.store().dir))?;
         }
         for (size, tree) in shared.sizes.iter().zip(&trees) {
             size.store(tree.0.size(), Ordering::Release);
@@ -547,7 +555,6 @@ impl Recovery {
                 }
             }
         }
-        self.tree.write_full().map_err(|cause| OpenFault::Disk { path: self.tree.store().dir.clone(), cause })?;
         Ok((size, outline.effect()))
     }
 

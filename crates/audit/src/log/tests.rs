@@ -121,6 +121,64 @@ async fn a_loss_of_what_was_signed_does_not_open() {
     assert!(matches!(place.try_open(), Err(OpenFault::Damaged(_))));
 }
 
+/// Every file and directory of a log, with what is in it.
+fn contents(dir: &std::path::Path) -> Vec<(PathBuf, Vec<u8>)> {
+    let mut contents = Vec::new();
+    for entry in fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        contents.push((path.clone(), if path.is_dir() { Vec::new() } else { fs::read(&path).unwrap() }));
+        if path.is_dir() {
+            contents.extend(self::contents(&path));
+        }
+    }
+    contents.sort();
+    contents
+}
+
+#[tokio::test]
+async fn a_start_that_is_refused_changes_nothing() {
+    type Damage = fn(&Place);
+    let damages: [(&str, Damage); 4] = [
+        ("no journal", |place| fs::remove_dir_all(place.file("journal")).unwrap()),
+        ("torn", |place| {
+            let segment = last_segment(place);
+            let length = fs::metadata(&segment).unwrap().len();
+            File::options().write(true).open(&segment).unwrap().set_len(length - 1).unwrap();
+        }),
+        // What is left says nothing of the tiles: they are not to be made to agree with it.
+        ("another journal", |place| {
+            let other = Place::new();
+            let log = other.open();
+            for n in 1000..1300 {
+                log.append_unwatched(closed(n)).unwrap();
+            }
+            log.close().unwrap();
+            fs::copy(last_segment(&other), last_segment(place)).unwrap();
+        }),
+        ("no header", |place| fs::write(last_segment(place), b"durward").unwrap()),
+    ];
+    for (damage, damaged) in damages {
+        let place = filled(300).await;
+        damaged(&place);
+        let before = contents(place.path());
+        let opened = place.try_open();
+        assert!(matches!(opened, Err(OpenFault::Damaged(_))), "{damage}");
+        assert!(contents(place.path()) == before, "{damage}");
+    }
+}
+
+#[tokio::test]
+async fn a_log_that_is_gone_is_not_begun_anew_where_something_knows_of_it() {
+    let (mut place, beside) = (Place::new(), tempfile::tempdir().unwrap());
+    place.anchor = Some(beside.path().join("log.newest"));
+    let log = place.open();
+    log.append(closed(0)).unwrap().durable().await.unwrap();
+    log.close().unwrap();
+    fs::remove_dir_all(place.path()).unwrap();
+    assert!(matches!(place.try_open(), Err(OpenFault::SetBack { size: 0, signed: 1, .. })));
+    assert!(!place.path().exists());
+}
+
 #[tokio::test]
 async fn intents_that_a_crash_left_open_are_closed_as_unknown_once() {
     let place = Place::new();
