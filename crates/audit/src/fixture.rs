@@ -65,15 +65,20 @@ impl Place {
     }
 }
 
-fn copy_dir(from: &Path, to: &Path) {
+/// Copies what there is. What goes while it is copied is left out.
+pub(crate) fn copy_dir(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
-    for entry in fs::read_dir(from).unwrap() {
+    let Ok(entries) = fs::read_dir(from) else { return };
+    for entry in entries {
         let entry = entry.unwrap();
         let target = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() {
-            copy_dir(&entry.path(), &target);
-        } else {
-            fs::copy(entry.path(), target).unwrap();
+        match entry.file_type() {
+            Ok(kind) if kind.is_dir() => copy_dir(&entry.path(), &target),
+            Ok(_) => match fs::copy(entry.path(), target) {
+                Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => {}
+                copied => drop(copied.unwrap()),
+            },
+            Err(_) => {}
         }
     }
 }

@@ -1,6 +1,6 @@
 use super::*;
 use crate::{
-    fixture::{Place, at, call_id, closed, filled, intent, tenant},
+    fixture::{Place, at, call_id, closed, copy_dir, filled, intent, tenant},
     note::tests::signer,
     read::Reader,
     record::SystemRecord,
@@ -119,6 +119,58 @@ async fn a_loss_of_what_was_signed_does_not_open() {
     assert!(matches!(place.try_open(), Err(OpenFault::Damaged(_))));
     fs::remove_file(&segment).unwrap();
     assert!(matches!(place.try_open(), Err(OpenFault::Damaged(_))));
+}
+
+#[tokio::test]
+async fn a_copy_that_was_taken_while_the_log_grows_starts_where_the_journal_was_copied_last() {
+    let place = Place::new();
+    let log = Arc::new(place.open());
+    let stop = Arc::new(AtomicBool::new(false));
+    let load = {
+        let (log, stop) = (Arc::clone(&log), Arc::clone(&stop));
+        std::thread::spawn(move || {
+            for n in (0..).take_while(|_| !stop.load(Ordering::SeqCst)) {
+                drop(log.append_unwatched(closed(n)));
+                if n % 16 == 0 {
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+            }
+        })
+    };
+    let grown = async || {
+        let size = log.stats().size;
+        while log.stats().size < size + 300 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        log.flush().await.unwrap();
+        log.stats().size
+    };
+    grown().await;
+    for _ in 0..3 {
+        let copy = Place::new();
+        let mut written = 0;
+        for part in ["tenant", "system", "journal"] {
+            copy_dir(&place.file(part), &copy.file(part));
+            if part != "journal" {
+                written = grown().await;
+            }
+        }
+        let again = copy.open();
+        assert!(again.stats().size >= written, "{} of {written}", again.stats().size);
+        again.append(closed(1_000_000_000)).unwrap().durable().await.unwrap();
+        again.close().unwrap();
+        verified(&copy);
+
+        // The other way round the trees know of records that the journal does not have.
+        let copy = Place::new();
+        for part in ["journal", "tenant", "system"] {
+            copy_dir(&place.file(part), &copy.file(part));
+            grown().await;
+        }
+        assert!(matches!(copy.try_open(), Err(OpenFault::Damaged(_))));
+    }
+    stop.store(true, Ordering::SeqCst);
+    load.join().unwrap();
 }
 
 /// Every file and directory of a log, with what is in it.
