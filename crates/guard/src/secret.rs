@@ -78,13 +78,14 @@ impl Detector for Secrets {
             return;
         }
         let mut matches = Vec::new();
+        let mut seen = assignment::Seen::default();
         for hit in KEYWORDS.automaton.find_overlapping_iter(text) {
             let at = hit.start()..hit.end();
             match KEYWORDS.rules.get(hit.pattern().as_usize()) {
                 Some(Rule::Format(format)) => matches.extend(format.at(text, &at).map(|m| (Rank::Format, m))),
                 Some(Rule::Shape(shape)) => matches.extend(shape.at(text, &at).map(|m| (Rank::Shape, m))),
                 Some(Rule::Name(strength)) => {
-                    matches.extend(assignment::at(text, &at, *strength).map(|m| (Rank::Name, m)));
+                    matches.extend(assignment::at(text, &at, *strength, &mut seen).map(|m| (Rank::Name, m)));
                 }
                 None => {}
             }

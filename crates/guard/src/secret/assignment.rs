@@ -63,6 +63,40 @@ pub(super) static NAMES: [(&str, Strength); 36] = [
 
 const LONGEST_VALUE: usize = 512;
 const LONGEST_TAIL: usize = 32;
+/// So many names in one unbroken value are judged; what follows one more is taken for a secret.
+const MOST_NAMES: usize = 8;
+
+/// The unquoted value that was read last. Names inside it have values that end where it ends: it is neither searched again
+/// for its end nor judged for each of them, or a text of names alone would cost its length times that of a value.
+#[derive(Debug, Default)]
+pub(super) struct Seen {
+    /// Nothing ends a value in here.
+    free: Range<usize>,
+    /// Something does right behind it.
+    ended: bool,
+    /// Names inside it that were judged.
+    names: usize,
+}
+
+impl Seen {
+    /// Where the value from `start` on ends, within `window`, a beginning of the text. Windows only grow.
+    fn end(&mut self, window: &str, start: usize) -> Option<usize> {
+        if !(self.free.start..=self.free.end).contains(&start) {
+            *self = Self { free: start..start, ended: false, names: 0 };
+        }
+        if !self.ended {
+            let rest = window.get(self.free.end..)?;
+            let end = rest.find(ends_value);
+            self.ended = end.is_some();
+            self.free.end += end.unwrap_or(rest.len());
+        }
+        Some(self.free.end)
+    }
+}
+
+fn ends_value(c: char) -> bool {
+    c.is_whitespace() || matches!(c, '"' | '\'' | '`' | ',' | ';' | '<' | '>' | '&' | '\\' | ')' | ']' | '}' | '|')
+}
 
 /// What stands behind the name makes it the name of something else.
 const OTHER_ENDS: [&str; 40] = [
@@ -126,7 +160,7 @@ const OTHER_STARTS: [&str; 13] = [
 ];
 
 /// The value that is assigned to the name at a hit.
-pub(super) fn at(text: &str, hit: &Range<usize>, strength: Strength) -> Option<Match> {
+pub(super) fn at(text: &str, hit: &Range<usize>, strength: Strength, seen: &mut Seen) -> Option<Match> {
     let end = text.floor_char_boundary(hit.end.saturating_add(LONGEST_VALUE + 64));
     let rest = text.get(hit.end..end)?;
     let tail = rest.bytes().take(LONGEST_TAIL + 1).take_while(|b| is_name(char::from(*b))).count();
@@ -137,7 +171,8 @@ pub(super) fn at(text: &str, hit: &Range<usize>, strength: Strength) -> Option<M
     let start = text.ceil_char_boundary(hit.start.saturating_sub(24));
     let before = text.get(start..hit.start)?.rsplit(|c| !is_name(c)).next()?;
     let stem = before.trim_end_matches(['_', '-', '.']).to_ascii_lowercase();
-    if OTHER_ENDS.iter().any(|end| behind.contains(end)) || OTHER_STARTS.iter().any(|start| stem.ends_with(start)) {
+    let other_end = !behind.is_empty() && OTHER_ENDS.iter().any(|end| behind.contains(end));
+    if other_end || (!stem.is_empty() && OTHER_STARTS.iter().any(|start| stem.ends_with(start))) {
         return None;
     }
     // A weak name must be a whole word: `monkey` and `authors` are none.
@@ -146,10 +181,14 @@ pub(super) fn at(text: &str, hit: &Range<usize>, strength: Strength) -> Option<M
     if matches!(strength, Weak | Short) && (word_before || behind.starts_with(|c: char| c.is_ascii_alphabetic())) {
         return None;
     }
-    let given = Given::read(rest.get(tail..)?)?;
+    let given = Given::read(text.get(..end)?, hit.end + tail, seen)?;
     let from = hit.end + tail + given.at;
     let value = given.value;
-    judge(value, strength, &given).then(|| Match { kind: kind(strength), span: from..from + value.len() })
+    let many = !given.quoted && {
+        seen.names += 1;
+        seen.names > MOST_NAMES
+    };
+    (many || judge(value, strength, &given)).then(|| Match { kind: kind(strength), span: from..from + value.len() })
 }
 
 const fn is_name(c: char) -> bool {
@@ -174,7 +213,9 @@ struct Given<'t> {
 }
 
 impl<'t> Given<'t> {
-    fn read(rest: &'t str) -> Option<Self> {
+    /// Reads it at `start` of `window`, a beginning of the text.
+    fn read(window: &'t str, start: usize, seen: &mut Seen) -> Option<Self> {
+        let rest = window.get(start..)?;
         let mut reader = Reader { rest, at: 0 };
         reader.skip(|c| matches!(c, '\\' | '"' | '\'' | '`' | ']' | ')' | '*'), 4);
         let spaces = reader.skip(|c| c == ' ' || c == '\t', 8);
@@ -209,12 +250,7 @@ impl<'t> Given<'t> {
         let value = reader.rest.get(at..)?;
         let end = match quote {
             Some(quote) => value.find([quote, '\\', '\n', '\r'])?,
-            None => value
-                .find(|c: char| {
-                    c.is_whitespace()
-                        || matches!(c, '"' | '\'' | '`' | ',' | ';' | '<' | '>' | '&' | '\\' | ')' | ']' | '}' | '|')
-                })
-                .unwrap_or(value.len()),
+            None => seen.end(window, start + at)? - (start + at),
         };
         let value = value.get(..end).filter(|value| value.len() <= LONGEST_VALUE)?;
         Some(Self { at, value, sign, comma, quoted: quote.is_some() })
