@@ -14,7 +14,7 @@ use std::{
     io,
     sync::Arc,
     task::{Context, Poll},
-    time::Duration,
+    time::{Duration, Instant},
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -26,6 +26,10 @@ use tokio::{
 const CONNECTIONS: usize = 128;
 /// How long a client may take to send the head of a request; an idle connection ends after as long.
 const HEAD: Duration = Duration::from_secs(15);
+/// The same where half of the places are taken: whoever holds them all with heads that never end lets others in soon.
+const CROWDED_HEAD: Duration = Duration::from_secs(2);
+/// How often it is said that no place is left.
+const SAY: Duration = Duration::from_mins(1);
 /// The head of a request, in bytes.
 const HEAD_BYTES: usize = 32 << 10;
 /// The longest a connection lives: longer than any action takes.
@@ -59,6 +63,7 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     mut stopping: watch::Receiver<bool>,
 ) {
     let room = Arc::new(Semaphore::new(CONNECTIONS));
+    let mut said: Option<Instant> = None;
     loop {
         let accepted = tokio::select! {
             accepted = poll_fn(&accept) => accepted,
@@ -67,10 +72,21 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
         match accepted {
             Ok((stream, door)) => {
                 // One who finds no room is let go: those who are in finish.
-                let Ok(place) = Arc::clone(&room).try_acquire_owned() else { continue };
+                let Ok(place) = Arc::clone(&room).try_acquire_owned() else {
+                    if said.is_none_or(|said| said.elapsed() >= SAY) {
+                        said = Some(Instant::now());
+                        tracing::warn!(
+                            ?door,
+                            "all {CONNECTIONS} connections of management are taken: new ones are let go, also those that ask \
+                             for health and metrics"
+                        );
+                    }
+                    continue;
+                };
+                let head = if room.available_permits() < CONNECTIONS / 2 { CROWDED_HEAD } else { HEAD };
                 let (router, stopping) = (router.clone(), stopping.clone());
                 tokio::spawn(async move {
-                    connection(stream, router, door, stopping).await;
+                    connection(stream, router, door, head, stopping).await;
                     drop(place);
                 });
             }
@@ -83,6 +99,7 @@ async fn connection<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     stream: S,
     router: Router,
     door: Door,
+    head: Duration,
     mut stopping: watch::Receiver<bool>,
 ) {
     let router = TowerToHyperService::new(router);
@@ -92,7 +109,7 @@ async fn connection<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     });
     let serving = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEAD)
+        .header_read_timeout(head)
         .max_buf_size(HEAD_BYTES)
         .serve_connection(TokioIo::new(stream), service);
     tokio::pin!(serving);
@@ -118,4 +135,44 @@ async fn connection<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
 async fn exhausted(fault: &io::Error) {
     tracing::warn!(%fault, "a management connection cannot be accepted");
     tokio::time::sleep(EXHAUSTED).await;
+}
+
+#[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "a client of the listener under test")]
+mod tests {
+    use super::*;
+    use axum::routing::get;
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::TcpStream,
+    };
+
+    #[tokio::test]
+    async fn heads_that_never_end_close_management_to_nobody_for_long() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (_stop, stopping) = watch::channel(false);
+        let router = Router::new().route("/healthz", get(async || "ok"));
+        tokio::spawn(serve_network(listener, router, stopping));
+        let mut held = Vec::new();
+        for _ in 0..CONNECTIONS {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: a").await.unwrap();
+            held.push(stream);
+        }
+        let ask = async || {
+            let mut stream = TcpStream::connect(address).await?;
+            stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await?;
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).await?;
+            Ok::<_, io::Error>(answer.starts_with("HTTP/1.1 200"))
+        };
+        assert!(!ask().await.unwrap_or(false), "no place is left");
+        let soon = async {
+            while !ask().await.unwrap_or(false) {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(8), soon).await.expect("a place within a moment");
+    }
 }
