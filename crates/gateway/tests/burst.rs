@@ -1,5 +1,5 @@
 //! A process that says much at once is heard whole by whoever reads, and holds up nobody for those who do not.
-#![expect(clippy::unwrap_used, reason = "what a test expects and does not find fails it")]
+#![expect(clippy::indexing_slicing, clippy::unwrap_used, reason = "what a test expects and does not find fails it")]
 
 mod inside;
 
@@ -45,7 +45,7 @@ done"#;
 async fn bursting(filler: u32, era: EraSettings, shared: bool) -> Inside {
     let upstream = Upstream::start().await;
     let command = Some(["/bin/sh", "-c", BURSTING, "server", &filler.to_string()].map(str::to_owned).to_vec());
-    Inside::start(Plan { command, era, shared, ..Plan::of(&upstream) }).await
+    Inside::start(Plan { era, command, shared, ..Plan::of(&upstream) }).await
 }
 
 async fn call(agent: &Agent, tool: &str) -> Reply {
