@@ -7,6 +7,10 @@ use http::Method;
 use inside::{Inside, Plan};
 use serde_json::json;
 use testkit::{Agent, Answer, Ask, LEGACY, Upstream};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
 
 const VERSION: &str = "mcp-protocol-version";
 const ALL: [&str; 5] = ["2026-07-28", "2025-11-25", "2025-06-18", "2025-03-26", "2024-11-05"];
@@ -139,6 +143,37 @@ async fn a_compressed_body_is_refused_as_one() {
         assert!(reply.text().await.contains("Content-Encoding"));
     }
     assert_eq!(ping(&inside, "/mcp/files", &alice).header("content-encoding", "identity").send().await.status, 200);
+}
+
+#[tokio::test]
+async fn a_body_in_a_transfer_coding_that_is_not_read_is_refused_as_one() {
+    let upstream = Upstream::start().await;
+    let inside = Inside::start(Plan::of(&upstream)).await;
+    let alice = inside.legacy("/mcp/files", &inside.alice).await;
+    for (coding, status) in [("gzip, chunked", "501"), ("chunked", "200"), ("Chunked", "200")] {
+        let reply = raw_ping(&inside, &alice, coding).await;
+        assert!(reply.starts_with(&format!("HTTP/1.1 {status}")), "{coding}: {reply}");
+    }
+}
+
+/// The test's own client: another does not say what it does not do.
+#[expect(clippy::unwrap_used, clippy::disallowed_methods, reason = "a client of the gateway under test")]
+async fn raw_ping(inside: &Inside, alice: &Agent, coding: &str) -> String {
+    let mut stream = TcpStream::connect(inside.address()).await.unwrap();
+    let ping = r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#;
+    let request = format!(
+        "POST /mcp/files HTTP/1.1\r\nhost: {}\r\nauthorization: Bearer {}\r\nmcp-session-id: {}\r\n\
+         accept: application/json, text/event-stream\r\ncontent-type: application/json\r\nconnection: close\r\n\
+         transfer-encoding: {coding}\r\n\r\n{:x}\r\n{ping}\r\n0\r\n\r\n",
+        inside.address(),
+        inside.alice,
+        alice.session().unwrap(),
+        ping.len()
+    );
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut reply = String::new();
+    stream.read_to_string(&mut reply).await.unwrap();
+    reply
 }
 
 #[tokio::test]

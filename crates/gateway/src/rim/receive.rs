@@ -27,7 +27,7 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version,
-    header::{ACCEPT_ENCODING, ALLOW, CONTENT_ENCODING, CONTENT_TYPE, HOST, ORIGIN},
+    header::{ACCEPT_ENCODING, ALLOW, CONTENT_ENCODING, CONTENT_TYPE, HOST, ORIGIN, TRANSFER_ENCODING},
 };
 use hyper::body::Incoming;
 use mcp::{Body as Text, Era, Message, Revision, error, header::HeaderFault};
@@ -260,6 +260,13 @@ pub(super) fn readable(headers: &HeaderMap) -> Result<(), Stop> {
     if headers.get_all(CONTENT_ENCODING).iter().any(is_coded) {
         let stop = refused("content-encoding", "the body must not be compressed: no `Content-Encoding` is read here");
         return Err(stop.header(ACCEPT_ENCODING, HeaderValue::from_static("identity")));
+    }
+    // It would be read as what it is not. HTTP has its own status for that.
+    let is_other = |coding: &HeaderValue| !coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked");
+    if headers.get_all(TRANSFER_ENCODING).iter().any(is_other) {
+        let stop =
+            refused("transfer-encoding", "the body must be sent plain or `chunked`: no other `Transfer-Encoding`");
+        return Err(stop.status(StatusCode::NOT_IMPLEMENTED));
     }
     if is_json(headers) { Ok(()) } else { Err(refused("content-type", "the body must be application/json")) }
 }
