@@ -132,7 +132,7 @@ async fn a_copy_that_was_taken_while_the_log_grows_starts_where_the_journal_was_
             for n in (0..).take_while(|_| !stop.load(Ordering::SeqCst)) {
                 drop(log.append_unwatched(closed(n)));
                 if n % 16 == 0 {
-                    std::thread::sleep(Duration::from_millis(1));
+                    std::thread::park_timeout(Duration::from_millis(1));
                 }
             }
         })
