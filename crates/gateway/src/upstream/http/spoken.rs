@@ -24,13 +24,15 @@ pub(crate) struct Spoken {
     /// Has come, and is not read yet.
     rest: Bytes,
     skip: Option<Skip>,
+    /// Bytes that were passed over of it.
+    passed: usize,
     /// It was said already whom the event that is passed over answers.
     is_told: bool,
 }
 
 impl Spoken {
     pub(crate) fn new(events: Events) -> Self {
-        Self { events, rest: Bytes::new(), skip: None, is_told: false }
+        Self { events, rest: Bytes::new(), skip: None, passed: 0, is_told: false }
     }
 
     /// The next of them.
@@ -46,34 +48,42 @@ impl Spoken {
                     None => continue,
                 }
             }
-            if let Some(heard) = self.read() {
+            if let Some(heard) = self.read()? {
                 return Ok(Some(heard));
             }
         }
     }
 
     /// Reads what has come: events to be given first, or a piece of what is passed over.
-    fn read(&mut self) -> Option<Heard> {
+    fn read(&mut self) -> Result<Option<Heard>, UpstreamFault> {
         let rest = mem::take(&mut self.rest);
         let Some(skip) = &mut self.skip else {
-            let decoder = self.events.decoder.as_mut()?;
+            let Some(decoder) = &mut self.events.decoder else { return Ok(None) };
             let mut events = Vec::new();
             if decoder.push(rest, &mut events).is_err() {
                 self.rest = mem::replace(decoder, Decoder::new(self.events.limit)).unread();
                 self.skip = Some(Skip::default());
-                self.is_told = false;
+                (self.passed, self.is_told) = (0, false);
             }
             self.events.ready.extend(events);
-            return None;
+            return Ok(None);
         };
         if let Some(end) = skip.push(&rest) {
             self.rest = rest.slice(end..);
-            return self.over();
+            return Ok(self.over());
         }
+        self.passed = self.passed.saturating_add(rest.len());
         // Its own end may never come.
-        let skim = skip.message().filter(|skim| !self.is_told && skim.is_answer() && skim.only_id().is_some())?;
-        self.is_told = true;
-        Some(Heard::Cut(skim.clone()))
+        let whose = skip.message().filter(|skim| skim.is_answer() && skim.only_id().is_some());
+        match whose {
+            Some(skim) if !self.is_told => {
+                self.is_told = true;
+                Ok(Some(Heard::Cut(skim.clone())))
+            }
+            // Nor may it ever say whom it answers.
+            None if self.passed > self.events.limit => Err(UpstreamFault::TooBig(self.events.limit)),
+            Some(_) | None => Ok(None),
+        }
     }
 
     /// What was passed over is over.
