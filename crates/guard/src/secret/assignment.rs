@@ -400,3 +400,24 @@ pub(super) fn stands_in(value: &str) -> bool {
         || MARKS.iter().any(|mark| value.contains(mark))
         || value.bytes().all(|b| value.as_bytes().first() == Some(&b))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_is_searched_once_and_judged_a_few_times_however_many_names_stand_in_it() {
+        let text = "pw=".repeat(10_000);
+        let (mut seen, mut searched) = (Seen::default(), 0);
+        for start in (0..text.len()).step_by(3) {
+            let before = seen.free.end.max(start);
+            let hit = start..start + 2;
+            let found = at(&text, &hit, Short, &mut seen);
+            searched += seen.free.end.saturating_sub(before);
+            // Nobody judges what is taken for a secret without a look.
+            assert_eq!(found.is_some(), seen.names > MOST_NAMES, "{start}");
+        }
+        assert!(searched <= text.len(), "{searched} of {}", text.len());
+        assert!(seen.names > MOST_NAMES);
+    }
+}
