@@ -81,7 +81,7 @@ impl Spoken {
                 Ok(Some(Heard::Cut(skim.clone())))
             }
             // Nor may it ever say whom it answers.
-            None if self.passed > self.events.limit => Err(UpstreamFault::TooBig(self.events.limit)),
+            None if self.passed / 2 > self.events.limit => Err(UpstreamFault::TooBig(self.events.limit)),
             Some(_) | None => Ok(None),
         }
     }
