@@ -16,7 +16,7 @@ pub(crate) struct Fault {
     /// Where; none: in no place of this file.
     span: Option<Span>,
     /// The file that the place is in; none: the configuration itself.
-    inside: Option<Arc<Text>>,
+    pub(super) inside: Option<Arc<Text>>,
     /// It does not stop the start.
     warning: bool,
 }

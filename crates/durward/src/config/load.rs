@@ -143,16 +143,17 @@ fn parse_at(shown: &str, source: &str, base: &Path, turn: Turn) -> Result<Loaded
 
 /// Compiles the policies and ends.
 fn finish(mut faults: Faults, settings: Settings, sources: &[Source], text: Text) -> Result<Loaded, Report> {
+    let shown: Vec<Shown<'_>> = sources.iter().map(Shown::of).collect();
     let policies = match Policies::compile(sources) {
         Ok(policies) => {
             for warning in policies.warnings().iter().chain(&in_rules(&policies, &settings)) {
-                faults.push(policy_warning(warning, sources));
+                faults.push(policy_warning(warning, &shown));
             }
             Some(policies)
         }
         Err(found) => {
             for fault in &found {
-                faults.push(policy_fault(fault, sources));
+                faults.push(policy_fault(fault, &shown));
             }
             None
         }
@@ -249,25 +250,37 @@ fn files(root: &Node, settings: &Settings, base: &Path, turn: Turn, faults: &mut
     }
 }
 
-fn policy_fault(fault: &PolicyFault, sources: &[Source]) -> Fault {
+/// A policy file, and how it may be shown: one text for all that is said of it, for that may be much.
+struct Shown<'a> {
+    source: &'a Source,
+    text: Arc<Text>,
+}
+
+impl<'a> Shown<'a> {
+    fn of(source: &'a Source) -> Self {
+        Self { source, text: Arc::new(Text::new(&source.name, &veil::cover(&source.text, &[]))) }
+    }
+}
+
+fn policy_fault(fault: &PolicyFault, shown: &[Shown<'_>]) -> Fault {
     let what = match &fault.rule {
         Some(rule) => format!("rule `{rule}`: {}", fault.cause),
         None => fault.cause.clone(),
     };
-    policy_place(what, &fault.file, fault.place, sources).fix(fault.fix.as_str())
+    policy_place(what, &fault.file, fault.place, shown).fix(fault.fix.as_str())
 }
 
-fn policy_warning(warning: &PolicyWarning, sources: &[Source]) -> Fault {
+fn policy_warning(warning: &PolicyWarning, shown: &[Shown<'_>]) -> Fault {
     let what = format!("rule `{}`: {}", warning.rule, warning.text);
-    policy_place(what, &warning.file, warning.place, sources).warning()
+    policy_place(what, &warning.file, warning.place, shown).warning()
 }
 
-fn policy_place(what: String, file: &str, place: Option<policy::Place>, sources: &[Source]) -> Fault {
-    let source = sources.iter().find(|source| source.name == file);
-    match (source, place) {
-        (Some(source), Some(place)) => {
-            let span = token(&source.text, place.line, place.column);
-            Fault::at(&span, what).inside(Arc::new(Text::new(file, &veil::cover(&source.text, &[]))))
+fn policy_place(what: String, file: &str, place: Option<policy::Place>, shown: &[Shown<'_>]) -> Fault {
+    let shown = shown.iter().find(|shown| shown.source.name == file);
+    match (shown, place) {
+        (Some(shown), Some(place)) => {
+            let span = token(&shown.source.text, place.line, place.column);
+            Fault::at(&span, what).inside(Arc::clone(&shown.text))
         }
         (_, Some(place)) => Fault::anywhere(format!("{file}:{}:{}: {what}", place.line, place.column)),
         (_, None) => Fault::anywhere(format!("{file}: {what}")),

@@ -16,6 +16,7 @@ use std::{
     fs,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 const CASES: &str = "tests/config";
@@ -410,6 +411,17 @@ fn what_waits_for_the_next_start_is_measured_by_what_was_started() {
     assert_eq!(of(&moved, &bounded), (vec!["~ bounds.depth: 64 → 32".to_owned()], vec![waits]));
     let back = "~ listen: 127.0.0.1:7430 → 127.0.0.1:7420, as it was at the start: it waits no longer".to_owned();
     assert_eq!(of(&moved, &started), (vec![back], Vec::new()));
+}
+
+#[test]
+fn what_is_said_of_a_policy_file_holds_its_text_once() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let rules = r#"{"policy":"p","rules":[{"effect":"deny","target":"a/x"},{"effect":"deny","target":"b/x"}]}"#;
+    fs::write(folder.path().join("p.json"), rules).expect("the policies are written");
+    let report = parse("durward.yaml", "policies: [p.json]\n", folder.path()).expect_err("no rule has an action");
+    let texts: Vec<_> = report.faults().iter().filter_map(|fault| fault.inside.as_ref()).collect();
+    let [first, second] = texts[..] else { panic!("two rules are at fault: {report}") };
+    assert!(Arc::ptr_eq(first, second));
 }
 
 #[test]
