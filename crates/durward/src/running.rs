@@ -97,7 +97,7 @@ impl Running {
         for (issuer, keys) in state.snapshot.load().identity.reread(now) {
             tracing::warn!("{}", told_of_keys(&issuer, keys).text);
         }
-        let observer = Observer::start(Arc::clone(&state), crate::talk::flush);
+        let observer = Observer::start(Arc::clone(&state), crate::talk::calls);
         let telemetry = Mutex::new(export(collector(&settings, &state)?, &observer, &state));
         let shown = settings.tls.as_ref().map(certificate::read).transpose()?;
         let certificates = shown.map(|shown| Arc::new(Certificates::new(shown)));

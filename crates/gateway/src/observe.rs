@@ -13,6 +13,7 @@ pub mod text;
 mod tests;
 
 use crate::{journal::Closed, state::State};
+use line::Lines;
 use meter::Family;
 use metrics::Metrics;
 use std::{
@@ -38,8 +39,8 @@ const AT_ONCE: usize = 256;
 pub struct Observer {
     state: Arc<State>,
     began: Timestamp,
-    /// Called when lines of calls have been said, for whoever gathers them.
-    said: fn(),
+    /// Says the lines of calls, many at once.
+    say: fn(&str),
     metrics: Mutex<Metrics>,
     /// Whoever exports spans gets the closed calls after they were counted.
     export: Mutex<Option<mpsc::Sender<Closed>>>,
@@ -49,13 +50,13 @@ pub struct Observer {
 }
 
 impl Observer {
-    /// Starts looking at the closed calls of `state`, and calls `said` after it said lines of some. Needs a tokio
-    /// runtime; only one observer sees each call.
-    pub fn start(state: Arc<State>, said: fn()) -> Arc<Self> {
+    /// Starts looking at the closed calls of `state`, and hands the lines of some to `say`, each with its end. Needs a
+    /// tokio runtime; only one observer sees each call.
+    pub fn start(state: Arc<State>, say: fn(&str)) -> Arc<Self> {
         let observer = Arc::new(Self {
             began: state.clock.now(),
             state,
-            said,
+            say,
             metrics: Mutex::default(),
             export: Mutex::default(),
             unexported: AtomicU64::new(0),
@@ -124,17 +125,23 @@ impl Observer {
     /// Looks at some closed calls. Returns how many there were.
     fn look(&self) -> usize {
         let export = lock(&self.export).clone();
-        let closed = std::iter::from_fn(|| self.state.journal.next_closed()).take(AT_ONCE);
-        let looked = closed.map(|closed| self.look_at(closed, export.as_ref())).count();
-        if looked > 0 {
-            (self.said)();
+        let mut closed = std::iter::from_fn(|| self.state.journal.next_closed()).take(AT_ONCE).peekable();
+        if closed.peek().is_none() {
+            return 0;
+        }
+        let mut lines = Lines::at(self.state.clock.now());
+        let looked = closed.map(|closed| self.look_at(closed, lines.as_mut(), export.as_ref())).count();
+        if let Some(lines) = lines {
+            (self.say)(lines.text());
         }
         looked
     }
 
-    fn look_at(&self, closed: Closed, export: Option<&mpsc::Sender<Closed>>) {
+    fn look_at(&self, closed: Closed, lines: Option<&mut Lines>, export: Option<&mpsc::Sender<Closed>>) {
         lock(&self.metrics).count(&closed);
-        line::write(&closed);
+        if let Some(lines) = lines {
+            lines.add(&closed);
+        }
         if export.is_some_and(|export| export.try_send(closed).is_err()) {
             self.unexported.fetch_add(1, Ordering::Relaxed);
         }

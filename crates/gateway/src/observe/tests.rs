@@ -2,6 +2,7 @@
 
 use super::{
     instruments::{ALL, UNEXPORTED},
+    line::Lines,
     meter::{Kind, Names, OTHER, Value},
     metrics::{Metrics, error_type},
     text,
@@ -15,7 +16,8 @@ use crate::{
 use audit::Outcome;
 use serde_json::Value as Json;
 use std::{collections::BTreeSet, fmt::Write, net::IpAddr, sync::Arc};
-use vocab::{Action, AgentId, CallId, Class, Finding, PrincipalId, ServerName, Side, TenantId};
+use tracing_subscriber::layer::SubscriberExt;
+use vocab::{Action, AgentId, CallId, Class, Finding, PrincipalId, RuleId, ServerName, Side, TenantId, Timestamp};
 
 const PAGE: &str = include_str!("../../../../docs/observability.md");
 const DASHBOARD: &str = include_str!("../../../../deploy/grafana/durward.json");
@@ -39,6 +41,18 @@ fn facts(agent: &str, server: &str, tool: &str) -> Facts {
 
 fn refused(stage: Stage, reason: &'static str) -> Outcome {
     Outcome::Refused { reason: reason.into(), stage: stage.as_str().into() }
+}
+
+/// What the calls say when everybody listens, without the time.
+fn said(calls: impl IntoIterator<Item = Closed>) -> String {
+    let everything = tracing_subscriber::registry().with(tracing::level_filters::LevelFilter::TRACE);
+    tracing::subscriber::with_default(everything, || {
+        let mut lines = Lines::at(Timestamp::from_seconds(1_764_403_200)).expect("somebody listens");
+        for closed in calls {
+            lines.add(&closed);
+        }
+        lines.text().replace("2025-11-29T08:00:00.000000Z  INFO durward::call: ", "")
+    })
 }
 
 /// The samples of a metric, with their values, as a scraper reads them.
@@ -234,4 +248,24 @@ fn the_dashboard_asks_only_for_what_exists() {
 
 fn is_ours(word: &str) -> bool {
     ["durward_", "mcp_", "gen_ai_"].iter().any(|prefix| word.starts_with(prefix))
+}
+
+#[test]
+fn a_call_says_one_line_whatever_its_names_are() {
+    let refused =
+        Closed { facts: Box::new(facts("ci", "files", "erase")), outcome: refused(Stage::Authorize, "denied") };
+    let mut odd = facts("ci", "files", "a \"quoted\" tool\n\u{1b}[31mINFO");
+    odd.rules = ["no-erase", "no-write"].map(|rule| RuleId::new(rule).unwrap()).into();
+    odd.status = 200;
+    let odd = Closed { facts: Box::new(odd), outcome: Outcome::Answered };
+    let call = "07".repeat(16);
+    assert_eq!(
+        said([refused, odd]),
+        format!(
+            "call={call} agent=\"ci\" peer=127.0.0.1 server=\"files\" target=\"erase\" method=\"tools/call\" era=\"legacy\" \
+             outcome=\"refused\" stage=\"authorize\" reason=\"denied\" status=0 duration_us=30100\n\
+             call={call} agent=\"ci\" peer=127.0.0.1 server=\"files\" target=\"a \\\"quoted\\\" tool\\n\\u{{1b}}[31mINFO\" method=\"tools/call\" \
+             era=\"legacy\" outcome=\"answered\" rule=\"no-erase,no-write\" status=200 duration_us=30100\n"
+        )
+    );
 }
