@@ -54,6 +54,8 @@ impl Clock for SystemClock {
     }
 
     fn ticks(&self) -> u64 {
-        u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX)
+        // Read at every stage: the library counts micros in 128 bits.
+        let since = self.started.elapsed();
+        since.as_secs().saturating_mul(1_000_000).saturating_add(since.subsec_micros().into())
     }
 }

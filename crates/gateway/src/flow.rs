@@ -122,7 +122,7 @@ impl Flow {
             if self.listens() || !(said.is_none() || self.exchange.answered) {
                 break;
             }
-            let Ok(event) = tokio::time::timeout(AT_ONCE, self.source.next()).await else { break };
+            let Some(event) = soon(self.source.next()).await else { break };
             match self.take(event, state, &mut trail).await {
                 Ok(None) => {}
                 Ok(Some(bytes)) if said.is_none() => said = Some((bytes, self.passed)),
@@ -472,6 +472,15 @@ async fn closed(client: Option<&mpsc::Sender<Bytes>>) {
     match client {
         Some(client) => client.closed().await,
         None => std::future::pending().await,
+    }
+}
+
+/// What is there, or comes at once. An alarm is set only for what is not there.
+async fn soon<T>(coming: impl Future<Output = T>) -> Option<T> {
+    let mut coming = pin!(coming);
+    match coming.as_mut().now_or_never() {
+        Some(come) => Some(come),
+        None => tokio::time::timeout(AT_ONCE, coming).await.ok(),
     }
 }
 
