@@ -4,7 +4,7 @@
 
 use crate::{clock::Clock, stop::Stage, trail::Facts, unheard::Unheard};
 use audit::{CallRecord, Leaf, Log, LogFault, Outcome, Pending, Salt, SystemRecord};
-use crossbeam_queue::ArrayQueue;
+use crossbeam_queue::SegQueue;
 use std::{
     borrow::Cow,
     sync::{
@@ -13,7 +13,7 @@ use std::{
     },
 };
 
-/// Closed calls that wait for an observer; more than this are counted and let go. The log has them all.
+/// Closed calls that wait for an observer; of more than this, the rest is counted and let go. The log has them all.
 const OBSERVED: usize = 16_384;
 
 /// A closed call, for metrics, spans and the log line.
@@ -28,7 +28,7 @@ pub struct Closed {
 pub struct Journal {
     log: Arc<Log>,
     clock: Arc<dyn Clock>,
-    closed: ArrayQueue<Box<Closed>>,
+    closed: SegQueue<Closed>,
     unobserved: AtomicU64,
     lost: AtomicU64,
     unheard: Unheard,
@@ -40,7 +40,7 @@ impl Journal {
         Self {
             log,
             clock,
-            closed: ArrayQueue::new(OBSERVED),
+            closed: SegQueue::new(),
             unobserved: AtomicU64::new(0),
             lost: AtomicU64::new(0),
             unheard: Unheard::default(),
@@ -79,7 +79,9 @@ impl Journal {
             self.lost.fetch_add(1, Ordering::Relaxed);
             tracing::error!(call = %closed.facts.call, %fault, "a record could not be written");
         }
-        if self.closed.push(Box::new(closed)).is_err() {
+        if self.closed.len() < OBSERVED {
+            self.closed.push(closed);
+        } else {
             self.unobserved.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -110,7 +112,7 @@ impl Journal {
 
     /// The next closed call nobody has looked at yet.
     pub fn next_closed(&self) -> Option<Closed> {
-        self.closed.pop().map(|closed| *closed)
+        self.closed.pop()
     }
 
     /// Closed calls that no observer took in time, and records that could not be written.
@@ -135,5 +137,40 @@ fn unauthenticated(record: CallRecord) -> SystemRecord {
         outcome: Some(record.outcome),
         peer: record.peer.map(|peer| peer.to_string()),
         ..SystemRecord::new(Cow::Borrowed(event), record.tenant, record.at)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Closed, Journal, OBSERVED};
+    use crate::{clock::SystemClock, trail::Facts};
+    use audit::{CallRecord, Log, Options, Outcome, Signer};
+    use std::{net::IpAddr, sync::Arc};
+    use vault::{KeySource, Vault};
+    use vocab::{AgentId, CallId, TenantId, Timestamp};
+
+    #[tokio::test]
+    async fn what_nobody_observes_is_counted_and_recorded_all_the_same() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (tenant, now) = (TenantId::default_tenant(), Timestamp::from_seconds(0));
+        let key = KeySource::File(folder.path().join("master.key")).load(folder.path()).expect("a master key");
+        let vault = Vault::open(folder.path(), key, tenant.clone(), now).expect("a vault");
+        let signer = vault.audit_signer().expect("a signer");
+        let name = "durward/test".to_owned();
+        let options = Options::new(folder.path().join("log"), name.clone(), tenant.clone(), now);
+        let log = Log::open(options, Signer { name, public: signer.public, sign: signer.sign }).expect("a log");
+        let journal = Journal::new(Arc::new(log), Arc::new(SystemClock::new()));
+        let (call, agent) = (CallId::from_bytes([7; 16]), AgentId::new("ci").expect("a name"));
+        for _ in 0..OBSERVED + 3 {
+            let record = CallRecord {
+                agent: Some(agent.clone()),
+                ..CallRecord::new(call, tenant.clone(), now, Outcome::Answered)
+            };
+            let facts = Box::new(Facts::new(call, tenant.clone(), IpAddr::from([127, 0, 0, 1])));
+            journal.close(record, Closed { facts, outcome: Outcome::Answered });
+        }
+        assert_eq!(journal.losses(), (3, 0));
+        assert_eq!(std::iter::from_fn(|| journal.next_closed()).count(), OBSERVED);
+        journal.log().flush().await.expect("the log is written");
     }
 }
