@@ -101,25 +101,25 @@ fn listens_to_what_can_be_judged(call: &Call) -> Result<(), Stop> {
 /// The arguments of a tool call, or all parameters of anything else.
 fn arguments(call: &Call, is_tool: bool) -> Result<Value, Stop> {
     let Some(message) = call.message() else { return Ok(Value::Null) };
-    let value = if is_tool {
-        match message.arguments() {
-            Some(member) => member.value(),
-            None => return Ok(Value::Object(serde_json::Map::new())),
-        }
+    let (member, nothing) = if is_tool {
+        (message.arguments(), Value::Object(serde_json::Map::new()))
     } else {
-        match message.params_member() {
-            Some(member) => member.value(),
-            None => return Ok(Value::Null),
-        }
+        (message.params_member(), Value::Null)
     };
-    match value {
+    let Some(member) = member else { return Ok(nothing) };
+    match member.value() {
         Ok(value) if is_tool && !value.is_object() => {
             let fault = serde_json::json!({ "pointer": "", "problem": "not an object" });
             Err(Stop::refused(Stage::Validate, "arguments", error::INVALID_PARAMS, "`arguments` must be an object")
                 .data("faults", vec![fault]))
         }
         Ok(value) => Ok(value),
-        Err(fault) => Err(Stop::refused(Stage::Validate, "arguments", error::INVALID_PARAMS, fault.to_string())),
+        Err(fault) => {
+            let pointer = mcp::pointer(member.raw, fault.at);
+            let place = serde_json::json!({ "pointer": pointer, "problem": fault.why.to_string() });
+            Err(Stop::refused(Stage::Validate, "arguments", error::INVALID_PARAMS, fault.to_string())
+                .data("faults", vec![place]))
+        }
     }
 }
 

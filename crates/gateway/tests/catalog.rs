@@ -6,7 +6,7 @@ use gateway::settings::{CredentialSettings, Place};
 use inside::{Inside, Plan};
 use serde_json::{Value, json};
 use std::time::Duration;
-use testkit::{Answer, Received, Upstream, soon};
+use testkit::{Answer, Received, Upstream, meta, soon};
 use vocab::{Secret, SecretName};
 
 const LISTS: [&str; 4] = ["tools/list", "prompts/list", "resources/list", "resources/templates/list"];
@@ -290,4 +290,19 @@ async fn a_schema_that_would_hold_a_worker_is_refused_and_its_neighbours_are_ser
     assert!(answer.get("result").is_some(), "{answer}");
     let answer = inside.call(&inside.alice, "tree", &json!({"a": {"b": 1}})).send().await.json().await;
     assert_eq!(answer["error"]["code"], -32602, "{answer}");
+}
+
+#[tokio::test]
+async fn a_number_that_nothing_can_compare_is_pointed_at() {
+    let upstream = Upstream::start().await;
+    upstream.set_tools(vec![taking("numbers", Value::Null, &json!({}))]);
+    let inside = Inside::start(Plan::of(&upstream)).await;
+    let arguments = json!({"a": {"b/c": [1, "LARGE"]}});
+    let call = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {
+        "name": "numbers", "arguments": arguments, "_meta": meta()}});
+    let text = call.to_string().replace("\"LARGE\"", "1e400");
+    let answer =
+        inside.modern("/mcp/files", &inside.alice).ask("tools/call", &call).body(text).send().await.json().await;
+    assert_eq!(answer["error"]["code"], -32602, "{answer}");
+    assert_eq!(answer["error"]["data"]["faults"][0]["pointer"], "/a/b~1c/1", "{answer}");
 }

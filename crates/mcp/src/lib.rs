@@ -39,5 +39,5 @@ pub use method::ListKind;
 pub use scan::{Body, ScanFault, Span, Why, scan, scan_value};
 pub use skim::Skim;
 pub use splice::{quote, splice};
-pub use value::value;
+pub use value::{pointer, value};
 pub use version::{Era, Revision, key};

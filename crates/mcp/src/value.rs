@@ -66,3 +66,29 @@ fn number(raw: &[u8]) -> Option<Number> {
     }
     Number::from_f64(raw.parse().ok()?)
 }
+
+/// The JSON pointer (RFC 6901) of the innermost value of a scanned `text` that holds the byte `at`.
+pub fn pointer(text: &[u8], at: usize) -> String {
+    let (mut pointer, mut place) = (String::new(), 0..text.len());
+    while let Some((step, inner)) = step_towards(text, place, at) {
+        pointer.push('/');
+        pointer.push_str(&step.replace('~', "~0").replace('/', "~1"));
+        place = inner;
+    }
+    pointer
+}
+
+/// The member or element of the value at `place` that holds the byte `at`: its name or number, and its own place.
+fn step_towards(text: &[u8], place: Span, at: usize) -> Option<(String, Span)> {
+    let blank = text.get(place.clone())?.iter().take_while(|byte| byte.is_ascii_whitespace()).count();
+    let start = place.start + blank;
+    let raw = text.get(start..place.end)?;
+    let mut walk = Walk::new(raw, start);
+    if raw.first() == Some(&b'{') {
+        let mut members = std::iter::from_fn(|| walk.member());
+        members.find(|(_, member)| member.contains(&at)).map(|(key, member)| (key.into_owned(), member))
+    } else {
+        let mut elements = std::iter::from_fn(|| walk.element()).enumerate();
+        elements.find(|(_, element)| element.contains(&at)).map(|(place, element)| (place.to_string(), element))
+    }
+}

@@ -63,4 +63,8 @@ fn numbers_keep_what_a_tree_can_hold() {
     assert_eq!(value(b"-0").unwrap().to_string(), "-0.0");
     assert_eq!(value(b"[1,1e400]").unwrap_err().why, Why::NumberRange);
     assert_eq!(value(b"[1,1e400]").unwrap_err().at, 3);
+    let deep = br#" { "a": [1], "b/~": { "c": [ [], {"d": "]"}, -1e400 ] } }"#;
+    assert_eq!(mcp::pointer(deep, value(deep).unwrap_err().at), "/b~1~0/c/2");
+    assert_eq!(mcp::pointer(b"1e400", 0), "");
+    assert_eq!(mcp::pointer(b"[1,2]", 7), "");
 }
