@@ -25,6 +25,8 @@ const LONGEST: Duration = Duration::from_hours(36_500 * 24);
 pub(super) const TOO_LONG: Expected = "write at most `36500d`, which is 100 years";
 const SIZE: Expected = "write a number and a unit: `64KiB`, `4MiB`, `1GiB`";
 const RATE: Expected = "write how many per how long: `10/min`, `5/s`, `1000/h`, `1/30s`";
+/// The count is read into 32 bits.
+pub(super) const TOO_MANY: Expected = "write at most 4294967295; what needs no limit is left out";
 const NETWORK: Expected = "write an address or a range of addresses: `10.0.0.0/8`, `fd00::/8`, `192.0.2.7`";
 
 /// Reads `30s`.
@@ -61,7 +63,13 @@ pub(super) fn size(text: &str) -> Result<u64, Expected> {
 /// Reads `10/min`.
 pub(super) fn rate(text: &str) -> Result<Rate, Expected> {
     let (count, per) = text.split_once('/').ok_or(RATE)?;
-    let count = count.trim().parse().ok().filter(|count| *count > 0).ok_or(RATE)?;
+    let count = count.trim();
+    let count = match count.parse() {
+        Ok(0) => return Err(RATE),
+        Ok(count) => count,
+        Err(_) if !count.is_empty() && count.bytes().all(|digit| digit.is_ascii_digit()) => return Err(TOO_MANY),
+        Err(_) => return Err(RATE),
+    };
     let per = match per.trim() {
         "s" | "sec" | "second" => Duration::from_secs(1),
         "m" | "min" | "minute" => Duration::from_mins(1),

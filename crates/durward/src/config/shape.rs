@@ -187,6 +187,7 @@ fn scalar(node: &Node, shape: &Shape, path: &str, faults: &mut Faults) {
         Shape::Rate => match quantity::rate(text) {
             Ok(_) => return,
             Err(most @ quantity::TOO_LONG) => (format!("the time of `{path}` is too long"), Some(most.into())),
+            Err(most @ quantity::TOO_MANY) => (format!("the count of `{path}` is too large"), Some(most.into())),
             Err(expected) => (format!("`{path}` is not a rate"), Some(expected.into())),
         },
         Shape::Network => match quantity::network(text) {
