@@ -99,15 +99,25 @@ impl<'de> Deserialize<'de> for Digest {
     }
 }
 
+/// The two digits of each byte.
+#[expect(clippy::indexing_slicing, reason = "what would panic here does not compile")]
+static PAIRS: [[u8; 2]; 256] = {
+    let digits = b"0123456789abcdef";
+    let (mut pairs, mut byte) = ([[0; 2]; 256], 0);
+    while byte < 256 {
+        pairs[byte] = [digits[byte >> 4], digits[byte & 15]];
+        byte += 1;
+    }
+    pairs
+};
+
 /// Lower-case hexadecimal digits, two for each of `bytes`. Ids are printed on every call, so nothing is formatted.
 pub(crate) fn hex<const N: usize, const DIGITS: usize>(bytes: &[u8; N]) -> [u8; DIGITS] {
     const { assert!(DIGITS == N * 2) };
-    // Without branches, so that many are made at once.
-    let digit = |nibble: u8| b'0' + nibble + u8::from(nibble > 9) * (b'a' - b'9' - 1);
     let mut text = [0_u8; DIGITS];
     let (pairs, _) = text.as_chunks_mut::<2>();
     for (pair, byte) in pairs.iter_mut().zip(bytes) {
-        *pair = [digit(byte >> 4), digit(byte & 15)];
+        *pair = PAIRS.get(usize::from(*byte)).copied().unwrap_or_default();
     }
     text
 }
