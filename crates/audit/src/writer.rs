@@ -37,7 +37,7 @@ const SURPLUS: Duration = Duration::from_secs(1);
 /// Bytes in a group after which the rest waits for the next.
 const GROUP: usize = 8 << 20;
 
-/// Room for frames and for leaves that a group leaves to the next. What a flood took beyond that is given back.
+/// Room for frames and for leaves that is kept when nothing comes.
 const FRAMES: usize = 64 << 10;
 const LEAVES: usize = 128;
 
@@ -68,6 +68,23 @@ struct Group {
     leaves: Vec<Placed>,
     flushes: Vec<oneshot::Sender<()>>,
     taken_bytes: usize,
+}
+
+impl Group {
+    /// Makes it empty. The next one is as large as this, or else what a flood took is given back then.
+    fn clear(&mut self) {
+        let (frames, leaves) = (self.frames.len(), self.leaves.len());
+        self.frames.clear();
+        self.leaves.clear();
+        self.taken_bytes = 0;
+        self.keep_room(2 * frames, 2 * leaves);
+    }
+
+    /// Gives back what room there is beyond this, and beyond the least.
+    fn keep_room(&mut self, frames: usize, leaves: usize) {
+        self.frames.shrink_to(frames.max(FRAMES));
+        self.leaves.shrink_to(leaves.max(LEAVES));
+    }
 }
 
 /// A leaf with its place.
@@ -214,7 +231,9 @@ impl Writer {
             let closing = self.shared.closing.load(Ordering::Acquire);
             self.count_surplus(closing);
             self.take();
-            if !self.group.leaves.is_empty() {
+            if self.group.leaves.is_empty() {
+                self.group.keep_room(0, 0);
+            } else {
                 self.commit()?;
             }
             let flushes = std::mem::take(&mut self.group.flushes);
@@ -306,9 +325,9 @@ impl Writer {
     fn settle(&mut self) {
         let mut group = std::mem::take(&mut self.group);
         let taken = group.leaves.len();
-        for placed in group.leaves.drain(..) {
+        for placed in &mut group.leaves {
             if let Some(tree) = self.trees.get_mut(placed.tree) {
-                tree.push(group.frames.get(placed.leaf).unwrap_or_default(), placed.hash);
+                tree.push(group.frames.get(placed.leaf.clone()).unwrap_or_default(), placed.hash);
             }
             match placed.effect {
                 Effect::Opens(call) => drop(self.open.insert(call, placed.index)),
@@ -317,7 +336,7 @@ impl Writer {
                 Effect::Closes(call) => drop(self.open.remove(&call)),
                 Effect::None => {}
             }
-            if let Some(done) = placed.done {
+            if let Some(done) = placed.done.take() {
                 // Whoever asked may have stopped waiting.
                 let _unheard = done.send(placed.index);
             }
@@ -329,10 +348,7 @@ impl Writer {
             self.shared.queued.fetch_sub(taken, Ordering::Relaxed);
             self.shared.queued_bytes.fetch_sub(group.taken_bytes, Ordering::Relaxed);
         }
-        group.frames.clear();
-        group.frames.shrink_to(FRAMES);
-        group.leaves.shrink_to(LEAVES);
-        group.taken_bytes = 0;
+        group.clear();
         self.group = group;
     }
 
