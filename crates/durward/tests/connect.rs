@@ -19,6 +19,8 @@ mod relay;
 mod restart;
 #[path = "connect/socket.rs"]
 mod socket;
+#[path = "connect/unread.rs"]
+mod unread;
 mod world;
 
 use http::StatusCode;

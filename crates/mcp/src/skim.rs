@@ -36,7 +36,7 @@ impl Skim {
         skim
     }
 
-    /// The raw id, if it has one that an answer can carry: of several the last.
+    /// The raw id, if it has one that an answer can carry, a string or an integer: of several the last.
     pub fn id(&self) -> Option<&str> {
         self.id.as_deref()
     }
@@ -119,10 +119,14 @@ impl Skim {
             return;
         }
         self.ids += 1;
-        let is_id = word.len() <= WORD && matches!(word.first(), Some(b'"' | b'-' | b'0'..=b'9'));
-        let is_whole = is_id && scan_value(&word, &Limits::default()).is_ok();
-        self.id = String::from_utf8(word).ok().filter(|_| is_whole);
+        let is_whole = word.len() <= WORD && scan_value(&word, &Limits::default()).is_ok();
+        self.id = String::from_utf8(word).ok().filter(|word| is_whole && can_be_id(word));
     }
+}
+
+/// Whether a raw value can be an id to its sender: also an integer that is written with a point, as `1.0`.
+fn can_be_id(word: &str) -> bool {
+    word.starts_with('"') || word.parse::<f64>().is_ok_and(|number| number.fract() == 0.0)
 }
 
 #[cfg(test)]
@@ -141,6 +145,10 @@ mod tests {
             (r#"{"params":["id",{"id":9}],"method":"x"}"#, None, true, false),
             (r#"{"id":null,"method":"x"}"#, None, true, false),
             (r#"{"id":{"id":1},"method":"x"}"#, None, true, false),
+            (r#"{"id":true,"method":"x"}"#, None, true, false),
+            (r#"{"id":1.5,"method":"x"}"#, None, true, false),
+            (r#"{"id":1.0,"method":"x"}"#, Some("1.0"), true, false),
+            (r#"{"id":1e999,"method":"x"}"#, None, true, false),
             (r#"[{"id":1,"method":"x"}]"#, None, false, false),
             (r#"{"text":"\",\"id\":5,","method":"x"}"#, None, true, false),
             (r#"{"id":12"#, None, false, false),

@@ -93,10 +93,10 @@ impl Intake {
     async fn request(&mut self, message: Message) {
         let id = message.id().unwrap_or_default().to_owned();
         let Some(room) = self.room(message.bytes()) else {
-            return self.refuse(&id, error::INTERNAL, "too much waits for the gateway already").await;
+            return self.refuse(Some(&id), error::INTERNAL, "too much waits for the gateway already").await;
         };
         let Some(errand) = self.bridge.errands.begin(&message) else {
-            return self.refuse(&id, error::INVALID_REQUEST, "the id is in use by a request under way").await;
+            return self.refuse(Some(&id), error::INVALID_REQUEST, "the id is in use by a request under way").await;
         };
         let is_modern = message.era() == Era::Modern;
         let after = if is_modern { Gate::default() } else { self.handshake.clone() };
@@ -108,7 +108,7 @@ impl Intake {
         let ids = || messages.iter().filter(|message| message.kind() == Kind::Request).filter_map(Message::id);
         let Some(room) = self.room(&text) else {
             for id in ids() {
-                self.refuse(id, error::INTERNAL, "too much waits for the gateway already").await;
+                self.refuse(Some(id), error::INTERNAL, "too much waits for the gateway already").await;
             }
             return;
         };
@@ -190,24 +190,30 @@ impl Intake {
         });
     }
 
-    /// Answers what cannot be read, if somebody waits for an answer.
+    /// Answers what cannot be read, without an id where no answer can carry it.
+    ///
+    /// SPEC: what is no message is no notification either, and is answered (JSON-RPC 2.0 §5.1). An id is never `null`
+    /// in MCP: an error about what could not be read has none (2025-11-25, basic/index, "Error Responses").
     async fn unreadable(&self, skim: &Skim, code: i64, why: &str) {
-        match (skim.id(), skim.has_method()) {
-            (Some(id), true) => self.refuse(id, code, why).await,
-            (None, true) => tracing::warn!("a notification of the client is dropped: {why}"),
-            // An answer: whoever asked must not wait for it.
-            (Some(id), false) if self.bridge.session.is_begun() => {
-                let text = mcp::error_text(Some(id), error::INTERNAL, &format!("the client's answer: {why}"), None);
-                if let Ok(Body::Single(message)) = mcp::scan(text, &LIMITS) {
-                    self.response(message);
-                }
+        // An answer: whoever asked must not wait for it.
+        if let Some(id) = skim.id()
+            && skim.is_answer()
+            && self.bridge.session.is_begun()
+        {
+            let text = mcp::error_text(Some(id), error::INTERNAL, &format!("the client's answer: {why}"), None);
+            if let Ok(Body::Single(message)) = mcp::scan(text, &LIMITS) {
+                self.response(message);
             }
-            (Some(_) | None, false) => self.refuse("null", code, why).await,
         }
+        let id = skim.id().filter(|_| skim.has_method());
+        if id.is_none() {
+            tracing::warn!("a line of the client's is no message: {why}");
+        }
+        self.refuse(id, code, why).await;
     }
 
-    async fn refuse(&self, id: &str, code: i64, why: &str) {
-        self.bridge.voice.say(mcp::error_text(Some(id), code, why, None)).await;
+    async fn refuse(&self, id: Option<&str>, code: i64, why: &str) {
+        self.bridge.voice.say(mcp::error_text(id, code, why, None)).await;
     }
 
     fn room(&self, text: &Bytes) -> Option<OwnedSemaphorePermit> {
