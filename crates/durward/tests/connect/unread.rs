@@ -1,6 +1,6 @@
 //! Lines that are no message: each gets one error that a client can read, nothing of it is passed on, and the next line is read.
 
-use super::{Client, call_of_echo};
+use super::{Client, call_of_echo, hello, request};
 use serde_json::{Value, json};
 use testkit::{Answer, Upstream, schema};
 use tokio::io::AsyncWriteExt;
@@ -76,4 +76,22 @@ async fn a_request_is_answered_whatever_its_id_is() {
         assert_eq!(client.end().await.0, Some(0));
     }
     assert!(upstream.seen("tools/call").is_empty());
+}
+
+#[tokio::test]
+async fn two_requests_on_one_line_are_none_and_neither_is_blamed_alone() {
+    let (upstream, clients) = both_eras().await;
+    for mut client in clients {
+        let two = format!("{}{}", call_of_echo(7), call_of_echo(8));
+        assert_eq!(client.refused(two.as_bytes(), None).await, -32700);
+        let twice = format!("{} {}", call_of_echo(7), call_of_echo(7));
+        assert_eq!(client.refused(twice.as_bytes(), None).await, -32700);
+        // Of one request there is no doubt, whatever stands behind it.
+        let line = format!("{}{}", call_of_echo(7), r#"{"jsonrpc":"2.0","method":"notifications/x"}"#);
+        assert_eq!(client.refused(line.as_bytes(), Some(&json!(7))).await, -32700);
+        let text = request("hello", "initialize", hello()).to_string();
+        assert_eq!(client.refused(format!("{text}{text}").as_bytes(), None).await, -32700);
+        assert_eq!(client.end().await.0, Some(0));
+    }
+    assert!(upstream.seen("tools/call").is_empty() && upstream.seen("notifications/x").is_empty());
 }

@@ -190,13 +190,13 @@ impl Intake {
         });
     }
 
-    /// Answers what cannot be read, without an id where no answer can carry it.
+    /// Answers what cannot be read, without an id where no answer can carry it or nobody knows which is meant.
     ///
     /// SPEC: what is no message is no notification either, and is answered (JSON-RPC 2.0 §5.1). An id is never `null`
     /// in MCP: an error about what could not be read has none (2025-11-25, basic/index, "Error Responses").
     async fn unreadable(&self, skim: &Skim, code: i64, why: &str) {
         // An answer: whoever asked must not wait for it.
-        if let Some(id) = skim.id()
+        if let Some(id) = skim.only_id()
             && skim.is_answer()
             && self.bridge.session.is_begun()
         {
@@ -205,7 +205,7 @@ impl Intake {
                 self.response(message);
             }
         }
-        let id = skim.id().filter(|_| skim.has_method());
+        let id = skim.only_id().filter(|_| skim.has_method());
         if id.is_none() {
             tracing::warn!("a line of the client's is no message: {why}");
         }
