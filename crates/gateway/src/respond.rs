@@ -48,7 +48,7 @@ pub(crate) async fn close(outcome: Result<Released, Stop>, trail: Trail, asked: 
 /// Refuses what never became a call, and closes its record.
 pub(crate) fn refuse(stop: &Stop, trail: Trail, asked: &Asked) -> Reply {
     let reply = refusal(stop, asked, trail.facts().call);
-    trail.close_stopped(stop);
+    trail.close_refused(stop, reply.status());
     reply
 }
 

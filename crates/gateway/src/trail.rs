@@ -300,7 +300,12 @@ impl Trail {
     }
 
     /// Closes the trail with the stop that ended the call.
-    pub fn close_stopped(mut self, stop: &Stop) {
+    pub fn close_stopped(self, stop: &Stop) {
+        self.close_refused(stop, stop.status);
+    }
+
+    /// The same, where the client read another status than its own: see `respond::refusal`.
+    pub(crate) fn close_refused(mut self, stop: &Stop, status: http::StatusCode) {
         self.facts.code = Some(stop.code);
         // What stopped on its way was noted with them; what stopped a stream was not.
         let unheard: Vec<RuleId> = stop.rules.iter().filter(|rule| !self.facts.rules.contains(rule)).cloned().collect();
@@ -317,7 +322,7 @@ impl Trail {
             Some(detail) => format!("{}: {detail}", stop.message),
             None => stop.message.clone(),
         };
-        self.close(outcome, Some(label::shown(&error).into_owned()), stop.status);
+        self.close(outcome, Some(label::shown(&error).into_owned()), status);
     }
 
     fn close(mut self, outcome: Outcome, error: Option<String>, status: http::StatusCode) {

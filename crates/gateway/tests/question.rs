@@ -75,6 +75,11 @@ async fn a_refused_answer_is_a_no_and_a_late_one_is_still_an_answer() {
         let heard = upstream.arrived("response", before + 3).await.json();
         assert_eq!((&heard["id"], &heard["result"]["content"]["text"]), (&json!(9), &json!("second")));
         assert_eq!(upstream.seen("response").len(), before + 3);
+        // The record says what the client was told.
+        let records = inside.records().await;
+        let told: Vec<_> = records.iter().filter(|record| record["method"] == "response").collect();
+        let told: Vec<&Value> = told.iter().skip(round * 5).map(|record| &record["http_status"]).collect();
+        assert_eq!(told, [400, 400, 202, 502, 202]);
     }
 }
 
