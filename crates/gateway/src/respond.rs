@@ -106,6 +106,10 @@ pub(crate) fn mark_all(reply: &mut Reply, calls: &[CallId]) {
 
 /// A stop as the client reads it.
 pub(crate) fn refusal(stop: &Stop, asked: &Asked, call: CallId) -> Reply {
+    if stop.cause == Cause::TakenBack && !asked.is_request {
+        // Nobody waits for it, which its sender could not know.
+        return reply(StatusCode::ACCEPTED, HeaderMap::new(), ReplyBody::empty(), call, None);
+    }
     let mut data = stop.data.clone();
     data.insert("call".to_owned(), Value::String(call.to_string()));
     let text: Bytes = mcp::error_text(asked.id.as_deref(), stop.code, &stop.message, Some(&Value::Object(data)));

@@ -118,7 +118,7 @@ pub enum Cause {
     Failed,
     /// It happened, but its outcome stays here.
     Withheld,
-    /// The client took it back, and waits for no outcome.
+    /// Who wanted its outcome took it back, and waits for none.
     TakenBack,
 }
 
@@ -205,6 +205,13 @@ impl Stop {
     pub fn taken_back() -> Self {
         let why = "the client cancelled the request";
         Self::new(Cause::TakenBack, Stage::Forward, "taken-back", mcp::error::INTERNAL, why.to_owned())
+    }
+
+    /// An answer of the client's to a question that was taken back before. SPEC: it is ignored (2025-11-25,
+    /// basic/utilities/cancellation): they may cross on the way, which is nobody's fault.
+    pub fn answered_late() -> Self {
+        let why = "the question was taken back before its answer came";
+        Self::new(Cause::TakenBack, Stage::Forward, "late", mcp::error::INVALID_REQUEST, why.to_owned())
     }
 
     /// A panic, caught where it ended this call and no other. Its text stays in the process: it may quote the call.

@@ -83,6 +83,27 @@ async fn a_refused_answer_is_a_no_and_a_late_one_is_still_an_answer() {
     }
 }
 
+#[tokio::test]
+async fn an_answer_to_what_a_server_took_back_is_given_to_it_all_the_same() {
+    let upstream = Upstream::start().await;
+    let inside = Inside::start(Plan::of(&upstream)).await;
+    for (round, (path, tool)) in [("/mcp/files", "echo"), ("/mcp", "files__echo")].into_iter().enumerate() {
+        let agent = inside.legacy(path, &inside.alice).await;
+        let (stream, feed) = Answer::events();
+        upstream.next("tools/call", stream);
+        let mut reply = agent.request("tools/call", json!({"name": tool, "arguments": {}})).await;
+        let id = asked(&feed, &mut reply, 7).await;
+        let cancelled = json!({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": 7}});
+        feed.message(&cancelled).await;
+        assert_eq!(soon(reply.event()).await.unwrap().json()["params"]["requestId"], id);
+        let call = upstream.seen("tools/call").pop().unwrap().id();
+        feed.message(&json!({"jsonrpc": "2.0", "id": call, "result": {"content": []}})).await;
+        assert!(soon(reply.event()).await.unwrap().json()["result"].is_object());
+        assert_eq!(answer(&agent, &id, "late").await.status, 202);
+        assert_eq!(upstream.arrived("response", round + 1).await.json()["id"], 7);
+    }
+}
+
 /// One call at a time and one an hour, however it is counted, on a server that serves one at a time.
 fn one_at_a_time(tool: Option<&str>, server: Option<&str>, agent: Option<&str>) -> LimitSettings {
     let text = |text: Option<&str>| text.map(str::to_owned);

@@ -18,7 +18,7 @@ use std::{
     },
     time::Duration,
 };
-use testkit::{Agent, Answer, Reply, Upstream, soon};
+use testkit::{Agent, Answer, Reply, Streamer, Upstream, soon};
 use tokio::time::timeout;
 
 fn modern(upstream: &Upstream) -> Plan {
@@ -101,6 +101,54 @@ async fn a_call_that_ends_early_takes_its_open_questions_back() {
         reply(&alice, &who, "result", json!({"action": "decline"})).await;
         assert!(ends(&mut stream, &[]).await["result"].is_object());
     }
+}
+
+/// What is said of the answers to questions, the latest last.
+async fn answers(inside: &Inside) -> Vec<Value> {
+    inside.records().await.into_iter().filter(|record| record["method"] == "response").collect()
+}
+
+#[tokio::test]
+async fn an_answer_to_a_question_that_was_taken_back_meanwhile_is_nobodys_fault() {
+    let upstream = curious().await;
+    let inside = Inside::start(modern(&upstream)).await;
+    let is_late = |record: &Value| {
+        assert_eq!((outcome(record).as_str(), &record["http_status"]), ("abandoned", &json!(202)), "{record:#}");
+        assert_eq!(record["error"], "the question was taken back before its answer came", "{record:#}");
+    };
+    for path in ["/mcp/files", "/mcp"] {
+        let alice = inside.legacy(path, &inside.alice).await;
+        let (mut stream, [who, roots]) = asked(&alice, path).await;
+        alice.notify("notifications/cancelled", json!({"requestId": "mine"})).await;
+        ends(&mut stream, &[&roots, &who]).await;
+        let late = json!({"jsonrpc": "2.0", "id": who["id"], "result": {"action": "decline"}});
+        let taken = alice.ask("response", &late).send().await;
+        assert_eq!((taken.status.as_u16(), taken.text().await.as_str()), (202, ""));
+        is_late(answers(&inside).await.last().unwrap());
+        // As any other it is given once.
+        let again = alice.ask("response", &late).send().await;
+        assert_eq!(again.status, 400);
+        assert_eq!(answers(&inside).await.last().unwrap()["http_status"], 400);
+    }
+    // So it is for a client of 2024, which has no word for `elicitation/create`.
+    upstream.always("tools/call", |request| {
+        let wanted = json!({"roots": {"method": "roots/list"}});
+        Answer::result(&request.id(), &json!({"resultType": "input_required", "inputRequests": wanted}))
+    });
+    for (path, tool) in [("/sse/files", "echo"), ("/sse", "files__echo")] {
+        let mut alice = Streamer::begin(&inside.url(path), Some(&inside.alice)).await.0;
+        let call = alice.send("tools/call", json!({"name": tool, "arguments": {}})).await;
+        let question = alice.message().await["id"].clone();
+        let cancelled = json!({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": call}});
+        alice.post(&cancelled).await;
+        assert_eq!(alice.message().await["params"]["requestId"], question);
+        assert_eq!(alice.message().await["id"], call);
+        let taken = alice.post(&json!({"jsonrpc": "2.0", "id": question, "result": {"roots": []}})).await;
+        assert_eq!((taken.status.as_u16(), taken.text().await.as_str()), (202, ""));
+        is_late(answers(&inside).await.last().unwrap());
+        assert_eq!(alice.request("ping", json!({})).await["result"], json!({}), "nothing of it is on the stream");
+    }
+    assert_eq!(upstream.seen("tools/call").len(), 4, "and nothing of it leaves");
 }
 
 #[tokio::test]

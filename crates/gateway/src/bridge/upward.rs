@@ -117,7 +117,7 @@ fn answered(way: &Passage<'_>, session: &Session, message: &Message) -> Result<A
     if session.upward.deliver(&way.one.server.name, message) {
         Ok(accepted())
     } else {
-        Err(UpstreamFault::Bridge("the call that asked was given up meanwhile".to_owned()))
+        Err(UpstreamFault::Stopped(Stop::answered_late()))
     }
 }
 
