@@ -4,7 +4,8 @@
 //! else. Judges nothing: who may do what is the gateway's to say.
 //!
 //! Read in this order: [`take`] (what a line of the client's leads to), [`carry`] (how it travels and what comes back),
-//! [`session`] (what it takes to begin again), [`follow`] (what the gateway says unasked).
+//! [`session`] (what it takes to begin again), [`stead`] (what is asked in the client's place), [`follow`] (what the gateway
+//! says unasked).
 
 mod bridge;
 mod carry;
@@ -19,6 +20,7 @@ mod mirror;
 mod post;
 mod session;
 mod speak;
+mod stead;
 mod stream;
 mod take;
 mod tell;

@@ -8,7 +8,7 @@ use super::{
     credential::Behalf,
     errand::Errand,
     failure::{Failure, message_of},
-    mirror::{question, single},
+    mirror::single,
     post::{Acknowledged, Post},
     stream::{ANSWER, Cursor, Pause, STALLED, Stream},
     tell::chain,
@@ -20,23 +20,16 @@ use http::{
     header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, USER_AGENT},
 };
 use http_body_util::{BodyExt, Full};
-use mcp::{
-    Era, Kind, Message,
-    error::HEADER_MISMATCH,
-    header::SESSION_ID,
-    sse::{Decoder, Event},
-};
-use std::{borrow::Cow, sync::Arc, time::Duration};
+use mcp::{Era, Kind, Message, error::HEADER_MISMATCH, header::SESSION_ID};
+use std::{sync::Arc, time::Duration};
 use tokio::time::{Instant, sleep, timeout};
 
 /// How long the gateway may take where nobody has to think: handshakes, notifications, streams.
 pub(super) const PROMPT: Duration = Duration::from_secs(30);
 /// How long a gateway that does not listen is waited for: it may be starting.
-const PATIENCE: Duration = Duration::from_secs(5);
+pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 /// How long the end of a stream is waited for after the answer, so that its connection can be used again.
 const DRAIN: Duration = Duration::from_millis(100);
-/// Pages of the list of tools that are asked for at once.
-const PAGES: usize = 256;
 /// How often a stream that was cut before the answer is taken up again in a row.
 const RESUMES: u32 = 5;
 /// What of an answer that is none is shown, in characters.
@@ -128,96 +121,6 @@ impl Bridge {
             }
             may_learn = false;
         }
-    }
-
-    /// Asks for the list of tools in the client's place, since a call was refused with these headers. Whether it has others
-    /// now.
-    async fn learns(&self, post: &Post, refused: &HeaderMap) -> bool {
-        let Some(call) = &post.message else { return false };
-        let _turn = self.mirror.learning.lock().await;
-        // Somebody may have learned meanwhile.
-        let mut cursor = None;
-        for _ in 0..PAGES {
-            if self.dress(post) != *refused {
-                return true;
-            }
-            let page = match self.page_of_tools(call, cursor.as_deref()).await {
-                Ok(page) => page,
-                Err(failure) => {
-                    tracing::debug!("the tools are not known: {}", failure.text());
-                    return false;
-                }
-            };
-            self.mirror.learn(&page);
-            cursor = page.outcome_member(&["nextCursor"]).and_then(|cursor| cursor.text()).map(Cow::into_owned);
-            if cursor.is_none() {
-                break;
-            }
-        }
-        self.dress(post) != *refused
-    }
-
-    async fn page_of_tools(&self, call: &Message, cursor: Option<&str>) -> Result<Message, Failure> {
-        let question = question(call, cursor).ok_or_else(|| Failure::Unfit("no list can be asked for".to_owned()))?;
-        let question = Post::of(question, None);
-        let sent = self
-            .send(Method::POST, || self.dress(&question), &question.text, PROMPT, Duration::ZERO, Behalf::Client)
-            .await;
-        self.response(sent.map_err(|fault| self.lost(&fault))?, "tools/list").await
-    }
-
-    /// The response that is all that is wanted of an answer.
-    async fn response(&self, response: Response<Body>, method: &str) -> Result<Message, Failure> {
-        if !response.status().is_success() {
-            return Err(self.unfit(response).await);
-        }
-        let is_stream = is_event_stream(response.headers());
-        let whole = timeout(PROMPT, self.whole(response.into_body())).await;
-        let text = whole.map_err(|_| Failure::Late(format!("{} does not end its answer", self.tell.gateway)))??;
-        let answer = response_in(text, is_stream);
-        let answer = answer.ok_or_else(|| Failure::Unfit(format!("the gateway did not answer `{method}`")))?;
-        match answer.error() {
-            Some(error) => Err(Failure::Theirs(Bytes::copy_from_slice(error))),
-            None => Ok(answer),
-        }
-    }
-
-    /// Introduces the client again as it introduced itself, unless somebody did since session `lost`.
-    pub(super) async fn introduce_again(&self, lost: u64, behalf: Behalf) -> Result<(), Failure> {
-        let _turn = self.session.introducing.lock().await;
-        if self.session.number() != Some(lost) {
-            return Ok(());
-        }
-        let Some(past) = self.session.past() else { return Ok(()) };
-        let hello = Post::of(past.hello.clone(), None);
-        let sent = self.send(Method::POST, || self.dress(&hello), &hello.text, PROMPT, PATIENCE, behalf).await;
-        let response = sent.map_err(|fault| self.lost(&fault))?;
-        let handle = response.headers().get(SESSION_ID).cloned();
-        let answer = self.response(response, "initialize").await?;
-        self.session.begin_again(&answer, handle).map_err(|fault| Failure::Unfit(fault.to_string()))?;
-        tracing::info!("the gateway did not know the session any more; the client was introduced again");
-        let is_ready = past.ready.is_some();
-        let changed = if is_ready { past.changed } else { Vec::new() };
-        let texts = past.ready.into_iter().chain(past.level).chain(past.subscriptions.into_values());
-        let said = self.say_again(texts, behalf).await;
-        if is_ready && said.is_ok() {
-            self.session.is_ready();
-        }
-        // Whatever became of that: it is another session, and what the old one had to say is lost.
-        for text in changed {
-            self.voice.say(text).await;
-        }
-        said
-    }
-
-    /// Says in a new session what the client said in the old one.
-    async fn say_again(&self, texts: impl Iterator<Item = Bytes>, behalf: Behalf) -> Result<(), Failure> {
-        for text in texts {
-            let sent = self.send(Method::POST, || self.session.headers(), &text, PROMPT, Duration::ZERO, behalf).await;
-            let response = sent.map_err(|fault| self.lost(&fault))?;
-            self.read_out(response.into_body()).await;
-        }
-        Ok(())
     }
 
     /// Reads the answer to a POST.
@@ -372,7 +275,7 @@ impl Bridge {
         true
     }
 
-    fn dress(&self, post: &Post) -> HeaderMap {
+    pub(super) fn dress(&self, post: &Post) -> HeaderMap {
         match &post.message {
             Some(message) if self.is_modern(post) => {
                 let mut headers = HeaderMap::new();
@@ -391,7 +294,7 @@ impl Bridge {
     }
 
     /// Sends, and sends again where the gateway certainly did not take it.
-    async fn send(
+    pub(super) async fn send(
         &self,
         method: Method,
         headers: impl Fn() -> HeaderMap,
@@ -437,7 +340,7 @@ impl Bridge {
     }
 
     /// Reads a body to its end.
-    async fn whole(&self, mut body: Body) -> Result<Bytes, Failure> {
+    pub(super) async fn whole(&self, mut body: Body) -> Result<Bytes, Failure> {
         let mut text = BytesMut::new();
         let lost =
             |what: String| Failure::Lost { what: format!("{}: {what}", self.tell.gateway), may_have_happened: true };
@@ -459,7 +362,7 @@ impl Bridge {
     }
 
     /// Reads a body that says nothing, so that its connection can be used again.
-    async fn read_out(&self, body: Body) {
+    pub(super) async fn read_out(&self, body: Body) {
         match timeout(PROMPT, self.whole(body)).await {
             Ok(Ok(_)) => {}
             Ok(Err(failure)) => tracing::debug!("{}", failure.text()),
@@ -467,7 +370,7 @@ impl Bridge {
         }
     }
 
-    fn lost(&self, fault: &EgressFault) -> Failure {
+    pub(super) fn lost(&self, fault: &EgressFault) -> Failure {
         if fault.may_have_arrived() && fault.is_timeout() {
             return Failure::Late(format!("{} gave no answer: {}", self.tell.gateway, chain(fault)));
         }
@@ -530,17 +433,6 @@ fn usual(headers: &mut HeaderMap, method: &Method) {
 pub(super) fn is_event_stream(headers: &HeaderMap) -> bool {
     let kind = headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
     kind.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("text/event-stream"))
-}
-
-/// The response in a body: the body itself, or the event of a stream that is one.
-fn response_in(text: Bytes, is_stream: bool) -> Option<Message> {
-    let is_response = |message: &Message| message.kind() == Kind::Response;
-    if !is_stream {
-        return single(&text, &LIMITS).filter(is_response);
-    }
-    let mut events = Vec::new();
-    Decoder::new(LIMITS.body).push(text, &mut events).ok()?;
-    events.iter().filter_map(Event::message).filter_map(|message| single(message, &LIMITS)).find(is_response)
 }
 
 /// What a refusal says for people.
