@@ -1,5 +1,5 @@
 //! What a server says as the caller of the aggregate knows it, and what that caller says as the server does: ids of tasks
-//! and addresses of resources carry their server. On the door of one server nothing is touched.
+//! and of pages to visit, and addresses of resources carry their server. On the door of one server nothing is touched.
 //!
 //! Policy, detectors and records know the server's own words alone: what a client says is put into them before anything
 //! judges, what a server says is put into the aggregate's after everything that does.
@@ -17,7 +17,7 @@ use crate::{
     upstream::exchange,
 };
 use bytes::Bytes;
-use mcp::{Message, address, error};
+use mcp::{Message, address, error, page};
 
 impl Line {
     /// What a server says, as the caller knows it. `read` is the message that `text` was made of: most often it still is
@@ -33,7 +33,8 @@ impl Line {
             return Ok(text);
         }
         let (has_tasks, has_addresses) = (task::may_name_one(&text), address::may_occur(&text));
-        if !has_tasks && !has_addresses {
+        let has_pages = page::may_be_named(read);
+        if !has_tasks && !has_addresses && !has_pages {
             return Ok(text);
         }
         let message = if std::ptr::eq::<[u8]>(text.as_ref(), read.bytes().as_ref()) {
@@ -46,6 +47,9 @@ impl Line {
             let catalog = server.state.catalog.load();
             let offers = |uri: &str| catalog.as_ref().is_some_and(|catalog| catalog.has_resource(uri));
             edits.extend(address::said(&message, server.name.as_str(), &offers));
+        }
+        if has_pages {
+            edits.extend(page::said(&message, server.name.as_str()));
         }
         Ok(if edits.is_empty() { message.bytes().clone() } else { mcp::splice(message.bytes(), &mut edits) })
     }

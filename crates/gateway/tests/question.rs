@@ -453,3 +453,67 @@ async fn progress_goes_to_the_server_that_asked_by_its_own_token() {
     assert_eq!(files.upstream.seen("notifications/progress").len(), 2);
     assert_eq!(notes.upstream.seen("notifications/progress").len(), 1);
 }
+
+/// A page that a server wants visited.
+fn page(id: &str) -> Value {
+    json!({"mode": "url", "elicitationId": id, "url": "https://a.example/", "message": "go"})
+}
+
+fn complete(id: &Value) -> Value {
+    json!({"jsonrpc": "2.0", "method": "notifications/elicitation/complete", "params": {"elicitationId": id}})
+}
+
+#[tokio::test]
+async fn a_server_says_of_its_own_pages_alone_that_they_were_dealt_with() {
+    let Both { inside, agent, mut files, mut notes } = both().await;
+    let id = |said: &Value| said["params"]["elicitationId"].clone();
+    for (asker, shown) in [(&mut files, "files/a"), (&mut notes, "notes/a")] {
+        // Both choose the same id.
+        assert_eq!(id(&asker.ask(1, "elicitation/create", &page("a")).await), shown);
+    }
+    for (own, shown) in [(json!("a"), "notes/a"), (json!("files/a"), "notes/files/a"), (json!(1), "notes/1")] {
+        notes.feed.message(&complete(&own)).await;
+        assert_eq!(id(&soon(notes.reply.event()).await.unwrap().json()), shown);
+    }
+    // On the common stream, too.
+    let (answer, feed) = Answer::events();
+    notes.upstream.next("GET", answer);
+    let mut listening = agent.listen().await;
+    feed.message(&complete(&json!("a"))).await;
+    assert_eq!(id(&soon(listening.event()).await.unwrap().json()), "notes/a");
+    // And where a call is refused until they were visited.
+    let call = files.upstream.seen("tools/call").pop().unwrap();
+    let error = json!({"code": -32042, "message": "visit", "data": {"elicitations": [page("a"), page("b")]}});
+    files.feed.message(&json!({"jsonrpc": "2.0", "id": call.id(), "error": error})).await;
+    let answer = soon(files.reply.event()).await.unwrap().json();
+    let ids: Vec<_> = answer["error"]["data"]["elicitations"].as_array().unwrap().iter().collect();
+    assert_eq!(ids, [&page("files/a"), &page("files/b")]);
+    // Whoever speaks to one server alone hears its own words.
+    let alone = inside.legacy("/mcp/files", &inside.alice).await;
+    let mut files = Asker::of(files.upstream, &alone, "echo").await;
+    assert_eq!(files.ask(2, "elicitation/create", &page("a")).await["params"], page("a"));
+}
+
+#[tokio::test]
+async fn a_page_of_a_modern_server_has_an_id_that_carries_its_server_too() {
+    let upstream = Upstream::start().await;
+    upstream.always("tools/call", |request| {
+        let asked = json!({"visit": {"method": "elicitation/create", "params": page("a")}});
+        Answer::result(&request.id(), &json!({"resultType": "input_required", "inputRequests": asked}))
+    });
+    let inside = Inside::start(Plan { era: EraSettings::Modern, ..Plan::of(&upstream) }).await;
+    let hello = json!({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": {
+        "protocolVersion": "2025-11-25", "capabilities": {"elicitation": {"url": {}}}, "clientInfo": {"name": "c", "version": "1"}}});
+    for (path, tool, is_shown) in [("/mcp/files", "echo", false), ("/mcp", "files__echo", true)] {
+        let agent = inside.legacy(path, &inside.alice).await;
+        // One that can show pages.
+        let opened = agent.ask("initialize", &hello).without("mcp-session-id").send().await;
+        let session = opened.header("mcp-session-id").unwrap();
+        let call =
+            json!({"jsonrpc": "2.0", "id": 2, "method": "tools/call", "params": {"name": tool, "arguments": {}}});
+        let mut reply = agent.ask("tools/call", &call).replace("mcp-session-id", session).send().await;
+        let asked = soon(reply.event()).await.unwrap().json();
+        let id = asked["params"]["elicitationId"].as_str().unwrap();
+        assert_eq!(id.starts_with("files/"), is_shown, "{asked}");
+    }
+}

@@ -5,8 +5,8 @@
 //! recurses deeper than [`Limits::DEEPEST`].
 //!
 //! Read in this order: [`scan`](mod@scan) (what is accepted), [`message`] (what was said), [`header`]
-//! (what HTTP claims about it), [`splice`](mod@splice) (how it is changed), [`sse`] (how it streams), [`address`] and
-//! [`name`] (what the aggregate calls things), [`bridge`] (what it is in the other era).
+//! (what HTTP claims about it), [`splice`](mod@splice) (how it is changed), [`sse`] (how it streams), [`address`],
+//! [`name`] and [`page`] (what the aggregate calls things), [`bridge`] (what it is in the other era).
 
 pub mod address;
 pub mod bridge;
@@ -18,6 +18,7 @@ pub mod list;
 pub mod message;
 pub mod method;
 pub mod name;
+pub mod page;
 pub mod param;
 mod parts;
 pub mod scan;
