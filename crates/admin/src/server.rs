@@ -7,7 +7,7 @@ use crate::{
 };
 use axum::extract::State;
 use gateway::{
-    catalog::{Catalog, Fitness},
+    catalog::{Catalog, Fitness, LeftOut},
     clock::Clock,
     server::Server,
     settings::TransportSettings,
@@ -67,6 +67,7 @@ fn describe(server: &Server, clock: &dyn Clock) -> Value {
             "resources": catalog.resources.len(),
             "templates": catalog.templates.len(),
         })),
+        "left_out": catalog.as_ref().map_or_else(Vec::new, |catalog| left_out(server, catalog)),
         "unusable": catalog.as_ref().map_or_else(Vec::new, |catalog| unusable(server, catalog)),
     })
 }
@@ -97,6 +98,12 @@ fn transport(server: &Server) -> (&'static str, String) {
         }
         TransportSettings::Stdio { command, .. } => ("stdio", command.first().cloned().unwrap_or_default()),
     }
+}
+
+/// Entries that `/mcp` leaves out, for official SDKs refuse a whole list for one of them, and why.
+fn left_out(server: &Server, catalog: &Catalog) -> Vec<Value> {
+    let told = |entry: &LeftOut| json!({ "list": entry.kind.method(), "name": entry.name, "why": entry.misfit.why });
+    catalog.left_out.iter().filter(|entry| entry.is_missed(server)).map(told).collect()
 }
 
 /// Tools whose calls are refused, and why.

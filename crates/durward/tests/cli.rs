@@ -614,7 +614,8 @@ fn the_socket_and_the_directory_are_their_owners_alone() {
 async fn check_tells_which_servers_and_tools_cannot_be_used() {
     let odd = json!({"name": "odd", "inputSchema": {"type": "object", "properties": {"x": {"type": 7}}}});
     let fine = json!({"name": "fine", "inputSchema": {"type": "object"}});
-    let upstream = Upstream::at("127.0.0.1:0".parse().expect("an address"), vec![odd, fine]).await;
+    let bare = json!({"name": "bare"});
+    let upstream = Upstream::at("127.0.0.1:0".parse().expect("an address"), vec![odd, fine, bare]).await;
     let site = Site::new();
     let configure = |more: &str| {
         let text = CONFIG.replace("http://127.0.0.1:9/mcp?key=canary", &upstream.url());
@@ -631,9 +632,14 @@ async fn check_tells_which_servers_and_tools_cannot_be_used() {
     // Asked to look, it looks.
     let said = site.run("check --servers").with(1);
     assert!(said.out.contains(refused) && said.out.contains("legacy,modern"), "{}", said.out);
+    // What is left out on `/mcp` is said, and is no fault.
+    let left_out = "files/bare: `/mcp` leaves it out of `tools/list`, clients refuse the whole list for it: it has no `inputSchema`";
+    assert!(said.out.contains(left_out), "{}", said.out);
     let servers = site.run("check --servers --output json").with(1).json()["servers"].clone();
-    assert_eq!((&servers[0]["state"], &servers[0]["catalog"]["tools"]), (&json!("up"), &json!(2)), "{servers}");
+    assert_eq!((&servers[0]["state"], &servers[0]["catalog"]["tools"]), (&json!("up"), &json!(3)), "{servers}");
     assert_eq!(servers[0]["unusable"][0]["tool"], "odd");
+    let why = "it has no `inputSchema`";
+    assert_eq!(servers[0]["left_out"], json!([{"list": "tools/list", "name": "bare", "why": why}]));
     // What the operator waives is no fault.
     configure("odd: { danger_skip_schema: true }, ");
     site.run("check --servers").with(0);

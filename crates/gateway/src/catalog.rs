@@ -11,7 +11,11 @@ mod weigh;
 
 use crate::{pipeline::Line, server::Server};
 use bytes::Bytes;
-use mcp::{ListKind, Message, list::Entry, param::Binding};
+use mcp::{
+    Era, ListKind, Message,
+    list::{Entry, Misfit},
+    param::Binding,
+};
 use schema::Schema;
 use serde_json::Value;
 use std::{collections::HashMap, ops::BitOr, sync::Arc, time::Duration};
@@ -27,6 +31,8 @@ pub struct Catalog {
     pub resources: HashMap<Box<str>, Digest>,
     /// URI templates, likewise.
     pub templates: Vec<(Box<str>, Digest)>,
+    /// Entries that `/mcp` leaves out.
+    pub left_out: Vec<LeftOut>,
     /// The sums of all of these.
     pub(crate) sums: view::Sums,
     /// What the server says it can, in the era it was asked in.
@@ -35,6 +41,23 @@ pub struct Catalog {
     pub instructions: Option<String>,
     /// When it was looked at, in ticks.
     pub looked_at: u64,
+}
+
+/// An entry that `/mcp` leaves out: for one, official SDKs refuse a whole list, which is that of all servers there.
+pub struct LeftOut {
+    /// The list that it stands on.
+    pub kind: ListKind,
+    /// Its name or address.
+    pub name: Box<str>,
+    /// What is wrong with it.
+    pub misfit: Misfit,
+}
+
+impl LeftOut {
+    /// Whether some client is not shown it: what the legacy era alone takes for none, who speaks the modern one may list.
+    pub fn is_missed(&self, server: &Server) -> bool {
+        !self.misfit.is_legacy || server.speaks(Era::Legacy) == Some(true)
+    }
 }
 
 /// One tool.
@@ -226,6 +249,11 @@ pub(crate) fn private(list: &Message) -> Bytes {
 /// for it could not call them as their server wants. Where the operator waives their schema it does not hold them to it.
 pub(crate) fn lists_as_client(server: &Server, kind: ListKind, entry: &Entry<'_>) -> bool {
     kind != ListKind::Tools || mcp::param::can_be_followed(entry.raw) || server.skips_schema(&entry.name)
+}
+
+/// Whether an entry is one by the schema of the era that its server was spoken to in.
+pub(crate) fn fits(kind: ListKind, entry: &Entry<'_>, spoken: Era) -> bool {
+    mcp::list::misfit(entry, kind).is_none_or(|misfit| misfit.is_legacy && spoken == Era::Modern)
 }
 
 /// The capability that stands for a list.

@@ -296,3 +296,78 @@ async fn what_a_server_says_in_place_of_a_list_is_looked_at() {
     let failed = alice.call("refuses__echo", json!({})).await;
     assert!(failed["error"].is_object() && !failed.to_string().contains(SECRET), "{failed}");
 }
+
+#[tokio::test]
+async fn an_entry_for_which_clients_refuse_a_list_does_not_cost_the_lists_of_others() {
+    let (bad, good) = (Upstream::start().await, Upstream::start().await);
+    let object = json!({"type": "object"});
+    let tools = json!([
+        {"name": "fit", "inputSchema": object, "outputSchema": object},
+        {"name": "bare"},
+        {"name": "untyped", "inputSchema": {}},
+        {"name": "nothing", "inputSchema": object, "description": null},
+        {"name": "list", "inputSchema": object, "outputSchema": {"type": "array"}},
+        {"inputSchema": object},
+        {"name": 1, "inputSchema": object},
+    ]);
+    let lists = [
+        ("tools/list", "tools", tools, json!(["bad__fit"])),
+        ("prompts/list", "prompts", json!([{"name": "fit"}, {"name": "a", "arguments": {}}, {}]), json!(["bad__fit"])),
+        (
+            "resources/list",
+            "resources",
+            json!([{"uri": "a:1", "name": "fit"}, {"uri": "a:2"}, {"name": "b"}]),
+            json!(["fit"]),
+        ),
+        (
+            "resources/templates/list",
+            "resourceTemplates",
+            json!([{"uriTemplate": "a:{b}", "name": "fit"}, {"uriTemplate": "b:{b}", "name": null}]),
+            json!(["fit"]),
+        ),
+    ];
+    for (method, member, entries, _) in lists.clone() {
+        bad.always(method, move |request| {
+            let result = json!({member: entries, "resultType": "complete", "ttlMs": 0, "cacheScope": "private"});
+            Answer::result(&request.id(), &result)
+        });
+    }
+    for era in [EraSettings::Legacy, EraSettings::Both, EraSettings::Modern] {
+        let servers = vec![("bad", bad.url()), ("good", good.url())];
+        let inside = Inside::start(Plan { servers, era, ..Plan::of(&good) }).await;
+        let agents = [inside.legacy("/mcp", &inside.alice).await, inside.modern("/mcp", &inside.alice)];
+        for (agent, is_legacy) in agents.iter().zip([true, false]) {
+            for (method, member, _, fit) in &lists {
+                let list = agent.request(method, json!({})).await.json().await;
+                let names: Vec<_> =
+                    list["result"][member].as_array().unwrap().iter().map(|entry| &entry["name"]).collect();
+                let mut expected: Vec<_> = fit.as_array().unwrap().iter().collect();
+                let (of_list, of_good) = (json!("bad__list"), json!("good__echo"));
+                if *member == "tools" {
+                    // What the modern era lists, a server of that era may; over the bridge it is put right.
+                    let is_spoken_to_in_legacy = era == EraSettings::Legacy || (is_legacy && era == EraSettings::Both);
+                    expected.extend((!is_spoken_to_in_legacy).then_some(&of_list));
+                    expected.push(&of_good);
+                }
+                assert_eq!(names, expected, "{era:?} {is_legacy} {list}");
+            }
+        }
+        // Whoever speaks to it alone reads its own words.
+        if era != EraSettings::Modern {
+            let own = inside.legacy("/mcp/bad", &inside.alice).await;
+            let list = own.request("tools/list", json!({})).await.text().await;
+            assert!(list.contains(&lists[0].2.to_string()), "{list}");
+        }
+        let line = inside.state.line();
+        let server = line.servers().find(|server| server.name.as_str() == "bad").unwrap();
+        let catalog = server.state.catalog.load_full().unwrap();
+        let told: Vec<_> =
+            catalog.left_out.iter().filter(|entry| entry.is_missed(server)).map(|entry| &*entry.name).collect();
+        let tools: &[&str] = if era == EraSettings::Modern {
+            &["bare", "untyped", "nothing"]
+        } else {
+            &["bare", "untyped", "nothing", "list"]
+        };
+        assert_eq!(told, [tools, &["a", "a:2", "b:{b}"]].concat(), "{era:?}");
+    }
+}

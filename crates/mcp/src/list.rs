@@ -1,12 +1,15 @@
 //! Results of list methods: their entries, narrowed without touching another byte. How the aggregate shows them is the
 //! business of [`address`](crate::address).
 
+mod misfit;
 #[cfg(test)]
 mod tests;
 
 use crate::{ListKind, Member, Message, Span, error::result_text, parts::Item, splice, splice::quote};
 use bytes::Bytes;
 use std::borrow::Cow;
+
+pub use misfit::{Misfit, misfit};
 
 /// Why a message is no list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

@@ -43,6 +43,40 @@ impl<'a> Walk<'a> {
         }
         self.separator(b'}')?;
         let key_at = self.at;
+        let key = self.key_here()?;
+        let start = self.at;
+        self.skip_value();
+        Some((self.base + key_at, key, self.place(start, self.at)))
+    }
+
+    /// Goes into the object that comes next: [`key`](Self::key) gives its members until they are over.
+    pub(crate) fn open(&mut self) {
+        self.skip_to(b'{');
+    }
+
+    /// The key of the next member of the object that was gone into, before its value. `None` behind the object's end.
+    pub(crate) fn key(&mut self) -> Option<Cow<'a, str>> {
+        if self.separator(b'}').is_none() {
+            self.at = (self.at + 1).min(self.text.len());
+            return None;
+        }
+        self.key_here()
+    }
+
+    /// How the value that comes next begins.
+    pub(crate) fn peek(&self) -> Option<u8> {
+        self.text.get(self.at).copied()
+    }
+
+    /// The value that comes next, passed.
+    pub(crate) fn value(&mut self) -> &'a [u8] {
+        let start = self.at;
+        self.skip_value();
+        self.text.get(start..self.at).unwrap_or_default()
+    }
+
+    fn key_here(&mut self) -> Option<Cow<'a, str>> {
+        let key_at = self.at;
         self.skip_string();
         let key = unescape(self.text.get(key_at + 1..self.at.checked_sub(1)?)?)?;
         self.blank();
@@ -51,9 +85,7 @@ impl<'a> Walk<'a> {
         }
         self.at += 1;
         self.blank();
-        let start = self.at;
-        self.skip_value();
-        Some((self.base + key_at, key, self.place(start, self.at)))
+        Some(key)
     }
 
     /// The next member of any object in the text, however deep. Goes on in its value.

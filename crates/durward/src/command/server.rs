@@ -77,7 +77,7 @@ fn asked(server: &Value) -> String {
     shown.split_once('.').map_or_else(|| shown.clone(), |(seconds, _)| format!("{seconds}Z"))
 }
 
-/// Why a server is down, and which of its tools cannot be called.
+/// Why a server is down, which of its tools cannot be called, and what is not listed.
 fn details(server: &Value) -> Result<()> {
     let name = print::text(server, "server");
     if let Some(fault) = server.get("fault").and_then(Value::as_str) {
@@ -86,6 +86,12 @@ fn details(server: &Value) -> Result<()> {
     for tool in server.get("unusable").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default() {
         let (tool, why) = (print::text(tool, "tool"), print::text(tool, "why"));
         print::data(&format!("\n{name}/{tool}: its calls are refused, its schema cannot be used: {why}"))?;
+    }
+    for entry in server.get("left_out").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default() {
+        let [list, entry, why] = ["list", "name", "why"].map(|member| print::text(entry, member));
+        print::data(&format!(
+            "\n{name}/{entry}: `/mcp` leaves it out of `{list}`, clients refuse the whole list for it: {why}"
+        ))?;
     }
     Ok(())
 }

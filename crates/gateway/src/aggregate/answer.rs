@@ -5,7 +5,7 @@ use crate::{
     authenticate::Caller,
     bridge::{self, Crossing},
     call::{Call, Route},
-    catalog::{Catalog, lists_as_client, look::GLANCE, view::View},
+    catalog::{Catalog, fits, lists_as_client, look::GLANCE, view::View},
     forward::open_leg,
     inject::Injected,
     pipeline::Line,
@@ -220,6 +220,10 @@ impl<'a> Hand<'a> {
                 let resource = server.resource(&entry.name);
                 let policies = &self.line.snapshot.policies;
                 if !policies.visible(&self.caller.subject, list_action(kind), &resource) {
+                    continue;
+                }
+                // One that its client refuses a list for would cost it the lists of all servers.
+                if !fits(kind, &entry, spoken) {
                     continue;
                 }
                 // Two names that are shortened alike: the first one is the one that is found.

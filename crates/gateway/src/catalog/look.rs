@@ -3,9 +3,9 @@
 //! Whoever needs the answer waits for it as long as it likes; the look goes on without it. What was seen of late serves
 //! while it is looked at again; what is too old does not. Never decides what a caller may see.
 
-use super::{Catalog, Changes, Tool, micros, view::Sums};
+use super::{Catalog, Changes, LeftOut, Tool, micros, view::Sums};
 use crate::{
-    aggregate,
+    aggregate, label,
     manner::{self, Taken},
     pipeline::Line,
     server::{Server, ServerState, Transport, Unseen},
@@ -301,6 +301,7 @@ impl Line {
         if came_back {
             self.state.journal.system("upstream-up", Some(server.name.to_string()));
         }
+        tell_of_left_out(server, before.as_deref(), catalog);
         // Lists were without it until now.
         let known = before.as_deref().filter(|_| !came_back);
         aggregate::listen::announce(&self.state, server, known.is_none(), Changes::since(known, catalog));
@@ -455,6 +456,7 @@ impl Hop<'_> {
         let before = self.server.state.catalog.load_full();
         let mut tools = HashMap::new();
         let (mut prompts, mut resources, mut templates) = (HashMap::new(), HashMap::new(), Vec::new());
+        let mut left_out = Vec::new();
         for kind in ListKind::ALL {
             if capabilities.get(super::capability(kind)).is_none() {
                 continue;
@@ -464,6 +466,9 @@ impl Hop<'_> {
                     mcp::list::entries(&page, kind).map_err(|fault| UpstreamFault::Protocol(fault.to_string()))?;
                 for entry in entries {
                     let name: Box<str> = Box::from(&*entry.name);
+                    if let Some(misfit) = mcp::list::misfit(&entry, kind) {
+                        left_out.push(LeftOut { kind, name: name.clone(), misfit });
+                    }
                     match kind {
                         ListKind::Tools => {
                             let known = before.as_ref().and_then(|before| before.tools.get(&name));
@@ -481,7 +486,23 @@ impl Hop<'_> {
             }
         }
         let (sums, looked_at) = (Sums::default(), now.max(1));
-        Ok(Catalog { tools, prompts, resources, templates, sums, capabilities, instructions, looked_at }.summed())
+        Ok(Catalog { tools, prompts, resources, templates, left_out, sums, capabilities, instructions, looked_at }
+            .summed())
+    }
+}
+
+/// Says which entries `/mcp` leaves out, once as long as they are the same.
+fn tell_of_left_out(server: &Server, before: Option<&Catalog>, now: &Catalog) {
+    let names = |catalog: &Catalog| -> Vec<_> {
+        let missed = catalog.left_out.iter().filter(|entry| entry.is_missed(server));
+        missed.map(|entry| (entry.kind, entry.name.clone(), entry.misfit.why.clone())).collect()
+    };
+    let left_out = names(now);
+    let Some((kind, name, why)) = left_out.first() else { return };
+    if before.is_none_or(|before| names(before) != left_out) {
+        let (list, entries) = (kind.method(), left_out.len());
+        let first = label::shown(name);
+        tracing::warn!(server = %server.name, entries, list, %first, why, "`/mcp` leaves out entries that clients refuse a whole list for");
     }
 }
 
