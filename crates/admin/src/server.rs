@@ -102,8 +102,11 @@ fn transport(server: &Server) -> (&'static str, String) {
 
 /// Entries that `/mcp` leaves out, for official SDKs refuse a whole list for one of them, and why.
 fn left_out(server: &Server, catalog: &Catalog) -> Vec<Value> {
-    let told = |entry: &LeftOut| json!({ "list": entry.kind.method(), "name": entry.name, "why": entry.misfit.why });
-    catalog.left_out.iter().filter(|entry| entry.is_missed(server)).map(told).collect()
+    let told = |entry: &LeftOut| {
+        let why = entry.why(server)?;
+        Some(json!({ "list": entry.kind.method(), "name": entry.name, "why": why }))
+    };
+    catalog.left_out.iter().filter_map(told).collect()
 }
 
 /// Tools whose calls are refused, and why.

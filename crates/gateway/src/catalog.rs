@@ -9,7 +9,7 @@ mod tests;
 pub(crate) mod view;
 mod weigh;
 
-use crate::{pipeline::Line, server::Server};
+use crate::{bridge::Crossing, call::Route, pipeline::Line, server::Server};
 use bytes::Bytes;
 use mcp::{
     Era, ListKind, Message,
@@ -31,7 +31,7 @@ pub struct Catalog {
     pub resources: HashMap<Box<str>, Digest>,
     /// URI templates, likewise.
     pub templates: Vec<(Box<str>, Digest)>,
-    /// Entries that `/mcp` leaves out.
+    /// Entries that lists leave out.
     pub left_out: Vec<LeftOut>,
     /// The sums of all of these.
     pub(crate) sums: view::Sums,
@@ -43,20 +43,45 @@ pub struct Catalog {
     pub looked_at: u64,
 }
 
-/// An entry that `/mcp` leaves out: for one, official SDKs refuse a whole list, which is that of all servers there.
+/// An entry that lists leave out: for one that is none by the schema, official SDKs refuse a whole list, which is that of all
+/// servers on `/mcp`.
 pub struct LeftOut {
     /// The list that it stands on.
     pub kind: ListKind,
     /// Its name or address.
     pub name: Box<str>,
-    /// What is wrong with it.
-    pub misfit: Misfit,
+    /// What is wrong with it. None of a tool whose annotations cannot be followed, which its fitness says.
+    pub misfit: Option<Misfit>,
+    /// The digest of its definition.
+    pub(crate) digest: Digest,
 }
 
 impl LeftOut {
-    /// Whether some client is not shown it: what the legacy era alone takes for none, who speaks the modern one may list.
-    pub fn is_missed(&self, server: &Server) -> bool {
-        !self.misfit.is_legacy || server.speaks(Era::Legacy) == Some(true)
+    fn of(kind: ListKind, entry: &Entry<'_>) -> Option<Self> {
+        let misfit = mcp::list::misfit(entry, kind);
+        if misfit.is_none() && (kind != ListKind::Tools || mcp::param::can_be_followed(entry.raw)) {
+            return None;
+        }
+        Some(Self { kind, name: Box::from(&*entry.name), misfit, digest: Digest::of(entry.raw) })
+    }
+
+    /// Why some client is not shown it, where nothing else says so. What the legacy era alone takes for none, who speaks the
+    /// modern one may list.
+    pub fn why(&self, server: &Server) -> Option<&str> {
+        let misfit = self.misfit.as_ref()?;
+        let is_missed = !misfit.is_legacy || server.speaks(Era::Legacy) == Some(true);
+        is_missed.then_some(&*misfit.why)
+    }
+
+    /// Whether clients of `era` are not shown it through this door.
+    pub(crate) fn is_missing(&self, server: &Server, era: Era, route: &Route) -> bool {
+        let crossing = Crossing::between(era, server);
+        let spoken = crossing.into_era().unwrap_or(era);
+        if let Some(misfit) = &self.misfit {
+            return *route == Route::All && !(misfit.is_legacy && spoken == Era::Modern);
+        }
+        let is_client = *route == Route::All || crossing == Crossing::Upward;
+        is_client && spoken == Era::Modern && !server.skips_schema(&self.name)
     }
 }
 

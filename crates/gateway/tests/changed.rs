@@ -384,3 +384,38 @@ async fn what_a_bridged_server_shows_in_one_session_alone_is_told_there() {
     assert_eq!(heard(&mut listener).await, TOOLS);
     assert_eq!(agent.tools().await, ["files__echo", "files__dynamic"]);
 }
+
+#[tokio::test]
+async fn what_lists_leave_out_is_no_news() {
+    for era in [EraSettings::Legacy, EraSettings::Modern] {
+        let (upstream, switch) = prompting().await;
+        let set = |text: &str| {
+            let region = json!({"type": "object", "properties": {"a": {"type": "string", "x-mcp-header": "A B"}}});
+            let mut all = tools(&["echo"]);
+            all.push(json!({"name": "bare", "description": text}));
+            if era == EraSettings::Modern {
+                all.push(json!({"name": "region", "description": text, "inputSchema": region}));
+            }
+            upstream.set_tools(all);
+        };
+        set("one");
+        let inside = Inside::start(Plan { era, ..Plan::of(&upstream) }).await;
+        let agent = match era {
+            EraSettings::Legacy => inside.legacy("/mcp", &inside.alice).await,
+            EraSettings::Modern | EraSettings::Both => inside.modern("/mcp", &inside.alice),
+        };
+        looked(&inside).await;
+        assert_eq!(agent.tools().await, ["files__echo"]);
+        let (mut listener, feed) = listen(&upstream, &agent).await;
+        set("two");
+        let before = upstream.seen("tools/list").len();
+        say(&feed, &agent, TOOLS).await;
+        // It is looked at, and a legacy server asked in the session what it shows there.
+        upstream.arrived("tools/list", before + if era == EraSettings::Legacy { 2 } else { 1 }).await;
+        looked(&inside).await;
+        switch.store(true, Ordering::SeqCst);
+        say(&feed, &agent, PROMPTS).await;
+        looked(&inside).await;
+        assert_eq!(heard(&mut listener).await, PROMPTS, "{era:?}");
+    }
+}

@@ -362,7 +362,7 @@ async fn an_entry_for_which_clients_refuse_a_list_does_not_cost_the_lists_of_oth
         let server = line.servers().find(|server| server.name.as_str() == "bad").unwrap();
         let catalog = server.state.catalog.load_full().unwrap();
         let told: Vec<_> =
-            catalog.left_out.iter().filter(|entry| entry.is_missed(server)).map(|entry| &*entry.name).collect();
+            catalog.left_out.iter().filter(|entry| entry.why(server).is_some()).map(|entry| &*entry.name).collect();
         let tools: &[&str] = if era == EraSettings::Modern {
             &["bare", "untyped", "nothing"]
         } else {

@@ -4,7 +4,8 @@ use super::{answer::Hand, stream::stream_of};
 use crate::{
     authenticate::Caller,
     bridge,
-    catalog::{Changes, view::Sums},
+    call::Route,
+    catalog::{Changes, fits, view::Sums},
     forward, inject,
     manner::{self, Manner},
     own::{self, Own},
@@ -323,12 +324,12 @@ impl Asker {
     }
 }
 
-/// What a server shows a caller, of the lists that it says changed.
+/// What a legacy server shows a caller through a door, of the lists that it says changed.
 pub(crate) async fn shown(
     line: &Line,
     caller: &Caller,
     server: &Arc<Server>,
-    asker: &Asker,
+    (asker, route): (&Asker, &Route),
     changes: Changes,
 ) -> Result<Sums, UpstreamFault> {
     let injected = inject::credentials(&line.state, server).map_err(|fault| UpstreamFault::Down(fault.to_string()))?;
@@ -344,6 +345,9 @@ pub(crate) async fn shown(
                 let entries =
                     mcp::list::entries(&page, kind).map_err(|fault| UpstreamFault::Protocol(fault.to_string()))?;
                 for entry in entries {
+                    if *route == Route::All && !fits(kind, &entry, Era::Legacy) {
+                        continue;
+                    }
                     let resource = server.resource(&entry.name);
                     if line.snapshot.policies.visible(&caller.subject, list_action(kind), &resource) {
                         sums.of(kind).add(&vocab::Digest::of(entry.raw));

@@ -466,9 +466,7 @@ impl Hop<'_> {
                     mcp::list::entries(&page, kind).map_err(|fault| UpstreamFault::Protocol(fault.to_string()))?;
                 for entry in entries {
                     let name: Box<str> = Box::from(&*entry.name);
-                    if let Some(misfit) = mcp::list::misfit(&entry, kind) {
-                        left_out.push(LeftOut { kind, name: name.clone(), misfit });
-                    }
+                    left_out.extend(LeftOut::of(kind, &entry));
                     match kind {
                         ListKind::Tools => {
                             let known = before.as_ref().and_then(|before| before.tools.get(&name));
@@ -494,8 +492,8 @@ impl Hop<'_> {
 /// Says which entries `/mcp` leaves out, once as long as they are the same.
 fn tell_of_left_out(server: &Server, before: Option<&Catalog>, now: &Catalog) {
     let names = |catalog: &Catalog| -> Vec<_> {
-        let missed = catalog.left_out.iter().filter(|entry| entry.is_missed(server));
-        missed.map(|entry| (entry.kind, entry.name.clone(), entry.misfit.why.clone())).collect()
+        let told = |entry: &LeftOut| Some((entry.kind, entry.name.clone(), entry.why(server)?.to_owned()));
+        catalog.left_out.iter().filter_map(told).collect()
     };
     let left_out = names(now);
     let Some((kind, name, why)) = left_out.first() else { return };

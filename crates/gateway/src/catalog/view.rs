@@ -1,7 +1,7 @@
 //! What a caller sees of the lists, as digests: enough to tell whether a list became another for this very caller, and
 //! nothing that grows with the lists. Never sends anything.
 
-use super::{Catalog, Changes};
+use super::{Catalog, Changes, LeftOut};
 use crate::{bridge, call::Route, pipeline::Line, release::list_action, server::Server};
 use mcp::{Era, ListKind};
 use policy::Subject;
@@ -17,6 +17,14 @@ impl Sum {
         let (words, _) = entry.as_bytes().as_chunks::<8>();
         for (sum, word) in self.0.iter_mut().zip(words) {
             *sum = sum.wrapping_add(u64::from_be_bytes(*word));
+        }
+    }
+
+    /// One entry less.
+    fn take(&mut self, entry: &Digest) {
+        let (words, _) = entry.as_bytes().as_chunks::<8>();
+        for (sum, word) in self.0.iter_mut().zip(words) {
+            *sum = sum.wrapping_sub(u64::from_be_bytes(*word));
         }
     }
 
@@ -64,6 +72,18 @@ impl Catalog {
         }
     }
 
+    /// Whether it holds this very definition. Of two of one name it holds one.
+    fn holds(&self, entry: &LeftOut) -> bool {
+        let name = &*entry.name;
+        let known = match entry.kind {
+            ListKind::Tools => self.tools.get(name).map(|tool| &tool.digest),
+            ListKind::Prompts => self.prompts.get(name),
+            ListKind::Resources => self.resources.get(name),
+            ListKind::Templates => return true,
+        };
+        known == Some(&entry.digest)
+    }
+
     /// The catalog with the sums of all that it lists.
     pub(super) fn summed(mut self) -> Self {
         let mut sums = Sums::default();
@@ -77,8 +97,8 @@ impl Catalog {
     }
 }
 
-/// What a subject sees of one server, as far as it is known.
-pub(crate) fn of_server(line: &Line, subject: &Subject, server: &Server) -> Option<Sums> {
+/// What a subject sees of one server through a door, as far as it is known.
+fn of_server(line: &Line, subject: &Subject, server: &Server, (era, route): (Era, &Route)) -> Option<Sums> {
     let catalog = server.state.catalog.load_full()?;
     let policies = &line.snapshot.policies;
     let mut sums = Sums::default();
@@ -93,6 +113,11 @@ pub(crate) fn of_server(line: &Line, subject: &Subject, server: &Server) -> Opti
             if policies.visible(subject, action, &server.resource(name)) {
                 sums.of(kind).add(&digest);
             }
+        }
+    }
+    for entry in catalog.left_out.iter().filter(|entry| entry.is_missing(server, era, route) && catalog.holds(entry)) {
+        if policies.visible(subject, list_action(entry.kind), &server.resource(&entry.name)) {
+            sums.of(entry.kind).take(&entry.digest);
         }
     }
     Some(sums)
@@ -125,7 +150,7 @@ impl View {
             if !is_behind {
                 continue;
             }
-            let Some(mut sums) = of_server(line, subject, server) else {
+            let Some(mut sums) = of_server(line, subject, server, (era, route)) else {
                 if *route == Route::All {
                     continue;
                 }
@@ -172,5 +197,8 @@ mod tests {
         assert_ne!(sum(&["a", "b"]), sum(&["a", "c"]));
         assert_ne!(sum(&["a"]), sum(&["a", "a"]));
         assert!(sum(&[]).is_empty());
+        let mut less = sum(&["a", "b", "c"]);
+        less.take(&Digest::of(b"b"));
+        assert_eq!(less, sum(&["a", "c"]));
     }
 }

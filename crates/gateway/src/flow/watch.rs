@@ -301,12 +301,12 @@ impl Watch {
             (None, None) => return,
         };
         let told = std::mem::take(&mut self.told);
-        let (line, caller) = (line.clone(), caller.clone());
+        let (line, caller, route) = (line.clone(), caller.clone(), self.route.clone());
         self.asking = Some(tokio::spawn(async move {
             let mut found = Vec::with_capacity(told.len());
             for (name, changes) in told {
                 let Some(server) = line.snapshot.servers.get(&name) else { continue };
-                let sums = listen::shown(&line, &caller, server, &asker, changes).await;
+                let sums = listen::shown(&line, &caller, server, (&asker, &route), changes).await;
                 found.push((name, changes, sums.ok()));
             }
             found
