@@ -69,7 +69,7 @@ pub struct Session {
     /// Opening a leg takes time; one at a time to each server.
     pub(crate) opening: Openings,
     asked: Mutex<Questions>,
-    under_way: errand::UnderWay,
+    under_way: Mutex<errand::UnderWay>,
     replay: Replay,
     followed: Mutex<HashSet<ServerName>>,
     streams_ahead: Mutex<HashMap<ServerName, Ahead>>,

@@ -151,7 +151,15 @@ impl Line {
                 let why = "the call was made, but the server gave its task an id that it gave to somebody else before";
                 Stop::withheld("task", error::WITHHELD, why)
             }
-        })
+        })?;
+        // SPEC: a task goes on with the token of the request that it was made of. On the door of one server nobody else could
+        // name it.
+        if exchange.call.route == Route::All
+            && let Some((session, token)) = one.session.as_ref().zip(request.progress_token())
+        {
+            session.goes_on(&one.server.name, token);
+        }
+        Ok(())
     }
 
     /// An answer that a server gives again may begin a task, too, where it did not arrive the first time. Only the session in which

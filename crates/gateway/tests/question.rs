@@ -454,6 +454,41 @@ async fn progress_goes_to_the_server_that_asked_by_its_own_token() {
     assert_eq!(notes.upstream.seen("notifications/progress").len(), 1);
 }
 
+#[tokio::test]
+async fn progress_of_a_task_comes_from_the_server_that_holds_it() {
+    let Both { inside: _inside, agent, files, notes } = both().await;
+    let mut streams = Vec::new();
+    for asker in [&files, &notes] {
+        let (answer, feed) = Answer::events();
+        asker.upstream.next("GET", answer);
+        streams.push(feed);
+    }
+    let mut listening = agent.listen().await;
+    for asker in [&files, &notes] {
+        asker.upstream.arrived("GET", 1).await;
+    }
+    let begin = |request: &testkit::Received| Answer::result(&request.id(), &json!({"task": task("of files")}));
+    files.upstream.always("tools/call", begin);
+    let params =
+        json!({"name": "files__echo", "arguments": {}, "task": {"ttl": 60000}, "_meta": {"progressToken": "t"}});
+    let begun = agent.request("tools/call", params).await.json().await;
+    assert_eq!(begun["result"]["task"]["status"], "working", "{begun}");
+    // The call is over, and its token is that of the task.
+    let said = |method: &str, params: Value| json!({"jsonrpc": "2.0", "method": method, "params": params});
+    let told = |progress: f64| said("notifications/progress", json!({"progressToken": "t", "progress": progress}));
+    let word = said("notifications/message", json!({"level": "info", "data": "notes"}));
+    for feed in [&streams[1], &notes.feed] {
+        feed.message(&told(0.1)).await;
+        feed.message(&word).await;
+    }
+    let mut reply = notes.reply;
+    for stream in [&mut listening, &mut reply] {
+        assert_eq!(soon(stream.event()).await.unwrap().json()["params"]["data"], "notes");
+    }
+    streams[0].message(&told(0.2)).await;
+    assert_eq!(soon(listening.event()).await.unwrap().json()["params"]["progress"], 0.2);
+}
+
 /// A page that a server wants visited.
 fn page(id: &str) -> Value {
     json!({"mode": "url", "elicitationId": id, "url": "https://a.example/", "message": "go"})

@@ -129,7 +129,7 @@ impl Flow {
         if own.is_some_and(|own| mcp::id_key(own) == mcp::id_key(&token)) {
             return true;
         }
-        // What was asked before, and goes on as a task, has the token still, and nobody knows it any more.
+        // What was asked before, and goes on as a task, has the token still.
         target.session().is_some_and(|session| !session.is_token_of_another(&server.name, &token))
     }
 

@@ -1,12 +1,13 @@
-//! Requests of a session on their way: where each went, and whether its client took it back.
+//! Requests of a session on their way: where each went, whether its client took it back, and whose progress is told by which
+//! token.
 
 use super::{Session, lock};
 use crate::call::Route;
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     future::pending,
     sync::{
-        Arc, Mutex,
+        Arc,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -23,8 +24,17 @@ use vocab::ServerName;
 /// none.
 const GRACE: Duration = Duration::from_secs(2);
 
-/// Requests under way, by the client's id.
-pub(super) type UnderWay = Mutex<HashMap<String, Arc<Sent>>>;
+/// Tasks whose progress tokens are known, per session. Beyond that the oldest is forgotten.
+const GOING_ON: usize = 256;
+
+/// What is under way in a session.
+#[derive(Default)]
+pub(super) struct UnderWay {
+    /// Requests, by the client's id.
+    sent: HashMap<String, Arc<Sent>>,
+    /// Keys of the progress tokens of calls that became tasks, and who holds those, on the aggregate.
+    going_on: VecDeque<(Box<str>, ServerName)>,
+}
 
 /// A request as its session remembers it.
 pub(super) struct Sent {
@@ -49,13 +59,13 @@ impl Session {
             is_named: AtomicBool::new(false),
             taken_back: watch::Sender::new(None),
         });
-        lock(&self.under_way).insert(id.clone(), Arc::clone(&sent));
+        lock(&self.under_way).sent.insert(id.clone(), Arc::clone(&sent));
         Errand { session: Arc::clone(self), id, sent }
     }
 
     /// Where the request with this id went.
     pub fn server_of(&self, client_id: &str) -> Option<ServerName> {
-        lock(&self.under_way).get(&mcp::id_key(client_id)).map(|sent| sent.server.clone())
+        lock(&self.under_way).sent.get(&mcp::id_key(client_id)).map(|sent| sent.server.clone())
     }
 
     /// Whether a request with this id is under way to this server, and its client takes it back for the first time.
@@ -78,12 +88,24 @@ impl Session {
     pub fn is_token_of_another(&self, server: &ServerName, token: &str) -> bool {
         let token = mcp::id_key(token);
         let under_way = lock(&self.under_way);
-        let mut named = under_way.values().filter(|sent| sent.token.as_deref() == Some(&*token)).peekable();
-        named.peek().is_some() && named.all(|sent| sent.server != *server)
+        let sent =
+            under_way.sent.values().filter(|sent| sent.token.as_deref() == Some(&*token)).map(|sent| &sent.server);
+        let going_on = under_way.going_on.iter().filter(|(known, _)| **known == *token).map(|(_, holder)| holder);
+        let mut named = sent.chain(going_on).peekable();
+        named.peek().is_some() && named.all(|holder| holder != server)
+    }
+
+    /// The call with this progress token became a task of `server`, which goes on with the token when the call is over.
+    pub fn goes_on(&self, server: &ServerName, token: &str) {
+        let going_on = &mut lock(&self.under_way).going_on;
+        if going_on.len() >= GOING_ON {
+            going_on.pop_front();
+        }
+        going_on.push_back((mcp::id_key(token).into_boxed_str(), server.clone()));
     }
 
     fn sent_to(&self, server: &ServerName, client_id: &str) -> Option<Arc<Sent>> {
-        lock(&self.under_way).get(&mcp::id_key(client_id)).filter(|sent| sent.server == *server).map(Arc::clone)
+        lock(&self.under_way).sent.get(&mcp::id_key(client_id)).filter(|sent| sent.server == *server).map(Arc::clone)
     }
 }
 
@@ -124,8 +146,8 @@ impl Drop for Errand {
     fn drop(&mut self) {
         let mut under_way = lock(&self.session.under_way);
         // Another request may have taken the id meanwhile.
-        if under_way.get(&self.id).is_some_and(|known| Arc::ptr_eq(known, &self.sent)) {
-            under_way.remove(&self.id);
+        if under_way.sent.get(&self.id).is_some_and(|known| Arc::ptr_eq(known, &self.sent)) {
+            under_way.sent.remove(&self.id);
         }
     }
 }
