@@ -1,7 +1,7 @@
 //! One call as it came in: who sent it is not known yet, what it says has been read.
 
 use crate::absent::Presence;
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderValue, header::ACCEPT};
 use mcp::{Era, Message};
 use std::{cell::RefCell, fmt, net::IpAddr, sync::Arc};
 use tokio::sync::watch;
@@ -168,6 +168,25 @@ impl Call {
         for value in self.headers.values_mut() {
             *value = alone(value);
         }
+    }
+
+    /// Whether the client takes an answer as a stream of events.
+    pub(crate) fn reads_streams(&self) -> bool {
+        let accepted = self.headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
+        accepted.flat_map(|value| value.split(',')).any(|kind| {
+            let kind = kind.split(';').next().unwrap_or_default().trim();
+            ["text/event-stream", "text/*", "*/*"].iter().any(|read| kind.eq_ignore_ascii_case(read))
+        })
+    }
+
+    /// Whether it asks for a stream, and says that it takes none.
+    pub(crate) fn contradicts_itself(&self) -> bool {
+        let asks = match &self.operation {
+            Operation::Listen => true,
+            Operation::Message(message) => message.method() == "subscriptions/listen",
+            Operation::End | Operation::Unread => false,
+        };
+        asks && self.headers.contains_key(ACCEPT) && !self.reads_streams()
     }
 
     /// The last event that a client has of a stream that was cut.

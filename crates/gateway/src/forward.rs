@@ -32,7 +32,7 @@ use crate::{
         pipe::Asker,
     },
 };
-use ::http::{HeaderMap, HeaderValue, Method, StatusCode, header::ACCEPT};
+use ::http::{HeaderMap, HeaderValue, Method, StatusCode};
 use bytes::Bytes;
 use mcp::{Era, Kind, Message, Revision};
 use serde_json::Value;
@@ -473,20 +473,11 @@ impl Passage<'_> {
     /// A process says nothing until it answers. Where that takes long and the client reads streams, it gets one.
     pub(crate) fn wait(&self) -> Wait {
         let deadline = self.one.server.deadline;
-        if deadline <= SILENCE || !self.reads_streams() {
+        if deadline <= SILENCE || !self.call.reads_streams() {
             return Wait::Fail(deadline);
         }
         let listens = self.call.message().is_some_and(|message| message.method() == "subscriptions/listen");
         Wait::Stream { patience: SILENCE, deadline: (!listens).then_some(deadline) }
-    }
-
-    /// Whether the client takes an answer as a stream of events.
-    pub(crate) fn reads_streams(&self) -> bool {
-        let accepted = self.call.headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
-        accepted.flat_map(|value| value.split(',')).any(|kind| {
-            let kind = kind.split(';').next().unwrap_or_default().trim();
-            kind.eq_ignore_ascii_case("text/event-stream") || kind == "*/*"
-        })
     }
 
     /// The message as the server is to see it, read.

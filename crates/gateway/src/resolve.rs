@@ -146,6 +146,23 @@ impl One {
     }
 }
 
+/// Refuses to open a stream of ours to a client whose `Accept` takes none. SPEC: it must list `text/event-stream`. A server that is
+/// asked itself says so itself, and who has no `Accept` takes anything (RFC 9110, 12.5.1).
+fn takes_stream(target: &Target, call: &Call) -> Result<(), Stop> {
+    let is_ours = match target {
+        Target::Many(_) => true,
+        Target::One(one) => {
+            one.crossing != Crossing::None || one.resumes.is_some() || one.server.carriage() != Carriage::Requests
+        }
+    };
+    if is_ours && call.contradicts_itself() {
+        let why = "the answer is a stream of events, and `Accept` has no `text/event-stream`";
+        let stop = Stop::refused(Stage::Resolve, "accept", error::INVALID_REQUEST, why);
+        return Err(stop.status(StatusCode::NOT_ACCEPTABLE));
+    }
+    Ok(())
+}
+
 impl Noted for Target {
     const STAGE: Stage = Stage::Resolve;
 
@@ -171,6 +188,7 @@ impl Line {
         self.attend(caller, call)?;
         let target = self.target(caller, call).await?;
         self.attend_at(caller, &target, call)?;
+        takes_stream(&target, call)?;
         if let Target::One(one) = &target {
             self.to_own(caller, one, call)?;
         }

@@ -268,7 +268,7 @@ fn claim(way: &Passage<'_>, message: &Message, sealed: &str) -> Result<Box<Resti
 
 /// Reads on. An answer that is there, or that the client wants in one piece, is a JSON body; whatever lasts is a stream.
 async fn go_on(way: &Passage<'_>, message: &Message, course: Course) -> Result<Arrival, UpstreamFault> {
-    let streams = way.reads_streams();
+    let streams = way.call.reads_streams();
     let mut talk = Talk::new(&way.line.state, Asker::of(way, message)?, course);
     let deadline = way.one.server.deadline;
     let first = tokio::time::timeout(deadline, talk.first(streams)).await;

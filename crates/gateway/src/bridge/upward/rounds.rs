@@ -174,7 +174,7 @@ impl Rounds {
             headers,
             limits: way.hop().limits,
             introduction,
-            can_be_asked: way.reads_streams(),
+            can_be_asked: way.call.reads_streams(),
             wait: way.wait(),
             under_way: session.upward.begin(request.id().unwrap_or_default()),
             round_id: Box::from(request.id().unwrap_or_default()),
