@@ -42,7 +42,7 @@ pub(crate) fn hear(state: &Arc<State>, pipe: &Arc<Pipe>, session: &Arc<Session>)
         let Some(session) = session.upgrade().filter(|session| !session.is_over()) else { return Heard::Gone };
         match word {
             Word::Said(message) if session.tell(&server, &message) => Heard::Taken,
-            Word::Said(_) if session.is_heard() => Heard::Full,
+            Word::Said(_) if session.is_read() => Heard::Full,
             Word::Said(_) | Word::Nothing => Heard::Missed,
             Word::Over => {
                 if let Some(state) = state.upgrade() {

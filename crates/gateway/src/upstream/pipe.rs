@@ -471,8 +471,10 @@ impl Pipe {
             }
             return Ok(None);
         }
-        let for_one = message.kind() == Kind::Request || message.method() == "notifications/message";
-        if for_one { self.deliver_to_one(message) } else { Ok(self.deliver_to_all(message, false)) }
+        // What waits for a listener is not for a call any more.
+        let for_one = (message.kind() == Kind::Request || message.method() == "notifications/message")
+            && !self.listeners.is_held_up();
+        if for_one { self.deliver_to_one(message) } else { self.deliver_to_all(message, false) }
     }
 
     /// What concerns one client: the newest call under way is the likeliest cause.
@@ -499,21 +501,23 @@ impl Pipe {
         if self.shared && self.listeners.count() > 1 {
             return Ok(Some(message));
         }
-        Ok(self.deliver_to_all(message, is_full))
+        self.deliver_to_all(message, is_full)
     }
 
     /// Tells everybody who listens. `is_full`: whoever it was meant for had no room for it.
-    fn deliver_to_all<'m>(&self, message: &'m Message, is_full: bool) -> Option<&'m Message> {
+    fn deliver_to_all<'m>(&self, message: &'m Message, is_full: bool) -> Result<Option<&'m Message>, NoRoomYet> {
+        // Of a process that is not shared the one call under way is the listener's own.
+        let is_alone = lock(&self.waiting).len() <= usize::from(!self.shared);
         let (mut taken, mut lost) = (false, false);
-        self.listeners.tell(message.bytes(), |heard| {
+        self.listeners.tell(message.bytes(), is_alone, |heard| {
             taken |= heard == Heard::Taken;
             lost |= heard == Heard::Full;
-        });
+        })?;
         // Who asks is told that nobody hears.
         if message.kind() == Kind::Notification && (lost || (is_full && !taken)) {
             self.lose();
         }
-        if taken { None } else { Some(message) }
+        Ok(if taken { None } else { Some(message) })
     }
 
     /// Something was said that somebody would have heard, had there been room for it.

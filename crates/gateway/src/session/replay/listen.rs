@@ -98,6 +98,11 @@ impl Session {
         lock(&self.replay.kept).listening.as_ref().is_some_and(|listening| !listening.is_over())
     }
 
+    /// Whether somebody who listens is there at this moment: what is lost is lost for reading slowly.
+    pub(crate) fn is_read(&self) -> bool {
+        lock(&self.replay.kept).listening.as_ref().is_some_and(|listening| listening.left.is_none())
+    }
+
     /// The reader of a stream lets go. Where it knows no place to come back to, nobody is waited for.
     pub(super) fn let_go(&self, stream: u64, turn: u64, knows_place: bool) {
         let mut kept = lock(&self.replay.kept);
