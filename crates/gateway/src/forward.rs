@@ -428,7 +428,8 @@ impl Passage<'_> {
                 // Only `initialize` comes without a session.
                 self.line.room_for_session(self.caller, message)?;
                 let holder = self.caller.principal.id();
-                let pipe = if shared { state.shared_pipe(&self.hop())? } else { self.hop().start(Some(holder))? };
+                let pipe =
+                    if shared { state.shared_pipe(&self.hop()).await? } else { self.hop().start(Some(holder)).await? };
                 let wait = Wait::Fail(self.one.server.deadline);
                 let arrival = exchange::over_pipe(&pipe, message, Asker::Gateway, wait).await?;
                 if !self.begins(&arrival) {
@@ -441,7 +442,7 @@ impl Passage<'_> {
             }
             (Operation::Message(message), None, Era::Modern) => {
                 let principal = self.caller.principal.id();
-                let pipe = state.modern_pipe(&self.hop(), principal, shared)?;
+                let pipe = state.modern_pipe(&self.hop(), principal, shared).await?;
                 let asker = Asker::Principal(principal.clone());
                 let arrival = exchange::over_pipe(&pipe, &self.edited(message)?, asker, self.wait()).await;
                 state.doubt_process(&self.one.server, &arrival);

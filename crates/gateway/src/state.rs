@@ -181,19 +181,20 @@ type Kept = (ServerName, u64, Option<PrincipalId>);
 
 impl State {
     /// The one process of a shared server.
-    pub(crate) fn shared_pipe(&self, hop: &Hop<'_>) -> Result<Arc<Pipe>, UpstreamFault> {
-        self.pipe_of(hop, None)
+    pub(crate) async fn shared_pipe(&self, hop: &Hop<'_>) -> Result<Arc<Pipe>, UpstreamFault> {
+        hop.in_a_moment(|| self.pipe_of(hop, None)).await
     }
 
     /// The process that serves a principal in the modern era: processes are never shared between principals unless
     /// the operator says so.
-    pub(crate) fn modern_pipe(
+    pub(crate) async fn modern_pipe(
         &self,
         hop: &Hop<'_>,
         principal: &PrincipalId,
         shared: bool,
     ) -> Result<Arc<Pipe>, UpstreamFault> {
-        self.pipe_of(hop, (!shared).then_some(principal))
+        let holder = (!shared).then_some(principal);
+        hop.in_a_moment(|| self.pipe_of(hop, holder)).await
     }
 
     /// The process that is kept for `holder`, or for everybody.
@@ -204,15 +205,19 @@ impl State {
         if let Some(pipe) = pipes.get(&key).filter(|pipe| hop.fits(pipe)) {
             return Ok(Arc::clone(pipe));
         }
-        let pipe = hop.start(holder)?;
+        let pipe = hop.start_now(holder)?;
         pipes.insert(key, Arc::clone(&pipe));
         Ok(pipe)
     }
 
     /// How a modern call of the gateway's own reaches a server: a process, or nothing for HTTP.
-    pub(crate) fn modern_leg(&self, hop: &Hop<'_>, principal: &PrincipalId) -> Result<Option<Arc<Leg>>, UpstreamFault> {
+    pub(crate) async fn modern_leg(
+        &self,
+        hop: &Hop<'_>,
+        principal: &PrincipalId,
+    ) -> Result<Option<Arc<Leg>>, UpstreamFault> {
         let Transport::Stdio(program) = &hop.server.transport else { return Ok(None) };
-        let pipe = self.modern_pipe(hop, principal, program.shared)?;
+        let pipe = self.modern_pipe(hop, principal, program.shared).await?;
         let fingerprint = hop.server.fingerprint;
         Ok(Some(Arc::new(Leg { fingerprint, revision: Revision::V2026_07_28, way: Way::Pipe(pipe), own: true })))
     }

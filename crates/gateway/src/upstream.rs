@@ -139,6 +139,14 @@ pub(crate) enum UpstreamFault {
     /// It cannot be reached.
     #[error("{0}")]
     Down(String),
+    /// Its process fell of late, and is not started for a while.
+    #[error("{why}")]
+    Resting {
+        /// Why not.
+        why: String,
+        /// When it may be tried again.
+        retry_in: Duration,
+    },
     /// It took too long.
     #[error("no answer within {} s", .0.as_secs())]
     Timeout(Duration),
@@ -205,7 +213,7 @@ impl UpstreamFault {
     /// A short, bounded word for records and metrics.
     pub(crate) fn reason(&self) -> &'static str {
         match self {
-            Self::Down(_) => "upstream-down",
+            Self::Down(_) | Self::Resting { .. } => "upstream-down",
             Self::Timeout(_) => "upstream-timeout",
             Self::TooBig(_) => "upstream-too-big",
             Self::Cut(_) => "upstream-cut",
@@ -234,7 +242,7 @@ impl UpstreamFault {
     /// The stop it makes of a call. Names the server, keeps addresses and causes for the log.
     pub(crate) fn stop(&self, server: &ServerName) -> Stop {
         let (code, what) = match self {
-            Self::Down(_) => (mcp::error::UPSTREAM_DOWN, "cannot be reached"),
+            Self::Down(_) | Self::Resting { .. } => (mcp::error::UPSTREAM_DOWN, "cannot be reached"),
             Self::Timeout(_) => (mcp::error::UPSTREAM_TIMEOUT, "did not answer in time"),
             Self::TooBig(_) => (mcp::error::UPSTREAM_DOWN, "answered more than the gateway takes"),
             Self::Cut(_) => (mcp::error::UPSTREAM_DOWN, "broke off in the middle of its answer"),

@@ -198,7 +198,7 @@ impl<'a> Hand<'a> {
                 Some(leg) => Ok(Some(leg)),
                 None => open_leg(hop, session).await.map(Some),
             },
-            None => self.line.state.modern_leg(hop, self.caller.principal.id()),
+            None => self.line.state.modern_leg(hop, self.caller.principal.id()).await,
         }
     }
 

@@ -429,7 +429,7 @@ async fn merge(
             let source = bridge::downward::listen(&hop, &caller, &request).await?;
             return Ok(Arrival::Stream { headers: HeaderMap::new(), source });
         }
-        let leg = line.state.modern_leg(&hop, caller.principal.id())?;
+        let leg = line.state.modern_leg(&hop, caller.principal.id()).await?;
         hop.send(leg.as_deref(), &request).await.map(|(arrival, _)| arrival)
     };
     let arrival = tokio::select! {

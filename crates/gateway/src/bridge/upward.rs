@@ -91,7 +91,7 @@ pub(crate) async fn pages(
     kind: ListKind,
 ) -> Result<Vec<Message>, UpstreamFault> {
     let meta = introduction(line, caller, hop.server, session)?.metadata();
-    let leg = line.state.modern_leg(hop, caller.principal.id())?;
+    let leg = line.state.modern_leg(hop, caller.principal.id()).await?;
     let pages = hop.pages(leg.as_deref(), kind, Era::Modern, Some(&String::from_utf8_lossy(&meta))).await?;
     let told = |page: Message| exchange::one(translate::answer(&page, kind.method(), session.revision())?, &hop.limits);
     pages.into_iter().map(told).collect()
@@ -104,7 +104,7 @@ async fn introduce(way: &Passage<'_>, message: &Message) -> Result<Sent, Upstrea
     let mut introduction = Introduction::of(message).map_err(|fault| malformed(&fault))?;
     introduction.hide(&unaskable(way.line, way.caller, &way.one.server));
     let question = exchange::one(translate::discover("0", &introduction), &hop.limits)?;
-    let leg = way.line.state.modern_leg(&hop, way.caller.principal.id())?;
+    let leg = way.line.state.modern_leg(&hop, way.caller.principal.id()).await?;
     let answer = hop.ask(leg.as_deref(), &question).await?;
     let id = message.id().unwrap_or("null");
     let text = translate::initialize_result(&answer, &introduction, id)?;

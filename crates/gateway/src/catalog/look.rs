@@ -413,7 +413,7 @@ impl Hop<'_> {
         let pipe = match &self.server.transport {
             Transport::Http(_) if self.server.may_last() => None,
             // A process is asked beside the one that serves.
-            Transport::Http(_) | Transport::Stdio(_) => Some(self.start(None)?),
+            Transport::Http(_) | Transport::Stdio(_) => Some(self.start(None).await?),
         };
         let lasts = &self.server.state.lasts;
         match self.open(&introduction, pipe).await {
@@ -423,7 +423,7 @@ impl Hop<'_> {
             }
             // SPEC: a server that refuses a POST of `initialize` may be one of 2024-11-05, which GET shows.
             Err(UpstreamFault::Protocol(_)) if is_old && self.server.may_last() => {
-                match timeout(PROBE, self.open(&introduction, Some(self.start(None)?))).await {
+                match timeout(PROBE, self.open(&introduction, Some(self.start(None).await?))).await {
                     Ok(Ok((leg, answer))) => {
                         lasts.store(true, Ordering::Release);
                         Ok(Some((leg, answer)))

@@ -28,8 +28,8 @@ pub(crate) async fn open_leg(hop: &Hop<'_>, session: &Arc<Session>) -> Result<Ar
 /// Introduces the client as it introduced itself.
 async fn open(hop: &Hop<'_>, session: &Arc<Session>) -> Result<Arc<Leg>, UpstreamFault> {
     let pipe = match hop.server.carriage() {
-        Carriage::Pipe { shared: true } => Some(hop.state.shared_pipe(hop)?),
-        Carriage::Pipe { shared: false } => Some(hop.start(Some(&session.owner))?),
+        Carriage::Pipe { shared: true } => Some(hop.state.shared_pipe(hop).await?),
+        Carriage::Pipe { shared: false } => Some(hop.start(Some(&session.owner)).await?),
         Carriage::Requests => None,
     };
     let (leg, _) = hop.open(&session.introduction, pipe).await?;

@@ -34,6 +34,7 @@ use tokio::{
 use vocab::{PrincipalId, Secret, ServerName};
 
 pub(crate) use pipes::Line;
+pub(crate) use room::FIRST;
 pub use room::Room;
 
 /// How long a process that says nothing more may take to end: with its end it closes its output, too.

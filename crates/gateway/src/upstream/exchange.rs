@@ -2,7 +2,7 @@
 
 use super::{
     Arrival, Source, UpstreamFault,
-    child::Purpose,
+    child::{FIRST, Purpose},
     http::{self, Outbound},
     no_message,
     pipe::{Asker, Hears, Pipe},
@@ -202,8 +202,28 @@ impl Hop<'_> {
     }
 
     /// Starts the server's process, or opens a stream of 2024-11-05. A process for one principal counts as that one's.
-    pub(crate) fn start(&self, holder: Option<&PrincipalId>) -> Result<Arc<Pipe>, UpstreamFault> {
+    pub(crate) async fn start(&self, holder: Option<&PrincipalId>) -> Result<Arc<Pipe>, UpstreamFault> {
+        self.in_a_moment(|| self.start_now(holder)).await
+    }
+
+    /// The same, or a fault where a process fell just now.
+    pub(crate) fn start_now(&self, holder: Option<&PrincipalId>) -> Result<Arc<Pipe>, UpstreamFault> {
         self.start_for(Purpose::Serve, holder)
+    }
+
+    /// Gets a process. Where one fell just now and the next may start in a moment that is waited for, once: nothing was sent
+    /// yet, and whoever calls is none the worse for what another did. One that keeps falling is waited for by nobody.
+    pub(crate) async fn in_a_moment(
+        &self,
+        get: impl Fn() -> Result<Arc<Pipe>, UpstreamFault>,
+    ) -> Result<Arc<Pipe>, UpstreamFault> {
+        match get() {
+            Err(UpstreamFault::Resting { retry_in, .. }) if retry_in <= FIRST.min(self.server.deadline) => {
+                Box::pin(tokio::time::sleep(retry_in)).await;
+                get()
+            }
+            got => got,
+        }
     }
 
     /// Starts a sibling of the process that serves, to be asked what it may not know: old servers exit on anything

@@ -184,6 +184,7 @@ impl Pipe {
         let down = |fault: ChildFault| match fault {
             // The server is as well as before.
             ChildFault::Share(_) => UpstreamFault::Stopped(Stop::full("processes", fault.to_string()).again_in(60)),
+            ChildFault::Backoff { retry_in, .. } => UpstreamFault::Resting { why: fault.to_string(), retry_in },
             fault => UpstreamFault::Down(fault.to_string()),
         };
         let spec = ChildSpec::new(server.name.clone(), program, secrets, limits.body).map_err(down)?.with(purpose);

@@ -318,8 +318,8 @@ async fn open(
     lost: &Arc<AtomicU32>,
 ) -> Result<Arc<Link>, UpstreamFault> {
     let pipe = match hop.server.carriage() {
-        Carriage::Pipe { shared: true } => Some(hop.state.shared_pipe(hop)?),
-        Carriage::Pipe { shared: false } => Some(hop.start(Some(caller.principal.id()))?),
+        Carriage::Pipe { shared: true } => Some(hop.state.shared_pipe(hop).await?),
+        Carriage::Pipe { shared: false } => Some(hop.start(Some(caller.principal.id())).await?),
         Carriage::Requests => None,
     };
     let wishes = pipe.as_ref().map(|pipe| Arc::clone(pipe.wishes())).unwrap_or_default();

@@ -286,7 +286,7 @@ impl Wish {
             }
             Transport::Stdio(program) => {
                 let hop = Hop { state, server, injected: &injected, limits };
-                let pipe = state.modern_pipe(&hop, &session.owner, program.shared)?;
+                let pipe = state.modern_pipe(&hop, &session.owner, program.shared).await?;
                 let wait = Wait::Stream { patience: Duration::ZERO, deadline: None };
                 exchange::over_pipe(&pipe, &request, Asker::Gateway, wait).await?
             }

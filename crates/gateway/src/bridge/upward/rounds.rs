@@ -450,7 +450,7 @@ impl Rounds {
                 }
                 Transport::Stdio(program) => {
                     let hop = Hop { state: &state, server: &server, injected: &injected, limits };
-                    let pipe = state.modern_pipe(&hop, &principal, program.shared)?;
+                    let pipe = state.modern_pipe(&hop, &principal, program.shared).await?;
                     let arrival = exchange::over_pipe(&pipe, &request, Asker::Gateway, wait).await;
                     state.doubt_process(&server, &arrival);
                     arrival

@@ -14,7 +14,7 @@ use tokio::{
 use vocab::{PrincipalId, ServerName};
 
 /// The shortest wait after a crash; the next ones are twice as long each.
-const FIRST: Duration = Duration::from_millis(100);
+pub(crate) const FIRST: Duration = Duration::from_millis(100);
 /// The longest.
 const LONGEST: Duration = Duration::from_secs(30);
 /// How long a process may take to end, before each next measure.
