@@ -152,6 +152,28 @@ async fn an_answer_to_a_question_that_was_taken_back_meanwhile_is_nobodys_fault(
 }
 
 #[tokio::test]
+async fn the_first_no_ends_a_call_whatever_was_asked_before() {
+    let upstream = Upstream::start().await;
+    upstream.always("tools/call", |request| {
+        let schema = json!({"type": "object", "properties": {"name": {"type": "string"}}});
+        let who = json!({"method": "elicitation/create", "params": {"mode": "form", "message": "Who?", "requestedSchema": schema}});
+        let asked = json!({"a": who, "b": who, "c": {"method": "roots/list"}});
+        Answer::result(&request.id(), &json!({"resultType": "input_required", "inputRequests": asked}))
+    });
+    for path in ["/mcp/files", "/mcp"] {
+        let inside = Inside::start(modern(&upstream)).await;
+        let alice = inside.legacy(path, &inside.alice).await;
+        let mut stream = alice.request("tools/call", json!({"name": tool(path), "arguments": {}})).await;
+        let [first, second, roots] = [event(&mut stream).await, event(&mut stream).await, event(&mut stream).await];
+        assert_eq!(reply(&alice, &second, "result", json!({"action": "decline"})).await, 202);
+        assert_eq!(reply(&alice, &roots, "error", json!({"code": -32000, "message": "no"})).await, 202);
+        let end = ends(&mut stream, &[&first]).await;
+        assert_eq!(end["error"]["code"], -31006, "{path}: {end}");
+    }
+    assert_eq!(upstream.seen("tools/call").len(), 2, "nobody is asked again");
+}
+
+#[tokio::test]
 async fn questions_of_a_call_that_the_gateway_ends_are_taken_back_too() {
     let upstream = curious().await;
     let inside = Inside::start(modern(&upstream)).await;

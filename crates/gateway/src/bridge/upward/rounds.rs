@@ -33,7 +33,13 @@ use mcp::{
     bridge::upward::{self as translate, InputRequest, InputRequired, Introduction},
     sse::Event,
 };
-use std::{collections::VecDeque, future::Future, pin::Pin, sync::Arc};
+use std::{
+    collections::VecDeque,
+    future::{Future, poll_fn},
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
 use sync_wrapper::SyncWrapper;
 use tokio::{
     sync::oneshot::{self, error::TryRecvError},
@@ -135,16 +141,15 @@ impl Progress {
 
 /// Questions of one round.
 struct Asking {
-    /// Not answered yet, in the order in which they are put.
-    waiting: VecDeque<Wanted>,
-    answers: Vec<(Box<str>, Box<[u8]>)>,
+    /// In the order in which they are put.
+    wanted: Vec<Wanted>,
     /// What the server wants back as it is.
     state: Option<Box<str>>,
     /// How many bytes of answers still fit into a request.
     room: usize,
 }
 
-/// One answer that is waited for.
+/// One question.
 struct Wanted {
     /// The question, until it is put to the client.
     unsaid: Option<Bytes>,
@@ -155,6 +160,8 @@ struct Wanted {
     /// What was asked.
     method: Box<str>,
     answer: oneshot::Receiver<Given>,
+    /// What the server is told, once the client has answered.
+    response: Option<Box<[u8]>>,
 }
 
 impl Rounds {
@@ -236,7 +243,7 @@ impl Rounds {
     /// Takes back what the client was asked and has not answered, for the call is over.
     fn withdraw(&mut self) {
         let Step::Asking(asking) = std::mem::replace(&mut self.step, Step::Over) else { return };
-        for mut wanted in asking.waiting {
+        for mut wanted in asking.wanted.into_iter().filter(|wanted| wanted.response.is_none()) {
             if wanted.unsaid.is_none() && matches!(wanted.answer.try_recv(), Err(TryRecvError::Empty)) {
                 self.farewell.push_back(translate::withdrawn(&wanted.id));
             }
@@ -398,13 +405,13 @@ impl Rounds {
 
     fn asking(&self, wanted: &InputRequired<'_>) -> Result<Asking, UpstreamFault> {
         let state = wanted.state.map(Box::from);
-        let mut asking = Asking { waiting: VecDeque::new(), answers: Vec::new(), state, room: self.limits.body };
+        let mut asking = Asking { wanted: Vec::new(), state, room: self.limits.body };
         for request in &wanted.requests {
             let id = format!("\"durward-{}\"", self.session.question_id());
             let unsaid = Some(translate::question(&id, request, &self.introduction)?);
             let (key, method) = (Box::from(&*request.key), Box::from(&*request.method));
             let answer = self.session.upward.wait(&self.server.name, &id);
-            asking.waiting.push_back(Wanted { unsaid, id: id.into_boxed_str(), key, method, answer });
+            asking.wanted.push(Wanted { unsaid, id: id.into_boxed_str(), key, method, answer, response: None });
         }
         Ok(asking)
     }
@@ -413,7 +420,11 @@ impl Rounds {
     fn go_on(&mut self) -> Result<(), UpstreamFault> {
         let Step::Asking(asking) = &mut self.step else { return Ok(()) };
         let id = format!("\"durward-round-{}-{}\"", self.round, self.session.question_id());
-        let answers: Vec<(&str, &[u8])> = asking.answers.iter().map(|(key, answer)| (&**key, &**answer)).collect();
+        let answers: Vec<(&str, &[u8])> = asking
+            .wanted
+            .iter()
+            .filter_map(|wanted| wanted.response.as_ref().map(|response| (&*wanted.key, &**response)))
+            .collect();
         let retry = translate::retry(&self.request, &id, &answers, asking.state.as_deref())?;
         let retry = exchange::one(retry, &self.limits)?;
         let (server, round) = self.cause.decide(&self.state, &self.session, &self.server, &retry)?;
@@ -483,7 +494,7 @@ impl Step {
                     None => Came::Comment,
                 }),
             },
-            Self::Asking(asking) => asking.wait().await,
+            Self::Asking(asking) => poll_fn(|context| asking.poll(context)).await,
             Self::Intending(intending, ..) => {
                 intending.get_mut().await.map(|leaving| Came::Intended(Box::new(leaving)))
             }
@@ -493,13 +504,10 @@ impl Step {
 }
 
 impl Asking {
-    async fn wait(&mut self) -> Result<Came, UpstreamFault> {
-        if let Some(text) = self.waiting.iter_mut().find_map(|wanted| wanted.unsaid.take()) {
-            return Ok(Came::Question(text));
-        }
-        while let Some(wanted) = self.waiting.front_mut() {
-            let answer = (&mut wanted.answer).await;
-            let Some(wanted) = self.waiting.pop_front() else { break };
+    /// What comes first: a no that ends the call, whichever question it is to; the next question; the last of the answers.
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<Came, UpstreamFault>> {
+        for wanted in self.wanted.iter_mut().filter(|wanted| wanted.response.is_none()) {
+            let Poll::Ready(answer) = Pin::new(&mut wanted.answer).poll(context) else { continue };
             let given = answer.map_err(|_| UpstreamFault::Bridge("a question was given up".to_owned()))?;
             let response: Box<[u8]> = match given {
                 Ok(answer) => Box::from(&*translate::input_response(&answer, &wanted.method)?),
@@ -507,8 +515,14 @@ impl Asking {
                 Err(fault) => Box::from(translate::no_response(&wanted.method).ok_or(fault)?),
             };
             self.room = self.room.checked_sub(response.len()).ok_or(UpstreamFault::TooBig(response.len()))?;
-            self.answers.push((wanted.key, response));
+            wanted.response = Some(response);
         }
-        Ok(Came::Answers)
+        if let Some(text) = self.wanted.iter_mut().find_map(|wanted| wanted.unsaid.take()) {
+            return Poll::Ready(Ok(Came::Question(text)));
+        }
+        if self.wanted.iter().all(|wanted| wanted.response.is_some()) {
+            return Poll::Ready(Ok(Came::Answers));
+        }
+        Poll::Pending
     }
 }
