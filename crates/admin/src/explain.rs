@@ -8,6 +8,7 @@ use crate::{
 use axum::{body::Bytes, extract::State};
 use gateway::{catalog::Fitness, snapshot::Snapshot};
 use identity::AgentSetting;
+use mcp::Era;
 use policy::{Decision, Explanation, Question, Resource, Subject};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -147,6 +148,8 @@ pub fn explain(
     resource.labels.extend(asked.labels.iter().cloned());
     let action = asked.action.unwrap_or(Action::ToolExecute);
     let catalog = known.and_then(|server| server.state.catalog.load_full());
+    let is_modern = known.is_some_and(|server| server.speaks(Era::Modern) == Some(true));
+    let era = if is_modern { Era::Modern } else { Era::Legacy };
     let tool = catalog.as_ref().filter(|_| action == Action::ToolExecute).map(|catalog| catalog.tools.get(name));
     let schema = match tool {
         None => Schema::Unknown,
@@ -155,16 +158,16 @@ pub fn explain(
             Schema::Unknown
         }
         Some(Some(_)) if known.is_some_and(|server| server.skips_schema(name)) => Schema::None,
-        Some(Some(tool)) => match &tool.fitness {
-            Fitness::Free => Schema::None,
-            Fitness::Fit(schema) if schema.is_valid(&arguments) => Schema::Fits,
-            Fitness::Fit(_) => {
-                obstacles.push("the arguments do not fit the tool's schema".to_owned());
-                Schema::Differs
-            }
-            Fitness::Unfit(why) => {
+        Some(Some(tool)) => match (tool.refused(era), &tool.fitness) {
+            (Some(why), _) => {
                 obstacles.push(format!("the tool's schema cannot be used: {why}"));
                 Schema::Unusable
+            }
+            (None, Fitness::Free | Fitness::Unfit(_)) => Schema::None,
+            (None, Fitness::Fit(schema)) if schema.is_valid(&arguments) => Schema::Fits,
+            (None, Fitness::Fit(_)) => {
+                obstacles.push("the arguments do not fit the tool's schema".to_owned());
+                Schema::Differs
             }
         },
     };

@@ -7,7 +7,7 @@ use crate::{
 };
 use axum::extract::State;
 use gateway::{
-    catalog::{Catalog, Fitness, LeftOut},
+    catalog::{Catalog, LeftOut},
     clock::Clock,
     server::Server,
     settings::TransportSettings,
@@ -111,14 +111,12 @@ fn left_out(server: &Server, catalog: &Catalog) -> Vec<Value> {
 
 /// Tools whose calls are refused, and why.
 fn unusable(server: &Server, catalog: &Catalog) -> Vec<Value> {
-    let mut unusable: Vec<(&str, &str)> = catalog
+    let era = if server.speaks(Era::Modern) == Some(true) { Era::Modern } else { Era::Legacy };
+    let mut unusable: Vec<(&str, String)> = catalog
         .tools
         .iter()
         .filter(|(name, _)| !server.skips_schema(name))
-        .filter_map(|(name, tool)| match &tool.fitness {
-            Fitness::Unfit(why) => Some((&**name, why.as_str())),
-            Fitness::Free | Fitness::Fit(_) => None,
-        })
+        .filter_map(|(name, tool)| Some((&**name, tool.refused(era)?)))
         .collect();
     unusable.sort_unstable();
     unusable.into_iter().map(|(tool, why)| json!({ "tool": tool, "why": why })).collect()

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use mcp::{
     Era, ListKind, Message,
     list::{Entry, Misfit},
-    param::Binding,
+    param::{AnnotationFault, Binding},
 };
 use schema::Schema;
 use serde_json::Value;
@@ -91,8 +91,9 @@ pub struct Tool {
     pub digest: Digest,
     /// Whether its calls can be checked.
     pub fitness: Fitness,
-    /// Arguments that headers mirror.
-    pub bindings: Vec<Binding>,
+    /// Arguments that headers mirror, or why that cannot be followed. Means something where the server is spoken to in the
+    /// modern era, and nowhere else.
+    mirrors: Result<Vec<Binding>, AnnotationFault>,
 }
 
 /// Whether the arguments of a tool can be checked.
@@ -109,13 +110,28 @@ impl Tool {
     fn new(definition: &[u8]) -> Self {
         let digest = Digest::of(definition);
         let schema = mcp::value(definition).ok().and_then(|mut tool| tool.get_mut("inputSchema").map(Value::take));
-        let Some(schema) = schema else { return Self { digest, fitness: Fitness::Free, bindings: Vec::new() } };
-        let (fitness, bindings) = match (Schema::new(&schema), mcp::param::bindings(&schema)) {
-            (Ok(schema), Ok(bindings)) => (Fitness::Fit(Box::new(schema)), bindings),
-            (Err(why), _) => (Fitness::Unfit(why), Vec::new()),
-            (Ok(_), Err(fault)) => (Fitness::Unfit(fault.to_string()), Vec::new()),
+        let Some(schema) = schema else { return Self { digest, fitness: Fitness::Free, mirrors: Ok(Vec::new()) } };
+        let fitness = match Schema::new(&schema) {
+            Ok(schema) => Fitness::Fit(Box::new(schema)),
+            Err(why) => Fitness::Unfit(why),
         };
-        Self { digest, fitness, bindings }
+        Self { digest, fitness, mirrors: mcp::param::bindings(&schema) }
+    }
+
+    /// Arguments that headers mirror, as far as that can be followed.
+    pub fn bindings(&self) -> &[Binding] {
+        self.mirrors.as_deref().unwrap_or_default()
+    }
+
+    /// Why calls of it are refused, where its server is spoken to in this era.
+    pub fn refused(&self, era: Era) -> Option<String> {
+        match (&self.fitness, &self.mirrors, era) {
+            (Fitness::Unfit(why), _, _) => Some(why.clone()),
+            (Fitness::Free | Fitness::Fit(_), Err(fault), Era::Modern) => Some(fault.to_string()),
+            (Fitness::Free | Fitness::Fit(_), Ok(_), _) | (Fitness::Free | Fitness::Fit(_), Err(_), Era::Legacy) => {
+                None
+            }
+        }
     }
 }
 

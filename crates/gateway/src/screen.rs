@@ -86,7 +86,7 @@ fn names(message: &Message) -> [Option<Cow<'_, str>>; 3] {
 fn mirror(headers: &mut HeaderMap, target: &Target, message: &Message) {
     let Some(tool) = target.one().and_then(|one| one.tool.as_ref()) else { return };
     let arguments = message.arguments().and_then(|member| member.value().ok());
-    for (name, value) in arguments.iter().flat_map(|arguments| mcp::param::headers(&tool.bindings, arguments)) {
+    for (name, value) in arguments.iter().flat_map(|arguments| mcp::param::headers(tool.bindings(), arguments)) {
         // One that the client left out stays out: the check after this says so.
         if let Some(mirrored) = headers.get_mut(&name) {
             *mirrored = value;

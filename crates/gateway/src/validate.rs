@@ -14,6 +14,7 @@ use crate::{
 use audit::Fingerprint;
 use http::StatusCode;
 use mcp::{
+    Era,
     bridge::{BridgeFault, Filter},
     error,
 };
@@ -58,20 +59,22 @@ impl Line {
         };
         let arguments = arguments(&call, one.tool.is_some())?;
         if let Some(tool) = &one.tool {
+            // To a server of the legacy era annotations mean nothing.
+            let spoken = one.crossing.into_era().unwrap_or(call.era);
+            if let Some(why) = tool.refused(spoken).filter(|_| !one.skips_schema) {
+                return Err(Stop::refused(
+                    Stage::Validate,
+                    "schema-unusable",
+                    error::DEFINITION_UNUSABLE,
+                    format!("the server's schema of this tool cannot be used, so its calls are refused: {why}"),
+                ));
+            }
             match (&tool.fitness, one.skips_schema) {
-                (_, true) | (Fitness::Free, false) => {}
-                (Fitness::Unfit(why), false) => {
-                    return Err(Stop::refused(
-                        Stage::Validate,
-                        "schema-unusable",
-                        error::DEFINITION_UNUSABLE,
-                        format!("the server's schema of this tool cannot be used, so its calls are refused: {why}"),
-                    ));
-                }
+                (_, true) | (Fitness::Free | Fitness::Unfit(_), false) => {}
                 (Fitness::Fit(schema), false) => check(schema, &arguments, &call)?,
             }
-            if call.era == mcp::Era::Modern {
-                mcp::param::check(&call.headers, &tool.bindings, &arguments).map_err(|fault| {
+            if call.era == Era::Modern && spoken == Era::Modern {
+                mcp::param::check(&call.headers, tool.bindings(), &arguments).map_err(|fault| {
                     Stop::refused(Stage::Validate, "header", fault.code(), fault.to_string())
                         .status(StatusCode::BAD_REQUEST)
                 })?;

@@ -247,8 +247,24 @@ async fn a_tool_whose_annotations_cannot_be_followed_is_not_listed_by_a_client_o
     let passes = inside.modern("/mcp/files", &inside.alice).request("tools/list", json!({})).await.json().await;
     assert_eq!(names(&passes), all, "{passes}");
     inside.swap(plan(EraSettings::Legacy));
-    let list = inside.modern("/mcp", &inside.alice).request("tools/list", json!({})).await.json().await;
-    assert_eq!(names(&list), all, "{list}");
+    for (door, prefix) in [("/mcp", "files__"), ("/mcp/files", "")] {
+        let of_2026 = inside.modern(door, &inside.alice);
+        let list = of_2026.request("tools/list", json!({})).await.json().await;
+        assert_eq!(names(&list), all, "{list}");
+        // Who would follow them, or leave the tool out, does not read them.
+        assert!(!list.to_string().contains("x-mcp-header"), "{list}");
+        let of_2025 = inside.legacy(door, &inside.alice).await;
+        let list = of_2025.request("tools/list", json!({})).await.json().await;
+        assert_eq!(list.to_string().matches("x-mcp-header").count(), 6, "{list}");
+        for agent in [&of_2026, &of_2025] {
+            for (tool, argument) in
+                [("number", json!(1)), ("good", json!("a")), ("space", json!("b")), ("twice", json!("c"))]
+            {
+                let answer = agent.call(&format!("{prefix}{tool}"), json!({"a": argument})).await;
+                assert!(answer["result"].is_object(), "{door} {tool}: {answer}");
+            }
+        }
+    }
 }
 
 #[tokio::test]

@@ -209,7 +209,9 @@ impl<'a> Hand<'a> {
         pages: &[Message],
         seen: &mut HashSet<String>,
     ) -> Result<Vec<Bytes>, UpstreamFault> {
-        let spoken = Crossing::between(self.call.era, server).into_era().unwrap_or(self.call.era);
+        let crossing = Crossing::between(self.call.era, server);
+        let spoken = crossing.into_era().unwrap_or(self.call.era);
+        let is_carried_down = kind == ListKind::Tools && crossing == Crossing::Downward;
         let mut kept = Vec::new();
         for page in pages {
             let entries = mcp::list::entries(page, kind).map_err(|fault| UpstreamFault::Protocol(fault.to_string()))?;
@@ -229,7 +231,7 @@ impl<'a> Hand<'a> {
                 // Two names that are shortened alike: the first one is the one that is found.
                 let (shown, entry) = mcp::address::entry(&entry, kind, server.name.as_str());
                 if seen.insert(shown) {
-                    kept.push(entry);
+                    kept.push(if is_carried_down { mcp::bridge::downward::tool(&entry) } else { entry });
                 }
             }
         }

@@ -251,7 +251,7 @@ fn headers(way: &Passage<'_>, request: &Message) -> HeaderMap {
     if let Some(name) = request.subject() {
         headers.insert(header::NAME.clone(), mcp::name_value(&name));
     }
-    let bindings = way.one.tool.as_ref().map(|tool| tool.bindings.as_slice()).unwrap_or_default();
+    let bindings = way.one.tool.as_ref().map(|tool| tool.bindings()).unwrap_or_default();
     if !bindings.is_empty()
         && let Some(Ok(arguments)) = request.arguments().map(|arguments| arguments.value())
     {

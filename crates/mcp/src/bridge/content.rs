@@ -4,7 +4,11 @@
 //! refuse the whole result for, becomes what it knows.
 
 use super::rewrite::{Fate, Rewrite, at, is_object, object, text_at};
-use crate::{Revision, Span, splice::quote};
+use crate::{
+    Revision, Span,
+    param::{ANNOTATION, may_be_annotated},
+    splice::quote,
+};
 
 /// Makes the result of `method` at `span` one of `revision`.
 pub(super) fn member(rewrite: &mut Rewrite<'_>, method: &str, name: &str, value: &Span, revision: Revision) -> Fate {
@@ -59,6 +63,46 @@ fn properties(rewrite: &mut Rewrite<'_>, schema: &Span) {
     rewrite.object(schema, inner, &[]);
 }
 
+/// A tool of a legacy server without annotations that want arguments mirrored in headers (`x-mcp-header`). They are of
+/// 2026-07-28: a client of that era would follow them, or leave the tool out where it cannot, and the server means neither.
+pub(super) fn unannotated(rewrite: &mut Rewrite<'_>, tool: &Span) {
+    if !may_be_annotated(rewrite.raw(tool)) {
+        return;
+    }
+    let part = |rewrite: &mut Rewrite<'_>, name: &str, value: &Span| {
+        if name == "inputSchema" {
+            schema(rewrite, value);
+        }
+        Fate::Keep
+    };
+    rewrite.object(tool, part, &[]);
+}
+
+/// Takes the annotations out of a schema. Depth is bounded by that of the message.
+fn schema(rewrite: &mut Rewrite<'_>, span: &Span) {
+    let below = |rewrite: &mut Rewrite<'_>, name: &str, value: &Span| {
+        match name {
+            ANNOTATION => return Fate::Drop,
+            // Data, not schemas.
+            "const" | "default" | "enum" | "examples" => {}
+            "properties" | "$defs" | "definitions" | "dependentSchemas" | "patternProperties" => {
+                let named = |rewrite: &mut Rewrite<'_>, _: &str, value: &Span| {
+                    schema(rewrite, value);
+                    Fate::Keep
+                };
+                rewrite.object(value, named, &[]);
+            }
+            _ if is_object(rewrite.raw(value)) => schema(rewrite, value),
+            _ if rewrite.raw(value).starts_with(b"[") => {
+                rewrite.array(value, |rewrite, each| schema(rewrite, &each));
+            }
+            _ => {}
+        }
+        Fate::Keep
+    };
+    rewrite.object(span, below, &[]);
+}
+
 /// A block of content of a kind that came later becomes one that was there.
 fn block(rewrite: &mut Rewrite<'_>, span: &Span, revision: Revision) {
     let raw = rewrite.raw(span);
@@ -84,4 +128,31 @@ fn audio(raw: &[u8]) -> Option<Vec<u8>> {
 fn link(raw: &[u8]) -> Option<Vec<u8>> {
     let (name, uri) = (text_at(raw, &["name"])?, text_at(raw, &["uri"])?);
     Some(object(&[("type", b"\"text\""), ("text", quote(&format!("{name}: {uri}")).as_bytes())]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::downward::tool;
+
+    #[test]
+    fn annotations_for_headers_go_and_what_is_only_called_so_stays() {
+        for (from, to) in [
+            (r#"{"name":"a"}"#, r#"{"name":"a"}"#),
+            (r#"{"inputSchema":true,"x-mcp-header":1}"#, r#"{"inputSchema":true,"x-mcp-header":1}"#),
+            (
+                r#"{"inputSchema":{"x-mcp-header":"A","properties":{"x-mcp-header":{"type":"number","x-mcp-header":""},"b":{"default":{"x-mcp-header":1}}}}}"#,
+                r#"{"inputSchema":{"properties":{"x-mcp-header":{"type":"number"},"b":{"default":{"x-mcp-header":1}}}}}"#,
+            ),
+            (
+                r#"{"inputSchema":{"anyOf":[{"x-mcp-header":"A"},true,[{"x-mcp-h\u0065ader":"A"}]],"not":{"a":1, "x-mcp-header":"A"}}}"#,
+                r#"{"inputSchema":{"anyOf":[{},true,[{"x-mcp-h\u0065ader":"A"}]],"not":{"a":1}}}"#,
+            ),
+            (
+                r#"{"inputSchema":{"$defs":{"a":{"x-mcp-h\u0065ader":"A","type":"string"}}}}"#,
+                r#"{"inputSchema":{"$defs":{"a":{"type":"string"}}}}"#,
+            ),
+        ] {
+            assert_eq!(tool(from.as_bytes()), to, "{from}");
+        }
+    }
 }

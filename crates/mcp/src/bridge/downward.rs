@@ -16,7 +16,9 @@
 use super::{
     BridgeFault, Client, Filter, LogLevel, brief,
     client::{extensions, pick, server},
-    code, is_cacheable, may_ask,
+    code,
+    content::unannotated,
+    is_cacheable, may_ask,
     question::for_modern,
     rewrite::{Fate, Rewrite, at, is_object, is_string, message_text, object, text_at, without},
 };
@@ -145,10 +147,22 @@ pub fn answer(
         "inputRequests" | "requestState" if may_ask(method) => Fate::Drop,
         "ttlMs" | "cacheScope" if is_cacheable(method) => Fate::Drop,
         "_meta" => without(rewrite, value, &[key::RELATED_TASK, key::SERVER_INFO], &meta),
+        "tools" if method == "tools/list" => {
+            rewrite.array(value, |rewrite, tool| unannotated(rewrite, &tool));
+            Fate::Keep
+        }
         _ => Fate::Keep,
     };
     rewrite.object(&result.span, fate, &add);
     Ok(rewrite.finish())
+}
+
+/// A tool of the server's list as the client reads it, where a list is made of those of several servers.
+pub fn tool(entry: &[u8]) -> Bytes {
+    let mut rewrite = Rewrite::new(entry);
+    let whole = rewrite.whole();
+    unannotated(&mut rewrite, &whole);
+    rewrite.finish()
 }
 
 /// A notification of the server as the client hears it; `None` where the modern era has none of its kind.
