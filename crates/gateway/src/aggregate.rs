@@ -221,9 +221,7 @@ async fn on_one(
             stop
         }
     })?;
-    if let Some(task) = &one.task {
-        one.name_header = Some(mcp::name_value(task));
-    } else if name != shown {
+    if name != shown {
         one.name_header = Some(mcp::name_value(&name));
     }
     one.shown = Some(shown.into_boxed_str());

@@ -49,7 +49,7 @@ pub(crate) struct One {
     pub(crate) tool: Option<Arc<Tool>>,
     /// The operator waived the schema of the tool.
     pub(crate) skips_schema: bool,
-    /// `Mcp-Name` where the server's name is not the caller's.
+    /// `Mcp-Name` where the server's name is not the caller's, or the caller may have left it out.
     pub(crate) name_header: Option<HeaderValue>,
     /// The event of this server after which a broken stream of the aggregate goes on.
     pub(crate) after: Option<HeaderValue>,
@@ -346,6 +346,8 @@ impl Line {
         let Some(crossing) = Crossing::to(call.era, server) else {
             return Err(other_era(server, call).about(about()));
         };
+        // SPEC: it names the task as the body does (2026-07-28, tasks). On the client's hop nobody is refused for leaving it out.
+        let name_header = task.as_deref().filter(|_| call.era == Era::Modern).map(mcp::name_value);
         Ok(One {
             server: Arc::clone(server),
             crossing,
@@ -354,7 +356,7 @@ impl Line {
             resource,
             tool,
             skips_schema,
-            name_header: None,
+            name_header,
             after: None,
             resumes: None,
             answers: None,

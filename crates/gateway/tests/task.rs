@@ -320,6 +320,37 @@ async fn begin_there(agent: &Agent, tool: &str, id: &str) -> String {
 }
 
 #[tokio::test]
+async fn a_modern_server_reads_the_same_task_in_header_and_body_whatever_the_client_wrote() {
+    let upstream = trusting().await;
+    declaring(&upstream);
+    let inside = Inside::start(Plan::of(&upstream)).await;
+    for id in ["a", "tâche"] {
+        for (door, tool) in [("/mcp", "files__echo"), ("/mcp/files", "echo")] {
+            let alice = inside.modern(door, &inside.alice);
+            let task = begin_there(&alice, tool, id).await;
+            assert_eq!(task == id, door == "/mcp/files", "{task}");
+            for method in ["tasks/get", "tasks/update", "tasks/cancel"] {
+                for is_named in [true, false] {
+                    let params = json!({"taskId": task, "_meta": meta()});
+                    let text = json!({"jsonrpc": "2.0", "id": 1, "method": method, "params": params}).to_string();
+                    let ask = Ask::post(&inside.url(door), text).bearer(&inside.alice);
+                    let ask = ask.header("mcp-protocol-version", testkit::MODERN).header("mcp-method", method);
+                    let name = mcp::name_value(&task).to_str().unwrap_or_default().to_owned();
+                    let ask = if is_named { ask.header("mcp-name", &name) } else { ask };
+                    let answer = ask.send().await.json().await;
+                    assert!(answer["result"].is_object(), "{door} {method}: {answer}");
+                    let sent =
+                        upstream.seen(method).pop().unwrap_or_else(|| panic!("{door} {method}: nothing was sent"));
+                    assert_eq!(sent.json()["params"]["taskId"], id);
+                    let named = mcp::name_value(id);
+                    assert_eq!(sent.header("mcp-name"), named.to_str().ok(), "{door} {method}, named: {is_named}");
+                }
+            }
+        }
+    }
+}
+
+#[tokio::test]
 async fn tasks_of_all_servers_are_found_by_sealed_ids() {
     let (one, two) = (trusting().await, trusting().await);
     declaring(&one);
@@ -352,9 +383,7 @@ async fn tasks_of_all_servers_are_found_by_sealed_ids() {
             assert_eq!(got["result"]["_meta"][RELATED]["taskId"], json!(shown), "{got}");
             let asked = upstream.seen("tasks/get").pop().unwrap();
             assert_eq!(asked.json()["params"]["taskId"], "a");
-            if round == 1 {
-                assert_eq!(asked.header("mcp-name"), Some("a"));
-            }
+            assert_eq!(asked.header("mcp-name"), (round == 1).then_some("a"));
             assert_eq!(other.seen("tasks/get").len(), others, "the other server is not asked");
             // Nobody else can use the id, nor make one, nor take the server's own.
             let before = upstream.seen("tasks/get").len();
