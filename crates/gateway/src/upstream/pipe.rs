@@ -23,6 +23,7 @@ use guard::Carry;
 use listener::Listeners;
 use mcp::{Body, Kind, Limits, Message, Skim};
 use patience::NAP;
+use replies::cancelled;
 use std::{
     collections::BTreeMap,
     path::PathBuf,
@@ -585,12 +586,6 @@ async fn read(
         lock(&pipe.waiting).clear();
         pipe.listeners.end();
     }
-}
-
-/// What tells the server that nobody waits any more.
-fn cancelled(number: u64) -> Bytes {
-    let text = format!(r#"{{"jsonrpc":"2.0","method":"notifications/cancelled","params":{{"requestId":{number}}}}}"#);
-    Bytes::from(text)
 }
 
 /// The number that a raw JSON value is.

@@ -2,7 +2,7 @@
 //!
 //! Every wait is cancel-safe. Decides nothing about what is said.
 
-use super::{Pipe, backlog::Said, cancelled, lock};
+use super::{Pipe, backlog::Said, lock};
 use crate::upstream::UpstreamFault;
 use bytes::Bytes;
 use std::{sync::Arc, time::Duration};
@@ -90,4 +90,10 @@ impl Drop for Replies {
             }
         });
     }
+}
+
+/// What tells the server that nobody waits any more.
+pub(super) fn cancelled(number: u64) -> Bytes {
+    let text = format!(r#"{{"jsonrpc":"2.0","method":"notifications/cancelled","params":{{"requestId":{number}}}}}"#);
+    Bytes::from(text)
 }
