@@ -292,6 +292,9 @@ async fn a_list_that_breaks_off_is_missing_and_its_servers_error_is_told() {
                 // Whoever has none of a kind may say so this way.
                 let expected = ((code, pages) != (-32601, 0)).then(|| json!([{"server": "breaks", "reason": why}]));
                 assert_eq!(missing, &expected.unwrap_or_default(), "{list}");
+                // Another page could define it anew: what the first one says of it is not known to hold.
+                let refused = agent.call("breaks__first", json!({})).await;
+                assert!(refused["error"].is_object() && breaks.seen("tools/call").is_empty(), "{refused}");
             }
         }
     }
