@@ -21,9 +21,6 @@ pub(crate) const BINARY: &str = "guided/durward";
 /// Where rustc links with LLD, which can be told in which order functions are to lie.
 const LLD: &str = "x86_64-unknown-linux-gnu";
 
-/// Tells LLVM to cut functions in two by what the profile says.
-const CUT: &str = "-enable-split-machine-functions";
-
 pub(crate) fn run(root: &Path) -> Result<()> {
     let mut plan = Plan::new(root);
     let target = world::target(root);
@@ -54,9 +51,8 @@ pub(crate) fn run(root: &Path) -> Result<()> {
     })
 }
 
-/// What tells the compiler to cut the parts that hardly ran off the functions that ran, and the linker to lay the functions
-/// side by side, and what was cut off after them. They are a third of the program; scattered over it they bring most of it
-/// into memory.
+/// What tells the linker to lay the functions that ran side by side. They are a third of the program; scattered over it they
+/// bring most of it into memory.
 fn side_by_side(merger: &Path, guide: &Path) -> Result<String> {
     let shown = process::output(program(merger).args(["show", "--all-functions", "--counts"]).arg(guide))?;
     let (order, ran) = (guide.with_extension("order"), ran(&shown));
@@ -65,18 +61,11 @@ fn side_by_side(merger: &Path, guide: &Path) -> Result<String> {
         "`llvm-profdata show` tells of {} functions that ran: is this how it tells them?",
         ran.len()
     );
-    fs::write(&order, order_of(&ran))?;
+    fs::write(&order, ran.join("\n"))?;
     // Many of them became part of others, and are no symbols any more.
     let [order, silence] =
         [format!("--symbol-ordering-file={}", order.display()), "--no-warn-symbol-ordering".to_owned()];
-    Ok(format!(" -Cllvm-args={CUT} -Clink-arg=-Wl,{order} -Clink-arg=-Wl,{silence}"))
-}
-
-/// The order in which the linker lays the parts of these functions. What was cut off one is named after it; it ran when the
-/// program began, or not at all.
-fn order_of(ran: &[&str]) -> String {
-    let cut = ran.iter().map(|name| format!("{name}.cold\n"));
-    ran.iter().map(|name| format!("{name}\n")).chain(cut).collect()
+    Ok(format!(" -Clink-arg=-Wl,{order} -Clink-arg=-Wl,{silence}"))
 }
 
 /// The functions of a profile, as `llvm-profdata show` has it, of which any part ran; what ran most often comes first.
@@ -154,7 +143,7 @@ fn major(version: &str) -> Option<u32> {
 
 #[cfg(test)]
 mod tests {
-    use super::{major, order_of, ran};
+    use super::{major, ran};
 
     #[test]
     fn versions_are_compared_by_their_first_number() {
@@ -169,6 +158,5 @@ mod tests {
                      never:\n    Hash: 0x2\n    Counters: 1\n    Block counts: [0]\n  \
                      unit-cgu.0;often:\n    Hash: 0x3\n    Counters: 1\n    Block counts: [70]\n";
         assert_eq!(ran(shown), ["often", "seldom"]);
-        assert_eq!(order_of(&ran(shown)), "often\nseldom\noften.cold\nseldom.cold\n");
     }
 }
