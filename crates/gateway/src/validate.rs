@@ -59,7 +59,7 @@ impl Line {
         };
         let arguments = arguments(&call, one.tool.is_some())?;
         if let Some(tool) = &one.tool {
-            // To a server of the legacy era annotations mean nothing.
+            // To a server of the legacy era annotations mean nothing; a modern client follows those it can.
             let spoken = one.crossing.into_era().unwrap_or(call.era);
             if let Some(why) = tool.refused(spoken).filter(|_| !one.skips_schema) {
                 return Err(Stop::refused(
@@ -73,7 +73,7 @@ impl Line {
                 (_, true) | (Fitness::Free | Fitness::Unfit(_), false) => {}
                 (Fitness::Fit(schema), false) => check(schema, &arguments, &call)?,
             }
-            if call.era == Era::Modern && spoken == Era::Modern {
+            if call.era == Era::Modern {
                 mcp::param::check(&call.headers, tool.bindings(), &arguments).map_err(|fault| {
                     Stop::refused(Stage::Validate, "header", fault.code(), fault.to_string())
                         .status(StatusCode::BAD_REQUEST)

@@ -68,19 +68,14 @@ pub fn bindings(schema: &Value) -> Result<Vec<Binding>, AnnotationFault> {
 /// Whether a tool, as it is listed, has no annotation that cannot be followed. SPEC: clients leave such tools out of lists
 /// (2026-07-28, streamable-http, "Custom Headers from Tool Parameters").
 pub fn can_be_followed(tool: &[u8]) -> bool {
-    if !may_be_annotated(tool) {
+    // Most tools have none, which is cheaper to see than where; letters may be spelled by escapes.
+    if [ANNOTATION.as_bytes(), b"\\u00"].into_iter().all(|word| memchr::memmem::find(tool, word).is_none()) {
         return true;
     }
     let Ok(tool) = crate::value(tool) else { return true };
     let Some(Err(fault)) = tool.get("inputSchema").map(bindings) else { return true };
     // A schema that cannot be read to its end has no fault that is known.
     fault == AnnotationFault::TooDeep
-}
-
-/// Whether there could be an annotation. Most tools have none, which is cheaper to see than where; letters may be spelled by
-/// escapes.
-pub(crate) fn may_be_annotated(text: &[u8]) -> bool {
-    [ANNOTATION.as_bytes(), b"\\u00"].into_iter().any(|word| memchr::memmem::find(text, word).is_some())
 }
 
 /// The headers that mirror `arguments`; what is absent or null has none.

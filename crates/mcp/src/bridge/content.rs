@@ -6,7 +6,7 @@
 use super::rewrite::{Fate, Rewrite, at, is_object, object, text_at};
 use crate::{
     Revision, Span,
-    param::{ANNOTATION, may_be_annotated},
+    param::{ANNOTATION, can_be_followed},
     splice::quote,
 };
 
@@ -63,10 +63,10 @@ fn properties(rewrite: &mut Rewrite<'_>, schema: &Span) {
     rewrite.object(schema, inner, &[]);
 }
 
-/// A tool of a legacy server without annotations that want arguments mirrored in headers (`x-mcp-header`). They are of
-/// 2026-07-28: a client of that era would follow them, or leave the tool out where it cannot, and the server means neither.
+/// A tool of a legacy server without annotations (`x-mcp-header`) for which a client of 2026-07-28 would have to leave it out:
+/// they are of that revision, and the server does not mean them. Those that can be followed stay, and are held to.
 pub(super) fn unannotated(rewrite: &mut Rewrite<'_>, tool: &Span) {
-    if !may_be_annotated(rewrite.raw(tool)) {
+    if can_be_followed(rewrite.raw(tool)) {
         return;
     }
     let part = |rewrite: &mut Rewrite<'_>, name: &str, value: &Span| {
@@ -135,9 +135,11 @@ mod tests {
     use super::super::downward::tool;
 
     #[test]
-    fn annotations_for_headers_go_and_what_is_only_called_so_stays() {
+    fn annotations_that_cannot_be_followed_go_and_what_is_only_called_so_stays() {
+        let good = r#"{"inputSchema":{"type":"object","properties":{"a":{"type":"string","x-mcp-header":"A"}}}}"#;
         for (from, to) in [
             (r#"{"name":"a"}"#, r#"{"name":"a"}"#),
+            (good, good),
             (r#"{"inputSchema":true,"x-mcp-header":1}"#, r#"{"inputSchema":true,"x-mcp-header":1}"#),
             (
                 r#"{"inputSchema":{"x-mcp-header":"A","properties":{"x-mcp-header":{"type":"number","x-mcp-header":""},"b":{"default":{"x-mcp-header":1}}}}}"#,
