@@ -9,7 +9,7 @@ mod tests;
 pub(crate) mod view;
 mod weigh;
 
-use crate::{bridge::Crossing, call::Route, pipeline::Line, server::Server};
+use crate::{bridge::Crossing, call::Route, label, pipeline::Line, server::Server};
 use bytes::Bytes;
 use mcp::{
     Era, ListKind, Message,
@@ -62,6 +62,8 @@ impl LeftOut {
         if misfit.is_none() && (kind != ListKind::Tools || mcp::param::can_be_followed(entry.raw)) {
             return None;
         }
+        // Shown to people, and it may name what the server made up.
+        let misfit = misfit.map(|Misfit { why, is_legacy }| Misfit { why: label::shown(&why).into_owned(), is_legacy });
         Some(Self { kind, name: Box::from(&*entry.name), misfit, digest: Digest::of(entry.raw) })
     }
 

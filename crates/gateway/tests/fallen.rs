@@ -62,7 +62,7 @@ async fn a_call_just_after_a_process_fell_waits_for_the_next_one_and_is_sent_onc
 }
 
 #[tokio::test]
-async fn a_process_that_keeps_falling_is_waited_for_by_nobody() {
+async fn a_process_that_starts_only_later_is_not_waited_for() {
     let upstream = Upstream::start().await;
     let command = Some(["/bin/sh", "-c", "exit 1"].map(str::to_owned).to_vec());
     let inside = Inside::start(Plan { command, era: EraSettings::Modern, ..Plan::of(&upstream) }).await;

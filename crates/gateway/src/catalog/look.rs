@@ -491,14 +491,17 @@ impl Hop<'_> {
 
 /// Says which entries `/mcp` leaves out, once as long as they are the same.
 fn tell_of_left_out(server: &Server, before: Option<&Catalog>, now: &Catalog) {
-    let names = |catalog: &Catalog| -> Vec<_> {
-        let told = |entry: &LeftOut| Some((entry.kind, entry.name.clone(), entry.why(server)?.to_owned()));
-        catalog.left_out.iter().filter_map(told).collect()
+    let names = |catalog: &Catalog| {
+        let told = |entry: &LeftOut| Some((entry.kind.method(), entry.name.clone(), entry.why(server)?.to_owned()));
+        let mut names: Vec<_> = catalog.left_out.iter().filter_map(told).collect();
+        // A list that comes in another order is the same.
+        names.sort_unstable();
+        names
     };
     let left_out = names(now);
-    let Some((kind, name, why)) = left_out.first() else { return };
+    let Some((list, name, why)) = left_out.first() else { return };
     if before.is_none_or(|before| names(before) != left_out) {
-        let (list, entries) = (kind.method(), left_out.len());
+        let entries = left_out.len();
         let first = label::shown(name);
         tracing::warn!(server = %server.name, entries, list, %first, why, "`/mcp` leaves out entries that clients refuse a whole list for");
     }

@@ -16,7 +16,7 @@ use tokio::{
     sync::watch,
     time::{Instant, sleep_until},
 };
-use vocab::ServerName;
+use vocab::{Digest, ServerName};
 
 /// How long the answer to a request that was taken back is still heard: it may have been on its way already.
 ///
@@ -32,8 +32,9 @@ const GOING_ON: usize = 256;
 pub(super) struct UnderWay {
     /// Requests, by the client's id.
     sent: HashMap<String, Arc<Sent>>,
-    /// Keys of the progress tokens of calls that became tasks, and who holds those, on the aggregate.
-    going_on: VecDeque<(Box<str>, ServerName)>,
+    /// Progress tokens of calls that became tasks, and who holds those, on the aggregate. Digests: a token is as long as its
+    /// client likes.
+    going_on: VecDeque<(Digest, ServerName)>,
 }
 
 /// A request as its session remembers it.
@@ -88,20 +89,27 @@ impl Session {
     pub fn is_token_of_another(&self, server: &ServerName, token: &str) -> bool {
         let token = mcp::id_key(token);
         let under_way = lock(&self.under_way);
-        let sent =
-            under_way.sent.values().filter(|sent| sent.token.as_deref() == Some(&*token)).map(|sent| &sent.server);
-        let going_on = under_way.going_on.iter().filter(|(known, _)| **known == *token).map(|(_, holder)| holder);
-        let mut named = sent.chain(going_on).peekable();
-        named.peek().is_some() && named.all(|holder| holder != server)
+        let mut sent = under_way.sent.values().filter(|sent| sent.token.as_deref() == Some(&*token)).peekable();
+        // A client that uses a token again means the newer call.
+        if sent.peek().is_some() {
+            return sent.all(|sent| sent.server != *server);
+        }
+        if under_way.going_on.is_empty() {
+            return false;
+        }
+        let token = Digest::of(token.as_bytes());
+        let mut going_on = under_way.going_on.iter().filter(|(known, _)| *known == token).peekable();
+        going_on.peek().is_some() && going_on.all(|(_, holder)| holder != server)
     }
 
     /// The call with this progress token became a task of `server`, which goes on with the token when the call is over.
     pub fn goes_on(&self, server: &ServerName, token: &str) {
+        let token = Digest::of(mcp::id_key(token).as_bytes());
         let going_on = &mut lock(&self.under_way).going_on;
         if going_on.len() >= GOING_ON {
             going_on.pop_front();
         }
-        going_on.push_back((mcp::id_key(token).into_boxed_str(), server.clone()));
+        going_on.push_back((token, server.clone()));
     }
 
     fn sent_to(&self, server: &ServerName, client_id: &str) -> Option<Arc<Sent>> {

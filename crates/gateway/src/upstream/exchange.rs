@@ -212,7 +212,7 @@ impl Hop<'_> {
     }
 
     /// Gets a process. Where one fell just now and the next may start in a moment that is waited for, once: nothing was sent
-    /// yet, and whoever calls is none the worse for what another did. One that keeps falling is waited for by nobody.
+    /// yet, and whoever calls is none the worse for what another did. Where the wait is longer it is for the caller.
     pub(crate) async fn in_a_moment(
         &self,
         get: impl Fn() -> Result<Arc<Pipe>, UpstreamFault>,

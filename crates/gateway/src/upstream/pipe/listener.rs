@@ -72,7 +72,8 @@ impl Listeners {
                     continue;
                 }
                 Heard::Taken => one.patience.taken(is_alone && others == 0),
-                Heard::Full | Heard::Missed | Heard::Gone => {}
+                // While its client is away nobody waits for it.
+                Heard::Full | Heard::Missed | Heard::Gone => one.patience.over(),
             }
             (one.turn, one.became) = (*turn, became);
         }

@@ -1,7 +1,7 @@
 //! How long a pipe is held up for a client that has no room for what was said.
 //!
-//! Who reads hears all of a burst: the server is read no faster than it does. Who does not read costs the others on the
-//! pipe a moment, once.
+//! Who reads hears all of a burst: the server is read no faster than it does. Who reads nothing costs the others on the
+//! pipe a moment, once; who reads slowly, a moment for each of their calls.
 
 use std::time::Duration;
 use tokio::time::Instant;
@@ -48,6 +48,11 @@ impl Patience {
         if is_alone {
             self.left = WHOLE;
         }
+    }
+
+    /// What was held up is heard of no more.
+    pub(super) fn over(&mut self) {
+        self.count();
     }
 
     fn count(&mut self) {
