@@ -28,14 +28,12 @@ static UNBUFFERED: HeaderValue = HeaderValue::from_static("no");
 pub(crate) struct Asked {
     id: Option<Box<str>>,
     is_request: bool,
-    /// It shares the HTTP status of a batch, which is not that of any one in it.
-    is_in_batch: bool,
 }
 
 impl Asked {
     pub(crate) fn of(call: &Call) -> Self {
         let id = call.message().and_then(|message| message.id()).map(Box::from);
-        Self { id, is_request: call.is_request(), is_in_batch: call.batch.is_some() }
+        Self { id, is_request: call.is_request() }
     }
 }
 
@@ -50,7 +48,7 @@ pub(crate) async fn close(outcome: Result<Released, Stop>, trail: Trail, asked: 
 /// Refuses what never became a call, and closes its record.
 pub(crate) fn refuse(stop: &Stop, trail: Trail, asked: &Asked) -> Reply {
     let reply = refusal(stop, asked, trail.facts().call);
-    trail.close_refused(stop, if asked.is_in_batch { stop.status } else { reply.status() });
+    trail.close_refused(stop, reply.status());
     reply
 }
 
