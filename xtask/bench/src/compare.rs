@@ -14,6 +14,7 @@ use anyhow::{Context, Result, ensure};
 use std::{
     cell::Cell,
     path::{Path, PathBuf},
+    thread,
     time::Duration,
 };
 
@@ -74,11 +75,17 @@ pub(crate) struct Sample {
     pub(crate) resident: f64,
 }
 
+/// How long the disk is left alone before anything is measured.
+const REST: Duration = Duration::from_secs(20);
+
 pub(crate) fn run(options: &Options) -> Result<()> {
     let folder = std::path::absolute(&options.folder)?;
     let gateway = std::path::absolute(&options.gateway)?;
     let gateway = (!options.without_gateway).then_some(gateway.as_path());
     let (rounds, seconds) = if options.quick { (1, 0.5) } else { (options.rounds, options.seconds) };
+    if !options.quick {
+        rest()?;
+    }
     let mut facts = gateway.map_or_else(|| Ok(Vec::new()), |gateway| idle(&folder, gateway))?;
     let stage = setup::start(&folder, gateway, options.strict)?;
     for scenario in scenarios() {
@@ -105,6 +112,15 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     }
     let missed = bars::print(&facts, gateway.is_some() && options.only.is_none(), options.slack);
     ensure!(!options.gate || missed == 0, "{missed} bars are missed");
+    Ok(())
+}
+
+/// Lets the system bring to disk what was written before: that slows down whoever writes meanwhile, and the log does.
+fn rest() -> Result<()> {
+    println!("waits {} s for the disk to come to rest", REST.as_secs());
+    let synced = setup::program("sync".as_ref()).status().context("cannot start `sync`")?;
+    ensure!(synced.success(), "`sync` ended with {synced}");
+    thread::sleep(REST);
     Ok(())
 }
 
@@ -164,7 +180,7 @@ fn scenarios() -> Vec<Scenario> {
 
 /// Core 0 carries what is measured; load and server share core 1, or core 0 too where the scenario is serial.
 pub(crate) fn measure(stage: &Stage, target: &Target, scenario: &Scenario, seconds: f64) -> Result<Sample> {
-    let others = usize::from(!scenario.is_serial && std::thread::available_parallelism()?.get() > 1);
+    let others = usize::from(!scenario.is_serial && thread::available_parallelism()?.get() > 1);
     machine::pin(target.pid(), 0)?;
     for upstream in &stage.upstreams {
         machine::pin(upstream.pid(), others)?;
@@ -181,7 +197,7 @@ pub(crate) fn measure(stage: &Stage, target: &Target, scenario: &Scenario, secon
     };
     let pid = target.pid();
     // A thread of its own, so that its core is its own affair.
-    let (outcome, spent) = std::thread::scope(|scope| {
+    let (outcome, spent) = thread::scope(|scope| {
         scope
             .spawn(|| -> Result<(Outcome, f64)> {
                 machine::pin_self(others)?;
