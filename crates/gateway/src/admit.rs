@@ -2,7 +2,7 @@
 
 use crate::{
     authenticate::Caller,
-    call::{Call, Operation},
+    call::Call,
     forward,
     limit::{Held, Limited, Slot},
     pipeline::Line,
@@ -51,7 +51,7 @@ impl Line {
         }
         // A stream that waits for what a server may say is no call in flight: connections bound those. What takes a call
         // back, once, has that call's place: nobody fills it with anything else.
-        let is_free = waits(call) || forward::takes_back(one, call);
+        let is_free = call.listens() || forward::takes_back(one, call);
         let in_flight = if is_free { None } else { Some(enter(one, call)?) };
         // Open methods and notifications count against the caller's attempts, not against a tool.
         let slot = match one.action {
@@ -72,15 +72,6 @@ impl Line {
             .limits
             .attempt(caller.principal.id(), self.state.clock.ticks())
             .map_err(|limited| self::limited(Stage::Limit, &limited))
-    }
-}
-
-/// Whether a call lasts as long as the client wants to listen.
-fn waits(call: &Call) -> bool {
-    match &call.operation {
-        Operation::Listen => true,
-        Operation::Message(message) => message.method() == "subscriptions/listen",
-        Operation::End | Operation::Unread => false,
     }
 }
 

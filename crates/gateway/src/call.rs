@@ -179,14 +179,18 @@ impl Call {
         })
     }
 
-    /// Whether it asks for a stream, and says that it takes none.
-    pub(crate) fn contradicts_itself(&self) -> bool {
-        let asks = match &self.operation {
+    /// Whether it lasts as long as the client wants to listen.
+    pub(crate) fn listens(&self) -> bool {
+        match &self.operation {
             Operation::Listen => true,
             Operation::Message(message) => message.method() == "subscriptions/listen",
             Operation::End | Operation::Unread => false,
-        };
-        asks && self.headers.contains_key(ACCEPT) && !self.reads_streams()
+        }
+    }
+
+    /// Whether it asks for a stream, and says that it takes none.
+    pub(crate) fn contradicts_itself(&self) -> bool {
+        self.listens() && self.headers.contains_key(ACCEPT) && !self.reads_streams()
     }
 
     /// The last event that a client has of a stream that was cut.
