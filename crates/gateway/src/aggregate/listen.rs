@@ -274,10 +274,12 @@ async fn tell_all(
         let message = exchange::one(data.clone(), &hop.limits)?;
         // SECURITY: one that was taken out or moved is told nothing more.
         let is_there = line.snapshot.servers.get(name).is_some_and(|now| now.fingerprint == hop.server.fingerprint);
-        if until.is_none() && is_there && message.kind() == Kind::Request {
-            tokio::select! {
-                declined = hop.decline(Some(leg), &message, "nobody is listening who could answer") => declined?,
-                () = &mut let_go => {}
+        if is_there && message.kind() == Kind::Request {
+            // A server that does not take it is waited for no longer than for what it says.
+            let declining = hop.decline(Some(leg), &message, "nobody is listening who could answer");
+            match tokio::time::timeout(LEAVING, declining).await {
+                Ok(Err(fault)) if until.is_none() => return Err(fault),
+                _ => {}
             }
         }
         return Ok(Followed::Over);
