@@ -110,15 +110,15 @@ impl Egress {
     /// `credential` says who may share a connection: same value, same connections. The request's URI gives path
     /// and query ([`Endpoint::uri`]); `Host` and the framing headers are set here. `deadline` ends
     /// when the head has arrived; the body is the caller's to time. A redirect is an answer
-    /// like any other. Must run inside a tokio runtime. The request is boxed: each step would keep a copy of its own for as
-    /// long as it waits.
+    /// like any other. Must run inside a tokio runtime. Request and answer are boxed: each step would keep a copy of its own
+    /// for as long as it waits, or make one.
     pub async fn send(
         &self,
         endpoint: &Endpoint,
         credential: u64,
         request: Box<Request<Full<Bytes>>>,
         deadline: Duration,
-    ) -> Result<Response<Body>, EgressFault> {
+    ) -> Result<Box<Response<Body>>, EgressFault> {
         let key = Key { egress: self.id, endpoint: endpoint.id, credential };
         let now = Instant::now();
         let until = now + deadline;
@@ -132,7 +132,7 @@ impl Egress {
             },
             Some(Taken::Shared(room)) => {
                 match Box::pin(http2::exchange(endpoint, room, &request, until, deadline)).await {
-                    Ok(response) => return Ok(response),
+                    Ok(response) => return Ok(Box::new(response)),
                     // The server says that it did not take it, or it never left.
                     Err(Refused { untaken: true, .. }) => {}
                     Err(Refused { fault, .. }) => return Err(fault),
@@ -149,7 +149,7 @@ impl Egress {
                 pool::share(connection.clone(), key);
                 let room = enter(endpoint, connection)?;
                 let sent = Box::pin(http2::exchange(endpoint, room, &request, until, deadline)).await;
-                sent.map_err(|refused| refused.fault)
+                sent.map(Box::new).map_err(|refused| refused.fault)
             }
         }
     }
@@ -364,10 +364,10 @@ async fn exchange(
     request: Box<Request<Full<Bytes>>>,
     until: Instant,
     deadline: Duration,
-) -> Result<Response<Body>, Failed> {
+) -> Result<Box<Response<Body>>, Failed> {
     let lost = |fault| Failed { fault, unsent: None };
-    let (head, incoming) = match timeout_at(until, lease.sender.try_send_request(*request)).await {
-        Ok(Ok(response)) => response.into_parts(),
+    let response = match timeout_at(until, lease.sender.try_send_request(*request)).await {
+        Ok(Ok(response)) => response,
         Ok(Err(mut failed)) => {
             let unsent = failed.take_message().map(Box::new);
             let cause = failed.into_error();
@@ -382,13 +382,13 @@ async fn exchange(
             return Err(lost(EgressFault::Timeout { host, phase: Phase::Head, after: deadline }));
         }
     };
-    if head.status == StatusCode::SWITCHING_PROTOCOLS {
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         return Err(lost(EgressFault::Http { host: endpoint.host().to_owned(), cause: None }));
     }
-    if let Some(promised) = keep_alive(&head.headers) {
+    if let Some(promised) = keep_alive(response.headers()) {
         lease.expect_close_after(promised);
     }
-    Ok(Response::from_parts(head, Body::new(incoming, Some(lease))))
+    Ok(Box::new(response.map(|incoming| Body::new(incoming, Some(lease)))))
 }
 
 /// Sets what belongs to the connection: target in origin form, `Host`, framing.

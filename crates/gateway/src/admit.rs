@@ -3,6 +3,7 @@
 use crate::{
     authenticate::Caller,
     call::Call,
+    clock::Moment,
     forward,
     limit::{Held, Limited, Slot},
     pipeline::Line,
@@ -40,7 +41,7 @@ impl Noted for Admitted {
 
 impl Line {
     /// Takes one call's worth from every limit that applies to caller and target.
-    pub(crate) fn admit(&self, caller: &Caller, call: &Call, target: &Target) -> Result<Admitted, Stop> {
+    pub(crate) fn admit(&self, caller: &Caller, call: &Call, target: &Target, now: Moment) -> Result<Admitted, Stop> {
         let Some(one) = target.one() else {
             return Ok(Admitted { slot: None, held: None, _in_flight: None });
         };
@@ -59,7 +60,7 @@ impl Line {
             Some(action) => Some(
                 self.snapshot
                     .limits
-                    .admit(caller.principal.id(), action, &one.resource.id, self.state.clock.ticks())
+                    .admit(caller.principal.id(), action, &one.resource.id, now.ticks)
                     .map_err(|limited| self::limited(Stage::Limit, &limited))?,
             ),
         };
@@ -67,10 +68,10 @@ impl Line {
     }
 
     /// Counts an authenticated request, whatever will become of it.
-    pub(crate) fn attempt(&self, caller: &Caller) -> Result<(), Stop> {
+    pub(crate) fn attempt(&self, caller: &Caller, now: Moment) -> Result<(), Stop> {
         self.snapshot
             .limits
-            .attempt(caller.principal.id(), self.state.clock.ticks())
+            .attempt(caller.principal.id(), now.ticks)
             .map_err(|limited| self::limited(Stage::Limit, &limited))
     }
 }

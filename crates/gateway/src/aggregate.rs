@@ -43,7 +43,7 @@ pub(crate) async fn resolve(
     if let Some((server, after)) = resumed(call, &members) {
         let mut one = line.on_server(&server, session, caller, call).await?;
         one.after = Some(after);
-        return Ok(Target::One(Box::new(one)));
+        return Ok(Target::One(one));
     }
     if let Some(session) = &session
         && let Some(one) = line.resumed(caller, call, session, &members)?
@@ -56,11 +56,11 @@ pub(crate) async fn resolve(
             let server = session.as_ref().zip(message.id()).and_then(|(session, id)| session.asker(id));
             let server = server.and_then(|name| members.iter().find(|server| server.name == name).cloned());
             let Some(server) = server else { return Err(resolve::no_such_question()) };
-            Ok(Target::One(Box::new(line.one_answering(&server, session, message)?)))
+            line.one_answering(&server, session, message).map(Target::One)
         }
         Kind::Notification if mcp::method::is_open(message.method()) => {
             match session.as_deref().and_then(|session| concerned(line, caller, session, &members, message)).cloned() {
-                Some(server) => Ok(Target::One(Box::new(line.on_server(&server, session, caller, call).await?))),
+                Some(server) => line.on_server(&server, session, caller, call).await.map(Target::One),
                 None => Ok(many(members, session)),
             }
         }
@@ -69,7 +69,7 @@ pub(crate) async fn resolve(
         Kind::Request if message.method() == "tasks/list" && call.era == Era::Legacy => Ok(many(members, session)),
         Kind::Request | Kind::Notification => {
             let one = on_one(line, caller, call, message, session, (&members, &apart)).await?;
-            Ok(Target::One(Box::new(one)))
+            Ok(Target::One(one))
         }
     }
 }
@@ -184,7 +184,7 @@ async fn on_one(
     message: &Message,
     session: Option<Arc<Session>>,
     (members, apart): (&[Arc<Server>], &Apart),
-) -> Result<One, Stop> {
+) -> Result<Box<One>, Stop> {
     let action = resolve::client_action(message);
     let shown = resolve::name_of(action, message)?;
     let found = match action {

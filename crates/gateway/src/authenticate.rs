@@ -16,21 +16,32 @@ use http::{
 };
 use identity::{AuthFault, Credential, Principal};
 use policy::Subject;
+use std::{ops::Deref, sync::Arc};
 
-/// A caller that was let in, as every later stage needs it.
+/// A caller that was let in, as every later stage needs it. Shared: it is handed on from stage to stage.
 #[derive(Clone)]
-pub struct Caller {
+pub struct Caller(Arc<LetIn>);
+
+/// Who that is.
+pub struct LetIn {
     /// The proof.
     pub principal: Principal,
     /// What policy may know of it.
     pub subject: Subject,
-    _made: (),
 }
 
 impl Caller {
     /// Whoever holds this proof. Only [`identity`] makes one.
     pub(crate) fn of(principal: Principal) -> Self {
-        Self { subject: snapshot::subject(&principal), principal, _made: () }
+        Self(Arc::new(LetIn { subject: snapshot::subject(&principal), principal }))
+    }
+}
+
+impl Deref for Caller {
+    type Target = LetIn;
+
+    fn deref(&self) -> &LetIn {
+        &self.0
     }
 }
 

@@ -2,6 +2,7 @@
 
 use crate::{
     authenticate::Caller,
+    clock::Moment,
     pipeline::Line,
     question::Taken,
     resolve::{self, Target},
@@ -13,7 +14,7 @@ use crate::{
 use mcp::error::REFUSED_POLICY;
 use policy::{Permit, Question, Refusal};
 use serde_json::Value;
-use vocab::{Action, Digest, Finding, Timestamp};
+use vocab::{Action, Digest, Finding};
 
 impl Noted for Permit {
     const STAGE: Stage = Stage::Authorize;
@@ -31,7 +32,7 @@ impl Line {
         caller: &Caller,
         target: &mut Target,
         call: &Screened,
-        now: Timestamp,
+        now: Moment,
     ) -> Result<Permit, Stop> {
         let policies = &self.snapshot.policies;
         let era = call.valid.call.era;
@@ -60,7 +61,7 @@ impl Line {
                     arguments: &call.valid.arguments,
                     digest: call.valid.digest,
                     findings: &call.findings,
-                    now,
+                    now: now.at,
                 };
                 let shown = Some((action, one.shown.as_deref().unwrap_or(&one.resource.id.name)));
                 policies.authorize(&question).map_err(|refusal| denied(refusal, shown, era))

@@ -12,6 +12,7 @@ mod withdraw;
 use crate::{
     bridge::Crossing,
     forward::Exchange,
+    pipeline::Line,
     reply::ReplyBody,
     rim::UnderWay,
     session::{
@@ -230,8 +231,7 @@ impl Flow {
 
     /// What the server said, judged: what the client gets of it, or the end. A panic is an end as others are.
     async fn take(&mut self, event: Heard, state: &Arc<State>, trail: &mut Trail) -> Result<Option<Bytes>, End> {
-        // Boxed: while nothing is said, a stream keeps no room for what judges it.
-        let judged = AssertUnwindSafe(Box::pin(self.judge(event, state, trail))).catch_unwind().await;
+        let judged = AssertUnwindSafe(pin!(self.judge(event, state, trail))).catch_unwind().await;
         judged.unwrap_or_else(|_| Err(End::Stopped(Box::new(trail.panicked()))))
     }
 
@@ -240,11 +240,12 @@ impl Flow {
             Ok(None) => Err(self.complete()),
             Ok(Some((from, event))) => {
                 // A server that never pauses must not keep other looks at the right to listen from their turn.
-                self.still_allowed(state).map_err(|stop| End::Stopped(Box::new(stop)))?;
-                if self.leads_elsewhere(state) {
+                let line = state.line();
+                line.still_allowed(&mut self.exchange).map_err(|stop| End::Stopped(Box::new(stop)))?;
+                if self.leads_elsewhere(&line) {
                     return Err(End::Moved);
                 }
-                self.pass(state, trail, from, event).await.map_err(|stop| End::Stopped(Box::new(stop)))
+                self.pass(&line, trail, from, event).await.map_err(|stop| End::Stopped(Box::new(stop)))
             }
             Err(fault) => Err(self.broken(&fault)),
         }
@@ -281,7 +282,8 @@ impl Flow {
                     if ended.as_ref().is_some_and(|ended| *ended.borrow()) {
                         return self.without_session(state, is_free);
                     }
-                    match self.take(event, state, trail).await {
+                    // Boxed: while nothing is said, a stream keeps no room for what judges it.
+                    match Box::pin(self.take(event, state, trail)).await {
                         Ok(None) => {}
                         Ok(Some(bytes)) => {
                             let bytes = self.keep(bytes, self.passed);
@@ -324,17 +326,18 @@ impl Flow {
                     }
                 }
                 _ = recheck.tick() => {
-                    if let Err(stop) = self.still_allowed(state) {
+                    let line = state.line();
+                    if let Err(stop) = line.still_allowed(&mut self.exchange) {
                         return End::Stopped(Box::new(stop));
                     }
-                    if self.leads_elsewhere(state) {
+                    if self.leads_elsewhere(&line) {
                         return End::Moved;
                     }
-                    if self.follows_others(&state.line()) {
+                    if self.follows_others(&line) {
                         return End::Concluded;
                     }
                     if let Some(watch) = &mut self.watch {
-                        watch.check(&state.line(), &self.exchange.caller.subject);
+                        watch.check(&line, &self.exchange.caller.subject);
                     }
                     if !is_free && heard.elapsed() > idle && !self.source.is_due() {
                         return self.broken(&UpstreamFault::Timeout(idle));
@@ -398,7 +401,7 @@ impl Flow {
     /// The session is over: its client left it, or the right to it has ended, as the record says then, and whoever waits for
     /// an answer is told.
     fn without_session(&mut self, state: &Arc<State>, is_free: bool) -> End {
-        match self.still_allowed(state) {
+        match state.line().still_allowed(&mut self.exchange) {
             Err(stop) if !self.exchange.answered => End::Stopped(Box::new(stop)),
             Ok(()) | Err(_) => self.left(is_free),
         }
@@ -414,17 +417,11 @@ impl Flow {
         if is_free || self.exchange.answered { End::Complete } else { End::Cancelled }
     }
 
-    fn still_allowed(&mut self, state: &Arc<State>) -> Result<(), Stop> {
-        let line = state.line();
-        line.still_allowed(&mut self.exchange)
-    }
-
     /// Whether the server is another by now, or of another era: who listens would never hear the one that is there. What the
     /// gateway says itself goes on as long as a way leads there, and so do calls, which end where they began.
-    fn leads_elsewhere(&self, state: &Arc<State>) -> bool {
+    fn leads_elsewhere(&self, line: &Line) -> bool {
         let Some(one) = self.exchange.target.one().filter(|_| self.listens()) else { return false };
-        let snapshot = state.snapshot.load();
-        let Some(now) = snapshot.servers.get(&one.server.name) else { return false };
+        let Some(now) = line.snapshot.servers.get(&one.server.name) else { return false };
         let crossing = Crossing::to(self.exchange.call.era, now);
         let passes = one.crossing == Crossing::None && self.reader().is_none();
         let is_other = now.fingerprint != one.server.fingerprint || crossing != Some(Crossing::None);

@@ -28,15 +28,15 @@ use crate::{
     upstream::{
         Arrival, Source, UpstreamFault,
         exchange::{self, Hop, Wait},
-        http::{self as wire, Outbound},
+        http::{self as wire, Heading, Outbound},
         pipe::Asker,
     },
 };
-use ::http::{HeaderMap, HeaderValue, Method, StatusCode};
+use ::http::{HeaderValue, Method, StatusCode};
 use bytes::Bytes;
 use mcp::{Era, Kind, Message, Revision};
 use serde_json::Value;
-use std::{sync::Arc, time::Duration};
+use std::{pin::pin, sync::Arc, time::Duration};
 use vocab::{Action, Digest, Finding};
 
 /// How long a process is waited for before its answer becomes a stream that can be kept alive.
@@ -132,7 +132,7 @@ impl Line {
                     ));
                 };
                 let way = Passage { line: self, caller, one, call, injected, judged };
-                let sent = way.send_until(taken_back(exchange.errand.as_ref())).await;
+                let sent = way.send_until(pin!(taken_back(exchange.errand.as_ref()))).await;
                 sent.map_err(|fault| fault.stop(&one.server.name))?
             }
         };
@@ -190,7 +190,7 @@ impl Passage<'_> {
     async fn send(&self) -> Result<Sent, UpstreamFault> {
         if let (Some(place), Some(session)) = (self.one.resumes, &self.one.session) {
             let source = Source::Kept(session.resume(place));
-            return Ok((Arrival::Stream { headers: HeaderMap::new(), source }, None));
+            return Ok((Arrival::Stream { headers: Box::default(), source }, None));
         }
         match (self.one.crossing, self.one.server.carriage()) {
             (Crossing::Upward, _) => Box::pin(bridge::upward::send(self)).await,
@@ -264,7 +264,7 @@ impl Passage<'_> {
             Some(session) => Some(self.leg(session).await?),
             None => None,
         };
-        let (arrival, raw) = match (&call.operation, &self.one.session) {
+        let (arrival, handle) = match (&call.operation, &self.one.session) {
             (Operation::Listen, Some(session)) => Box::pin(self.listen_over_http(session, leg.as_deref())).await?,
             (Operation::Message(_), Some(session)) if session.is_opening_stream() => {
                 Box::pin(session.stream_opened()).await;
@@ -282,7 +282,7 @@ impl Passage<'_> {
             _ => arrival,
         };
         self.after_http(&arrival);
-        let opened = match (call.message(), raw.get(&header::SESSION)) {
+        let opened = match (call.message(), &handle) {
             (Some(message), Some(handle)) if introduces && self.begins(&arrival) => {
                 Some(self.open(message, Way::http(Some(handle)))?)
             }
@@ -309,11 +309,7 @@ impl Passage<'_> {
     /// Opens a listening stream. What the client says after it must not overtake it: a server may ask there, in the
     /// course of a call, and what it asks is lost where nobody listens yet. No message is held up for longer than
     /// [`OVERTAKEN`] by a server that leaves the stream open without a word.
-    async fn listen_over_http(
-        &self,
-        session: &Arc<Session>,
-        leg: Option<&Leg>,
-    ) -> Result<(Arrival, HeaderMap), UpstreamFault> {
+    async fn listen_over_http(&self, session: &Arc<Session>, leg: Option<&Leg>) -> Result<Heading, UpstreamFault> {
         let opening = session.opening_stream();
         let mut dispatched = Box::pin(self.dispatch(leg));
         if let Ok(done) = tokio::time::timeout(OVERTAKEN, &mut dispatched).await {
@@ -324,7 +320,7 @@ impl Passage<'_> {
     }
 
     /// Sends the call over a leg, or over none.
-    async fn dispatch(&self, leg: Option<&Leg>) -> Result<(Arrival, HeaderMap), UpstreamFault> {
+    async fn dispatch(&self, leg: Option<&Leg>) -> Result<Heading, UpstreamFault> {
         let call = self.call;
         let mut headers = wire::onward(call, &self.one.server.headers, self.line.snapshot.settings.traces);
         if let Some(leg) = leg {
@@ -344,7 +340,7 @@ impl Passage<'_> {
             Operation::End => Method::DELETE,
             Operation::Unread => return Err(UpstreamFault::Protocol("an unread request".to_owned())),
         };
-        let outbound = Outbound { method, headers, body: self.body() };
+        let outbound = Outbound::new(method, headers, self.body());
         let limit = self.line.snapshot.settings.bounds.answer;
         wire::send(&self.line.state, &self.one.server, self.injected, outbound, limit).await
     }

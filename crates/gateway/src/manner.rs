@@ -15,7 +15,6 @@ use crate::{
     state::State,
     upstream::{Arrival, Source},
 };
-use http::HeaderMap;
 use mcp::Era;
 use std::{sync::Arc, time::Duration};
 
@@ -54,7 +53,7 @@ pub(crate) fn listen(session: &Arc<Session>, call: &Call) -> Arrival {
     if !session.knows_ids(call) {
         reader.without_ids();
     }
-    Arrival::Stream { headers: HeaderMap::new(), source: Source::Kept(reader) }
+    Arrival::Stream { headers: Box::default(), source: Source::Kept(reader) }
 }
 
 /// Sees to it that a session that begins to listen hears a server. A process that it has not used yet is not started.

@@ -20,7 +20,7 @@ use crate::{
 };
 use futures_util::FutureExt;
 use policy::Permit;
-use std::{panic::AssertUnwindSafe, sync::Arc};
+use std::{panic::AssertUnwindSafe, pin::pin, sync::Arc};
 
 /// The line, for one call: one immutable snapshot of what is configured, and what outlives it.
 #[derive(Clone)]
@@ -47,7 +47,8 @@ impl Line {
     pub async fn serve(&self, call: Box<Call>) -> Reply {
         let mut trail = Trail::open(&call, &self.state);
         let asked = Asked::of(&call);
-        let outcome = AssertUnwindSafe(self.exchange(call, &mut trail)).catch_unwind().await;
+        // Pinned where it is, here and elsewhere on the line: what wraps a future by value moves all of its room.
+        let outcome = AssertUnwindSafe(pin!(self.exchange(call, &mut trail))).catch_unwind().await;
         // A panic ends its own call and nothing else: not the connection, not the record.
         let outcome = outcome.unwrap_or_else(|_| Err(trail.panicked()));
         respond::close(outcome, trail, &asked, self).await
@@ -61,8 +62,8 @@ impl Line {
 
     /// Everything that can say no. Has no effect that anyone outside could see.
     pub async fn decide(&self, caller: Caller, mut call: Box<Call>, trail: &mut Trail) -> Result<Box<Decided>, Stop> {
-        let mut target = trail.note(self.resolve(&caller, &mut call).await)?;
-        let slot = trail.note(self.admit(&caller, &call, &target))?;
+        let mut target = trail.note(self.resolve(&caller, &mut call, trail.passed_at()).await)?;
+        let slot = trail.note(self.admit(&caller, &call, &target, trail.passed_at()))?;
         let call = trail.note(self.validate(call, &target))?;
         // Screening comes before policy: rules may ask what it found, and judge what it left.
         let call = trail.note(self.screen(call, &target))?;

@@ -39,7 +39,7 @@ pub(crate) enum Released {
         /// The status.
         status: StatusCode,
         /// Headers.
-        headers: HeaderMap,
+        headers: Box<HeaderMap>,
         /// What is left of the call.
         exchange: Box<Exchange>,
     },
@@ -48,18 +48,18 @@ pub(crate) enum Released {
         /// The status.
         status: StatusCode,
         /// Headers.
-        headers: HeaderMap,
+        headers: Box<HeaderMap>,
         /// The message.
         body: Bytes,
         /// What is known of it.
-        said: Said,
+        said: Box<Said>,
         /// What is left of the call.
         exchange: Box<Exchange>,
     },
     /// A stream, whose messages are released one by one as they come.
     Stream {
         /// Headers.
-        headers: HeaderMap,
+        headers: Box<HeaderMap>,
         /// The stream.
         flow: Box<Flow>,
     },
@@ -165,7 +165,7 @@ impl Line {
                     Some(one) => self.as_shown(body, &message, &exchange, &one.server)?,
                     None => body,
                 };
-                Ok(Released::Whole { status, headers, body, said, exchange })
+                Ok(Released::Whole { status, headers, body, said: Box::new(said), exchange })
             }
         }
     }
@@ -174,7 +174,7 @@ impl Line {
     fn release_bare(
         &self,
         status: StatusCode,
-        mut headers: HeaderMap,
+        mut headers: Box<HeaderMap>,
         text: &Bytes,
         exchange: Box<Exchange>,
     ) -> Result<Released, Stop> {
@@ -201,7 +201,7 @@ impl Line {
     fn release_error(
         &self,
         status: StatusCode,
-        headers: HeaderMap,
+        headers: Box<HeaderMap>,
         body: &Bytes,
         exchange: Box<Exchange>,
     ) -> Result<Released, Stop> {
@@ -209,7 +209,7 @@ impl Line {
         let is_text = headers.get(CONTENT_TYPE) == Some(&TEXT);
         // Detectors read JSON: they see a text as a string.
         let readable = if is_json { Some(body.clone()) } else { quoted(body).filter(|_| is_text) };
-        let bare = |mut headers: HeaderMap, exchange| {
+        let bare = |mut headers: Box<HeaderMap>, exchange| {
             headers.remove(CONTENT_TYPE);
             Ok(Released::Bare { status, headers, exchange })
         };
@@ -228,7 +228,7 @@ impl Line {
         let Some(body) = body else { return bare(headers, exchange) };
         let (mut findings, text) = (screening.findings, body.clone());
         findings.extend(veil::hidden_in(&body));
-        let said = Said { findings, failed: true, code: None, text, clear, known: None };
+        let said = Box::new(Said { findings, failed: true, code: None, text, clear, known: None });
         Ok(Released::Whole { status, headers, body, said, exchange })
     }
 

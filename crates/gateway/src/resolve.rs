@@ -9,6 +9,7 @@ use crate::{
     bridge::Crossing,
     call::{Call, Operation, Route},
     catalog::Tool,
+    clock::Moment,
     label::{self, Label},
     pipeline::Line,
     question::Taken,
@@ -183,8 +184,8 @@ impl Noted for Target {
 impl Line {
     /// Finds what a call is about, within what the caller may see. From here on the call says what that one server will
     /// get: names, addresses and tasks of the aggregate are the server's own.
-    pub(crate) async fn resolve(&self, caller: &Caller, call: &mut Call) -> Result<Target, Stop> {
-        self.attempt(caller)?;
+    pub(crate) async fn resolve(&self, caller: &Caller, call: &mut Call, now: Moment) -> Result<Target, Stop> {
+        self.attempt(caller, now)?;
         self.attend(caller, call)?;
         let target = self.target(caller, call).await?;
         self.attend_at(caller, &target, call)?;
@@ -213,8 +214,7 @@ impl Line {
                 {
                     return Ok(Target::One(Box::new(one)));
                 }
-                let one = self.on_server(server, session, caller, call).await?;
-                Ok(Target::One(Box::new(one)))
+                self.on_server(server, session, caller, call).await.map(Target::One)
             }
         }
     }
@@ -261,6 +261,7 @@ impl Line {
         let Some(handle) = call.session_handle() else {
             return if needed { Err(no_session_named()) } else { Ok(None) };
         };
+        // Read anew: a look at the server may have been waited for.
         let now = self.state.clock.ticks();
         match self.state.sessions.find(handle, &caller.principal, &call.route, now) {
             Some(session) => contradiction(&session, &call.headers).map_or(Ok(Some(session)), Err),
@@ -284,16 +285,16 @@ impl Line {
         session: Option<Arc<Session>>,
         caller: &Caller,
         call: &Call,
-    ) -> Result<One, Stop> {
+    ) -> Result<Box<One>, Stop> {
         let Operation::Message(message) = &call.operation else {
-            return Ok(One::open(server, session, call.era, call.method()));
+            return Ok(Box::new(One::open(server, session, call.era, call.method())));
         };
         match message.kind() {
             Kind::Response => self.one_answering(server, session, message),
             Kind::Request | Kind::Notification => {
                 let method = message.method();
                 if mcp::method::is_open(method) {
-                    return Ok(One::open(server, session, call.era, method));
+                    return Ok(Box::new(One::open(server, session, call.era, method)));
                 }
                 let action = client_action(message);
                 let name = name_of(action, message)?;
@@ -311,7 +312,7 @@ impl Line {
         call: &Call,
         action: Action,
         name: &str,
-    ) -> Result<One, Stop> {
+    ) -> Result<Box<One>, Stop> {
         let (resource, skips_schema) = server.resource_and_waiver(name);
         let about =
             || Some(About { server: server.name.clone(), name: Arc::clone(&resource.id.name), action: Some(action) });
@@ -348,7 +349,7 @@ impl Line {
         };
         // SPEC: it names the task as the body does (2026-07-28, tasks). On the client's hop nobody is refused for leaving it out.
         let name_header = task.as_deref().filter(|_| call.era == Era::Modern).map(mcp::name_value);
-        Ok(One {
+        Ok(Box::new(One {
             server: Arc::clone(server),
             crossing,
             session,
@@ -363,7 +364,7 @@ impl Line {
             shown: None,
             task,
             lacks_room,
-        })
+        }))
     }
 }
 
@@ -411,13 +412,13 @@ impl Line {
         server: &Arc<Server>,
         session: Option<Arc<Session>>,
         message: &Message,
-    ) -> Result<One, Stop> {
+    ) -> Result<Box<One>, Stop> {
         let asked = session.as_ref().zip(message.id());
         let Some(taken) = asked.and_then(|(session, id)| Taken::take(self, session, &server.name, id)) else {
             return Err(no_such_question());
         };
         let action = mcp::method::action(taken.method()).unwrap_or(Action::MethodCall);
-        Ok(One {
+        Ok(Box::new(One {
             server: Arc::clone(server),
             crossing: Crossing::between(Era::Legacy, server),
             session,
@@ -432,7 +433,7 @@ impl Line {
             shown: None,
             task: None,
             lacks_room: false,
-        })
+        }))
     }
 }
 

@@ -16,7 +16,7 @@ use http::{
     header::{CACHE_CONTROL, CONTENT_TYPE},
 };
 use serde_json::Value;
-use std::panic::AssertUnwindSafe;
+use std::{panic::AssertUnwindSafe, pin::pin};
 use vocab::CallId;
 
 static JSON: HeaderValue = HeaderValue::from_static("application/json");
@@ -41,7 +41,7 @@ impl Asked {
 /// recorded itself.
 pub(crate) async fn close(outcome: Result<Released, Stop>, trail: Trail, asked: &Asked, line: &Line) -> Reply {
     let call = trail.facts().call;
-    let ending = AssertUnwindSafe(end(outcome, trail, asked, line)).catch_unwind().await;
+    let ending = AssertUnwindSafe(pin!(end(outcome, trail, asked, line))).catch_unwind().await;
     ending.unwrap_or_else(|_| refusal(&Stop::panicked(Stage::Release), asked, call))
 }
 
@@ -77,10 +77,16 @@ async fn end(outcome: Result<Released, Stop>, mut trail: Trail, asked: &Asked, l
     }
 }
 
-fn reply(status: StatusCode, headers: HeaderMap, body: ReplyBody, call: CallId, exchange: Option<&Exchange>) -> Reply {
+fn reply(
+    status: StatusCode,
+    headers: Box<HeaderMap>,
+    body: ReplyBody,
+    call: CallId,
+    exchange: Option<&Exchange>,
+) -> Reply {
     let mut reply = Response::new(body);
     *reply.status_mut() = status;
-    *reply.headers_mut() = headers;
+    *reply.headers_mut() = *headers;
     mark(&mut reply, call);
     if let Some(session) = exchange.and_then(|exchange| exchange.opened.as_ref()) {
         let (name, value) = forward::session_header(session);
@@ -108,7 +114,7 @@ pub(crate) fn mark_all(reply: &mut Reply, calls: &[CallId]) {
 pub(crate) fn refusal(stop: &Stop, asked: &Asked, call: CallId) -> Reply {
     if stop.cause == Cause::TakenBack && !asked.is_request {
         // Nobody waits for it, which its sender could not know.
-        return reply(StatusCode::ACCEPTED, HeaderMap::new(), ReplyBody::empty(), call, None);
+        return reply(StatusCode::ACCEPTED, Box::default(), ReplyBody::empty(), call, None);
     }
     let mut data = stop.data.clone();
     data.insert("call".to_owned(), Value::String(call.to_string()));

@@ -17,7 +17,7 @@ pub struct Snapshot {
     pub settings: Settings,
     /// The upstreams.
     pub servers: BTreeMap<ServerName, Arc<Server>>,
-    /// Who may call.
+    /// Who may call. INVARIANT: its own, and no other snapshot's: its generation says which snapshot this is.
     pub identity: Identity,
     /// What they may do.
     pub policies: Policies,

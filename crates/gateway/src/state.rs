@@ -231,33 +231,33 @@ impl Line {
         let principal = self.snapshot.identity.renew(known, self.state.clock.now()).map_err(|fault| {
             Stop::refused(Stage::Authenticate, "revoked", mcp::error::INVALID_REQUEST, fault.public_message())
         })?;
-        if principal.generation() != known.generation() {
-            // Roles, groups and environments may be others now.
-            exchange.caller = Caller::of(principal);
+        // Roles, groups and environments may be others now.
+        let renewed = (principal.generation() != known.generation()).then(|| Caller::of(principal));
+        // The very rules by which the caller was let in, for the very same caller, let it in again.
+        let Some(caller) = self.other_holder(exchange).or(renewed) else { return Ok(()) };
+        if let Some(one) = exchange.target.one() {
+            let server = self.snapshot.servers.get(&one.server.name);
+            if !server.is_some_and(|server| self.snapshot.policies.reaches(&caller.subject, server.root())) {
+                return Err(own::withdrawn());
+            }
         }
-        self.follow_holder(exchange);
-        let Some(one) = exchange.target.one() else { return Ok(()) };
-        let subject = &exchange.caller.subject;
-        let server = self.snapshot.servers.get(&one.server.name);
-        if server.is_some_and(|server| self.snapshot.policies.reaches(subject, server.root())) {
-            return Ok(());
-        }
-        Err(own::withdrawn())
+        // INVARIANT: an exchange has a caller whom the configuration of its generation lets in. Whoever is not let in does not
+        // get here, and is refused as often as is asked.
+        exchange.caller = caller;
+        Ok(())
     }
 }
 
 impl Line {
     /// A listener has the rights of the token that its session was last used with: tokens are renewed, and the new one may
-    /// come with other groups.
-    fn follow_holder(&self, exchange: &mut Exchange) {
-        let Some(session) = exchange.target.session().filter(|_| exchange.call.message().is_none()) else { return };
-        let holder = session.holder();
+    /// come with other groups. `None`: it is the one that is known.
+    fn other_holder(&self, exchange: &Exchange) -> Option<Caller> {
+        let listener = exchange.target.session().filter(|_| exchange.call.message().is_none());
+        let holder = listener?.holder();
         if holder.credential_id() == exchange.caller.principal.credential_id() {
-            return;
+            return None;
         }
-        if let Ok(principal) = self.snapshot.identity.renew(&holder, self.state.clock.now()) {
-            exchange.caller = Caller::of(principal);
-        }
+        self.snapshot.identity.renew(&holder, self.state.clock.now()).ok().map(Caller::of)
     }
 
     /// Who this caller is now, and the server, if it may still hear of it. For streams that last.

@@ -234,8 +234,9 @@ impl Trail {
     }
 
     /// When the last stage was passed: the next one need not read a clock.
-    pub(crate) fn passed_at(&self) -> Timestamp {
-        self.facts.at.plus(Duration::from_micros(self.marked.saturating_sub(self.started)))
+    pub(crate) fn passed_at(&self) -> Moment {
+        let since = Duration::from_micros(self.marked.saturating_sub(self.started));
+        Moment { at: self.facts.at.plus(since), ticks: self.marked }
     }
 
     /// The facts so far.

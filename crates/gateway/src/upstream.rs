@@ -20,14 +20,14 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use vocab::ServerName;
 
-/// What came back for a request.
+/// What came back for a request. Headers are boxed: it is handed on from step to step.
 pub(crate) enum Arrival {
     /// A status without a message: 202 for notifications, 405 where there is no stream.
     Bare {
         /// The status.
         status: StatusCode,
         /// Headers that may travel on, and the type of whatever was there instead of a message.
-        headers: HeaderMap,
+        headers: Box<HeaderMap>,
         /// What an error says of itself, where that is a text.
         text: Bytes,
     },
@@ -36,14 +36,14 @@ pub(crate) enum Arrival {
         /// The status.
         status: StatusCode,
         /// Headers that may travel on.
-        headers: HeaderMap,
+        headers: Box<HeaderMap>,
         /// The body.
         body: Bytes,
     },
     /// A stream of events.
     Stream {
         /// Headers that may travel on.
-        headers: HeaderMap,
+        headers: Box<HeaderMap>,
         /// The events.
         source: Source,
     },
@@ -52,7 +52,7 @@ pub(crate) enum Arrival {
 impl Arrival {
     /// A status and nothing else.
     pub(crate) fn bare(status: StatusCode) -> Self {
-        Self::Bare { status, headers: HeaderMap::new(), text: Bytes::new() }
+        Self::Bare { status, headers: Box::default(), text: Bytes::new() }
     }
 
     /// The HTTP status; streams begin with 200.
@@ -82,7 +82,7 @@ pub(crate) enum Source {
     /// One that is gone on with where it ended early.
     Resumed(Box<resume::Resumed>),
     /// A process.
-    Pipe(pipe::Replies),
+    Pipe(Box<pipe::Replies>),
     /// A server of the other era, in rounds.
     Bridged(Box<Rounds>),
     /// A legacy server that a modern client calls.

@@ -175,7 +175,8 @@ impl Identity {
         })
     }
 
-    /// Which snapshot this is; grows with each one built.
+    /// Which snapshot this is; grows with each one built. What is the same for a caller of the same generation is looked at
+    /// once.
     pub const fn generation(&self) -> u64 {
         self.generation
     }

@@ -76,7 +76,7 @@ impl Decoder {
 
     /// Takes the next chunk and appends the events that it completes. After a fault the decoder is good for [`Self::unread`]
     /// alone.
-    pub fn push(&mut self, chunk: Bytes, out: &mut Vec<Event>) -> Result<(), TooBig> {
+    pub fn push(&mut self, chunk: Bytes, out: &mut impl Extend<Event>) -> Result<(), TooBig> {
         let mut rest = chunk;
         if !self.pending.is_empty() {
             self.pending.extend_from_slice(&rest);
@@ -114,13 +114,13 @@ impl Decoder {
     }
 
     /// Gives the event that ends at `end`, which `all` begins with.
-    fn give(&mut self, all: &Bytes, end: usize, out: &mut Vec<Event>) -> Result<(), TooBig> {
+    fn give(&mut self, all: &Bytes, end: usize, out: &mut impl Extend<Event>) -> Result<(), TooBig> {
         if let Err(fault) = self.bounded(end) {
             self.pending = BytesMut::from(all.as_ref());
             return Err(fault);
         }
         let first = std::mem::replace(&mut self.at_start, false);
-        out.push(field::parse(all.slice(..end), first));
+        out.extend(Some(field::parse(all.slice(..end), first)));
         Ok(())
     }
 

@@ -414,7 +414,7 @@ pub(crate) fn result_of(request: &Message, result: &str) -> Arrival {
 
 /// One JSON message as an arrival.
 pub(crate) fn whole(body: Bytes) -> Arrival {
-    let mut headers = HeaderMap::with_capacity(1);
+    let mut headers = Box::new(HeaderMap::with_capacity(1));
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     Arrival::Whole { status: StatusCode::OK, headers, body }
 }

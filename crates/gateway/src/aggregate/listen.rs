@@ -24,7 +24,7 @@ use crate::{
 use identity::Principal;
 use mcp::{Era, Kind, ListKind, Message, error};
 use std::{pin::pin, sync::Arc, time::Duration};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 use vocab::ServerName;
 
 /// How long to wait before a stream that broke off is opened again.
@@ -275,12 +275,15 @@ async fn tell_all(
         // SECURITY: one that was taken out or moved is told nothing more.
         let is_there = line.snapshot.servers.get(name).is_some_and(|now| now.fingerprint == hop.server.fingerprint);
         if is_there && message.kind() == Kind::Request {
-            // A server that does not take it is waited for no longer than for what it says.
-            let declining = hop.decline(Some(leg), &message, "nobody is listening who could answer");
-            match tokio::time::timeout(LEAVING, declining).await {
-                Ok(Err(fault)) if until.is_none() => return Err(fault),
-                _ => {}
+            let mut declining = pin!(hop.decline(Some(leg), &message, "nobody is listening who could answer"));
+            if until.is_none() {
+                tokio::select! {
+                    declined = &mut declining => return declined.map(|()| Followed::Over),
+                    () = &mut let_go => {}
+                }
             }
+            // A stream that is let go waits for its server no longer than for what that says.
+            let _late = timeout_at(until.unwrap_or_else(|| Instant::now() + LEAVING), declining).await;
         }
         return Ok(Followed::Over);
     }

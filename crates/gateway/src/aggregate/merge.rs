@@ -23,7 +23,6 @@ use crate::{
     },
 };
 use futures_util::{StreamExt, stream::FuturesUnordered};
-use http::HeaderMap;
 use identity::Principal;
 use mcp::{Era, Kind, Message, error};
 use serde_json::{Value, json};
@@ -102,7 +101,7 @@ pub(super) fn modern(hand: &Hand<'_>, request: &Message) -> Result<Arrival, Stop
         begin.send_replace(true);
     });
     // The stream lasts as long as the client wants, also when no server has anything to say.
-    Ok(Arrival::Stream { headers: HeaderMap::new(), source: Source::Made { events, _open: sender } })
+    Ok(Arrival::Stream { headers: Box::default(), source: Source::Made { events, _open: sender } })
 }
 
 /// A merged stream, as servers that come concern it.
@@ -427,7 +426,7 @@ async fn merge(
     let opening = async {
         if Crossing::between(Era::Modern, &server) == Crossing::Downward {
             let source = bridge::downward::listen(&hop, &caller, &request).await?;
-            return Ok(Arrival::Stream { headers: HeaderMap::new(), source });
+            return Ok(Arrival::Stream { headers: Box::default(), source });
         }
         let leg = line.state.modern_leg(&hop, caller.principal.id()).await?;
         hop.send(leg.as_deref(), &request).await.map(|(arrival, _)| arrival)

@@ -19,7 +19,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub(crate) async fn stream_of(hop: &Hop<'_>, leg: &Leg) -> Result<Option<Source>, UpstreamFault> {
     let mut headers = wire::own_stream();
     exchange::address(leg, &mut headers);
-    let outbound = Outbound { method: Method::GET, headers, body: Bytes::new() };
+    let outbound = Outbound::new(Method::GET, headers, Bytes::new());
     let (arrival, _) = wire::send(hop.state, hop.server, hop.injected, outbound, hop.limits.body).await?;
     let stream = match arrival {
         Arrival::Stream { source, .. } => Some(source),

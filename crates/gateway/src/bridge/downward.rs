@@ -68,7 +68,7 @@ async fn request(way: &Passage<'_>, message: &Message) -> Result<Arrival, Upstre
         }
         "subscriptions/listen" => {
             let source = listen(&way.hop(), way.caller, &way.edited(message)?).await?;
-            Ok(Arrival::Stream { headers: HeaderMap::new(), source })
+            Ok(Arrival::Stream { headers: Box::default(), source })
         }
         // What the modern era does not have, a legacy server is not asked for.
         method @ ("initialize" | "ping" | "logging/setLevel" | "resources/subscribe" | "resources/unsubscribe") => {
@@ -195,8 +195,7 @@ async fn dispatch(
                 course.is_over();
                 return Ok(None);
             }
-            let outbound =
-                Outbound { method: Method::POST, headers: headers(way, link), body: request.bytes().clone() };
+            let outbound = Outbound::new(Method::POST, headers(way, link), request.bytes().clone());
             let deadline = hop.server.deadline;
             let sent = tokio::time::timeout(deadline, course.send(posted(hop, outbound))).await;
             // The next call finds a session that goes on, or opens one.
@@ -278,7 +277,7 @@ async fn go_on(way: &Passage<'_>, message: &Message, course: Course) -> Result<A
         let unknown = code == Some(error::METHOD_NOT_FOUND);
         return Ok(if unknown { with_status(text, StatusCode::NOT_FOUND) } else { whole(text) });
     }
-    Ok(Arrival::Stream { headers: HeaderMap::new(), source: Source::Talked(Box::new(talk)) })
+    Ok(Arrival::Stream { headers: Box::default(), source: Source::Talked(Box::new(talk)) })
 }
 
 /// The headers of the server's hop: those that mirror the body are the modern era's.

@@ -229,7 +229,7 @@ async fn carry(way: &Passage<'_>, session: &Arc<Session>, message: &Message) -> 
     let first = rounds.first().await?;
     Ok(match first {
         Some(body) => whole(body),
-        None => Arrival::Stream { headers: HeaderMap::new(), source: Source::Bridged(Box::new(rounds)) },
+        None => Arrival::Stream { headers: Box::default(), source: Source::Bridged(Box::new(rounds)) },
     })
 }
 

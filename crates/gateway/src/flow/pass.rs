@@ -9,7 +9,6 @@ use crate::{
     pipeline::Line,
     release,
     server::Server,
-    state::State,
     stop::Stop,
     trail::Trail,
     upstream,
@@ -23,26 +22,25 @@ impl Flow {
     /// One event, judged and passed on. `None` if it is not for the client.
     pub(super) async fn pass(
         &mut self,
-        state: &Arc<State>,
+        line: &Line,
         trail: &mut Trail,
         from: Option<ServerName>,
         event: Event,
     ) -> Result<Option<Bytes>, Stop> {
         self.passed = Passed::Comment;
-        if !self.has_share(&state.line(), from.as_ref()) {
+        if !self.has_share(line, from.as_ref()) {
             return Ok(None);
         }
         let is_servers = self.reader().is_none();
         self.resumable |= is_servers && event.id.is_some() && self.exchange.call.era == Era::Legacy;
         let event = if is_servers { self.addressed(event) } else { event };
-        let Some(data) = event.message() else { return Ok(aside(&state.line(), trail, event)) };
+        let Some(data) = event.message() else { return Ok(aside(line, trail, event)) };
         self.passed = Passed::Message;
-        let line = state.line();
         let message =
             upstream::exchange::one(data.clone(), &line.snapshot.answer_limits()).map_err(|fault| self.stop(&fault))?;
         match message.kind() {
-            Kind::Request if self.reads_again() => self.question_again(&line, from.as_ref(), &event, &message),
-            Kind::Request => Box::pin(self.question(&line, trail, from.as_ref(), &event, &message)).await,
+            Kind::Request if self.reads_again() => self.question_again(line, from.as_ref(), &event, &message),
+            Kind::Request => Box::pin(self.question(line, trail, from.as_ref(), &event, &message)).await,
             // SECURITY: nobody asked these servers anything on their common stream. What looks like an answer here could
             // be passed off as that of another server.
             Kind::Response if self.exchange.target.one().is_none() && !self.is_own_word(from.as_ref()) => Ok(None),
@@ -53,9 +51,9 @@ impl Flow {
             }
             Kind::Response | Kind::Notification => {
                 let is_ours = self.is_own_word(from.as_ref());
-                if let Some(server) = self.server(&line, from.as_ref()).filter(|_| !is_ours) {
-                    catalog::notice(&line, server, &message);
-                    if !self.concerns(&line, server, &message) || self.holds_back(&line, server, &message) {
+                if let Some(server) = self.server(line, from.as_ref()).filter(|_| !is_ours) {
+                    catalog::notice(line, server, &message);
+                    if !self.concerns(line, server, &message) || self.holds_back(line, server, &message) {
                         return Ok(None);
                     }
                     match line.judge_asked(server, &self.exchange, &message) {
@@ -72,7 +70,7 @@ impl Flow {
                 };
                 let Some(text) = self.renamed(from.as_ref(), &message, text)? else { return Ok(None) };
                 // What was said on the stream of a call names tasks and addresses as its client knows them.
-                let text = match self.server(&line, from.as_ref()).filter(|_| !self.reads_call()) {
+                let text = match self.server(line, from.as_ref()).filter(|_| !self.reads_call()) {
                     Some(server) => line.as_shown(text, &message, &self.exchange, server)?,
                     None => text,
                 };

@@ -11,7 +11,11 @@ use crate::{
 };
 use http::StatusCode;
 use mcp::Kind;
-use std::{borrow::Cow, sync::Arc};
+use std::{
+    borrow::Cow,
+    pin::{Pin, pin},
+    sync::Arc,
+};
 
 /// Remembers where a request of a session goes.
 pub(super) fn errand(one: &One, call: &Call) -> Option<Errand> {
@@ -34,7 +38,10 @@ pub(crate) fn takes_back(one: &One, call: &Call) -> bool {
 
 impl Passage<'_> {
     /// Sends the call, and lets go of it where the client has taken it back.
-    pub(super) async fn send_until(&self, taken_back: impl Future<Output = ()>) -> Result<Sent, UpstreamFault> {
+    pub(super) async fn send_until(
+        &self,
+        taken_back: Pin<&mut impl Future<Output = ()>>,
+    ) -> Result<Sent, UpstreamFault> {
         if let Some(session) = self.take_back()
             && self.one.crossing == Crossing::None
             && self.hop().leg_of(session).is_none()
@@ -42,9 +49,10 @@ impl Passage<'_> {
             // The server has no session in which it could know the call, and none is opened to tell it.
             return Ok((Arrival::bare(StatusCode::ACCEPTED), None));
         }
+        let sending = pin!(self.send());
         tokio::select! {
             biased;
-            sent = self.send() => sent,
+            sent = sending => sent,
             // A bridge lets go by itself, at once and with care for what it holds.
             () = taken_back, if self.one.crossing == Crossing::None => {
                 Err(UpstreamFault::Stopped(Stop::taken_back()))

@@ -109,18 +109,22 @@ pub const fn level(count: u64) -> f64 {
 pub struct Counted {
     instrument: &'static Instrument,
     hasher: RandomState,
-    series: HashMap<u64, Series, RandomState>,
+    /// Where in `series` those with a hash are.
+    places: HashMap<u64, usize, RandomState>,
+    series: Vec<Series>,
+    /// The place that was counted last: calls that are alike often follow each other.
+    last: usize,
 }
 
 impl Counted {
     /// Nothing counted yet.
     pub fn new(instrument: &'static Instrument) -> Self {
-        Self { instrument, hasher: RandomState::default(), series: HashMap::default() }
+        Self { instrument, hasher: RandomState::default(), places: HashMap::default(), series: Vec::new(), last: 0 }
     }
 
     /// Counts one more.
     pub fn count(&mut self, labels: &[&str]) {
-        if let Value::Count(count) = self.at(labels) {
+        if let Some(Value::Count(count)) = self.at(labels) {
             *count += 1;
         }
     }
@@ -128,24 +132,42 @@ impl Counted {
     /// Observes a duration.
     pub fn observe(&mut self, labels: &[&str], seconds: f64) {
         let kind = self.instrument.kind;
-        self.at(labels).observe(kind, seconds);
+        if let Some(value) = self.at(labels) {
+            value.observe(kind, seconds);
+        }
     }
 
     /// What was counted so far.
     pub fn family(&self) -> Family {
-        Family { instrument: self.instrument, series: self.series.values().cloned().collect() }.sorted()
+        Family { instrument: self.instrument, series: self.series.clone() }.sorted()
     }
 
     /// The value of a series, begun where it is new. Looking one up allocates nothing.
-    fn at(&mut self, labels: &[&str]) -> &mut Value {
-        let mut slot = self.hasher.hash_one(labels);
-        // Two label sets with one hash live side by side.
-        while self.series.get(&slot).is_some_and(|series| !same(&series.labels, labels)) {
-            slot = slot.wrapping_add(1);
+    fn at(&mut self, labels: &[&str]) -> Option<&mut Value> {
+        if !self.is_at(self.last, labels) {
+            self.last = self.find(labels);
         }
-        let kind = self.instrument.kind;
-        let begin = || Series { labels: labels.iter().map(|label| Box::from(*label)).collect(), value: zero(kind) };
-        &mut self.series.entry(slot).or_insert_with(begin).value
+        self.series.get_mut(self.last).map(|series| &mut series.value)
+    }
+
+    fn is_at(&self, place: usize, labels: &[&str]) -> bool {
+        self.series.get(place).is_some_and(|series| same(&series.labels, labels))
+    }
+
+    fn find(&mut self, labels: &[&str]) -> usize {
+        let mut hash = self.hasher.hash_one(labels);
+        while let Some(&place) = self.places.get(&hash) {
+            if self.is_at(place, labels) {
+                return place;
+            }
+            // Two label sets with one hash live side by side.
+            hash = hash.wrapping_add(1);
+        }
+        let place = self.series.len();
+        self.places.insert(hash, place);
+        let labels = labels.iter().map(|label| Box::from(*label)).collect();
+        self.series.push(Series { labels, value: zero(self.instrument.kind) });
+        place
     }
 }
 

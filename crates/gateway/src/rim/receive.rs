@@ -35,6 +35,7 @@ use std::{
     convert::Infallible,
     net::{IpAddr, Ipv6Addr, SocketAddr},
     panic::AssertUnwindSafe,
+    pin::pin,
     sync::Arc,
 };
 use vocab::ServerName;
@@ -52,7 +53,7 @@ pub(super) async fn answer(
     under_way.presence = Some(presence);
     let line = state.line();
     let origin = request.headers().get(ORIGIN).cloned();
-    let reply = AssertUnwindSafe(route(&line, request, ends, under_way)).catch_unwind().await;
+    let reply = AssertUnwindSafe(pin!(route(&line, request, ends, under_way))).catch_unwind().await;
     // From its trail on, a call answers for its own panics. What comes out here broke before there was one.
     let mut reply = reply.unwrap_or_else(|_| {
         let stop = Stop::panicked(Stage::Receive).status(StatusCode::INTERNAL_SERVER_ERROR);

@@ -14,6 +14,7 @@ use super::{
 use crate::{
     authenticate::Caller,
     call::{Call, Operation, Route, header},
+    clock::Moment,
     mailbox::{CALLS, Mailbox, Opened},
     metadata,
     pipeline::Line,
@@ -97,7 +98,7 @@ async fn open(line: &Line, headers: HeaderMap, route: Route, peer: IpAddr) -> Re
 /// Who may have a stream: whoever may see what is behind the door, within the bound of sessions.
 async fn welcome(line: &Line, call: &Call, trail: &mut Trail) -> Result<Opened, Stop> {
     let caller = trail.note(line.authenticate(call, trail.arrived()).await)?;
-    line.attempt(&caller)?;
+    line.attempt(&caller, trail.passed_at())?;
     if let Route::One(name) = &call.route {
         let server = line.door(&caller, name)?;
         trail.facts_mut().server = Some(server.name.clone());
@@ -124,7 +125,8 @@ async fn post(line: &Line, request: Request<Incoming>, peer: IpAddr, under_way: 
     });
     let found = handle.and_then(|handle| line.state.mailboxes.find(handle, &caller.principal));
     let Some(mailbox) = found else {
-        let stop = line.attempt(&caller).err().unwrap_or_else(resolve::no_such_session);
+        let stop =
+            line.attempt(&caller, Moment::now(&*line.state.clock)).err().unwrap_or_else(resolve::no_such_session);
         return Err(refuse_known(line, headers, message, peer, caller, &stop));
     };
     let route = mailbox.route.clone();

@@ -3,7 +3,7 @@
 use super::{
     Arrival, Source, UpstreamFault,
     child::{FIRST, Purpose},
-    http::{self, Outbound},
+    http::{self, Heading, Outbound},
     no_message,
     pipe::{Asker, Hears, Pipe},
     resume::Resumed,
@@ -86,15 +86,11 @@ impl Hop<'_> {
     }
 
     /// Sends any message.
-    pub(crate) async fn send(
-        &self,
-        leg: Option<&Leg>,
-        message: &Message,
-    ) -> Result<(Arrival, ::http::HeaderMap), UpstreamFault> {
+    pub(crate) async fn send(&self, leg: Option<&Leg>, message: &Message) -> Result<Heading, UpstreamFault> {
         if let Some(Leg { way: Way::Pipe(pipe), .. }) = leg {
             // `ask` has the deadline.
             let arrival = on_pipe(pipe, message, Asker::Gateway, Hears::Nothing, Wait::Long).await?;
-            return Ok((arrival, ::http::HeaderMap::new()));
+            return Ok((arrival, None));
         }
         let mut headers = http::own();
         if let Some(leg) = leg {
@@ -104,7 +100,7 @@ impl Hop<'_> {
             headers.insert(header::VERSION.clone(), HeaderValue::from_str(&version).map_err(bad_header)?);
             headers.insert(header::METHOD.clone(), HeaderValue::from_str(message.method()).map_err(bad_header)?);
         }
-        let outbound = Outbound { method: Method::POST, headers, body: message.bytes().clone() };
+        let outbound = Outbound::new(Method::POST, headers, message.bytes().clone());
         http::send(self.state, self.server, self.injected, outbound, self.limits.body).await
     }
 
@@ -180,10 +176,10 @@ impl Hop<'_> {
         let deadline = self.server.deadline;
         let opening = async {
             let is_pipe = matches!(leg.way, Way::Pipe(_));
-            let (arrival, headers) = self.send(is_pipe.then_some(&*leg), introduction).await?;
+            let (arrival, session) = self.send(is_pipe.then_some(&*leg), introduction).await?;
             if !is_pipe {
                 // The rest of an answer in pieces is asked for in the session that it opens.
-                leg.way = Way::http(headers.get(&header::SESSION));
+                leg.way = Way::http(session.as_ref());
             }
             self.response(Some(leg), arrival).await
         };
@@ -281,7 +277,7 @@ impl Hop<'_> {
         if let Way::Http(Some(_)) = &leg.way {
             let mut headers = http::own_stream();
             address(leg, &mut headers);
-            let outbound = Outbound { method: Method::DELETE, headers, body: Bytes::new() };
+            let outbound = Outbound::new(Method::DELETE, headers, Bytes::new());
             // Many servers do not let clients end sessions; then they expire there.
             let _ = http::send(self.state, self.server, self.injected, outbound, self.limits.body).await;
         }
@@ -470,7 +466,7 @@ async fn on_pipe(
     hears: Hears,
     wait: Wait,
 ) -> Result<Arrival, UpstreamFault> {
-    let headers = ::http::HeaderMap::new();
+    let headers = Box::default();
     if message.kind() != Kind::Request {
         pipe.tell(message, asker).await?;
         return Ok(Arrival::bare(StatusCode::ACCEPTED));
@@ -487,7 +483,7 @@ async fn on_pipe(
                 if let Some(deadline) = deadline {
                     replies.due(began, deadline);
                 }
-                return Ok(Arrival::Stream { headers, source: Source::Pipe(replies) });
+                return Ok(Arrival::Stream { headers, source: Source::Pipe(Box::new(replies)) });
             };
             first
         }
@@ -495,7 +491,7 @@ async fn on_pipe(
     match first? {
         None => Err(pipe.broken().await),
         Some((body, true)) => Ok(Arrival::Whole { status: StatusCode::OK, headers, body }),
-        Some((_, false)) => Ok(Arrival::Stream { headers, source: Source::Pipe(replies) }),
+        Some((_, false)) => Ok(Arrival::Stream { headers, source: Source::Pipe(Box::new(replies)) }),
     }
 }
 

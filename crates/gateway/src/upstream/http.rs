@@ -42,15 +42,8 @@ const WORDS: usize = 64 << 10;
 /// How long that text may take once its status is here.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// One HTTP request to a server.
-pub(crate) struct Outbound {
-    /// The HTTP method.
-    pub(crate) method: Method,
-    /// Headers, without the credential.
-    pub(crate) headers: HeaderMap,
-    /// The body.
-    pub(crate) body: Bytes,
-}
+/// One HTTP request to a server, without its address and the credential.
+pub(crate) struct Outbound(Box<Request<Full<Bytes>>>);
 
 /// The headers of a hop that belong to MCP, taken from the client's request.
 pub(crate) fn onward(call: &Call, allowed: &[HeaderName], traces: bool) -> HeaderMap {
@@ -126,12 +119,18 @@ pub(crate) fn own_stream() -> HeaderMap {
 }
 
 impl Outbound {
-    /// As it goes out, with the credential.
+    /// What is asked of whatever server.
+    pub(crate) fn new(method: Method, headers: HeaderMap, body: Bytes) -> Self {
+        let mut request = Box::new(Request::new(Full::new(body)));
+        *request.method_mut() = method;
+        *request.headers_mut() = headers;
+        Self(request)
+    }
+
+    /// As it goes out.
     fn request(self, uri: Uri, injected: &Injected) -> Box<Request<Full<Bytes>>> {
-        let mut request = Box::new(Request::new(Full::new(self.body)));
-        *request.method_mut() = self.method;
+        let Self(mut request) = self;
         *request.uri_mut() = uri;
-        *request.headers_mut() = self.headers;
         for (name, value) in &injected.headers {
             request.headers_mut().insert(name.clone(), value.clone());
         }
@@ -139,15 +138,18 @@ impl Outbound {
     }
 }
 
-/// Sends one request and reads the head of the answer; a JSON body is read whole, a stream is not. Not `async` itself: its
-/// future would keep what is sent a second time.
+/// What came back, and the session that it names.
+pub(crate) type Heading = (Arrival, Option<HeaderValue>);
+
+/// Sends one request and reads the head of the answer; a JSON body is read whole, a stream is not. Not `async` itself: that
+/// would be a future around a future.
 pub(crate) fn send(
     state: &Arc<State>,
     server: &Server,
     injected: &Injected,
     outbound: Outbound,
     answer_limit: usize,
-) -> impl Future<Output = Result<(Arrival, HeaderMap), UpstreamFault>> + Send {
+) -> impl Future<Output = Result<Heading, UpstreamFault>> + Send {
     send_to(state, server, injected, None, outbound, answer_limit, server.deadline)
 }
 
@@ -160,23 +162,23 @@ pub(crate) async fn send_to(
     outbound: Outbound,
     answer_limit: usize,
     deadline: Duration,
-) -> Result<(Arrival, HeaderMap), UpstreamFault> {
+) -> Result<Heading, UpstreamFault> {
     let Transport::Http(endpoint) = &server.transport else {
         return Err(UpstreamFault::Protocol("the server is a process".to_owned()));
     };
     // Where a refusal may say that the server does not speak what it was seen to speak.
-    let asked = (outbound.method == Method::POST).then(|| asked(&outbound.headers));
+    let asked = (*outbound.0.method() == Method::POST).then(|| asked(outbound.0.headers()));
     let request = outbound.request(injected.uri(target.unwrap_or_else(|| endpoint.uri()))?, injected);
     let response = state.egress.send(endpoint, injected.pool, request, deadline).await.map_err(|fault| {
         if fault.is_timeout() { UpstreamFault::Timeout(deadline) } else { UpstreamFault::Down(fault.to_string()) }
     })?;
-    let (head, body) = response.into_parts();
+    let (mut head, body) = response.into_parts();
     if matches!(head.status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
         // SECURITY: the challenge of the upstream concerns the gateway, never the client.
         return Err(UpstreamFault::Credential(head.status.as_u16()));
     }
     // Room for more than it takes: hyper reads the connection's next request into the map that answered this one.
-    let mut headers = HeaderMap::with_capacity(12);
+    let mut headers = Box::new(HeaderMap::with_capacity(12));
     let veil = injected.veil.as_ref();
     let veiled = |body: Bytes| match veil {
         Some(veil) => veil.body(body),
@@ -200,7 +202,7 @@ pub(crate) async fn send_to(
         }
     } else {
         let is_error = head.status.is_client_error() || head.status.is_server_error();
-        let text = if is_error { veiled(words(kind, body, deadline).await) } else { Bytes::new() };
+        let text = if is_error { veiled(Box::pin(words(kind, body, deadline)).await) } else { Bytes::new() };
         if kind.is_empty() && mcp::value(&text).is_ok() {
             Arrival::Whole { status: head.status, headers, body: text }
         } else {
@@ -210,7 +212,7 @@ pub(crate) async fn send_to(
     if let Some((era, in_session)) = asked {
         state.doubt(server, era, in_session, &arrival);
     }
-    Ok((arrival, head.headers))
+    Ok((arrival, head.headers.remove(&header::SESSION)))
 }
 
 /// In which era a server is asked, and whether in a session.
@@ -290,9 +292,7 @@ impl Events {
             }
             match (self.chunk().await?, &mut self.decoder) {
                 (Some(chunk), Some(decoder)) => {
-                    let mut events = Vec::new();
-                    decoder.push(chunk, &mut events).map_err(|_| UpstreamFault::TooBig(self.limit))?;
-                    self.ready.extend(events);
+                    decoder.push(chunk, &mut self.ready).map_err(|_| UpstreamFault::TooBig(self.limit))?;
                 }
                 _ if self.ready.is_empty() => return Ok(None),
                 _ => {}

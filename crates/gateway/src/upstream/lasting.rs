@@ -74,7 +74,7 @@ impl Lasting {
         let mut address = self.address.clone();
         let found = address.wait_for(Option::is_some).await.ok().and_then(|found| found.clone());
         let address = found.unwrap_or_else(|| Err(UpstreamFault::Down(self.ending())))?;
-        let outbound = Outbound { method: Method::POST, headers: wire::own(), body: message };
+        let outbound = Outbound::new(Method::POST, wire::own(), message);
         let Self { state, server, injected, limit, .. } = self;
         let sent = wire::send_to(state, server, injected, Some(&address), outbound, *limit, server.deadline).await;
         match sent?.0.status() {
@@ -120,7 +120,7 @@ impl Reader {
     }
 
     async fn read_on(&self, found: &watch::Sender<Address>, said: &mpsc::Sender<Line>) -> Result<(), UpstreamFault> {
-        let outbound = Outbound { method: Method::GET, headers: wire::own_stream(), body: Bytes::new() };
+        let outbound = Outbound::new(Method::GET, wire::own_stream(), Bytes::new());
         let (arrival, _) = wire::send(&self.state, &self.server, &self.injected, outbound, self.limit).await?;
         let mut events = match arrival {
             Arrival::Stream { source: Source::Http(events), .. } => events,

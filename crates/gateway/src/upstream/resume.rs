@@ -116,7 +116,7 @@ async fn rest(state: &Arc<State>, server: &Server, headers: HeaderMap) -> Result
     let current =
         current.ok_or_else(|| UpstreamFault::Bridge("it was configured anew in the course of the call".to_owned()))?;
     let injected = inject::credentials(state, current).map_err(|fault| UpstreamFault::Down(fault.to_string()))?;
-    let outbound = Outbound { method: Method::GET, headers, body: Bytes::new() };
+    let outbound = Outbound::new(Method::GET, headers, Bytes::new());
     match wire::send(state, current, &injected, outbound, line.snapshot.settings.bounds.answer).await?.0 {
         Arrival::Stream { source, .. } => Ok(source),
         other => Err(UpstreamFault::Cut(format!("HTTP {} to the question for the rest of a stream", other.status()))),

@@ -324,7 +324,7 @@ impl Bridge {
                         continue;
                     }
                     self.tell.reached(response.status());
-                    return Ok(response);
+                    return Ok(*response);
                 }
                 Err(fault) if fault.may_have_arrived() => return Err(fault),
                 Err(fault) => {

@@ -281,7 +281,7 @@ impl Wish {
                 let mut headers = wire::own();
                 headers.insert(header::VERSION.clone(), HeaderValue::from_static(Revision::V2026_07_28.as_str()));
                 headers.insert(header::METHOD.clone(), HeaderValue::from_static("subscriptions/listen"));
-                let outbound = Outbound { method: Method::POST, headers, body: request.bytes().clone() };
+                let outbound = Outbound::new(Method::POST, headers, request.bytes().clone());
                 wire::send(state, server, &injected, outbound, limits.body).await?.0
             }
             Transport::Stdio(program) => {

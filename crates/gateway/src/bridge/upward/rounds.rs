@@ -456,7 +456,7 @@ impl Rounds {
             drop(slot.map(Slot::spend));
             match &server.transport {
                 Transport::Http(_) => {
-                    let outbound = Outbound { method: Method::POST, headers, body: request.bytes().clone() };
+                    let outbound = Outbound::new(Method::POST, headers, request.bytes().clone());
                     Ok(wire::send(&state, &server, &injected, outbound, limits.body).await?.0)
                 }
                 Transport::Stdio(program) => {

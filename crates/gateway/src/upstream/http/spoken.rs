@@ -59,13 +59,11 @@ impl Spoken {
         let rest = mem::take(&mut self.rest);
         let Some(skip) = &mut self.skip else {
             let Some(decoder) = &mut self.events.decoder else { return Ok(None) };
-            let mut events = Vec::new();
-            if decoder.push(rest, &mut events).is_err() {
+            if decoder.push(rest, &mut self.events.ready).is_err() {
                 self.rest = mem::replace(decoder, Decoder::new(self.events.limit)).unread();
                 self.skip = Some(Skip::default());
                 (self.passed, self.is_told) = (0, false);
             }
-            self.events.ready.extend(events);
             return Ok(None);
         };
         if let Some(end) = skip.push(&rest) {
