@@ -3,6 +3,7 @@
 //! Knows nothing about logs.
 
 use std::{
+    fmt::Display,
     fs::{self, File},
     io,
     os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt},
@@ -35,17 +36,17 @@ pub(crate) fn is_blank(bytes: &[u8]) -> bool {
 /// Whether `path` still names what was opened there. Whoever holds a file can write into it long after it was removed or
 /// moved away, and nothing tells.
 pub(crate) fn in_place(opened: &File, path: &Path) -> io::Result<()> {
-    let named = fs::metadata(path).map_err(|cause| displaced(path, &cause.to_string()))?;
+    let name = path.file_name().unwrap_or_default().display();
+    let named = fs::metadata(path).map_err(|cause| displaced(&name, &cause.to_string()))?;
     let opened = opened.metadata()?;
     if (named.dev(), named.ino()) == (opened.dev(), opened.ino()) {
         return Ok(());
     }
-    Err(displaced(path, "another stands there"))
+    Err(displaced(&name, "another stands there"))
 }
 
-/// The directory stays out of it: callers are told.
-fn displaced(path: &Path, why: &str) -> io::Error {
-    let name = path.file_name().unwrap_or_default().display();
+/// Says that what was there is not. The directory of the log stays out of it: callers are told.
+pub(crate) fn displaced(name: impl Display, why: &str) -> io::Error {
     io::Error::other(format!("`{name}` was removed or moved away while it is in use: {why}"))
 }
 

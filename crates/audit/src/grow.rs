@@ -12,7 +12,7 @@ use std::{
     collections::VecDeque,
     fs::{self, File},
     io,
-    path::PathBuf,
+    path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
@@ -156,15 +156,8 @@ impl Growth {
         Ok(())
     }
 
-    /// Whether the newest checkpoint is older than the tree.
-    pub(crate) fn unsigned(&self) -> bool {
-        self.size() != self.newest.as_ref().map_or(0, Checkpoint::size)
-    }
-
-    /// Writes what a checkpoint of this size stands on, signs it, and puts it in place.
-    pub(crate) fn checkpoint(&mut self, signer: &Signer) -> io::Result<Checkpoint> {
-        self.in_place()?;
-        self.write_full()?;
+    /// Writes the tiles that are not full.
+    fn write_partials(&self) -> io::Result<()> {
         let size = self.size();
         if !self.entries.is_empty() {
             self.store.write(&tile::path(Kind::Entries, size / WIDTH, size % WIDTH), &self.entries)?;
@@ -175,6 +168,43 @@ impl Growth {
                 self.store.write(&path, hashes.as_flattened())?;
             }
         }
+        Ok(())
+    }
+
+    /// Whether the newest tiles are there: older ones nobody looks for before they are read. Those of the checkpoint that
+    /// are not full are written again; the full ones are in memory no more.
+    pub(crate) fn look_for_newest(&self) -> io::Result<()> {
+        self.in_place()?;
+        let there = |path: &Path| self.store.dir.join(path).try_exists();
+        for path in tile::newest_full(self.size()) {
+            if !there(&path)? {
+                return Err(disk::displaced(path.display(), "it is not there"));
+            }
+        }
+        // A tree that has grown gets other ones with its next checkpoint.
+        if self.unsigned() {
+            return Ok(());
+        }
+        for path in &self.partials {
+            if !there(path)? {
+                tracing::warn!(tile = %path.display(), tree = self.origin, "a tile is missing; it is written again");
+                return self.write_partials();
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the newest checkpoint is older than the tree.
+    pub(crate) fn unsigned(&self) -> bool {
+        self.size() != self.newest.as_ref().map_or(0, Checkpoint::size)
+    }
+
+    /// Writes what a checkpoint of this size stands on, signs it, and puts it in place.
+    pub(crate) fn checkpoint(&mut self, signer: &Signer) -> io::Result<Checkpoint> {
+        self.in_place()?;
+        self.write_full()?;
+        self.write_partials()?;
+        let size = self.size();
         let checkpoint = Checkpoint::sign(&self.origin, size, &self.root(), signer);
         self.store.disk.replace(&self.store.dir.join("checkpoint"), checkpoint.note().as_bytes(), true)?;
         let filled = size / WIDTH != self.history_size / WIDTH;
@@ -214,7 +244,7 @@ impl Growth {
     }
 
     /// Removes a partial tile that a wider one replaces. A leftover does no harm.
-    fn remove(&self, path: &std::path::Path) {
+    fn remove(&self, path: &Path) {
         let path = self.store.dir.join(path);
         if let Err(cause) = fs::remove_file(&path) {
             tracing::debug!(path = %path.display(), %cause, "an old partial tile stays");

@@ -68,6 +68,13 @@ pub(crate) fn partials(size: u64) -> Vec<PathBuf> {
     paths
 }
 
+/// The last full tile of each kind and level that a tree of `size` has.
+pub(crate) fn newest_full(size: u64) -> Vec<PathBuf> {
+    let full = |kind, items: u64| Some(path(kind, (items / WIDTH).checked_sub(1)?, WIDTH));
+    let hashes = (0..8).filter_map(|level| full(Kind::Hashes(level), size >> (8 * level)));
+    full(Kind::Entries, size).into_iter().chain(hashes).collect()
+}
+
 /// Which tree of a log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Tree {
@@ -308,6 +315,14 @@ mod tests {
         assert_eq!(printed(Kind::Hashes(2), 0, 1), "tile/2/000.p/1");
         assert_eq!(printed(Kind::Entries, 273, 112), "tile/entries/273.p/112");
         assert_eq!(printed(Kind::Entries, 1000, WIDTH), "tile/entries/x001/000");
+    }
+
+    #[test]
+    fn the_newest_full_tiles_are_the_last_of_each_kind() {
+        let printed = |size| newest_full(size).iter().map(|path| path.display().to_string()).collect::<Vec<_>>();
+        assert!(printed(255).is_empty());
+        assert_eq!(printed(256), ["tile/entries/000", "tile/0/000"]);
+        assert_eq!(printed(65_536 + 512), ["tile/entries/257", "tile/0/257", "tile/1/000"]);
     }
 
     #[test]

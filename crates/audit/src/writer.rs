@@ -32,6 +32,8 @@ use vocab::{CallId, TenantId, Timestamp};
 const RETRY: Duration = Duration::from_millis(500);
 /// The shortest time between two checkpoints that nobody asked for.
 const CHECKPOINT: Duration = Duration::from_secs(1);
+/// The shortest time between two looks for the newest tiles.
+const LOOK: Duration = Duration::from_secs(1);
 /// The shortest time between two records that count surplus requests.
 const SURPLUS: Duration = Duration::from_secs(1);
 /// Bytes in a group after which the rest waits for the next.
@@ -57,6 +59,7 @@ pub(crate) struct Writer {
     tick: Duration,
     checkpoint_at: Option<Instant>,
     surplus_at: Option<Instant>,
+    looked_at: Option<Instant>,
     group: Group,
 }
 
@@ -171,6 +174,7 @@ impl Writer {
             tick: options.reads_within,
             checkpoint_at: None,
             surplus_at: None,
+            looked_at: None,
             group: Group::default(),
         })
     }
@@ -381,12 +385,25 @@ impl Writer {
         }
         // Also while nothing is written: who asks whether it can be is not told yes.
         self.journal.in_place()?;
+        self.look_for_tiles()?;
         let done = self.checkpoint(last);
         if done.is_err() {
             // One tree may be done: the other must not wait for the next second, or it would count as healed.
             self.checkpoint_at = None;
         }
         done
+    }
+
+    /// Looks now and then whether the newest tiles are where they were written.
+    fn look_for_tiles(&mut self) -> io::Result<()> {
+        if self.looked_at.is_some_and(|at| at.elapsed() < LOOK) {
+            return Ok(());
+        }
+        // Where one is missing, the next try looks again.
+        self.looked_at = None;
+        self.trees.iter().try_for_each(Growth::look_for_newest)?;
+        self.looked_at = Some(Instant::now());
+        Ok(())
     }
 
     fn checkpoint(&mut self, last: bool) -> io::Result<()> {

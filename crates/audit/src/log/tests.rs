@@ -426,6 +426,41 @@ async fn a_journal_is_not_made_again_beside_tiles_that_are_gone() {
 }
 
 #[tokio::test]
+async fn the_newest_tiles_are_missed_when_they_are_removed() {
+    let place = Place::new();
+    let log = place.open();
+    for n in 0..300 {
+        log.append_unwatched(closed(n)).unwrap();
+    }
+    log.flush().await.unwrap();
+    // What is full is nowhere else any more: calls stop until it is put back.
+    for tile in ["tile/entries/000", "tile/0/000"] {
+        let (there, away) = (place.file("tenant/default").join(tile), place.file("away"));
+        fs::rename(&there, &away).unwrap();
+        let said = noticed(&log).await;
+        assert!(said.contains(&format!("`{tile}` was removed or moved away")), "{said}");
+        assert!(log.append(intent(300)).is_err(), "no call may begin");
+        fs::rename(&away, &there).unwrap();
+        log.flush().await.unwrap();
+        log.healthy().unwrap();
+    }
+    // What is not full is in memory, and is written again.
+    for tile in ["tile/entries/001.p", "tile/0/001.p", "tile/1/000.p"] {
+        let there = place.file("tenant/default").join(tile);
+        fs::remove_dir_all(&there).unwrap();
+        let coming = async {
+            while !there.exists() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(5), coming).await.expect("written again");
+    }
+    log.healthy().unwrap();
+    log.close().unwrap();
+    assert_eq!(verified(&place).records(), 300);
+}
+
+#[tokio::test]
 async fn a_tree_that_is_removed_stops_calls() {
     let place = Place::new();
     let log = place.open();
