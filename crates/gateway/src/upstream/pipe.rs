@@ -22,7 +22,7 @@ use bytes::Bytes;
 use guard::Carry;
 use listener::Listeners;
 use mcp::{Body, Kind, Limits, Message, Skim};
-use patience::NAP;
+use patience::in_time;
 use replies::cancelled;
 use std::{
     collections::BTreeMap,
@@ -35,7 +35,7 @@ use std::{
 };
 use tokio::{
     sync::mpsc,
-    time::{Instant, sleep, timeout_at},
+    time::{Instant, timeout_at},
 };
 use vocab::{Digest, PrincipalId, Secret, ServerName};
 
@@ -377,12 +377,7 @@ impl Pipe {
 
     /// Hands over one message of the server, which waits a little for whoever reads.
     async fn deliver_in_time(&self, message: &Message) -> Option<Bytes> {
-        loop {
-            match self.deliver(message) {
-                Ok(answer) => return answer,
-                Err(NoRoomYet) => sleep(NAP).await,
-            }
-        }
+        in_time(|| self.deliver(message)).await
     }
 
     /// Hands one message of the server to whoever it concerns. A request that nobody can hear is answered at once.

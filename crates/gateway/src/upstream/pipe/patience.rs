@@ -3,8 +3,9 @@
 //! Who reads hears all of a burst: the server is read no faster than it does. Who reads nothing costs the others on the
 //! pipe a moment, once; who reads slowly, a moment for each of their calls.
 
+use super::NoRoomYet;
 use std::time::Duration;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 /// How long the pipe is held up at most for a client that reads nothing.
 const WHOLE: Duration = Duration::from_millis(100);
@@ -12,6 +13,17 @@ const WHOLE: Duration = Duration::from_millis(100);
 const BACK: Duration = Duration::from_millis(1);
 /// How long until it is tried again.
 pub(super) const NAP: Duration = Duration::from_millis(1);
+
+/// Tries until there is room, or what has none is waited for no longer. Between two tries whoever reads can make room, and
+/// everybody else on this worker goes on.
+pub(super) async fn in_time<T>(mut attempt: impl FnMut() -> Result<T, NoRoomYet>) -> T {
+    loop {
+        match attempt() {
+            Ok(done) => return done,
+            Err(NoRoomYet) => sleep(NAP).await,
+        }
+    }
+}
 
 /// What is left of it for one client.
 #[derive(Debug)]
@@ -64,7 +76,8 @@ impl Patience {
 
 #[cfg(test)]
 mod tests {
-    use super::{NAP, Patience, WHOLE};
+    use super::{NAP, NoRoomYet, Patience, WHOLE, in_time};
+    use std::cell::Cell;
     use tokio::time::{Duration, Instant, sleep};
 
     /// How long somebody holds up a pipe who takes a message after so many naps, for so many messages.
@@ -89,5 +102,38 @@ mod tests {
         assert!(alone >= NAP * 500, "{alone:?}: nobody is the worse for it");
         let among_others = held(naps, messages, false).await;
         assert!((WHOLE..alone).contains(&among_others), "{among_others:?}");
+    }
+
+    /// Tries no more often than somebody who naps in between: whoever does not holds the worker until the test ends it.
+    fn counted<T>(
+        tries: &Cell<u32>,
+        mut attempt: impl FnMut() -> Result<T, NoRoomYet>,
+    ) -> impl FnMut() -> Result<T, NoRoomYet> {
+        move || {
+            tries.set(tries.get() + 1);
+            assert!(tries.get() < 1000, "nobody else gets a turn");
+            attempt()
+        }
+    }
+
+    #[tokio::test]
+    async fn who_reads_nothing_is_waited_for_by_napping_and_not_by_spinning() {
+        let (mut patience, tries) = (Patience::default(), Cell::new(0));
+        in_time(counted(&tries, || if patience.is_left() { Err(NoRoomYet) } else { Ok(()) })).await;
+        // A nap is never shorter than it is said.
+        let naps = u32::try_from(WHOLE.as_millis() / NAP.as_millis()).unwrap();
+        assert!((2..=naps + 2).contains(&tries.get()), "{}", tries.get());
+    }
+
+    #[tokio::test]
+    async fn who_reads_on_the_same_worker_makes_room_while_it_is_waited_for() {
+        let (room, tries) = (Cell::new(false), Cell::new(0));
+        let reads = async {
+            tokio::task::yield_now().await;
+            room.set(true);
+        };
+        let waits = in_time(counted(&tries, || if room.get() { Ok(()) } else { Err(NoRoomYet) }));
+        tokio::join!(waits, reads);
+        assert!(tries.get() > 1, "there was no room at first");
     }
 }
