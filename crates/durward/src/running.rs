@@ -251,7 +251,7 @@ impl Configured {
     fn take_over(&self) -> Result<News, Reload> {
         let before = self.settings();
         let mut loaded = match &self.file {
-            Some(file) => config::load_again(file),
+            Some(file) => config::load_again(file, &before.issuers),
             None => config::without_file(before.data.clone()),
         }
         .map_err(Reload::Faults)?;

@@ -172,6 +172,54 @@ async fn a_file_of_keys_that_cannot_be_used_is_told_once() {
 }
 
 #[tokio::test]
+async fn an_issuer_whose_file_of_keys_was_never_good_is_not_taken() {
+    let upstream = Upstream::with_tools(["echo"]).await;
+    let keys = || json!({ "keys": [SigningKey::generate(Kind::Ed25519, "one").jwk()] }).to_string();
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("policy.json"), ALL).unwrap();
+    put(folder.path(), "idp/keys.json", &keys());
+    put(folder.path(), "idp/late.json", "{");
+    let issuer = |name: &str, file: &str| {
+        format!(
+            "  - {{ url: \"https://{name}.example\", audience: durward, agent: \"claim:azp\", jwks: {{ file: idp/{file} }} }}\n"
+        )
+    };
+    let with = |issuers: &str| world::complete(&format!("issuers:\n{issuers}servers:\n{}", http("files", &upstream)));
+    let known = issuer("idp", "keys.json");
+    let world = launched(folder, &with(&known)).await;
+
+    // One that is added, and one whose keys lie elsewhere now.
+    for issuers in [format!("{known}{}", issuer("late", "late.json")), issuer("idp", "late.json")] {
+        for (text, why) in [("{", "it is not readable"), (r#"{"keys": [{"kty": "oct"}]}"#, "no public key")] {
+            let before = world.said().len();
+            put(world.folder(), "idp/late.json", text);
+            let agents = "agents: { alice: { disabled: true }, bob: {} }\n";
+            put(
+                world.folder(),
+                "durward.yaml",
+                &format!("{}{agents}", with(&issuers).replace("agents: { alice: {}, bob: {} }\n", "")),
+            );
+            world.signal(Signal::HUP);
+            world.says_after(before, "durward: not reloaded; what was in force before goes on").await;
+            world.says_after(before, "error: no token could be verified with this file").await;
+            world.says_after(before, why).await;
+            assert!(may_call(&world).await, "nothing of it is in force");
+        }
+    }
+    // A file that was good keeps nothing else back: the keys of before stay in force.
+    world
+        .notices(|folder| put(folder, "durward.yaml", &with(&known).replace("alice: {}", "alice: { roles: [one] }")))
+        .await;
+    world.notices(|folder| put(folder, "idp/keys.json", "{")).await;
+    world.notices(|folder| put(folder, "policy.json", &everything("deny", "one"))).await;
+    assert!(!may_call(&world).await);
+    put(world.folder(), "idp/late.json", &keys());
+    world
+        .notices(|folder| put(folder, "durward.yaml", &with(&format!("{known}{}", issuer("late", "late.json")))))
+        .await;
+}
+
+#[tokio::test]
 #[expect(clippy::disallowed_methods, reason = "a test dials what it is told to")]
 async fn whoever_asks_for_a_reload_is_told_what_is_still_refused() {
     let upstream = Upstream::with_tools(["echo"]).await;

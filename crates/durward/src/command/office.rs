@@ -69,7 +69,7 @@ impl Site {
         let data = match (&shared.data, &file) {
             (Some(data), _) => data.clone(),
             // Serves nobody: a certificate that has run out keeps no operator from what is kept.
-            (None, Some(file)) => match config::load_again(file) {
+            (None, Some(file)) => match config::load_aside(file) {
                 Ok(loaded) => loaded.settings.data,
                 Err(report) => running_beside(file, report)?,
             },
@@ -81,7 +81,7 @@ impl Site {
     /// The configuration, with this data directory.
     pub(crate) fn load(&self) -> Result<Loaded> {
         let mut loaded = match &self.file {
-            Some(file) => loaded(config::load_again(file)),
+            Some(file) => loaded(config::load_aside(file)),
             None => loaded(config::without_file(self.data.clone())),
         }?;
         loaded.settings.data.clone_from(&self.data);

@@ -52,7 +52,7 @@ fn check(shared: &Shared, files: &[PathBuf]) -> Result<Exit> {
     match Policies::compile(&sources) {
         Ok(policies) => {
             // Files may be judged alone; where a configuration is at hand and good, names are held against it.
-            let loaded = config::find(shared.config.as_deref()).and_then(|file| config::load_again(&file).ok());
+            let loaded = config::find(shared.config.as_deref()).and_then(|file| config::load_aside(&file).ok());
             let warnings = warnings(&policies, loaded.as_ref().map(|loaded| &loaded.settings));
             checked(shared.output, Ok(&policies), files.len(), &warnings)
         }

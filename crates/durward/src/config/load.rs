@@ -15,7 +15,7 @@ use super::{
     fault::{Fault, Faults, Report, Text},
     key::ROOT,
     read::read,
-    settings::{PolicyFiles, Settings},
+    settings::{Issuer, PolicyFiles, Settings},
     shape,
     tree::{self, Node, Span},
     veil,
@@ -77,13 +77,15 @@ fn base_of(path: &Path) -> &Path {
     }
 }
 
-/// When a configuration is read.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Turn {
-    /// Before anything runs.
+/// What a configuration is read for.
+#[derive(Clone, Copy)]
+enum Turn<'a> {
+    /// To start with it.
     First,
-    /// While a gateway runs, which has a certificate to go on with, or where none is needed.
-    Again,
+    /// For a gateway that runs, which has a certificate and the keys of these issuers to go on with.
+    Again(&'a [Issuer]),
+    /// For a command that serves nobody.
+    Aside,
 }
 
 /// Reads the file at `path`, and the policies it names.
@@ -91,12 +93,18 @@ pub(crate) fn load(path: &Path) -> Result<Loaded, Report> {
     load_at(path, Turn::First)
 }
 
-/// The same for a gateway that runs, and for commands that serve nobody. A certificate that is unfit is none of the reasons not to take the rest.
-pub(crate) fn load_again(path: &Path) -> Result<Loaded, Report> {
-    load_at(path, Turn::Again)
+/// The same for a gateway that runs with these issuers. A certificate that is unfit is none of the reasons not to take the
+/// rest, nor are keys where there are those of before.
+pub(crate) fn load_again(path: &Path, issuers: &[Issuer]) -> Result<Loaded, Report> {
+    load_at(path, Turn::Again(issuers))
 }
 
-fn load_at(path: &Path, turn: Turn) -> Result<Loaded, Report> {
+/// The same for a command that serves nobody, and needs neither certificate nor keys.
+pub(crate) fn load_aside(path: &Path) -> Result<Loaded, Report> {
+    load_at(path, Turn::Aside)
+}
+
+fn load_at(path: &Path, turn: Turn<'_>) -> Result<Loaded, Report> {
     let shown = path.display().to_string();
     let source = match contents(path) {
         Ok(source) => source,
@@ -119,7 +127,7 @@ pub(super) fn parse(shown: &str, source: &str, base: &Path) -> Result<Loaded, Re
     parse_at(shown, source, base, Turn::First)
 }
 
-fn parse_at(shown: &str, source: &str, base: &Path, turn: Turn) -> Result<Loaded, Report> {
+fn parse_at(shown: &str, source: &str, base: &Path, turn: Turn<'_>) -> Result<Loaded, Report> {
     let mut faults = Faults::default();
     let root = match tree::parse(source) {
         Ok(root) => root,
@@ -205,10 +213,10 @@ fn policies(root: &Node, base: &Path, settings: &mut Settings, faults: &mut Faul
 }
 
 /// Reports files and folders that must be there and are not.
-fn files(root: &Node, settings: &Settings, base: &Path, turn: Turn, faults: &mut Faults) {
+fn files(root: &Node, settings: &Settings, base: &Path, turn: Turn<'_>, faults: &mut Faults) {
     let weighed = |fault: Fault| match turn {
         Turn::First => fault,
-        Turn::Again => fault.warning(),
+        Turn::Again(_) | Turn::Aside => fault.warning(),
     };
     for Place { node, path, kind } in named::places(root, base) {
         // What is meant by a variable nobody knows.
@@ -236,8 +244,10 @@ fn files(root: &Node, settings: &Settings, base: &Path, turn: Turn, faults: &mut
         faults.push(weighed(Fault::at(&node.span, chain(&unfit)).fix(unfit.fix())));
     }
     fit::roots(root, base, faults);
-    if turn == Turn::First {
-        fit::key_sets(root, base, faults);
+    match turn {
+        Turn::First => fit::key_sets(root, base, settings, &[], faults),
+        Turn::Again(issuers) => fit::key_sets(root, base, settings, issuers, faults),
+        Turn::Aside => {}
     }
     faults.found.extend(fit::master_key(root, settings).map(weighed));
     if settings.data.is_file()

@@ -258,6 +258,13 @@ pub(crate) struct Issuer {
     pub(crate) internal: bool,
 }
 
+impl Issuer {
+    /// Whether the keys of the one are those of the other, whatever else is said of them.
+    pub(crate) fn shares_keys(&self, other: &Self) -> bool {
+        self.url == other.url && self.jwks == other.jwks && self.internal == other.internal
+    }
+}
+
 /// Where an issuer's keys are.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]

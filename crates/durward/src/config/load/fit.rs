@@ -1,7 +1,7 @@
 //! Whether the files that a configuration names hold what they are for: what would not start is no good configuration.
 
 use super::{Fault, Faults, Node, Settings, chain};
-use crate::config::settings::KeySource;
+use crate::config::settings::{Issuer, KeySource};
 use egress::Roots;
 use std::{fs, io, path::Path};
 use vault::KeyFault;
@@ -25,12 +25,17 @@ pub(super) fn roots(root: &Node, base: &Path, faults: &mut Faults) {
     }
 }
 
-/// Keys of issuers. A gateway does not start without them; of one that runs those of before stay in force, and that is said
-/// when it reads them.
-pub(super) fn key_sets(root: &Node, base: &Path, faults: &mut Faults) {
+/// Keys of issuers, but of those that are known: of them the keys of before stay in force, and that is said when the file
+/// is read.
+pub(super) fn key_sets(root: &Node, base: &Path, settings: &Settings, known: &[Issuer], faults: &mut Faults) {
     for issuer in root.get("issuers").map(Node::each).unwrap_or_default() {
         let Some((node, file)) = file_in(issuer.get("jwks"), "file") else { continue };
         let path = base.join(file);
+        let url = issuer.get("url").and_then(Node::text);
+        let mut read = settings.issuers.iter().filter(|read| url == Some(&read.url));
+        if read.any(|read| known.iter().any(|known| known.shares_keys(read))) {
+            continue;
+        }
         if let Some(why) = path.is_file().then(|| identity::why_no_keys(&path)).flatten() {
             faults.push(
                 Fault::at(&node.span, "no token could be verified with this file")
