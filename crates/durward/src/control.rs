@@ -2,8 +2,8 @@
 
 use crate::directory::{self, Directory};
 use admin::{Desk, Plane};
-use anyhow::{Context, Result};
-use gateway::clock::Clock;
+use anyhow::{Context, Error, Result, anyhow};
+use gateway::{clock::Clock, rim::meet, settings::Listener};
 use identity::AgentSetting;
 use std::{
     collections::BTreeMap,
@@ -30,11 +30,21 @@ pub(crate) struct Control {
 }
 
 impl Control {
-    /// Begins to listen.
-    pub(crate) async fn start(desk: Desk, listen: SocketAddr, directory: &Directory) -> Result<Self> {
-        let network = TcpListener::bind(listen)
-            .await
-            .with_context(|| format!("management cannot listen on {listen} (`admin: {{ listen: … }}`)"))?;
+    /// Begins to listen. `taken`: where agents connect.
+    pub(crate) async fn start(
+        desk: Desk,
+        listen: SocketAddr,
+        taken: &[Listener],
+        directory: &Directory,
+    ) -> Result<Self> {
+        let network = TcpListener::bind(listen).await.map_err(|cause| {
+            let what = format!("management cannot listen on {listen} (`admin: {{ listen: … }}`)");
+            let own = taken.iter().filter_map(Listener::address).find(|own| meet(*own, listen));
+            match own.filter(|_| cause.kind() == io::ErrorKind::AddrInUse) {
+                Some(own) => anyhow!("{what}: `listen` has {own}, which takes it, too; choose another port"),
+                None => Error::new(cause).context(what),
+            }
+        })?;
         let address = network.local_addr()?;
         let socket = directory::socket_path(&directory.path);
         let local = bind(&socket)?;

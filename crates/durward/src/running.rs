@@ -119,7 +119,7 @@ impl Running {
             refused: Mutex::default(),
             unfit: Mutex::default(),
         });
-        let control = configured.manage(manage).await?;
+        let control = configured.manage(manage, rim.places()).await?;
         look_around(&state);
         tokio::spawn(sweep(Arc::clone(&state)));
         tokio::spawn(retention::watch(Arc::clone(&state)));
@@ -214,7 +214,7 @@ impl Configured {
     }
 
     /// Starts the management of a gateway with these settings.
-    async fn manage(self: &Arc<Self>, listen: SocketAddr) -> Result<Control> {
+    async fn manage(self: &Arc<Self>, listen: SocketAddr, taken: &[Listener]) -> Result<Control> {
         let (again, named, measured) = (Arc::clone(self), Arc::clone(self), Arc::clone(&self.observer));
         let plane = Plane {
             state: Arc::clone(&self.state),
@@ -225,7 +225,7 @@ impl Configured {
         let agents = Box::new(move || assemble::agents(&named.settings()));
         let (log, clock) = (Arc::clone(self.state.journal.log()), Arc::clone(&self.state.clock));
         let desk = control::desk(&self.directory, log, clock, agents, Some(plane))?;
-        Control::start(desk, listen, &self.directory).await
+        Control::start(desk, listen, taken, &self.directory).await
     }
 
     fn reload(&self) -> Reloaded {

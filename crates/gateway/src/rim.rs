@@ -22,6 +22,6 @@ mod under_way;
 pub use accept::{Rim, RimFault};
 pub(crate) use body::Bodies;
 pub use certificate::{Certificate, CertificateFault, Certificates};
-pub use listen::{ListenFault, own_socket};
+pub use listen::{ListenFault, meet, own_socket};
 pub(crate) use tally::Tally;
 pub(crate) use under_way::UnderWay;

@@ -5,6 +5,7 @@
     reason = "what the test stands on must be there, or the test has failed"
 )]
 
+mod full;
 mod http2;
 mod proxy;
 mod tls;
@@ -92,12 +93,16 @@ pub(crate) fn echo(world: &World, n: usize) -> Ask {
     world.calling("/mcp/files", Some(&world.alice), "echo", &json!({ "n": n }))
 }
 
+/// Where management is.
+async fn management(world: &World) -> String {
+    let management = world.says("management  ").await;
+    let (_, rest) = management.split_once("http://").unwrap();
+    rest.split_whitespace().next().unwrap().to_owned()
+}
+
 /// What the gateway counts.
 pub(crate) async fn metrics(world: &World) -> String {
-    let management = world.says("management").await;
-    let (_, rest) = management.split_once("http://").unwrap();
-    let url = format!("http://{}/metrics", rest.split_whitespace().next().unwrap());
-    Ask::get(&url).send().await.text().await
+    Ask::get(&format!("http://{}/metrics", management(world).await)).send().await.text().await
 }
 
 /// Whether this answers a call.

@@ -9,7 +9,7 @@ use socket2::{Domain, Protocol, SockAddr, Socket as Raw, Type};
 use std::{
     fs::{self, File},
     io,
-    net::{SocketAddr, TcpListener},
+    net::{IpAddr, SocketAddr, TcpListener},
     os::unix::{
         fs::{FileTypeExt, MetadataExt, PermissionsExt},
         net::UnixListener,
@@ -46,6 +46,16 @@ pub enum ListenFault {
         #[source]
         cause: io::Error,
     },
+    /// We have it ourselves, by another name.
+    #[error(
+        "cannot listen on {place}: `listen` has {own}, which takes it, too; keep one of them, or choose another port"
+    )]
+    Own {
+        /// Which.
+        place: SocketAddr,
+        /// What was taken before it.
+        own: SocketAddr,
+    },
     /// Somebody listens on the socket.
     #[error("another process listens on unix:{}; stop it, or choose another path", .0.display())]
     Taken(PathBuf),
@@ -80,8 +90,14 @@ pub(super) fn take(listening: &Listening) -> Result<Taken, ListenFault> {
     for listener in &listening.listeners {
         match listener {
             Listener::Network(address) => {
+                let own = taken.places.iter().filter_map(Listener::address).find(|own| meet(*own, *address));
                 let bind = |address, place| {
-                    bind(address, place).map_err(|cause| ListenFault::Bind { place: address.to_string(), cause })
+                    bind(address, place).map_err(|cause| match own {
+                        Some(own) if cause.kind() == io::ErrorKind::AddrInUse => {
+                            ListenFault::Own { place: address, own }
+                        }
+                        _ => ListenFault::Bind { place: address.to_string(), cause },
+                    })
                 };
                 // Port 0 takes a free port; the other workers share it.
                 let mut place = (*address, Place::Ours);
@@ -107,6 +123,15 @@ pub(super) fn take(listening: &Listening) -> Result<Taken, ListenFault> {
         }
     }
     Ok(taken)
+}
+
+/// Whether two addresses have one in common, which only one socket can have. Port 0 takes a free port. `[::]` is every
+/// address of IPv4, too, unless the system keeps them apart; `[::ffff:127.0.0.1]` is 127.0.0.1 in other words.
+pub fn meet(one: SocketAddr, other: SocketAddr) -> bool {
+    let within =
+        |all: IpAddr, address: IpAddr| all == address || all.is_unspecified() && (all.is_ipv6() || address.is_ipv4());
+    let [x, y] = [one, other].map(|address| address.ip().to_canonical());
+    one.port() != 0 && one.port() == other.port() && (within(x, y) || within(y, x))
 }
 
 /// How an address is taken.
@@ -234,7 +259,8 @@ impl Drop for Left {
 
 #[cfg(test)]
 mod tests {
-    use super::{Left, ListenFault, Place, bind, own_socket, unix};
+    use super::{Left, ListenFault, Place, bind, own_socket, take, unix};
+    use crate::settings::{Listener, Listening};
     use std::{
         fs,
         io::ErrorKind,
@@ -253,6 +279,24 @@ mod tests {
         let second = bind(address, Place::Shared).unwrap();
         assert_eq!(second.local_addr().unwrap(), address);
         assert_eq!(bind(address, Place::Ours).unwrap_err().kind(), ErrorKind::AddrInUse);
+    }
+
+    #[test]
+    fn a_place_that_one_of_our_own_takes_is_not_blamed_on_somebody_else() {
+        let free = || bind("127.0.0.1:0".parse().unwrap(), Place::Ours).unwrap().local_addr().unwrap().port();
+        for (first, second) in [("127.0.0.1", "[::ffff:127.0.0.1]"), ("[::]", "0.0.0.0"), ("[::]", "127.0.0.1")] {
+            let port = free();
+            let places = [first, second].map(|address| format!("{address}:{port}").parse().unwrap());
+            let listeners = places.map(Listener::Network).to_vec();
+            let listening = Listening { listeners, tls: None, proxied: false, workers: 2, connections: 1 };
+            let fault = take(&listening).err().unwrap();
+            let [of, by] = places;
+            assert!(matches!(fault, ListenFault::Own { place, own } if (place, own) == (by, of)), "{fault}");
+        }
+        let held = bind("127.0.0.1:0".parse().unwrap(), Place::Ours).unwrap();
+        let listeners = vec![Listener::Network(held.local_addr().unwrap())];
+        let listening = Listening { listeners, tls: None, proxied: false, workers: 1, connections: 1 };
+        assert!(matches!(take(&listening), Err(ListenFault::Bind { .. })));
     }
 
     #[test]

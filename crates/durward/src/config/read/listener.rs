@@ -77,19 +77,23 @@ fn places(root: &Node, base: &Path, settings: &mut Settings, faults: &mut Faults
     }
 }
 
-/// Whether two places have one in common, which only one listener can have. Port 0 takes a free port.
+/// Whether two places have one in common, which only one listener can have.
 fn meet(one: &Listen, other: &Listen) -> bool {
-    let (Some(a), Some(b)) = (one.address(), other.address()) else { return one == other };
-    let within =
-        |all: IpAddr, address: IpAddr| all == address || all.is_unspecified() && (all.is_ipv6() || address.is_ipv4());
-    let [x, y] = [a, b].map(|address| address.ip().to_canonical());
-    a.port() != 0 && a.port() == b.port() && (within(x, y) || within(y, x))
+    match (one.address(), other.address()) {
+        (Some(one), Some(other)) => gateway::rim::meet(one, other),
+        (None, _) | (_, None) => one == other,
+    }
 }
 
-/// Whether one place is of IPv6 and the other is not: some systems keep `[::]` from IPv4.
+/// The same address, however it is written: `[::ffff:127.0.0.1]` is 127.0.0.1.
+fn plain(place: &Listen) -> Option<IpAddr> {
+    place.address().map(|address| address.ip().to_canonical())
+}
+
+/// Whether two that meet do so because `[::]` is IPv4, too: some systems keep it from that.
 fn mixed(one: &Listen, other: &Listen) -> bool {
-    let is_v4 = |place: &Listen| place.address().map(|address| address.ip().to_canonical().is_ipv4());
-    is_v4(one) != is_v4(other)
+    let is_v4 = |place: &Listen| place.address().map(|address| address.is_ipv4());
+    is_v4(one) != is_v4(other) && plain(one).map(|ip| ip.is_ipv4()) != plain(other).map(|ip| ip.is_ipv4())
 }
 
 /// Reports two places that meet without being the same.
@@ -99,12 +103,15 @@ fn both(span: &Span, what: &str, one: &Listen, other: &Listen) -> Fault {
         let why = "`[::]` is this port of IPv4, too, unless the system keeps them apart (`net.ipv6.bindv6only`)";
         return fault.because(why).warning();
     }
+    if plain(one) == plain(other) {
+        return fault.because(format!("it is `{one}`, written in another way"));
+    }
     fault.because(format!("`{one}` is taken already, and one of the two is this port on every address"))
 }
 
 /// Whether others can reach a place over the network.
 fn is_open(place: &Listen) -> bool {
-    place.address().is_some_and(|address| !address.ip().is_loopback())
+    plain(place).is_some_and(|address| !address.is_loopback())
 }
 
 /// Reports a listener that others can reach and read.
