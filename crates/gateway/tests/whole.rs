@@ -331,16 +331,22 @@ async fn an_entry_for_which_clients_refuse_a_list_does_not_cost_the_lists_of_oth
         {"name": "untyped", "inputSchema": {}},
         {"name": "nothing", "inputSchema": object, "description": null},
         {"name": "list", "inputSchema": object, "outputSchema": {"type": "array"}},
+        {"name": "hint", "inputSchema": object, "annotations": {"readOnlyHint": "true"}},
         {"inputSchema": object},
         {"name": 1, "inputSchema": object},
     ]);
     let lists = [
         ("tools/list", "tools", tools, json!(["bad__fit"])),
-        ("prompts/list", "prompts", json!([{"name": "fit"}, {"name": "a", "arguments": {}}, {}]), json!(["bad__fit"])),
+        (
+            "prompts/list",
+            "prompts",
+            json!([{"name": "fit"}, {"name": "a", "arguments": {}}, {"name": "b", "arguments": [{}]}, {}]),
+            json!(["bad__fit"]),
+        ),
         (
             "resources/list",
             "resources",
-            json!([{"uri": "a:1", "name": "fit"}, {"uri": "a:2"}, {"name": "b"}]),
+            json!([{"uri": "a:1", "name": "fit"}, {"uri": "a:2"}, {"uri": "a:3", "name": "c", "icons": [{}]}, {"name": "b"}]),
             json!(["fit"]),
         ),
         (
@@ -388,10 +394,10 @@ async fn an_entry_for_which_clients_refuse_a_list_does_not_cost_the_lists_of_oth
         let told: Vec<_> =
             catalog.left_out.iter().filter(|entry| entry.why(server).is_some()).map(|entry| &*entry.name).collect();
         let tools: &[&str] = if era == EraSettings::Modern {
-            &["bare", "untyped", "nothing"]
+            &["bare", "untyped", "nothing", "hint"]
         } else {
-            &["bare", "untyped", "nothing", "list"]
+            &["bare", "untyped", "nothing", "list", "hint"]
         };
-        assert_eq!(told, [tools, &["a", "a:2", "b:{b}"]].concat(), "{era:?}");
+        assert_eq!(told, [tools, &["a", "b", "a:2", "a:3", "b:{b}"]].concat(), "{era:?}");
     }
 }

@@ -63,6 +63,21 @@ impl<'a> Walk<'a> {
         self.key_here()
     }
 
+    /// Goes into the list that comes next: [`item`](Self::item) says of each element that it comes, until they are over.
+    pub(crate) fn open_list(&mut self) {
+        self.skip_to(b'[');
+    }
+
+    /// Whether another element comes next in the list that was gone into. Otherwise the list's end is behind.
+    pub(crate) fn item(&mut self) -> bool {
+        // Where neither an element nor the end comes, the text is no JSON: over, or nobody would get any further.
+        let comes = self.separator(b']').is_some() && !matches!(self.peek(), Some(b',' | b'}'));
+        if !comes {
+            self.at = (self.at + 1).min(self.text.len());
+        }
+        comes
+    }
+
     /// How the value that comes next begins.
     pub(crate) fn peek(&self) -> Option<u8> {
         self.text.get(self.at).copied()
