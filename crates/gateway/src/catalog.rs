@@ -50,8 +50,10 @@ pub struct LeftOut {
     pub kind: ListKind,
     /// Its name or address.
     pub name: Box<str>,
-    /// What is wrong with it. None of a tool whose annotations cannot be followed, which its fitness says.
+    /// What makes it none by the schema.
     pub misfit: Option<Misfit>,
+    /// It is a tool whose annotations cannot be followed, which its fitness says.
+    cannot_be_followed: bool,
     /// The digest of its definition.
     pub(crate) digest: Digest,
 }
@@ -59,12 +61,13 @@ pub struct LeftOut {
 impl LeftOut {
     fn of(kind: ListKind, entry: &Entry<'_>) -> Option<Self> {
         let misfit = mcp::list::misfit(entry, kind);
-        if misfit.is_none() && (kind != ListKind::Tools || mcp::param::can_be_followed(entry.raw)) {
+        let cannot_be_followed = kind == ListKind::Tools && !mcp::param::can_be_followed(entry.raw);
+        if misfit.is_none() && !cannot_be_followed {
             return None;
         }
         // Shown to people, and it may name what the server made up.
         let misfit = misfit.map(|Misfit { why, is_legacy }| Misfit { why: label::shown(&why).into_owned(), is_legacy });
-        Some(Self { kind, name: Box::from(&*entry.name), misfit, digest: Digest::of(entry.raw) })
+        Some(Self { kind, name: Box::from(&*entry.name), misfit, cannot_be_followed, digest: Digest::of(entry.raw) })
     }
 
     /// Why some client is not shown it, where nothing else says so. What the legacy era alone takes for none, who speaks the
@@ -79,11 +82,12 @@ impl LeftOut {
     pub(crate) fn is_missing(&self, server: &Server, era: Era, route: &Route) -> bool {
         let crossing = Crossing::between(era, server);
         let spoken = crossing.into_era().unwrap_or(era);
-        if let Some(misfit) = &self.misfit {
-            return *route == Route::All && !(misfit.is_legacy && spoken == Era::Modern);
+        let counts = |misfit: &Misfit| *route == Route::All && !(misfit.is_legacy && spoken == Era::Modern);
+        if self.misfit.as_ref().is_some_and(counts) {
+            return true;
         }
         let is_client = *route == Route::All || crossing == Crossing::Upward;
-        is_client && spoken == Era::Modern && !server.skips_schema(&self.name)
+        self.cannot_be_followed && is_client && spoken == Era::Modern && !server.skips_schema(&self.name)
     }
 }
 

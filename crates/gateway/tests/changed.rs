@@ -393,8 +393,13 @@ async fn what_lists_leave_out_is_no_news() {
             let region = json!({"type": "object", "properties": {"a": {"type": "string", "x-mcp-header": "A B"}}});
             let mut all = tools(&["echo"]);
             all.push(json!({"name": "bare", "description": text}));
+            // Told of twice, kept once.
+            all.push(json!({"name": "bare", "description": text}));
             if era == EraSettings::Modern {
                 all.push(json!({"name": "region", "description": text, "inputSchema": region}));
+                let mut both = region.clone();
+                both["properties"]["b"] = json!(true);
+                all.push(json!({"name": "both", "description": text, "inputSchema": both}));
             }
             upstream.set_tools(all);
         };

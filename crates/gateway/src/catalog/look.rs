@@ -20,7 +20,7 @@ use bytes::Bytes;
 use mcp::{Era, ListKind, Message, Revision};
 use serde_json::Value;
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{Arc, MutexGuard, PoisonError, atomic::Ordering},
     time::Duration,
 };
@@ -458,6 +458,7 @@ impl Hop<'_> {
         let (mut prompts, mut resources, mut templates) = (HashMap::new(), HashMap::new(), Vec::new());
         let mut left_out = Vec::new();
         for kind in ListKind::ALL {
+            let mut misfits = HashSet::new();
             if capabilities.get(super::capability(kind)).is_none() {
                 continue;
             }
@@ -466,7 +467,9 @@ impl Hop<'_> {
                     mcp::list::entries(&page, kind).map_err(|fault| UpstreamFault::Protocol(fault.to_string()))?;
                 for entry in entries {
                     let name: Box<str> = Box::from(&*entry.name);
-                    left_out.extend(LeftOut::of(kind, &entry));
+                    // What stands there twice is kept once, but for templates: so it is taken away once, too.
+                    let is_kept = |entry: &LeftOut| kind == ListKind::Templates || misfits.insert(entry.digest);
+                    left_out.extend(LeftOut::of(kind, &entry).filter(is_kept));
                     match kind {
                         ListKind::Tools => {
                             let known = before.as_ref().and_then(|before| before.tools.get(&name));
