@@ -18,6 +18,9 @@ use std::sync::{Arc, atomic::Ordering};
 use tokio::task::JoinSet;
 use vocab::Timestamp;
 
+/// How many entries that are left out of lists are told of a server.
+const LEFT_OUT: usize = 100;
+
 pub(crate) async fn list(State(desk): State<Arc<Desk>>) -> Result<Done, Fault> {
     let plane = desk.plane.as_ref().ok_or_else(no_gateway)?;
     let snapshot = plane.state.snapshot.load_full();
@@ -48,6 +51,7 @@ fn describe(server: &Server, clock: &dyn Clock) -> Value {
         (None, None) => "not looked at yet",
     };
     let (transport, address) = transport(server);
+    let (left_out, left_out_more) = catalog.as_ref().map_or_else(Default::default, |catalog| left_out(server, catalog));
     let age = |catalog: &Catalog| clock.ticks().saturating_sub(catalog.looked_at) / 1_000_000;
     json!({
         "server": server.name,
@@ -67,7 +71,8 @@ fn describe(server: &Server, clock: &dyn Clock) -> Value {
             "resources": catalog.resources.len(),
             "templates": catalog.templates.len(),
         })),
-        "left_out": catalog.as_ref().map_or_else(Vec::new, |catalog| left_out(server, catalog)),
+        "left_out": left_out,
+        "left_out_more": left_out_more,
         "unusable": catalog.as_ref().map_or_else(Vec::new, |catalog| unusable(server, catalog)),
     })
 }
@@ -100,13 +105,14 @@ fn transport(server: &Server) -> (&'static str, String) {
     }
 }
 
-/// Entries that `/mcp` leaves out, for official SDKs refuse a whole list for one of them, and why.
-fn left_out(server: &Server, catalog: &Catalog) -> Vec<Value> {
-    let told = |entry: &LeftOut| {
-        let why = entry.why(server)?;
-        Some(json!({ "list": entry.kind.method(), "name": entry.name, "why": why }))
-    };
-    catalog.left_out.iter().filter_map(told).collect()
+/// Entries that `/mcp` leaves out, for official SDKs refuse a whole list for one of them, and why: the first of them, and
+/// how many there are besides.
+fn left_out(server: &Server, catalog: &Catalog) -> (Vec<Value>, usize) {
+    let mut told = catalog.left_out.iter().filter_map(|entry| Some((entry, entry.why(server)?)));
+    let tell =
+        |(entry, why): (&LeftOut, &str)| json!({ "list": entry.kind.method(), "name": entry.shown(), "why": why });
+    let first = told.by_ref().take(LEFT_OUT).map(tell).collect();
+    (first, told.count())
 }
 
 /// Tools whose calls are refused, and why.

@@ -611,6 +611,29 @@ fn the_socket_and_the_directory_are_their_owners_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_servers_call_their_tools_moves_no_cursor_and_fills_no_screen() {
+    let mut tools = vec![json!({"name": "red\u{1b}[31m\nfake: fine"})];
+    tools.push(json!({"name": "odd\u{9b}2J", "inputSchema": {"type": "object", "properties": {"\u{7}": {"type": 7}}}}));
+    tools.extend((0..104).map(|at| json!({"name": format!("bare{at}")})));
+    let upstream = Upstream::at("127.0.0.1:0".parse().expect("an address"), tools).await;
+    let site = Site::new();
+    let text = CONFIG.replace("http://127.0.0.1:9/mcp?key=canary", &upstream.url());
+    fs::write(site.path().join("durward.yaml"), text).expect("a file");
+    let said = site.run("check --servers").with(1);
+    assert!(said.out.contains("files/red\u{fffd}[31m\u{fffd}fake: fine: `/mcp` leaves it out"), "{}", said.out);
+    assert!(said.out.contains("files/odd\u{fffd}2J: its calls are refused"), "{}", said.out);
+    assert!(!said.out.contains(|c: char| c.is_control() && c != '\n'), "{:?}", said.out);
+    assert_eq!(said.out.matches("leaves it out of").count(), 100, "{}", said.out);
+    assert!(said.out.contains("files: and 5 entries more that `/mcp` leaves out"), "{}", said.out);
+    let server = site.run("check --servers --output json").with(1).json()["servers"][0].clone();
+    assert_eq!(server["left_out"].as_array().map(Vec::len), Some(100), "{server}");
+    assert_eq!(
+        (&server["left_out"][0]["name"], &server["left_out_more"]),
+        (&json!("red\u{1b}[31m\nfake: fine"), &json!(5))
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn check_tells_which_servers_and_tools_cannot_be_used() {
     let odd = json!({"name": "odd", "inputSchema": {"type": "object", "properties": {"x": {"type": 7}}}});
     let fine = json!({"name": "fine", "inputSchema": {"type": "object"}});
@@ -640,6 +663,7 @@ async fn check_tells_which_servers_and_tools_cannot_be_used() {
     assert_eq!(servers[0]["unusable"][0]["tool"], "odd");
     let why = "it has no `inputSchema`";
     assert_eq!(servers[0]["left_out"], json!([{"list": "tools/list", "name": "bare", "why": why}]));
+    assert_eq!(servers[0]["left_out_more"], 0);
     // What the operator waives is no fault.
     configure("odd: { danger_skip_schema: true }, ");
     site.run("check --servers").with(0);

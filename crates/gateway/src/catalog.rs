@@ -18,7 +18,7 @@ use mcp::{
 };
 use schema::Schema;
 use serde_json::Value;
-use std::{collections::HashMap, ops::BitOr, sync::Arc, time::Duration};
+use std::{borrow::Cow, collections::HashMap, ops::BitOr, sync::Arc, time::Duration};
 use vocab::Digest;
 
 /// What a server offers.
@@ -68,6 +68,11 @@ impl LeftOut {
         // Shown to people, and it may name what the server made up.
         let misfit = misfit.map(|Misfit { why, is_legacy }| Misfit { why: label::shown(&why).into_owned(), is_legacy });
         Some(Self { kind, name: Box::from(&*entry.name), misfit, cannot_be_followed, digest: Digest::of(entry.raw) })
+    }
+
+    /// Its name as it may be shown.
+    pub fn shown(&self) -> Cow<'_, str> {
+        label::shown(&self.name)
     }
 
     /// Why some client is not shown it, where nothing else says so. What the legacy era alone takes for none, who speaks the

@@ -391,9 +391,7 @@ fn line(entry: &Entry) -> String {
         end = format!("{end} by {}", rules.join(", "));
     }
     let (at, call) = (at.unwrap_or_default(), member("call").unwrap_or("-"));
-    // What others wrote must not move the cursor of whoever reads.
-    let safe = |text: &str| -> String { text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect() };
-    format!("{at:<27}  {call:<32}  {:<16}  {:<32}  {}", safe(who), safe(&what), safe(&end))
+    format!("{at:<27}  {call:<32}  {:<16}  {:<32}  {}", print::safe(who), print::safe(&what), print::safe(&end))
 }
 
 fn existing(log: PathBuf) -> Result<PathBuf> {

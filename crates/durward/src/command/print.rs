@@ -76,6 +76,11 @@ pub(crate) fn text(value: &Value, member: &str) -> String {
     }
 }
 
+/// What others wrote must not move the cursor of whoever reads.
+pub(crate) fn safe(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+}
+
 /// A time, to the second.
 pub(crate) fn time(value: &Value, member: &str) -> String {
     let text = text(value, member);

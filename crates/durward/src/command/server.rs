@@ -80,18 +80,24 @@ fn asked(server: &Value) -> String {
 /// Why a server is down, which of its tools cannot be called, and what is not listed.
 fn details(server: &Value) -> Result<()> {
     let name = print::text(server, "server");
+    let list = |member: &str| server.get(member).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    let safe = |value: &Value, member: &str| print::safe(&print::text(value, member));
     if let Some(fault) = server.get("fault").and_then(Value::as_str) {
-        print::data(&format!("\n{name}: {fault}"))?;
+        print::data(&format!("\n{name}: {}", print::safe(fault)))?;
     }
-    for tool in server.get("unusable").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default() {
-        let (tool, why) = (print::text(tool, "tool"), print::text(tool, "why"));
+    for tool in list("unusable") {
+        let (tool, why) = (safe(tool, "tool"), safe(tool, "why"));
         print::data(&format!("\n{name}/{tool}: its calls are refused, its schema cannot be used: {why}"))?;
     }
-    for entry in server.get("left_out").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default() {
-        let [list, entry, why] = ["list", "name", "why"].map(|member| print::text(entry, member));
+    for entry in list("left_out") {
+        let [list, entry, why] = ["list", "name", "why"].map(|member| safe(entry, member));
         print::data(&format!(
             "\n{name}/{entry}: `/mcp` leaves it out of `{list}`, clients refuse the whole list for it: {why}"
         ))?;
+    }
+    let more = server.get("left_out_more").and_then(Value::as_u64).unwrap_or_default();
+    if more > 0 {
+        print::data(&format!("\n{name}: and {more} entries more that `/mcp` leaves out"))?;
     }
     Ok(())
 }
