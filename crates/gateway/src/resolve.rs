@@ -156,7 +156,12 @@ fn takes_stream(target: &Target, call: &Call) -> Result<(), Stop> {
             one.crossing != Crossing::None || one.resumes.is_some() || one.server.carriage() != Carriage::Requests
         }
     };
-    if is_ours && call.contradicts_itself() {
+    if is_ours { takes_ours(call) } else { Ok(()) }
+}
+
+/// The same where the stream is ours in any case.
+pub(crate) fn takes_ours(call: &Call) -> Result<(), Stop> {
+    if call.contradicts_itself() {
         let why = "the answer is a stream of events, and `Accept` has no `text/event-stream`";
         let stop = Stop::refused(Stage::Resolve, "accept", error::INVALID_REQUEST, why);
         return Err(stop.status(StatusCode::NOT_ACCEPTABLE));

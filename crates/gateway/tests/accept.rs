@@ -7,6 +7,26 @@ use inside::{Inside, Plan, outcome};
 use serde_json::{Value, json};
 use testkit::{Agent, Ask, Upstream, meta, soon};
 
+#[tokio::test]
+async fn a_lasting_stream_that_its_client_does_not_take_is_refused_by_http() {
+    for path in ["/sse", "/sse/files"] {
+        let upstream = Upstream::start().await;
+        let inside = Inside::start(Plan::of(&upstream)).await;
+        let opening = || Ask::get(&inside.url(path)).bearer(&inside.alice);
+        let reply = opening().header("accept", "application/json, text/html").send().await;
+        assert_eq!((reply.status.as_u16(), reply.header("content-type")), (406, Some("application/json")), "{path}");
+        assert_eq!(reply.json().await["error"]["code"], -32600, "{path}");
+        assert_eq!(outcome(inside.records().await.last().unwrap()), "refused accept resolve", "{path}");
+        // Old clients may say nothing, or that they take anything.
+        for accept in [None, Some("*/*"), Some("text/event-stream"), Some("text/html, */*;q=0.8")] {
+            let opening = accept.map_or_else(opening, |accept| opening().header("accept", accept));
+            let mut stream = opening.send().await;
+            assert_eq!(stream.status, 200, "{path} {accept:?}");
+            assert!(soon(stream.any_event()).await.is_some(), "{path} {accept:?}");
+        }
+    }
+}
+
 /// What opens a stream in the era of a client.
 fn opening(agent: &Agent) -> Ask {
     if agent.session().is_some() {

@@ -103,6 +103,7 @@ async fn welcome(line: &Line, call: &Call, trail: &mut Trail) -> Result<Opened, 
         let server = line.door(&caller, name)?;
         trail.facts_mut().server = Some(server.name.clone());
     }
+    resolve::takes_ours(call)?;
     let most = line.snapshot.settings.bounds.sessions_per_principal;
     let opened = line.state.mailboxes.open(&caller.principal, call.route.clone(), most);
     opened.map_err(|fault| UpstreamFault::Sessions(fault.to_string()).stop_here().status(StatusCode::TOO_MANY_REQUESTS))
