@@ -32,7 +32,9 @@ pub(crate) struct Asked {
 
 impl Asked {
     pub(crate) fn of(call: &Call) -> Self {
-        let id = call.message().and_then(|message| message.id()).map(Box::from);
+        // SPEC: the refusal of what asks for nothing has no id (2025-11-25, basic/transports). That of an answer names a
+        // request of the server's: with it the client could take the refusal for the answer to its own with that id.
+        let id = call.message().filter(|_| call.is_request()).and_then(|message| message.id()).map(Box::from);
         Self { id, is_request: call.is_request() }
     }
 }

@@ -47,6 +47,11 @@ async fn answer(agent: &Agent, id: &Value, text: &str) -> Reply {
     agent.ask("", &json!({"jsonrpc": "2.0", "id": id, "result": result})).send().await
 }
 
+/// A client takes an error with an id for the answer to its own request with that id.
+fn answers_nothing(refusal: &Value, code: i64) {
+    assert_eq!((refusal.get("id"), &refusal["error"]["code"]), (None, &json!(code)), "{refusal}");
+}
+
 #[tokio::test]
 async fn a_refused_answer_is_a_no_and_a_late_one_is_still_an_answer() {
     let upstream = Upstream::start().await;
@@ -60,17 +65,23 @@ async fn a_refused_answer_is_a_no_and_a_late_one_is_still_an_answer() {
         let mut reply = agent.request("tools/call", json!({"name": tool})).await;
         // What must not pass does not, and the server does not wait for it.
         let id = asked(&feed, &mut reply, 7).await;
-        assert_eq!(answer(&agent, &id, SECRET).await.status, 400);
+        let refusal = answer(&agent, &id, SECRET).await;
+        assert_eq!(refusal.status, 400);
+        answers_nothing(&refusal.json().await, -31003);
         let no = upstream.arrived("response", before + 1).await.json();
         assert_eq!((&no["id"], &no["error"]["code"]), (&json!(7), &json!(-31003)), "{no}");
         assert!(!no.to_string().contains("ghp_"));
-        assert_eq!(answer(&agent, &id, "fine").await.status, 400, "it was answered");
+        let again = answer(&agent, &id, "fine").await;
+        assert_eq!(again.status, 400, "it was answered");
+        answers_nothing(&again.json().await, -32600);
         let id = asked(&feed, &mut reply, 8).await;
         assert_eq!(answer(&agent, &id, "first").await.status, 202);
         assert_eq!(upstream.arrived("response", before + 2).await.json()["result"]["content"]["text"], "first");
         // What did not get through for a reason of ours may come again.
         let id = asked(&feed, &mut reply, 9).await;
-        assert_eq!(answer(&agent, &id, "boom").await.status, 502);
+        let fault = answer(&agent, &id, "boom").await;
+        assert_eq!(fault.status, 502);
+        answers_nothing(&fault.json().await, -32603);
         assert_eq!(answer(&agent, &id, "second").await.status, 202);
         let heard = upstream.arrived("response", before + 3).await.json();
         assert_eq!((&heard["id"], &heard["result"]["content"]["text"]), (&json!(9), &json!("second")));
