@@ -10,6 +10,7 @@ use crate::{
     forward::Exchange,
     intend::unavailable,
     label::Label,
+    origin::Origin,
     pipeline::Line,
     question,
     server::Server,
@@ -32,6 +33,8 @@ use vocab::{Action, CallId, Digest, Finding};
 pub(crate) struct Ask<'a> {
     pub(crate) exchange: &'a Exchange,
     pub(crate) server: &'a Arc<Server>,
+    /// Which of its processes or sessions asks.
+    pub(crate) origin: Option<Origin>,
     pub(crate) parent: CallId,
     pub(crate) message: &'a Message,
 }
@@ -86,20 +89,23 @@ impl Line {
             Stop::refused(Stage::Resolve, "no-id", error::INVALID_REQUEST, "a question without an id")
         })?;
         let asked_id: Box<str> = Box::from(String::from_utf8_lossy(id.raw));
-        // Two servers may choose the same id, and the same progress token; on the aggregate the client sees one of ours.
+        // Two servers may choose the same id, and the same progress token; on the aggregate the client sees one of ours. So it
+        // does where one server asks anew under the id of a question that was asked before it was started again.
         let (shown, text) = match session.route {
-            Route::One(_) => (asked_id.clone(), text),
-            Route::All => {
+            Route::One(_) if !session.is_taken(&asked_id, ask.origin) => (asked_id.clone(), text),
+            Route::One(_) | Route::All => {
                 let shown = format!("\"durward-{}\"", session.question_id());
                 let again = exchange::one(text, &self.snapshot.answer_limits())
                     .map_err(|fault| Stop::refused(Stage::Release, "mask", error::INTERNAL, fault.to_string()))?;
-                (shown.as_str().into(), shown_as(&again, &shown))
+                (shown.as_str().into(), shown_as(&again, &shown, &session.route))
             }
         };
         let server = ask.server.name.clone();
         let token = ask.message.progress_token().map(Box::from);
         let shown_id = shown.clone();
-        let asked = Asked { server, shown, id: asked_id, token, method: Box::from(method), permit, digest };
+        let (origin, method) = (ask.origin, Box::from(method));
+        let is_withdrawn = false;
+        let asked = Asked { server, origin, is_withdrawn, shown, id: asked_id, token, method, permit, digest };
         Ok((text, session.ask(&shown_id, asked)))
     }
 
@@ -107,7 +113,7 @@ impl Line {
     async fn decline(&self, ask: &Ask<'_>, stop: &Stop) {
         let text = mcp::error_text(ask.message.id(), stop.code, &stop.message, None);
         let fault = UpstreamFault::Stopped(withheld(ask.message.method(), stop));
-        question::decline(self, ask.server, session(ask.exchange).ok(), text, fault).await;
+        question::decline(self, (ask.server, ask.origin), session(ask.exchange).ok(), text, fault).await;
     }
 }
 
@@ -185,9 +191,10 @@ impl Line {
     }
 }
 
-/// A question under the id by which the client of the aggregate knows it, which is its progress token, too.
-pub(crate) fn shown_as(question: &Message, shown: &str) -> Bytes {
-    let members = [question.id_member(), question.progress_token_member()];
+/// A question under the id by which its client knows it. On the aggregate that is its progress token, too.
+pub(crate) fn shown_as(question: &Message, shown: &str, route: &Route) -> Bytes {
+    let token = question.progress_token_member().filter(|_| *route == Route::All);
+    let members = [question.id_member(), token];
     let mut edits: Vec<_> =
         members.into_iter().flatten().map(|member| (member.span, shown.as_bytes().to_vec())).collect();
     mcp::splice(question.bytes(), &mut edits)

@@ -12,6 +12,7 @@ mod withdraw;
 use crate::{
     bridge::Crossing,
     forward::Exchange,
+    origin::Origin,
     pipeline::Line,
     reply::ReplyBody,
     rim::UnderWay,
@@ -69,6 +70,8 @@ pub(crate) struct Flow {
     keeper: Option<Keeper>,
     /// What the last event was.
     passed: Passed,
+    /// Who asks on a stream of HTTP: the session that it was opened in.
+    leg: Option<Origin>,
 }
 
 /// What an event was.
@@ -98,6 +101,8 @@ enum End {
 
 impl Flow {
     pub(crate) fn new(source: Source, exchange: Box<Exchange>) -> Self {
+        let session = exchange.target.session().or(exchange.opened.as_ref());
+        let leg = session.zip(exchange.target.one()).and_then(|(session, one)| session.origin_of(&one.server.name));
         Self {
             source,
             exchange,
@@ -107,11 +112,22 @@ impl Flow {
             passed: Passed::Comment,
             watch: None,
             follows: None,
+            leg,
         }
     }
 
     pub(crate) const fn exchange(&self) -> &Exchange {
         &self.exchange
+    }
+
+    /// Who asked what came last, if it is a question of a server that is told the answer itself.
+    fn origin(&self) -> Option<Origin> {
+        match &self.source {
+            Source::Pipe(replies) => Some(replies.origin()),
+            Source::Kept(reader) => reader.origin(),
+            Source::Http(_) | Source::Resumed(_) => self.leg,
+            Source::Bridged(_) | Source::Talked(_) | Source::Told(_) | Source::Made { .. } => None,
+        }
     }
 
     /// Passes on what is there at once. Most answers are one event: then neither a task nor a channel is needed.
@@ -377,7 +393,7 @@ impl Flow {
     /// Says a word of ours on the listening stream of the session, where it is kept for a client that comes back.
     fn keeps_word(&self, word: &Bytes) -> bool {
         let is_kept = self.reader().is_some() && !self.reads_call();
-        is_kept && self.exchange.target.session().is_some_and(|session| session.say(None, word))
+        is_kept && self.exchange.target.session().is_some_and(|session| session.say(None, None, word))
     }
 
     fn complete(&self) -> End {

@@ -231,7 +231,11 @@ impl Passage<'_> {
 
     /// The session's leg to this server. One that leads to yesterday's target, or to none yet, is opened anew.
     async fn leg(&self, session: &Arc<Session>) -> Result<Arc<Leg>, UpstreamFault> {
-        match self.hop().leg_of(session) {
+        let leg = self.hop().leg_of(session);
+        if let Some(question) = &self.one.answers {
+            return question.way_back(leg).map_err(UpstreamFault::Stopped);
+        }
+        match leg {
             Some(leg) => Ok(leg),
             None => Box::pin(open_leg(&self.hop(), session)).await,
         }
@@ -498,7 +502,7 @@ impl Passage<'_> {
         let asked = introduction.param(&["protocolVersion"]).and_then(|member| member.text());
         let revision = asked.and_then(|text| Revision::parse(&text)).unwrap_or(Revision::ASSUMED);
         let session = self.line.open_session(self.caller, self.call, introduction, revision)?;
-        let leg = Arc::new(Leg { fingerprint: self.one.server.fingerprint, revision, way, own: false });
+        let leg = Arc::new(Leg::new(self.one.server.fingerprint, revision, way, false));
         let name = &self.one.server.name;
         if !session.keep_leg(name, &leg) {
             self.line.state.part(vec![(name.clone(), leg)]);

@@ -29,6 +29,7 @@ mod mailbox;
 mod manner;
 mod metadata;
 pub mod observe;
+mod origin;
 mod own;
 mod pattern;
 pub mod pipeline;

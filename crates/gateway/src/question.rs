@@ -5,9 +5,11 @@
 
 use crate::{
     call::Route,
+    origin::Origin,
     pipeline::Line,
     promise::promised,
-    session::{Asked, Session},
+    session::{Asked, Leg, Session},
+    stop::Stop,
     upstream::{
         UpstreamFault,
         exchange::{self, Hop},
@@ -35,6 +37,8 @@ pub(crate) struct Taken {
     tokens: Option<(Box<str>, Box<str>)>,
     /// Until the permit is used.
     asked: Option<Asked>,
+    origin: Option<Origin>,
+    is_withdrawn: bool,
     refused: AtomicBool,
     answered: AtomicBool,
 }
@@ -53,6 +57,8 @@ impl Taken {
             id: asked.id.clone(),
             digest: asked.digest,
             method: asked.method.clone(),
+            origin: asked.origin,
+            is_withdrawn: asked.is_withdrawn,
             tokens: asked.token.clone().map(|token| (asked.shown.clone(), token)),
             asked: Some(asked),
             refused: AtomicBool::new(false),
@@ -68,6 +74,21 @@ impl Taken {
     /// The answer travels under the permit for asking. From here on there is one answer, or none.
     pub(crate) fn permit(&mut self) -> Option<Permit> {
         self.asked.take().map(|asked| asked.permit)
+    }
+
+    /// The leg to whoever asked, if that is the one which is there, and waits for the answer still.
+    ///
+    /// SECURITY: what came in its place may have asked something else under this id.
+    pub(crate) fn way_back(&self, leg: Option<Arc<Leg>>) -> Result<Arc<Leg>, Stop> {
+        if self.is_withdrawn {
+            return Err(Stop::answered_late());
+        }
+        let asked = leg.filter(|leg| self.origin.is_none_or(|origin| origin == leg.origin));
+        asked.ok_or_else(|| {
+            let mut stop = Stop::answered_late();
+            "whoever asked is gone".clone_into(&mut stop.message);
+            stop
+        })
     }
 
     /// The answer must not pass, now or later.
@@ -102,12 +123,14 @@ impl Drop for Taken {
                     runtime.spawn(async move { forget(&line, &session, &forgotten).await });
                 }
             }
+            // Whoever took it back waits for nothing.
+            Some(_) | None if self.is_withdrawn => {}
             Some(_) | None => {
                 if let Ok(runtime) = runtime {
                     let no = No { code: error::REFUSED_GUARD, why: "the client's answer was refused" };
                     let (line, session) = (self.line.clone(), Arc::clone(&self.session));
-                    let (server, id) = (self.server.clone(), self.id.clone());
-                    runtime.spawn(async move { no.tell(&line, &session, &server, &id).await });
+                    let (server, origin, id) = (self.server.clone(), self.origin, self.id.clone());
+                    runtime.spawn(async move { no.tell(&line, &session, (&server, origin), &id).await });
                 }
             }
         }
@@ -116,10 +139,13 @@ impl Drop for Taken {
 
 /// Gives up a question for which too many came after it.
 pub(crate) async fn forget(line: &Line, session: &Arc<Session>, asked: &Asked) {
+    if asked.is_withdrawn {
+        return;
+    }
     let no =
         No { code: error::REFUSED_LIMIT, why: "too many questions wait for their answer; this one was the oldest" };
     line.state.journal.forgotten(&asked.server, &asked.method, no.why);
-    no.tell(line, session, &asked.server, &asked.id).await;
+    no.tell(line, session, (&asked.server, asked.origin), &asked.id).await;
 }
 
 /// Why a question stays without an answer.
@@ -130,12 +156,18 @@ struct No {
 
 impl No {
     /// Tells the server that asked, which waits for nothing then.
-    async fn tell(self, line: &Line, session: &Arc<Session>, server: &ServerName, id: &str) {
+    async fn tell(
+        self,
+        line: &Line,
+        session: &Arc<Session>,
+        (server, origin): (&ServerName, Option<Origin>),
+        id: &str,
+    ) {
         let now = line.state.line();
         let Some(server) = now.snapshot.servers.get(server) else { return };
         let text = error::error_text(Some(id), self.code, self.why, None);
         let fault = UpstreamFault::Round { code: error::UPSTREAM_DOWN, why: self.why.to_owned(), retry_after: None };
-        decline(&now, server, Some(session), text, fault).await;
+        decline(&now, (server, origin), Some(session), text, fault).await;
     }
 }
 
@@ -143,7 +175,7 @@ impl No {
 /// asked, where no server can be told.
 pub(crate) async fn decline(
     line: &Line,
-    server: &Arc<crate::server::Server>,
+    (server, origin): (&Arc<crate::server::Server>, Option<Origin>),
     session: Option<&Arc<Session>>,
     text: bytes::Bytes,
     fault: UpstreamFault,
@@ -157,6 +189,10 @@ pub(crate) async fn decline(
         return;
     }
     let leg = session.and_then(|session| session.leg(server));
+    // Whoever is there in its place asked nothing.
+    if origin.is_some_and(|origin| leg.as_ref().is_none_or(|leg| leg.origin != origin)) {
+        return;
+    }
     let sending = hop.send(leg.as_deref(), &answer);
     match tokio::time::timeout(server.deadline, sending).await {
         Ok(Ok(_)) => {}

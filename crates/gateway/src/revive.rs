@@ -37,11 +37,11 @@ const LIVED: Duration = Duration::from_mins(1);
 /// What a process says unasked goes to the session's listening stream. Whoever listens there hears the next process, too.
 pub(crate) fn hear(state: &Arc<State>, pipe: &Arc<Pipe>, session: &Arc<Session>) {
     let (state, session) = (Arc::downgrade(state), Arc::downgrade(session));
-    let server = pipe.server().clone();
+    let (server, origin) = (pipe.server().clone(), Some(pipe.origin()));
     pipe.hear(move |word| {
         let Some(session) = session.upgrade().filter(|session| !session.is_over()) else { return Heard::Gone };
         match word {
-            Word::Said(message) if session.tell(&server, &message) => Heard::Taken,
+            Word::Said(message) if session.tell(&server, origin, &message) => Heard::Taken,
             Word::Said(_) if session.is_read() => Heard::Full,
             Word::Said(_) | Word::Nothing => Heard::Missed,
             Word::Over => {

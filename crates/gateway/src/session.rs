@@ -19,7 +19,7 @@ pub(crate) use opening::to_its_end;
 pub use question::Asked;
 pub use table::{SessionFault, Sessions};
 
-use crate::{bridge::upward::Side, call::Route, catalog::view::View, upstream::pipe::Pipe};
+use crate::{bridge::upward::Side, call::Route, catalog::view::View, origin::Origin, upstream::pipe::Pipe};
 use http::HeaderValue;
 use identity::{CredentialId, Principal};
 use mcp::{Message, bridge::LogLevel};
@@ -104,6 +104,19 @@ pub(crate) struct Leg {
     pub(crate) way: Way,
     /// Whether the gateway opened it, and must therefore forward what the client sent before.
     pub(crate) own: bool,
+    /// Who asks over it.
+    pub(crate) origin: Origin,
+}
+
+impl Leg {
+    pub(crate) fn new(fingerprint: u64, revision: mcp::Revision, way: Way, own: bool) -> Self {
+        let origin = match &way {
+            Way::Http(_) => Origin::new(),
+            // Others may share it.
+            Way::Pipe(pipe) => pipe.origin(),
+        };
+        Self { fingerprint, revision, way, own, origin }
+    }
 }
 
 /// How a leg is reached.
@@ -162,6 +175,11 @@ impl Session {
     /// Whether there is a leg to `server` whose process, if it is one, lives.
     pub(crate) fn is_served_by(&self, server: &ServerName) -> bool {
         lock(&self.legs).contains_key(server) && !self.is_bereft_of(server)
+    }
+
+    /// Who asks over the leg to `server`.
+    pub(crate) fn origin_of(&self, server: &ServerName) -> Option<Origin> {
+        lock(&self.legs).get(server).map(|leg| leg.origin)
     }
 
     /// Forgets a leg.

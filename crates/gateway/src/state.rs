@@ -219,7 +219,7 @@ impl State {
         let Transport::Stdio(program) = &hop.server.transport else { return Ok(None) };
         let pipe = self.modern_pipe(hop, principal, program.shared).await?;
         let fingerprint = hop.server.fingerprint;
-        Ok(Some(Arc::new(Leg { fingerprint, revision: Revision::V2026_07_28, way: Way::Pipe(pipe), own: true })))
+        Ok(Some(Arc::new(Leg::new(fingerprint, Revision::V2026_07_28, Way::Pipe(pipe), true))))
     }
 }
 

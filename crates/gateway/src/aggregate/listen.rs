@@ -268,7 +268,7 @@ async fn tell_all(
         let Some(data) = event.message() else { continue };
         let line = hop.state.line();
         let may_hear = line.may_hear(&session.holder(), name).is_some();
-        if may_hear && session.tell(name, data) {
+        if may_hear && session.tell(name, Some(leg.origin), data) {
             continue;
         }
         let message = exchange::one(data.clone(), &hop.limits)?;

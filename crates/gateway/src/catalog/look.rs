@@ -375,12 +375,10 @@ impl Hop<'_> {
         // A process is asked beside the one that serves: old ones exit on what comes before `initialize`.
         let leg = match &self.server.transport {
             Transport::Http(_) => None,
-            Transport::Stdio(_) => Some(Leg {
-                fingerprint: self.server.fingerprint,
-                revision: Revision::V2026_07_28,
-                way: Way::Pipe(self.probe()?),
-                own: true,
-            }),
+            Transport::Stdio(_) => {
+                let way = Way::Pipe(self.probe()?);
+                Some(Leg::new(self.server.fingerprint, Revision::V2026_07_28, way, true))
+            }
         };
         let asked = timeout(PROBE, self.ask_again(leg.as_ref(), &question)).await;
         let answer = match (asked, &leg) {

@@ -166,8 +166,8 @@ impl Flow {
         changes.any() && self.watch.as_mut().is_some_and(|watch| watch.hear(line, subject, server, changes))
     }
 
-    /// A server that takes back a question names it by its own id; in the aggregate the client knows another. `None` if
-    /// this server has no such question: what it names belongs to somebody else.
+    /// A server that takes back a question names it by its own id, and the client may know another. From here on its answer
+    /// is for nobody. `None` if in the aggregate this server has no such question: what it names belongs to somebody else.
     pub(super) fn renamed(
         &self,
         from: Option<&ServerName>,
@@ -175,18 +175,21 @@ impl Flow {
         text: Bytes,
     ) -> Result<Option<Bytes>, Stop> {
         // What was said before was named anew then.
-        let is_other = self.exchange.call.route != Route::All || self.reads_call();
-        if is_other || message.method() != "notifications/cancelled" {
+        if self.reads_call() || message.method() != "notifications/cancelled" {
             return Ok(Some(text));
         }
         let server = from.or_else(|| self.exchange.target.one().map(|one| &one.server.name));
-        let session = self.exchange.target.session();
+        let session = self.exchange.target.session().or(self.exchange.opened.as_ref());
         let again = upstream::exchange::one(text, &mcp::Limits::default()).map_err(|fault| self.stop(&fault))?;
         let shown = again.param(&["requestId"]).zip(server.zip(session)).and_then(|(id, (server, session))| {
-            let shown = session.shown_question(server, &String::from_utf8_lossy(id.raw))?;
+            let shown = session.withdraw(server, self.origin(), &String::from_utf8_lossy(id.raw))?;
             Some((id.span, shown.into_bytes()))
         });
-        Ok(shown.map(|edit| mcp::splice(again.bytes(), &mut [edit])))
+        Ok(match (shown, &self.exchange.call.route) {
+            (Some(edit), _) => Some(mcp::splice(again.bytes(), &mut [edit])),
+            (None, Route::One(_)) => Some(again.bytes().clone()),
+            (None, Route::All) => None,
+        })
     }
 
     /// A GET stream may replay responses of earlier requests (resumption).
@@ -205,7 +208,8 @@ impl Flow {
     ) -> Result<Option<Bytes>, Stop> {
         // A server that is not configured any more has nothing to ask.
         let Some(server) = self.server(line, from) else { return Ok(None) };
-        let ask = Ask { exchange: &self.exchange, server, parent: trail.facts().call, message };
+        let (origin, parent) = (self.origin(), trail.facts().call);
+        let ask = Ask { exchange: &self.exchange, server, origin, parent, message };
         match line.ask(ask).await {
             Verdict::Passed(text) => {
                 let text = line.as_shown(text, message, &self.exchange, server)?;
@@ -229,9 +233,9 @@ impl Flow {
         // On the stream of a call it was kept with the id that its client knows, on one that listens with the server's.
         let is_of_call = self.reads_call();
         let shown = if is_of_call {
-            session.asker(id).filter(|asker| *asker == server.name).map(|_| id.to_owned())
+            session.is_asked_by(&server.name, id).then(|| id.to_owned())
         } else {
-            session.shown_question(&server.name, id)
+            session.shown_question(&server.name, self.origin(), id)
         };
         let Some(shown) = shown else { return Ok(None) };
         // What must not pass now is left out, and the rest goes on.
@@ -243,10 +247,7 @@ impl Flow {
             return Ok(Some(rewritten(event, message, &text)));
         }
         let text = upstream::exchange::one(text, &line.snapshot.answer_limits()).map_err(|fault| self.stop(&fault))?;
-        let text = match self.exchange.call.route {
-            Route::All => shown_as(&text, &shown),
-            Route::One(_) => text.bytes().clone(),
-        };
+        let text = shown_as(&text, &shown, &self.exchange.call.route);
         let text = line.as_shown(text, message, &self.exchange, server)?;
         Ok(Some(rewritten(event, message, &text)))
     }

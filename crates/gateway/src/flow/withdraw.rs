@@ -1,10 +1,7 @@
 //! What takes back questions of a call that ends before the client has answered them.
 
 use super::{End, Flow};
-use crate::{
-    call::Route,
-    upstream::{Source, exchange},
-};
+use crate::upstream::{Source, exchange};
 use bytes::Bytes;
 
 impl Flow {
@@ -17,11 +14,8 @@ impl Flow {
         texts.map(|text| mcp::sse::encode(&text, None)).collect()
     }
 
-    /// In the aggregate the client knows a question by another id.
+    /// The client may know a question by another id.
     fn as_shown(&self, text: Bytes) -> Option<Bytes> {
-        if self.exchange.call.route != Route::All {
-            return Some(text);
-        }
         let message = exchange::one(text.clone(), &mcp::Limits::default()).ok()?;
         self.renamed(None, &message, text).ok()?
     }

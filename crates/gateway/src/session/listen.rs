@@ -3,6 +3,7 @@
 use super::{Session, lock};
 use crate::{
     call::{Call, Operation},
+    origin::Origin,
     server::Server,
     upstream::Source,
 };
@@ -37,9 +38,10 @@ impl Session {
         Call { parent: listener.map(|(id, _)| id), ..call }
     }
 
-    /// Says something on the listening stream. `false` if nobody listens or the listener is too slow.
-    pub fn tell(&self, server: &ServerName, message: &Bytes) -> bool {
-        self.say(Some(server.clone()), message)
+    /// Says something of a server on the listening stream. `false` if nobody listens or the listener is too slow.
+    /// `origin`: who would be answered.
+    pub fn tell(&self, server: &ServerName, origin: Option<Origin>, message: &Bytes) -> bool {
+        self.say(Some(server.clone()), origin, message)
     }
 
     /// Follows what a server says unasked, unless somebody does already: nothing is to be told twice.

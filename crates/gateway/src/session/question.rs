@@ -1,6 +1,7 @@
 //! What servers asked in a session, until the client has answered.
 
 use super::{Session, lock, promise::Promise};
+use crate::origin::Origin;
 use policy::Permit;
 use std::{
     collections::{HashMap, VecDeque},
@@ -22,8 +23,12 @@ pub(super) struct Questions {
 
 /// A question of a server that the client has not answered yet.
 pub struct Asked {
-    /// Who asked.
+    /// The server that asked.
     pub server: ServerName,
+    /// Which of its processes or sessions. `None`: whoever waits for the answer waits here.
+    pub origin: Option<Origin>,
+    /// It was taken back: nobody waits for its answer any more.
+    pub is_withdrawn: bool,
     /// The id that the client knows.
     pub shown: Box<str>,
     /// The id under which it asked, as it wrote it.
@@ -36,6 +41,17 @@ pub struct Asked {
     pub permit: Permit,
     /// The digest of what was asked.
     pub digest: Digest,
+}
+
+impl Questions {
+    /// What was asked under an id of the server's: the newest, should it use one twice.
+    fn of(&mut self, server: &ServerName, origin: Option<Origin>, id: &str) -> Option<&mut Asked> {
+        let key = mcp::id_key(id);
+        let is_meant =
+            |asked: &Asked| asked.server == *server && asked.origin == origin && mcp::id_key(&asked.id) == key;
+        let newest = self.order.iter().rev().find(|shown| self.waiting.get(*shown).is_some_and(is_meant))?;
+        self.waiting.get_mut(newest)
+    }
 }
 
 impl Session {
@@ -63,13 +79,32 @@ impl Session {
         Some(found)
     }
 
-    /// The id under which `server` is asked, given the id that the client knows; for notifications about questions.
-    pub fn shown_question(&self, server: &ServerName, id: &str) -> Option<String> {
-        let key = mcp::id_key(id);
-        let questions = lock(&self.asked);
-        let found =
-            questions.waiting.values().find(|asked| asked.server == *server && mcp::id_key(&asked.id) == key)?;
+    /// The id that the client knows of a question that waits, given the id under which it was asked.
+    pub(crate) fn shown_question(&self, server: &ServerName, origin: Option<Origin>, id: &str) -> Option<String> {
+        let mut questions = lock(&self.asked);
+        let found = questions.of(server, origin, id).filter(|asked| !asked.is_withdrawn)?;
         Some(found.shown.to_string())
+    }
+
+    /// Whoever asked under this id takes the question back. The id that the client knows.
+    pub(crate) fn withdraw(&self, server: &ServerName, origin: Option<Origin>, id: &str) -> Option<String> {
+        let mut questions = lock(&self.asked);
+        let found = questions.of(server, origin, id)?;
+        found.is_withdrawn = true;
+        Some(found.shown.to_string())
+    }
+
+    /// Whether `server` waits for the answer to the question that the client knows by this id.
+    pub(crate) fn is_asked_by(&self, server: &ServerName, client_id: &str) -> bool {
+        let questions = lock(&self.asked);
+        let asked = questions.waiting.get(&mcp::id_key(client_id));
+        asked.is_some_and(|asked| asked.server == *server && !asked.is_withdrawn)
+    }
+
+    /// Whether the client knows a question of somebody else by this id.
+    pub(crate) fn is_taken(&self, client_id: &str, origin: Option<Origin>) -> bool {
+        let questions = lock(&self.asked);
+        questions.waiting.get(&mcp::id_key(client_id)).is_some_and(|asked| asked.origin != origin)
     }
 
     /// The question of which the client tells progress by this token: who asked, by which token, and what.
@@ -77,7 +112,9 @@ impl Session {
         let key = mcp::id_key(client_token);
         let questions = lock(&self.asked);
         if let Some(asked) = questions.waiting.get(&key) {
-            return Some((asked.server.clone(), asked.token.clone()?, asked.method.clone()));
+            let is_there = asked.origin.is_none_or(|origin| self.origin_of(&asked.server) == Some(origin));
+            let token = asked.token.clone().filter(|_| is_there)?;
+            return Some((asked.server.clone(), token, asked.method.clone()));
         }
         // SPEC: a task goes on with the token of the request that it was made of.
         questions.promises.iter().find_map(|promise| promise.progressing(&key))

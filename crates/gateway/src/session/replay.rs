@@ -11,7 +11,7 @@ pub(crate) use call::{About, Keeper, Watch};
 pub(crate) use reader::Reader;
 
 use super::{Session, lock};
-use crate::call::Call;
+use crate::{call::Call, origin::Origin};
 use bytes::Bytes;
 use http::HeaderValue;
 use listen::Listening;
@@ -83,6 +83,8 @@ struct Event {
     stream: u64,
     number: u64,
     server: Option<ServerName>,
+    /// Who asks, where it is a question.
+    origin: Option<Origin>,
     text: Bytes,
 }
 

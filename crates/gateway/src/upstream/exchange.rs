@@ -153,15 +153,11 @@ impl Hop<'_> {
         introduction: &Message,
         pipe: Option<Arc<Pipe>>,
     ) -> Result<(Leg, Message), UpstreamFault> {
-        let mut leg = Leg {
-            fingerprint: self.server.fingerprint,
-            revision: Revision::ASSUMED,
-            way: match &pipe {
-                Some(pipe) => Way::Pipe(Arc::clone(pipe)),
-                None => Way::Http(None),
-            },
-            own: true,
+        let way = match &pipe {
+            Some(pipe) => Way::Pipe(Arc::clone(pipe)),
+            None => Way::Http(None),
         };
+        let mut leg = Leg::new(self.server.fingerprint, Revision::ASSUMED, way, true);
         match self.agree(&mut leg, introduction).await {
             Ok(answer) => Ok((leg, answer)),
             Err(fault) => {

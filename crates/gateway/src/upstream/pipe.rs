@@ -6,9 +6,11 @@ mod backlog;
 mod listener;
 mod patience;
 mod replies;
+mod waiting;
 
 pub(crate) use backlog::Backlogs;
 pub(crate) use replies::Replies;
+pub(crate) use waiting::{Asker, Hears};
 
 use super::{
     UpstreamFault,
@@ -16,8 +18,8 @@ use super::{
     lasting::Lasting,
     wish::Wishes,
 };
-use crate::{journal::Journal, server::Server, state::State, stop::Stop, veil::Veil};
-use backlog::{Speaker, Unsaid, Weight, backlog};
+use crate::{journal::Journal, origin::Origin, server::Server, state::State, stop::Stop, veil::Veil};
+use backlog::{Unsaid, Weight, backlog};
 use bytes::Bytes;
 use guard::Carry;
 use listener::Listeners;
@@ -37,7 +39,8 @@ use tokio::{
     sync::mpsc,
     time::{Instant, timeout_at},
 };
-use vocab::{Digest, PrincipalId, Secret, ServerName};
+use vocab::{PrincipalId, Secret, ServerName};
+use waiting::{Asked, Waiting};
 
 /// How long a process may take to accept one line.
 const WRITE: Duration = Duration::from_secs(10);
@@ -71,6 +74,7 @@ enum Carrier {
 /// A server at the other end of a connection that lasts, with requests in flight.
 pub(crate) struct Pipe {
     server: ServerName,
+    origin: Origin,
     carrier: Carrier,
     /// How long it may take to accept one message.
     patience: Duration,
@@ -120,56 +124,8 @@ pub(crate) enum Heard {
     Gone,
 }
 
-/// Whose message it is. Clients write the same ids, and may cancel their own requests only.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Asker {
-    /// The gateway, which cancels by its own number.
-    Gateway,
-    /// A session, by the digest of its handle.
-    Session(Digest),
-    /// A caller that has no session: the modern era has none.
-    Principal(PrincipalId),
-}
-
-/// What a request may hear beside its progress and its answer. Whom else a server means it does not say: of several the
-/// newest of those that may hear most.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Hears {
-    /// Nothing: the gateway asks for itself, or the request lasts and says what it wants to hear.
-    Nothing,
-    /// What its client takes, though the eras have no questions in its course.
-    Something,
-    /// What is asked and logged in the course of a call.
-    Questions,
-}
-
-impl Hears {
-    /// What a client's request may hear.
-    pub(crate) fn by(message: &Message) -> Self {
-        match message.method() {
-            "subscriptions/listen" => Self::Nothing,
-            method if mcp::bridge::may_ask(method) => Self::Questions,
-            _ => Self::Something,
-        }
-    }
-}
-
 /// Somebody who reads has no room yet for what was said: it is to be handed over again in a moment.
 struct NoRoomYet;
-
-/// A request that waits for its answer.
-struct Waiting {
-    hears: Hears,
-    /// Whose it is.
-    asker: Asker,
-    /// The id as the client wrote it.
-    id: Box<str>,
-    /// The progress token as the client wrote it.
-    token: Option<Box<str>>,
-    /// The server was told that nobody waits any more.
-    taken_back: bool,
-    speaker: Speaker,
-}
 
 impl Pipe {
     /// Starts the process for `holder` and reads what it says until it ends.
@@ -219,6 +175,7 @@ impl Pipe {
     ) -> Arc<Self> {
         let pipe = Arc::new(Self {
             server: server.name.clone(),
+            origin: Origin::new(),
             carrier,
             patience,
             shared,
@@ -242,6 +199,11 @@ impl Pipe {
     /// Whose process it is.
     pub(crate) const fn server(&self) -> &ServerName {
         &self.server
+    }
+
+    /// What tells it from those before and after it.
+    pub(crate) const fn origin(&self) -> Origin {
+        self.origin
     }
 
     /// Whether the process still runs.
@@ -322,7 +284,7 @@ impl Pipe {
         let line = mcp::splice(message.bytes(), &mut edits);
         let (speaker, messages) = backlog(&self.backlogs);
         let id = Box::from(message.id().unwrap_or_default());
-        let waiting = Waiting { hears, asker, id, token, taken_back: false, speaker };
+        let waiting = Waiting { hears, asker, id, token, taken_back: false, asked: Asked::default(), speaker };
         lock(&self.waiting).insert(number, waiting);
         let replies = Replies::new(Arc::clone(self), number, messages);
         self.write(line).await?;
@@ -450,7 +412,8 @@ impl Pipe {
         Ok(Some(cancelled(number)))
     }
 
-    /// Progress goes to the request it belongs to; everything else to a request under way, or to the listener.
+    /// Progress goes to the request it belongs to, and so does what takes back a question; everything else to a request under
+    /// way, or to the listener.
     fn deliver_other<'m>(&self, message: &'m Message) -> Result<Option<&'m Message>, NoRoomYet> {
         if message.method() == "notifications/progress"
             && let Some(token) = message.param(&["progressToken"])
@@ -468,10 +431,29 @@ impl Pipe {
             }
             return Ok(None);
         }
+        if message.method() == "notifications/cancelled" && self.deliver_withdrawal(message)? {
+            return Ok(None);
+        }
         // What waits for a listener is not for a call any more.
         let for_one = (message.kind() == Kind::Request || message.method() == "notifications/message")
             && !self.listeners.is_held_up();
         if for_one { self.deliver_to_one(message) } else { self.deliver_to_all(message, false) }
+    }
+
+    /// What takes back a question goes where that went. `false` if it was put in the course of no request under way.
+    fn deliver_withdrawal(&self, message: &Message) -> Result<bool, NoRoomYet> {
+        let Some(named) = message.param(&["requestId"]) else { return Ok(false) };
+        let id = String::from_utf8_lossy(named.raw);
+        let mut table = lock(&self.waiting);
+        let is_alone = table.len() == 1;
+        let Some(waiting) = table.values_mut().rev().find(|waiting| waiting.asked.has(&id)) else { return Ok(false) };
+        // There is as much room for it as for the question.
+        match waiting.speaker.say(Bytes::copy_from_slice(message.bytes()), Weight::Question, is_alone) {
+            Ok(()) | Err(Unsaid::Gone) => {}
+            Err(Unsaid::Yet) => return Err(NoRoomYet),
+            Err(Unsaid::Lost) => self.lose(),
+        }
+        Ok(true)
     }
 
     /// What concerns one client: the newest call under way is the likeliest cause.
@@ -488,7 +470,12 @@ impl Pipe {
         if let Some(waiting) = hearing.max_by_key(|waiting| waiting.hears) {
             // A copy: what the pipe read at once is one buffer, of which a few words would keep all.
             match waiting.speaker.say(Bytes::copy_from_slice(message.bytes()), weight, is_alone) {
-                Ok(()) => return Ok(None),
+                Ok(()) => {
+                    if message.kind() == Kind::Request {
+                        waiting.asked.put(message);
+                    }
+                    return Ok(None);
+                }
                 Err(Unsaid::Yet) => return Err(NoRoomYet),
                 Err(Unsaid::Lost) => is_full = true,
                 Err(Unsaid::Gone) => {}

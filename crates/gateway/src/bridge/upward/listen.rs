@@ -342,7 +342,7 @@ impl Wish {
             return Ok(Heard::More);
         }
         let Some(text) = translate::notification(&message) else { return Ok(Heard::More) };
-        let passes = is_current(&state.line(), session, server) && session.tell(&server.name, &text);
+        let passes = is_current(&state.line(), session, server) && session.tell(&server.name, None, &text);
         Ok(if passes { Heard::More } else { Heard::Enough(Ending::Over) })
     }
 }

@@ -54,7 +54,7 @@ impl Keeper {
             let id = Place { stream: self.stream, after: number }.id();
             [b"id: ", id.as_bytes(), b"\n", event].concat().into()
         };
-        kept.push(Event { stream: self.stream, number, server: None, text: text.clone() });
+        kept.push(Event { stream: self.stream, number, server: None, origin: None, text: text.clone() });
         drop(kept);
         self.session.replay.changed.notify_waiters();
         text

@@ -2,7 +2,7 @@
 //! way back, and judged where it is read.
 
 use super::{Event, Place, Reader, Session, lock};
-use crate::upstream::exchange;
+use crate::{origin::Origin, upstream::exchange};
 use bytes::Bytes;
 use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
@@ -65,7 +65,7 @@ impl Session {
 
     /// Says something on the stream that listens: of a server, or of the gateway's own. `false` if nobody listens or the
     /// listener is too slow.
-    pub(crate) fn say(&self, server: Option<ServerName>, message: &Bytes) -> bool {
+    pub(crate) fn say(&self, server: Option<ServerName>, origin: Option<Origin>, message: &Bytes) -> bool {
         let mut kept = lock(&self.replay.kept);
         let Some(Listening { stream, read, left, .. }) = kept.listening else { return false };
         match left {
@@ -87,7 +87,7 @@ impl Session {
         known.last += 1;
         let number = known.last;
         let text = mcp::sse::encode(message, Some(&Place { stream, after: number }.id()));
-        kept.push(Event { stream, number, server, text });
+        kept.push(Event { stream, number, server, origin, text });
         drop(kept);
         self.replay.changed.notify_waiters();
         true

@@ -1,6 +1,7 @@
 //! Reads one stream from a place on, to its end.
 
 use super::{Place, Session, lock};
+use crate::origin::Origin;
 use bytes::Bytes;
 use mcp::sse::{Decoder, Event};
 use std::{pin::pin, sync::Arc};
@@ -19,6 +20,8 @@ pub(crate) struct Reader {
     plain: bool,
     /// The number of the last event that was given to a reader before this one.
     before: u64,
+    /// Who said the event that came last.
+    origin: Option<Origin>,
 }
 
 /// What is said next, and by whom.
@@ -39,7 +42,16 @@ impl Session {
 
 impl Reader {
     pub(super) fn new(session: &Arc<Session>, place: Place, turn: u64, of_call: bool, is_resumed: bool) -> Self {
-        Self { session: Arc::clone(session), place, turn, of_call, knows_place: is_resumed, plain: false, before: 0 }
+        Self {
+            session: Arc::clone(session),
+            place,
+            turn,
+            of_call,
+            knows_place: is_resumed,
+            plain: false,
+            before: 0,
+            origin: None,
+        }
     }
 
     /// Events up to this one were given to a reader before.
@@ -51,6 +63,11 @@ impl Reader {
     /// Whether the event that came last was given to a reader before.
     pub(crate) const fn reads_again(&self) -> bool {
         self.place.after <= self.before
+    }
+
+    /// Who asks, if the event that came last is a question.
+    pub(crate) const fn origin(&self) -> Option<Origin> {
+        self.origin
     }
 
     /// Whether what is read was judged when it was said: it is the stream of a call.
@@ -96,10 +113,11 @@ impl Reader {
         // The answer was said, and is not kept any more.
         let lost = stream.answer.filter(|answer| *answer > after).and(stream.about.clone());
         let next = kept.events.iter().find(|event| event.stream == number && event.number > after);
-        let next = next.map(|event| (event.number, event.server.clone(), event.text.clone()));
+        let next = next.map(|event| (event.number, event.server.clone(), event.origin, event.text.clone()));
         match next {
-            Some((at, server, text)) => {
+            Some((at, server, origin, text)) => {
                 self.place.after = at;
+                self.origin = origin;
                 self.knows_place = !self.plain;
                 if let Some(listening) = kept.listening.as_mut().filter(|listening| listening.stream == number) {
                     listening.read = at;

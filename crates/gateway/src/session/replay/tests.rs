@@ -22,7 +22,7 @@ fn pot(all: &Arc<AtomicUsize>, owners: &Arc<AtomicUsize>) -> Pot {
 }
 
 fn say(kept: &mut Kept, stream: u64, number: u64, length: usize) {
-    kept.push(Event { stream, number, server: None, text: Bytes::from(vec![b'x'; length]) });
+    kept.push(Event { stream, number, server: None, origin: None, text: Bytes::from(vec![b'x'; length]) });
 }
 
 fn numbers(kept: &Kept) -> Vec<u64> {

@@ -3,7 +3,7 @@
 //! Every wait is cancel-safe. Decides nothing about what is said.
 
 use super::{Pipe, backlog::Said, lock};
-use crate::upstream::UpstreamFault;
+use crate::{origin::Origin, upstream::UpstreamFault};
 use bytes::Bytes;
 use std::{sync::Arc, time::Duration};
 use tokio::{sync::mpsc, time::Instant};
@@ -33,6 +33,11 @@ impl Replies {
             self.first = Some(text.clone());
         }
         Ok(Some((text, said.last)))
+    }
+
+    /// Who says it.
+    pub(crate) fn origin(&self) -> Origin {
+        self.pipe.origin()
     }
 
     /// Nothing was said yet, and must be before so much time is over since the beginning.

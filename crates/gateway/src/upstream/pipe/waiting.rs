@@ -1,0 +1,84 @@
+//! A request that waits for its answer: whose it is, what it may hear, and what was asked in its course.
+
+use super::backlog::Speaker;
+use mcp::Message;
+use std::collections::VecDeque;
+use vocab::{Digest, PrincipalId};
+
+/// Questions of one request that are known. Beyond that the oldest is forgotten.
+const ASKED: usize = 256;
+
+/// A request that waits for its answer.
+pub(super) struct Waiting {
+    pub(super) hears: Hears,
+    /// Whose it is.
+    pub(super) asker: Asker,
+    /// The id as the client wrote it.
+    pub(super) id: Box<str>,
+    /// The progress token as the client wrote it.
+    pub(super) token: Option<Box<str>>,
+    /// The server was told that nobody waits any more.
+    pub(super) taken_back: bool,
+    /// What the server asked in its course.
+    pub(super) asked: Asked,
+    pub(super) speaker: Speaker,
+}
+
+/// Whose message it is. Clients write the same ids, and may cancel their own requests only.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Asker {
+    /// The gateway, which cancels by its own number.
+    Gateway,
+    /// A session, by the digest of its handle.
+    Session(Digest),
+    /// A caller that has no session: the modern era has none.
+    Principal(PrincipalId),
+}
+
+/// What a request may hear beside its progress and its answer. Whom else a server means it does not say: of several the
+/// newest of those that may hear most.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Hears {
+    /// Nothing: the gateway asks for itself, or the request lasts and says what it wants to hear.
+    Nothing,
+    /// What its client takes, though the eras have no questions in its course.
+    Something,
+    /// What is asked and logged in the course of a call.
+    Questions,
+}
+
+impl Hears {
+    /// What a client's request may hear.
+    pub(crate) fn by(message: &Message) -> Self {
+        match message.method() {
+            "subscriptions/listen" => Self::Nothing,
+            method if mcp::bridge::may_ask(method) => Self::Questions,
+            _ => Self::Something,
+        }
+    }
+}
+
+/// Questions that were put in the course of a request: what takes one back goes where it went. Digests of their ids, which are
+/// as long as the server likes.
+#[derive(Default)]
+pub(super) struct Asked(VecDeque<Digest>);
+
+impl Asked {
+    /// The server asks.
+    pub(super) fn put(&mut self, question: &Message) {
+        let Some(id) = question.id() else { return };
+        if self.0.len() >= ASKED {
+            self.0.pop_front();
+        }
+        self.0.push_back(known_by(id));
+    }
+
+    /// Whether it was asked here.
+    pub(super) fn has(&self, id: &str) -> bool {
+        !self.0.is_empty() && self.0.contains(&known_by(id))
+    }
+}
+
+fn known_by(id: &str) -> Digest {
+    Digest::of(mcp::id_key(id).as_bytes())
+}
