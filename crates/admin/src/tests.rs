@@ -62,7 +62,7 @@ impl World {
     async fn with_failures(failures: u32) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let data = folder.path();
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
         let tenant = TenantId::default_tenant();
         let store = Store::open(data).await.expect("a store");
         let key = KeySource::File(data.join("master.key")).load(data).expect("a key");

@@ -79,7 +79,7 @@ pub(crate) fn read(files: &Tls) -> Result<Certificate, Unfit> {
         return Err(Unfit::Exposed { path: files.key.clone(), mode });
     }
     let read = Certificate::from_pem(&chain, &key);
-    let fit = read.and_then(|read| read.check_time(SystemClock.now()).map(|()| read));
+    let fit = read.and_then(|read| read.check_time(SystemClock::new().now()).map(|()| read));
     fit.map_err(|cause| {
         let path = if cause.is_of_key() { &files.key } else { &files.certificate };
         Unfit::Useless { path: path.clone(), cause }

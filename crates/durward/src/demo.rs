@@ -118,7 +118,7 @@ fn load(folder: &Folder) -> Result<Loaded> {
 
 /// Puts what the demo needs into a new data directory, as its commands would: a secret, and a key for the agent.
 async fn furnish(settings: &Settings, token: &Secret<String>) -> Result<Secret<String>> {
-    let now = SystemClock.now();
+    let now = SystemClock::new().now();
     let directory = Directory::open(settings, now).await?;
     directory.vault.set(&SECRET.parse()?, token, now)?;
     let key = ApiKey::generate(KeyKind::Agent)?;

@@ -86,7 +86,7 @@ impl Running {
         if let Some(data) = &data {
             settings.data.clone_from(data);
         }
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
         let now = clock.now();
         let directory = Arc::new(Directory::open(&settings, now).await?);
         let log = Arc::new(directory.log(now)?);

@@ -159,7 +159,7 @@ mod tests {
         let name = "durward/test".to_owned();
         let options = Options::new(folder.path().join("log"), name.clone(), tenant.clone(), now);
         let log = Log::open(options, Signer { name, public: signer.public, sign: signer.sign }).expect("a log");
-        let journal = Journal::new(Arc::new(log), Arc::new(SystemClock));
+        let journal = Journal::new(Arc::new(log), Arc::new(SystemClock::new()));
         let (call, agent) = (CallId::from_bytes([7; 16]), AgentId::new("ci").expect("a name"));
         for _ in 0..OBSERVED + 3 {
             let record = CallRecord {

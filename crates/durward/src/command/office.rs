@@ -154,7 +154,7 @@ impl Office {
     async fn here(site: &Site, looks: bool) -> Result<Self> {
         let socket = directory::socket_path(&site.data);
         let loaded = site.load()?;
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
         let now = clock.now();
         let directory = match Directory::open(&loaded.settings, now).await {
             Ok(directory) => directory,

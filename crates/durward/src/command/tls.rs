@@ -140,7 +140,7 @@ fn issue(folder: &Path, names: &[String], authority: &Issuer<'_, KeyPair>) -> Re
 }
 
 fn lasting(params: &mut CertificateParams, days: u64) {
-    let now = Duration::from_secs(u64::try_from(SystemClock.now().as_seconds()).unwrap_or_default());
+    let now = Duration::from_secs(u64::try_from(SystemClock::new().now().as_seconds()).unwrap_or_default());
     params.not_before = date_time_ymd(1970, 1, 1) + now.saturating_sub(EARLIER);
     params.not_after = date_time_ymd(1970, 1, 1) + now + Duration::from_hours(24 * days);
 }

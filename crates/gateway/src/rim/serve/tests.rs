@@ -44,7 +44,7 @@ fn bytes(count: usize) -> ReplyBody {
 }
 
 fn around(stopping: watch::Receiver<bool>, tally: &Arc<Tally>, patience: Patience) -> Around {
-    Around { stopping, tally: Arc::clone(tally), clock: Arc::new(SystemClock), patience }
+    Around { stopping, tally: Arc::clone(tally), clock: Arc::new(SystemClock::new()), patience }
 }
 
 async fn soon<T>(what: impl Future<Output = T>) -> T {
