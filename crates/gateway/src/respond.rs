@@ -60,35 +60,29 @@ async fn end(outcome: Result<Released, Stop>, mut trail: Trail, asked: &Asked, l
         Err(stop) => refuse(&stop, trail, asked),
         Ok(Released::Bare { status, headers, exchange }) => {
             trail.close_answered(status);
-            reply(status, headers, ReplyBody::empty(), call, Some(&exchange))
+            reply(status, *headers, ReplyBody::empty(), call, Some(&exchange))
         }
         Ok(Released::Whole { status, mut headers, body, said, exchange }) => {
             trail.committed(&said);
             trail.close_answered(status);
             headers.entry(CONTENT_TYPE).or_insert_with(|| JSON.clone());
-            reply(status, headers, body.into(), call, Some(&exchange))
+            reply(status, *headers, body.into(), call, Some(&exchange))
         }
         Ok(Released::Stream { mut headers, flow }) => {
             headers.insert(CONTENT_TYPE, STREAM.clone());
             headers.entry(CACHE_CONTROL).or_insert_with(|| NO_CACHE.clone());
             headers.insert(header::ACCEL_BUFFERING.clone(), UNBUFFERED.clone());
-            let mut reply = reply(StatusCode::OK, headers, ReplyBody::empty(), call, Some(flow.exchange()));
+            let mut reply = reply(StatusCode::OK, *headers, ReplyBody::empty(), call, Some(flow.exchange()));
             *reply.body_mut() = flow.begin(&line.state, trail).await;
             reply
         }
     }
 }
 
-fn reply(
-    status: StatusCode,
-    headers: Box<HeaderMap>,
-    body: ReplyBody,
-    call: CallId,
-    exchange: Option<&Exchange>,
-) -> Reply {
+fn reply(status: StatusCode, headers: HeaderMap, body: ReplyBody, call: CallId, exchange: Option<&Exchange>) -> Reply {
     let mut reply = Response::new(body);
     *reply.status_mut() = status;
-    *reply.headers_mut() = *headers;
+    *reply.headers_mut() = headers;
     mark(&mut reply, call);
     if let Some(session) = exchange.and_then(|exchange| exchange.opened.as_ref()) {
         let (name, value) = forward::session_header(session);
@@ -116,7 +110,7 @@ pub(crate) fn mark_all(reply: &mut Reply, calls: &[CallId]) {
 pub(crate) fn refusal(stop: &Stop, asked: &Asked, call: CallId) -> Reply {
     if stop.cause == Cause::TakenBack && !asked.is_request {
         // Nobody waits for it, which its sender could not know.
-        return reply(StatusCode::ACCEPTED, Box::default(), ReplyBody::empty(), call, None);
+        return reply(StatusCode::ACCEPTED, HeaderMap::new(), ReplyBody::empty(), call, None);
     }
     let mut data = stop.data.clone();
     data.insert("call".to_owned(), Value::String(call.to_string()));

@@ -108,7 +108,7 @@ async fn is_told(begins: Begins) -> bool {
     ask(&feed, 7).await;
     soon(feed.closed()).await;
     let Some(no) = upstream.seen("response").first().map(Received::json) else { return false };
-    assert_eq!((&no["id"], &no["error"]["code"]), (&json!(7), &json!(-32601)), "{no}");
+    assert_eq!((no.get("id"), no.pointer("/error/code")), (Some(&json!(7)), Some(&json!(-32601))), "{no}");
     assert_eq!(unheard(&inside).await.len(), 1);
     true
 }

@@ -275,7 +275,8 @@ fn offline(shared: &Shared, asked: &Asked) -> Result<Explained> {
     let snapshot = assemble::snapshot(&settings, loaded.policies, &tenant, &registry, &jwks, None)?;
     let agents = assemble::agents(&settings);
     // What was switched off at run time is the running gateway's to know: --running asks it.
-    admin::explain(&snapshot, agents.get(&asked.agent), false, asked, SystemClock::new().now()).map_err(anyhow::Error::msg)
+    admin::explain(&snapshot, agents.get(&asked.agent), false, asked, SystemClock::new().now())
+        .map_err(anyhow::Error::msg)
 }
 
 fn sentences(explained: &Value, allowed: bool, obstacles: &[Value]) -> String {
