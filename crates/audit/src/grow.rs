@@ -171,12 +171,15 @@ impl Growth {
         Ok(())
     }
 
-    /// Whether the newest tiles are there: older ones nobody looks for before they are read. Those of the checkpoint that
-    /// are not full are written again; the full ones are in memory no more.
-    pub(crate) fn look_for_newest(&self) -> io::Result<()> {
+    /// Whether the newest tiles are there, and the oldest: for those between nobody looks before they are read. Those of the
+    /// checkpoint that are not full are written again; the full ones are in memory no more.
+    pub(crate) fn look_for_tiles(&self) -> io::Result<()> {
         self.in_place()?;
-        let there = |path: &Path| self.store.dir.join(path).try_exists();
-        for path in tile::newest_full(self.size()) {
+        let there = |path: &Path| {
+            let there = self.store.dir.join(path).try_exists();
+            there.map_err(|cause| disk::displaced(path.display(), &cause.to_string()))
+        };
+        for path in tile::outer_full(self.size()) {
             if !there(&path)? {
                 return Err(disk::displaced(path.display(), "it is not there"));
             }

@@ -68,11 +68,17 @@ pub(crate) fn partials(size: u64) -> Vec<PathBuf> {
     paths
 }
 
-/// The last full tile of each kind and level that a tree of `size` has.
-pub(crate) fn newest_full(size: u64) -> Vec<PathBuf> {
-    let full = |kind, items: u64| Some(path(kind, (items / WIDTH).checked_sub(1)?, WIDTH));
-    let hashes = (0..8).filter_map(|level| full(Kind::Hashes(level), size >> (8 * level)));
-    full(Kind::Entries, size).into_iter().chain(hashes).collect()
+/// The first and the last full tile of each kind and level that a tree of `size` has. The last are gone where somebody removes
+/// what is new; the first, which nobody writes again, where all is removed and new ones follow.
+pub(crate) fn outer_full(size: u64) -> Vec<PathBuf> {
+    let kinds =
+        [(Kind::Entries, size)].into_iter().chain((0..8).map(|level| (Kind::Hashes(level), size >> (8 * level))));
+    let outer = |(kind, items): (Kind, u64)| {
+        let last = (items / WIDTH).checked_sub(1);
+        let first = last.filter(|last| *last > 0).map(|_| 0);
+        [first, last].into_iter().flatten().map(move |n| path(kind, n, WIDTH))
+    };
+    kinds.flat_map(outer).collect()
 }
 
 /// Which tree of a log.
@@ -318,11 +324,12 @@ mod tests {
     }
 
     #[test]
-    fn the_newest_full_tiles_are_the_last_of_each_kind() {
-        let printed = |size| newest_full(size).iter().map(|path| path.display().to_string()).collect::<Vec<_>>();
+    fn the_outer_full_tiles_are_the_first_and_the_last_of_each_kind() {
+        let printed = |size| outer_full(size).iter().map(|path| path.display().to_string()).collect::<Vec<_>>();
         assert!(printed(255).is_empty());
         assert_eq!(printed(256), ["tile/entries/000", "tile/0/000"]);
-        assert_eq!(printed(65_536 + 512), ["tile/entries/257", "tile/0/257", "tile/1/000"]);
+        let outer = ["tile/entries/000", "tile/entries/257", "tile/0/000", "tile/0/257", "tile/1/000"];
+        assert_eq!(printed(65_536 + 512), outer);
     }
 
     #[test]

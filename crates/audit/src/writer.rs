@@ -4,6 +4,8 @@
 //! it then and not before. A failing disk is tried again for ever, with everything kept, unless the log is closing; whoever
 //! waits is told meanwhile that it fails.
 
+mod recovery;
+
 use crate::{
     anchor::Anchor,
     disk::Disk,
@@ -11,10 +13,11 @@ use crate::{
     journal::{self, Frame, Journal, Remains, TREES},
     log::{Job, LogFault, OpenFault, Options, SYSTEM, Shared, TENANT},
     note::{Checkpoint, Signer},
-    record::{self, CallRecord, Effect, Leaf, Outline, SystemRecord},
+    record::{self, CallRecord, Effect, Leaf, SystemRecord},
     tile::{Store, WIDTH},
     tree::{self, Hash},
 };
+use recovery::Recovery;
 use std::{
     borrow::Cow,
     collections::HashMap,
@@ -32,7 +35,7 @@ use vocab::{CallId, TenantId, Timestamp};
 const RETRY: Duration = Duration::from_millis(500);
 /// The shortest time between two checkpoints that nobody asked for.
 const CHECKPOINT: Duration = Duration::from_secs(1);
-/// The shortest time between two looks for the newest tiles.
+/// The shortest time between two looks for tiles.
 const LOOK: Duration = Duration::from_secs(1);
 /// The shortest time between two records that count surplus requests.
 const SURPLUS: Duration = Duration::from_secs(1);
@@ -241,7 +244,10 @@ impl Writer {
                 self.commit()?;
             }
             let flushes = std::mem::take(&mut self.group.flushes);
-            self.follow(closing || !flushes.is_empty(), closing)?;
+            if let Err(fault) = self.follow(closing || !flushes.is_empty(), closing) {
+                self.take_all()?;
+                return Err(fault);
+            }
             for flushed in flushes {
                 // Whoever asked may have stopped waiting.
                 let _unheard = flushed.send(());
@@ -273,6 +279,17 @@ impl Writer {
                 }
             }
         }
+    }
+
+    /// Takes whatever is queued still: what the journal can hold is not lost because tiles or checkpoints cannot follow.
+    fn take_all(&mut self) -> Result<(), LogFault> {
+        while !self.shared.jobs.is_empty() {
+            self.take();
+            if !self.group.leaves.is_empty() {
+                self.commit()?;
+            }
+        }
+        Ok(())
     }
 
     /// Gives a leaf the next index of its tree and adds it to the group.
@@ -401,7 +418,7 @@ impl Writer {
         }
         // Where one is missing, the next try looks again.
         self.looked_at = None;
-        self.trees.iter().try_for_each(Growth::look_for_newest)?;
+        self.trees.iter().try_for_each(Growth::look_for_tiles)?;
         self.looked_at = Some(Instant::now());
         Ok(())
     }
@@ -514,104 +531,4 @@ impl Drop for Exit {
         }
         while self.0.jobs.pop().is_some() {}
     }
-}
-
-/// One tree while the journal is replayed.
-struct Recovery {
-    tree: Growth,
-    /// The newest checkpoint, and whether the tree has been seen to agree with it.
-    checkpoint: Option<(Checkpoint, bool)>,
-    /// The one that is kept beside the log, in the same way.
-    anchor: Option<(Checkpoint, bool)>,
-}
-
-impl Recovery {
-    fn start(
-        store: Store,
-        origin: String,
-        base: u64,
-        signer: &Signer,
-        anchored: &[Checkpoint],
-    ) -> Result<Self, OpenFault> {
-        let fault = |cause| OpenFault::Disk { path: store.dir.clone(), cause };
-        let checkpoint = match store.checkpoint().map_err(fault)? {
-            Some(note) => Some(Checkpoint::open(&note, &signer.public).map_err(OpenFault::Checkpoint)?),
-            None => None,
-        };
-        if let Some(checkpoint) = &checkpoint
-            && checkpoint.origin() != origin
-        {
-            return Err(OpenFault::Damaged(format!(
-                "the checkpoint is that of `{}`, not of `{origin}`",
-                checkpoint.origin()
-            )));
-        }
-        let seen = |checkpoint: Checkpoint| {
-            // Below that all lies in full tiles alone.
-            let agreed = checkpoint.size() <= base;
-            if agreed && store.root(0, checkpoint.size()).map_err(fault)? != *checkpoint.root() {
-                return Err(disagree(&origin, &checkpoint));
-            }
-            Ok((checkpoint, agreed))
-        };
-        let checkpoint = checkpoint.map(seen).transpose()?;
-        let anchor = anchored.iter().find(|anchor| anchor.origin() == origin);
-        let anchor = anchor.cloned().map(seen).transpose()?;
-        let dir = store.dir.clone();
-        let tree = Growth::at(store, origin, base).map_err(|cause| OpenFault::Disk { path: dir, cause })?;
-        Ok(Self { tree, checkpoint, anchor })
-    }
-
-    /// Adds a leaf unless it is there already. Gives its index and what it does to the open intents.
-    fn replay(&mut self, leaf: &[u8], hash: Hash, tenant: &TenantId) -> Result<(u64, Effect), OpenFault> {
-        let outline =
-            Outline::read(leaf).map_err(|cause| OpenFault::Damaged(format!("the journal holds no record: {cause}")))?;
-        if outline.record.tenant != *tenant {
-            return Err(OpenFault::Damaged(format!("it belongs to the tenant `{}`", outline.record.tenant)));
-        }
-        let size = self.tree.size();
-        if outline.index < size {
-            return Ok((outline.index, Effect::None));
-        }
-        if outline.index > size {
-            return Err(OpenFault::Damaged(format!(
-                "record {size} of `{}` is missing in the journal",
-                self.tree.origin()
-            )));
-        }
-        self.tree.push(leaf, hash);
-        for (checkpoint, agreed) in [&mut self.checkpoint, &mut self.anchor].into_iter().flatten() {
-            if checkpoint.size() == self.tree.size() {
-                *agreed = self.tree.root() == *checkpoint.root();
-                if !*agreed {
-                    return Err(disagree(self.tree.origin(), checkpoint));
-                }
-            }
-        }
-        Ok((size, outline.effect()))
-    }
-
-    fn finish(mut self) -> Result<(Growth, Option<Checkpoint>), OpenFault> {
-        if let Some((anchor, false)) = &self.anchor {
-            let (origin, size) = (self.tree.origin().to_owned(), self.tree.size());
-            return Err(OpenFault::SetBack { origin, size, signed: anchor.size() });
-        }
-        match self.checkpoint {
-            Some((checkpoint, true)) => {
-                self.tree.follow(checkpoint.clone());
-                Ok((self.tree, Some(checkpoint)))
-            }
-            Some((checkpoint, false)) => Err(OpenFault::Damaged(format!(
-                "`{}` was signed with {} records and has {}",
-                self.tree.origin(),
-                checkpoint.size(),
-                self.tree.size()
-            ))),
-            None => Ok((self.tree, None)),
-        }
-    }
-}
-
-fn disagree(origin: &str, checkpoint: &Checkpoint) -> OpenFault {
-    OpenFault::Damaged(format!("the first {} records of `{origin}` are not those that were signed", checkpoint.size()))
 }

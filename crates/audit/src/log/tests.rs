@@ -461,6 +461,23 @@ async fn the_newest_tiles_are_missed_when_they_are_removed() {
 }
 
 #[tokio::test]
+async fn what_ends_while_a_tile_is_missing_is_there_at_the_next_start() {
+    let place = Place::new();
+    let log = place.open();
+    for n in 0..300 {
+        log.append_unwatched(closed(n)).unwrap();
+    }
+    log.flush().await.unwrap();
+    let (there, away) = (place.file("tenant/default/tile/0/000"), place.file("away"));
+    fs::rename(&there, &away).unwrap();
+    noticed(&log).await;
+    log.append_unwatched(closed(300)).unwrap();
+    assert!(log.close().is_err(), "its checkpoint would stand on what is not there");
+    fs::rename(&away, &there).unwrap();
+    assert_eq!(place.open().stats().size, 301);
+}
+
+#[tokio::test]
 async fn a_tree_that_is_removed_stops_calls() {
     let place = Place::new();
     let log = place.open();
