@@ -83,7 +83,7 @@ impl Taken {
         if self.is_withdrawn {
             return Err(Stop::answered_late());
         }
-        let asked = leg.filter(|leg| self.origin.is_none_or(|origin| origin == leg.origin));
+        let asked = leg.filter(|leg| self.origin == Some(leg.origin));
         asked.ok_or_else(|| {
             let mut stop = Stop::answered_late();
             "whoever asked is gone".clone_into(&mut stop.message);

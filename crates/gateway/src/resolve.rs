@@ -423,22 +423,10 @@ impl Line {
             return Err(no_such_question());
         };
         let action = mcp::method::action(taken.method()).unwrap_or(Action::MethodCall);
-        Ok(Box::new(One {
-            server: Arc::clone(server),
-            crossing: Crossing::between(Era::Legacy, server),
-            session,
-            action: Some(action),
-            resource: server.resource(taken.method()),
-            tool: None,
-            skips_schema: false,
-            name_header: None,
-            after: None,
-            resumes: None,
-            answers: Some(Box::new(taken)),
-            shown: None,
-            task: None,
-            lacks_room: false,
-        }))
+        let mut one = Box::new(One::open(server, session, Era::Legacy, taken.method()));
+        one.action = Some(action);
+        one.answers = Some(Box::new(taken));
+        Ok(one)
     }
 }
 

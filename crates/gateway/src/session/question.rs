@@ -55,7 +55,8 @@ impl Questions {
 }
 
 impl Session {
-    /// Remembers a question. Where too many wait, the oldest is forgotten, and given back: many are never answered.
+    /// Remembers a question. Where too many wait, the oldest is forgotten, and given back: many are never answered. One that
+    /// was taken back goes first.
     #[must_use = "a server waits for the answer to what is forgotten"]
     pub fn ask(&self, client_id: &str, asked: Asked) -> Option<Asked> {
         let mut questions = lock(&self.asked);
@@ -66,8 +67,13 @@ impl Session {
             order.retain(|known| *known != key);
         }
         order.push_back(key);
-        let oldest = if order.len() > ASKED { order.pop_front() } else { None };
-        oldest.and_then(|oldest| waiting.remove(&oldest))
+        if order.len() <= ASKED {
+            return None;
+        }
+        let is_withdrawn = |known: &String| waiting.get(known).is_some_and(|asked| asked.is_withdrawn);
+        let withdrawn = order.iter().position(is_withdrawn);
+        let gone = order.remove(withdrawn.unwrap_or_default())?;
+        waiting.remove(&gone).filter(|gone| !gone.is_withdrawn)
     }
 
     /// The question that the client answers with this id. It can be answered once.
@@ -112,7 +118,8 @@ impl Session {
         let key = mcp::id_key(client_token);
         let questions = lock(&self.asked);
         if let Some(asked) = questions.waiting.get(&key) {
-            let is_there = asked.origin.is_none_or(|origin| self.origin_of(&asked.server) == Some(origin));
+            let is_there = |origin| self.is_served_by(&asked.server) && self.origin_of(&asked.server) == Some(origin);
+            let is_there = asked.origin.is_none_or(is_there);
             let token = asked.token.clone().filter(|_| is_there)?;
             return Some((asked.server.clone(), token, asked.method.clone()));
         }
