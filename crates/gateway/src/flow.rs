@@ -374,10 +374,7 @@ impl Flow {
     /// A stream that lasts as long as the client wants: GET, and `subscriptions/listen`. The rest of a call, which is asked
     /// for with GET too, ends with its answer.
     fn listens(&self) -> bool {
-        match self.exchange.call.message() {
-            Some(message) => message.method() == "subscriptions/listen",
-            None => !self.reads_call(),
-        }
+        self.exchange.call.listens() && !self.reads_call()
     }
 
     /// What is to be said of lists that changed.

@@ -134,3 +134,25 @@ async fn the_oldest_of_too_many_questions_is_given_up_and_its_server_told() {
     let fine = alice.ask("", &json!({"jsonrpc": "2.0", "id": 1, "result": {"roots": []}})).send().await;
     assert_eq!(fine.status, 202);
 }
+
+#[tokio::test]
+async fn of_too_many_questions_one_that_was_taken_back_goes_first() {
+    let upstream = Upstream::start().await;
+    let inside = Inside::start(Plan::of(&upstream)).await;
+    let alice = inside.legacy("/mcp/files", &inside.alice).await;
+    let (stream, feed) = Answer::events();
+    upstream.next("tools/call", stream);
+    let mut reply = alice.request("tools/call", json!({"name": "echo"})).await;
+    for id in 0..256 {
+        ask(&feed, id).await;
+        assert_eq!(soon(reply.event()).await.unwrap().json()["id"], id);
+    }
+    feed.message(&json!({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": 5}})).await;
+    assert_eq!(soon(reply.event()).await.unwrap().json()["params"]["requestId"], 5);
+    ask(&feed, 256).await;
+    assert_eq!(soon(reply.event()).await.unwrap().json()["id"], 256);
+    let oldest = alice.ask("", &json!({"jsonrpc": "2.0", "id": 0, "result": {"roots": []}})).send().await;
+    assert_eq!(oldest.status, 202, "it waits still");
+    assert_eq!(upstream.arrived("response", 1).await.json()["result"]["roots"], json!([]));
+    assert_eq!(unheard(&inside).await.len(), 0, "nobody is told that the other was forgotten");
+}
