@@ -96,7 +96,7 @@ fn concerned<'s>(
         "notifications/tasks/status" => {
             let task = message.param(&["taskId"])?;
             let task = task.text()?;
-            members.iter().find(|member| line.has_promise(caller, member, session, &task))
+            members.iter().find(|member| line.is_told_of(caller, member, session, &task))
         }
         _ => None,
     }

@@ -82,7 +82,11 @@ impl Line {
         inquiry.note(trail.facts_mut());
         let session = session(ask.exchange)?;
         trail.facts_mut().session = Some(session.digest);
-        self.judge_promise(caller, ask.server, session, ask.message)?;
+        // Its answer would go nowhere.
+        if ask.origin.and_then(|origin| session.living(origin)).is_some_and(|(_, of)| of != ask.server.fingerprint) {
+            return Err(cannot_ask("the server was configured anew in the course of the call".to_owned()));
+        }
+        self.judge_promise(caller, (ask.server, ask.origin), session, ask.message)?;
         let Judged { text, permit, digest } = self.judge_inquiry(&inquiry, trail)?;
         let method = ask.message.method();
         let id = ask.message.id_member().ok_or_else(|| {

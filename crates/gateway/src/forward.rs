@@ -29,7 +29,7 @@ use crate::{
         Arrival, Source, UpstreamFault,
         exchange::{self, Hop, Wait},
         http::{self as wire, Heading, Outbound},
-        pipe::Asker,
+        pipe::{Asker, Pipe},
     },
 };
 use ::http::{HeaderValue, Method, StatusCode};
@@ -192,6 +192,9 @@ impl Passage<'_> {
             let source = Source::Kept(session.resume(place));
             return Ok((Arrival::Stream { headers: Box::default(), source }, None));
         }
+        if let Some(process) = self.asker()? {
+            return Box::pin(self.back(&process)).await;
+        }
         match (self.one.crossing, self.one.server.carriage()) {
             (Crossing::Upward, _) => Box::pin(bridge::upward::send(self)).await,
             (Crossing::Downward, _) => Box::pin(bridge::downward::send(self)).await,
@@ -233,12 +236,25 @@ impl Passage<'_> {
     async fn leg(&self, session: &Arc<Session>) -> Result<Arc<Leg>, UpstreamFault> {
         let leg = self.hop().leg_of(session);
         if let Some(question) = &self.one.answers {
-            return question.way_back(leg).map_err(UpstreamFault::Stopped);
+            return question.way_back(leg, self.call.message()).map_err(UpstreamFault::Stopped);
         }
         match leg {
             Some(leg) => Ok(leg),
             None => Box::pin(open_leg(&self.hop(), session)).await,
         }
+    }
+
+    /// The process that asked what this answers.
+    fn asker(&self) -> Result<Option<Arc<Pipe>>, UpstreamFault> {
+        let Some(question) = &self.one.answers else { return Ok(None) };
+        question.asker(&self.one.server, self.call.message()).map_err(UpstreamFault::Stopped)
+    }
+
+    /// Tells it the answer.
+    async fn back(&self, process: &Arc<Pipe>) -> Result<Sent, UpstreamFault> {
+        let (Some(message), Some(session)) = (self.call.message(), &self.one.session) else { return Err(no_pipe()) };
+        process.tell(&self.edited(message)?, Asker::Session(session.digest)).await?;
+        Ok((Arrival::bare(StatusCode::ACCEPTED), None))
     }
 
     async fn over_http(&self) -> Result<Sent, UpstreamFault> {

@@ -6,6 +6,7 @@
 use crate::{
     authenticate::Caller,
     call::Route,
+    origin::Origin,
     pipeline::Line,
     resolve::One,
     server::Server,
@@ -22,7 +23,7 @@ impl Line {
     pub(crate) fn judge_promise(
         &self,
         caller: &Caller,
-        server: &Server,
+        (server, origin): (&Server, Option<Origin>),
         session: &Session,
         message: &Message,
     ) -> Result<(), Stop> {
@@ -35,7 +36,7 @@ impl Line {
             "tasks/list" => Ok(()),
             "tasks/get" | "tasks/result" | "tasks/cancel" => {
                 let task = task::named(message)?;
-                let is_own = self.has_promise(caller, server, session, &task);
+                let is_own = self.has_promise(caller, (server, origin), session, &task);
                 if is_own { Ok(()) } else { Err(task::unknown(&task)) }
             }
             // What it would do with which task nobody can tell.
@@ -46,11 +47,27 @@ impl Line {
         }
     }
 
-    /// Whether the client made this task of an answer to the server, which may ask for such answers still.
-    pub(crate) fn has_promise(&self, caller: &Caller, server: &Server, session: &Session, task: &str) -> bool {
-        session
-            .promised(task)
-            .is_some_and(|(of, asked)| of == server.name && self.may_still_ask(caller, server, &asked))
+    /// Whether the client made this task of an answer to this very process or session of the server, which may ask for such
+    /// answers still.
+    ///
+    /// SECURITY: an answer that is a task is as little for whoever comes in the place of who asked as any other.
+    fn has_promise(
+        &self,
+        caller: &Caller,
+        (server, origin): (&Server, Option<Origin>),
+        session: &Session,
+        task: &str,
+    ) -> bool {
+        session.promised(task).is_some_and(|(of, asker, asked)| {
+            of == server.name && asker == origin && self.may_still_ask(caller, server, &asked)
+        })
+    }
+
+    /// Whether the client tells the server of a task that it made of an answer to it, and whoever asked is still there.
+    pub(crate) fn is_told_of(&self, caller: &Caller, server: &Server, session: &Session, task: &str) -> bool {
+        session.promised(task).is_some_and(|(of, asker, asked)| {
+            of == server.name && session.still_uses(&of, asker) && self.may_still_ask(caller, server, &asked)
+        })
     }
 
     /// Whether the server may ask this of the caller's client today, as far as its arguments do not decide.
@@ -62,7 +79,8 @@ impl Line {
     /// The client's answer to `tasks/list` without the tasks that are not for the server that asked.
     pub(crate) fn own_promises(&self, caller: &Caller, one: &One, answer: &Message) -> Option<(Span, Vec<u8>)> {
         let session = one.session.as_ref()?;
-        one.answers.as_ref().filter(|question| question.method() == "tasks/list")?;
+        let question = one.answers.as_ref().filter(|question| question.method() == "tasks/list")?;
+        let asker = (&*one.server, question.origin);
         let listed = answer.outcome_member(&["tasks"])?;
         let Ok(Value::Array(tasks)) = listed.value() else {
             // SECURITY: what is no list cannot be narrowed.
@@ -70,7 +88,7 @@ impl Line {
         };
         let is_own = |task: &&Value| {
             let id = task.get("taskId").and_then(Value::as_str);
-            id.is_some_and(|id| self.has_promise(caller, &one.server, session, id))
+            id.is_some_and(|id| self.has_promise(caller, asker, session, id))
         };
         let own: Vec<&Value> = tasks.iter().filter(is_own).collect();
         if own.len() == tasks.len() {

@@ -8,11 +8,13 @@ use crate::{
     origin::Origin,
     pipeline::Line,
     promise::promised,
+    server::Server,
     session::{Asked, Leg, Session},
     stop::Stop,
     upstream::{
         UpstreamFault,
         exchange::{self, Hop},
+        pipe::Pipe,
     },
 };
 use mcp::{Message, error};
@@ -37,10 +39,13 @@ pub(crate) struct Taken {
     tokens: Option<(Box<str>, Box<str>)>,
     /// Until the permit is used.
     asked: Option<Asked>,
-    origin: Option<Origin>,
+    /// Who asked.
+    pub(crate) origin: Option<Origin>,
     is_withdrawn: bool,
     refused: AtomicBool,
     answered: AtomicBool,
+    /// Whoever asked lives, and is another target than the one that is configured now.
+    is_elsewhere: AtomicBool,
 }
 
 impl Taken {
@@ -63,6 +68,7 @@ impl Taken {
             asked: Some(asked),
             refused: AtomicBool::new(false),
             answered: AtomicBool::new(false),
+            is_elsewhere: AtomicBool::new(false),
         })
     }
 
@@ -76,19 +82,40 @@ impl Taken {
         self.asked.take().map(|asked| asked.permit)
     }
 
-    /// The leg to whoever asked, if that is the one which is there, and waits for the answer still.
+    /// The process that asked, if it lives, and waits for the answer still: also one that the session has left for another
+    /// since, while the call in whose course it asked goes on there. `None`: no process asked.
     ///
-    /// SECURITY: what came in its place may have asked something else under this id.
-    pub(crate) fn way_back(&self, leg: Option<Arc<Leg>>) -> Result<Arc<Leg>, Stop> {
+    /// SECURITY: what came in its place may have asked something else under this id. And one that a reload has moved is told
+    /// nothing of the client any more: it is answered no.
+    pub(crate) fn asker(&self, server: &Server, answer: Option<&Message>) -> Result<Option<Arc<Pipe>>, Stop> {
+        let Some(origin) = self.origin else { return Ok(None) };
+        if self.is_withdrawn {
+            return Err(Stop::answered_late());
+        }
+        match self.session.living(origin) {
+            Some((pipe, fingerprint)) if fingerprint == server.fingerprint => {
+                self.promise(answer);
+                Ok(Some(pipe))
+            }
+            Some(_) => {
+                self.is_elsewhere.store(true, Ordering::Release);
+                Err(late("whoever asked is not the server that is configured now"))
+            }
+            None => Ok(None),
+        }
+    }
+
+    /// The session with a web server in which it asked, if that is the one which is there, and waits for the answer still.
+    ///
+    /// SECURITY: in the one after it the server may have asked something else under this id.
+    pub(crate) fn way_back(&self, leg: Option<Arc<Leg>>, answer: Option<&Message>) -> Result<Arc<Leg>, Stop> {
         if self.is_withdrawn {
             return Err(Stop::answered_late());
         }
         let asked = leg.filter(|leg| self.origin == Some(leg.origin));
-        asked.ok_or_else(|| {
-            let mut stop = Stop::answered_late();
-            "whoever asked is gone".clone_into(&mut stop.message);
-            stop
-        })
+        let leg = asked.ok_or_else(|| late("whoever asked is gone"))?;
+        self.promise(answer);
+        Ok(leg)
     }
 
     /// The answer must not pass, now or later.
@@ -96,21 +123,29 @@ impl Taken {
         self.refused.store(true, Ordering::Release);
     }
 
-    /// The answer is on its way. Where it is a task, the server may ask for that as soon as it has it.
+    /// The answer is on its way. Whoever waits for it here is there.
     pub(crate) fn answer(&self, answer: Option<&Message>) {
+        if self.origin.is_none() {
+            self.promise(answer);
+        }
+        self.answered.store(true, Ordering::Release);
+    }
+
+    /// Where the answer is a task, the server may ask for that as soon as it has it.
+    fn promise(&self, answer: Option<&Message>) {
         if self.session.route == Route::All
             && let Some(task) = answer.and_then(promised)
         {
             let tokens = self.tokens.as_ref().map(|(shown, token)| (&**shown, &**token));
-            self.session.promise(&task, &self.server, &self.method, tokens);
+            self.session.promise(&task, (&self.server, self.origin), &self.method, tokens);
         }
-        self.answered.store(true, Ordering::Release);
     }
 }
 
 impl Drop for Taken {
     fn drop(&mut self) {
-        if self.answered.load(Ordering::Acquire) || self.session.is_over() {
+        let is_elsewhere = self.is_elsewhere.load(Ordering::Acquire);
+        if (self.answered.load(Ordering::Acquire) && !is_elsewhere) || self.session.is_over() {
             return;
         }
         // Where the runtime is gone, so are the servers.
@@ -118,7 +153,7 @@ impl Drop for Taken {
         match self.asked.take() {
             Some(asked) if !self.refused.load(Ordering::Acquire) => {
                 let shown = asked.shown.clone();
-                if let (Some(forgotten), Ok(runtime)) = (self.session.ask(&shown, asked), runtime) {
+                if let (Some(forgotten), Ok(runtime)) = (self.session.ask_again(&shown, asked), runtime) {
                     let (line, session) = (self.line.clone(), Arc::clone(&self.session));
                     runtime.spawn(async move { forget(&line, &session, &forgotten).await });
                 }
@@ -127,7 +162,14 @@ impl Drop for Taken {
             Some(_) | None if self.is_withdrawn => {}
             Some(_) | None => {
                 if let Ok(runtime) = runtime {
-                    let no = No { code: error::REFUSED_GUARD, why: "the client's answer was refused" };
+                    let no = if is_elsewhere {
+                        No {
+                            code: error::UPSTREAM_DOWN,
+                            why: "the server was configured anew in the course of the call",
+                        }
+                    } else {
+                        No { code: error::REFUSED_GUARD, why: "the client's answer was refused" }
+                    };
                     let (line, session) = (self.line.clone(), Arc::clone(&self.session));
                     let (server, origin, id) = (self.server.clone(), self.origin, self.id.clone());
                     runtime.spawn(async move { no.tell(&line, &session, (&server, origin), &id).await });
@@ -146,6 +188,13 @@ pub(crate) async fn forget(line: &Line, session: &Arc<Session>, asked: &Asked) {
         No { code: error::REFUSED_LIMIT, why: "too many questions wait for their answer; this one was the oldest" };
     line.state.journal.forgotten(&asked.server, &asked.method, no.why);
     no.tell(line, session, (&asked.server, asked.origin), &asked.id).await;
+}
+
+/// Why an answer goes nowhere.
+fn late(why: &str) -> Stop {
+    let mut stop = Stop::answered_late();
+    why.clone_into(&mut stop.message);
+    stop
 }
 
 /// Why a question stays without an answer.
@@ -175,11 +224,18 @@ impl No {
 /// asked, where no server can be told.
 pub(crate) async fn decline(
     line: &Line,
-    (server, origin): (&Arc<crate::server::Server>, Option<Origin>),
+    (server, origin): (&Arc<Server>, Option<Origin>),
     session: Option<&Arc<Session>>,
     text: bytes::Bytes,
     fault: UpstreamFault,
 ) {
+    // It may be another than the one that the session uses now.
+    if let Some((process, _)) = session.zip(origin).and_then(|(session, origin)| session.living(origin)) {
+        if let Err(fault) = process.write(text).await {
+            tracing::debug!(server = %server.name, %fault, "a question could not be declined");
+        }
+        return;
+    }
     let Ok(injected) = crate::inject::credentials(&line.state, server) else { return };
     let limits = line.snapshot.answer_limits();
     let hop = Hop { state: &line.state, server, injected: &injected, limits };

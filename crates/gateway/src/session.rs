@@ -3,6 +3,7 @@
 //! A session remembers how the client introduced itself, which upstream sessions ("legs") were opened for it, and what
 //! servers have asked. It holds no rights: each message is judged anew.
 
+mod asker;
 mod errand;
 mod listen;
 mod opening;
@@ -69,6 +70,7 @@ pub struct Session {
     /// Opening a leg takes time; one at a time to each server.
     pub(crate) opening: Openings,
     asked: Mutex<Questions>,
+    askers: Mutex<Vec<asker::Asker>>,
     under_way: Mutex<errand::UnderWay>,
     replay: Replay,
     followed: Mutex<HashSet<ServerName>>,
@@ -160,6 +162,7 @@ impl Session {
         if self.is_over() {
             return false;
         }
+        self.may_be_asked_over(leg);
         legs.insert(server.clone(), Arc::clone(leg));
         true
     }

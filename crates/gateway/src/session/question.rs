@@ -52,16 +52,9 @@ impl Questions {
         let newest = self.order.iter().rev().find(|shown| self.waiting.get(*shown).is_some_and(is_meant))?;
         self.waiting.get_mut(newest)
     }
-}
 
-impl Session {
-    /// Remembers a question. Where too many wait, the oldest is forgotten, and given back: many are never answered. One that
-    /// was taken back goes first.
-    #[must_use = "a server waits for the answer to what is forgotten"]
-    pub fn ask(&self, client_id: &str, asked: Asked) -> Option<Asked> {
-        let mut questions = lock(&self.asked);
-        let Questions { waiting, order, .. } = &mut *questions;
-        let key = mcp::id_key(client_id);
+    fn keep(&mut self, key: String, asked: Asked) -> Option<Asked> {
+        let Self { waiting, order, .. } = self;
         if waiting.insert(key.clone(), asked).is_some() {
             // Asked once more under the same id, it is the newest.
             order.retain(|known| *known != key);
@@ -74,6 +67,30 @@ impl Session {
         let withdrawn = order.iter().position(is_withdrawn);
         let gone = order.remove(withdrawn.unwrap_or_default())?;
         waiting.remove(&gone).filter(|gone| !gone.is_withdrawn)
+    }
+
+    /// The same for one whose answer could not be decided. Where another waits under its id by now, that stays, and this one is
+    /// given back, unless whoever asked means the other by that id.
+    fn keep_again(&mut self, key: String, asked: Asked) -> Option<Asked> {
+        match self.waiting.get(&key).map(|other| other.origin) {
+            None => self.keep(key, asked),
+            Some(origin) => Some(asked).filter(|asked| asked.origin != origin),
+        }
+    }
+}
+
+impl Session {
+    /// Remembers a question. Where too many wait, the oldest is forgotten, and given back: many are never answered. One that
+    /// was taken back goes first.
+    #[must_use = "a server waits for the answer to what is forgotten"]
+    pub fn ask(&self, client_id: &str, asked: Asked) -> Option<Asked> {
+        lock(&self.asked).keep(mcp::id_key(client_id), asked)
+    }
+
+    /// Remembers a question again whose answer could not be decided.
+    #[must_use = "a server waits for the answer to what is forgotten"]
+    pub(crate) fn ask_again(&self, client_id: &str, asked: Asked) -> Option<Asked> {
+        lock(&self.asked).keep_again(mcp::id_key(client_id), asked)
     }
 
     /// The question that the client answers with this id. It can be answered once.
@@ -118,13 +135,12 @@ impl Session {
         let key = mcp::id_key(client_token);
         let questions = lock(&self.asked);
         if let Some(asked) = questions.waiting.get(&key) {
-            let is_there = |origin| self.is_served_by(&asked.server) && self.origin_of(&asked.server) == Some(origin);
-            let is_there = asked.origin.is_none_or(is_there);
-            let token = asked.token.clone().filter(|_| is_there)?;
+            let token = asked.token.clone().filter(|_| self.still_uses(&asked.server, asked.origin))?;
             return Some((asked.server.clone(), token, asked.method.clone()));
         }
         // SPEC: a task goes on with the token of the request that it was made of.
-        questions.promises.iter().find_map(|promise| promise.progressing(&key))
+        let promise = questions.promises.iter().find(|promise| promise.is_told_by(&key))?;
+        self.still_uses(&promise.server, promise.origin).then(|| promise.progressing())?
     }
 
     /// An id for a question, unique in this session whatever the servers choose.
@@ -135,5 +151,55 @@ impl Session {
     /// Who asked the question that the client answers with this id.
     pub fn asker(&self, client_id: &str) -> Option<ServerName> {
         lock(&self.asked).waiting.get(&mcp::id_key(client_id)).map(|asked| asked.server.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Asked, Origin, Questions};
+    use policy::{Policies, Resource, Source, Subject};
+    use std::sync::Arc;
+    use vocab::{AgentId, Digest, PrincipalId, ServerName, TargetId, TenantId};
+
+    fn asked(origin: Origin, method: &str) -> Asked {
+        let tenant = TenantId::default_tenant();
+        let server = ServerName::new("files").unwrap();
+        let rule = r#"{"policy": "test", "rules": [{"id": "all", "action": "*", "target": "*/*", "effect": "allow"}]}"#;
+        let policies = Policies::compile(&[Source { name: "test.json".to_owned(), text: rule.to_owned() }]).unwrap();
+        let id = PrincipalId { tenant: tenant.clone(), agent: AgentId::new("alice").unwrap(), user: None };
+        let subject =
+            Subject { id, roles: Vec::new(), groups: Vec::new(), scopes: Vec::new(), environments: Vec::new() };
+        let id = TargetId { name: Arc::from(""), server: server.clone(), tenant };
+        let resource = Resource { id, environment: None, class: vocab::Class::default(), labels: Vec::new() };
+        Asked {
+            server,
+            origin: Some(origin),
+            is_withdrawn: false,
+            shown: Box::from("1"),
+            id: Box::from("1"),
+            token: None,
+            method: Box::from(method),
+            permit: policies.authorize_open(&subject, "ping", &[resource]).unwrap(),
+            digest: Digest::of(b""),
+        }
+    }
+
+    #[test]
+    fn a_question_that_waits_again_takes_no_other_its_place() {
+        let key = || "1".to_owned();
+        let waits = |questions: &Questions| questions.waiting.get("1").map(|asked| asked.method.to_string());
+        let (old, new) = (Origin::new(), Origin::new());
+        let mut questions = Questions::default();
+        assert!(questions.keep_again(key(), asked(old, "first")).is_none());
+        assert_eq!(waits(&questions).as_deref(), Some("first"), "its place is free");
+        // That of the process in its place stays, and whoever asked is told.
+        questions = Questions::default();
+        assert!(questions.keep(key(), asked(new, "second")).is_none());
+        let given_back = questions.keep_again(key(), asked(old, "first")).unwrap();
+        assert_eq!((&*given_back.method, waits(&questions).as_deref()), ("first", Some("second")));
+        // One that means another question by the same id now is told nothing: it would take it for an answer to that.
+        assert!(questions.keep_again(key(), asked(new, "first")).is_none());
+        assert_eq!(waits(&questions).as_deref(), Some("second"));
+        assert_eq!(questions.order.len(), 1);
     }
 }

@@ -106,6 +106,7 @@ impl Sessions {
             legs: Mutex::default(),
             opening: Openings::default(),
             asked: Mutex::default(),
+            askers: Mutex::default(),
             under_way: Mutex::default(),
             replay: Replay::new(pot),
             followed: Mutex::default(),
