@@ -427,6 +427,33 @@ async fn on_its_own_door_a_server_asks_its_client_for_any_task() {
 }
 
 #[tokio::test]
+async fn an_answer_in_a_session_that_a_server_forgot_is_not_for_the_next_one() {
+    let upstream = Upstream::start().await;
+    let inside = Inside::start(Plan { era: EraSettings::Legacy, ..Plan::of(&upstream) }).await;
+    let agent = inside.legacy("/mcp", &inside.alice).await;
+    let Asker { upstream, feed, mut reply } = Asker::of(upstream, &agent, "files__echo").await;
+    let old = asked(&feed, &mut reply, 1).await;
+    upstream.next("tools/call", Answer::status(http::StatusCode::NOT_FOUND));
+    let lost = soon(agent.call("files__echo", json!({}))).await;
+    assert_eq!(lost["error"]["code"], -31006, "{lost}");
+    // It may ask something else there under the same id.
+    let mut after = Asker::of(upstream, &agent, "files__echo").await;
+    let new = asked(&after.feed, &mut after.reply, 1).await;
+    for (id, text) in [(&old, "old"), (&new, "new")] {
+        assert_eq!(answer(&agent, id, text).await.status, 202, "{text}");
+    }
+    assert_eq!(after.heard(1).await["result"]["content"]["text"], "new");
+    let Asker { upstream, .. } = after;
+    assert_eq!(upstream.seen("response").len(), 1);
+    let sessions: Vec<_> =
+        upstream.seen("tools/call").iter().map(|call| call.header("mcp-session-id").map(str::to_owned)).collect();
+    assert!(sessions[0] == sessions[1] && sessions[1] != sessions[2], "{sessions:?}");
+    let records = inside.records().await;
+    let outcomes: Vec<_> = records.iter().filter(|record| record["method"] == "response").map(outcome).collect();
+    assert_eq!(outcomes, ["abandoned", "answered"]);
+}
+
+#[tokio::test]
 async fn progress_goes_to_the_server_that_asked_by_its_own_token() {
     let Both { inside, agent, mut files, mut notes } = both().await;
     let with = |token: Value, mut params: Value| {
