@@ -222,8 +222,12 @@ async fn resume(way: &Passage<'_>, message: &Message, sealed: &str) -> Result<Ar
     let Some(given) = translate::input_response(message, QUESTION) else {
         return Err(refusal(TicketFault::Unanswered));
     };
-    let Resting { course, question, method, permit, .. } = *resting;
+    let Resting { mut course, question, method, permit, .. } = *resting;
     course.turn(audience::Stage::Running);
+    // The client could not be told: it has no stream on which it would hear that.
+    if course.has_taken_back(&question) {
+        return go_on(way, message, course).await;
+    }
     let hop = way.hop();
     let answer = translate::answer_to(&question, &method, given, course.link.leg.revision);
     let answer = exchange::one(answer, &hop.limits)?;

@@ -14,6 +14,7 @@ use crate::{
     },
 };
 use bytes::Bytes;
+use futures_util::FutureExt;
 use http::StatusCode;
 use mcp::{Kind, Limits, Message, bridge, sse::Event};
 use std::{
@@ -102,6 +103,8 @@ pub(super) struct Course {
     whole: Option<Bytes>,
     /// What was said beside the answer, and read already.
     ahead: VecDeque<Bytes>,
+    /// How it ended, where that was read ahead, too.
+    end: Option<Result<(), UpstreamFault>>,
     errand: Errand,
     /// The server is asked whether it still knows the session.
     doubt: Option<JoinHandle<()>>,
@@ -130,6 +133,7 @@ impl Course {
             source: None,
             whole: None,
             ahead: VecDeque::new(),
+            end: None,
             errand,
             doubt: None,
             method,
@@ -242,6 +246,32 @@ impl Course {
         if let Some(text) = self.ahead.pop_front() {
             return Ok(Some(Event::of(text)));
         }
+        match self.end.take() {
+            Some(end) => end.map(|()| None),
+            None => self.read().await,
+        }
+    }
+
+    /// Whether the server has taken back a question that it asked: nobody waits for its answer, then. What it said beside that
+    /// is read in its turn.
+    pub(super) fn has_taken_back(&mut self, question: &str) -> bool {
+        while self.end.is_none() && self.ahead.len() < AHEAD {
+            match self.read().now_or_never() {
+                None => break,
+                Some(Ok(Some(event))) => self.ahead.extend(event.message().cloned()),
+                Some(end) => self.end = Some(end.map(drop)),
+            }
+        }
+        let key = mcp::id_key(question);
+        let takes_back = |text: &Bytes| {
+            let message = exchange::one(text.clone(), &self.limits).ok()?;
+            let named = message.param(&["requestId"]).filter(|_| message.method() == "notifications/cancelled")?;
+            Some(mcp::id_key(&String::from_utf8_lossy(named.raw)) == key)
+        };
+        self.ahead.iter().any(|text| takes_back(text) == Some(true))
+    }
+
+    async fn read(&mut self) -> Result<Option<Event>, UpstreamFault> {
         loop {
             let Self { awaited, source, whole, errand, .. } = self;
             let arrival = tokio::select! {
