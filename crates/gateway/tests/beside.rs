@@ -95,6 +95,30 @@ async fn a_question_on_the_listening_stream_is_one_of_the_call_under_way() {
 }
 
 #[tokio::test]
+async fn a_question_that_is_taken_back_on_the_listening_stream_is_not_answered() {
+    for path in ["/mcp/files", "/mcp"] {
+        let upstream = Upstream::start().await;
+        let inside = Inside::start(legacy(&upstream)).await;
+        let alice = inside.modern(path, &inside.alice);
+        alice.tools().await;
+        let stream = listening(&upstream);
+        let (feed, mut reply) = begun(&upstream, &alice, path).await;
+        stream.message(&question("q1")).await;
+        let asked = soon(reply.event()).await.unwrap().json();
+        let cancelled = json!({"requestId": "q1", "reason": "enough"});
+        stream.message(&json!({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": cancelled})).await;
+        // What comes behind it is answered: it was read.
+        stream.message(&json!({"jsonrpc": "2.0", "id": "p", "method": "ping"})).await;
+        assert_eq!(upstream.arrived("response", 1).await.id(), "p");
+        let mut second = alice.request("tools/call", retry(path, &asked)).await;
+        feed.message(&finished(&upstream.seen("tools/call").pop().unwrap().id())).await;
+        assert_eq!(said(&soon(second.event()).await.unwrap().json()), "done");
+        assert_eq!(upstream.seen("response").len(), 1, "{path}");
+        assert_eq!(inside.state.parked_count(), 0);
+    }
+}
+
+#[tokio::test]
 async fn a_server_that_begins_no_answer_before_it_was_answered_may_ask_too() {
     let upstream = Upstream::start().await;
     let inside = Inside::start(legacy(&upstream)).await;

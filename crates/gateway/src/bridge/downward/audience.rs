@@ -171,10 +171,10 @@ impl Audience {
         }
     }
 
-    /// Log messages and progress are for calls, each of which takes its own. One that reads too slowly loses some, and no
-    /// question for them.
+    /// Log messages, progress and what takes back a question are for calls, each of which takes its own. One that reads too
+    /// slowly loses some, and no question for them.
     fn tell(&self, message: &Message) {
-        if !matches!(message.method(), "notifications/message" | "notifications/progress") {
+        if !matches!(message.method(), "notifications/message" | "notifications/progress" | "notifications/cancelled") {
             self.announce(message.bytes());
             return;
         }
