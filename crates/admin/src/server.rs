@@ -9,6 +9,7 @@ use axum::extract::State;
 use gateway::{
     catalog::{Catalog, LeftOut},
     clock::Clock,
+    label,
     server::Server,
     settings::TransportSettings,
 };
@@ -18,8 +19,8 @@ use std::sync::{Arc, atomic::Ordering};
 use tokio::task::JoinSet;
 use vocab::Timestamp;
 
-/// How many entries that are left out of lists are told of a server.
-const LEFT_OUT: usize = 100;
+/// How many entries that are left out of lists are told of a server, and how many tools whose calls are refused.
+const TOLD: usize = 100;
 
 pub(crate) async fn list(State(desk): State<Arc<Desk>>) -> Result<Done, Fault> {
     let plane = desk.plane.as_ref().ok_or_else(no_gateway)?;
@@ -52,6 +53,7 @@ fn describe(server: &Server, clock: &dyn Clock) -> Value {
     };
     let (transport, address) = transport(server);
     let (left_out, left_out_more) = catalog.as_ref().map_or_else(Default::default, |catalog| left_out(server, catalog));
+    let (unusable, unusable_more) = catalog.as_ref().map_or_else(Default::default, |catalog| unusable(server, catalog));
     let age = |catalog: &Catalog| clock.ticks().saturating_sub(catalog.looked_at) / 1_000_000;
     json!({
         "server": server.name,
@@ -73,7 +75,8 @@ fn describe(server: &Server, clock: &dyn Clock) -> Value {
         })),
         "left_out": left_out,
         "left_out_more": left_out_more,
-        "unusable": catalog.as_ref().map_or_else(Vec::new, |catalog| unusable(server, catalog)),
+        "unusable": unusable,
+        "unusable_more": unusable_more,
     })
 }
 
@@ -111,12 +114,12 @@ fn left_out(server: &Server, catalog: &Catalog) -> (Vec<Value>, usize) {
     let mut told = catalog.left_out.iter().filter_map(|entry| Some((entry, entry.why(server)?)));
     let tell =
         |(entry, why): (&LeftOut, &str)| json!({ "list": entry.kind.method(), "name": entry.shown(), "why": why });
-    let first = told.by_ref().take(LEFT_OUT).map(tell).collect();
+    let first = told.by_ref().take(TOLD).map(tell).collect();
     (first, told.count())
 }
 
-/// Tools whose calls are refused, and why.
-fn unusable(server: &Server, catalog: &Catalog) -> Vec<Value> {
+/// Tools whose calls are refused, and why: the first of them, and how many there are besides.
+fn unusable(server: &Server, catalog: &Catalog) -> (Vec<Value>, usize) {
     let era = if server.speaks(Era::Modern) == Some(true) { Era::Modern } else { Era::Legacy };
     let mut unusable: Vec<(&str, String)> = catalog
         .tools
@@ -125,5 +128,7 @@ fn unusable(server: &Server, catalog: &Catalog) -> Vec<Value> {
         .filter_map(|(name, tool)| Some((&**name, tool.refused(era)?)))
         .collect();
     unusable.sort_unstable();
-    unusable.into_iter().map(|(tool, why)| json!({ "tool": tool, "why": why })).collect()
+    let more = unusable.len().saturating_sub(TOLD);
+    let tell = |(tool, why): (&str, String)| json!({ "tool": label::shown(tool), "why": label::shown(&why) });
+    (unusable.into_iter().take(TOLD).map(tell).collect(), more)
 }

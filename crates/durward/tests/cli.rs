@@ -614,6 +614,9 @@ fn the_socket_and_the_directory_are_their_owners_alone() {
 async fn what_servers_call_their_tools_moves_no_cursor_and_fills_no_screen() {
     let mut tools = vec![json!({"name": "red\u{1b}[31m\nfake: fine"})];
     tools.push(json!({"name": "odd\u{9b}2J", "inputSchema": {"type": "object", "properties": {"\u{7}": {"type": 7}}}}));
+    tools.extend((0..102).map(|at| {
+        json!({"name": format!("odd\u{202e}{at}"), "inputSchema": {"type": "object", "properties": {"x": {"type": 7}}}})
+    }));
     tools.extend((0..104).map(|at| json!({"name": format!("bare{at}")})));
     let upstream = Upstream::at("127.0.0.1:0".parse().expect("an address"), tools).await;
     let site = Site::new();
@@ -622,11 +625,14 @@ async fn what_servers_call_their_tools_moves_no_cursor_and_fills_no_screen() {
     let said = site.run("check --servers").with(1);
     assert!(said.out.contains("files/red\u{fffd}[31m\u{fffd}fake: fine: `/mcp` leaves it out"), "{}", said.out);
     assert!(said.out.contains("files/odd\u{fffd}2J: its calls are refused"), "{}", said.out);
-    assert!(!said.out.contains(|c: char| c.is_control() && c != '\n'), "{:?}", said.out);
+    assert!(!said.out.contains(|c: char| (c.is_control() && c != '\n') || c == '\u{202e}'), "{:?}", said.out);
+    assert!(said.out.contains("files: and 3 tools more whose calls are refused"), "{}", said.out);
     assert_eq!(said.out.matches("leaves it out of").count(), 100, "{}", said.out);
     assert!(said.out.contains("files: and 5 entries more that `/mcp` leaves out"), "{}", said.out);
     let server = site.run("check --servers --output json").with(1).json()["servers"][0].clone();
     assert_eq!(server["left_out"].as_array().map(Vec::len), Some(100), "{server}");
+    assert_eq!(server["unusable"].as_array().map(Vec::len), Some(100), "{server}");
+    assert_eq!(server["unusable_more"], 3);
     assert_eq!(
         (&server["left_out"][0]["name"], &server["left_out_more"]),
         (&json!("red\u{1b}[31m\nfake: fine"), &json!(5))

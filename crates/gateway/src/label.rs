@@ -79,7 +79,7 @@ impl fmt::Debug for Label {
 
 /// What may be shown of a name, or of a text in which a name stands. A part of it is taken afterwards: half a secret is
 /// none that anybody knows.
-pub(crate) fn shown(text: &str) -> Cow<'_, str> {
+pub fn shown(text: &str) -> Cow<'_, str> {
     // As an address: what may look random by right is looked at for its shape alone.
     shown_at(text, "uri")
 }

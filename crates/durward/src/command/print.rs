@@ -47,7 +47,7 @@ pub(crate) fn list<const N: usize>(
             table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
             table.set_header(header.map(str::to_uppercase));
             for item in items {
-                table.add_row(row(item));
+                table.add_row(row(item).map(|cell| safe(&cell)));
             }
             data(&bare(&table))
         }
@@ -76,9 +76,15 @@ pub(crate) fn text(value: &Value, member: &str) -> String {
     }
 }
 
-/// What others wrote must not move the cursor of whoever reads.
+/// What others wrote must not move the cursor of whoever reads, nor turn the order in which a line is read.
 pub(crate) fn safe(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+    let is_unsafe = |c: char| c.is_control() || turns(c) || matches!(c, '\u{2028}' | '\u{2029}');
+    text.chars().map(|c| if is_unsafe(c) { '\u{fffd}' } else { c }).collect()
+}
+
+/// The controls of the Unicode Bidirectional Algorithm (UAX #9 §2).
+const fn turns(c: char) -> bool {
+    matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// A time, to the second.

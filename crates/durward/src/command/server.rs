@@ -64,7 +64,8 @@ fn row(server: &Value) -> [String; 9] {
         None => Some(format!("{era}?")),
     };
     let eras: Vec<String> = ["legacy", "modern"].into_iter().filter_map(era).collect();
-    let unusable = server.get("unusable").and_then(Value::as_array).map_or(0, Vec::len);
+    let told = server.get("unusable").and_then(Value::as_array).map_or(0, Vec::len) as u64;
+    let unusable = told + more(server, "unusable_more");
     let tools = server.get("catalog").map_or_else(|| "-".to_owned(), |catalog| print::text(catalog, "tools"));
     [name, transport, environment, state, eras.join(","), asked(server), in_flight, tools, unusable.to_string()]
 }
@@ -89,17 +90,26 @@ fn details(server: &Value) -> Result<()> {
         let (tool, why) = (safe(tool, "tool"), safe(tool, "why"));
         print::data(&format!("\n{name}/{tool}: its calls are refused, its schema cannot be used: {why}"))?;
     }
+    let unusable_more = more(server, "unusable_more");
+    if unusable_more > 0 {
+        print::data(&format!("\n{name}: and {unusable_more} tools more whose calls are refused"))?;
+    }
     for entry in list("left_out") {
         let [list, entry, why] = ["list", "name", "why"].map(|member| safe(entry, member));
         print::data(&format!(
             "\n{name}/{entry}: `/mcp` leaves it out of `{list}`, clients refuse the whole list for it: {why}"
         ))?;
     }
-    let more = server.get("left_out_more").and_then(Value::as_u64).unwrap_or_default();
-    if more > 0 {
-        print::data(&format!("\n{name}: and {more} entries more that `/mcp` leaves out"))?;
+    let left_out_more = more(server, "left_out_more");
+    if left_out_more > 0 {
+        print::data(&format!("\n{name}: and {left_out_more} entries more that `/mcp` leaves out"))?;
     }
     Ok(())
+}
+
+/// How many there are besides those that are told.
+fn more(server: &Value, member: &str) -> u64 {
+    server.get(member).and_then(Value::as_u64).unwrap_or_default()
 }
 
 /// The servers as they are configured.

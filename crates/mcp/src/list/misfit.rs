@@ -127,11 +127,12 @@ impl Check<'_> {
     }
 
     /// In the modern era a schema of results may be any.
-    fn schema(&mut self, name: &str, may_be_any: bool) {
+    fn schema(&mut self, name: &'static str, may_be_any: bool) {
         if !self.must(name, self.begins(b'{'), "an object", false) {
             return self.pass();
         }
         let mut is_object = false;
+        self.within = Some(name);
         self.walk.open();
         while let Some(key) = self.walk.key() {
             match &*key {
@@ -149,6 +150,7 @@ impl Check<'_> {
                 _ => self.pass(),
             }
         }
+        self.within = None;
         if !is_object {
             self.note(format!("`{name}` has no `type` that is \"object\""), may_be_any);
         }

@@ -60,13 +60,13 @@ fn what_sdks_refuse_a_list_for_is_found_and_nothing_else() {
         (
             Tools,
             r#"{"name":"a","inputSchema":{"type":"object","properties":{"b":true}}}"#,
-            "`b` is not an object",
+            "`b` in `inputSchema` is not an object",
             true,
         ),
         (
             Tools,
             r#"{"name":"a","inputSchema":{"type":"object","required":null}}"#,
-            "`required` is not a list of texts",
+            "`required` in `inputSchema` is not a list of texts",
             true,
         ),
         (
@@ -152,10 +152,15 @@ fn what_sdks_refuse_a_list_for_is_found_and_nothing_else() {
         (
             Tools,
             r#"{"name":"a","inputSchema":{"type":"object","required":["b",1]}}"#,
-            "`required` is not a list of texts",
+            "`required` in `inputSchema` is not a list of texts",
             true,
         ),
-        (Tools, r#"{"name":"a","inputSchema":{"type":"object","$schema":1}}"#, "`$schema` is not text", false),
+        (
+            Tools,
+            r#"{"name":"a","inputSchema":{"type":"object","$schema":1}}"#,
+            "`$schema` in `inputSchema` is not text",
+            false,
+        ),
         (
             Resources,
             r#"{"uri":"a:b","name":"b","annotations":{"audience":["other"]}}"#,
