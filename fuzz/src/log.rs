@@ -102,7 +102,7 @@ fn sample() -> Sample {
     let folder = tempfile::tempdir().expect("a folder");
     let pair = Ed25519KeyPair::from_seed_unchecked(&[7; 32]).expect("a key");
     let public: [u8; 32] = pair.public_key().as_ref().try_into().expect("32 bytes");
-    let name = "example.com/fuzz".to_owned();
+    let name = "example.com/default".to_owned();
     let sign = Box::new(move |text: &[u8]| pair.sign(text).as_ref().try_into().expect("64 bytes"));
     let signer = Signer { name: name.clone(), public, sign };
     let opened = Timestamp::from_seconds(1_795_000_000);

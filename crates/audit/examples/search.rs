@@ -20,7 +20,7 @@ fn main() -> io::Result<()> {
     let signer = Signer { name: "example/log".into(), public: [0; 32], sign: Box::new(|_| [0; 64]) };
     let tenant = TenantId::default_tenant();
     let options =
-        Options::new(dir.path().to_owned(), "example/log".into(), tenant.clone(), Timestamp::from_micros(BEGIN));
+        Options::new(dir.path().to_owned(), "example/default".into(), tenant.clone(), Timestamp::from_micros(BEGIN));
     let log = Log::open(options, signer).unwrap();
     let mut out = io::stdout().lock();
 

@@ -48,7 +48,7 @@ impl Place {
             queue: self.queue,
             anchor: self.anchor.clone(),
             reads_within: Duration::from_millis(5),
-            ..Options::new(self.path().to_owned(), "example.com/log".into(), tenant(), at(1_000_000))
+            ..Options::new(self.path().to_owned(), "example.com/default".into(), tenant(), at(1_000_000))
         };
         Log::open_on(options, signer(1), self.disk.clone())
     }

@@ -44,7 +44,7 @@ impl Growth {
     pub(crate) fn at(store: Store, origin: String, base: u64) -> io::Result<Self> {
         let edge = Edge::of(base, store.edge(base)?);
         let history = store.history()?;
-        let history_size = history.notes.last().and_then(|note| Checkpoint::size_of(note)).unwrap_or_default();
+        let history_size = history.notes.last().and_then(|note| Checkpoint::said_in(note)).map_or(0, |(_, size)| size);
         Ok(Self {
             store,
             origin,

@@ -55,7 +55,8 @@ const SYSTEM_EVERY: u64 = 100_000;
 pub struct Options {
     /// Where the log lives. Created if missing.
     pub dir: PathBuf,
-    /// The origin line of the tenant's checkpoints; the system tree's is this and `/system`.
+    /// The origin line of the tenant's checkpoints, which ends with the tenant: `NAME/TENANT`. The system tree's is this and
+    /// `/system`.
     pub origin: String,
     /// Whose log it is.
     pub tenant: TenantId,
@@ -140,7 +141,10 @@ impl Log {
         if name.starts_with('.') {
             return Err(OpenFault::Name(name.to_owned()));
         }
-        if options.origin.is_empty() || options.origin.chars().any(|c| c.is_whitespace() || c == '+') {
+        if options.origin.is_empty()
+            || options.origin.chars().any(|c| c.is_whitespace() || c == '+')
+            || Tree::Tenant(options.tenant.clone()).other_than(&options.origin).is_some()
+        {
             return Err(OpenFault::Name(options.origin));
         }
         let at = |path: &PathBuf| {

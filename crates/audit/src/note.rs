@@ -103,9 +103,10 @@ impl Checkpoint {
         Ok(Self { origin, size, root, note: note.to_owned() })
     }
 
-    /// How many leaves the tree of a note has. SECURITY: verifies nothing; for those who read the log of their own disk.
-    pub(crate) fn size_of(note: &str) -> Option<u64> {
-        read_text(note.rsplit_once("\n\n")?.0).ok().map(|(_, size, _)| size)
+    /// Which tree a note is about, and how many leaves that has. SECURITY: verifies nothing; for those who read the log of
+    /// their own disk.
+    pub(crate) fn said_in(note: &str) -> Option<(String, u64)> {
+        read_text(note.rsplit_once("\n\n")?.0).ok().map(|(origin, size, _)| (origin, size))
     }
 
     /// Which tree.

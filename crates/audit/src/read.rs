@@ -27,6 +27,16 @@ pub enum ReadFault {
     /// There is a checkpoint that is not one.
     #[error("the checkpoint of `{0}` is not one")]
     Checkpoint(Tree),
+    /// Another tree lies in this one's place.
+    #[error(
+        "the checkpoint of `{tree}` is that of `{origin}`: another tree lies in its place; `audit verify` says more"
+    )]
+    Other {
+        /// Which was to be read.
+        tree: Tree,
+        /// Which it is.
+        origin: String,
+    },
     /// A record is not JSON.
     #[error("record {index} cannot be read")]
     Record {
@@ -121,7 +131,13 @@ impl Reader {
         let store = Store::new(tree.path(dir), Disk::default());
         let note = store.checkpoint()?;
         let size = match &note {
-            Some(note) => Checkpoint::size_of(note).ok_or_else(|| ReadFault::Checkpoint(tree.clone()))?,
+            Some(note) => {
+                let (origin, size) = Checkpoint::said_in(note).ok_or_else(|| ReadFault::Checkpoint(tree.clone()))?;
+                if tree.other_than(&origin).is_some() {
+                    return Err(ReadFault::Other { tree: tree.clone(), origin });
+                }
+                size
+            }
             None => 0,
         };
         Ok(Self { store, note, size })

@@ -98,6 +98,21 @@ impl Tree {
             Self::System => dir.join("system"),
         }
     }
+
+    /// The origin that a checkpoint of this tree has, where it is not the one it names: `NAME/TENANT`, and for the system tree
+    /// `NAME/TENANT/system`. SECURITY: the key signs for every tree, so that only this tells one from a copy of another.
+    pub(crate) fn other_than(&self, origin: &str) -> Option<String> {
+        let (named, is_system) = match origin.strip_suffix("/system") {
+            Some(named) => (named, true),
+            None => (origin, false),
+        };
+        let (name, tenant) = named.rsplit_once('/').unwrap_or(("", named));
+        match self {
+            Self::Tenant(own) if is_system || own.as_str() != tenant => Some(format!("{name}/{own}")),
+            Self::System if !is_system => Some(format!("{origin}/system")),
+            Self::Tenant(_) | Self::System => None,
+        }
+    }
 }
 
 impl fmt::Display for Tree {

@@ -192,9 +192,9 @@ impl Check {
         };
         let newest = Checkpoint::open(&note, public)
             .map_err(|fault| fail(What::BadSignature, format!("the checkpoint cannot be trusted: {fault}")))?;
-        let system = newest.origin().ends_with("/system");
-        if system != (tree == Tree::System) {
-            return Err(fail(What::BadSignature, format!("the checkpoint is that of `{}`", newest.origin())));
+        if let Some(own) = tree.other_than(newest.origin()) {
+            let explanation = format!("the checkpoint is that of `{}`, not of `{own}`", newest.origin());
+            return Err(fail(What::BadSignature, explanation));
         }
         let mut expect = |checkpoint: &Checkpoint, whose: &'static str| {
             if checkpoint.size() > newest.size() {

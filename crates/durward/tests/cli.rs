@@ -373,6 +373,7 @@ fn the_log_is_read_proven_and_verified() {
         assert_eq!(call.len(), 32, "{}", tail.out);
         // What was just done may not be signed yet; showing it waits for that.
         assert!(site.run(&format!("audit show {call}")).with(0).out.contains("agent."));
+        assert_eq!(site.run(&format!("audit search --call {call}")).with(0).out.lines().count(), 1);
         let proof = site.run(&format!("audit prove {call}")).with(0).out;
         assert!(proof.starts_with("c2sp.org/tlog-proof@v1\n"));
         site.run(&format!("audit show {}", "0".repeat(32))).with(1);
@@ -418,6 +419,30 @@ fn a_changed_log_has_its_own_exit_code() {
     let broken = site.run("audit verify").with(4);
     assert!(broken.out.contains("the log does not hold: record "), "{}", broken.out);
     assert_eq!(site.run("audit verify --output json").with(4).json()["holds"], false);
+}
+
+#[test]
+fn a_tree_that_was_put_in_moved_or_taken_away_has_it_too() {
+    let site = Site::new();
+    site.run("agent key create ci").with(0);
+    let (own, other) = (site.path().join("data/log/tenant/default"), site.path().join("data/log/tenant/other"));
+    let named = "`tenant/other`: the checkpoint is that of `durward/default`, not of `durward/other`";
+    copy(&own, &other);
+    let broken = site.run("audit verify").with(4);
+    assert!(broken.out.contains(named), "{}", broken.out);
+    fs::remove_dir_all(&own).expect("the tree");
+    let broken = site.run("audit verify").with(4);
+    assert!(broken.out.contains(named), "{}", broken.out);
+    fs::remove_dir_all(&other).expect("the tree");
+    let broken = site.run("audit verify").with(4);
+    assert!(broken.out.contains("there is no tree of `durward/default`, which was signed"), "{}", broken.out);
+    // Nor is one read in the place of another. What is missing at a start stands in the system tree.
+    fs::remove_file(site.path().join("data/log.newest")).expect("what is kept beside it");
+    site.run("agent disable ci").with(0);
+    fs::remove_dir_all(&own).expect("the tree");
+    copy(&site.path().join("data/log/system"), &own);
+    let refused = site.run("audit search").with(1);
+    assert!(refused.err.contains("is that of `durward/default/system`"), "{}", refused.err);
 }
 
 /// Changes one letter of a record in the tenant's tree; says in how many files.

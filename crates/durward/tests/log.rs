@@ -95,6 +95,32 @@ async fn there_are_as_many_records_as_requests_of_every_kind() {
 }
 
 #[tokio::test]
+async fn a_call_is_found_by_its_id_in_whichever_tree_it_is() {
+    let upstream = Upstream::with_tools(["echo"]).await;
+    let world = World::start(&http("files", &upstream)).await;
+    let own = call_of(&world.calling("/mcp/files", Some(&world.alice), "echo", &json!({})).send().await);
+    let unknown = call_of(&world.calling("/mcp/files", Some("dwk_no"), "echo", &json!({})).send().await);
+    for call in [&own, &unknown] {
+        world.record(call).await;
+    }
+    let (_, folder) = world.stop().await;
+    let found = async |more: &[&str]| {
+        let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_durward"));
+        command.args(["audit", "search", "--output", "json", "--data"]).arg(folder.path().join("data"));
+        let said = command.args(more).output().await.unwrap();
+        assert!(said.status.success(), "{said:?}");
+        String::from_utf8(said.stdout).unwrap()
+    };
+    for call in [&own, &unknown] {
+        assert!(found(&["--call", call]).await.contains(call.as_str()), "{call}");
+    }
+    assert!(found(&["--call", &unknown, "--system"]).await.contains(&unknown));
+    // Who says which tree means it.
+    assert!(found(&["--call", &own, "--system"]).await.is_empty());
+    assert!(found(&["--outcome", "refused"]).await.is_empty());
+}
+
+#[tokio::test]
 async fn the_intent_of_what_may_change_state_is_on_disk_before_the_call_arrives() {
     let upstream = Upstream::with_tools(["look", "change"]).await;
     let body = format!(

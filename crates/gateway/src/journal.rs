@@ -156,7 +156,7 @@ mod tests {
         let key = KeySource::File(folder.path().join("master.key")).load(folder.path()).expect("a master key");
         let vault = Vault::open(folder.path(), key, tenant.clone(), now).expect("a vault");
         let signer = vault.audit_signer().expect("a signer");
-        let name = "durward/test".to_owned();
+        let name = "durward/default".to_owned();
         let options = Options::new(folder.path().join("log"), name.clone(), tenant.clone(), now);
         let log = Log::open(options, Signer { name, public: signer.public, sign: signer.sign }).expect("a log");
         let journal = Journal::new(Arc::new(log), Arc::new(SystemClock::new()));

@@ -565,9 +565,12 @@ fn names_that_are_no_directory_are_refused() {
     let place = Place::new();
     for name in [".", ".."] {
         let options =
-            Options::new(place.path().to_owned(), "example.com/log".into(), TenantId::new(name).unwrap(), at(0));
+            Options::new(place.path().to_owned(), "example.com/default".into(), TenantId::new(name).unwrap(), at(0));
         assert!(matches!(Log::open(options, signer(1)), Err(OpenFault::Name(_))));
     }
-    let options = Options::new(place.path().to_owned(), "a b".into(), tenant(), at(0));
-    assert!(matches!(Log::open(options, signer(1)), Err(OpenFault::Name(_))));
+    // An origin says whose tree it is: `verify` tells trees apart by it.
+    for origin in ["", "a b/default", "example.com/other", "example.com/default/system"] {
+        let options = Options::new(place.path().to_owned(), origin.into(), tenant(), at(0));
+        assert!(matches!(Log::open(options, signer(1)), Err(OpenFault::Name(_))), "{origin}");
+    }
 }

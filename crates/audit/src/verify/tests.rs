@@ -1,9 +1,10 @@
 use super::*;
 use crate::{
-    fixture::{Place, call, closed, filled, intent},
+    fixture::{Place, at, call, closed, copy_dir, filled, intent, tenant},
     log::OpenFault,
     note::tests::signer,
-    record::Leaf,
+    read::{ReadFault, Reader},
+    record::{Leaf, SystemRecord},
     tile::{self, Kind},
 };
 use std::sync::atomic::Ordering;
@@ -181,6 +182,53 @@ async fn apart(micros: u64) -> Place {
     log.flush().await.unwrap();
     log.close().unwrap();
     place
+}
+
+#[tokio::test]
+async fn a_tree_in_the_place_of_another_is_named() {
+    let place = Place::new();
+    let log = place.open();
+    log.append_unwatched(closed(0)).unwrap();
+    log.append_event(SystemRecord::new("started".into(), tenant(), at(0))).unwrap();
+    log.close().unwrap();
+    let named = |change: fn(&Place), tree: &str, said: [&str; 2]| {
+        let other = place.copy();
+        change(&other);
+        let broken = check(&other).unwrap_err();
+        assert_eq!((broken.tree.as_str(), broken.index, broken.what), (tree, 0, What::BadSignature), "{broken}");
+        assert!(said.iter().all(|origin| broken.explanation.contains(&format!("`{origin}`"))), "{broken}");
+        other
+    };
+    named(
+        |place| copy_dir(&place.file(TREE), &place.file("tenant/other")),
+        "tenant/other",
+        ["example.com/default", "example.com/other"],
+    );
+    let moved = named(
+        |place| fs::rename(place.file(TREE), place.file("tenant/other")).unwrap(),
+        "tenant/other",
+        ["example.com/default", "example.com/other"],
+    );
+    named(
+        |place| copy_dir(&place.file("system"), &place.file("tenant/system")),
+        "tenant/system",
+        ["example.com/default/system", "example.com/default/system"],
+    );
+    let swapped = named(
+        |place| {
+            fs::remove_dir_all(place.file(TREE)).unwrap();
+            copy_dir(&place.file("system"), &place.file(TREE));
+        },
+        TREE,
+        ["example.com/default/system", "example.com/default"],
+    );
+    // Nor is it read as what it is not, or written on.
+    let read = |place: &Place, tree| Reader::open(place.path(), &tree).map(|reader| reader.size());
+    let (other, own) = (Tree::Tenant(TenantId::new("other").unwrap()), Tree::Tenant(tenant()));
+    assert!(matches!(read(&moved, other), Err(ReadFault::Other { .. })));
+    assert!(matches!(read(&swapped, own.clone()), Err(ReadFault::Other { .. })));
+    assert!(matches!(swapped.try_open(), Err(OpenFault::Damaged(_))));
+    assert_eq!(read(&place, own).unwrap(), 1);
 }
 
 #[tokio::test]

@@ -116,7 +116,7 @@ pub(crate) struct Filter {
     /// Before this time.
     #[arg(long, value_name = "TIME")]
     pub(crate) until: Option<Timestamp>,
-    /// The id of the call.
+    /// The id of the call. It is looked for in both trees, unless --system or --after says which.
     #[arg(long, value_name = "CALL")]
     pub(crate) call: Option<CallId>,
     /// The W3C trace id.

@@ -42,7 +42,14 @@ pub(crate) async fn run(shared: &Shared, command: &AuditCommand) -> Result<Exit>
     match command {
         AuditCommand::Tail { lines, follow, system } => tail(output, &log, &tree(*system), *lines, *follow).await?,
         AuditCommand::Search { filter, limit, after, system } => {
-            search(output, &log, &tree(*system), filter, *limit, *after)?;
+            if let Some(target) = filter.target.as_deref().filter(|target| target.contains(['*', '?'])) {
+                print::say(&format!("durward: --target takes no globs: `{target}` is looked for as it is written"));
+            }
+            let found = search(output, &log, &tree(*system), filter, *limit, *after)?;
+            // As `show` does: whoever has an id need not know in which tree its record is.
+            if !found && !system && after.is_none() && filter.call.is_some() {
+                search(output, &log, &tree(true), filter, *limit, None)?;
+            }
         }
         AuditCommand::Show { call } => return show(output, &log, *call, &site).await,
         AuditCommand::Prove { call } => return prove(&log, *call).await,
@@ -90,15 +97,13 @@ fn query_from(next: u64) -> Query {
     query(Order::Oldest, ::audit::Filter::default(), 1000, Some(next))
 }
 
-fn search(output: Output, log: &Path, tree: &Tree, filter: &Filter, limit: usize, after: Option<u64>) -> Result<()> {
-    if let Some(target) = filter.target.as_deref().filter(|target| target.contains(['*', '?'])) {
-        print::say(&format!("durward: --target takes no globs: `{target}` is looked for as it is written"));
-    }
+/// Prints what fits. Whether there was anything.
+fn search(output: Output, log: &Path, tree: &Tree, filter: &Filter, limit: usize, after: Option<u64>) -> Result<bool> {
     let reader = Reader::open(log, tree)?;
     let wanted = wanted(filter);
     // Newest first: what comes after a record is older.
     let mut from = match after.map(|after| after.checked_sub(1)) {
-        Some(None) => return Ok(()),
+        Some(None) => return Ok(false),
         Some(from) => from,
         None => None,
     };
@@ -112,9 +117,9 @@ fn search(output: Output, log: &Path, tree: &Tree, filter: &Filter, limit: usize
             (Some(next), _) if left > 0 => from = Some(next),
             (Some(_), Some(last)) => {
                 print::say(&format!("the newest {limit}; --after {last} goes on from there"));
-                return Ok(());
+                return Ok(true);
             }
-            (Some(_), None) | (None, _) => return Ok(()),
+            (Some(_), None) | (None, _) => return Ok(last.is_some()),
         }
     }
 }

@@ -181,7 +181,7 @@ impl Inside {
         let key = KeySource::File(folder.path().join("master.key")).load(folder.path()).expect("a master key");
         let vault = Arc::new(Vault::open(folder.path(), key, tenant.clone(), now).expect("a vault"));
         let signer = vault.audit_signer().expect("a signer");
-        let name = "durward/test".to_owned();
+        let name = "durward/default".to_owned();
         let options = Options::new(folder.path().join("log"), name.clone(), tenant.clone(), now);
         let (watched, sign) = (Arc::clone(&plan.signing), signer.sign);
         let sign = Box::new(move |text: &[u8]| {
