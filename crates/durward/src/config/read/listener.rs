@@ -116,17 +116,27 @@ fn is_open(place: &Listen) -> bool {
 
 /// Reports a listener that others can reach and read.
 fn exposure(root: &Node, settings: &Settings, faults: &mut Faults) {
-    let secure = settings.tls.is_some() || settings.public_url.as_ref().is_some_and(|url| url.scheme() == "https");
+    let is_https = settings.public_url.as_ref().is_some_and(|url| url.scheme() == "https");
+    // SECURITY: an address alone says nothing of who speaks TLS there.
+    let secure = settings.tls.is_some() || (is_https && !settings.trusted_proxies.is_empty());
     let open = |node: &&Node| node.text().and_then(|text| text.parse().ok()).is_some_and(|place| is_open(&place));
     for node in root.get("listen").map(Node::each).unwrap_or_default().iter().filter(open) {
         if secure || settings.danger_plain_http {
             break;
         }
-        faults.push(
-                Fault::at(&node.span, "keys and calls would cross the network in the clear")
-                    .because("not loopback, no `tls`, and no `https` in `public_url`")
-                    .fix("name a certificate under `tls`, put a proxy with TLS in front and name its address in `public_url`, listen on 127.0.0.1, or, if you accept it, set `danger_plain_http: true`"),
-        );
+        let (why, fix) = if is_https {
+            (
+                "not loopback, no `tls`, and no proxy is trusted that could have it",
+                "name the addresses of the proxy with TLS in `trusted_proxies`, or a certificate under `tls`, listen on 127.0.0.1, or, if you accept it, set `danger_plain_http: true`",
+            )
+        } else {
+            (
+                "not loopback, no `tls`, and no `https` in `public_url`",
+                "name a certificate under `tls`, put a proxy with TLS in front and name what clients dial in `public_url` and the proxy in `trusted_proxies`, listen on 127.0.0.1, or, if you accept it, set `danger_plain_http: true`",
+            )
+        };
+        let fault = Fault::at(&node.span, "keys and calls would cross the network in the clear");
+        faults.push(fault.because(why).fix(fix));
     }
     if let Some(node) = root.get("danger_plain_http").filter(|_| settings.danger_plain_http) {
         let (what, why) = if secure || !settings.listen.iter().any(is_open) {
@@ -203,18 +213,6 @@ fn proxies(root: &Node, settings: &Settings, faults: &mut Faults) {
             Fault::at(&node.span, "anyone could claim any address")
                 .because("this range is everyone")
                 .fix("name the proxies"),
-        );
-    }
-    if let Some(node) = root.get("public_url")
-        && settings.listen.iter().any(is_open)
-        && settings.tls.is_none()
-        && settings.trusted_proxies.is_empty()
-        && !settings.danger_plain_http
-    {
-        faults.push(
-            Fault::at(&node.span, "no proxy is trusted, so its address will stand for every client's")
-                .fix("name the proxy's addresses in `trusted_proxies`")
-                .warning(),
         );
     }
 }
