@@ -671,3 +671,51 @@ async fn secrets_are_masked_wherever_they_stand() {
         assert!(first.contains("it is") && !second.contains(tail) && second.contains("no more"), "{first} {second}");
     }
 }
+
+#[tokio::test]
+async fn secrets_are_masked_in_all_that_stands_beside_the_data_of_an_event() {
+    // Random ids are what ids are.
+    const ID: &str = "kX9vQ2mB7nR4tY8wZ1pL6sD3fG5hJ0aC";
+    let (upstream, world) = one().await;
+    let agent = world.legacy("/mcp/files").await;
+    let (answer, feed) = Answer::events();
+    upstream.next("GET", answer);
+    let mut stream = agent.listen().await;
+    let data = r#"data: {"jsonrpc":"2.0","method":"notifications/message","params":{"level":"info","data":1.0}}"#;
+    for (beside, shown) in [
+        (format!(": {SECRET} it is\n"), ": [redacted:aws-access-key] it is\n"),
+        (format!("id: {SECRET}\n"), "id: [redacted:aws-access-key]\n"),
+        (format!("retry: {SECRET}\n"), "retry: [redacted:aws-access-key]\n"),
+        (format!("{SECRET}\n"), "[redacted:aws-access-key]\n"),
+        (format!(": {SECRET}\nid: {ID}\n"), &format!(": [redacted:aws-access-key]\nid: {ID}\n")),
+    ] {
+        feed.raw(format!("{beside}{data}\n\n")).await;
+        assert_eq!(soon(stream.event()).await.unwrap().raw, format!("{shown}{data}\n\n"));
+    }
+    // What is no message of ours passes, too, and is masked, type and all.
+    feed.raw(format!("event: {SECRET}\nid: a-{SECRET}\n\n: {SECRET}\n\nid: last\n{data}\n\n")).await;
+    let mut said = String::new();
+    while !said.contains("id: last") {
+        said.push_str(&soon(stream.any_event()).await.unwrap().raw);
+    }
+    assert!(!said.contains(SECRET) && said.starts_with("event: [redacted:"), "{said}");
+    drop(stream);
+    // A client goes on from the id that it was shown, and the server says what it makes of it.
+    upstream.next("GET", Answer::event_text(format!("id: more\n{data}\n\n")));
+    let resume = Ask::get(&world.url("/mcp/files")).bearer(&world.alice).header("accept", "text/event-stream");
+    let resume = resume.header("mcp-session-id", agent.session().unwrap());
+    let resumed = resume.header("last-event-id", "[redacted:aws-access-key]").send().await;
+    assert!(resumed.text().await.starts_with("id: more"));
+    let asked = relayed(&upstream, "GET").pop().unwrap();
+    assert_eq!(asked.header("last-event-id"), Some("[redacted:aws-access-key]"));
+    // The record says where it was.
+    let log = world.data().join("log");
+    let said = |pointer: &str| {
+        let records = world::records(&log);
+        let of = |record: &Value| {
+            record["findings"].as_array().is_some_and(|found| found.iter().any(|it| it["pointer"] == pointer))
+        };
+        records.iter().any(of)
+    };
+    world.until(|| said("/line") && said("/id")).await;
+}

@@ -23,8 +23,8 @@ use audit::Fingerprint;
 use bytes::Bytes;
 use guard::{Carry, Verdict};
 use http::{HeaderMap, HeaderValue, StatusCode, header::CONTENT_TYPE};
-use mcp::{Body, Era, Kind, ListKind, Message, Revision, error};
-use std::sync::Arc;
+use mcp::{Body, Era, Kind, ListKind, Message, Revision, error, sse::Beside};
+use std::{collections::BTreeMap, sync::Arc};
 use vocab::{Action, Finding, Side};
 
 /// What the texts of HTTP errors go on as.
@@ -303,6 +303,33 @@ impl Line {
         let mut screening = self.snapshot.guards.release(&readable, &mut Carry::default());
         screening.findings.extend(veil::hidden_in(data));
         (matches!(screening.verdict, Verdict::Clean), screening.findings)
+    }
+
+    /// What stands beside the data of an event, masked; empty if nothing of it may pass, and `None` if it may as it is. An id
+    /// may look random by right.
+    pub(crate) fn release_beside(&self, text: Beside<'_>, findings: &mut Vec<Finding>) -> Option<Vec<u8>> {
+        let guards = &self.snapshot.guards;
+        let (name, text) = match text {
+            Beside::Id(id) => ("id", id),
+            Beside::Line(line) => ("line", line),
+        };
+        // As clients read it.
+        let text = String::from_utf8_lossy(text);
+        if guards.is_clean_result(&text) {
+            return None;
+        }
+        let readable = format!("{{\"{name}\":{}}}", mcp::quote(&text));
+        let screening = guards.release(readable.as_bytes(), &mut Carry::default());
+        findings.extend(screening.findings);
+        match screening.verdict {
+            Verdict::Clean => None,
+            Verdict::Refused => Some(Vec::new()),
+            Verdict::Masked(masked) => {
+                let read = serde_json::from_slice::<BTreeMap<&str, String>>(&masked);
+                let masked = read.ok().and_then(|mut members| members.remove(name));
+                Some(masked.unwrap_or_default().into_bytes())
+            }
+        }
     }
 
     /// Looks at what a message says, and at what stands beside that.

@@ -103,6 +103,11 @@ impl Guards {
         self.is_clean_at_a_glance(text, Side::Arguments)
     }
 
+    /// Whether nothing can be found in a text, if a server says it in a string. The same.
+    pub fn is_clean_result(&self, text: &str) -> bool {
+        self.is_clean_at_a_glance(text, Side::Result)
+    }
+
     /// Looks into what a server sends: the JSON text of a `result`, an `error` or the `params` of a message.
     pub fn release(&self, json: &[u8], carry: &mut Carry) -> Screening {
         if let Some(earlier) = carry.take_up() {

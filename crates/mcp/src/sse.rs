@@ -10,7 +10,7 @@ mod tests;
 
 use crate::text::line_run;
 use bytes::{Bytes, BytesMut};
-pub use field::{encode, prefix_id, replace_data};
+pub use field::{Beside, encode, prefix_id, replace_beside, replace_data};
 pub use skip::Skip;
 
 /// One event, or what stands between two: comments, a retry time, blank lines.
@@ -29,6 +29,8 @@ pub struct Event {
     pub retry: Option<u64>,
     /// It begins with the stream's byte order mark. Further on that is a letter of a field name.
     marked: bool,
+    /// It has lines that are neither data nor the usual type.
+    has_beside: bool,
 }
 
 impl Event {
@@ -42,6 +44,11 @@ impl Event {
     pub fn message(&self) -> Option<&Bytes> {
         let is_message = matches!(self.event.as_deref(), None | Some(b"" | b"message"));
         self.data.as_ref().filter(|data| is_message && !data.is_empty())
+    }
+
+    /// Whether something stands beside its data that could say anything: a comment, an id, a type of its own.
+    pub const fn has_beside(&self) -> bool {
+        self.has_beside
     }
 
     /// Whether it has no field at all: a keep-alive.

@@ -33,7 +33,7 @@ impl Flow {
         }
         let is_servers = self.reader().is_none();
         self.resumable |= is_servers && event.id.is_some() && self.exchange.call.era == Era::Legacy;
-        let event = if is_servers { self.addressed(event) } else { event };
+        let event = if is_servers { self.addressed(masked_beside(line, trail, event)) } else { event };
         let Some(data) = event.message() else { return Ok(aside(line, trail, event)) };
         self.passed = Passed::Message;
         let message =
@@ -257,6 +257,15 @@ impl Flow {
         let name = from.or_else(|| self.exchange.target.one().map(|one| &one.server.name))?;
         line.snapshot.servers.get(name)
     }
+}
+
+/// The event without secrets in its id, its type, its comments.
+fn masked_beside(line: &Line, trail: &mut Trail, event: Event) -> Event {
+    if !event.has_beside() {
+        return event;
+    }
+    let findings = &mut trail.facts_mut().findings;
+    mcp::sse::replace_beside(&event, |text| line.release_beside(text, findings)).unwrap_or(event)
 }
 
 /// What is no message to clients: a comment, an id, an event of a type that they do not hear. `None` if it must not

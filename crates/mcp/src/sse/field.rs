@@ -12,6 +12,7 @@ pub(super) fn parse(raw: Bytes, first: bool) -> Event {
     let mut joined: Option<Vec<u8>> = None;
     for line in Lines::new(unmarked(&raw, event.marked)) {
         let value = || raw.slice_ref(line.value);
+        event.has_beside |= !matches!((line.field, line.value), (b"data", _) | (b"event", b"message"));
         match line.field {
             b"data" => match (&mut event.data, &mut joined) {
                 (None, _) => event.data = Some(value()),
@@ -85,6 +86,47 @@ pub fn prefix_id(event: &Event, prefix: &str) -> Event {
     Event { raw: Bytes::from(out), id: id.or_else(|| event.id.clone()), ..event.clone() }
 }
 
+/// What stands beside the data of an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Beside<'a> {
+    /// Its id.
+    Id(&'a [u8]),
+    /// Any other line, whole: a comment, a type, a field that nobody knows.
+    Line(&'a [u8]),
+}
+
+/// The event with other texts beside its data: what `judge` gives for each of them, where it gives something. Nothing of a text
+/// leaves an empty comment. `None` where all stay.
+pub fn replace_beside(event: &Event, mut judge: impl FnMut(Beside<'_>) -> Option<Vec<u8>>) -> Option<Event> {
+    let mut out = Vec::with_capacity(event.raw.len());
+    let mut changed = false;
+    let mut rest = unmarked(&event.raw, event.marked);
+    out.extend_from_slice(event.raw.get(..event.raw.len() - rest.len()).unwrap_or_default());
+    while !rest.is_empty() {
+        let (line, ending, tail) = cut(rest);
+        rest = tail;
+        let (head, judged) = match field(line) {
+            _ if line.is_empty() => (b"".as_slice(), None),
+            (b"data", _) => (b"".as_slice(), None),
+            (b"id", value) => (b"id: ".as_slice(), judge(Beside::Id(value))),
+            _ => (b"".as_slice(), judge(Beside::Line(line))),
+        };
+        changed |= judged.is_some();
+        match judged {
+            None => out.extend_from_slice(line),
+            // A line without anything would end the event.
+            Some(text) if text.is_empty() => out.push(b':'),
+            Some(text) => {
+                out.extend_from_slice(head);
+                // SECURITY: a line break would begin another field.
+                out.extend(text.into_iter().filter(|byte| !matches!(byte, b'\n' | b'\r')));
+            }
+        }
+        out.extend_from_slice(ending);
+    }
+    changed.then(|| parse(Bytes::from(out), event.marked))
+}
+
 /// An event of our own.
 pub fn encode(data: &[u8], id: Option<&str>) -> Bytes {
     let mut out = Vec::with_capacity(data.len() + 64);
@@ -119,13 +161,13 @@ fn unmarked(raw: &[u8], marked: bool) -> &[u8] {
     if marked { raw.strip_prefix(BYTE_ORDER_MARK).unwrap_or(raw) } else { raw }
 }
 
-/// One line with a field.
+/// One line; that of a comment has an empty field.
 struct Line<'a> {
     field: &'a [u8],
     value: &'a [u8],
 }
 
-/// The lines of an event, comments and blank ones left out.
+/// The lines of an event, blank ones left out.
 struct Lines<'a> {
     rest: &'a [u8],
 }
@@ -143,8 +185,8 @@ impl<'a> Iterator for Lines<'a> {
         while !self.rest.is_empty() {
             let (line, _, rest) = cut(self.rest);
             self.rest = rest;
-            let (field, value) = field(line);
-            if !field.is_empty() {
+            if !line.is_empty() {
+                let (field, value) = field(line);
                 return Some(Line { field, value });
             }
         }

@@ -187,3 +187,26 @@ fn replaced_data_keeps_its_place() {
     assert_eq!(encode(b"{}", Some("9\ndata: x")), "id: 9data: x\ndata: {}\n\n");
     assert_eq!(encode(b"{}", None), "data: {}\n\n");
 }
+
+#[test]
+fn what_stands_beside_data_is_replaced_line_by_line() {
+    let shout = |event: &Event| {
+        replace_beside(event, |text| match text {
+            Beside::Id(id) => Some(id.to_ascii_uppercase()),
+            Beside::Line(line) if line.contains(&b'x') => Some(Vec::new()),
+            Beside::Line(line) => line.contains(&b'c').then(|| line.to_ascii_uppercase()),
+        })
+    };
+    for end in ["\n", "\r\n", "\r"] {
+        let lines = |text: &str| text.replace('\n', end);
+        let event = one(&lines(": c\ndata: abc\nid:k\nretry: 3\nx: y\ndata\nc\nevent: message\n\n"));
+        assert!(event.has_beside());
+        let changed = shout(&event).unwrap();
+        assert_eq!(changed.raw, lines(": C\ndata: abc\nid: K\nretry: 3\n:\ndata\nC\nevent: message\n\n"));
+        assert_eq!((changed.id.as_deref(), &changed.data, changed.retry), (Some(&b"K"[..]), &event.data, Some(3)));
+        let marked = one(&lines("\u{feff}id: k\ndata: {}\n\n"));
+        assert_eq!(shout(&marked).unwrap().raw, lines("\u{feff}id: K\ndata: {}\n\n"));
+        assert_eq!(shout(&one(&lines("retry: 1\ndata: {}\n\n"))), None);
+        assert!(!one(&lines("event: message\ndata: {}\n\n")).has_beside());
+    }
+}
