@@ -242,6 +242,7 @@ impl fmt::Debug for Call {
 /// Header names of MCP and ours.
 pub mod header {
     use http::HeaderName;
+    pub use mcp::header::{get, put};
 
     /// Legacy session handle.
     pub static SESSION: HeaderName = HeaderName::from_static("mcp-session-id");

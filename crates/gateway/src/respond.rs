@@ -69,9 +69,9 @@ async fn end(outcome: Result<Released, Stop>, mut trail: Trail, asked: &Asked, l
             reply(status, *headers, body.into(), call, Some(&exchange))
         }
         Ok(Released::Stream { mut headers, flow }) => {
-            headers.insert(CONTENT_TYPE, STREAM.clone());
+            header::put(&mut headers, CONTENT_TYPE, STREAM.clone());
             headers.entry(CACHE_CONTROL).or_insert_with(|| NO_CACHE.clone());
-            headers.insert(header::ACCEL_BUFFERING.clone(), UNBUFFERED.clone());
+            header::put(&mut headers, header::ACCEL_BUFFERING.clone(), UNBUFFERED.clone());
             let mut reply = reply(StatusCode::OK, *headers, ReplyBody::empty(), call, Some(flow.exchange()));
             *reply.body_mut() = flow.begin(&line.state, trail).await;
             reply
@@ -86,7 +86,7 @@ fn reply(status: StatusCode, headers: HeaderMap, body: ReplyBody, call: CallId, 
     mark(&mut reply, call);
     if let Some(session) = exchange.and_then(|exchange| exchange.opened.as_ref()) {
         let (name, value) = forward::session_header(session);
-        reply.headers_mut().insert(name, value);
+        header::put(reply.headers_mut(), name, value);
     }
     reply
 }
@@ -94,7 +94,7 @@ fn reply(status: StatusCode, headers: HeaderMap, body: ReplyBody, call: CallId, 
 /// Each answer carries its call id.
 pub(crate) fn mark(reply: &mut Reply, call: CallId) {
     if let Ok(value) = HeaderValue::from_bytes(&call.hex()) {
-        reply.headers_mut().insert(header::CALL.clone(), value);
+        header::put(reply.headers_mut(), header::CALL.clone(), value);
     }
 }
 

@@ -44,7 +44,7 @@ impl Parent {
             // The body's word counts for both: a state without its parent means nothing.
             return Self::parse(&text, message.and_then(Message::tracestate));
         }
-        let text = headers.get(&header::TRACEPARENT)?.to_str().ok()?;
+        let text = header::get(headers, &header::TRACEPARENT)?.to_str().ok()?;
         let states: Vec<&str> =
             headers.get_all(&header::TRACESTATE).iter().filter_map(|value| value.to_str().ok()).collect();
         Self::parse(text, (!states.is_empty()).then(|| Cow::Owned(states.join(","))))

@@ -221,6 +221,8 @@ impl Trail {
         result
     }
 
+    /// Not inlined: each stage marks, and every call pays for each line of code that it touches.
+    #[inline(never)]
     fn mark(&mut self, stage: Stage, verdict: &'static str) {
         let now = self.journal.clock().ticks();
         let us = u32::try_from(now.saturating_sub(self.marked)).unwrap_or(u32::MAX);

@@ -103,7 +103,8 @@ struct Frame {
     unescaped: usize,
 }
 
-/// One pass over a text. Every method leaves `at` behind what it read.
+/// One pass over a text. Every method leaves `at` behind what it read. Those that read whole things are not inlined: the
+/// envelope asks for them at many places, and a call pays for each line of code that it touches.
 struct Scanner<'a> {
     text: &'a [u8],
     at: usize,
@@ -134,6 +135,7 @@ impl<'a> Scanner<'a> {
     }
 
     /// Reads one value of any kind and says where it lies. Needs no recursion: open frames are a list.
+    #[inline(never)]
     fn value(&mut self) -> Result<Span, ScanFault> {
         self.blank();
         let start = self.at;
@@ -176,6 +178,7 @@ impl<'a> Scanner<'a> {
     }
 
     /// In an object: reads up to the next member's value, or the end of the object.
+    #[inline(never)]
     fn next_key(&mut self) -> Result<Option<Key>, ScanFault> {
         self.blank();
         let Some(frame) = self.open.last_mut() else { return self.expected("an object") };
@@ -229,6 +232,7 @@ impl<'a> Scanner<'a> {
     }
 
     /// Closes the innermost object: none of its keys may occur twice.
+    #[inline(never)]
     fn leave_object(&mut self) -> Result<(), ScanFault> {
         let Some(frame) = self.open.pop() else { return self.expected("an object") };
         let keys = self.keys.get_mut(frame.keys..).unwrap_or_default();
@@ -254,6 +258,7 @@ impl<'a> Scanner<'a> {
     }
 
     /// Reads a string; gives what is between the quotes, and whether it has escapes.
+    #[inline(never)]
     fn string(&mut self) -> Result<(Span, bool), ScanFault> {
         self.at += 1;
         let start = self.at;

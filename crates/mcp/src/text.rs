@@ -54,6 +54,7 @@ pub(crate) fn hex4(digits: &[u8]) -> Option<u32> {
 }
 
 /// What stands between the quotes of a JSON string, unescaped. `None` if it is not valid, which a scanned text is not.
+#[inline(never)]
 pub(crate) fn unescape(inner: &[u8]) -> Option<Cow<'_, str>> {
     if plain_run(inner) == inner.len() {
         return std::str::from_utf8(inner).ok().map(Cow::Borrowed);

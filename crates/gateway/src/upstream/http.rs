@@ -95,10 +95,10 @@ fn may_travel(name: &str) -> bool {
 /// Call id and trace context.
 pub(crate) fn mark(call: &Call, traces: bool, headers: &mut HeaderMap) {
     if let Ok(value) = HeaderValue::from_bytes(&call.id.hex()) {
-        headers.insert(header::CALL.clone(), value);
+        header::put(headers, header::CALL.clone(), value);
     }
     crate::trace::propagate(call, traces, headers);
-    headers.insert(USER_AGENT, AGENT.clone());
+    header::put(headers, USER_AGENT, AGENT.clone());
 }
 
 /// The headers of a request that the gateway makes itself.
@@ -185,12 +185,12 @@ pub(crate) async fn send_to(
         None => body,
     };
     for name in &ONWARD {
-        let value = head.headers.get(name);
+        let value = header::get(&head.headers, name);
         if let Some(value) = value.filter(|value| veil.is_none_or(|veil| !veil.is_in(value.as_bytes()))) {
-            headers.insert(name.clone(), value.clone());
+            header::put(&mut headers, name.clone(), value.clone());
         }
     }
-    let kind = head.headers.get(CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
+    let kind = header::get(&head.headers, &CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
     let arrival = if head.status.is_success() && starts_with(kind, b"text/event-stream") {
         Arrival::Stream { headers, source: Source::Http(Box::new(Events::new(body, answer_limit, veil.cloned()))) }
     } else if starts_with(kind, b"application/json") {
@@ -217,7 +217,7 @@ pub(crate) async fn send_to(
 
 /// In which era a server is asked, and whether in a session.
 fn asked(headers: &HeaderMap) -> (Era, bool) {
-    let version = headers.get(&header::VERSION).and_then(|value| value.to_str().ok());
+    let version = header::get(headers, &header::VERSION).and_then(|value| value.to_str().ok());
     let era = version.and_then(Revision::parse).map_or(Era::Legacy, Revision::era);
     (era, headers.contains_key(&header::SESSION))
 }
