@@ -36,7 +36,7 @@ pub(crate) async fn resolve(
     call: &Call,
     session: Option<Arc<Session>>,
 ) -> Result<Target, Stop> {
-    let Reached { members, unavailable, apart } = members(line, caller, call).await?;
+    let Reached { members, unavailable, apart } = members(line, caller, call, session.as_deref()).await?;
     let told = apart.iter().map(|(name, stop)| (name.clone(), stop.message.clone())).collect();
     let method = Box::from(call.method());
     let many = |members, session| Target::Many(Many { members, session, method, unavailable, apart: told });
@@ -114,7 +114,7 @@ struct Reached {
 
 type Apart = Vec<(ServerName, Stop)>;
 
-async fn members(line: &Line, caller: &Caller, call: &Call) -> Result<Reached, Stop> {
+async fn members(line: &Line, caller: &Caller, call: &Call, session: Option<&Session>) -> Result<Reached, Stop> {
     let reachable: Vec<_> = line.snapshot.reachable(&caller.subject).cloned().collect();
     let unknown: Vec<_> = reachable.iter().filter(|server| server.is_unknown(call.era)).cloned().collect();
     if !unknown.is_empty() {
@@ -124,7 +124,7 @@ async fn members(line: &Line, caller: &Caller, call: &Call) -> Result<Reached, S
     let (mut unavailable, mut apart) = (Vec::new(), Vec::new());
     for server in reachable {
         if bridge::is_out_of_reach(call.era, &server) {
-            apart.push((server.name.clone(), resolve::other_era(&server, call)));
+            apart.push((server.name.clone(), resolve::other_era(&server, call, session)));
         } else if server.is_unknown(call.era) {
             unavailable.push(not_known(&server));
         } else {

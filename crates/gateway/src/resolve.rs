@@ -210,7 +210,7 @@ impl Line {
             Route::One(name) => {
                 // SECURITY: first of all, so that nothing else can tell a hidden server from none.
                 let server = self.door(caller, name)?;
-                let crossing = self.fit(server, call).await?;
+                let crossing = self.fit(server, caller, call).await?;
                 let alone = server.carriage() == Carriage::Requests && crossing == Crossing::None;
                 // A web server of the client's era knows by itself which session a message belongs to.
                 let session = self.session(caller, call, !alone)?;
@@ -275,12 +275,15 @@ impl Line {
     }
 
     /// Refuses a server of another era to which no bridge leads, naming both.
-    async fn fit(&self, server: &Arc<Server>, call: &Call) -> Result<Crossing, Stop> {
+    async fn fit(&self, server: &Arc<Server>, caller: &Caller, call: &Call) -> Result<Crossing, Stop> {
         if server.is_unknown(call.era) {
             // The fault is kept with the server; whoever needs the server will meet it.
             let _ = self.catalog(server).await;
         }
-        Crossing::to(call.era, server).ok_or_else(|| other_era(server, call))
+        Crossing::to(call.era, server).ok_or_else(|| {
+            let session = self.session(caller, call, false).ok().flatten();
+            other_era(server, call, session.as_deref())
+        })
     }
 
     /// Reads what a message wants of one server.
@@ -350,7 +353,7 @@ impl Line {
         }
         // What was looked up on the way may have said which era the server speaks.
         let Some(crossing) = Crossing::to(call.era, server) else {
-            return Err(other_era(server, call).about(about()));
+            return Err(other_era(server, call, session.as_deref()).about(about()));
         };
         // SPEC: it names the task as the body does (2026-07-28, tasks). On the client's hop nobody is refused for leaving it out.
         let name_header = task.as_deref().filter(|_| call.era == Era::Modern).map(mcp::name_value);
@@ -559,7 +562,8 @@ pub(crate) fn no_such_question() -> Stop {
     .status(StatusCode::BAD_REQUEST)
 }
 
-pub(crate) fn other_era(server: &Server, call: &Call) -> Stop {
+/// A server of the other era. What was requested is what the call says, or else what its session agreed on.
+pub(crate) fn other_era(server: &Server, call: &Call, session: Option<&Session>) -> Stop {
     let speaks = match call.era {
         Era::Legacy => Era::Modern,
         Era::Modern => Era::Legacy,
@@ -571,6 +575,10 @@ pub(crate) fn other_era(server: &Server, call: &Call) -> Stop {
     let supported: Vec<&str> = supported.iter().map(|revision| revision.as_str()).collect();
     let requested = call.message().and_then(|message| {
         message.modern_version().or_else(|| message.param(&["protocolVersion"]).and_then(|member| member.text()))
+    });
+    let requested = requested.map(std::borrow::Cow::into_owned).or_else(|| {
+        let revision = call.revision().or_else(|| session.map(Session::revision))?;
+        Some(revision.as_str().to_owned())
     });
     Stop::refused(
         Stage::Resolve,
@@ -585,5 +593,5 @@ pub(crate) fn other_era(server: &Server, call: &Call) -> Stop {
     )
     .status(StatusCode::BAD_REQUEST)
     .data("supported", supported)
-    .data("requested", requested.map(std::borrow::Cow::into_owned).unwrap_or_default())
+    .data("requested", requested.unwrap_or_default())
 }

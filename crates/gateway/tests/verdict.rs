@@ -8,7 +8,7 @@ use inside::{Inside, Plan};
 use mcp::Era;
 use serde_json::{Value, json};
 use std::{sync::Arc, time::Duration};
-use testkit::{Answer, Received, Upstream, soon};
+use testkit::{Answer, Ask, Received, Upstream, soon};
 use vocab::{Secret, SecretName};
 
 fn is_modern(received: &Received) -> bool {
@@ -207,4 +207,23 @@ async fn the_first_call_of_all_is_told_as_the_second_that_no_bridge_leads_there(
         assert_eq!(alice.call("files__echo", json!({})).await["error"]["code"], -32022);
     }
     assert!(old.seen("tools/call").is_empty());
+}
+
+#[tokio::test]
+async fn a_server_of_the_other_era_is_told_with_the_revision_of_the_session() {
+    let (new, both) = (Upstream::start().await, Upstream::start().await);
+    of_2026(&new);
+    let servers = vec![("files", new.url()), ("more", both.url())];
+    let inside = Inside::start(Plan { servers, probed: true, bridged: false, ..Plan::of(&new) }).await;
+    let agent = inside.legacy("/mcp", &inside.alice).await;
+    let refused = agent.call("files__echo", json!({})).await;
+    assert_eq!(
+        (&refused["error"]["code"], &refused["error"]["data"]["requested"]),
+        (&json!(-32022), &json!(testkit::LEGACY))
+    );
+    // Also where no header says it: the session has agreed on it.
+    let body = json!({"jsonrpc": "2.0", "id": 7, "method": "tools/call", "params": {"name": "files__echo"}});
+    let ask = Ask::post(&inside.url("/mcp"), body.to_string()).bearer(&inside.alice);
+    let refused = ask.header("mcp-session-id", agent.session().unwrap()).send().await.json().await;
+    assert_eq!(refused["error"]["data"]["requested"], testkit::LEGACY, "{refused}");
 }
