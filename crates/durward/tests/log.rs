@@ -160,6 +160,34 @@ fn journal(world: &World) -> String {
 }
 
 #[tokio::test]
+async fn what_policies_decide_is_on_record_with_their_version_whatever_they_say() {
+    let upstream = Upstream::with_tools(["echo", "erase", "other"]).await;
+    let rules = json!([
+        {"id": "echo", "action": "tool.execute", "target": "files/echo", "effect": "allow", "agents": ["alice"]},
+        {"id": "erase", "action": "tool.execute", "target": "files/erase", "effect": "allow", "agents": ["alice"],
+         "when": "has(args.sure)"},
+    ]);
+    let world = World::with(&format!("servers:\n{}", http("files", &upstream)), &rig::policy(&rules)).await;
+    let mut versions = BTreeSet::new();
+    for (key, path, tool, reason) in [
+        (&world.alice, "/mcp/files", "echo", Value::Null),
+        (&world.alice, "/mcp/files", "erase", json!("denied")),
+        (&world.alice, "/mcp/files", "other", json!("hidden")),
+        (&world.alice, "/mcp", "files__other", json!("hidden")),
+        (&world.bob, "/mcp/files", "echo", json!("unknown-server")),
+    ] {
+        let call = call_of(&world.calling(path, Some(key), tool, &json!({})).send().await);
+        let record = world.record(&call).await;
+        assert_eq!(record["outcome"]["reason"], reason, "{record:#}");
+        versions.insert(record["policy"].as_str().unwrap_or_else(|| panic!("no version: {record:#}")).to_owned());
+    }
+    assert_eq!(versions.len(), 1, "{versions:?}");
+    // What nobody asked the policies about names none.
+    let call = call_of(&world.calling("/mcp/none", Some(&world.alice), "echo", &json!({})).send().await);
+    assert_eq!(world.record(&call).await["policy"], Value::Null);
+}
+
+#[tokio::test]
 async fn a_record_says_who_what_when_and_why() {
     let upstream = Upstream::start().await;
     let world = World::start(&http("files", &upstream)).await;

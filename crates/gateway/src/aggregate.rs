@@ -216,7 +216,7 @@ async fn on_one(
         let is_unknown = stop.reason == "unknown" && action != Action::TaskManage;
         let gone = is_unknown || stop.reason == "hidden";
         if gone {
-            resolve::missing(action, &shown, call.era, stop.reason).rules(stop.rules.clone()).about(stop.about.clone())
+            resolve::missing(action, &shown, call.era, stop.reason).decided_as(&stop).about(stop.about.clone())
         } else {
             stop
         }

@@ -218,7 +218,7 @@ pub(crate) fn cannot_ask(why: String) -> Stop {
 /// The stop of a call in the course of which its client would be asked what it must not be asked.
 pub(crate) fn withheld(method: &str, refused: &Stop) -> Stop {
     let why = format!("the server asks the client for `{method}`, which must not pass");
-    Stop::withheld("question", error::WITHHELD, why).rules(refused.rules.clone())
+    Stop::withheld("question", error::WITHHELD, why).decided_as(refused)
 }
 
 /// Whether the bridge judges what is asked.
@@ -308,7 +308,7 @@ impl Line {
         let permit = self.authorize_inquiry(caller, inquiry.server, message, &findings)?;
         let permit = trail.note(permit.map_err(|refusal| {
             Stop::refused(Stage::Authorize, "denied", error::REFUSED_POLICY, format!("policy: {refusal}"))
-                .rules(refusal.rules)
+                .decided(&self.snapshot.policies, refusal.rules)
         }))?;
         Ok(Judged { text, permit, digest })
     }

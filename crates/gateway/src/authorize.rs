@@ -12,7 +12,7 @@ use crate::{
     trail::{Facts, Noted},
 };
 use mcp::error::REFUSED_POLICY;
-use policy::{Permit, Question, Refusal};
+use policy::{Permit, Policies, Question, Refusal};
 use serde_json::Value;
 use vocab::{Action, Digest, Finding};
 
@@ -41,7 +41,7 @@ impl Line {
                 let resources: Vec<_> = many.members.iter().map(|server| server.resource(&many.method)).collect();
                 policies
                     .authorize_open(&caller.subject, &many.method, &resources)
-                    .map_err(|refusal| denied(refusal, None, era))
+                    .map_err(|refusal| denied(policies, refusal, None, era))
             }
             Target::One(one) => {
                 // The answer to a question travels under the permit for asking it.
@@ -52,7 +52,7 @@ impl Line {
                     let method = one.resource.id.name.to_string();
                     return policies
                         .authorize_open(&caller.subject, &method, std::slice::from_ref(&one.resource))
-                        .map_err(|refusal| denied(refusal, None, era));
+                        .map_err(|refusal| denied(policies, refusal, None, era));
                 };
                 let question = Question {
                     subject: &caller.subject,
@@ -64,7 +64,7 @@ impl Line {
                     now: now.at,
                 };
                 let shown = Some((action, one.shown.as_deref().unwrap_or(&one.resource.id.name)));
-                policies.authorize(&question).map_err(|refusal| denied(refusal, shown, era))
+                policies.authorize(&question).map_err(|refusal| denied(policies, refusal, shown, era))
             }
         }
     }
@@ -94,18 +94,18 @@ impl Line {
 }
 
 /// What a refusal looks like from outside: named if the caller may know of the thing, else as if there were none.
-pub(crate) fn denied(refusal: Refusal, shown: Option<(Action, &str)>, era: mcp::Era) -> Stop {
+pub(crate) fn denied(policies: &Policies, refusal: Refusal, shown: Option<(Action, &str)>, era: mcp::Era) -> Stop {
     let text = refusal.to_string();
     match shown {
         // SECURITY: a hidden thing answers exactly like a missing one.
         Some((action, name)) if refusal.hidden => {
-            resolve::missing(action, name, era, "hidden").rules(refusal.rules).detail(text)
+            resolve::missing(action, name, era, "hidden").decided(policies, refusal.rules).detail(text)
         }
         Some(_) | None => {
             let rules: Vec<String> = refusal.rules.iter().map(ToString::to_string).collect();
             Stop::refused(Stage::Authorize, "denied", REFUSED_POLICY, format!("policy: {text}"))
                 .data("rules", rules)
-                .rules(refusal.rules)
+                .decided(policies, refusal.rules)
         }
     }
 }

@@ -41,7 +41,7 @@ impl Own {
     /// What the server is given, if whoever listens may listen to it.
     pub(crate) fn inject(&mut self, line: &Line, caller: &Caller, server: &Server) -> Result<Injected, Stop> {
         let judged = line.snapshot.policies.authorize_open(&caller.subject, METHOD, &[server.resource(METHOD)]);
-        let judged = judged.map_err(|refusal| denied(refusal, None, Era::Legacy));
+        let judged = judged.map_err(|refusal| denied(&line.snapshot.policies, refusal, None, Era::Legacy));
         if self.begun {
             return inject::own(&line.state, server, &judged?);
         }

@@ -252,10 +252,12 @@ impl Line {
 
     /// The server behind a door, if the caller may see anything of it.
     pub(crate) fn door(&self, caller: &Caller, name: &ServerName) -> Result<&Arc<Server>, Stop> {
-        let server = self.snapshot.servers.get(name);
-        server
-            .filter(|server| self.snapshot.policies.reaches(&caller.subject, server.root()))
-            .ok_or_else(no_such_server)
+        let server = self.snapshot.servers.get(name).ok_or_else(no_such_server)?;
+        if self.snapshot.policies.reaches(&caller.subject, server.root()) {
+            Ok(server)
+        } else {
+            Err(no_such_server().decided(&self.snapshot.policies, Vec::new()))
+        }
     }
 
     /// The session that the caller names, if it is the caller's.
@@ -336,7 +338,7 @@ impl Line {
                 self.miss(server).await.map_err(|fault| unseen(&fault).about(about()))?;
             }
             return Err(missing(action, name, call.era, "hidden")
-                .rules(self.hiding(caller, lacking, &resource))
+                .decided(&self.snapshot.policies, self.hiding(caller, lacking, &resource))
                 .about(about()));
         }
         let (mut tool, mut task, mut lacks_room) = (None, None, false);

@@ -238,7 +238,7 @@ impl Line {
         if let Some(one) = exchange.target.one() {
             let server = self.snapshot.servers.get(&one.server.name);
             if !server.is_some_and(|server| self.snapshot.policies.reaches(&caller.subject, server.root())) {
-                return Err(own::withdrawn());
+                return Err(own::withdrawn().decided(&self.snapshot.policies, Vec::new()));
             }
         }
         // INVARIANT: an exchange has a caller whom the configuration of its generation lets in. Whoever is not let in does not

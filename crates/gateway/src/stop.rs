@@ -1,12 +1,13 @@
 //! Why a call did not go through, and what its sender may know of that.
 
 use http::{HeaderName, HeaderValue, StatusCode, header::RETRY_AFTER};
+use policy::Policies;
 use serde_json::{Map, Value};
 use std::{
     ops::{Deref, DerefMut},
     sync::Arc,
 };
-use vocab::{Action, RuleId, ServerName};
+use vocab::{Action, Digest, RuleId, ServerName};
 
 /// The stages of the line, in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -161,6 +162,8 @@ pub struct Why {
     pub headers: Vec<(HeaderName, HeaderValue)>,
     /// The rules that decided.
     pub rules: Vec<RuleId>,
+    /// The version of the policies they are of, where policies decided.
+    pub policy: Option<Digest>,
     /// What only the log may know.
     pub detail: Option<String>,
     /// What the call was about, for the log, where the stop came before that was settled.
@@ -234,6 +237,7 @@ impl Stop {
             data: Map::new(),
             headers: Vec::new(),
             rules: Vec::new(),
+            policy: None,
             detail: None,
             about: None,
         }))
@@ -266,10 +270,19 @@ impl Stop {
         self
     }
 
-    /// With the rules that decided.
+    /// Decided by these policies, and by which of their rules.
     #[must_use]
-    pub fn rules(mut self, rules: Vec<RuleId>) -> Self {
+    pub fn decided(mut self, policies: &Policies, rules: Vec<RuleId>) -> Self {
         self.rules = rules;
+        self.policy = Some(*policies.version());
+        self
+    }
+
+    /// Decided by what decided another stop, which is told in other words.
+    #[must_use]
+    pub fn decided_as(mut self, other: &Self) -> Self {
+        self.rules.clone_from(&other.rules);
+        self.policy = other.policy;
         self
     }
 

@@ -211,6 +211,7 @@ impl Trail {
             Err(stop) => {
                 self.mark(stop.stage, stop.reason);
                 self.facts.add_rules(&stop.rules);
+                self.facts.policy = stop.policy.or(self.facts.policy);
                 if let Some(about) = &stop.about {
                     self.facts.server = Some(about.server.clone());
                     self.facts.target = Some(Label::of(&about.name, about.action));
@@ -313,6 +314,7 @@ impl Trail {
         // What stopped on its way was noted with them; what stopped a stream was not.
         let unheard: Vec<RuleId> = stop.rules.iter().filter(|rule| !self.facts.rules.contains(rule)).cloned().collect();
         self.facts.add_rules(&unheard);
+        self.facts.policy = stop.policy.or(self.facts.policy);
         let reason = Cow::Borrowed(stop.reason);
         let stage = Cow::Borrowed(stop.stage.as_str());
         let outcome = match stop.cause {

@@ -211,7 +211,7 @@ fn given_up(way: &Passage<'_>, session: &Session, uri: &str) -> Stop {
         return Stop::refused(Stage::Forward, "taken-back", mcp::error::INVALID_PARAMS, why);
     };
     let why = "the right to follow this resource was withdrawn";
-    Stop::refused(Stage::Authorize, "denied", mcp::error::REFUSED_POLICY, why).rules(rules)
+    Stop::refused(Stage::Authorize, "denied", mcp::error::REFUSED_POLICY, why).decided(&line.snapshot.policies, rules)
 }
 
 /// Sends a request on, and gives its answer as the client's revision has it.

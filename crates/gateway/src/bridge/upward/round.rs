@@ -184,7 +184,9 @@ impl Cause {
             now: line.state.clock.now(),
         };
         let permit = line.snapshot.policies.authorize(&question);
-        let permit = permit.map_err(|refusal| withdrawn(&format!("policy: {refusal}")).rules(refusal.rules));
+        let permit = permit.map_err(|refusal| {
+            withdrawn(&format!("policy: {refusal}")).decided(&line.snapshot.policies, refusal.rules)
+        });
         // It is used up at once: what it is for leaves next, or never.
         trail.note(permit).map(|_| slot)
     }
