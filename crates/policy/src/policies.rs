@@ -53,7 +53,7 @@ impl Policies {
         self.timed.contains(&action)
     }
 
-    /// The digest of every file's name and text.
+    /// The digest of the texts of all files, in whatever order and under whatever names.
     pub const fn version(&self) -> &Digest {
         &self.version
     }
@@ -90,15 +90,10 @@ impl Policies {
     }
 }
 
-/// Names and texts with their lengths, so that no two sets of files have one version.
+/// The texts, wherever they lie: a copy elsewhere, or one named by another way, decides alike and is the same version. Rules
+/// have no order, so neither have files. A digest of each has one length, so that no two sets of texts have one version.
 fn version(sources: &[Source]) -> Digest {
-    let lengths: Vec<[[u8; 8]; 2]> = sources
-        .iter()
-        .map(|source| [source.name.len(), source.text.len()].map(|length| (length as u64).to_be_bytes()))
-        .collect();
-    let mut parts: Vec<&[u8]> = Vec::with_capacity(sources.len() * 4);
-    for (source, [name, text]) in sources.iter().zip(&lengths) {
-        parts.extend([name.as_slice(), source.name.as_bytes(), text.as_slice(), source.text.as_bytes()]);
-    }
-    Digest::of_parts(&parts)
+    let mut texts: Vec<Digest> = sources.iter().map(|source| Digest::of(source.text.as_bytes())).collect();
+    texts.sort_unstable();
+    Digest::of_parts(&texts.iter().map(|text| text.as_bytes().as_slice()).collect::<Vec<_>>())
 }

@@ -126,8 +126,11 @@ fn the_version_is_that_of_the_texts() {
     let (one, other) = ("policy: a\nrules: []", "policy: b\nrules: []");
     assert_eq!(version(&[("a", one)]), version(&[("a", one)]));
     assert_ne!(version(&[("a", one)]), version(&[("a", other)]));
-    assert_ne!(version(&[("a", one)]), version(&[("b", one)]));
     assert_ne!(version(&[("a", one), ("b", other)]), version(&[("a", one)]));
+    // Wherever they lie, however they are named there, and in whatever order they are found.
+    assert_eq!(version(&[("policy.yaml", one)]), version(&[("/etc/durward/policy.yaml", one)]));
+    assert_eq!(version(&[("a", one), ("b", other)]), version(&[("copy/b", one), ("copy/a", other)]));
+    assert_eq!(version(&[("a", one), ("b", other)]), version(&[("a", other), ("b", one)]));
 }
 
 #[test]
