@@ -150,6 +150,11 @@ impl Running {
         self.configured.reload()
     }
 
+    /// Writes down that a reload was refused.
+    pub(crate) fn record_refused(&self, why: String) {
+        self.configured.record_refused(why);
+    }
+
     /// Where a change of what the configuration names shows.
     pub(crate) fn watched(&self) -> Watched {
         self.configured.watched()
@@ -218,7 +223,13 @@ impl Configured {
         let (again, named, measured) = (Arc::clone(self), Arc::clone(self), Arc::clone(&self.observer));
         let plane = Plane {
             state: Arc::clone(&self.state),
-            reload: Box::new(move || again.reload().answer()),
+            reload: Box::new(move || {
+                let reloaded = again.reload();
+                if let Err(fault) = &reloaded.outcome {
+                    again.record_refused(fault.brief());
+                }
+                reloaded.answer()
+            }),
             metrics: Box::new(move || measured.metrics_text()),
             limits: management_limits()?,
         };
@@ -245,6 +256,11 @@ impl Configured {
         }
         self.state.sweep();
         Reloaded { outcome: Err(fault), still: news.still }
+    }
+
+    /// Writes down that what was to be taken over was not.
+    fn record_refused(&self, why: String) {
+        self.state.journal.system("reload_refused", Some(why));
     }
 
     /// Goes over to the configuration as it is now.
@@ -461,6 +477,22 @@ impl News {
     fn add_keys(&mut self, reread: Vec<(IssuerName, Reread)>) {
         for (issuer, keys) in reread {
             self.add(told_of_keys(&issuer, keys));
+        }
+    }
+}
+
+impl Reload {
+    /// The first cause and how many more there are, for the record: what a configuration says can be long, its record is kept.
+    pub(crate) fn brief(&self) -> String {
+        const LONGEST: usize = 500;
+        let why = match self {
+            Self::Faults(report) => report.first().unwrap_or_default(),
+            Self::Other(fault) => format!("{fault:#}"),
+        };
+        let end = why.floor_char_boundary(LONGEST);
+        match why.get(..end) {
+            Some(begins) if end < why.len() => format!("{begins}…"),
+            Some(_) | None => why,
         }
     }
 }

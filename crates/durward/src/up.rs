@@ -136,7 +136,10 @@ pub(crate) async fn until_told(running: &Arc<Running>, signals: Signals) -> Resu
             _ = terminate.recv() => return Ok(()),
             _ = interrupt.recv() => return Ok(()),
             _ = hangup.recv() => {
-                let Told { outcome, still } = reload(running);
+                let Told { outcome, still, record } = reload(running);
+                if let Some(why) = record {
+                    running.record_refused(why);
+                }
                 // Whoever asks is answered.
                 let told = match &outcome {
                     Ok(Some(told)) | Err(told) => told,
@@ -154,12 +157,17 @@ pub(crate) async fn until_told(running: &Arc<Running>, signals: Signals) -> Resu
             }
             () = until(due) => {
                 due = None;
-                let outcome = reload(running).outcome;
+                let Told { outcome, record, .. } = reload(running);
                 match &outcome {
                     // A file that was touched, and no more, is no news. Nor is what was refused just now.
                     Ok(None) => {}
                     Err(told) if !has_changed && refused.as_ref() == Some(told) => {}
-                    Ok(Some(told)) | Err(told) => say(told),
+                    Ok(Some(told)) | Err(told) => {
+                        if let Some(why) = record {
+                            running.record_refused(why);
+                        }
+                        say(told);
+                    }
                 }
                 refused = outcome.err();
                 has_changed = false;
@@ -182,11 +190,14 @@ struct Told {
     outcome: Result<Option<String>, String>,
     /// What was told before and is still so: for whoever asks.
     still: Vec<String>,
+    /// What the log is told of a refusal, once each time that it is told at all.
+    record: Option<String>,
 }
 
 /// Reads the configuration again.
 fn reload(running: &Running) -> Told {
     let Reloaded { outcome, still } = running.reload();
+    let record = outcome.as_ref().err().map(Reload::brief);
     let outcome = match outcome {
         Ok(changes) if changes.is_empty() => Ok(None),
         Ok(changes) => Ok(Some(format!("durward: reloaded\n  {}", changes.join("\n  ")))),
@@ -198,5 +209,5 @@ fn reload(running: &Running) -> Told {
             Err(format!("durward: not reloaded ({fault:#}); what was in force before goes on"))
         }
     };
-    Told { outcome, still }
+    Told { outcome, still, record }
 }

@@ -98,6 +98,42 @@ async fn a_reload_that_fails_puts_nothing_in_force() {
 }
 
 #[tokio::test]
+async fn a_reload_that_is_refused_is_on_record() {
+    let upstream = Upstream::with_tools(["echo"]).await;
+    let world = World::start(&http("files", &upstream)).await;
+    let refused = "durward: not reloaded";
+    let bad = |id: &str| json!({"id": id, "action": "no.such.action", "target": "*/*", "effect": "allow"});
+    let before = world.said().len();
+    put(world.folder(), "policy.json", &policy(&json!([bad("one"), bad("two")])));
+    world.says_after(before, refused).await;
+    // Each time that somebody asks is another one.
+    let before = world.said().len();
+    world.signal(Signal::HUP);
+    world.says_after(before, refused).await;
+    let before = world.said().len();
+    put(
+        world.folder(),
+        "durward.yaml",
+        &world::complete(&format!("servers:\n{}unheard_of: 1\n", http("files", &upstream))),
+    );
+    world.says_after(before, refused).await;
+
+    let (status, folder) = world.stop().await;
+    assert!(status.success());
+    let system = rig::leaves(&folder.path().join("data/log"), &audit::Tree::System);
+    let told: Vec<String> = system
+        .into_iter()
+        .filter(|(_, record)| record["event"] == "reload_refused")
+        .map(|(_, record)| record["detail"].as_str().unwrap().to_owned())
+        .collect();
+    assert_eq!(told.len(), 3, "{told:#?}");
+    for told in told.iter().take(2) {
+        assert!(told.contains("policy.json:") && told.contains(", and 1 more") && told.len() < 520, "{told}");
+    }
+    assert!(told.last().unwrap().contains("unheard_of"), "{told:#?}");
+}
+
+#[tokio::test]
 async fn what_weakens_safety_is_said_when_a_reload_brings_it() {
     let upstream = Upstream::with_tools(["echo"]).await;
     let world = World::start(&http("files", &upstream)).await;

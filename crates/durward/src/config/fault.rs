@@ -165,6 +165,14 @@ impl Report {
         new.map(|fault| self.line(fault)).collect()
     }
 
+    /// The first fault that stops the start in one line, and how many more do.
+    pub(crate) fn first(&self) -> Option<String> {
+        let first = self.faults.iter().find(|fault| fault.stops())?;
+        let more = self.errors().saturating_sub(1);
+        let more = if more == 0 { String::new() } else { format!(", and {more} more") };
+        Some(format!("{}{more}", self.line(first)))
+    }
+
     /// What a fault says, and of which words: its place may be another tomorrow.
     fn subject<'a>(&'a self, fault: &'a Fault) -> [&'a str; 4] {
         let text = self.text_of(fault);
@@ -172,11 +180,12 @@ impl Report {
         [&fault.what, &fault.label, &text.path, words]
     }
 
-    /// `warning: this can never match: … (durward.yaml:7:5)`
+    /// `warning: this can never match: … (durward.yaml:7:5)`, or `error: …`
     fn line(&self, fault: &Fault) -> String {
         let why = fault.cause().map(|why| format!(": {why}")).unwrap_or_default();
         let place = self.place(fault).map(|(file, line, column)| format!(" ({file}:{line}:{column})"));
-        format!("warning: {}{why}{}", fault.what, place.unwrap_or_default())
+        let level = if fault.warning { "warning" } else { "error" };
+        format!("{level}: {}{why}{}", fault.what, place.unwrap_or_default())
     }
 
     /// The configuration's own file.
