@@ -184,7 +184,11 @@ impl World {
     async fn authenticates(&self, key: &str) -> Result<(), AuthFault> {
         let state = &self.desk.plane.as_ref().expect("a plane").state;
         let identity = &state.snapshot.load_full().identity;
-        identity.authenticate(Credential::ApiKey(key), state.clock.now()).await.map(drop)
+        identity
+            .authenticate(Credential::ApiKey(key), state.clock.now())
+            .await
+            .map(drop)
+            .map_err(|refused| refused.fault)
     }
 
     /// Every record of a tree, as it is on disk.

@@ -4,9 +4,12 @@
 mod rig;
 mod world;
 
+use audit::Tree;
 use rig::call_of;
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 use testkit::{Agent, Answer, Ask, MODERN, Upstream, soon};
+use vocab::TenantId;
 use world::{ALL, World, http};
 
 const PING: &str = r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#;
@@ -111,9 +114,51 @@ async fn an_agent_switched_off_in_the_file_is_off_with_its_streams() {
     let reply = agent.request("ping", json!({})).await;
     assert_eq!(reply.status, 403);
     let call = call_of(&reply);
-    assert!(world.record(&call).await["detail"].as_str().unwrap().contains("disabled"));
+    assert!(world.record(&call).await["error"].as_str().unwrap().contains("disabled"));
     let bob = Agent::legacy(&world.url("/mcp/files"), Some(&world.bob)).await;
     assert_eq!(bob.request("ping", json!({})).await.status, 200);
+}
+
+#[tokio::test]
+async fn whoever_is_known_and_refused_is_on_record_by_name_each_time() {
+    let upstream = Upstream::start().await;
+    let agents = "agents: { alice: { disabled: true }, bob: {} }\n";
+    let world = World::with(&format!("{agents}servers:\n{}", http("files", &upstream)), ALL).await;
+    let mut calls = BTreeSet::new();
+    // More than are recorded one by one of those who are nobody.
+    for _ in 0..300 {
+        let reply = Ask::post(&world.url("/mcp/files"), PING).bearer(&world.alice).send().await;
+        assert_eq!(reply.status, 403);
+        calls.insert(call_of(&reply));
+    }
+    let log = world.data().join("log");
+    let tenant = || {
+        let leaves = rig::leaves(&log, &Tree::Tenant(TenantId::default_tenant())).into_iter();
+        leaves.filter(|(kind, _)| kind == "call").map(|(_, record)| record).collect::<Vec<_>>()
+    };
+    world.until(|| tenant().len() >= calls.len()).await;
+    let (_, rest) = world.alice.split_once('_').unwrap();
+    let (public, secret) = rest.split_once('_').unwrap();
+    for record in tenant() {
+        assert!(calls.remove(record["call"].as_str().unwrap()), "{record}");
+        assert_eq!([&record["agent"], &record["identity"]], ["alice", format!("key:{public}").as_str()]);
+        let refused = json!({"is": "refused", "stage": "authenticate", "reason": "disabled_agent"});
+        assert_eq!((&record["outcome"], &record["http_status"]), (&refused, &json!(403)));
+        assert!(record["error"].as_str().unwrap().contains("disabled") && !record.to_string().contains(secret));
+    }
+    assert!(calls.is_empty(), "each of them is on record: {calls:?}");
+    let line = world.says("reason=\"disabled_agent\"").await;
+    assert!(line.contains("agent=\"alice\"") && !line.contains(secret), "{line}");
+
+    // Who knows no more than what everybody may see of a key is nobody.
+    let guess = format!("dwk_{public}_{}", "A".repeat(secret.len()));
+    let reply = Ask::post(&world.url("/mcp/files"), PING).bearer(&guess).send().await;
+    assert_eq!(reply.status, 401);
+    let record = world.record(&call_of(&reply)).await;
+    assert_eq!(
+        [&record["event"], &record["agent"], &record["identity"]],
+        [&json!("unauthenticated"), &Value::Null, &Value::Null]
+    );
 }
 
 #[tokio::test]

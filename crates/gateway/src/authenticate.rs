@@ -14,7 +14,7 @@ use http::{
     HeaderValue, StatusCode,
     header::{RETRY_AFTER, WWW_AUTHENTICATE},
 };
-use identity::{AuthFault, Credential, Principal};
+use identity::{AuthFault, Credential, Principal, Refused};
 use policy::Subject;
 use std::{ops::Deref, sync::Arc};
 
@@ -56,7 +56,8 @@ impl Noted for Caller {
 
 impl Line {
     /// Proves who calls. What guessing costs is bounded per source address, before any signature is looked at; whoever has
-    /// shown that a credential is theirs shares the address, not the bound.
+    /// shown that a credential is theirs shares the address, not the bound. Who is refused is on record by name, if it was
+    /// shown who that is.
     pub(crate) async fn authenticate(&self, call: &Call, arrived: Moment) -> Result<Caller, Stop> {
         let limited = self.snapshot.limits.failed_authentication(call.peer, arrived.ticks).err();
         let too_often =
@@ -81,7 +82,14 @@ impl Line {
             Some(known) => known,
             None => Box::pin(self.snapshot.identity.authenticate(credential, arrived.at)).await,
         };
-        let principal = principal.map_err(|fault| refused(&fault, seen()))?;
+        let principal = principal.map_err(|Refused { fault, proven }| {
+            let mut stop = refused(&fault, seen());
+            // Of somebody who is known the log may say what nobody else is told: which of many refusals it is.
+            if proven.is_some() {
+                stop.detail = Some(fault.to_string());
+            }
+            stop.proven(proven)
+        })?;
         Ok(Caller::of(principal))
     }
 

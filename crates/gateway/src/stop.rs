@@ -1,6 +1,7 @@
 //! Why a call did not go through, and what its sender may know of that.
 
 use http::{HeaderName, HeaderValue, StatusCode, header::RETRY_AFTER};
+use identity::Proven;
 use policy::Policies;
 use serde_json::{Map, Value};
 use std::{
@@ -164,6 +165,8 @@ pub struct Why {
     pub rules: Vec<RuleId>,
     /// The version of the policies they are of, where policies decided.
     pub policy: Option<Digest>,
+    /// Who is refused, where it was shown who that is though nobody was let in.
+    pub proven: Option<Arc<Proven>>,
     /// What only the log may know.
     pub detail: Option<String>,
     /// What the call was about, for the log, where the stop came before that was settled.
@@ -238,6 +241,7 @@ impl Stop {
             headers: Vec::new(),
             rules: Vec::new(),
             policy: None,
+            proven: None,
             detail: None,
             about: None,
         }))
@@ -283,6 +287,13 @@ impl Stop {
     pub fn decided_as(mut self, other: &Self) -> Self {
         self.rules.clone_from(&other.rules);
         self.policy = other.policy;
+        self
+    }
+
+    /// With who is refused, if that was shown.
+    #[must_use]
+    pub fn proven(mut self, proven: Option<Arc<Proven>>) -> Self {
+        self.proven = proven;
         self
     }
 

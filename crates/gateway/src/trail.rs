@@ -315,6 +315,10 @@ impl Trail {
         let unheard: Vec<RuleId> = stop.rules.iter().filter(|rule| !self.facts.rules.contains(rule)).cloned().collect();
         self.facts.add_rules(&unheard);
         self.facts.policy = stop.policy.or(self.facts.policy);
+        if let Some(proven) = &stop.proven {
+            self.facts.principal = Some(proven.id.clone());
+            self.facts.identity = Some(proven.credential.clone());
+        }
         let reason = Cow::Borrowed(stop.reason);
         let stage = Cow::Borrowed(stop.stage.as_str());
         let outcome = match stop.cause {

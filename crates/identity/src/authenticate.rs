@@ -5,7 +5,7 @@
 
 use crate::{
     Administrator, AgentSetting, AuthFault, CredentialId, IssuerSetting, JwksCache, KeyHolder, KeyKind, Principal,
-    Registry, Reread, Settings, SettingsFault,
+    Refused, Registry, Reread, Settings, SettingsFault,
     cache::{Tokens, Verified},
     claim::{ClaimPath, Unusable},
     jwks::{IssuerKeys, Need},
@@ -110,7 +110,7 @@ pub struct Identity {
 /// Why a token is refused, where that holds as long as the snapshot, or as long as its issuer publishes the same keys.
 #[derive(Clone)]
 struct Verdict {
-    fault: AuthFault,
+    refused: Refused,
     /// Position of the issuer, and the version of the keys that the signature does not fit. Others may.
     keys: Option<(usize, u64)>,
 }
@@ -128,14 +128,20 @@ struct Issuer {
 
 /// Why no principal came out yet.
 enum Stop {
-    Fault(AuthFault),
+    Refused(Refused),
     /// The keys of the issuer at this position are needed first.
     Fetch(usize, Need),
 }
 
 impl From<AuthFault> for Stop {
     fn from(fault: AuthFault) -> Self {
-        Self::Fault(fault)
+        Self::Refused(fault.into())
+    }
+}
+
+impl From<Refused> for Stop {
+    fn from(refused: Refused) -> Self {
+        Self::Refused(refused)
     }
 }
 
@@ -216,27 +222,27 @@ impl Identity {
     }
 
     /// Settles what needs no waiting. `None`: call [`Identity::authenticate`].
-    pub fn try_authenticate(&self, credential: Credential<'_>, now: Timestamp) -> Option<Result<Principal, AuthFault>> {
+    pub fn try_authenticate(&self, credential: Credential<'_>, now: Timestamp) -> Option<Result<Principal, Refused>> {
         match self.judge(credential, now, true) {
             Ok(principal) => Some(Ok(principal)),
-            Err(Stop::Fault(fault)) => Some(Err(fault)),
+            Err(Stop::Refused(refused)) => Some(Err(refused)),
             Err(Stop::Fetch(..)) => None,
         }
     }
 
     /// Who sent this credential. Waits for the keys of an issuer if they are missing, unknown or old.
-    pub async fn authenticate(&self, credential: Credential<'_>, now: Timestamp) -> Result<Principal, AuthFault> {
+    pub async fn authenticate(&self, credential: Credential<'_>, now: Timestamp) -> Result<Principal, Refused> {
         let (position, need) = match self.judge(credential, now, true) {
             Ok(principal) => return Ok(principal),
-            Err(Stop::Fault(fault)) => return Err(fault),
+            Err(Stop::Refused(refused)) => return Err(refused),
             Err(Stop::Fetch(position, need)) => (position, need),
         };
         if let Some(issuer) = self.issuers.get(position) {
             self.jwks.refresh(&issuer.keys, need, now).await;
         }
         self.judge(credential, now, false).map_err(|stop| match stop {
-            Stop::Fault(fault) => fault,
-            Stop::Fetch(..) => AuthFault::Issuer,
+            Stop::Refused(refused) => refused,
+            Stop::Fetch(..) => AuthFault::Issuer.into(),
         })
     }
 
@@ -246,7 +252,8 @@ impl Identity {
             Credential::None => return Err(AuthFault::Missing),
             Credential::Bearer(text) | Credential::ApiKey(text) => text,
         };
-        let row = self.key(text, KeyKind::Admin, now)?;
+        let row = self.key(text, KeyKind::Admin)?;
+        in_force(&row, now)?;
         match row.holder {
             KeyHolder::Admin(role) => Ok(Administrator { key: row.id.clone(), role }),
             KeyHolder::Agent(_) => Err(AuthFault::UnknownKey),
@@ -338,12 +345,13 @@ impl Identity {
         })
     }
 
-    fn agent_key(&self, text: &str, now: Timestamp) -> Result<Principal, AuthFault> {
-        let row = self.key(text, KeyKind::Agent, now)?;
-        let agent = match &row.holder {
-            KeyHolder::Agent(agent) => self.registered(agent)?,
-            KeyHolder::Admin(_) => return Err(AuthFault::UnknownKey),
-        };
+    fn agent_key(&self, text: &str, now: Timestamp) -> Result<Principal, Refused> {
+        let row = self.key(text, KeyKind::Agent)?;
+        let KeyHolder::Agent(name) = &row.holder else { return Err(AuthFault::UnknownKey.into()) };
+        let agent = in_force(&row, now).and_then(|()| self.registered(name)).map_err(|fault| {
+            let id = PrincipalId { agent: name.clone(), tenant: self.tenant.clone(), user: None };
+            fault.to(id, CredentialId::Key(row.id.clone()))
+        })?;
         Ok(Principal {
             facts: Arc::clone(&agent.facts),
             credential: CredentialId::Key(row.id.clone()),
@@ -353,9 +361,11 @@ impl Identity {
         })
     }
 
+    /// A key with its secret; whether it is in force is another question.
+    ///
     /// SECURITY: the secret is compared before anything is said about the key, in constant time, and an unknown id
     /// costs the same as a wrong secret.
-    fn key(&self, text: &str, wanted: KeyKind, now: Timestamp) -> Result<Arc<KeyRow>, AuthFault> {
+    fn key(&self, text: &str, wanted: KeyKind) -> Result<Arc<KeyRow>, AuthFault> {
         let (id, kind) = match key::recognise(text) {
             Shape::Key { id, kind } => (id, kind),
             Shape::Broken => return Err(AuthFault::Malformed("it begins like an API key but is none")),
@@ -368,10 +378,7 @@ impl Identity {
             stored.as_bytes(),
         );
         match (row, same) {
-            (Some(row), Ok(())) if kind == wanted => {
-                in_force(&row, now)?;
-                Ok(row)
-            }
+            (Some(row), Ok(())) if kind == wanted => Ok(row),
             _ => Err(AuthFault::UnknownKey),
         }
     }
@@ -394,30 +401,37 @@ impl Identity {
             if may_fetch && issuer.keys.wants_refresh(now) {
                 return Err(Stop::Fetch(known.issuer, Need::Newer));
             }
-            known.validity.check(now)?;
-            return Ok(self.renew(&known.principal, now)?);
+            return Ok(self.let_in(&known, now)?);
         }
         if let Some(stop) = self.verdict(&whole, now, may_fetch) {
             return Err(stop);
         }
         let token = token::parse(text)?;
         let verified = self.verify(&token, whole, now, may_fetch).inspect_err(|stop| {
-            if let Stop::Fault(fault) = stop
-                && fault.is_final()
+            if let Stop::Refused(refused) = stop
+                && refused.fault.is_final()
             {
-                self.keep_verdict(whole, &Verdict { fault: fault.clone(), keys: None }, now);
+                self.keep_verdict(whole, &Verdict { refused: refused.clone(), keys: None }, now);
             }
         });
         let verified = Arc::new(verified?);
         // Kept also if it was revoked: no signature is looked at twice to say so.
         self.tokens.insert(whole, verified.validity.until, &verified, now);
         self.registry.see_token(whole, verified.validity.until, now);
-        Ok(self.renew(&verified.principal, now)?)
+        Ok(self.let_in(&verified, now)?)
+    }
+
+    /// The bearer of a token whose signature the keys of the moment verified, if it may call now. If not, it is known who
+    /// that is all the same.
+    fn let_in(&self, verified: &Verified, now: Timestamp) -> Result<Principal, Refused> {
+        let Verified { principal, validity, .. } = verified;
+        let renewed = validity.check(now).and_then(|()| self.renew(principal, now));
+        renewed.map_err(|fault| fault.to(principal.facts.id.clone(), principal.credential.clone()))
     }
 
     /// What was found out of a token before, where it still holds.
     fn verdict(&self, whole: &Digest, now: Timestamp, may_fetch: bool) -> Option<Stop> {
-        let Verdict { fault, keys } = self.over.get(whole)?;
+        let Verdict { refused, keys } = self.over.get(whole)?;
         if let Some((position, version)) = keys {
             let issuer = self.issuers.get(position)?;
             issuer.keys.current(now).filter(|keys| keys.version == version)?;
@@ -425,13 +439,13 @@ impl Identity {
                 return Some(Stop::Fetch(position, Need::Newer));
             }
         }
-        Some(fault.into())
+        Some(refused.into())
     }
 
     /// Whoever sends what was let in before does not guess, and is not counted: that it is not any more is found out once.
     /// So it is with what an issuer signed for an agent that is not registered, which counts as no failure.
     fn keep_verdict(&self, whole: Digest, verdict: &Verdict, now: Timestamp) {
-        if self.registry.has_seen(&whole) || matches!(verdict.fault, AuthFault::UnregisteredAgent(_)) {
+        if self.registry.has_seen(&whole) || matches!(verdict.refused.fault, AuthFault::UnregisteredAgent(_)) {
             // Of more than have room the oldest verdicts go.
             self.over.insert(whole, now, verdict, now);
         }
@@ -471,11 +485,18 @@ impl Identity {
         let Some(signer) = signer else {
             let fault = AuthFault::Signature(setting.url.clone());
             // Another key may have come under the id of the one that signed it.
-            self.keep_verdict(whole, &Verdict { fault: fault.clone(), keys: Some((position, keys.version)) }, now);
-            return Err(fault.into());
+            let refused = Refused::from(fault);
+            self.keep_verdict(whole, &Verdict { refused: refused.clone(), keys: Some((position, keys.version)) }, now);
+            return Err(refused.into());
         };
-        let validity = token.check(setting, now)?;
-        let principal = self.bearer(token, setting, signer.digest, &validity)?;
+        let validity = token.check(setting)?;
+        let bearer = self.bearer(token, setting, signer.digest, &validity);
+        if let Err(fault) = validity.check(now) {
+            // Whose token it was is known, if it is somebody whom the configuration knows.
+            let Ok(known) = bearer else { return Err(fault.into()) };
+            return Err(fault.to(known.facts.id.clone(), known.credential).into());
+        }
+        let principal = bearer?;
         Ok(Verified { principal, validity, issuer: position, keys: keys.version })
     }
 
@@ -486,7 +507,7 @@ impl Identity {
         issuer: &Arc<IssuerSetting>,
         signer: Digest,
         validity: &Validity,
-    ) -> Result<Principal, AuthFault> {
+    ) -> Result<Principal, Refused> {
         let name = one(token, &issuer.agent)?.ok_or_else(|| unusable(&issuer.agent))?;
         let agent = AgentId::new(name).map_err(|_| unusable(&issuer.agent))?;
         let user = match &issuer.user {
@@ -505,11 +526,14 @@ impl Identity {
         }
         let id = PrincipalId { agent, tenant: self.tenant.clone(), user };
         // Whether it is disabled is asked at each use, also of a token that is known.
-        let agent = self.agents.get(&id.agent).ok_or_else(|| AuthFault::UnregisteredAgent(id.agent.clone()))?;
-        let facts = Arc::new(facts(id.clone(), &agent.setting, &granted));
+        let credential = CredentialId::Token(token::digest(token.signed));
+        let Some(agent) = self.agents.get(&id.agent) else {
+            return Err(AuthFault::UnregisteredAgent(id.agent.clone()).to(id, credential));
+        };
+        let facts = Arc::new(facts(id, &agent.setting, &granted));
         Ok(Principal {
             facts,
-            credential: CredentialId::Token(token::digest(token.signed)),
+            credential,
             expires: Some(validity.until),
             generation: self.generation,
             bearer: Some(Arc::new(Bearer { issuer: Arc::clone(issuer), signer, granted })),

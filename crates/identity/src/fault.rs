@@ -1,7 +1,49 @@
 //! Why a caller was not let in: what the caller is told, and what the record says.
 
+use crate::CredentialId;
 use http::StatusCode;
-use vocab::{AgentId, IssuerName};
+use std::{fmt, sync::Arc};
+use vocab::{AgentId, IssuerName, PrincipalId};
+
+/// A caller that is not let in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refused {
+    /// Why.
+    pub fault: AuthFault,
+    /// Who it is, where that was shown before: a key with its secret, a token that its issuer signed for this gateway. For
+    /// the record. It lets nobody in, and what is not shown names nobody.
+    pub proven: Option<Arc<Proven>>,
+}
+
+/// Who has shown who it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Proven {
+    /// Agent, tenant and user.
+    pub id: PrincipalId,
+    /// By which credential.
+    pub credential: CredentialId,
+}
+
+impl AuthFault {
+    /// Said to whoever has shown who it is.
+    pub(crate) fn to(self, id: PrincipalId, credential: CredentialId) -> Refused {
+        Refused { fault: self, proven: Some(Arc::new(Proven { id, credential })) }
+    }
+}
+
+impl From<AuthFault> for Refused {
+    fn from(fault: AuthFault) -> Self {
+        Self { fault, proven: None }
+    }
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.fault.fmt(f)
+    }
+}
+
+impl std::error::Error for Refused {}
 
 /// A credential that does not lead to a principal.
 ///

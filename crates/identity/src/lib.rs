@@ -1,6 +1,6 @@
 //! Who calls.
 //!
-//! A credential comes in, a [`Principal`] or an [`AuthFault`] goes out. [`Identity`] is one immutable snapshot of
+//! A credential comes in, a [`Principal`] goes out, or an [`AuthFault`] with who that was if it was shown. [`Identity`] is one immutable snapshot of
 //! the configuration; what changes while it lives (keys, switched-off agents, revoked tokens, signing keys of
 //! issuers) is shared between snapshots. This crate never reads a clock, a database or the environment, and never
 //! prints a credential.
@@ -24,7 +24,7 @@ mod tests;
 pub use algorithm::{Algorithm, AlgorithmError};
 pub use authenticate::{Credential, Identity};
 pub use claim::{ClaimPath, ClaimPathError};
-pub use fault::AuthFault;
+pub use fault::{AuthFault, Proven, Refused};
 pub use jwks::{JwksCache, Reread, why_no_keys};
 pub use key::{AdminRole, AdminRoleError, ApiKey, KeyId, KeyIdError, KeyKind, RandomFault};
 pub use principal::{Administrator, CredentialId, Principal};

@@ -107,8 +107,8 @@ impl Token<'_> {
         self.claims.get("iss")?.as_str()
     }
 
-    /// Checks type, audience and times. The signature must be good already.
-    pub(crate) fn check(&self, issuer: &IssuerSetting, now: Timestamp) -> Result<Validity, AuthFault> {
+    /// Checks type and audience, and reads when the token is good. The signature must be good already.
+    pub(crate) fn check(&self, issuer: &IssuerSetting) -> Result<Validity, AuthFault> {
         let kind = self.kind.as_deref().unwrap_or("JWT");
         let kind = strip_media_type(kind);
         if !issuer.token_types.iter().any(|accepted| accepted.eq_ignore_ascii_case(kind)) {
@@ -120,9 +120,7 @@ impl Token<'_> {
         let until = self.time("exp")?.ok_or_else(|| AuthFault::Claim("exp".to_owned()))?.plus(issuer.leeway);
         let leeway = i64::try_from(issuer.leeway.as_micros()).unwrap_or(0);
         let from = self.time("nbf")?.map(|time| Timestamp::from_micros(time.as_micros().saturating_sub(leeway)));
-        let validity = Validity { from, until };
-        validity.check(now)?;
-        Ok(validity)
+        Ok(Validity { from, until })
     }
 
     fn is_for(&self, audiences: &[String]) -> bool {

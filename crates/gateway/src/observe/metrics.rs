@@ -88,7 +88,8 @@ impl Metrics {
             self.bridged.count(&[server, facts.era.as_str()]);
         }
         if let Some(principal) = &facts.principal {
-            let agent = self.agents.bound("", principal.agent.as_str());
+            // What issuers sign for those who are not registered here takes no room from those who are.
+            let agent = if is_unregistered(outcome) { OTHER } else { self.agents.bound("", principal.agent.as_str()) };
             self.agent_called.count(&[agent, verdict]);
             if matches!(outcome, Outcome::Refused { stage, .. } if *stage == Stage::Limit.as_str()) {
                 self.limited.count(&[agent]);
@@ -278,6 +279,11 @@ pub fn method(facts: &Facts) -> &str {
         || mcp::method::is_open(method)
         || mcp::method::is_known_notification(method);
     if known { method } else { OTHER }
+}
+
+/// Whether somebody is refused who has proven a name that the configuration does not know.
+fn is_unregistered(outcome: &Outcome) -> bool {
+    matches!(outcome, Outcome::Refused { reason, .. } if reason == "unregistered_agent")
 }
 
 /// `error.type` by the MCP conventions: the JSON-RPC code of the answer, `tool_error` where a tool says so itself.

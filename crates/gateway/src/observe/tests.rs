@@ -162,6 +162,23 @@ fn what_is_not_there_or_not_shown_names_no_tool() {
 }
 
 #[test]
+fn agents_that_nobody_registered_take_no_label() {
+    let mut metrics = Metrics::default();
+    let refused = |agent: &str, reason| Closed {
+        facts: Box::new(facts(agent, "files", "read")),
+        outcome: refused(Stage::Authenticate, reason),
+    };
+    for stranger in 0..2_000 {
+        metrics.count(&refused(&format!("stranger-{stranger}"), "unregistered_agent"));
+    }
+    metrics.count(&refused("ci", "disabled_agent"));
+    let counted = samples(&metrics, "durward_agent_calls_total");
+    assert_eq!(counted.len(), 2, "{counted:?}");
+    assert!(counted.iter().any(|line| line.contains("\"ci\"") && line.ends_with(" 1")), "{counted:?}");
+    assert!(counted.iter().any(|line| line.contains(OTHER) && line.ends_with(" 2000")), "{counted:?}");
+}
+
+#[test]
 fn a_label_keeps_what_it_knew_and_takes_nothing_long() {
     let mut names = Names::new(2);
     assert_eq!(names.bound("", "a"), "a");

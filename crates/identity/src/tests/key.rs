@@ -2,7 +2,9 @@
 
 use super::world::{World, agent, at};
 use crate::key::{Shape, recognise};
-use crate::{AdminRole, ApiKey, AuthFault, Credential, CredentialId, Identity, KeyHolder, KeyKind, KeyRow, Principal};
+use crate::{
+    AdminRole, ApiKey, AuthFault, Credential, CredentialId, Identity, KeyHolder, KeyKind, KeyRow, Principal, Refused,
+};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use std::collections::HashSet;
 use vocab::Timestamp;
@@ -18,7 +20,7 @@ fn agent_key(world: &World, name: &str) -> ApiKey {
 }
 
 fn ask(identity: &Identity, text: &str, now: Timestamp) -> Result<Principal, AuthFault> {
-    identity.try_authenticate(Credential::Bearer(text), now).expect("keys never wait")
+    identity.try_authenticate(Credential::Bearer(text), now).expect("keys never wait").map_err(|refused| refused.fault)
 }
 
 /// What everybody may see of a key, and its secret.
@@ -125,6 +127,34 @@ async fn unknown_and_disabled_agents_are_forbidden() {
 }
 
 #[tokio::test]
+async fn who_shows_the_secret_of_a_key_is_known_though_not_let_in() {
+    let world = World::start().await;
+    let identity = world.identity();
+    let refused = |text: &str| identity.try_authenticate(Credential::Bearer(text), at(10)).unwrap().unwrap_err();
+    let known = |text: &str| refused(text).proven.map(|proven| (proven.id.agent.clone(), proven.credential.clone()));
+    for change in ["revoked", "expired", "disabled", "stranger"] {
+        let name = if change == "stranger" { "stranger" } else { "ci" };
+        let key = agent_key(&world, name);
+        match change {
+            "revoked" => assert!(world.registry.revoke_key(key.id())),
+            "expired" => assert!(world.registry.expire_key(key.id(), at(5))),
+            "disabled" => world.registry.disable_agent(&agent(name)),
+            _ => {}
+        }
+        let text = key.text().expose();
+        assert_eq!(known(text), Some((agent(name), CredentialId::Key(key.id().clone()))), "{change}");
+        // Whoever knows the public part alone is nobody.
+        let (public, _) = halves(text);
+        let guess = format!("{public}{}", "A".repeat(43));
+        assert_eq!(refused(&guess), Refused::from(AuthFault::UnknownKey), "{change}");
+        world.registry.enable_agent(&agent(name));
+    }
+    let admin = ApiKey::generate(KeyKind::Admin).unwrap();
+    world.registry.insert_key(row(&admin, KeyHolder::Admin(AdminRole::Owner)));
+    assert_eq!(known(admin.text().expose()), None, "it is no agent's");
+}
+
+#[tokio::test]
 async fn each_kind_of_key_opens_its_own_door() {
     let world = World::start().await;
     let identity = world.identity();
@@ -154,7 +184,12 @@ async fn each_kind_of_key_opens_its_own_door() {
 #[tokio::test]
 async fn nobody_comes_in_unless_the_configuration_says_so() {
     let mut world = World::start().await;
-    let none = |identity: &Identity| identity.try_authenticate(Credential::None, at(0)).unwrap();
+    let none = |identity: &Identity| {
+        identity.try_authenticate(Credential::None, at(0)).unwrap().map_err(|Refused { fault, proven }| {
+            assert_eq!(proven, None, "nobody has shown anything");
+            fault
+        })
+    };
     let fault = none(&world.identity()).unwrap_err();
     assert_eq!((fault.status().as_u16(), fault.challenge()), (401, None));
 

@@ -81,6 +81,42 @@ async fn claims_that_do_not_hold_are_refused() {
 }
 
 #[tokio::test]
+async fn a_token_that_was_signed_for_us_names_its_agent_though_it_lets_nobody_in() {
+    let (signer, thief) = (Signer::rsa(), Signer::rsa());
+    let (world, identity) = published(&signer).await;
+    let refused = async |token: &str, offset: i64| {
+        let refused = identity.authenticate(Credential::Bearer(token), at(offset)).await.unwrap_err();
+        let by = |text| CredentialId::Token(Identity::token_digest(text).unwrap());
+        if let Some(proven) = &refused.proven {
+            assert_eq!(proven.credential, by(token));
+        }
+        (refused.fault.code(), refused.proven.map(|proven| proven.id.agent.to_string()))
+    };
+    let known = |code, name: &str| (code, Some(name.to_owned()));
+    let token = |changes: Value| signer.token("k1", &world.claims_with(&changes));
+
+    let stranger = token(json!({"azp": "stranger"}));
+    assert_eq!(refused(&stranger, 0).await, known("unregistered_agent", "stranger"));
+    assert_eq!(refused(&stranger, 1).await, known("unregistered_agent", "stranger"), "also where it is known already");
+    assert_eq!(refused(&stranger, 630).await.0, "unregistered_agent");
+
+    let (ours, late) = (token(json!({})), token(json!({"jti": "late"})));
+    assert_eq!(refused(&late, 630).await, known("expired", "ci"));
+    assert!(ask(&identity, &ours, 0).await.is_ok());
+    world.registry.disable_agent(&agent("ci"));
+    assert_eq!(refused(&ours, 1).await, known("disabled_agent", "ci"));
+    world.registry.enable_agent(&agent("ci"));
+    world.registry.revoke_token(Identity::token_digest(&ours).unwrap(), at(630), at(0));
+    assert_eq!(refused(&ours, 2).await, known("revoked", "ci"));
+    assert_eq!(refused(&ours, 630).await, known("expired", "ci"));
+
+    // What is not shown names nobody.
+    assert_eq!(refused(&thief.token("k1", &world.claims()), 0).await, ("signature", None));
+    assert_eq!(refused(&token(json!({"aud": "another"})), 0).await, ("audience", None));
+    assert_eq!(refused(&token(json!({"azp": "someone", "jti": "late"})), 630).await, ("expired", None));
+}
+
+#[tokio::test]
 async fn headers_decide_nothing() {
     let (rsa, thief) = (Signer::rsa(), Signer::ec());
     let (world, identity) = published(&rsa).await;
@@ -233,7 +269,9 @@ async fn that_a_token_is_good_no_longer_is_found_out_once() {
     let next = world.identity();
     assert!(next.try_authenticate(credential, later).is_none(), "nothing is known of it after a reload");
     assert_eq!(ask(&next, &token, 630).await.unwrap_err(), AuthFault::Expired);
-    assert!(matches!(next.try_authenticate(credential, later), Some(Err(AuthFault::Expired))));
+    assert!(
+        matches!(next.try_authenticate(credential, later), Some(Err(refused)) if refused.fault == AuthFault::Expired)
+    );
     let guess = signer.token("k1", &world.claims_with(&json!({"azp": "other"})));
     assert_eq!(ask(&next, &guess, 630).await.unwrap_err(), AuthFault::Expired);
     assert!(next.try_authenticate(Credential::Bearer(&guess), later).is_none(), "of guesses nothing is kept");
@@ -250,7 +288,7 @@ async fn that_a_token_is_good_no_longer_is_found_out_once() {
     let next = world.identity();
     let unregistered = AuthFault::UnregisteredAgent(agent("ci"));
     assert_eq!(ask(&next, &token, 1).await.unwrap_err(), unregistered);
-    assert!(matches!(next.try_authenticate(credential, later), Some(Err(fault)) if fault == unregistered));
+    assert!(matches!(next.try_authenticate(credential, later), Some(Err(refused)) if refused.fault == unregistered));
     world.settings.agents.insert(agent("ci"), removed);
     assert!(ask(&world.identity(), &token, 1).await.is_ok(), "the next reload looks again");
 }

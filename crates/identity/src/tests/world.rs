@@ -224,7 +224,7 @@ impl World {
 }
 
 pub(super) async fn ask(identity: &Identity, token: &str, offset: i64) -> Result<Principal, AuthFault> {
-    identity.authenticate(Credential::Bearer(token), at(offset)).await
+    identity.authenticate(Credential::Bearer(token), at(offset)).await.map_err(|refused| refused.fault)
 }
 
 pub(super) fn file(jwks: &Value) -> (tempfile::NamedTempFile, JwksSource) {
