@@ -95,6 +95,7 @@ async fn there_are_as_many_records_as_requests_of_every_kind() {
 }
 
 #[tokio::test]
+#[expect(clippy::disallowed_methods, reason = "a test starts the product")]
 async fn a_call_is_found_by_its_id_in_whichever_tree_it_is() {
     let upstream = Upstream::with_tools(["echo"]).await;
     let world = World::start(&http("files", &upstream)).await;
