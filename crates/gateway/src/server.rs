@@ -261,9 +261,12 @@ impl Server {
     /// Whether it must be looked at before it can be used in `era`: a process is started in one era, while a web server
     /// says itself what it does not speak.
     pub fn is_unknown(&self, era: Era) -> bool {
-        matches!(self.transport, Transport::Stdio(_))
-            && self.speaks(era).is_none()
-            && self.state.catalog.load().is_none()
+        matches!(self.transport, Transport::Stdio(_)) && self.is_unseen(era)
+    }
+
+    /// Whether no look has found yet what it speaks, and this era may not be it.
+    pub(crate) fn is_unseen(&self, era: Era) -> bool {
+        self.speaks(era).is_none() && self.state.catalog.load().is_none()
     }
 }
 

@@ -138,10 +138,10 @@ impl State {
         }
     }
 
-    /// An answer of a server is none of `era`, which it was seen to speak: it is looked at again, in the background.
+    /// An answer of a server is none of `era`, which it was seen to speak, or may: it is looked at again, in the background.
     /// What clients can cause this way happens once in [`PAUSE`].
     pub(crate) fn look_at_misfit(self: &Arc<Self>, server: &Server, era: Era) {
-        if server.era.is_some() || server.speaks(era) != Some(true) {
+        if server.era.is_some() || server.speaks(era) == Some(false) {
             return;
         }
         let line = self.line();
@@ -150,7 +150,7 @@ impl State {
         };
         // What a look hears itself is no reason for another.
         if !server.state.is_looked_at() && line.may_look_for_a_client(&server) {
-            tracing::info!(server = %server.name, era = era.as_str(), "the server answers as if it did not speak this era any more; it is asked again");
+            tracing::info!(server = %server.name, era = era.as_str(), "the server answers as if it did not speak this era; it is asked again");
             line.look_after(&server);
         }
     }

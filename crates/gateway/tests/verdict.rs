@@ -227,3 +227,81 @@ async fn a_server_of_the_other_era_is_told_with_the_revision_of_the_session() {
     let refused = ask.header("mcp-session-id", agent.session().unwrap()).send().await.json().await;
     assert_eq!(refused["error"]["data"]["requested"], testkit::LEGACY, "{refused}");
 }
+
+/// What listens before the server is there: it answers nothing that says what it speaks.
+fn starting(upstream: &Upstream) {
+    for method in ["initialize", "server/discover", "tools/list", "subscriptions/listen", "GET"] {
+        upstream.always(method, |_| Answer::status(http::StatusCode::SERVICE_UNAVAILABLE));
+    }
+}
+
+/// A gateway that looked at its server when that was not there yet.
+async fn before(upstream: &Upstream) -> Inside {
+    starting(upstream);
+    let inside = probed(upstream).await;
+    assert_eq!([Era::Legacy, Era::Modern].map(|era| server(&inside).speaks(era)), [None, None]);
+    inside.clock.advance(Duration::from_secs(2));
+    inside
+}
+
+#[tokio::test]
+async fn a_server_that_was_down_when_it_was_looked_at_is_looked_at_by_whoever_comes() {
+    let listed = |received: &Received| {
+        if is_modern(received) {
+            refused(received, -32000)
+        } else {
+            Answer::result(&received.id(), &json!({"tools": [{"name": "echo", "inputSchema": {"type": "object"}}]}))
+        }
+    };
+    // Modern clients before an old server, by each request that needs no look for itself.
+    for method in ["tools/list", "server/discover", "subscriptions/listen"] {
+        let upstream = Upstream::start().await;
+        let inside = before(&upstream).await;
+        let discovered = upstream.seen("server/discover").len();
+        of_2025(&upstream);
+        upstream.always("tools/list", listed);
+        upstream.always("GET", |_| Answer::events().0);
+        let agent = inside.modern("/mcp/files", &inside.alice);
+        let wanted = json!({"notifications": {"toolsListChanged": true}});
+        let params = if method == "subscriptions/listen" { wanted } else { json!({}) };
+        let ask = || agent.request(method, params.clone());
+        let (mut one, mut other) = soon(async { tokio::join!(ask(), ask()) }).await;
+        for reply in [&mut one, &mut other] {
+            let heard =
+                if method == "subscriptions/listen" { soon(reply.event()).await.unwrap().json() } else { Value::Null };
+            match method {
+                "subscriptions/listen" => {
+                    assert_eq!(heard["method"], "notifications/subscriptions/acknowledged", "{heard}");
+                }
+                _ => assert_eq!(reply.status, 200, "{method}"),
+            }
+        }
+        assert_eq!(upstream.seen("server/discover").len(), discovered + 1, "{method}: one look for both");
+        assert_eq!(server(&inside).speaks(Era::Modern), Some(false), "{method}");
+    }
+    // And a legacy client before a new one.
+    let upstream = Upstream::start().await;
+    let inside = before(&upstream).await;
+    of_2026(&upstream);
+    upstream.always("tools/list", |received| {
+        Answer::result(
+            &received.id(),
+            &json!({"tools": [], "ttlMs": 0, "cacheScope": "private", "resultType": "complete"}),
+        )
+    });
+    let agent = inside.legacy("/mcp/files", &inside.alice).await;
+    assert_eq!(agent.tools().await, Vec::<String>::new());
+    assert_eq!(server(&inside).speaks(Era::Legacy), Some(false));
+}
+
+#[tokio::test]
+async fn a_server_that_stays_down_is_not_looked_at_by_every_request() {
+    let upstream = Upstream::start().await;
+    let inside = before(&upstream).await;
+    let discovered = upstream.seen("server/discover").len();
+    let agent = inside.modern("/mcp/files", &inside.alice);
+    for _ in 0..8 {
+        assert_eq!(agent.request("tools/list", json!({})).await.status, 503, "its own word, as before");
+    }
+    assert_eq!(upstream.seen("server/discover").len(), discovered + 1, "the clock stands: once");
+}
