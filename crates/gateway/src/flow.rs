@@ -331,14 +331,12 @@ impl Flow {
                 // SPEC: a message goes out on one stream. Who comes back takes it over.
                 () = taken(turn.as_ref()), if client.is_some() => *client = None,
                 () = changed(&mut self.watch) => {
-                    for word in self.look(state) {
+                    let words = self.look(state);
+                    if !words.is_empty() {
                         spoken = Instant::now();
-                        if self.keeps_word(&word) {
-                            continue;
-                        }
-                        if let Some(client) = client && !say(client, mcp::sse::encode(&word, None), STALLED).await {
-                            return self.left(is_free);
-                        }
+                    }
+                    if !self.tell(words, client.as_ref()).await {
+                        return self.left(is_free);
                     }
                 }
                 _ = recheck.tick() => {
@@ -350,7 +348,9 @@ impl Flow {
                         return End::Moved;
                     }
                     if self.follows_others(&line) {
-                        return End::Concluded;
+                        // Lists may have changed by the same: the next stream begins with what is listed then, and is silent.
+                        let words = self.look(state);
+                        return if self.tell(words, client.as_ref()).await { End::Concluded } else { self.left(is_free) };
                     }
                     if let Some(watch) = &mut self.watch {
                         watch.check(&line, &self.exchange.caller.subject);
@@ -385,6 +385,21 @@ impl Flow {
         }
         let (caller, request) = (&self.exchange.caller, self.exchange.call.message());
         self.watch.as_mut().map(|watch| watch.look(&line, caller, request)).unwrap_or_default()
+    }
+
+    /// Tells the client words of ours. `false` if it is gone.
+    async fn tell(&self, words: Vec<Bytes>, client: Option<&mpsc::Sender<Bytes>>) -> bool {
+        for word in words {
+            if self.keeps_word(&word) {
+                continue;
+            }
+            if let Some(client) = client
+                && !say(client, mcp::sse::encode(&word, None), STALLED).await
+            {
+                return false;
+            }
+        }
+        true
     }
 
     /// Says a word of ours on the listening stream of the session, where it is kept for a client that comes back.

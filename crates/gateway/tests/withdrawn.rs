@@ -193,6 +193,34 @@ async fn whoever_listens_to_one_server_is_told_to_listen_again_when_it_may_follo
 }
 
 #[tokio::test]
+async fn a_change_that_hides_a_tool_and_ends_the_stream_is_told_before_the_end() {
+    for era in [EraSettings::Both, EraSettings::Legacy] {
+        let (upstream, mut opened) = server().await;
+        let inside = Inside::start(denying(&upstream, era, "none:*")).await;
+        // What the server has is known: its tools are among what the client sees.
+        let known = inside.state.line().servers().next().cloned().unwrap();
+        inside.state.line().look(&known).await;
+        let agent = inside.modern("/mcp/files", &inside.alice);
+        let wanted = json!({"toolsListChanged": true, "resourceSubscriptions": ["file:///a", "late:b"]});
+        let (mut listener, (stream, asked)) =
+            tokio::join!(agent.request("subscriptions/listen", json!({"notifications": wanted})), opens(&mut opened));
+        stream.acknowledge(&asked).await;
+        let begun = soon(listener.event()).await.unwrap().json();
+        assert_eq!(begun["method"], "notifications/subscriptions/acknowledged", "{begun}");
+        let mut plan = denying(&upstream, era, "late:*");
+        let hides = json!({"id": "hides", "action": "tool.execute", "target": "files/echo", "effect": "deny"});
+        plan.policy["rules"].as_array_mut().unwrap().push(hides);
+        inside.swap(plan);
+        let told = soon(listener.event()).await.unwrap().json();
+        assert_eq!(told["method"], "notifications/tools/list_changed", "{era:?}: {told}");
+        assert_eq!(told["params"]["_meta"][SUBSCRIPTION], 1, "{told}");
+        let end = soon(listener.event()).await.unwrap().json();
+        assert_eq!(end["result"]["_meta"]["durward/listenAgain"], true, "{end}");
+        assert!(soon(listener.event()).await.is_none());
+    }
+}
+
+#[tokio::test]
 async fn a_slow_client_whose_rights_change_is_told_that_it_missed_something() {
     let (upstream, mut opened) = server().await;
     let inside = Inside::start(denying(&upstream, EraSettings::Both, "late:*")).await;
