@@ -590,6 +590,42 @@ async fn a_listener_that_is_not_heard_again_gets_its_result() {
 }
 
 #[tokio::test]
+async fn a_listener_that_was_not_acknowledged_when_the_gateway_stopped_is_acknowledged_by_the_next() {
+    let upstream = Upstream::start().await;
+    let about = json!({ "io.modelcontextprotocol/subscriptionId": "s" });
+    let again = json!({ "io.modelcontextprotocol/subscriptionId": "s", "durward/listenAgain": true });
+    let result = json!({ "jsonrpc": "2.0", "id": "s", "result": { "resultType": "complete", "_meta": again } });
+    let acknowledged = json!({
+        "jsonrpc": "2.0", "method": "notifications/subscriptions/acknowledged",
+        "params": { "notifications": {}, "_meta": about },
+    });
+    let ended = || Answer::event_text(format!("data: {result}\n\n"));
+    let (next, feed) = Answer::events();
+    let busy = Answer::status(StatusCode::SERVICE_UNAVAILABLE);
+    upstream
+        .next("subscriptions/listen", ended())
+        .next("subscriptions/listen", busy)
+        .next("subscriptions/listen", next);
+    let mut client = Client::start(&upstream.url(), None);
+    client.send(&modern("s", "subscriptions/listen", json!({ "notifications": {} }))).await;
+    upstream.arrived("subscriptions/listen", 3).await;
+    feed.message(&acknowledged).await;
+    assert_eq!(client.hear().await, acknowledged, "and no result before it");
+    client.send(&cancelled("s")).await;
+    soon(feed.closed()).await;
+
+    // Where it is refused then, the client is told so: nothing was acknowledged that could have ended.
+    let refused = Answer::error(&json!("s"), -32601, "no").with_status(StatusCode::NOT_FOUND);
+    upstream.next("subscriptions/listen", ended()).next("subscriptions/listen", refused);
+    client.send(&modern("s", "subscriptions/listen", json!({ "notifications": {} }))).await;
+    let heard = client.hear().await;
+    assert_eq!((&heard["id"], &heard["error"]["code"]), (&json!("s"), &json!(-32601)), "{heard}");
+    let (code, rest, _) = client.end().await;
+    assert_eq!((code, rest), (Some(0), vec![]));
+    assert_eq!(upstream.seen("subscriptions/listen").len(), 5);
+}
+
+#[tokio::test]
 async fn a_gateway_that_restarts_does_not_lose_its_client() {
     let upstream = Upstream::start().await;
     let listen = format!("listen: 127.0.0.1:{}\n", free_port());

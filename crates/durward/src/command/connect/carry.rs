@@ -47,14 +47,15 @@ impl Bridge {
             match self.exchange(post).await {
                 Ok(()) => return,
                 // Nothing is lost by listening again but what was said in between.
-                Err(Failure::Lost { what, .. }) if post.was_open() => {
+                Err(Failure::Lost { what, .. }) if post.goes_on() => {
                     tracing::debug!(what, "subscriptions are made again");
                     pause.after(begun).await;
                 }
                 Err(failure) => break failure,
             }
         };
-        if let Some(result) = post.ended()
+        // SPEC: the first word of a stream is the acknowledgement. Without one the client hears why there is none.
+        if let Some(result) = post.ended().filter(|_| post.was_open())
             && self.deliver(&result, None).await.is_ok()
         {
             tracing::debug!("subscriptions are not made again: {}", failure.text());
@@ -99,7 +100,7 @@ impl Bridge {
         loop {
             let dressed = may_learn.then(|| self.dress(post));
             let lost = self.session.number().filter(|_| !is_again && !post.is("initialize") && !self.is_modern(post));
-            let patience = if post.was_open() { Duration::ZERO } else { PATIENCE };
+            let patience = if post.goes_on() { Duration::ZERO } else { PATIENCE };
             let deadline = if post.is("initialize") { PROMPT } else { ANSWER };
             let sent =
                 self.send(Method::POST, || self.dress(post), &post.text, deadline, patience, Behalf::Client).await;

@@ -72,9 +72,15 @@ impl Post {
         self.acknowledged.lock().unwrap_or_else(PoisonError::into_inner).is_some()
     }
 
-    /// Whether this ends the stream, and says that it is to be asked for again. It is kept.
+    /// Whether it is a stream of subscriptions that is asked for again when it ends: it was open, or the gateway wants that.
+    pub(super) fn goes_on(&self) -> bool {
+        self.was_open() || self.ended().is_some()
+    }
+
+    /// Whether this ends the stream, and says that it is to be asked for again. It is kept. A gateway that stops may say so
+    /// before it acknowledged anything.
     pub(super) fn is_to_listen_again(&self, event: &Bytes) -> bool {
-        if !self.was_open() {
+        if !self.listens() {
             return false;
         }
         let again =
