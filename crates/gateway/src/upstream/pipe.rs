@@ -40,7 +40,7 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 use vocab::{PrincipalId, Secret, ServerName};
-use waiting::{Asked, Waiting};
+use waiting::{Asked, Waiting, is_unclear};
 
 /// How long a process may take to accept one line.
 const WRITE: Duration = Duration::from_secs(10);
@@ -49,6 +49,14 @@ const WRITE: Duration = Duration::from_secs(10);
 const ENDING: Duration = Duration::from_secs(1);
 /// How long it is not said again that something is lost.
 const AGAIN: Duration = Duration::from_mins(1);
+
+/// Why a question is answered by the gateway: nobody is there.
+const NOBODY: &str = "nobody is listening who could answer";
+/// Nobody knows whose it is.
+pub(crate) const UNCLEAR: &str =
+    "several calls are under way, and the question does not say in the course of which it is";
+/// The call in whose course it is has ended.
+pub(crate) const TOO_LATE: &str = "its call is over";
 
 /// What is started.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -94,6 +102,7 @@ pub(crate) struct Pipe {
     over: OnceLock<Instant>,
     /// Where questions are noted that nobody hears.
     journal: Arc<Journal>,
+    limits: Limits,
     /// What waits for the clients of all requests.
     backlogs: Arc<Backlogs>,
     /// What of the server's messages found no room before a client that reads slowly: how many, and when that was said last.
@@ -188,6 +197,7 @@ impl Pipe {
             wishes: Arc::default(),
             over: OnceLock::new(),
             journal: Arc::clone(&state.journal),
+            limits,
             backlogs: Arc::clone(&state.backlogs),
             lost: Arc::clone(&server.state.lost),
             lost_said: Mutex::default(),
@@ -284,7 +294,8 @@ impl Pipe {
         let line = mcp::splice(message.bytes(), &mut edits);
         let (speaker, messages) = backlog(&self.backlogs);
         let id = Box::from(message.id().unwrap_or_default());
-        let waiting = Waiting { hears, asker, id, token, taken_back: false, asked: Asked::default(), speaker };
+        let asked = Asked::default();
+        let waiting = Waiting { hears, asker, id, token, taken_back: false, rests: false, asked, speaker };
         lock(&self.waiting).insert(number, waiting);
         let replies = Replies::new(Arc::clone(self), number, messages);
         self.write(line).await?;
@@ -356,13 +367,13 @@ impl Pipe {
                 if message.kind() == Kind::Notification {
                     return Ok(None);
                 }
-                let Some(undelivered) = undelivered else {
+                let Some(why) = undelivered else {
                     if message.method() != "ping" {
                         *lock(&self.asked) = Some(Instant::now());
                     }
                     return Ok(None);
                 };
-                Ok(Some(self.journal.unheard(&self.server, undelivered, "nobody is listening who could answer")))
+                Ok(Some(self.journal.unheard(&self.server, message, why)))
             }
         }
     }
@@ -413,8 +424,8 @@ impl Pipe {
     }
 
     /// Progress goes to the request it belongs to, and so does what takes back a question; everything else to a request under
-    /// way, or to the listener.
-    fn deliver_other<'m>(&self, message: &'m Message) -> Result<Option<&'m Message>, NoRoomYet> {
+    /// way, or to the listener. Where nobody hears it, why not.
+    fn deliver_other(&self, message: &Message) -> Result<Option<&'static str>, NoRoomYet> {
         if message.method() == "notifications/progress"
             && let Some(token) = message.param(&["progressToken"])
             && let Some(number) = number(token.raw)
@@ -456,22 +467,30 @@ impl Pipe {
         Ok(true)
     }
 
-    /// What concerns one client: the newest call under way is the likeliest cause.
-    fn deliver_to_one<'m>(&self, message: &'m Message) -> Result<Option<&'m Message>, NoRoomYet> {
+    /// What concerns one client: where all calls are one's, the newest under way is the likeliest cause.
+    fn deliver_to_one(&self, message: &Message) -> Result<Option<&'static str>, NoRoomYet> {
         let mut table = lock(&self.waiting);
         let is_alone = table.len() == 1;
         // SECURITY: where several share the process nobody can tell whom it concerns, so none of them hears it.
         if self.shared && table.len() > 1 {
-            return Ok(Some(message));
+            return Ok(Some(NOBODY));
         }
-        let weight = if message.kind() == Kind::Request { Weight::Question } else { Weight::News };
+        let asks = message.kind() == Kind::Request;
+        // A ping asks nobody, and whoever waits for its client would answer it late.
+        if message.method() == "ping" && table.values().any(|waiting| waiting.rests) {
+            return Ok(Some(NOBODY));
+        }
+        if asks && is_unclear(table.values()) {
+            return Ok(Some(UNCLEAR));
+        }
+        let weight = if asks { Weight::Question } else { Weight::News };
         let hearing = table.values_mut().filter(|waiting| waiting.hears > Hears::Nothing);
         let mut is_full = false;
-        if let Some(waiting) = hearing.max_by_key(|waiting| waiting.hears) {
+        if let Some(waiting) = hearing.max_by_key(|waiting| waiting.rank()) {
             // A copy: what the pipe read at once is one buffer, of which a few words would keep all.
             match waiting.speaker.say(Bytes::copy_from_slice(message.bytes()), weight, is_alone) {
                 Ok(()) => {
-                    if message.kind() == Kind::Request {
+                    if asks {
                         waiting.asked.put(message);
                     }
                     return Ok(None);
@@ -483,13 +502,13 @@ impl Pipe {
         }
         drop(table);
         if self.shared && self.listeners.count() > 1 {
-            return Ok(Some(message));
+            return Ok(Some(NOBODY));
         }
         self.deliver_to_all(message, is_full)
     }
 
     /// Tells everybody who listens. `is_full`: whoever it was meant for had no room for it.
-    fn deliver_to_all<'m>(&self, message: &'m Message, is_full: bool) -> Result<Option<&'m Message>, NoRoomYet> {
+    fn deliver_to_all(&self, message: &Message, is_full: bool) -> Result<Option<&'static str>, NoRoomYet> {
         // Of a process that is not shared the one call under way is the listener's own.
         let is_alone = lock(&self.waiting).len() <= usize::from(!self.shared);
         let (mut taken, mut lost) = (false, false);
@@ -501,7 +520,16 @@ impl Pipe {
         if message.kind() == Kind::Notification && (lost || (is_full && !taken)) {
             self.lose();
         }
-        Ok(if taken { None } else { Some(message) })
+        Ok(if taken { None } else { Some(NOBODY) })
+    }
+
+    /// When somebody was last asked something that may have been in the course of this request.
+    fn asked_of(&self, number: u64) -> Option<Instant> {
+        let own = lock(&self.waiting).get(&number).map(|waiting| (waiting.asker == Asker::Gateway, waiting.asked.last));
+        match own {
+            Some((true, asked)) => asked,
+            _ => *lock(&self.asked),
+        }
     }
 
     /// Something was said that somebody would have heard, had there been room for it.

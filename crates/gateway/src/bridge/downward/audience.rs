@@ -4,6 +4,7 @@
 //! SECURITY: all of it is one session's, and so one principal's. Where a server gives no session ids, what it says there may
 //! be about anybody's call, and no call hears it.
 
+use crate::upstream::pipe::UNCLEAR;
 use bytes::Bytes;
 use mcp::{Kind, Message};
 use std::{
@@ -196,9 +197,7 @@ impl Audience {
         let mut meant = at(if is_running { Stage::Running } else { Stage::Resting });
         match (meant.next(), meant.next()) {
             (None, _) => Err("nobody can be asked outside of a call: the client has no session"),
-            (Some(_), Some(_)) => {
-                Err("several calls are under way, and the question does not say in the course of which it is")
-            }
+            (Some(_), Some(_)) => Err(UNCLEAR),
             (Some(only), None) => {
                 let full = "the client was asked more than it can answer at once";
                 only.said.try_send(question.clone()).map_err(|_| full)

@@ -10,6 +10,7 @@ use crate::{
     upstream::{
         Arrival, Source, UpstreamFault,
         exchange::{self, Hop},
+        pipe::TOO_LATE,
         resume::Resumed,
     },
 };
@@ -80,7 +81,7 @@ impl Errand {
         let said = std::iter::from_fn(|| said.try_recv().ok());
         let questions = said.filter_map(|text| exchange::one(text, &limits).ok());
         let questions = questions.filter(|message| message.kind() == Kind::Request);
-        questions.map(|question| state.journal.unheard(&self.server.name, &question, "its call is over")).collect()
+        questions.map(|question| state.journal.unheard(&self.server.name, &question, TOO_LATE)).collect()
     }
 }
 
@@ -155,6 +156,9 @@ impl Course {
     /// It is so far now.
     pub(super) fn turn(&self, stage: Stage) {
         self.link.audience.turn(self.errand.number, stage);
+        if let Some(Source::Pipe(replies)) = &self.source {
+            replies.rest(stage == Stage::Resting);
+        }
     }
 
     /// Whether it speaks in a stream.

@@ -2,9 +2,13 @@
 //!
 //! Every wait is cancel-safe. Decides nothing about what is said.
 
-use super::{Pipe, backlog::Said, lock};
-use crate::{origin::Origin, upstream::UpstreamFault};
+use super::{Pipe, TOO_LATE, backlog::Said, lock};
+use crate::{
+    origin::Origin,
+    upstream::{UpstreamFault, exchange},
+};
 use bytes::Bytes;
+use mcp::Kind;
 use std::{sync::Arc, time::Duration};
 use tokio::{sync::mpsc, time::Instant};
 
@@ -50,6 +54,23 @@ impl Replies {
         self.due.is_some()
     }
 
+    /// Its client was asked, or has answered.
+    pub(crate) fn rest(&self, rests: bool) {
+        if let Some(waiting) = lock(&self.pipe.waiting).get_mut(&self.number) {
+            waiting.rests = rests;
+        }
+    }
+
+    /// The answers to what was asked, and nobody will read any more.
+    fn unheard(&mut self) -> Vec<Bytes> {
+        self.messages.close();
+        let said = std::iter::from_fn(|| self.messages.try_recv().ok()).filter_map(|said| said.text.ok());
+        let said =
+            self.first.take().into_iter().chain(said).filter_map(|text| exchange::one(text, &self.pipe.limits).ok());
+        let questions = said.filter(|message| message.kind() == Kind::Request);
+        questions.map(|question| self.pipe.journal.unheard(&self.pipe.server, &question, TOO_LATE)).collect()
+    }
+
     async fn said(&mut self) -> Result<Option<Said>, UpstreamFault> {
         if let Some((due, deadline)) = self.due {
             match tokio::time::timeout_at(due, self.messages.recv()).await {
@@ -58,7 +79,9 @@ impl Replies {
                     return Ok(said);
                 }
                 // It does not say in the course of which call it asks, and whoever is asked may take their time.
-                Err(_) if lock(&self.pipe.asked).is_some_and(|asked| asked + deadline >= due) => self.due = None,
+                Err(_) if self.pipe.asked_of(self.number).is_some_and(|asked| asked + deadline >= due) => {
+                    self.due = None
+                }
                 Err(_) => return Err(UpstreamFault::Timeout(deadline)),
             }
         }
@@ -84,14 +107,18 @@ impl Replies {
 impl Drop for Replies {
     fn drop(&mut self) {
         // Whatever the server says to it from now on is nobody's, and dropped.
-        if lock(&self.pipe.waiting).remove(&self.number).is_none_or(|waiting| waiting.taken_back) {
+        let waiting = lock(&self.pipe.waiting).remove(&self.number);
+        let mut texts = self.unheard();
+        texts.extend(waiting.filter(|waiting| !waiting.taken_back).map(|_| cancelled(self.number)));
+        if texts.is_empty() {
             return;
         }
         let pipe = Arc::clone(&self.pipe);
-        let text = cancelled(self.number);
         tokio::spawn(async move {
-            if let Err(fault) = pipe.write(text).await {
-                tracing::debug!(%fault, "a cancellation could not be sent");
+            for text in texts {
+                if let Err(fault) = pipe.write(text).await {
+                    tracing::debug!(%fault, "the end of a call could not be told");
+                }
             }
         });
     }

@@ -3,6 +3,7 @@
 use super::backlog::Speaker;
 use mcp::Message;
 use std::collections::VecDeque;
+use tokio::time::Instant;
 use vocab::{Digest, PrincipalId};
 
 /// Questions of one request that are known. Beyond that the oldest is forgotten.
@@ -19,15 +20,34 @@ pub(super) struct Waiting {
     pub(super) token: Option<Box<str>>,
     /// The server was told that nobody waits any more.
     pub(super) taken_back: bool,
+    /// It waits for its client, who was asked.
+    pub(super) rests: bool,
     /// What the server asked in its course.
     pub(super) asked: Asked,
     pub(super) speaker: Speaker,
 }
 
+impl Waiting {
+    /// Of several those that come first may be meant. One whose client was asked comes behind: the server asks in its course
+    /// no more until it is answered.
+    pub(super) const fn rank(&self) -> (Hears, bool) {
+        (self.hears, !self.rests)
+    }
+}
+
+/// Whether nobody can tell in the course of which request a question is.
+///
+/// SECURITY: over the bridge each may be another client's, though all are one principal's.
+pub(super) fn is_unclear<'w>(requests: impl Iterator<Item = &'w Waiting> + Clone) -> bool {
+    let hearing = requests.filter(|waiting| waiting.hears > Hears::Nothing);
+    let Some(first) = hearing.clone().map(Waiting::rank).max() else { return false };
+    hearing.filter(|waiting| waiting.asker == Asker::Gateway && waiting.rank() == first).count() > 1
+}
+
 /// Whose message it is. Clients write the same ids, and may cancel their own requests only.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Asker {
-    /// The gateway, which cancels by its own number.
+    /// The gateway, for itself or, over the bridge, for a client that has no session. It cancels by its own number.
     Gateway,
     /// A session, by the digest of its handle.
     Session(Digest),
@@ -35,8 +55,8 @@ pub(crate) enum Asker {
     Principal(PrincipalId),
 }
 
-/// What a request may hear beside its progress and its answer. Whom else a server means it does not say: of several the
-/// newest of those that may hear most.
+/// What a request may hear beside its progress and its answer. Whom else a server means it does not say: of several of one
+/// client the newest of those that may hear most.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Hears {
     /// Nothing: the gateway asks for itself, or the request lasts and says what it wants to hear.
@@ -61,21 +81,26 @@ impl Hears {
 /// Questions that were put in the course of a request: what takes one back goes where it went. Digests of their ids, which are
 /// as long as the server likes.
 #[derive(Default)]
-pub(super) struct Asked(VecDeque<Digest>);
+pub(super) struct Asked {
+    ids: VecDeque<Digest>,
+    /// When the last one was put.
+    pub(super) last: Option<Instant>,
+}
 
 impl Asked {
     /// The server asks.
     pub(super) fn put(&mut self, question: &Message) {
         let Some(id) = question.id() else { return };
-        if self.0.len() >= ASKED {
-            self.0.pop_front();
+        self.last = Some(Instant::now());
+        if self.ids.len() >= ASKED {
+            self.ids.pop_front();
         }
-        self.0.push_back(known_by(id));
+        self.ids.push_back(known_by(id));
     }
 
     /// Whether it was asked here.
     pub(super) fn has(&self, id: &str) -> bool {
-        !self.0.is_empty() && self.0.contains(&known_by(id))
+        !self.ids.is_empty() && self.ids.contains(&known_by(id))
     }
 }
 
