@@ -283,7 +283,9 @@ impl Line {
     /// Refuses a server of another era to which no bridge leads, naming both. One of which nobody knows yet whether it speaks
     /// this era, for it was down when it was looked at, is looked at first: by one look for all who wait, soon after each other.
     async fn fit(&self, server: &Arc<Server>, caller: &Caller, call: &Call) -> Result<Crossing, Stop> {
-        if server.is_unseen(call.era) {
+        // Whoever calls a tool of a web server looks for the tool anyway, and is told what became of that.
+        let looks_later = call.method() == "tools/call" && !server.is_unknown(call.era);
+        if server.is_unseen(call.era) && !looks_later {
             // The fault is kept with the server; whoever needs the server will meet it. A web server that cannot be looked at
             // may still answer this client.
             let _ = self.catalog(server).await;

@@ -8,12 +8,13 @@ use std::collections::BTreeSet;
 const CLAIMS: &str = "docs/claims.md";
 
 /// Proofs that are a chore of their own and not a test function.
-const CHORES: [&str; 7] = [
+const CHORES: [&str; 8] = [
     "xtask conformance",
     "xtask strangers",
     "xtask matrix",
     "xtask keyring",
     "xtask bench",
+    "xtask soak",
     "xtask tidy",
     "fuzz smoke",
 ];
