@@ -77,7 +77,7 @@ impl State {
         self.legs.let_go(is_current);
         let over = self.legs.sweep(|name, link| {
             let leads = snapshot.servers.get(name).is_some_and(|now| downward::leads(now, link.leg.fingerprint));
-            leads && link.idle(now) <= link.patience(idle) && !self.is_forfeited(&link.holder(), snapshot)
+            leads && link.idle(now) <= idle && !self.is_forfeited(&link.holder(), snapshot)
         });
         self.part(over);
     }

@@ -39,15 +39,6 @@ async fn begun(upstream: &Upstream, agent: &Agent, path: &str) -> (Feed, Reply) 
     (feed, agent.request("tools/call", json!({"name": tool(path), "arguments": {}})).await)
 }
 
-/// Calls in all other sessions that the client may have at the same time: the next call shares the first one.
-async fn crowd(upstream: &Upstream, agent: &Agent) -> Vec<(Feed, Reply)> {
-    let mut calls = Vec::new();
-    for _ in 0..7 {
-        calls.push(begun(upstream, agent, "").await);
-    }
-    calls
-}
-
 fn retry(path: &str, asked: &Value) -> Value {
     let result = &asked["result"];
     assert_eq!(result["resultType"], "input_required", "{asked}");
@@ -199,7 +190,6 @@ async fn a_question_that_may_be_of_several_calls_or_of_none_is_refused() {
     let alice = inside.modern("/mcp/files", &inside.alice);
     let stream = listening(&upstream);
     let (first, mut one) = begun(&upstream, &alice, "").await;
-    let _crowd = crowd(&upstream, &alice).await;
     let (second, mut two) = begun(&upstream, &alice, "").await;
     let calls: Vec<_> = upstream.seen("tools/call").iter().map(testkit::Received::id).collect();
     stream.message(&question("which")).await;
@@ -240,7 +230,6 @@ async fn a_call_that_waits_for_its_client_keeps_no_question_from_the_one_that_ru
     let (_first, mut one) = begun(&upstream, &alice, "").await;
     stream.message(&question("q1")).await;
     let asked = soon(one.event()).await.unwrap().json();
-    let _crowd = crowd(&upstream, &alice).await;
     let (second, mut two) = begun(&upstream, &alice, "").await;
     stream.message(&question("q2")).await;
     let other = soon(two.event()).await.unwrap().json();
@@ -252,38 +241,8 @@ async fn a_call_that_waits_for_its_client_keeps_no_question_from_the_one_that_ru
     stream.message(&question("q3")).await;
     let no = upstream.arrived("response", 3).await.json();
     assert_eq!((&no["id"], &no["error"]["code"]), (&json!("q3"), &json!(-32601)), "{no}");
-    second.message(&finished(&upstream.seen("tools/call").pop().unwrap().id())).await;
+    second.message(&finished(&upstream.seen("tools/call")[1].id())).await;
     assert_eq!(said(&soon(two.event()).await.unwrap().json()), "done");
-}
-
-#[tokio::test]
-async fn each_of_two_calls_at_the_same_time_is_asked_on_the_stream_of_a_session_of_its_own() {
-    let upstream = Upstream::start().await;
-    let inside = Inside::start(legacy(&upstream)).await;
-    let (alice, other) = (inside.modern("/mcp/files", &inside.alice), inside.modern("/mcp/files", &inside.alice));
-    let streams = [listening(&upstream), listening(&upstream)];
-    let (feed, mut one) = begun(&upstream, &alice, "").await;
-    let (other_feed, mut two) = begun(&upstream, &other, "").await;
-    let calls = upstream.seen("tools/call");
-    assert_ne!(calls[0].header("mcp-session-id"), calls[1].header("mcp-session-id"));
-    streams[0].message(&question("one")).await;
-    streams[1].message(&question("two")).await;
-    let asked = [soon(one.event()).await.unwrap().json(), soon(two.event()).await.unwrap().json()];
-    let mut two = other.request("tools/call", retry("", &asked[1])).await;
-    let heard = upstream.arrived("response", 1).await;
-    assert_eq!((heard.id(), heard.header("mcp-session-id")), (json!("two"), calls[1].header("mcp-session-id")));
-    let mut one = alice.request("tools/call", retry("", &asked[0])).await;
-    let heard = upstream.arrived("response", 2).await;
-    assert_eq!((heard.id(), heard.header("mcp-session-id")), (json!("one"), calls[0].header("mcp-session-id")));
-    feed.message(&finished(&calls[0].id())).await;
-    other_feed.message(&finished(&calls[1].id())).await;
-    assert_eq!(said(&soon(one.event()).await.unwrap().json()), "done");
-    assert_eq!(said(&soon(two.event()).await.unwrap().json()), "done");
-    let records = inside.records().await;
-    let questions = records.iter().filter(|record| record["action"] == "server.elicit");
-    let parents: Vec<_> = questions.map(|question| question["parent"].clone()).collect();
-    assert_eq!((parents.len(), parents[0] == parents[1]), (2, false), "{parents:?}");
-    assert_eq!(inside.state.leg_count(), 2);
 }
 
 #[tokio::test]

@@ -139,14 +139,8 @@ async fn two_calls_with_one_id_are_two_calls_for_the_server() {
     let inside = Inside::start(legacy(&upstream)).await;
     let first = inside.modern("/mcp/files", &inside.alice);
     let second = inside.modern("/mcp/files", &inside.alice);
-    // Whoever can be asked nothing shares a session with others.
-    let mut of_call = meta();
-    of_call[format!("{META}clientCapabilities")] = json!({});
-    let params = |n: u64| json!({"name": "echo", "arguments": {"n": n}, "_meta": of_call});
-    let (events, feed) = Answer::events();
-    upstream.next("tools/call", events);
-    let mut answer = first.request("tools/call", params(1)).await;
-    let other = second.request("tools/call", params(2)).await.json().await;
+    let (feed, mut answer) = begun(&upstream, &first, "/mcp/files").await;
+    let other = second.call("echo", json!({"n": 2})).await;
     assert_eq!((&other["id"], &other["result"]["content"][0]["text"]), (&json!(1), &json!(r#"{"n":2}"#)));
     let calls = upstream.seen("tools/call");
     assert_ne!(calls[0].id(), calls[1].id());

@@ -13,7 +13,7 @@ use std::{
     sync::{Arc, Mutex},
     time::Duration,
 };
-use testkit::{Agent, Answer, Ask, Feed, Issuer, Kind, Received, Streamer, Upstream, soon};
+use testkit::{Answer, Ask, Feed, Issuer, Kind, Received, Streamer, Upstream, soon};
 use vocab::IssuerName;
 
 /// The streams of a server by number, as long as they are open.
@@ -572,7 +572,7 @@ async fn a_server_of_2024_that_says_nothing_meets_its_deadline_on_a_stream_too()
     let bounds = Bounds { deadline, ..old(&upstream).bounds };
     let inside = Inside::start(Plan { bounds, ..old(&upstream) }).await;
     let (legacy, modern) = (inside.legacy("/mcp/files", &inside.alice).await, inside.modern("/mcp/files", &inside.bob));
-    let called = async |agent: Agent| {
+    let called = async |agent: testkit::Agent| {
         let began = tokio::time::Instant::now();
         let answer = agent.call("echo", json!({})).await;
         assert_eq!(answer["error"]["code"], -31007, "{answer}");
@@ -580,38 +580,4 @@ async fn a_server_of_2024_that_says_nothing_meets_its_deadline_on_a_stream_too()
     };
     let both = async { tokio::join!(called(legacy), called(modern)) };
     tokio::time::timeout(Duration::from_secs(40), both).await.expect("the deadline holds");
-}
-
-#[tokio::test]
-async fn calls_at_the_same_time_have_a_stream_of_2024_each() {
-    let (upstream, streams) = server("/messages").await;
-    say(&upstream, &streams, "tools/call", |received| {
-        let params = json!({"messages": [], "maxTokens": received.json()["params"]["arguments"]["n"]});
-        vec![json!({"jsonrpc": "2.0", "id": "q", "method": "sampling/createMessage", "params": params})]
-    });
-    let inside = Inside::start(old(&upstream)).await;
-    let (alice, other) = (inside.modern("/mcp/files", &inside.alice), inside.modern("/mcp/files", &inside.alice));
-    let asked = async |agent: &Agent, n: u64| {
-        let answer = soon(agent.call("echo", json!({"n": n}))).await;
-        assert_eq!(answer["result"]["inputRequests"]["question"]["params"]["maxTokens"], n, "{answer}");
-        answer["result"]["requestState"].clone()
-    };
-    let (first, second) = tokio::join!(asked(&alice, 1), asked(&other, 2));
-    for (at, (agent, n, state)) in [(&other, 2, second), (&alice, 1, first)].into_iter().enumerate() {
-        let sampled =
-            json!({"role": "assistant", "model": "m", "content": {"type": "text", "text": format!("of {n}")}});
-        let params = json!({"name": "echo", "arguments": {"n": n}, "requestState": state,
-            "inputResponses": {"question": sampled}});
-        let retry = async { soon(agent.request("tools/call", params)).await.json().await };
-        let (end, ()) = tokio::join!(retry, async {
-            let heard = upstream.arrived("response", at + 1).await;
-            assert_eq!(heard.json()["result"]["content"]["text"], format!("of {n}"));
-            let call = upstream.seen("tools/call").into_iter().find(|call| call.path == heard.path).unwrap();
-            let number: usize = call.path.rsplit('=').next().unwrap().parse().unwrap();
-            let feed = streams.lock().unwrap()[number].clone().unwrap();
-            feed.message(&answer_to(&call)).await;
-        });
-        assert_eq!(end["result"]["content"][0]["text"], format!(r#"{{"n":{n}}}"#), "{end}");
-    }
-    assert_eq!((inside.state.leg_count(), inside.state.parked_count()), (2, 0));
 }

@@ -33,10 +33,10 @@ use crate::{
 use bytes::Bytes;
 use course::{Course, LONGEST};
 use http::{HeaderMap, Method, StatusCode};
-use legs::{LOST, Turn};
+use legs::LOST;
 use mcp::{
     Era, Kind, Limits, ListKind, Message,
-    bridge::{self, Client, LogLevel, downward as translate},
+    bridge::{Client, LogLevel, downward as translate},
     error,
 };
 use parked::{Resting, Ticket, TicketFault};
@@ -135,20 +135,6 @@ async fn link(hop: &Hop<'_>, way: &Passage<'_>, message: &Message) -> Result<Arc
     way.line.state.legs.link(hop, way.caller, &shown(hop, way.caller, message)?).await
 }
 
-/// The same for a request that is passed on. One in whose course the client may be asked has its turn in the session.
-async fn taken(
-    hop: &Hop<'_>,
-    way: &Passage<'_>,
-    message: &Message,
-) -> Result<(Arc<Link>, Option<Turn>), UpstreamFault> {
-    if !bridge::may_ask(message.method()) {
-        return Ok((link(hop, way, message).await?, None));
-    }
-    let client = shown(hop, way.caller, message)?;
-    let (link, turn) = way.line.state.legs.link_for_call(hop, way.caller, &client).await?;
-    Ok((link, Some(turn)))
-}
-
 /// What a request says of its client.
 fn client(request: &Message) -> Result<Client, UpstreamFault> {
     Client::of_request(request).map_err(|fault| malformed(&fault))
@@ -167,12 +153,12 @@ async fn carry(way: &Passage<'_>, message: &Message) -> Result<Arrival, Upstream
     let hop = way.hop();
     let mut again = 0;
     loop {
-        let (link, turn) = taken(&hop, way, message).await?;
+        let link = link(&hop, way, message).await?;
         if let Some(level) = LogLevel::wanted(message) {
             // A server that does not take it says less than it could, no more.
             let _ = link.hear_from(&hop, level).await;
         }
-        match dispatch(way, &hop, (&link, turn), &edited).await {
+        match dispatch(way, &hop, &link, &edited).await {
             // Nothing was sent.
             Ok(None) if again < LOST => again += 1,
             // SPEC: the request was not taken. Whoever says so may err all the same, so what changes something is left to the
@@ -189,7 +175,7 @@ async fn carry(way: &Passage<'_>, message: &Message) -> Result<Arrival, Upstream
 async fn dispatch(
     way: &Passage<'_>,
     hop: &Hop<'_>,
-    (link, turn): (&Arc<Link>, Option<Turn>),
+    link: &Arc<Link>,
     edited: &Message,
 ) -> Result<Option<Course>, UpstreamFault> {
     let number = link.number();
@@ -198,7 +184,7 @@ async fn dispatch(
     let mut edits: Vec<_> = edits.drain(..).map(|member| (member.span, number.to_string().into_bytes())).collect();
     let request = exchange::one(mcp::splice(request.bytes(), &mut edits), &hop.limits)?;
     let bound = bound(way.caller.principal.id(), hop.server, edited);
-    let mut course = Course::new(hop, (link, turn), number, edited.method(), bound);
+    let mut course = Course::new(hop, link, number, edited.method(), bound);
     match &link.leg.way {
         Way::Pipe(pipe) => {
             course.begin(exchange::over_pipe(pipe, &request, pipe::Asker::Gateway, way.wait()).await?)?;

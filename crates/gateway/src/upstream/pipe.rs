@@ -10,7 +10,7 @@ mod waiting;
 
 pub(crate) use backlog::Backlogs;
 pub(crate) use replies::Replies;
-pub(crate) use waiting::{Asker, Hears, TOO_LATE, UNCLEAR};
+pub(crate) use waiting::{Asker, Hears};
 
 use super::{
     UpstreamFault,
@@ -40,7 +40,7 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 use vocab::{PrincipalId, Secret, ServerName};
-use waiting::{Asked, NOBODY, Waiting, is_unclear};
+use waiting::{Asked, Waiting, is_unclear};
 
 /// How long a process may take to accept one line.
 const WRITE: Duration = Duration::from_secs(10);
@@ -49,6 +49,14 @@ const WRITE: Duration = Duration::from_secs(10);
 const ENDING: Duration = Duration::from_secs(1);
 /// How long it is not said again that something is lost.
 const AGAIN: Duration = Duration::from_mins(1);
+
+/// Why a question is answered by the gateway: nobody is there.
+const NOBODY: &str = "nobody is listening who could answer";
+/// Nobody knows whose it is.
+pub(crate) const UNCLEAR: &str =
+    "several calls are under way, and the question does not say in the course of which it is";
+/// The call in whose course it is has ended.
+pub(crate) const TOO_LATE: &str = "its call is over";
 
 /// What is started.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -513,6 +521,15 @@ impl Pipe {
             self.lose();
         }
         Ok(if taken { None } else { Some(NOBODY) })
+    }
+
+    /// When somebody was last asked something that may have been in the course of this request.
+    fn asked_of(&self, number: u64) -> Option<Instant> {
+        let own = lock(&self.waiting).get(&number).map(|waiting| (waiting.asker == Asker::Gateway, waiting.asked.last));
+        match own {
+            Some((true, asked)) => asked,
+            _ => *lock(&self.asked),
+        }
     }
 
     /// Something was said that somebody would have heard, had there been room for it.

@@ -119,12 +119,6 @@ impl Client {
         format!("{}\n{}", self.capabilities, self.info.as_deref().unwrap_or_default())
     }
 
-    /// Whether a server is told of anything that it could ask.
-    pub fn can_be_asked(&self) -> bool {
-        let mut told = each(self.capabilities.as_bytes());
-        told.any(|(name, _)| matches!(&*name, "elicitation" | "roots" | "sampling"))
-    }
-
     /// Whether it declared that it can be asked this.
     pub fn can_answer(&self, method: &str, params: Option<&[u8]>) -> Result<(), BridgeFault> {
         let params = params.unwrap_or_default();

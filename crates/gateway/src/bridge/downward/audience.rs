@@ -175,7 +175,7 @@ impl Audience {
     /// Log messages, progress and what takes back a question are for calls, each of which takes its own. One that reads too
     /// slowly loses some, and no question for them.
     fn tell(&self, message: &Message) {
-        if is_news(message) {
+        if !matches!(message.method(), "notifications/message" | "notifications/progress" | "notifications/cancelled") {
             self.announce(message.bytes());
             return;
         }
@@ -257,13 +257,6 @@ impl Audience {
             self.stream.send_if_modified(|stream| turn(stream, Stream::Opening, Stream::Late));
         }
     }
-}
-
-/// Whether it is for those who listen. Log messages, progress and what takes back a question are for calls.
-pub(super) fn is_news(message: &Message) -> bool {
-    let for_calls =
-        matches!(message.method(), "notifications/message" | "notifications/progress" | "notifications/cancelled");
-    message.kind() == Kind::Notification && !for_calls
 }
 
 fn turn(stream: &mut Stream, from: Stream, to: Stream) -> bool {

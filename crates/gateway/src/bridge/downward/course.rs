@@ -2,7 +2,7 @@
 //!
 //! Every wait is cancel-safe: what is under way lies here, not in a future that a `select!` may drop.
 
-use super::{Link, audience::Stage, legs::Turn, parked};
+use super::{Link, audience::Stage, parked};
 use crate::{
     server::Server,
     session::Way,
@@ -113,19 +113,11 @@ pub(super) struct Course {
     /// Principal, server and request.
     pub(super) bound: Digest,
     limits: Limits,
-    /// Nobody else is to be asked in this session meanwhile. The last to go: by then the server was told that it is over.
-    _turn: Option<Turn>,
 }
 
 impl Course {
     /// A call that is about to be sent under this number.
-    pub(super) fn new(
-        hop: &Hop<'_>,
-        (link, turn): (&Arc<Link>, Option<Turn>),
-        number: u64,
-        method: &str,
-        bound: Digest,
-    ) -> Self {
+    pub(super) fn new(hop: &Hop<'_>, link: &Arc<Link>, number: u64, method: &str, bound: Digest) -> Self {
         let (server, method) = (Arc::clone(hop.server), Box::from(method));
         let errand = Errand {
             state: Arc::downgrade(hop.state),
@@ -148,7 +140,6 @@ impl Course {
             method,
             bound,
             limits: hop.limits,
-            _turn: turn,
         }
     }
 

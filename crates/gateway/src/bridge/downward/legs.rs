@@ -1,12 +1,7 @@
 //! Sessions of ours with legacy servers, for modern clients, who have none: opened when they are needed, shared by the
 //! calls of one principal whose clients introduce themselves alike, and ended when nobody uses them.
 //!
-//! A server does not say in the course of which call it asks. Where a client can be asked, calls that it makes at the same time
-//! have therefore a session each, as long as there is room for them.
-//!
 //! SECURITY: two principals never share one. Servers keep what they like in a session.
-
-mod room;
 
 use super::audience::{Audience, Stream};
 use crate::{
@@ -20,42 +15,37 @@ use crate::{
         wish::Wishes,
     },
 };
-use bytes::Bytes;
 use identity::Principal;
 use mcp::{
     Kind, Message,
     bridge::{Client, LogLevel, downward as translate},
 };
-use room::{at, room, which};
 use std::{
     collections::BTreeMap,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
-        atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicU32, AtomicU64, Ordering},
     },
-    time::Duration,
 };
 use tokio::sync::watch;
 use vocab::{Digest, PrincipalId, ServerName};
 
-/// How long a session beside the first one of a client is kept when nobody uses it.
-const IDLE_BESIDE: Duration = Duration::from_mins(5);
+/// Sessions in all. Idle ones take a few KiB each, and processes have a bound of their own.
+const MOST: usize = 16_384;
+/// Sessions of one principal with one server: so many clients of its can differ in what they say of themselves.
+const MOST_ALIKE: usize = 8;
 /// So many sessions in a row may turn out to be lost where a server is asked for its listening stream.
 pub(super) const LOST: u32 = 2;
 
-/// Whose session with whom: server, principal, what clients say of themselves, and which of theirs it is. All but calls are in
-/// the first one.
-type Key = (ServerName, PrincipalId, Digest, u8);
+/// Whose session with whom: server, principal, and what clients say of themselves.
+type Key = (ServerName, PrincipalId, Digest);
 
 /// A session that is to be ended, and on which server.
 type Leaving = (ServerName, Arc<Leg>);
 
-/// Room for them, by whose they are.
-type Slots = BTreeMap<Key, Arc<Slot>>;
-
 /// All of them. In this order the sessions of a principal with a server lie side by side.
 #[derive(Default)]
-pub(crate) struct Legs(Mutex<Slots>);
+pub(crate) struct Legs(Mutex<BTreeMap<Key, Arc<Slot>>>);
 
 /// Room for one session.
 struct Slot {
@@ -64,26 +54,8 @@ struct Slot {
     link: Mutex<Option<Arc<Link>>>,
     /// When it was last asked for, in ticks.
     used: AtomicU64,
-    /// Calls under way in it, or waiting for their client.
-    calls: Arc<AtomicUsize>,
     /// How many sessions in a row turned out to be lost where their stream was asked for.
     lost: Arc<AtomicU32>,
-}
-
-/// A call has its turn in a session until this is dropped.
-pub(super) struct Turn(Arc<AtomicUsize>);
-
-impl Turn {
-    fn take(slot: &Slot) -> Self {
-        slot.calls.fetch_add(1, Ordering::Relaxed);
-        Self(Arc::clone(&slot.calls))
-    }
-}
-
-impl Drop for Turn {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
 }
 
 /// A session with a legacy server.
@@ -114,16 +86,6 @@ impl Link {
     /// How long nobody has asked for it, in ticks.
     pub(crate) fn idle(&self, now: u64) -> u64 {
         now.saturating_sub(self.used.load(Ordering::Relaxed))
-    }
-
-    /// How long nobody need ask for it until it is over, in ticks, where that is so long for others.
-    pub(crate) fn patience(&self, idle: u64) -> u64 {
-        if self.is_first() { idle } else { idle.min(u64::try_from(IDLE_BESIDE.as_micros()).unwrap_or(u64::MAX)) }
-    }
-
-    /// Whether it is its client's first one, in which all is done that is no call.
-    const fn is_first(&self) -> bool {
-        self.key.3 == 0
     }
 
     /// The server knows it no more, or whoever used it may not any longer.
@@ -216,11 +178,6 @@ impl Slot {
         lock(&self.link).as_ref().is_some_and(|kept| std::ptr::eq(Arc::as_ptr(kept), link.as_ptr()))
     }
 
-    /// Whether a call has it.
-    fn is_taken(&self) -> bool {
-        self.calls.load(Ordering::Relaxed) > 0
-    }
-
     /// Nobody has a hand in it.
     fn is_free(self: &Arc<Self>) -> bool {
         Arc::strong_count(self) == 1 && lock(&self.link).as_ref().is_none_or(|link| Arc::strong_count(link) == 1)
@@ -235,68 +192,33 @@ impl Legs {
         caller: &Caller,
         client: &Client,
     ) -> Result<Arc<Link>, UpstreamFault> {
-        let (key, now) = (first(hop, caller, client), hop.state.clock.ticks());
-        let (slot, evicted) = room(&mut lock(&self.0), &key, now)?;
+        let now = hop.state.clock.ticks();
+        let key = (hop.server.name.clone(), caller.principal.id().clone(), Digest::of(client.key().as_bytes()));
+        let (slot, evicted) = self.slot(&key, now)?;
         hop.state.part(evicted.into_iter().collect());
-        link_of(hop, caller, client, (key, slot)).await
-    }
-
-    /// The session for a call in whose course the client may be asked. There is no other such call in it, unless there are too
-    /// many at the same time, or the client can be asked nothing.
-    pub(super) async fn link_for_call(
-        &self,
-        hop: &Hop<'_>,
-        caller: &Caller,
-        client: &Client,
-    ) -> Result<(Arc<Link>, Turn), UpstreamFault> {
-        let key = first(hop, caller, client);
-        if client.can_be_asked() && !matches!(hop.server.carriage(), Carriage::Pipe { shared: true }) {
-            let (place, turn) = self.take_turn(hop, &key)?;
-            let is_first = place.0.3 == 0;
-            match link_of(hop, caller, client, place).await {
-                Ok(link) => return Ok((link, turn)),
-                Err(fault) if is_first => return Err(fault),
-                // Nothing was sent yet, and the first one may do.
-                Err(fault) => {
-                    tracing::debug!(server = %hop.server.name, %fault, "calls at the same time share a session");
-                }
+        if let Some(link) = slot.fitting(hop) {
+            link.touch(now, caller);
+            return Ok(link);
+        }
+        let one = Arc::clone(&slot.opening).lock_owned().await;
+        if let Some(link) = slot.fitting(hop) {
+            link.touch(now, caller);
+            return Ok(link);
+        }
+        let (kept, caller, client) = (hop.kept(), caller.clone(), client.clone());
+        // A client that goes away meanwhile leaves a session that the next one uses.
+        to_its_end(async move {
+            let _one = one;
+            let link = open(&kept.hop(), &caller, &client, key, now, &slot.lost).await?;
+            if slot.lost.load(Ordering::Relaxed) >= LOST {
+                // Sessions do not get lost that fast: the server has no such stream, and says so in words of its own.
+                slot.lost.store(0, Ordering::Relaxed);
+                link.audience.note(Stream::Renounced);
             }
-        }
-        let now = hop.state.clock.ticks();
-        let (slot, evicted) = room(&mut lock(&self.0), &key, now)?;
-        hop.state.part(evicted.into_iter().collect());
-        let turn = Turn::take(&slot);
-        Ok((link_of(hop, caller, client, (key, slot)).await?, turn))
-    }
-
-    /// The room for a call's session, and its turn there.
-    fn take_turn(&self, hop: &Hop<'_>, first: &Key) -> Result<((Key, Arc<Slot>), Turn), UpstreamFault> {
-        let now = hop.state.clock.ticks();
-        let mut slots = lock(&self.0);
-        let (number, made_room) = which(&mut slots, hop, first);
-        let key = at(first, number);
-        let (slot, evicted) = room(&mut slots, &key, now)?;
-        let turn = Turn::take(&slot);
-        drop(slots);
-        hop.state.part(made_room.into_iter().chain(evicted).collect());
-        Ok(((key, slot), turn))
-    }
-
-    /// Tells those who listen in a session, or in the first one of its client. `false` if there are none.
-    pub(super) fn announce(&self, link: &Link, text: &Bytes) -> bool {
-        // Both are told.
-        let here = link.audience.announce(text);
-        self.tell_first(link, text) || here
-    }
-
-    /// The same for those who listen in the first one alone, where this is another.
-    pub(super) fn tell_first(&self, link: &Link, text: &Bytes) -> bool {
-        if link.is_first() {
-            return false;
-        }
-        let slot = lock(&self.0).get(&at(&link.key, 0)).map(Arc::clone);
-        let first = slot.and_then(|slot| lock(&slot.link).clone());
-        first.is_some_and(|first| first.audience.announce(text))
+            *lock(&slot.link) = Some(Arc::clone(&link));
+            Ok(link)
+        })
+        .await
     }
 
     /// Forgets a session that the server does not know any more. Whoever listens in it learns that it is over.
@@ -345,44 +267,45 @@ impl Legs {
             drop(lock(&slot.link).take_if(|link| !is_current(server, &link.leg)));
         }
     }
-}
 
-/// The session that there is room for, which is opened where there is none that leads to the server as it is.
-async fn link_of(
-    hop: &Hop<'_>,
-    caller: &Caller,
-    client: &Client,
-    (key, slot): (Key, Arc<Slot>),
-) -> Result<Arc<Link>, UpstreamFault> {
-    let now = hop.state.clock.ticks();
-    if let Some(link) = slot.fitting(hop) {
-        link.touch(now, caller);
-        return Ok(link);
-    }
-    let one = Arc::clone(&slot.opening).lock_owned().await;
-    if let Some(link) = slot.fitting(hop) {
-        link.touch(now, caller);
-        return Ok(link);
-    }
-    let (kept, caller, client) = (hop.kept(), caller.clone(), client.clone());
-    // A client that goes away meanwhile leaves a session that the next one uses.
-    to_its_end(async move {
-        let _one = one;
-        let link = open(&kept.hop(), &caller, &client, key, now, &slot.lost).await?;
-        if slot.lost.load(Ordering::Relaxed) >= LOST {
-            // Sessions do not get lost that fast: the server has no such stream, and says so in words of its own.
-            slot.lost.store(0, Ordering::Relaxed);
-            link.audience.note(Stream::Renounced);
+    /// The room for a session. Where all is taken, the one that was not used for longest makes room, if it is free; it is
+    /// handed back, to be ended on its server.
+    fn slot(&self, key: &Key, now: u64) -> Result<(Arc<Slot>, Option<Leaving>), UpstreamFault> {
+        let mut slots = lock(&self.0);
+        if let Some(slot) = slots.get(key) {
+            slot.used.store(now, Ordering::Relaxed);
+            return Ok((Arc::clone(slot), None));
         }
-        *lock(&slot.link) = Some(Arc::clone(&link));
-        Ok(link)
-    })
-    .await
+        let of = |digest: [u8; 32]| (key.0.clone(), key.1.clone(), Digest::from_bytes(digest));
+        let own = || slots.range(of([0; 32])..=of([u8::MAX; 32]));
+        let crowded = own().count() >= MOST_ALIKE;
+        let mut evicted = None;
+        if crowded || slots.len() >= MOST {
+            let Some(leaving) = (if crowded { oldest(own()) } else { oldest(slots.iter()) }) else {
+                let why = format!(
+                    "too many sessions with legacy servers are in use ({MOST_ALIKE} of a principal with one server, {MOST} \
+                     in all); wait until a call or a listening stream ends"
+                );
+                return Err(UpstreamFault::Sessions(why));
+            };
+            let link = slots.remove(&leaving).and_then(|slot| lock(&slot.link).take());
+            evicted = link.map(|link| (leaving.0, Arc::clone(&link.leg)));
+        }
+        let slot = Arc::new(Slot {
+            opening: Arc::default(),
+            link: Mutex::default(),
+            used: AtomicU64::new(now),
+            lost: Arc::default(),
+        });
+        slots.insert(key.clone(), Arc::clone(&slot));
+        Ok((slot, evicted))
+    }
 }
 
-/// A client's first session.
-fn first(hop: &Hop<'_>, caller: &Caller, client: &Client) -> Key {
-    (hop.server.name.clone(), caller.principal.id().clone(), Digest::of(client.key().as_bytes()), 0)
+/// The one that was not used for longest, of those that nobody has a hand in.
+fn oldest<'a>(slots: impl Iterator<Item = (&'a Key, &'a Arc<Slot>)>) -> Option<Key> {
+    let free = slots.filter(|(_, slot)| slot.is_free());
+    free.min_by_key(|(_, slot)| slot.used.load(Ordering::Relaxed)).map(|(key, _)| key.clone())
 }
 
 /// Introduces the client to the server.
@@ -420,14 +343,14 @@ async fn open(
     });
     if let Way::Pipe(pipe) = &link.leg.way {
         let listener = Arc::downgrade(&link);
-        let (limits, state) = (hop.limits, Arc::downgrade(hop.state));
+        let limits = hop.limits;
         pipe.hear(move |word| {
             let Some(link) = listener.upgrade() else { return Heard::Gone };
             let heard = match word {
                 Word::Said(text) => {
                     let message = exchange::one(text.clone(), &limits);
                     let is_news = message.is_ok_and(|message| message.kind() == Kind::Notification);
-                    is_news && state.upgrade().is_some_and(|state| state.legs.announce(&link, &text))
+                    is_news && link.audience.announce(&text)
                 }
                 // Whoever listens looks whether the process is alive.
                 Word::Nothing | Word::Over => false,

@@ -6,7 +6,7 @@
 
 use super::{
     Link,
-    audience::{Audience, News, Stream, is_news},
+    audience::{Audience, News, Stream},
 };
 use crate::{
     aggregate::{self, stream::is_known},
@@ -340,11 +340,6 @@ impl Follower {
         while let Some((_, event)) = Box::pin(source.next()).await? {
             let Some(text) = event.message() else { continue };
             let message = exchange::one(text.clone(), &limits)?;
-            if is_news(&message)
-                && let Some(link) = self.link.upgrade()
-            {
-                state.legs.tell_first(&link, message.bytes());
-            }
             // A ping asks nobody.
             let heard = if message.method() == "ping" { Err("a ping") } else { audience.hand(&message) };
             if let Err(why) = heard {

@@ -209,7 +209,7 @@ impl Talk {
             }
             _ => {
                 // SPEC: the modern era says these on `subscriptions/listen` only.
-                self.state.legs.announce(&course.link, message.bytes());
+                course.link.audience.announce(message.bytes());
                 let line = self.state.line();
                 if let Some(server) = line.snapshot.servers.get(&course.server.name) {
                     catalog::notice(&line, server, message);

@@ -70,13 +70,6 @@ impl Room {
         self.most.saturating_sub(self.places.available_permits())
     }
 
-    /// Whether there is room for a process of `holder` that could be done without: half of all places, and half of those of
-    /// one principal, are kept for others.
-    pub(crate) fn has_spare(&self, holder: &PrincipalId) -> bool {
-        let own = lock(&self.held).get(holder).copied().unwrap_or_default();
-        own < self.most_each / 2 && self.running() < self.most / 2
-    }
-
     /// Stops every process and waits until all have ended. Nothing starts here any more. To be awaited before the runtimes
     /// on which the processes were started are shut down.
     pub async fn close(&self) {

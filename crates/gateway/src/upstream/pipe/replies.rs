@@ -2,7 +2,7 @@
 //!
 //! Every wait is cancel-safe. Decides nothing about what is said.
 
-use super::{Asker, Pipe, TOO_LATE, backlog::Said, lock};
+use super::{Pipe, TOO_LATE, backlog::Said, lock};
 use crate::{
     origin::Origin,
     upstream::{UpstreamFault, exchange},
@@ -71,17 +71,6 @@ impl Replies {
         questions.map(|question| self.pipe.journal.unheard(&self.pipe.server, &question, TOO_LATE)).collect()
     }
 
-    /// When somebody was last asked something that may have been in the course of it.
-    fn asked(&self) -> Option<Instant> {
-        let own = lock(&self.pipe.waiting)
-            .get(&self.number)
-            .map(|waiting| (waiting.asker == Asker::Gateway, waiting.asked.last));
-        match own {
-            Some((true, asked)) => asked,
-            _ => *lock(&self.pipe.asked),
-        }
-    }
-
     async fn said(&mut self) -> Result<Option<Said>, UpstreamFault> {
         if let Some((due, deadline)) = self.due {
             match tokio::time::timeout_at(due, self.messages.recv()).await {
@@ -90,7 +79,9 @@ impl Replies {
                     return Ok(said);
                 }
                 // It does not say in the course of which call it asks, and whoever is asked may take their time.
-                Err(_) if self.asked().is_some_and(|asked| asked + deadline >= due) => self.due = None,
+                Err(_) if self.pipe.asked_of(self.number).is_some_and(|asked| asked + deadline >= due) => {
+                    self.due = None
+                }
                 Err(_) => return Err(UpstreamFault::Timeout(deadline)),
             }
         }

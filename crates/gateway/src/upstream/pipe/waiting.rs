@@ -9,14 +9,6 @@ use vocab::{Digest, PrincipalId};
 /// Questions of one request that are known. Beyond that the oldest is forgotten.
 const ASKED: usize = 256;
 
-/// Why a question is answered by the gateway: nobody is there.
-pub(super) const NOBODY: &str = "nobody is listening who could answer";
-/// Nobody knows whose it is.
-pub(crate) const UNCLEAR: &str =
-    "several calls are under way, and the question does not say in the course of which it is";
-/// The call in whose course it is has ended.
-pub(crate) const TOO_LATE: &str = "its call is over";
-
 /// A request that waits for its answer.
 pub(super) struct Waiting {
     pub(super) hears: Hears,
