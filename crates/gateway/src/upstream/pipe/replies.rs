@@ -80,7 +80,7 @@ impl Replies {
                 }
                 // It does not say in the course of which call it asks, and whoever is asked may take their time.
                 Err(_) if self.pipe.asked_of(self.number).is_some_and(|asked| asked + deadline >= due) => {
-                    self.due = None
+                    self.due = None;
                 }
                 Err(_) => return Err(UpstreamFault::Timeout(deadline)),
             }
