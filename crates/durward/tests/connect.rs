@@ -626,6 +626,42 @@ async fn a_listener_that_was_not_acknowledged_when_the_gateway_stopped_is_acknow
 }
 
 #[tokio::test]
+async fn a_listener_that_was_cut_off_before_it_was_acknowledged_listens_again() {
+    let upstream = Upstream::start().await;
+    let ((first, cut), (second, feed)) = (Answer::events(), Answer::events());
+    upstream.next("subscriptions/listen", first).next("subscriptions/listen", second);
+    let mut client = Client::start(&upstream.url(), None);
+    client.send(&modern("s", "subscriptions/listen", json!({ "notifications": {} }))).await;
+    upstream.arrived("subscriptions/listen", 1).await;
+    cut.cut().await;
+    upstream.arrived("subscriptions/listen", 2).await;
+    let acknowledged = json!({
+        "jsonrpc": "2.0", "method": "notifications/subscriptions/acknowledged",
+        "params": { "notifications": {}, "_meta": { "io.modelcontextprotocol/subscriptionId": "s" } },
+    });
+    feed.message(&acknowledged).await;
+    assert_eq!(client.hear().await, acknowledged, "and no error before it");
+    client.send(&cancelled("s")).await;
+    soon(feed.closed()).await;
+    let (code, rest, _) = client.end().await;
+    assert_eq!((code, rest), (Some(0), vec![]));
+}
+
+#[tokio::test]
+async fn a_listener_that_is_never_acknowledged_is_told_so() {
+    let upstream = Upstream::start().await;
+    for _ in 0..6 {
+        upstream.next("subscriptions/listen", Answer::event_text(": nothing\n\n"));
+    }
+    let mut client = Client::start(&upstream.url(), None);
+    client.send(&modern("s", "subscriptions/listen", json!({ "notifications": {} }))).await;
+    let heard = client.hear().await;
+    assert_eq!((&heard["id"], &heard["error"]["code"]), (&json!("s"), &json!(-31006)), "{heard}");
+    assert_eq!(upstream.seen("subscriptions/listen").len(), 6);
+    client.end().await;
+}
+
+#[tokio::test]
 async fn a_gateway_that_restarts_does_not_lose_its_client() {
     let upstream = Upstream::start().await;
     let listen = format!("listen: 127.0.0.1:{}\n", free_port());

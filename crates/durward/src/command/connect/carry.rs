@@ -30,7 +30,7 @@ pub(super) const PROMPT: Duration = Duration::from_secs(30);
 pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 /// How long the end of a stream is waited for after the answer, so that its connection can be used again.
 const DRAIN: Duration = Duration::from_millis(100);
-/// How often a stream that was cut before the answer is taken up again in a row.
+/// How often a stream that was cut before the answer, or before the acknowledgement, is taken up again in a row.
 const RESUMES: u32 = 5;
 /// What of an answer that is none is shown, in characters.
 const SHOWN: usize = 200;
@@ -42,13 +42,17 @@ impl Bridge {
             errand.sent();
         }
         let mut pause = Pause::default();
+        let mut cuts = 0;
         let failure = loop {
             let begun = Instant::now();
             match self.exchange(post).await {
                 Ok(()) => return,
                 // Nothing is lost by listening again but what was said in between.
-                Err(Failure::Lost { what, .. }) if post.goes_on() => {
+                Err(Failure::Lost { what, may_have_happened })
+                    if post.goes_on() || may_have_happened && post.listens() && cuts < RESUMES =>
+                {
                     tracing::debug!(what, "subscriptions are made again");
+                    cuts += 1;
                     pause.after(begun).await;
                 }
                 Err(failure) => break failure,
