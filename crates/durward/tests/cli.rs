@@ -441,8 +441,43 @@ fn a_tree_that_was_put_in_moved_or_taken_away_has_it_too() {
     site.run("agent disable ci").with(0);
     fs::remove_dir_all(&own).expect("the tree");
     copy(&site.path().join("data/log/system"), &own);
-    let refused = site.run("audit search").with(1);
+    let refused = site.run("audit search").with(4);
     assert!(refused.err.contains("is that of `durward/default/system`"), "{}", refused.err);
+}
+
+#[test]
+fn whoever_reads_a_log_whose_tree_is_not_there_is_told_what_verify_says() {
+    let site = Site::new();
+    site.run("agent key create ci").with(0);
+    let tail = site.run("audit tail -n 1 --output json").with(0).json();
+    let call = tail["record"]["call"].as_str().expect("a call").to_owned();
+    let (own, other) = (site.path().join("data/log/tenant/default"), site.path().join("data/log/tenant/other"));
+    let following = site.command("audit tail --follow").stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+    let mut following = following.expect("it starts");
+    let mut first = String::new();
+    let mut lines = BufReader::new(following.stdout.take().expect("its stdout"));
+    lines.read_line(&mut first).expect("a line");
+    assert!(first.contains("agent.key.create"), "{first}");
+
+    fs::rename(&own, &other).expect("the tree");
+    let said = Said::of(following.wait_with_output().expect("it ends")).with(1);
+    assert!(said.err.contains("records that were there are gone"), "{}", said.err);
+    let verified = site.run("audit verify").with(4).out;
+    for command in ["tail", "tail --follow", "search", "checkpoint", &format!("show {call}"), &format!("prove {call}")]
+    {
+        let said = site.run(&format!("audit {command}")).with(4);
+        assert!(said.out.is_empty() && said.err.contains(verified.trim()), "{command}: {}", said.err);
+    }
+    fs::remove_dir_all(&other).expect("the tree");
+    assert!(site.run("audit tail").with(4).err.contains("there is no tree of `durward/default`, which was signed"));
+}
+
+#[test]
+fn a_log_of_which_nothing_is_signed_yet_is_read_as_empty() {
+    let site = Site::new();
+    drop(site.up());
+    assert!(site.run("audit tail").with(0).out.is_empty());
+    assert!(site.run("audit search --agent ci").with(0).out.is_empty());
 }
 
 /// Changes one letter of a record in the tenant's tree; says in how many files.

@@ -1,5 +1,6 @@
 //! `durward audit`: reads the log where it lies, beside a gateway that writes it or without one.
 
+mod lost;
 mod text;
 
 use super::{office::Site, print};
@@ -39,6 +40,10 @@ pub(crate) async fn run(shared: &Shared, command: &AuditCommand) -> Result<Exit>
     let site = Site::find(shared)?;
     let data = site.data.clone();
     let log = existing(directory::log_path(&data))?;
+    if let Some(broken) = lost::broken(&log, &data, &read_by(command)).await? {
+        print::say(&format!("durward: the log does not hold: {broken}"));
+        return Ok(Exit::Broken);
+    }
     match command {
         AuditCommand::Tail { lines, follow, system } => tail(output, &log, &tree(*system), *lines, *follow).await?,
         AuditCommand::Search { filter, limit, after, system } => {
@@ -67,6 +72,16 @@ fn tree(system: bool) -> Tree {
     if system { Tree::System } else { Tree::Tenant(TenantId::default_tenant()) }
 }
 
+/// The trees that a command reads.
+fn read_by(command: &AuditCommand) -> Vec<Tree> {
+    match command {
+        AuditCommand::Tail { system, .. } | AuditCommand::Search { system, .. } => vec![tree(*system)],
+        AuditCommand::Show { .. } | AuditCommand::Prove { .. } => vec![tree(false), tree(true)],
+        AuditCommand::Checkpoint => vec![tree(false)],
+        AuditCommand::Key | AuditCommand::Verify { .. } | AuditCommand::Erase { .. } => Vec::new(),
+    }
+}
+
 async fn tail(output: Output, log: &Path, tree: &Tree, lines: usize, follow: bool) -> Result<()> {
     let reader = Reader::open(log, tree)?;
     let mut next = reader.size();
@@ -81,6 +96,9 @@ async fn tail(output: Output, log: &Path, tree: &Tree, lines: usize, follow: boo
     loop {
         looks.tick().await;
         let reader = Reader::open(log, tree)?;
+        if reader.size() < next {
+            bail!("records that were there are gone; `audit verify` says more");
+        }
         while next < reader.size() {
             let page = reader.page(&query_from(next))?;
             entries(output, &page.entries)?;
