@@ -4,7 +4,7 @@ use crate::{
     answer::{Done, Fault, name, read},
     desk::Desk,
 };
-use audit::{Checkpoint, Filter, Order, ProveFault, Query, ReadFault, Reader, Tree, Which};
+use audit::{Checkpoint, Entry, Filter, Order, ProveFault, Query, ReadFault, Reader, Tree, Which};
 use axum::{
     body::Bytes,
     extract::{Path, Query as Asked, State},
@@ -88,12 +88,7 @@ pub(crate) async fn search(
 
 pub(crate) async fn show(State(desk): State<Arc<Desk>>, Path(call): Path<String>) -> Result<Done, Fault> {
     let call: CallId = name(&call)?;
-    let found = on_disk(&desk, move |desk| {
-        let own = Reader::open(&desk.log_dir, &Tree::Tenant(desk.tenant.clone()))?.find(&call)?;
-        if own.is_empty() { Reader::open(&desk.log_dir, &Tree::System)?.find(&call) } else { Ok(own) }
-    })
-    .await
-    .map_err(|fault| fault.to(&call))?;
+    let found = on_disk(&desk, move |desk| find(desk, &call)).await.map_err(|fault| fault.to(&call))?;
     if found.is_empty() {
         return Err(Fault::missing(format!("no record of call {call} is signed yet")).to(&call));
     }
@@ -101,15 +96,34 @@ pub(crate) async fn show(State(desk): State<Arc<Desk>>, Path(call): Path<String>
     Ok(Done::json(json!({ "records": records })).to(&call))
 }
 
+/// Where a call may be on record: whoever has an id need not know in which tree.
+fn trees(desk: &Desk) -> [Tree; 2] {
+    [Tree::Tenant(desk.tenant.clone()), Tree::System]
+}
+
+/// The records of a call.
+pub(crate) fn find(desk: &Desk, call: &CallId) -> Result<Vec<Entry>, ReadFault> {
+    let mut found = Vec::new();
+    for tree in trees(desk) {
+        if found.is_empty() {
+            found = Reader::open(&desk.log_dir, &tree)?.find(call)?;
+        }
+    }
+    Ok(found)
+}
+
 pub(crate) async fn prove(State(desk): State<Arc<Desk>>, Path(call): Path<String>) -> Result<Done, Fault> {
     let call: CallId = name(&call)?;
     let proven = on_disk(&desk, move |desk| {
-        match audit::prove(&desk.log_dir, &Tree::Tenant(desk.tenant.clone()), Which::Call(call)) {
-            Err(ProveFault::Missing) => Ok(None),
-            Ok(text) => Ok(Some(text)),
-            Err(ProveFault::Read(fault)) => Err(fault),
-            Err(ProveFault::Disk(cause)) => Err(ReadFault::Disk(cause)),
+        for tree in trees(desk) {
+            match audit::prove(&desk.log_dir, &tree, Which::Call(call)) {
+                Err(ProveFault::Missing) => {}
+                Ok(text) => return Ok(Some(text)),
+                Err(ProveFault::Read(fault)) => return Err(fault),
+                Err(ProveFault::Disk(cause)) => return Err(ReadFault::Disk(cause)),
+            }
         }
+        Ok(None)
     })
     .await
     .map_err(|fault| fault.to(&call))?;

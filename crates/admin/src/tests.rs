@@ -504,6 +504,31 @@ async fn looking_leaves_no_record_and_reading_the_log_does() {
 }
 
 #[tokio::test]
+async fn a_call_is_shown_and_proven_in_whichever_tree_it_is() {
+    let world = World::start().await;
+    let viewer = world.key(AdminRole::Viewer).await;
+    let call = |reply: &Reply| reply.headers[CALL].to_str().expect("text").to_owned();
+    let own = call(&world.ask("POST", "/api/agents/alice/disable", Some(&viewer), "").await);
+    // Nobody is known to have sent this.
+    let unknown = call(&world.ask("POST", "/api/agents/alice/disable", None, "").await);
+    for (call, tree) in [(own, World::tenant()), (unknown, Tree::System)] {
+        assert!(world.records(tree).await.iter().any(|record| record["call"] == call.as_str()), "{call}");
+        let path = format!("/api/audit/calls/{call}");
+        let shown = world.ask("GET", &path, Some(&viewer), "").await.value();
+        assert_eq!(shown["records"][0]["record"]["call"], call.as_str());
+        let proof = world.ask("GET", &format!("{path}/proof"), Some(&viewer), "").await;
+        assert_eq!(proof.status, StatusCode::OK, "{}", proof.text);
+        let proven = audit::verify_proof(&proof.text, None, &world.desk.log_public).expect("a proof");
+        let record: Value = serde_json::from_slice(&proven.leaf).expect("a record");
+        assert_eq!(record["record"]["call"], call.as_str());
+        // What never was a call has no texts; that is another answer than that nothing is known of it.
+        assert_eq!(world.local(Method::GET, &format!("{path}/texts"), json!({})).await.status, StatusCode::OK);
+    }
+    let nothing = format!("/api/audit/calls/{}/proof", "0".repeat(32));
+    assert_eq!(world.ask("GET", &nothing, Some(&viewer), "").await.status, StatusCode::NOT_FOUND);
+}
+
+#[tokio::test]
 async fn explaining_asks_the_policies_in_force() {
     let world = World::start().await;
     let ask = |tool: &str| json!({ "agent": "alice", "tool": tool, "arguments": { "path": "/" } });

@@ -5,10 +5,10 @@
 
 use crate::{
     answer::{Done, Fault, name, read},
-    audit_log::on_disk,
+    audit_log::{find, on_disk},
     desk::Desk,
 };
-use audit::{Commitment, Days, Erasure, Kept, ReadFault, Reader, SaltsFault, Tree};
+use audit::{Commitment, Days, Erasure, Kept, ReadFault, SaltsFault};
 use axum::{
     body::Bytes,
     extract::{Path, State},
@@ -31,7 +31,7 @@ struct Wanted {
 pub(crate) async fn show(State(desk): State<Arc<Desk>>, Path(call): Path<String>) -> Result<Done, Fault> {
     let call: CallId = name(&call)?;
     let texts = on_disk(&desk, move |desk| {
-        let records = Reader::open(&desk.log_dir, &Tree::Tenant(desk.tenant.clone()))?.find(&call)?;
+        let records = find(desk, &call)?;
         let records: Vec<&Value> = records.iter().filter_map(|entry| entry.value.get("record")).collect();
         if records.is_empty() {
             return Ok(None);
