@@ -31,6 +31,11 @@ use vocab::{Action, Finding, Side};
 static TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 static PROBLEM: HeaderValue = HeaderValue::from_static("application/problem+json");
 
+/// As much of a revision that is none as is shown.
+const LONGEST_REVISION: usize = 64;
+/// What is shown of one that must not be.
+const HIDDEN: &str = "[hidden]";
+
 /// What the client may see.
 #[must_use]
 pub(crate) enum Released {
@@ -275,7 +280,7 @@ impl Line {
         let is_whole = narrowed.is_none();
         let message = narrowed.as_ref().unwrap_or(message);
         self.keep_task(message, exchange)?;
-        self.agree(message, exchange);
+        self.agree(message, exchange)?;
         let mut said = Said::of(message);
         if let Some(known) = known.filter(|_| !message.has_more()) {
             // What is clean as a whole is clean in its parts.
@@ -425,22 +430,57 @@ impl Line {
     }
 
     /// Takes over the revision that an answer to `initialize` agrees on: it need not be the one that was asked for. A session
-    /// that was opened for an answer that turns out to be an error is none.
-    fn agree(&self, message: &Message, exchange: &Exchange) {
+    /// that was opened for an answer that turns out to be an error is none, and neither is one of a revision that nobody
+    /// here knows: each of its messages would be refused for the version it names.
+    fn agree(&self, message: &Message, exchange: &Exchange) -> Result<(), Stop> {
         if message.kind() != Kind::Response {
-            return;
+            return Ok(());
         }
-        let Some(session) = exchange.opened.as_ref().or_else(|| resumed(message, exchange)) else { return };
+        let session = exchange.opened.as_ref().or_else(|| resumed(message, exchange));
+        // Servers without session ids open none.
+        let introduces = || exchange.call.message().is_some_and(|asked| asked.method() == "initialize");
+        if session.is_none() && !introduces() {
+            return Ok(());
+        }
         if message.error().is_some() {
+            let Some(session) = session else { return Ok(()) };
             self.state.end_session(session);
             if let Some(one) = exchange.target.one() {
                 self.state.look_at_misfit(&one.server, Era::Legacy);
             }
-        } else if let Some(version) = message.outcome_member(&["protocolVersion"])
-            && let Some(revision) = version.text().and_then(|version| Revision::parse(&version))
-        {
-            session.agree(revision);
+            return Ok(());
         }
+        let agreed = message.outcome_member(&["protocolVersion"]).and_then(|version| version.text());
+        let Some(agreed) = agreed else { return Ok(()) };
+        match (Revision::parse(&agreed), session) {
+            (Some(revision), Some(session)) => session.agree(revision),
+            (Some(_), None) => {}
+            (None, session) => {
+                if let Some(session) = session {
+                    self.state.end_session(session);
+                }
+                return Err(self.unknown_revision(&agreed, exchange));
+            }
+        }
+        Ok(())
+    }
+
+    /// SPEC: a client disconnects where it does not speak what the server answered (2025-11-25, basic/lifecycle, "Version
+    /// Negotiation"). Here it is the gateway that does not, and only its client can be told.
+    fn unknown_revision(&self, agreed: &str, exchange: &Exchange) -> Stop {
+        let asked = exchange.call.message().and_then(|message| message.param(&["protocolVersion"]));
+        let asked = asked.and_then(|version| version.text()).unwrap_or_default();
+        let known = Revision::LEGACY.map(Revision::as_str);
+        // SECURITY: the words are the server's.
+        let shown: String = agreed.chars().take(LONGEST_REVISION).collect();
+        let shown = if self.snapshot.guards.is_clean_result(&shown) { shown } else { HIDDEN.to_owned() };
+        let server = exchange.target.one().map_or_else(String::new, |one| format!(" `{}`", one.server.name));
+        let why =
+            format!("server{server} agreed to revision `{shown}`, which is not spoken here; {} are", known.join(", "));
+        Stop::withheld("revision", error::INVALID_PARAMS, why)
+            .data("requested", asked.chars().take(LONGEST_REVISION).collect::<String>())
+            .data("agreed", shown)
+            .data("supported", known.to_vec())
     }
 
     fn sees(&self, exchange: &Exchange, one: &One, kind: ListKind, name: &str) -> bool {
