@@ -57,7 +57,7 @@ impl Noted for Caller {
 impl Line {
     /// Proves who calls. What guessing costs is bounded per source address, before any signature is looked at; whoever has
     /// shown that a credential is theirs shares the address, not the bound. Who is refused is on record by name, if it was
-    /// shown who that is.
+    /// shown who that is, so many times.
     pub(crate) async fn authenticate(&self, call: &Call, arrived: Moment) -> Result<Caller, Stop> {
         let limited = self.snapshot.limits.failed_authentication(call.peer, arrived.ticks).err();
         let too_often =
@@ -83,12 +83,20 @@ impl Line {
             None => Box::pin(self.snapshot.identity.authenticate(credential, arrived.at)).await,
         };
         let principal = principal.map_err(|Refused { fault, proven }| {
-            let mut stop = refused(&fault, seen());
-            // Of somebody who is known the log may say what nobody else is told: which of many refusals it is.
-            if proven.is_some() {
-                stop.detail = Some(fault.to_string());
+            let was_good = seen();
+            let mut stop = refused(&fault, was_good);
+            let Some(known) = proven else { return stop };
+            // SECURITY: the log grows by what is on record by name, and by no more than so many of one credential. What comes
+            // beyond is recorded as that of a stranger is, whose flood has a bound.
+            if let Err(limited) = self.snapshot.limits.refusal(&known, arrived.ticks) {
+                let whose = format!("{} of agent `{}`: {fault}", known.credential, known.id.agent);
+                // Whose token has expired must still learn where to sign in.
+                let learns = was_good && stop.status == StatusCode::UNAUTHORIZED;
+                return if learns { stop } else { too_often(&limited) }.detail(whose);
             }
-            stop.proven(proven)
+            // Of somebody who is known the log may say what nobody else is told: which of many refusals it is.
+            stop.detail = Some(fault.to_string());
+            stop.proven(Some(known))
         })?;
         Ok(Caller::of(principal))
     }

@@ -12,6 +12,7 @@ mod tests;
 
 use crate::pattern::{Pattern, PatternError, single_stars};
 use bucket::{Taken, Terms};
+use identity::Proven;
 use std::{fmt, net::IpAddr, sync::Arc, time::Duration};
 use table::{Key, Of, Table};
 use vocab::{Action, PrincipalId, TargetId};
@@ -60,7 +61,7 @@ pub struct LimitSettings {
     pub rules: Vec<LimitSetting>,
     /// Authenticated requests of one principal, whatever becomes of them.
     pub attempts: Allowance,
-    /// Failed authentications from one address (IPv6: one /64).
+    /// Failed authentications from one address (IPv6: one /64), and by one credential that is known and not let in.
     pub failures: Allowance,
 }
 
@@ -173,8 +174,11 @@ pub struct Limits {
     rules: Vec<Rule>,
     attempts: Rule,
     failures: Rule,
+    refusals: Rule,
     calls: Arc<Table>,
     guesses: Arc<Table>,
+    /// Of credentials that are known: whoever guesses fills none of it.
+    refused: Arc<Table>,
 }
 
 struct Rule {
@@ -193,6 +197,7 @@ impl Limits {
     pub fn new(settings: &LimitSettings, before: Option<&Self>) -> Result<Self, Vec<LimitError>> {
         let calls = before.map_or_else(Arc::default, |before| Arc::clone(&before.calls));
         let guesses = before.map_or_else(Arc::default, |before| Arc::clone(&before.guesses));
+        let refused = before.map_or_else(Arc::default, |before| Arc::clone(&before.refused));
         let mut rules: Vec<Rule> = Vec::with_capacity(settings.rules.len());
         let mut faults = Vec::new();
         for (position, setting) in settings.rules.iter().enumerate() {
@@ -213,9 +218,11 @@ impl Limits {
         };
         let attempts = built_in("attempts", settings.attempts, calls.id("attempts"));
         let failures = built_in("failed authentications", settings.failures, guesses.id("failures"));
-        match (attempts, failures) {
-            (Some(attempts), Some(failures)) if faults.is_empty() => {
-                Ok(Self { rules, attempts, failures, calls, guesses })
+        // SECURITY: by another name it would tell a credential that was good once from one that never was.
+        let refusals = built_in("failed authentications", settings.failures, refused.id("refusals"));
+        match (attempts, failures, refusals) {
+            (Some(attempts), Some(failures), Some(refusals)) if faults.is_empty() => {
+                Ok(Self { rules, attempts, failures, refusals, calls, guesses, refused })
             }
             _ => Err(faults),
         }
@@ -243,6 +250,16 @@ impl Limits {
     pub fn note_failure(&self, address: IpAddr, now_us: u64) {
         let now = nanoseconds(now_us);
         self.guesses.bucket(&self.guess(address), now).force(&self.failures.terms, now);
+    }
+
+    /// Counts one refusal of a credential that is known: revoked, expired, or of an agent that may not call. Each is on
+    /// record by name, and without a bound whoever has an old key could fill the disk.
+    pub fn refusal(&self, known: &Proven, now_us: u64) -> Result<(), Limited> {
+        let now = nanoseconds(now_us);
+        let (id, credential) = (&known.id, known.credential.text());
+        let names = [Some(id.tenant.as_str()), Some(id.agent.as_str()), Some(&*credential), None];
+        let bucket = self.refused.bucket(&Key { rule: self.refusals.id, of: Of::Names(names) }, now);
+        bucket.take(&self.refusals.terms, now).map_err(|short| self.refusals.limited(short))
     }
 
     /// Takes from all buckets that apply, or from none.

@@ -148,6 +148,58 @@ async fn keys_expire_are_revoked_and_agents_switched_off_on_the_next_message() {
 }
 
 #[tokio::test]
+async fn a_flood_with_a_key_that_is_refused_is_on_record_by_name_so_many_times() {
+    let upstream = Upstream::start().await;
+    let inside = Inside::start(Plan::of(&upstream)).await;
+    let alice = AgentId::new("alice").unwrap();
+    let (other, _) = inside.key("alice", None);
+    let (stray, _) = inside.key("mallory", None);
+    let named = async || {
+        let records = inside.records().await;
+        let of = |agent: &str| records.iter().filter(|record| record["agent"] == agent).count();
+        (of("alice"), of("mallory"))
+    };
+    inside.registry.disable_agent(&alice);
+    for _ in 0..20 {
+        assert_eq!(status(&inside, &inside.alice).await, 403);
+        assert_eq!(status(&inside, &stray).await, 403);
+    }
+    for _ in 0..5 {
+        let reply = inside.call(&inside.alice, "echo", &json!({})).send().await;
+        assert_eq!((reply.status.as_u16(), reply.header("retry-after")), (429, Some("3")));
+        let answer = reply.json().await;
+        assert_eq!((&answer["error"]["code"], &answer["error"]["data"]["retryAfter"]), (&json!(-31002), &json!(3)));
+        assert_eq!(status(&inside, &stray).await, 429);
+    }
+    assert_eq!(named().await, (20, 20));
+    // What is beyond is recorded as a stranger's, whose flood has a bound, and the record says whose it was.
+    let strangers = inside.strangers().await;
+    assert_eq!(strangers.len(), 10);
+    let said = strangers[0]["detail"].as_str().unwrap();
+    assert!(said.contains("key:") && said.ends_with("of agent `alice`: agent `alice` is disabled"), "{said}");
+    // Another credential has a bound of its own, and time forgives.
+    assert_eq!(status(&inside, &other).await, 403);
+    inside.clock.advance(Duration::from_secs(3));
+    let said = [status(&inside, &inside.alice).await, status(&inside, &inside.alice).await];
+    assert_eq!(said, [403, 429]);
+    assert_eq!(named().await, (22, 20));
+    // Whoever may call again need not wait.
+    inside.registry.enable_agent(&alice);
+    assert_eq!(status(&inside, &inside.alice).await, 200);
+    // One that is revoked or has expired counts for its address, too, and is told as an unknown one is.
+    let (key, id) = inside.key("bob", None);
+    assert!(inside.registry.revoke_key(&id));
+    let mut told = Vec::new();
+    for _ in 0..22 {
+        told.push(status(&inside, &key).await);
+    }
+    assert_eq!(told, [[401; 20].as_slice(), &[429; 2]].concat());
+    let records = inside.records().await;
+    assert_eq!(records.iter().filter(|record| record["agent"] == "bob").count(), 20);
+    assert_eq!(upstream.seen("tools/call").len(), 1);
+}
+
+#[tokio::test]
 async fn what_a_stranger_calls_a_method_is_not_looked_through() {
     let upstream = Upstream::start().await;
     let inside = Inside::start(Plan::of(&upstream)).await;
@@ -338,6 +390,10 @@ async fn who_brings_nothing_or_a_token_that_was_good_does_not_guess() {
         assert_eq!(nobody.request("ping", json!({})).await.status, 401);
         assert_eq!(status(&inside, &old).await, 401);
     }
+    // All of these are answered so, and the records of one token have their bound like those of a key.
+    let records = inside.records().await;
+    assert_eq!(records.iter().filter(|record| record["outcome"]["reason"] == "expired").count(), 20);
+    assert_eq!(inside.strangers().await.len(), 30 + 10);
     assert_eq!(status(&inside, &issuer.token(claims(&issuer, &inside, 2))).await, 200);
     // Where somebody else guessed, a client still learns where to sign in.
     for _ in 0..30 {
