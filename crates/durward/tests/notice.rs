@@ -35,6 +35,12 @@ async fn launched(folder: TempDir, configuration: &str) -> World {
     World::launch(folder, alice, bob).await
 }
 
+/// A file of these keys.
+fn published(keys: &[&SigningKey]) -> String {
+    let keys: Vec<Value> = keys.iter().map(|key| key.jwk()).collect();
+    json!({ "keys": keys }).to_string()
+}
+
 async fn may_call(world: &World) -> bool {
     world.modern("/mcp/files").call("echo", json!({})).await["result"].is_object()
 }
@@ -220,6 +226,47 @@ async fn an_issuer_whose_file_of_keys_was_never_good_is_not_taken() {
 }
 
 #[tokio::test]
+async fn a_file_of_keys_that_is_gone_keeps_nothing_back_and_its_keys_stay() {
+    let upstream = Upstream::with_tools(["echo"]).await;
+    let key = SigningKey::generate(Kind::Ed25519, "one");
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("policy.json"), ALL).unwrap();
+    let keys = published(&[&key]);
+    put(folder.path(), "idp/keys.json", &keys);
+    let issuer = "issuers: [{ url: \"https://idp.example\", audience: durward, agent: \"claim:azp\", \
+                  jwks: { file: idp/keys.json } }]\n";
+    let configuration = world::complete(&format!("{issuer}servers:\n{}", http("files", &upstream)));
+    let world = launched(folder, &configuration).await;
+    let token = key.token(&json!({
+        "iss": "https://idp.example", "aud": "durward", "azp": "alice", "exp": 4_000_000_000_u64,
+    }));
+    let status = async || world.calling("/mcp/files", Some(&token), "echo", &json!({})).send().await.status;
+    assert_eq!(status().await, 200);
+
+    world.notices(|folder| fs::remove_file(folder.join("idp/keys.json")).unwrap()).await;
+    world.says(NOT_TAKEN).await;
+    assert_eq!(status().await, 200, "the keys of before stay in force");
+    // All else of a configuration is taken, and whoever asks hears what is not.
+    let before = world.said().len();
+    put(world.folder(), "durward.yaml", &configuration.replace("alice: {}", "alice: { disabled: true }"));
+    world.signal(Signal::HUP);
+    world.says_after(before, "durward: reloaded").await;
+    world.says_after(before, &format!("  as before: {NOT_TAKEN}")).await;
+    assert_eq!(status().await, 403);
+    // A file that is another one must be there.
+    let before = world.said().len();
+    put(world.folder(), "durward.yaml", &configuration.replace("idp/keys.json", "idp/other.json"));
+    world.says_after(before, "this file does not exist").await;
+    world.says_after(before, "durward: not reloaded").await;
+    // It is taken again when it is back.
+    let before = world.said().len();
+    put(world.folder(), "durward.yaml", &configuration);
+    put(world.folder(), "idp/keys.json", &keys);
+    world.says_after(before, "issuers: the file of keys of https://idp.example is taken again").await;
+    assert_eq!(status().await, 200);
+}
+
+#[tokio::test]
 #[expect(clippy::disallowed_methods, reason = "a test dials what it is told to")]
 async fn whoever_asks_for_a_reload_is_told_what_is_still_refused() {
     let upstream = Upstream::with_tools(["echo"]).await;
@@ -264,10 +311,6 @@ async fn other_roots_under_the_same_name_are_noticed_said_and_on_record() {
 async fn a_key_taken_out_of_its_file_ends_the_streams_of_its_tokens() {
     let upstream = Upstream::with_tools(["echo"]).await;
     let (kept, stolen) = (SigningKey::generate(Kind::Ed25519, "kept"), SigningKey::generate(Kind::Ed25519, "stolen"));
-    let published = |keys: &[&SigningKey]| {
-        let keys: Vec<Value> = keys.iter().map(|key| key.jwk()).collect();
-        json!({ "keys": keys }).to_string()
-    };
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("policy.json"), ALL).unwrap();
     put(folder.path(), "idp/keys.json", &published(&[&kept]));

@@ -218,9 +218,13 @@ fn files(root: &Node, settings: &Settings, base: &Path, turn: Turn<'_>, faults: 
         Turn::First => fault,
         Turn::Again(_) | Turn::Aside => fault.warning(),
     };
+    let kept = match turn {
+        Turn::Again(issuers) => fit::kept_keys(root, settings, issuers),
+        Turn::First | Turn::Aside => Vec::new(),
+    };
     for Place { node, path, kind } in named::places(root, base) {
         // What is meant by a variable nobody knows.
-        if node.text().is_some_and(|text| text.contains("${")) {
+        if node.text().is_some_and(|text| text.contains("${")) || fit::holds(&kept, node) {
             continue;
         }
         let (there, what) = match kind {
@@ -245,8 +249,7 @@ fn files(root: &Node, settings: &Settings, base: &Path, turn: Turn<'_>, faults: 
     }
     fit::roots(root, base, faults);
     match turn {
-        Turn::First => fit::key_sets(root, base, settings, &[], faults),
-        Turn::Again(issuers) => fit::key_sets(root, base, settings, issuers, faults),
+        Turn::First | Turn::Again(_) => fit::key_sets(root, base, &kept, faults),
         Turn::Aside => {}
     }
     faults.found.extend(fit::master_key(root, settings).map(weighed));

@@ -25,15 +25,24 @@ pub(super) fn roots(root: &Node, base: &Path, faults: &mut Faults) {
     }
 }
 
-/// Keys of issuers, but of those that are known: of them the keys of before stay in force, and that is said when the file
-/// is read.
-pub(super) fn key_sets(root: &Node, base: &Path, settings: &Settings, known: &[Issuer], faults: &mut Faults) {
+/// Where the files of keys stand of issuers that are known: the keys of before stay in force whatever became of such a file,
+/// and that is said when it is read.
+pub(super) fn kept_keys<'n>(root: &'n Node, settings: &Settings, known: &[Issuer]) -> Vec<&'n Node> {
+    let is_known = |issuer: &&Node| {
+        let url = issuer.get("url").and_then(Node::text);
+        let mut read = settings.issuers.iter().filter(|read| url == Some(&read.url));
+        read.any(|read| known.iter().any(|known| known.shares_keys(read)))
+    };
+    let issuers = root.get("issuers").map(Node::each).unwrap_or_default().iter();
+    issuers.filter(is_known).filter_map(|issuer| file_in(issuer.get("jwks"), "file")).map(|(node, _)| node).collect()
+}
+
+/// Keys of issuers, but of those that go on with the keys of before.
+pub(super) fn key_sets(root: &Node, base: &Path, kept: &[&Node], faults: &mut Faults) {
     for issuer in root.get("issuers").map(Node::each).unwrap_or_default() {
         let Some((node, file)) = file_in(issuer.get("jwks"), "file") else { continue };
         let path = base.join(file);
-        let url = issuer.get("url").and_then(Node::text);
-        let mut read = settings.issuers.iter().filter(|read| url == Some(&read.url));
-        if read.any(|read| known.iter().any(|known| known.shares_keys(read))) {
+        if holds(kept, node) {
             continue;
         }
         if let Some(why) = path.is_file().then(|| identity::why_no_keys(&path)).flatten() {
@@ -44,6 +53,11 @@ pub(super) fn key_sets(root: &Node, base: &Path, settings: &Settings, known: &[I
             );
         }
     }
+}
+
+/// Whether this is one of these nodes itself.
+pub(super) fn holds(nodes: &[&Node], node: &Node) -> bool {
+    nodes.iter().any(|one| std::ptr::eq(*one, node))
 }
 
 /// The master key, where a file of the operator's own holds it. Nothing is made, and no command is run.
