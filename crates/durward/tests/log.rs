@@ -122,6 +122,46 @@ async fn a_call_is_found_by_its_id_in_whichever_tree_it_is() {
 }
 
 #[tokio::test]
+#[expect(clippy::disallowed_methods, reason = "a test starts the product")]
+async fn what_turns_a_line_is_printed_as_an_escape() {
+    const NAME: &str = "e\u{202e}ohc\u{2066}\u{61c}";
+    let upstream = Upstream::with_tools(["echo"]).await;
+    let world = World::start(&http("files", &upstream)).await;
+    let agent = world.legacy("/mcp/files").await;
+    let call = call_of(&agent.request("tools/call", json!({"name": NAME, "arguments": {}})).await);
+    let record = world.record(&call).await;
+    assert_eq!(record["target"], NAME, "{record}");
+    let (_, folder) = world.stop().await;
+    let run = async |line: &[&str]| {
+        let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_durward"));
+        command.arg("audit").args(line).arg("--data").arg(folder.path().join("data")).current_dir(folder.path());
+        let said = command.output().await.unwrap();
+        assert!(said.status.success(), "{said:?}");
+        [said.stdout, said.stderr].map(|text| String::from_utf8(text).unwrap())
+    };
+    let [proof, _] = run(&["prove", &call]).await;
+    std::fs::write(folder.path().join("proof"), proof).unwrap();
+    for line in [
+        &["show", &call][..],
+        &["show", &call, "--output", "json"],
+        &["search", "--call", &call, "--output", "json"],
+        &["verify", "--proof", "proof", "--output", "json"],
+        &["verify", "--proof", "proof"],
+    ] {
+        let [printed, _] = run(line).await;
+        assert!(printed.contains(r"e\u202eohc\u2066\u061c"), "{line:?}: {printed}");
+        // A sentence follows the record that is proven.
+        let mut values = serde_json::Deserializer::from_str(&printed).into_iter::<Value>();
+        let value = values.next().unwrap().unwrap();
+        let target = ["/record/target", "/record/record/target"].map(|place| value.pointer(place));
+        assert!(target.contains(&Some(&json!(NAME))), "{line:?}: {value}");
+        assert!(!printed.contains(|c| "\u{202e}\u{2066}\u{61c}".contains(c)), "{line:?}: {printed}");
+    }
+    let [_, said] = run(&["search", "--target", &format!("files/{NAME}*")]).await;
+    assert!(said.contains("files/e\u{fffd}ohc\u{fffd}\u{fffd}*"), "{said}");
+}
+
+#[tokio::test]
 async fn the_intent_of_what_may_change_state_is_on_disk_before_the_call_arrives() {
     let upstream = Upstream::with_tools(["look", "change"]).await;
     let body = format!(

@@ -192,7 +192,7 @@ async fn show(output: Output, log: &Path, call: CallId, site: &Site) -> Result<E
         Output::Json => entries(output, &found)?,
         Output::Table => {
             for entry in &found {
-                print::data(&serde_json::to_string_pretty(&readable(&entry.value))?)?;
+                print::json(&readable(&entry.value))?;
             }
         }
     }
@@ -313,7 +313,7 @@ fn verify(shared: &Shared, log: Option<&Path>, key: Option<&Path>, checkpoint: O
                     "what": format!("{:?}", broken.what).to_lowercase(),
                     "why": broken.explanation,
                 }))?,
-                Output::Table => print::data(&format!("the log does not hold: {broken}"))?,
+                Output::Table => print::data(&print::safe(&format!("the log does not hold: {broken}")))?,
             }
             Ok(Exit::Broken)
         }
@@ -333,7 +333,7 @@ fn verify_proof(shared: &Shared, proof: &Path, key: Option<&Path>) -> Result<Exi
         }
         (Ok(proven), Output::Table) => {
             let record: Value = serde_json::from_slice(&proven.leaf).context("what was proven is no record")?;
-            print::data(&serde_json::to_string_pretty(&readable(&record))?)?;
+            print::json(&readable(&record))?;
             let (origin, records) = (proven.checkpoint.origin(), proven.checkpoint.size());
             print::data(&format!(
                 "the proof holds: this is record {} of the {records} that `{origin}` signed",
@@ -378,7 +378,7 @@ fn entries(output: Output, entries: &[Entry]) -> Result<()> {
     let mut text = String::new();
     for entry in entries {
         match output {
-            Output::Json => text.push_str(&String::from_utf8_lossy(&entry.leaf)),
+            Output::Json => text.push_str(&print::escaped(&String::from_utf8_lossy(&entry.leaf))),
             Output::Table => text.push_str(&line(entry)),
         }
         text.push('\n');

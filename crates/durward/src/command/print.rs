@@ -4,12 +4,15 @@ use crate::cli::Output;
 use anyhow::Result;
 use comfy_table::{ContentArrangement, Table, presets};
 use serde_json::Value;
-use std::io::{self, Write};
+use std::{
+    fmt::Write as _,
+    io::{self, Write},
+};
 
-/// Talks.
+/// Talks. The lines of a text are ours; what stands in them may be others'.
 pub(crate) fn say(text: &str) {
     // Nobody listens any more: then there is nobody to tell either.
-    let _ = writeln!(io::stderr(), "{text}");
+    let _ = writeln!(io::stderr(), "{}", safe_lines(text));
 }
 
 /// Prints data.
@@ -24,7 +27,22 @@ pub(crate) fn data(text: &str) -> Result<()> {
 
 /// Prints one JSON value.
 pub(crate) fn json(value: &Value) -> Result<()> {
-    data(&serde_json::to_string_pretty(value)?)
+    data(&escaped(&serde_json::to_string_pretty(value)?))
+}
+
+/// JSON in other letters: what `safe` hides is written as escapes, so that it says the same to whatever reads JSON. Outside
+/// of its texts JSON has none of that but ends of lines.
+pub(crate) fn escaped(json: &str) -> String {
+    let mut text = String::with_capacity(json.len());
+    for c in json.chars() {
+        if is_unsafe(c) && c != '\n' {
+            // All of them have four digits.
+            let _ = write!(text, "\\u{:04x}", u32::from(c));
+        } else {
+            text.push(c);
+        }
+    }
+    text
 }
 
 /// Prints a list: as JSON, or as a table of the columns that `row` makes of each member.
@@ -78,8 +96,17 @@ pub(crate) fn text(value: &Value, member: &str) -> String {
 
 /// What others wrote must not move the cursor of whoever reads, nor turn the order in which a line is read.
 pub(crate) fn safe(text: &str) -> String {
-    let is_unsafe = |c: char| c.is_control() || turns(c) || matches!(c, '\u{2028}' | '\u{2029}');
     text.chars().map(|c| if is_unsafe(c) { '\u{fffd}' } else { c }).collect()
+}
+
+/// The same of a text of several lines.
+pub(crate) fn safe_lines(text: &str) -> String {
+    let is_kept = |c: char| matches!(c, '\n' | '\t') || !is_unsafe(c);
+    text.chars().map(|c| if is_kept(c) { c } else { '\u{fffd}' }).collect()
+}
+
+fn is_unsafe(c: char) -> bool {
+    c.is_control() || turns(c) || matches!(c, '\u{2028}' | '\u{2029}')
 }
 
 /// The controls of the Unicode Bidirectional Algorithm (UAX #9 §2).
@@ -93,5 +120,32 @@ pub(crate) fn time(value: &Value, member: &str) -> String {
     match text.split_once('.') {
         Some((seconds, _)) => format!("{seconds}Z"),
         None => text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    /// What turns the order of a line, or moves the cursor, beside what does neither.
+    const TURNS: &str =
+        "a\u{202a}b\u{202e}c\u{2066}d\u{2069}e\u{200e}f\u{200f}g\u{61c}h\u{9b}i\u{7f}j\u{2028}k \"\\ \u{e9}\u{1f600}";
+
+    #[test]
+    fn json_says_the_same_without_what_turns_a_line() {
+        let value = json!({ TURNS: [TURNS, { "plain": "text" }] });
+        let text = escaped(&serde_json::to_string_pretty(&value).unwrap());
+        assert!(text.chars().all(|c| c == '\n' || !is_unsafe(c)), "{text:?}");
+        assert!(text.contains("c\\u2066d") && text.contains("h\\u009bi") && text.contains("\u{1f600}"), "{text}");
+        assert_eq!(serde_json::from_str::<Value>(&text).unwrap(), value);
+        assert_eq!(escaped("{\n  \"a\": 1\n}"), "{\n  \"a\": 1\n}");
+    }
+
+    #[test]
+    fn what_is_said_keeps_its_lines_and_nothing_that_turns_them() {
+        let said = safe_lines(&format!("one\n\ttwo {TURNS}\u{1b}[2J"));
+        assert!(said.starts_with("one\n\ttwo a\u{fffd}b") && said.ends_with("\u{fffd}[2J"), "{said:?}");
+        assert!(said.chars().all(|c| matches!(c, '\n' | '\t') || !is_unsafe(c)), "{said:?}");
     }
 }

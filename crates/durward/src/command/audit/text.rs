@@ -31,7 +31,7 @@ pub(super) async fn show(output: Output, site: &Site, call: CallId) -> Result<Ex
     for text in texts {
         changed |= text.get("matches") == Some(&Value::Bool(false));
         match output {
-            Output::Json => print::data(&json!({ "kind": "text", "text": text }).to_string())?,
+            Output::Json => print::data(&print::escaped(&json!({ "kind": "text", "text": text }).to_string()))?,
             Output::Table => print::data(&paragraph(text))?,
         }
     }
@@ -55,9 +55,7 @@ fn paragraph(text: &Value) -> String {
         ("erased", _) => "erased".to_owned(),
         _ => "not kept".to_owned(),
     };
-    // What others wrote must not move the cursor of whoever reads.
-    let hidden = |c: char| c.is_control() && c != '\n';
-    let safe: String = member("text").chars().map(|c| if hidden(c) { '\u{fffd}' } else { c }).collect();
+    let safe = print::safe_lines(member("text"));
     let side = member("side");
     if safe.is_empty() { format!("{side}: {said}") } else { format!("{side}: {said}\n{safe}") }
 }
