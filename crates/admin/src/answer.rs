@@ -4,6 +4,7 @@ use axum::{
     body::Body,
     response::{IntoResponse, Response},
 };
+use gateway::label;
 use http::{
     HeaderName, HeaderValue, StatusCode,
     header::{CACHE_CONTROL, CONTENT_TYPE},
@@ -142,7 +143,9 @@ impl IntoResponse for Done {
 
 impl IntoResponse for Fault {
     fn into_response(self) -> Response {
-        let memo = Memo { target: self.target, detail: Some(self.message.clone()), reason: Some(self.reason) };
+        // SECURITY: a fault may say what was sent, as long as that was. Whoever asked reads all of it.
+        let detail = label::shown(&self.message).into_owned();
+        let memo = Memo { target: self.target, detail: Some(detail), reason: Some(self.reason) };
         let body = json!({ "error": { "reason": self.reason, "message": self.message } });
         respond(self.status, "application/json", body.to_string(), memo)
     }

@@ -504,6 +504,24 @@ async fn looking_leaves_no_record_and_reading_the_log_does() {
 }
 
 #[tokio::test]
+async fn what_a_fault_says_in_the_log_is_bounded_and_tells_no_secret() {
+    const TOKEN: &str = "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";
+    let world = World::start().await;
+    let viewer = world.key(AdminRole::Viewer).await;
+    for sent in ["a".repeat(5000), TOKEN.to_owned()] {
+        let refused = world.ask("GET", &format!("/api/audit/records?{sent}=1"), Some(&viewer), "").await;
+        assert_eq!(refused.status, StatusCode::BAD_REQUEST);
+        assert!(refused.text.contains(&sent), "whoever asks is told all: {}", refused.text);
+        let records = world.records(World::tenant()).await;
+        let detail = records.last().expect("a record")["detail"].as_str().expect("why").to_owned();
+        assert!(
+            detail.starts_with("Failed to deserialize query") && detail.len() < 2100 && !detail.contains(&sent),
+            "{detail}"
+        );
+    }
+}
+
+#[tokio::test]
 async fn a_call_is_shown_and_proven_in_whichever_tree_it_is() {
     let world = World::start().await;
     let viewer = world.key(AdminRole::Viewer).await;
