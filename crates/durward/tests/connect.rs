@@ -1,9 +1,8 @@
 //! `durward connect` between a client that has only pipes and a gateway: the real binary at both ends, both eras.
-#![allow(
+#![expect(
     clippy::expect_used,
     clippy::indexing_slicing,
     clippy::unwrap_used,
-    clippy::panic,
     reason = "what a test expects and does not find fails it"
 )]
 

@@ -1,10 +1,5 @@
 //! `/mcp/{server}` changes nothing: bodies, events, statuses and headers arrive as they were sent.
-#![allow(
-    clippy::indexing_slicing,
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "what a test expects and does not find fails it"
-)]
+#![expect(clippy::indexing_slicing, clippy::unwrap_used, reason = "what a test expects and does not find fails it")]
 
 mod world;
 

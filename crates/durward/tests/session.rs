@@ -1,10 +1,4 @@
 //! Sessions are ours: bound to their key, gone with it, and alive through what happens behind them.
-#![allow(
-    clippy::indexing_slicing,
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "what a test expects and does not find fails it"
-)]
 
 mod world;
 

@@ -1,7 +1,7 @@
 //! Servers on standard input and output: whose process it is, what travels on the pipe, and that nothing stays behind.
 //!
 //! The server is this very test binary, started by the gateway with another purpose.
-#![allow(
+#![expect(
     clippy::indexing_slicing,
     clippy::unwrap_used,
     clippy::panic,

@@ -1,10 +1,5 @@
 //! `/mcp`: every server as one, and none of them costs the others anything.
-#![allow(
-    clippy::indexing_slicing,
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "what a test expects and does not find fails it"
-)]
+#![expect(clippy::indexing_slicing, clippy::unwrap_used, reason = "what a test expects and does not find fails it")]
 
 mod address;
 
