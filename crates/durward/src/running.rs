@@ -168,7 +168,10 @@ impl Running {
             tracing::warn!(left, "calls were still under way when the time to end was over");
         }
         self.streams_ended().await;
+        self.state.end_parked();
+        self.drained(FAREWELL).await;
         self.state.end_sessions(|_| true);
+        self.state.end_links();
         // Servers that do not answer let their sessions expire.
         self.drained(FAREWELL).await;
         self.state.children.close().await;

@@ -214,6 +214,37 @@ async fn a_stop_ends_sessions_on_servers_too() {
 }
 
 #[tokio::test]
+async fn a_stop_ends_what_modern_clients_left_on_legacy_servers() {
+    let upstream = Upstream::start().await;
+    let servers = format!("servers:\n  files: {{ url: \"{}\", internal: true, era: legacy }}\n", upstream.url());
+    let world = World::with(&servers, world::ALL).await;
+    // Two introduce themselves differently: one session waits for an answer, the other for whoever comes next.
+    let mut introduced = testkit::meta();
+    introduced["io.modelcontextprotocol/clientCapabilities"] = json!({});
+    let params = json!({"name": "echo", "_meta": introduced});
+    let idle = world.modern("/mcp/files").request("tools/call", params).await;
+    assert_eq!(idle.status, 200);
+    let (events, feed) = Answer::events();
+    upstream.next("tools/call", events);
+    let agent = world.modern("/mcp/files");
+    let mut reply = agent.request("tools/call", json!({"name": "echo"})).await;
+    let form = json!({"message": "Who?", "requestedSchema": {"type": "object", "properties": {}}});
+    feed.message(&json!({"jsonrpc": "2.0", "id": "q", "method": "elicitation/create", "params": form})).await;
+    let asked = soon(reply.event()).await.unwrap().json();
+    assert_eq!(asked["result"]["resultType"], "input_required", "{asked}");
+    let calls = relayed(&upstream, "tools/call");
+    let (status, _folder) = world.stop().await;
+    assert!(status.success());
+    let waiting = calls.last().unwrap();
+    let told = upstream.seen("notifications/cancelled");
+    assert!(told.iter().any(|told| told.json()["params"]["requestId"] == waiting.id()), "{told:?}");
+    let ended: Vec<Value> = upstream.seen("DELETE").iter().map(|end| json!(end.header("mcp-session-id"))).collect();
+    let sessions: Vec<Value> = calls.iter().map(|call| json!(call.header("mcp-session-id"))).collect();
+    assert!(sessions.len() == 2 && sessions[0] != sessions[1], "{sessions:?}");
+    assert!(sessions.iter().all(|session| ended.contains(session)), "{sessions:?}, {ended:?}");
+}
+
+#[tokio::test]
 async fn whoever_listens_hears_that_the_gateway_stops() {
     let (_upstream, world) = one().await;
     let mut listeners = Vec::new();

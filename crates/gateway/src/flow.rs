@@ -257,7 +257,7 @@ impl Flow {
             Ok(Some((from, event))) => {
                 // A server that never pauses must not keep other looks at the right to listen from their turn.
                 let line = state.line();
-                line.still_allowed(&mut self.exchange).map_err(|stop| End::Stopped(Box::new(stop)))?;
+                self.still_allowed(&line).map_err(|stop| End::Stopped(Box::new(stop)))?;
                 if self.leads_elsewhere(&line) {
                     return Err(End::Moved);
                 }
@@ -341,7 +341,7 @@ impl Flow {
                 }
                 _ = recheck.tick() => {
                     let line = state.line();
-                    if let Err(stop) = line.still_allowed(&mut self.exchange) {
+                    if let Err(stop) = self.still_allowed(&line) {
                         return End::Stopped(Box::new(stop));
                     }
                     if self.leads_elsewhere(&line) {
@@ -377,10 +377,21 @@ impl Flow {
         self.exchange.call.listens() && !self.reads_call()
     }
 
+    /// Whether its owner may still have it. Who waits for an answer is told that what it asked for may have happened.
+    fn still_allowed(&mut self, line: &Line) -> Result<(), Stop> {
+        let listens = self.listens();
+        line.still_allowed(&mut self.exchange).map_err(|mut stop| {
+            if !listens {
+                stop.message.push_str("; what was asked for may have been done");
+            }
+            stop
+        })
+    }
+
     /// What is to be said of lists that changed.
     fn look(&mut self, state: &Arc<State>) -> Vec<Bytes> {
         let line = state.line();
-        if line.still_allowed(&mut self.exchange).is_err() {
+        if self.still_allowed(&line).is_err() {
             return Vec::new();
         }
         let (caller, request) = (&self.exchange.caller, self.exchange.call.message());
@@ -429,7 +440,7 @@ impl Flow {
     /// The session is over: its client left it, or the right to it has ended, as the record says then, and whoever waits for
     /// an answer is told.
     fn without_session(&mut self, state: &Arc<State>, is_free: bool) -> End {
-        match state.line().still_allowed(&mut self.exchange) {
+        match self.still_allowed(&state.line()) {
             Err(stop) if !self.exchange.answered => End::Stopped(Box::new(stop)),
             Ok(()) | Err(_) => self.left(is_free),
         }

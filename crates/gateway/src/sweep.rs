@@ -54,6 +54,16 @@ impl State {
         sessions.len()
     }
 
+    /// Gives up the calls that wait for an answer of a modern client, and tells their servers.
+    pub fn end_parked(&self) {
+        self.parked.sweep(0, |_| false);
+    }
+
+    /// Ends the sessions with servers that modern clients have no part in.
+    pub fn end_links(self: &Arc<Self>) {
+        self.part(self.legs.close());
+    }
+
     /// Ends a session, here and on its servers.
     pub(crate) fn end_session(self: &Arc<Self>, session: &Arc<Session>) {
         if let Some(legs) = self.sessions.close(session) {

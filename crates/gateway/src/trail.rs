@@ -321,9 +321,12 @@ impl Trail {
         }
         let reason = Cow::Borrowed(stop.reason);
         let stage = Cow::Borrowed(stop.stage.as_str());
+        // INVARIANT: of what was forwarded no record says that it was refused: a right may end while the server is at it.
+        let was_forwarded =
+            stop.stage != Stage::Forward && self.facts.stages.iter().any(|mark| mark.stage == Stage::Forward);
         let outcome = match stop.cause {
-            Cause::Refused => Outcome::Refused { reason, stage },
-            Cause::Withheld => Outcome::Withheld { reason, stage },
+            Cause::Refused if !was_forwarded => Outcome::Refused { reason, stage },
+            Cause::Refused | Cause::Withheld => Outcome::Withheld { reason, stage },
             Cause::Failed => Outcome::Faulted { reason, stage },
             Cause::TakenBack => Outcome::Abandoned,
         };

@@ -153,13 +153,15 @@ fn agrees(sees: &str, recorded: &str) -> bool {
     match sees {
         "the answer" => last == "answered",
         "stays open" => ["answered", "abandoned", ""].contains(&last),
-        "error -31001" => last == "refused denied authorize",
+        "error -31001" => ["refused denied authorize", "withheld denied authorize"].contains(&last),
         "error -31006" => {
             ["faulted upstream-down forward", "faulted upstream-cut forward", "faulted round forward"].contains(&last)
         }
         "error -31007" => last == "faulted upstream-timeout forward",
         "error -32022" => last == "refused era resolve",
-        "error -32600" | "error -32602" => last.starts_with("refused "),
+        // Before it was sent, or after.
+        "error -32600" => last.starts_with("refused ") || last == "withheld revoked authenticate",
+        "error -32602" => last.starts_with("refused "),
         "error -32601" => last == "failed",
         // Whoever is gone sees nothing, and a stream has no word for the reason of its end.
         "gone" | "the end" => true,

@@ -39,13 +39,13 @@ pub(crate) const CLIENT_OF_2024: Flow = Flow {
         Row(Gone, &["sent", "one word"], "gone", "answered"),
         Row(Removed, &["opened", "introduced"], "the end", ""),
         // Whichever looks first: the call, or the stream.
-        Row(Removed, &["sent", "one word"], "error -31001 or the end", "refused denied authorize"),
+        Row(Removed, &["sent", "one word"], "error -31001 or the end", "withheld denied authorize"),
         Row(Moved, &["opened", "introduced"], "stays open", ""),
         Row(Moved, &["sent", "one word"], "the answer", "answered"),
         Row(Revoked, &["opened", "introduced"], "the end", ""),
-        Row(Revoked, &["sent", "one word"], "error -32600 or the end", "refused revoked authenticate"),
+        Row(Revoked, &["sent", "one word"], "error -32600 or the end", "withheld revoked authenticate"),
         Row(Disabled, &["opened", "introduced"], "the end", ""),
-        Row(Disabled, &["sent", "one word"], "error -32600 or the end", "refused revoked authenticate"),
+        Row(Disabled, &["sent", "one word"], "error -32600 or the end", "withheld revoked authenticate"),
     ],
     but: &[],
 };

@@ -120,10 +120,10 @@ const ONE_LEGACY: &[Row] = &[
     Row(Cut, &["begun", "one word"], "the end", "faulted upstream-cut forward"),
     Row(Silent, &[], "stays open", "answered"),
     Row(Gone, &[], "gone", "answered"),
-    Row(Removed, &[], "the end", "refused denied authorize"),
+    Row(Removed, &[], "the end", "withheld denied authorize"),
     Row(Moved, &[], "the end", "answered"),
-    Row(Revoked, &[], "the end", "refused revoked authenticate"),
-    Row(Disabled, &[], "the end", "refused revoked authenticate"),
+    Row(Revoked, &[], "the end", "withheld revoked authenticate"),
+    Row(Disabled, &[], "the end", "withheld revoked authenticate"),
 ];
 
 const ONE_MODERN: &[Row] = &[
@@ -135,10 +135,10 @@ const ONE_MODERN: &[Row] = &[
     Row(Silent, &["begun", "one word"], "stays open", "answered"),
     Row(Gone, &["sent"], "gone", "abandoned"),
     Row(Gone, &["begun", "one word"], "gone", "answered"),
-    Row(Removed, &[], "error -31001", "refused denied authorize"),
+    Row(Removed, &[], "error -31001", "withheld denied authorize"),
     Row(Moved, &[], "the answer", "answered"),
-    Row(Revoked, &[], "error -32600", "refused revoked authenticate"),
-    Row(Disabled, &[], "error -32600", "refused revoked authenticate"),
+    Row(Revoked, &[], "error -32600", "withheld revoked authenticate"),
+    Row(Disabled, &[], "error -32600", "withheld revoked authenticate"),
 ];
 
 // The stream is the gateway's: it lasts, and the servers that it is made of are listened to again.
@@ -149,8 +149,8 @@ const MERGED_LEGACY: &[Row] = &[
     Row(Gone, &[], "gone", "answered"),
     Row(Removed, &[], "stays open", "answered"),
     Row(Moved, &[], "stays open", "answered"),
-    Row(Revoked, &[], "the end", "refused revoked authenticate"),
-    Row(Disabled, &[], "the end", "refused revoked authenticate"),
+    Row(Revoked, &[], "the end", "withheld revoked authenticate"),
+    Row(Disabled, &[], "the end", "withheld revoked authenticate"),
     Row(Flipped, &[], "stays open", "answered"),
     Row(Unbridged, &[], "stays open", "answered"),
 ];
@@ -162,8 +162,8 @@ const MERGED_MODERN: &[Row] = &[
     Row(Gone, &[], "gone", "answered"),
     Row(Removed, &[], "stays open", "answered"),
     Row(Moved, &[], "stays open", "answered"),
-    Row(Revoked, &[], "error -32600", "refused revoked authenticate"),
-    Row(Disabled, &[], "error -32600", "refused revoked authenticate"),
+    Row(Revoked, &[], "error -32600", "withheld revoked authenticate"),
+    Row(Disabled, &[], "error -32600", "withheld revoked authenticate"),
     Row(Flipped, &[], "stays open", "answered"),
     Row(Unbridged, &[], "stays open", "answered"),
 ];
@@ -173,10 +173,10 @@ const UPWARD: &[Row] = &[
     Row(Cut, &[], "stays open", "answered"),
     Row(Silent, &[], "stays open", "answered"),
     Row(Gone, &[], "gone", "answered"),
-    Row(Removed, &[], "the end", "refused denied authorize"),
+    Row(Removed, &[], "the end", "withheld denied authorize"),
     Row(Moved, &[], "stays open", "answered"),
-    Row(Revoked, &[], "the end", "refused revoked authenticate"),
-    Row(Disabled, &[], "the end", "refused revoked authenticate"),
+    Row(Revoked, &[], "the end", "withheld revoked authenticate"),
+    Row(Disabled, &[], "the end", "withheld revoked authenticate"),
     Row(Flipped, &[], "stays open", "answered"),
     Row(Unbridged, &[], "the end", "answered"),
 ];
@@ -186,10 +186,10 @@ const DOWNWARD: &[Row] = &[
     Row(Cut, &[], "stays open", "answered"),
     Row(Silent, &[], "stays open", "answered"),
     Row(Gone, &[], "gone", "answered"),
-    Row(Removed, &[], "error -31001", "refused denied authorize"),
+    Row(Removed, &[], "error -31001", "withheld denied authorize"),
     Row(Moved, &[], "the answer", "answered"),
-    Row(Revoked, &[], "error -32600", "refused revoked authenticate"),
-    Row(Disabled, &[], "error -32600", "refused revoked authenticate"),
+    Row(Revoked, &[], "error -32600", "withheld revoked authenticate"),
+    Row(Disabled, &[], "error -32600", "withheld revoked authenticate"),
     Row(Flipped, &[], "the answer", "answered"),
     Row(Unbridged, &[], "the answer", "answered"),
 ];

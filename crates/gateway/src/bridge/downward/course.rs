@@ -4,6 +4,7 @@
 
 use super::{Link, audience::Stage, parked};
 use crate::{
+    rim::UnderWay,
     server::Server,
     session::Way,
     state::State,
@@ -62,7 +63,10 @@ impl Drop for Errand {
         if texts.is_empty() {
             return;
         }
+        // Whoever stops the gateway waits until they are told.
+        let under_way = UnderWay::begin(&state);
         runtime.spawn(async move {
+            let _under_way = under_way;
             for text in texts {
                 if let Err(fault) = super::tell(&state, &server, &link.leg, text).await {
                     tracing::debug!(server = %server.name, %fault, "the end of a call could not be told");

@@ -261,6 +261,17 @@ impl Legs {
         over
     }
 
+    /// Takes out all of them, and hands them back: nobody is served any more.
+    pub(crate) fn close(&self) -> Vec<Leaving> {
+        let slots = std::mem::take(&mut *lock(&self.0));
+        let end = |(key, slot): (Key, Arc<Slot>)| {
+            let link = lock(&slot.link).take()?;
+            link.end();
+            Some((key.0, Arc::clone(&link.leg)))
+        };
+        slots.into_iter().filter_map(end).collect()
+    }
+
     /// Lets go of those that lead to a server as it was once. Whoever uses one goes on with it, and nobody else will.
     pub(crate) fn let_go(&self, is_current: impl Fn(&ServerName, &Leg) -> bool) {
         for ((server, ..), slot) in lock(&self.0).iter() {
