@@ -22,10 +22,6 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 use std::{future::Future, net::SocketAddr};
 
-// The gateway uses it, so the bare proxy must: the difference between them is not to be the allocator.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 #[derive(Parser)]
 #[command(name = "bench", about = "What Durward costs")]
 struct Arguments {
