@@ -5,7 +5,7 @@ use crate::{
     known::KnownLists,
     pattern::{Pattern, PatternError},
     settings::{CredentialSettings, EraSettings, ServerSettings, ToolSettings, TransportSettings},
-    upstream::UpstreamFault,
+    upstream::{UpstreamFault, turn::Asking},
     verdict::Verdict,
 };
 use arc_swap::{ArcSwap, ArcSwapOption};
@@ -373,6 +373,8 @@ pub struct ServerState {
     pub missed_at: AtomicU64,
     /// Ticks of the last list that passed and was compared with the catalog.
     pub passed_at: AtomicU64,
+    /// What of it asks its clients without saying in the course of which call.
+    pub(crate) asking: Arc<Asking>,
     /// Calls in flight.
     pub in_flight: AtomicUsize,
     /// Messages that found no room before a client that reads slowly.

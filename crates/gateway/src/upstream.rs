@@ -6,6 +6,7 @@ pub(crate) mod http;
 pub(crate) mod lasting;
 pub(crate) mod pipe;
 pub(crate) mod resume;
+pub(crate) mod turn;
 pub(crate) mod wish;
 
 use crate::{

@@ -195,7 +195,7 @@ async fn a_question_that_may_be_of_several_calls_or_of_none_is_refused() {
     stream.message(&question("which")).await;
     let no = upstream.arrived("response", 1).await.json();
     assert_eq!((&no["id"], &no["error"]["code"]), (&json!("which"), &json!(-32601)), "{no}");
-    assert!(no["error"]["message"].as_str().unwrap().contains("several calls"), "{no}");
+    assert!(no["error"]["message"].as_str().unwrap().contains("make the call again"), "{no}");
     first.message(&finished(&calls[0])).await;
     assert_eq!(said(&soon(one.event()).await.unwrap().json()), "done");
     drop(one);
@@ -235,14 +235,80 @@ async fn a_call_that_waits_for_its_client_keeps_no_question_from_the_one_that_ru
     let other = soon(two.event()).await.unwrap().json();
     let mut two = alice.request("tools/call", retry("", &other)).await;
     assert_eq!(upstream.arrived("response", 1).await.id(), "q2");
-    // Whoever comes back is under way again.
-    let _one = alice.request("tools/call", retry("", &asked)).await;
-    upstream.arrived("response", 2).await;
-    stream.message(&question("q3")).await;
-    let no = upstream.arrived("response", 3).await.json();
-    assert_eq!((&no["id"], &no["error"]["code"]), (&json!("q3"), &json!(-32601)), "{no}");
+    // Whoever comes back is under way again, and waits until the other is not.
+    let (mut one, other) = tokio::join!(soon(alice.request("tools/call", retry("", &asked))), async {
+        stream.message(&question("q3")).await;
+        soon(two.event()).await.unwrap().json()
+    });
+    assert_eq!(upstream.arrived("response", 2).await.id(), "q1");
+    stream.message(&question("q4")).await;
+    let asked = soon(one.event()).await.unwrap().json();
+    let mut two = soon(alice.request("tools/call", retry("", &other))).await;
+    assert_eq!(upstream.arrived("response", 3).await.id(), "q3");
     second.message(&finished(&upstream.seen("tools/call")[1].id())).await;
     assert_eq!(said(&soon(two.event()).await.unwrap().json()), "done");
+    drop(two);
+    let _one = soon(alice.request("tools/call", retry("", &asked))).await;
+    assert_eq!(upstream.arrived("response", 4).await.id(), "q4");
+}
+
+#[tokio::test]
+async fn a_question_that_may_be_of_several_calls_is_held_until_one_is_left() {
+    let upstream = Upstream::start().await;
+    let inside = Inside::start(legacy(&upstream)).await;
+    let alice = inside.modern("/mcp/files", &inside.alice);
+    let stream = listening(&upstream);
+    let (first, mut one) = begun(&upstream, &alice, "").await;
+    let (second, mut two) = begun(&upstream, &alice, "").await;
+    let calls: Vec<_> = upstream.seen("tools/call").iter().map(testkit::Received::id).collect();
+    stream.message(&question("regretted")).await;
+    let cancelled = json!({"requestId": "regretted"});
+    stream.message(&json!({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": cancelled})).await;
+    stream.message(&question("mine")).await;
+    // What comes behind it is answered: it was read.
+    stream.message(&json!({"jsonrpc": "2.0", "id": "p", "method": "ping"})).await;
+    assert_eq!(upstream.arrived("response", 1).await.id(), "p");
+    first.message(&finished(&calls[0])).await;
+    assert_eq!(said(&soon(one.event()).await.unwrap().json()), "done");
+    drop(one);
+    let asked = soon(two.event()).await.unwrap().json();
+    let mut two = soon(alice.request("tools/call", retry("", &asked))).await;
+    assert_eq!(upstream.arrived("response", 2).await.id(), "mine");
+    second.message(&finished(&calls[1])).await;
+    assert_eq!(said(&soon(two.event()).await.unwrap().json()), "done");
+    assert_eq!(upstream.seen("response").len(), 2);
+}
+
+#[tokio::test]
+async fn what_a_call_asked_whose_client_left_is_asked_of_no_other_call() {
+    let upstream = Upstream::start().await;
+    let inside = Inside::start(legacy(&upstream)).await;
+    let alice = inside.modern("/mcp/files", &inside.alice);
+    let stream = listening(&upstream);
+    let (_first, one) = begun(&upstream, &alice, "").await;
+    let (second, mut two) = begun(&upstream, &alice, "").await;
+    stream.message(&question("hers")).await;
+    stream.message(&json!({"jsonrpc": "2.0", "id": "p", "method": "ping"})).await;
+    assert_eq!(upstream.arrived("response", 1).await.id(), "p");
+    drop(one);
+    let no = upstream.arrived("response", 2).await.json();
+    assert_eq!((&no["id"], &no["error"]["code"]), (&json!("hers"), &json!(-32601)), "{no}");
+    second.message(&finished(&upstream.seen("tools/call")[1].id())).await;
+    assert_eq!(said(&soon(two.event()).await.unwrap().json()), "done");
+}
+
+#[tokio::test]
+async fn what_is_asked_where_its_answer_comes_keeps_no_other_call_waiting() {
+    let upstream = Upstream::start().await;
+    let inside = Inside::start(legacy(&upstream)).await;
+    let alice = inside.modern("/mcp/files", &inside.alice);
+    for number in 0..2 {
+        let (first, mut one) = soon(begun(&upstream, &alice, "")).await;
+        let (_second, _two) = soon(begun(&upstream, &alice, "")).await;
+        first.message(&question(&format!("q{number}"))).await;
+        let asked = soon(one.event()).await.unwrap().json();
+        assert_eq!(asked["result"]["resultType"], "input_required", "{asked}");
+    }
 }
 
 #[tokio::test]

@@ -43,6 +43,7 @@ use parked::{Resting, Ticket, TicketFault};
 use serde_json::Value;
 use std::sync::Arc;
 use talk::{Asker, QUESTION};
+use tokio::time::Instant;
 use vocab::{Digest, PrincipalId};
 
 /// Carries one call over.
@@ -178,16 +179,24 @@ async fn dispatch(
     link: &Arc<Link>,
     edited: &Message,
 ) -> Result<Option<Course>, UpstreamFault> {
+    let (began, deadline) = (Instant::now(), hop.server.deadline);
+    let turn = link.turn(edited, deadline).await?;
+    let waited = began.elapsed();
+    // The process may have ended meanwhile.
+    if matches!(&link.leg.way, Way::Pipe(pipe) if !pipe.is_alive()) {
+        return Ok(None);
+    }
     let number = link.number();
     let request = exchange::one(translate::request(edited).map_err(|fault| malformed(&fault))?, &hop.limits)?;
     let mut edits: Vec<_> = request.id_member().into_iter().chain(request.progress_token_member()).collect();
     let mut edits: Vec<_> = edits.drain(..).map(|member| (member.span, number.to_string().into_bytes())).collect();
     let request = exchange::one(mcp::splice(request.bytes(), &mut edits), &hop.limits)?;
     let bound = bound(way.caller.principal.id(), hop.server, edited);
-    let mut course = Course::new(hop, link, number, edited.method(), bound);
+    let mut course = Course::new((hop, link), number, edited.method(), bound, turn);
     match &link.leg.way {
         Way::Pipe(pipe) => {
-            course.begin(exchange::over_pipe(pipe, &request, pipe::Asker::Gateway, way.wait()).await?)?;
+            let wait = way.wait().after(waited);
+            course.begin(exchange::over_pipe(pipe, &request, pipe::Asker::Gateway, wait).await?)?;
         }
         Way::Http(_) => {
             listen::for_call(hop, link, edited).await;
@@ -196,8 +205,8 @@ async fn dispatch(
                 return Ok(None);
             }
             let outbound = Outbound::new(Method::POST, headers(way, link), request.bytes().clone());
-            let deadline = hop.server.deadline;
-            let sent = tokio::time::timeout(deadline, course.send(posted(hop, outbound))).await;
+            let left = deadline.saturating_sub(waited);
+            let sent = tokio::time::timeout(left, course.send(posted(hop, outbound))).await;
             // The next call finds a session that goes on, or opens one.
             course.settle().await;
             sent.map_err(|_| UpstreamFault::Timeout(deadline))??;
@@ -215,15 +224,12 @@ fn posted(hop: &Hop<'_>, outbound: Outbound) -> impl Future<Output = Result<Arri
 
 /// Answers what a server asked in the course of an earlier request, and goes on with that.
 async fn resume(way: &Passage<'_>, message: &Message, sealed: &str) -> Result<Arrival, UpstreamFault> {
-    let resting = match claim(way, message, sealed) {
-        Ok(resting) => resting,
-        Err(fault) => return Err(refusal(fault)),
-    };
+    let resting = claim(way, message, sealed).await?;
     let Some(given) = translate::input_response(message, QUESTION) else {
         return Err(refusal(TicketFault::Unanswered));
     };
     let Resting { mut course, question, method, permit, .. } = *resting;
-    course.turn(audience::Stage::Running);
+    course.stage(audience::Stage::Running);
     // The client could not be told: it has no stream on which it would hear that.
     if course.has_taken_back(&question) {
         return go_on(way, message, course).await;
@@ -248,12 +254,29 @@ async fn resume(way: &Passage<'_>, message: &Message, sealed: &str) -> Result<Ar
     go_on(way, message, course).await
 }
 
-/// Takes the call that a ticket is for, if it is for this one.
-fn claim(way: &Passage<'_>, message: &Message, sealed: &str) -> Result<Box<Resting>, TicketFault> {
+/// Takes the call that a ticket is for, if it is for this one, when it is its turn again.
+async fn claim(way: &Passage<'_>, message: &Message, sealed: &str) -> Result<Box<Resting>, UpstreamFault> {
+    let edited = way.edited(message)?;
+    let ticket = ticket_for(way, message, &edited, sealed).map_err(refusal)?;
+    let parked = &way.line.state.parked;
+    let link = parked.link(&ticket.number).ok_or_else(|| refusal(TicketFault::Used))?;
+    // Until then the call waits as before.
+    let turn = link.turn(&edited, way.one.server.deadline).await?;
+    let mut resting = parked.take(&ticket.number).ok_or_else(|| refusal(TicketFault::Used))?;
+    let holds = way.line.state.line().may_hear(resting.holder(), resting.server()).is_some();
+    let same = resting.fingerprint() == way.one.server.fingerprint;
+    if !holds || !same {
+        return Err(refusal(TicketFault::Used));
+    }
+    resting.course.turn = turn;
+    Ok(resting)
+}
+
+/// What a client brings back, if it is for this call.
+fn ticket_for(way: &Passage<'_>, message: &Message, edited: &Message, sealed: &str) -> Result<Ticket, TicketFault> {
     let state = &way.line.state;
     let ticket = state.parked.open(sealed)?;
-    let edited = way.edited(message).map_err(|_| TicketFault::Misplaced)?;
-    if ticket.bound != bound(way.caller.principal.id(), &way.one.server, &edited) {
+    if ticket.bound != bound(way.caller.principal.id(), &way.one.server, edited) {
         return Err(TicketFault::Misplaced);
     }
     if ticket.until <= state.clock.ticks() {
@@ -263,10 +286,7 @@ fn claim(way: &Passage<'_>, message: &Message, sealed: &str) -> Result<Box<Resti
     if translate::input_response(message, QUESTION).is_none() {
         return Err(TicketFault::Unanswered);
     }
-    let resting = state.parked.take(&ticket.number).ok_or(TicketFault::Used)?;
-    let holds = state.line().may_hear(resting.holder(), resting.server()).is_some();
-    let same = resting.fingerprint() == way.one.server.fingerprint;
-    if holds && same { Ok(resting) } else { Err(TicketFault::Used) }
+    Ok(ticket)
 }
 
 /// Reads on. An answer that is there, or that the client wants in one piece, is a JSON body; whatever lasts is a stream.

@@ -445,6 +445,20 @@ pub(crate) enum Wait {
     },
 }
 
+impl Wait {
+    /// What is left of it, where so much is over.
+    pub(crate) fn after(self, over: Duration) -> Self {
+        match self {
+            Self::Long => Self::Long,
+            Self::Fail(deadline) => Self::Fail(deadline.saturating_sub(over)),
+            Self::Stream { patience, deadline } => Self::Stream {
+                patience: patience.saturating_sub(over),
+                deadline: deadline.map(|deadline| deadline.saturating_sub(over)),
+            },
+        }
+    }
+}
+
 /// One message of a client over a pipe: a request gives its first reply, whole if that is the response.
 pub(crate) async fn over_pipe(
     pipe: &Arc<Pipe>,

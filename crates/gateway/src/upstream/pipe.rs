@@ -4,6 +4,7 @@
 
 mod backlog;
 mod deliver;
+mod hold;
 mod listener;
 mod patience;
 mod replies;
@@ -17,6 +18,7 @@ use super::{
     UpstreamFault,
     child::{Child, ChildFault, ChildSpec, Exit, Line, Purpose},
     lasting::Lasting,
+    turn::Turns,
     wish::Wishes,
 };
 use crate::{journal::Journal, origin::Origin, server::Server, state::State, stop::Stop, veil::Veil};
@@ -49,7 +51,7 @@ const ENDING: Duration = Duration::from_secs(1);
 
 /// Nobody knows whose it is.
 pub(crate) const UNCLEAR: &str =
-    "several calls are under way, and the question does not say in the course of which it is";
+    "several calls are under way, and the question does not say in the course of which it is: make the call again";
 /// The call in whose course it is has ended.
 pub(crate) const TOO_LATE: &str = "its call is over";
 
@@ -91,6 +93,8 @@ pub(crate) struct Pipe {
     used: Mutex<Instant>,
     /// When the server last asked something that somebody heard.
     asked: Mutex<Option<Instant>>,
+    /// The turns of its calls that are made over the bridge.
+    turns: Arc<Turns>,
     /// What those who share it want to be told.
     wishes: Arc<Wishes>,
     /// Since when the server says nothing more.
@@ -189,6 +193,7 @@ impl Pipe {
             listeners: Listeners::default(),
             used: Mutex::new(Instant::now()),
             asked: Mutex::default(),
+            turns: Arc::new(Turns::new(&server.state.asking)),
             wishes: Arc::default(),
             over: OnceLock::new(),
             journal: Arc::clone(&state.journal),
@@ -255,6 +260,11 @@ impl Pipe {
     /// Whether nobody has asked it anything for longer than `after`.
     pub(crate) fn is_idle(&self, after: Duration) -> bool {
         lock(&self.waiting).is_empty() && lock(&self.used).elapsed() > after
+    }
+
+    /// The turns of its calls that are made over the bridge.
+    pub(crate) const fn turns(&self) -> &Arc<Turns> {
+        &self.turns
     }
 
     /// What those who share it want to be told.
@@ -394,6 +404,9 @@ async fn read(
         };
         drop(line);
         for message in &messages {
+            if pipe.keeps(message) {
+                continue;
+            }
             if let Some(answer) = pipe.deliver_in_time(message).await
                 && let Err(fault) = pipe.write(answer).await
             {

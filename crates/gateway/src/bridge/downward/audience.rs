@@ -4,9 +4,12 @@
 //! SECURITY: all of it is one session's, and so one principal's. Where a server gives no session ids, what it says there may
 //! be about anybody's call, and no call hears it.
 
-use crate::upstream::pipe::UNCLEAR;
+use crate::upstream::{
+    pipe::UNCLEAR,
+    turn::{Kept, Turns},
+};
 use bytes::Bytes;
-use mcp::{Kind, Message};
+use mcp::{Kind, Limits, Message};
 use std::{
     collections::BTreeMap,
     sync::{
@@ -105,6 +108,7 @@ impl Drop for News {
 
 /// Everybody, of one session.
 pub(super) struct Audience {
+    pub(super) turns: Arc<Turns>,
     /// Most sessions never have one.
     news: Mutex<Vec<Listens>>,
     calls: Mutex<Calls>,
@@ -113,14 +117,12 @@ pub(super) struct Audience {
     is_followed: Mutex<bool>,
 }
 
-impl Default for Audience {
-    fn default() -> Self {
-        let stream = watch::Sender::new(Stream::Closed);
-        Self { news: Mutex::default(), calls: Mutex::default(), stream, is_followed: Mutex::default() }
-    }
-}
-
 impl Audience {
+    pub(super) fn new(turns: Arc<Turns>) -> Self {
+        let stream = watch::Sender::new(Stream::Closed);
+        Self { turns, news: Mutex::default(), calls: Mutex::default(), stream, is_followed: Mutex::default() }
+    }
+
     /// Listens from now on, until nobody reads the stream any more, or what waits is too much: what came before that is read
     /// to its end.
     pub(super) fn listen(&self) -> mpsc::Receiver<News> {
@@ -143,9 +145,13 @@ impl Audience {
         }
     }
 
-    pub(super) fn leave(&self, number: u64) {
+    /// A call is there no more. `is_over`: the server has answered it.
+    pub(super) fn leave(&self, number: u64, is_over: bool) {
         let mut calls = lock(&self.calls);
-        if calls.open.remove(&number).is_some() {
+        if let Some(call) = calls.open.remove(&number) {
+            if call.stage == Stage::Running && !is_over {
+                self.turns.broke_off();
+            }
             calls.ended = Some(Instant::now());
         }
     }
@@ -187,6 +193,20 @@ impl Audience {
         for call in calls.open.values().filter(hears) {
             let _ = call.said.try_send(message.bytes().clone());
         }
+    }
+
+    /// Whether a message of the listening stream is held, or is about one that is.
+    pub(super) fn keep(&self, message: &Message, limits: &Limits) -> Kept {
+        let calls = lock(&self.calls);
+        let is_unclear = calls.open.values().filter(|call| call.stage == Stage::Running).nth(1).is_some();
+        self.turns.keep(message, is_unclear, limits)
+    }
+
+    /// Puts what is held to the one call that is left.
+    pub(super) fn put(&self) -> Option<Vec<Message>> {
+        let calls = lock(&self.calls);
+        let left = calls.open.values().filter(|call| call.stage == Stage::Running);
+        self.turns.put(left, |call, question| call.said.try_send(question.bytes().clone()).is_ok())
     }
 
     /// Asks the client of the one call that may be meant: one that runs, before any that waits.
@@ -274,17 +294,22 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::{Audience, BACKLOG, BYTES, NEWS, Stage};
-    use crate::upstream::exchange;
+    use crate::upstream::{exchange, turn::Turns};
     use bytes::Bytes;
     use mcp::{Limits, Message};
+    use std::sync::Arc;
 
     fn message(text: &'static str) -> Message {
         exchange::one(Bytes::from_static(text.as_bytes()), &Limits::default()).unwrap()
     }
 
+    fn audience() -> Audience {
+        Audience::new(Arc::new(Turns::new(&Arc::default())))
+    }
+
     #[test]
     fn what_is_logged_takes_no_question_its_place() {
-        let audience = Audience::default();
+        let audience = audience();
         let logged =
             message(r#"{"jsonrpc":"2.0","method":"notifications/message","params":{"level":"info","data":1}}"#);
         let question = message(r#"{"jsonrpc":"2.0","id":1,"method":"elicitation/create","params":{}}"#);
@@ -304,7 +329,7 @@ mod tests {
     #[test]
     fn what_waits_for_a_listener_is_bounded_and_one_that_is_slow_costs_no_other() {
         for (length, expected) in [(1, NEWS), (BYTES / 4, 4), (BYTES / 4 + 1, 3), (16 * BYTES, 1)] {
-            let audience = Audience::default();
+            let audience = audience();
             let text: Bytes = vec![b'x'; length].into();
             let (mut slow, mut quick) = (audience.listen(), audience.listen());
             for _ in 0..2 * NEWS {
@@ -325,7 +350,7 @@ mod tests {
 
     #[test]
     fn a_question_is_never_put_to_a_call_that_was_not_sent_yet() {
-        let audience = Audience::default();
+        let audience = audience();
         let question = Bytes::from_static(b"?");
         let mut said = audience.join(1);
         assert!(audience.is_there());
@@ -335,7 +360,7 @@ mod tests {
         assert_eq!(audience.ask(&question), Ok(()));
         audience.turn(1, Stage::Resting);
         assert_eq!(audience.ask(&question), Ok(()), "the one that waits is the only one that the server knows");
-        audience.leave(1);
+        audience.leave(1, true);
         assert!(audience.ask(&question).is_err());
         assert_eq!((said.try_recv().ok(), said.try_recv().ok()), (Some(question.clone()), Some(question)));
         assert!(other.try_recv().is_err());

@@ -13,6 +13,7 @@ use crate::{
         exchange::{self, Hop},
         pipe::TOO_LATE,
         resume::Resumed,
+        turn::Turn,
     },
 };
 use bytes::Bytes;
@@ -47,7 +48,7 @@ struct Errand {
 
 impl Drop for Errand {
     fn drop(&mut self) {
-        self.link.audience.leave(self.number);
+        self.link.audience.leave(self.number, self.over);
         // A process is told by its pipe.
         if matches!(self.link.leg.way, Way::Pipe(_)) {
             return;
@@ -117,11 +118,19 @@ pub(super) struct Course {
     /// Principal, server and request.
     pub(super) bound: Digest,
     limits: Limits,
+    // Last: the next call comes when this one is nowhere any more.
+    pub(super) turn: Option<Turn>,
 }
 
 impl Course {
     /// A call that is about to be sent under this number.
-    pub(super) fn new(hop: &Hop<'_>, link: &Arc<Link>, number: u64, method: &str, bound: Digest) -> Self {
+    pub(super) fn new(
+        (hop, link): (&Hop<'_>, &Arc<Link>),
+        number: u64,
+        method: &str,
+        bound: Digest,
+        turn: Option<Turn>,
+    ) -> Self {
         let (server, method) = (Arc::clone(hop.server), Box::from(method));
         let errand = Errand {
             state: Arc::downgrade(hop.state),
@@ -144,6 +153,7 @@ impl Course {
             method,
             bound,
             limits: hop.limits,
+            turn,
         }
     }
 
@@ -153,15 +163,25 @@ impl Course {
     }
 
     /// The server works on it no more.
-    pub(super) const fn is_over(&mut self) {
+    pub(super) fn is_over(&mut self) {
         self.errand.over = true;
+        if let Some(turn) = &self.turn {
+            turn.is_answered();
+        }
     }
 
     /// It is so far now.
-    pub(super) fn turn(&self, stage: Stage) {
+    pub(super) fn stage(&self, stage: Stage) {
         self.link.audience.turn(self.errand.number, stage);
         if let Some(Source::Pipe(replies)) = &self.source {
             replies.rest(stage == Stage::Resting);
+        }
+    }
+
+    /// It was asked something that bore no sign of it.
+    pub(super) fn is_asked(&self) {
+        if let Some(turn) = &self.turn {
+            turn.is_asked();
         }
     }
 
@@ -180,7 +200,7 @@ impl Course {
     where
         F: Future<Output = Result<Arrival, UpstreamFault>> + Send + 'static,
     {
-        self.turn(Stage::Running);
+        self.stage(Stage::Running);
         let mut sending = Box::pin(sending);
         loop {
             tokio::select! {
@@ -191,6 +211,7 @@ impl Course {
                         self.ahead.push_back(text);
                     }
                     if asks {
+                        self.is_asked();
                         self.awaited = Some(Awaited(tokio::spawn(sending)));
                         return Ok(());
                     }
@@ -285,7 +306,12 @@ impl Course {
             let arrival = tokio::select! {
                 biased;
                 // It came before the answer.
-                Some(text) = heard(&mut errand.said) => return Ok(Some(Event::of(text))),
+                Some(text) = heard(&mut errand.said) => {
+                    if exchange::one(text.clone(), &self.limits)?.kind() == Kind::Request {
+                        self.is_asked();
+                    }
+                    return Ok(Some(Event::of(text)));
+                }
                 arrival = head(awaited) => arrival,
                 event = speech(whole, source), if awaited.is_none() => return event,
             };

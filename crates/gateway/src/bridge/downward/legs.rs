@@ -12,13 +12,14 @@ use crate::{
         UpstreamFault,
         exchange::{self, Hop},
         pipe::{Heard, Word},
+        turn::{Turn, Turns},
         wish::Wishes,
     },
 };
 use identity::Principal;
 use mcp::{
     Kind, Message,
-    bridge::{Client, LogLevel, downward as translate},
+    bridge::{self, Client, LogLevel, downward as translate},
 };
 use std::{
     collections::BTreeMap,
@@ -26,6 +27,7 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicU32, AtomicU64, Ordering},
     },
+    time::Duration,
 };
 use tokio::sync::watch;
 use vocab::{Digest, PrincipalId, ServerName};
@@ -111,6 +113,17 @@ impl Link {
     /// SECURITY: what one that does not says beside its answers may be about anybody's call.
     pub(super) fn is_told_apart(&self) -> bool {
         matches!(self.leg.way, Way::Http(Some(_)))
+    }
+
+    /// Waits until a request may be sent, or go on, where the server may ask in its course without saying so.
+    pub(super) async fn turn(&self, request: &Message, deadline: Duration) -> Result<Option<Turn>, UpstreamFault> {
+        let is_clear = matches!(self.leg.way, Way::Http(None));
+        if is_clear || !bridge::may_ask(request.method()) {
+            return Ok(None);
+        }
+        let name = request.param(&["name"]).or_else(|| request.param(&["uri"])).and_then(|name| name.text());
+        let what = format!("{} {}", request.method(), name.unwrap_or_default());
+        self.audience.turns.enter(Digest::of(what.as_bytes()), deadline).await.map(Some)
     }
 
     /// The credential it was last used with.
@@ -333,6 +346,9 @@ async fn open(
         Carriage::Pipe { shared: false } => Some(hop.start(Some(caller.principal.id())).await?),
         Carriage::Requests => None,
     };
+    // Those who share a process wait for nobody else's calls.
+    let own = pipe.as_ref().filter(|_| hop.server.carriage() == Carriage::Pipe { shared: false });
+    let turns = own.map_or_else(|| Arc::new(Turns::new(&hop.server.state.asking)), |pipe| Arc::clone(pipe.turns()));
     let wishes = pipe.as_ref().map(|pipe| Arc::clone(pipe.wishes())).unwrap_or_default();
     let introduction = exchange::one(translate::initialize("0", client), &hop.limits)?;
     let (leg, answer) = hop.open(&introduction, pipe).await?;
@@ -348,7 +364,7 @@ async fn open(
         wishes,
         holder: Arc::new(Mutex::new(caller.principal.clone())),
         used: AtomicU64::new(now),
-        audience: Arc::default(),
+        audience: Arc::new(Audience::new(turns)),
         lost: Arc::clone(lost),
         ended: watch::Sender::new(false),
     });

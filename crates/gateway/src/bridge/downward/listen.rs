@@ -2,7 +2,8 @@
 //! that are followed for as long as somebody wants to hear of them.
 //!
 //! What a server asks on that stream belongs to the one call under way, which reads it, too ([`for_call`]). Where there is
-//! none, or more than one, or the server gives no session ids, nobody is asked, and the server is told so.
+//! more than one it is held until there is not. Where there is none, or the server gives no session ids, nobody is asked, and
+//! the server is told so.
 
 use super::{
     Link,
@@ -20,7 +21,9 @@ use crate::{
     upstream::{
         Source, UpstreamFault,
         exchange::{self, Hop},
+        pipe::UNCLEAR,
         resume::Resumed,
+        turn::Kept,
     },
 };
 use bytes::Bytes;
@@ -256,6 +259,16 @@ fn begin(hop: &Hop<'_>, link: &Arc<Link>) {
     tokio::spawn(follower.follow(link.over(), holder));
 }
 
+/// Refuses what was held and nobody hears.
+async fn settle(state: Arc<State>, server: Arc<Server>, leg: Arc<Leg>, audience: Arc<Audience>) {
+    for question in audience.turns.settle(|| audience.put()).await {
+        let answer = state.journal.unheard(&server.name, &question, UNCLEAR);
+        if let Err(fault) = super::tell(&state, &server, &leg, answer).await {
+            tracing::debug!(server = %server.name, %fault, "a question could not be refused");
+        }
+    }
+}
+
 /// Reads the stream of a leg.
 struct Follower {
     state: Arc<State>,
@@ -341,6 +354,14 @@ impl Follower {
             let Some(text) = event.message() else { continue };
             let message = exchange::one(text.clone(), &limits)?;
             // A ping asks nobody.
+            match audience.keep(&message, &limits) {
+                Kept::No => {}
+                Kept::First => {
+                    tokio::spawn(settle(Arc::clone(state), Arc::clone(server), Arc::clone(leg), Arc::clone(audience)));
+                    continue;
+                }
+                Kept::Behind => continue,
+            }
             let heard = if message.method() == "ping" { Err("a ping") } else { audience.hand(&message) };
             if let Err(why) = heard {
                 let answer = state.journal.unheard(&server.name, &message, why);

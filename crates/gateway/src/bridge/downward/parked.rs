@@ -4,14 +4,14 @@
 //! SECURITY: the client holds a ticket, never the call. A ticket opens for nobody but the principal, the server and the
 //! request it was made for, in this process, for as long as [`LIFE`].
 
-use super::course::Course;
+use super::{Link, course::Course};
 use aws_lc_rs::aead::{AES_256_GCM, Aad, NONCE_LEN, Nonce, RandomizedNonceKey};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use identity::Principal;
 use policy::Permit;
 use std::{
     collections::HashMap,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 use vocab::{Digest, ServerName};
@@ -148,6 +148,11 @@ impl Parked {
         }
         calls.insert(number, resting);
         Ok(())
+    }
+
+    /// The session of the call that waits under this number.
+    pub(super) fn link(&self, number: &Number) -> Option<Arc<Link>> {
+        lock(&self.calls).get(number).map(|resting| Arc::clone(&resting.course.link))
     }
 
     /// The call that waits under this number, once.

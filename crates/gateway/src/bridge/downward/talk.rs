@@ -11,6 +11,7 @@ use crate::{
     catalog,
     forward::Passage,
     server::Server,
+    session::Way,
     state::State,
     stop::{Stage, Stop},
     trail::Trail,
@@ -226,6 +227,9 @@ impl Talk {
             self.tell(error::result_text(question.id().unwrap_or("null"), b"{}"));
             return None;
         }
+        if matches!(course.link.leg.way, Way::Pipe(_)) {
+            course.is_asked();
+        }
         let server = Arc::clone(&course.server);
         match self.put(&server, question) {
             Ok(text) => Some(text),
@@ -278,7 +282,7 @@ impl Talk {
         let Judged { text, permit, .. } = judged;
         let broken = |why: String| Stop::failed(Stage::Release, "park", error::INTERNAL, why);
         let question = exchange::one(text, &self.limits).map_err(|fault| broken(fault.to_string()))?;
-        let Some(course) = self.course.take() else { return Err(broken("the call is over".to_owned())) };
+        let Some(mut course) = self.course.take() else { return Err(broken("the call is over".to_owned())) };
         let sealed = super::ticket(&self.state, course.bound);
         let id = question.id().map(Box::from);
         let asking = sealed.zip(id).map(|((number, until, sealed), id)| {
@@ -299,12 +303,15 @@ impl Talk {
         };
         let holder = self.asker.caller.principal.clone();
         let method = Box::from(question.method());
-        course.turn(audience::Stage::Resting);
+        course.stage(audience::Stage::Resting);
+        // Others have theirs once it waits.
+        let turn = course.turn.take();
         match self.state.parked.park(number, Box::new(Resting { course, question: id, method, permit, holder, until }))
         {
             Ok(()) => Ok(asking),
-            Err(resting) => {
-                resting.course.turn(audience::Stage::Running);
+            Err(mut resting) => {
+                resting.course.stage(audience::Stage::Running);
+                resting.course.turn = turn;
                 self.course = Some(resting.course);
                 let why = "too many calls wait for an answer of their client";
                 Err(Stop::full("parked", why))

@@ -2,7 +2,7 @@
 //!
 //! Every wait is cancel-safe. Decides nothing about what is said.
 
-use super::{Pipe, TOO_LATE, backlog::Said, lock};
+use super::{Pipe, TOO_LATE, backlog::Said, lock, waiting::Waiting};
 use crate::{
     origin::Origin,
     upstream::{UpstreamFault, exchange},
@@ -107,7 +107,12 @@ impl Replies {
 impl Drop for Replies {
     fn drop(&mut self) {
         // Whatever the server says to it from now on is nobody's, and dropped.
-        let waiting = lock(&self.pipe.waiting).remove(&self.number);
+        let mut table = lock(&self.pipe.waiting);
+        let waiting = table.remove(&self.number);
+        if waiting.as_ref().is_some_and(Waiting::may_be_asked) {
+            self.pipe.turns.broke_off();
+        }
+        drop(table);
         let mut texts = self.unheard();
         texts.extend(waiting.filter(|waiting| !waiting.taken_back).map(|_| cancelled(self.number)));
         if texts.is_empty() {

@@ -33,6 +33,11 @@ impl Waiting {
     pub(super) const fn rank(&self) -> (Hears, bool) {
         (self.hears, !self.rests)
     }
+
+    /// Whether the server may ask in its course now, over the bridge.
+    pub(super) fn may_be_asked(&self) -> bool {
+        self.asker == Asker::Gateway && self.hears == Hears::Questions && !self.rests
+    }
 }
 
 /// Whether nobody can tell in the course of which request a question is.
