@@ -166,7 +166,7 @@ fn is_refused(answer: &Value) {
     assert!(no["message"].as_str().unwrap().contains("make the call again"), "{answer}");
 }
 
-const LONG: Duration = Duration::from_secs(60);
+const LONG: Duration = Duration::from_mins(1);
 
 #[tokio::test]
 async fn a_question_beside_a_call_that_ends_is_put_then_and_nothing_is_sent_meanwhile() {

@@ -267,7 +267,7 @@ mod tests {
         assert_eq!(keep(0, true), Kept::First);
         // What comes behind one that is held overtakes nothing.
         for id in 1..HELD.0 {
-            assert_eq!(keep(id, id % 2 == 0), Kept::Behind);
+            assert_eq!(keep(id, id > 3), Kept::Behind);
         }
         assert_eq!(keep(HELD.0, true), Kept::No);
         assert!(turns.put([1, 2].into_iter(), |_, _| true).is_none());
@@ -279,7 +279,7 @@ mod tests {
         let ids: Vec<_> = (0..HELD.0).map(|id| id.to_string()).collect();
         assert_eq!(put, ids);
         assert_eq!(unheard.unwrap().len(), 1, "its client has no room for more");
-        assert_eq!(turns.put([1].into_iter(), |_, _| true).map(|unheard| unheard.len()), Some(0));
+        assert!(turns.put([1].into_iter(), |_, _| true).unwrap().is_empty());
     }
 
     #[test]
