@@ -129,7 +129,7 @@ pub fn explain(
     }
     let registered = agent.cloned().unwrap_or_default();
     let subject = Subject {
-        id: PrincipalId { agent: asked.agent.clone(), tenant: tenant.clone(), user: asked.user.clone() },
+        id: PrincipalId { agent: asked.agent.clone(), tenant: tenant.clone(), user: asked.user.clone(), issuer: None },
         roles: joined(&registered.roles, &asked.roles),
         groups: joined(&registered.groups.iter().map(ToString::to_string).collect::<Vec<_>>(), &asked.groups),
         scopes: joined(&asked.scopes, &[]),

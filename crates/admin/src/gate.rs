@@ -298,7 +298,7 @@ impl Stopped {
 /// Each key has a bucket of its own.
 fn limited_as(plane: &Plane, key: &str, desk: &Desk, ticks: u64) -> Result<(), Stopped> {
     let agent = AgentId::new(key).map_err(|_| Stopped::of(broken(), "key id"))?;
-    let principal = PrincipalId { agent, tenant: desk.tenant.clone(), user: None };
+    let principal = PrincipalId { agent, tenant: desk.tenant.clone(), user: None, issuer: None };
     plane.limits.attempt(&principal, ticks).map_err(|limited| Stopped::limited(&limited, "key"))
 }
 

@@ -120,6 +120,7 @@ pub(crate) fn intent(n: u64) -> Leaf {
         at: call.at,
         call: call.call,
         class: None,
+        issuer: None,
         method: None,
         parent: None,
         policy: None,

@@ -68,6 +68,8 @@ pub struct Filter {
     pub agent: Option<String>,
     /// The user.
     pub user: Option<String>,
+    /// The issuer of the token.
+    pub issuer: Option<String>,
     /// The server.
     pub server: Option<String>,
     /// The tool, prompt, resource or method.
@@ -264,6 +266,7 @@ impl Filter {
         says(self.kind.as_deref(), &["kind"])
             && says(self.agent.as_deref(), &["record", "agent"])
             && says(self.user.as_deref(), &["record", "user"])
+            && says(self.issuer.as_deref(), &["record", "issuer"])
             && says(self.server.as_deref(), &["record", "server"])
             && says(self.target.as_deref(), &["record", "target"])
             && says(self.outcome.as_deref(), &["record", "outcome", "is"])
@@ -310,6 +313,7 @@ impl Sieve {
             ("kind", &filter.kind),
             ("agent", &filter.agent),
             ("user", &filter.user),
+            ("issuer", &filter.issuer),
             ("server", &filter.server),
             ("target", &filter.target),
             ("is", &filter.outcome),

@@ -8,7 +8,8 @@ mod text;
 use serde::{Deserialize, Serialize, Serializer};
 use std::{borrow::Cow, net::IpAddr, sync::Arc, time::Duration};
 use vocab::{
-    Action, AgentId, CallId, Class, Digest, Finding, RuleId, SecretName, ServerName, TenantId, Timestamp, UserId,
+    Action, AgentId, CallId, Class, Digest, Finding, IssuerName, RuleId, SecretName, ServerName, TenantId, Timestamp,
+    UserId,
 };
 
 /// The longest leaf, in bytes: entry bundles store lengths in 16 bits.
@@ -58,6 +59,8 @@ pub struct Intent {
     pub call: CallId,
     /// How dangerous the operator says it is.
     pub class: Option<Class>,
+    /// Who vouches for agent and user: the issuer of the token.
+    pub issuer: Option<IssuerName>,
     /// The protocol method.
     pub method: Option<String>,
     /// The call that caused this one.
@@ -114,6 +117,8 @@ pub struct CallRecord {
     pub identity: Option<Cow<'static, str>>,
     /// The leaf of the intent this call had, if it had one: what [`crate::Pending::durable`] gave.
     pub intent: Option<u64>,
+    /// Who vouches for agent and user: the issuer of the token. Nobody does for a key.
+    pub issuer: Option<IssuerName>,
     /// The protocol method.
     pub method: Option<Cow<'static, str>>,
     /// What became of it.
@@ -164,6 +169,7 @@ impl CallRecord {
             http_status: None,
             identity: None,
             intent: None,
+            issuer: None,
             method: None,
             outcome,
             parent: None,
@@ -189,6 +195,7 @@ impl CallRecord {
             arguments: intent.arguments,
             class: intent.class,
             intent: Some(index),
+            issuer: intent.issuer,
             method: intent.method.map(Cow::Owned),
             parent: intent.parent,
             policy: intent.policy,

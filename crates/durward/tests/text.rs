@@ -395,6 +395,7 @@ fn intent(call: CallId, at: Timestamp, arguments: Option<Commitment>) -> Intent 
         at,
         call,
         class: None,
+        issuer: None,
         method: None,
         parent: None,
         policy: None,

@@ -156,7 +156,7 @@ fn quantiles(work: &impl Fn(usize)) -> (f64, f64) {
 }
 
 fn principal(agent: &str) -> Result<PrincipalId, Box<dyn Error>> {
-    Ok(PrincipalId { agent: agent.parse()?, tenant: TenantId::default_tenant(), user: None })
+    Ok(PrincipalId { agent: agent.parse()?, tenant: TenantId::default_tenant(), user: None, issuer: None })
 }
 
 fn target(name: &str) -> Result<TargetId, Box<dyn Error>> {

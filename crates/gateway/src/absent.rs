@@ -266,7 +266,12 @@ mod tests {
     }
 
     fn who(agent: &str) -> PrincipalId {
-        PrincipalId { agent: AgentId::new(agent).unwrap(), tenant: TenantId::default_tenant(), user: None }
+        PrincipalId {
+            agent: AgentId::new(agent).unwrap(),
+            tenant: TenantId::default_tenant(),
+            user: None,
+            issuer: None,
+        }
     }
 
     #[test]

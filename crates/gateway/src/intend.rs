@@ -86,6 +86,7 @@ fn record(facts: &Facts) -> audit::Intent {
         at: facts.at,
         call: facts.call,
         class: facts.class,
+        issuer: facts.principal.as_ref().and_then(|principal| principal.issuer.clone()),
         method: Some(facts.method.to_string()),
         parent: facts.parent,
         policy: facts.policy,

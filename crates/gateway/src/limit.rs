@@ -232,7 +232,8 @@ impl Limits {
     pub fn attempt(&self, principal: &PrincipalId, now_us: u64) -> Result<(), Limited> {
         let now = nanoseconds(now_us);
         let user = principal.user.as_ref().map(AsRef::as_ref);
-        let names = [Some(principal.tenant.as_str()), Some(principal.agent.as_str()), user, None];
+        let issuer = principal.issuer.as_ref().map(AsRef::as_ref);
+        let names = [Some(principal.tenant.as_str()), Some(principal.agent.as_str()), user, issuer];
         let bucket = self.calls.bucket(&Key { rule: self.attempts.id, of: Of::Names(names) }, now);
         bucket.take(&self.attempts.terms, now).map_err(|short| self.attempts.limited(short))
     }

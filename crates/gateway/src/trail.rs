@@ -364,6 +364,7 @@ impl Trail {
             http_status: (facts.status != 0).then_some(facts.status),
             identity: facts.identity.as_ref().map(CredentialId::text),
             intent: self.intent,
+            issuer: facts.principal.as_ref().and_then(|principal| principal.issuer.clone()),
             method: Some(facts.method.clone()),
             parent: facts.parent,
             peer: Some(facts.peer),

@@ -92,7 +92,7 @@ impl Identity {
         let agents = agents
             .into_iter()
             .map(|(name, setting)| {
-                let id = PrincipalId { agent: name.clone(), tenant: tenant.clone(), user: None };
+                let id = PrincipalId { agent: name.clone(), tenant: tenant.clone(), user: None, issuer: None };
                 let facts = Arc::new(facts(id, &setting, &Granted::default()));
                 (name, Agent { setting, facts })
             })
@@ -284,7 +284,7 @@ impl Identity {
         let row = self.key(text, KeyKind::Agent)?;
         let KeyHolder::Agent(name) = &row.holder else { return Err(AuthFault::UnknownKey.into()) };
         let agent = in_force(&row, now).and_then(|()| self.registered(name)).map_err(|fault| {
-            let id = PrincipalId { agent: name.clone(), tenant: self.tenant.clone(), user: None };
+            let id = PrincipalId { agent: name.clone(), tenant: self.tenant.clone(), user: None, issuer: None };
             fault.to(id, CredentialId::Key(row.id.clone()))
         })?;
         Ok(Principal {
@@ -459,7 +459,7 @@ impl Identity {
                 granted.roles.push(RoleName::new(role).map_err(|_| unusable(path))?);
             }
         }
-        let id = PrincipalId { agent, tenant: self.tenant.clone(), user };
+        let id = PrincipalId { agent, tenant: self.tenant.clone(), user, issuer: Some(issuer.url.clone()) };
         // Whether it is disabled is asked at each use, also of a token that is known.
         let credential = CredentialId::Token(token::digest(token.signed));
         let Some(agent) = self.agents.get(&id.agent) else {

@@ -18,7 +18,7 @@ pub struct Refused {
 /// Who has shown who it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Proven {
-    /// Agent, tenant and user.
+    /// Agent, tenant, user and issuer.
     pub id: PrincipalId,
     /// By which credential.
     pub credential: CredentialId,

@@ -73,7 +73,7 @@ pub struct Principal {
 }
 
 impl Principal {
-    /// Agent, tenant and user.
+    /// Agent, tenant, user and issuer.
     pub fn id(&self) -> &PrincipalId {
         &self.facts.id
     }

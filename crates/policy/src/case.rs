@@ -189,7 +189,7 @@ fn case(reader: &mut Reader<'_>, node: &Node, number: usize) -> Option<Case> {
         name: name.unwrap_or_else(|| number.to_string()),
         place: node.place,
         subject: Subject {
-            id: PrincipalId { agent: agent?, tenant: tenant.clone(), user },
+            id: PrincipalId { agent: agent?, tenant: tenant.clone(), user, issuer: None },
             roles,
             groups,
             scopes,

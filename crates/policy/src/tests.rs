@@ -23,7 +23,12 @@ pub(crate) fn policies(text: &str) -> Policies {
 
 pub(crate) fn subject(agent: &str, roles: &[&str]) -> Subject {
     Subject {
-        id: PrincipalId { agent: AgentId::new(agent).unwrap(), tenant: TenantId::default_tenant(), user: None },
+        id: PrincipalId {
+            agent: AgentId::new(agent).unwrap(),
+            tenant: TenantId::default_tenant(),
+            user: None,
+            issuer: None,
+        },
         roles: roles.iter().map(|role| RoleName::new(role).unwrap()).collect(),
         groups: Vec::new(),
         scopes: Vec::new(),

@@ -1,6 +1,6 @@
 //! Ids of calls, callers and targets.
 
-use crate::{AgentId, ServerName, TenantId, UserId};
+use crate::{AgentId, IssuerName, ServerName, TenantId, UserId};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::{fmt, str::FromStr, sync::Arc};
 
@@ -64,6 +64,9 @@ impl<'de> Deserialize<'de> for CallId {
 }
 
 /// Who called: an agent of a tenant, for a user or for itself.
+///
+/// SECURITY: whatever belongs to a principal (sessions, processes, sealed states, tasks) is told apart by all of it.
+/// SPEC: RFC 7519 §4.1.2: a subject is unique within its issuer alone, so that one name of two issuers is two users.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct PrincipalId {
     /// The agent.
@@ -73,13 +76,19 @@ pub struct PrincipalId {
     /// The user it acts for.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub user: Option<UserId>,
+    /// Who says so: the issuer of its token. `None` where a key or nothing does.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub issuer: Option<IssuerName>,
 }
 
 impl fmt::Display for PrincipalId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.tenant, self.agent)?;
-        match &self.user {
-            Some(user) => write!(f, "+{user}"),
+        if let Some(user) = &self.user {
+            write!(f, "+{user}")?;
+        }
+        match &self.issuer {
+            Some(issuer) => write!(f, " of {issuer}"),
             None => Ok(()),
         }
     }

@@ -92,6 +92,7 @@ fn whole(text: &str) -> CallRecord {
         http_status: Some(200),
         identity: Some(format!("token:sha256:{}", "0".repeat(64)).into()),
         intent: Some(3),
+        issuer: Some(IssuerName::new("https://idp.example.com/a\\b").unwrap()),
         bridge: Some("modern".into()),
         method: Some(text.to_owned().into()),
         outcome: Outcome::Withheld { reason: text.to_owned().into(), stage: "release".into() },

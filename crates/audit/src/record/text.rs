@@ -107,6 +107,7 @@ impl Intent {
         object.time(key!("at"), self.at);
         object.call(key!("call"), Some(self.call));
         object.text(key!("class"), self.class.map(vocab::Class::as_str));
+        object.text(key!("issuer"), self.issuer.as_ref().map(vocab::IssuerName::as_str));
         object.text(key!("method"), self.method.as_deref());
         object.call(key!("parent"), self.parent);
         object.digest(key!("policy"), self.policy);
@@ -145,6 +146,7 @@ impl CallRecord {
         if let Some(leaf) = self.intent {
             object.number(key!("intent"), leaf);
         }
+        object.text(key!("issuer"), self.issuer.as_ref().map(vocab::IssuerName::as_str));
         object.text(key!("method"), self.method.as_deref());
         outcome(object.member(key!("outcome")), &self.outcome);
         object.call(key!("parent"), self.parent);

@@ -3,7 +3,7 @@
 use super::EXIT_CODES;
 use clap::{Args, Subcommand, ValueEnum};
 use std::path::PathBuf;
-use vocab::{AgentId, CallId, Day, Timestamp, UserId};
+use vocab::{AgentId, CallId, Day, IssuerName, Timestamp, UserId};
 
 /// `durward audit`
 #[derive(Debug, Subcommand)]
@@ -104,6 +104,9 @@ pub(crate) struct Filter {
     /// The user it acted for.
     #[arg(long)]
     pub(crate) user: Option<UserId>,
+    /// The issuer of its token. The same user of two issuers is two.
+    #[arg(long, value_name = "URL")]
+    pub(crate) issuer: Option<IssuerName>,
     /// What was called, as a server or as server/name, written out: globs are not taken.
     #[arg(long, value_name = "SERVER[/NAME]")]
     pub(crate) target: Option<String>,

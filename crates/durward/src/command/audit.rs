@@ -151,6 +151,7 @@ fn wanted(filter: &Filter) -> ::audit::Filter {
     ::audit::Filter {
         agent: filter.agent.as_ref().map(ToString::to_string),
         user: filter.user.as_ref().map(ToString::to_string),
+        issuer: filter.issuer.as_ref().map(ToString::to_string),
         server,
         target,
         outcome: filter.outcome.map(|outcome| word(outcome).to_owned()),

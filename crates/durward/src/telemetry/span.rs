@@ -110,6 +110,9 @@ fn served(closed: &Closed) -> Span {
         if let Some(user) = &principal.user {
             attributes.push(attribute("user.id", user.to_string()));
         }
+        if let Some(issuer) = &principal.issuer {
+            attributes.push(attribute("durward.issuer", issuer.to_string()));
+        }
     }
     if let Some(class) = facts.class {
         attributes.push(attribute("durward.class", class.as_str()));

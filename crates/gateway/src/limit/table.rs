@@ -28,7 +28,7 @@ pub(super) struct Key<'a> {
 /// Whom a bucket is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Of<'a> {
-    /// Tenant, agent, server or user, tool: those that the rule names.
+    /// Tenant, agent, server or user, tool or issuer: those that the rule names.
     Names([Option<&'a str>; 4]),
     /// A source address.
     Address(u64),

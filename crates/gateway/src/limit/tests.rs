@@ -6,12 +6,12 @@ use std::{
     sync::{Arc, Barrier, Mutex},
     time::Duration,
 };
-use vocab::{Action, AgentId, PrincipalId, ServerName, TargetId, TenantId, UserId};
+use vocab::{Action, AgentId, IssuerName, PrincipalId, ServerName, TargetId, TenantId, UserId};
 
 const SECOND: u64 = 1_000_000;
 
 fn who(agent: &str) -> PrincipalId {
-    PrincipalId { tenant: TenantId::default_tenant(), agent: AgentId::new(agent).unwrap(), user: None }
+    PrincipalId { tenant: TenantId::default_tenant(), agent: AgentId::new(agent).unwrap(), user: None, issuer: None }
 }
 
 fn what(tool: &str) -> TargetId {
@@ -237,6 +237,11 @@ fn attempts_are_counted_per_principal() {
     let user = PrincipalId { user: Some(UserId::new("eve").unwrap()), ..who("ci") };
     assert_eq!((0..9).filter(|_| limits.attempt(&who("ci"), 0).is_ok()).count(), 2);
     assert_eq!((0..9).filter(|_| limits.attempt(&user, 0).is_ok()).count(), 2);
+    // The same name, said by others.
+    for issuer in ["https://a.example", "https://b.example"] {
+        let other = PrincipalId { issuer: Some(IssuerName::new(issuer).unwrap()), ..user.clone() };
+        assert_eq!((0..9).filter(|_| limits.attempt(&other, 0).is_ok()).count(), 2);
+    }
     assert!(limits.attempt(&who("ci"), SECOND).is_ok());
     assert_eq!(limits.attempt(&who("ci"), SECOND).unwrap_err().rule, "attempts");
 }

@@ -26,7 +26,7 @@ fn facts(agent: &str, server: &str, tool: &str) -> Facts {
     let tenant = TenantId::default_tenant();
     let mut facts = Facts::new(CallId::from_bytes([7; 16]), tenant.clone(), IpAddr::from([127, 0, 0, 1]));
     facts.method = "tools/call".into();
-    facts.principal = Some(PrincipalId { agent: AgentId::new(agent).unwrap(), tenant, user: None });
+    facts.principal = Some(PrincipalId { agent: AgentId::new(agent).unwrap(), tenant, user: None, issuer: None });
     facts.server = Some(ServerName::new(server).unwrap());
     facts.target = Some(Label::of(&Arc::from(tool), None));
     facts.action = Some(Action::ToolExecute);

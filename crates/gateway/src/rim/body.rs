@@ -234,7 +234,12 @@ mod tests {
     use vocab::{AgentId, TenantId};
 
     fn principal(agent: &str) -> PrincipalId {
-        PrincipalId { tenant: TenantId::default_tenant(), agent: AgentId::new(agent).unwrap(), user: None }
+        PrincipalId {
+            tenant: TenantId::default_tenant(),
+            agent: AgentId::new(agent).unwrap(),
+            user: None,
+            issuer: None,
+        }
     }
 
     #[test]

@@ -166,7 +166,8 @@ mod tests {
         let server = ServerName::new("files").unwrap();
         let rule = r#"{"policy": "test", "rules": [{"id": "all", "action": "*", "target": "*/*", "effect": "allow"}]}"#;
         let policies = Policies::compile(&[Source { name: "test.json".to_owned(), text: rule.to_owned() }]).unwrap();
-        let id = PrincipalId { tenant: tenant.clone(), agent: AgentId::new("alice").unwrap(), user: None };
+        let id =
+            PrincipalId { tenant: tenant.clone(), agent: AgentId::new("alice").unwrap(), user: None, issuer: None };
         let subject =
             Subject { id, roles: Vec::new(), groups: Vec::new(), scopes: Vec::new(), environments: Vec::new() };
         let id = TargetId { name: Arc::from(""), server: server.clone(), tenant };

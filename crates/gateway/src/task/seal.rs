@@ -8,7 +8,7 @@ use aws_lc_rs::{
     hmac,
 };
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use vocab::{PrincipalId, ServerName};
+use vocab::{IssuerName, PrincipalId, ServerName, UserId};
 
 /// What the ids are sealed for.
 const LABEL: &[u8] = b"durward/task/1";
@@ -61,8 +61,11 @@ impl Seal {
     }
 }
 
+/// All of who it is. No name holds a control character and none is empty: two principals never read alike.
 fn bound(owner: &PrincipalId) -> Vec<u8> {
-    [LABEL, owner.to_string().as_bytes()].concat()
+    let PrincipalId { agent, tenant, user, issuer } = owner;
+    let (user, issuer) = (user.as_ref().map_or("", UserId::as_str), issuer.as_ref().map_or("", IssuerName::as_str));
+    [LABEL, tenant.as_str().as_bytes(), agent.as_str().as_bytes(), user.as_bytes(), issuer.as_bytes()].join(&0)
 }
 
 #[cfg(test)]
@@ -71,7 +74,38 @@ mod tests {
     use vocab::{AgentId, TenantId};
 
     fn principal(agent: &str) -> PrincipalId {
-        PrincipalId { tenant: TenantId::default_tenant(), agent: AgentId::new(agent).unwrap(), user: None }
+        PrincipalId {
+            tenant: TenantId::default_tenant(),
+            agent: AgentId::new(agent).unwrap(),
+            user: None,
+            issuer: None,
+        }
+    }
+
+    #[test]
+    fn principals_whose_names_run_together_are_told_apart() {
+        let of = |user: Option<&str>, issuer: Option<&str>| PrincipalId {
+            user: user.map(|user| UserId::new(user).unwrap()),
+            issuer: issuer.map(|issuer| IssuerName::new(issuer).unwrap()),
+            ..principal("alice")
+        };
+        let all = [
+            of(None, None),
+            of(Some("u"), None),
+            of(None, Some("u")),
+            of(Some("u"), Some("https://a")),
+            of(Some("u"), Some("https://b")),
+            of(Some("u of https://a"), None),
+            of(Some("u of https://a"), Some("https://b")),
+            of(Some("u"), Some("https://a of https://b")),
+        ];
+        let (seal, server) = (Seal::default(), ServerName::new("files").unwrap());
+        for owner in &all {
+            let shown = seal.close(owner, &server, "t").unwrap();
+            for other in &all {
+                assert_eq!(seal.open(other, &shown).is_some(), owner == other, "{owner} {other}");
+            }
+        }
     }
 
     #[test]

@@ -220,6 +220,7 @@ fn nobody_has_more_than_a_share_of_the_room() {
         tenant: TenantId::default_tenant(),
         agent: AgentId::new(agent).unwrap(),
         user: None,
+        issuer: None,
     };
     let (greedy, other) = (who("greedy"), who("other"));
     let one = room.enter(&server(), Some(&greedy)).ok().unwrap();
