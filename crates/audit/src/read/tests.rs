@@ -3,7 +3,7 @@ use crate::{
     fixture::{self, Place, call, call_id, closed, filled, intent},
     record::{Leaf, Outcome},
 };
-use vocab::AgentId;
+use vocab::{AgentId, IssuerName};
 
 fn reader(place: &Place) -> Reader {
     Reader::open(place.path(), &Tree::Tenant(fixture::tenant())).unwrap()
@@ -50,6 +50,8 @@ async fn filters_find_what_they_say() {
             record.agent = Some(AgentId::new("other").unwrap());
             record.outcome = Outcome::Refused { reason: "denied".into(), stage: "authorize".into() };
             record.trace = Some(format!("trace-{n}"));
+            record.issuer =
+                Some(IssuerName::new(["https://a.example", "https://b.example"][usize::from(n > 9)]).unwrap());
         }
         log.append_unwatched(Leaf::Call(record)).unwrap();
     }
@@ -64,6 +66,7 @@ async fn filters_find_what_they_say() {
     check(Filter { trace: some("trace-5"), server: some("files"), ..Filter::default() }, &[5]);
     check(Filter { call: Some(call_id(7)), ..Filter::default() }, &[7]);
     check(Filter { since: Some(fixture::at(3)), until: Some(fixture::at(6)), ..Filter::default() }, &[3, 4, 5]);
+    check(Filter { issuer: some("https://b.example"), agent: some("other"), ..Filter::default() }, &[10, 15]);
     check(Filter { user: some("nobody"), ..Filter::default() }, &[]);
     check(Filter { kind: some("admin"), ..Filter::default() }, &[]);
 }
