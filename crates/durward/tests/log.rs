@@ -8,7 +8,7 @@ use audit::Tree;
 use rig::{call_of, closed, leaves, relayed};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
-use testkit::{Agent, Answer, Ask, Upstream};
+use testkit::{Agent, Answer, Ask, Upstream, meta};
 use vocab::TenantId;
 use world::{ALL, World, http};
 
@@ -58,10 +58,22 @@ async fn there_are_as_many_records_as_requests_of_every_kind() {
     for method in ["server/discover", "tools/list", "ping", "vendor/unknown"] {
         calls.push(call_of(&modern.request(method, json!({})).await));
     }
-    // What never becomes a call is recorded too.
+    // What never becomes a call is recorded too, by the name of whoever shows one.
     for ask in [
-        Ask::post(&url, "{".to_owned()).bearer(&world.alice),
-        Ask::post(&url, "[]".to_owned()).bearer(&world.alice),
+        Ask::post(&url, "{".to_owned()),
+        Ask::post(&url, "[]".to_owned()),
+        Ask::post(&url, r#"{"jsonrpc":"2.0","id":1,"method":"ping","method":"ping"}"#.to_owned()),
+        Ask::post(&url, "x".repeat(5 << 20)),
+        Ask::post(&url, r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#.to_owned()).header("origin", "https://a.example"),
+        modern.ask("ping", &json!({"jsonrpc": "2.0", "id": 1, "method": "tools/list", "params": {"_meta": meta()}})),
+        Ask::new(http::Method::PUT, &url),
+    ] {
+        let call = call_of(&ask.bearer(&world.alice).send().await);
+        let record = world.record(&call).await;
+        assert_eq!([&record["agent"], &record["outcome"]["stage"]], ["alice", "receive"], "{record:#}");
+        calls.push(call);
+    }
+    for ask in [
         Ask::post(&url, r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#.to_owned()),
         Ask::post(&url, r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#.to_owned()).bearer("dwk_no"),
         Ask::get(&url).header("accept", "text/event-stream"),

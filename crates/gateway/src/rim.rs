@@ -12,6 +12,7 @@ mod open;
 mod patience;
 mod proxy;
 mod receive;
+mod refuse;
 mod replay;
 mod serve;
 mod stream;

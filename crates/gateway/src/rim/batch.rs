@@ -1,7 +1,8 @@
 //! Batches of revision 2025-03-26.
 
 use super::{
-    receive::{recognise, refuse},
+    receive::recognise,
+    refuse::{refuse, unread},
     under_way::{UnderWay, steadfast},
 };
 use crate::{
@@ -52,7 +53,7 @@ pub(super) async fn serve(
 ) -> Reply {
     let revision = match spoken(line, &headers, &route, peer).await {
         Ok(revision) => revision,
-        Err(stop) => return refuse(line, peer, &headers, route, &stop),
+        Err(stop) => return refuse(line, unread(route, &headers, peer), stop).await,
     };
     let stop = if messages.iter().any(|message| message.era() == Era::Modern)
         || !revision.is_some_and(Revision::has_batches)
@@ -65,7 +66,7 @@ pub(super) async fn serve(
     };
     if let Some(why) = stop {
         let stop = Stop::refused(Stage::Receive, "batch", error::INVALID_REQUEST, why).status(StatusCode::BAD_REQUEST);
-        return refuse(line, peer, &headers, route, &stop);
+        return refuse(line, unread(route, &headers, peer), stop).await;
     }
     let wants_answer = messages.iter().any(|message| message.kind() == Kind::Request);
     let (sender, receiver) = mpsc::channel(BACKLOG);

@@ -4,6 +4,7 @@ use super::{
     batch,
     body::read,
     browser,
+    refuse::{misfit, refuse, unread},
     serve::{Ends, HEAD_BYTES},
     stream,
     under_way::{UnderWay, run},
@@ -11,17 +12,14 @@ use super::{
 use crate::{
     absent::{Here, Presence},
     authenticate::Caller,
-    bridge::Crossing,
     call::{Call, Operation, Route},
     clock::Moment,
     metadata,
     pipeline::Line,
     reply::{Reply, ReplyBody, Sending},
-    respond::{self, Asked},
     settings::Settings,
     state::State,
     stop::{Stage, Stop},
-    trail::Trail,
 };
 use bytes::Bytes;
 use futures_util::FutureExt;
@@ -30,7 +28,7 @@ use http::{
     header::{ACCEPT_ENCODING, ALLOW, CONTENT_ENCODING, CONTENT_TYPE, HOST, ORIGIN, TRANSFER_ENCODING},
 };
 use hyper::body::Incoming;
-use mcp::{Body as Text, Era, Message, Revision, error, header::HeaderFault};
+use mcp::{Body as Text, Era, Revision, error};
 use std::{
     convert::Infallible,
     net::{IpAddr, Ipv6Addr, SocketAddr},
@@ -54,11 +52,14 @@ pub(super) async fn answer(
     let line = state.line();
     let origin = request.headers().get(ORIGIN).cloned();
     let reply = AssertUnwindSafe(pin!(route(&line, request, ends, under_way))).catch_unwind().await;
-    // From its trail on, a call answers for its own panics. What comes out here broke before there was one.
-    let mut reply = reply.unwrap_or_else(|_| {
-        let stop = Stop::panicked(Stage::Receive).status(StatusCode::INTERNAL_SERVER_ERROR);
-        refuse(&line, ends.peer, &HeaderMap::new(), Route::All, &stop)
-    });
+    let mut reply = match reply {
+        Ok(reply) => reply,
+        // From its trail on, a call answers for its own panics. What comes out here broke before there was one.
+        Err(_) => {
+            let stop = Stop::panicked(Stage::Receive).status(StatusCode::INTERNAL_SERVER_ERROR);
+            refuse(&line, unread(Route::All, &HeaderMap::new(), ends.peer), stop).await
+        }
+    };
     let may_read =
         |origin: &HeaderValue| origin.to_str().is_ok_and(|origin| line.snapshot.settings.allows_origin(origin));
     if let Some(origin) = origin.filter(may_read) {
@@ -77,11 +78,16 @@ async fn route(
     let peer = if may_name { real_peer(settings, peer, request.headers()) } else { peer };
     // HTTP/2 says for itself how much it takes, and hyper reads up to twice as much of HTTP/1 as it is told.
     if let Some(stop) = repeated(request.headers()).or_else(|| too_long(request.uri(), request.headers())) {
-        return refuse(line, peer, &HeaderMap::new(), Route::All, &stop);
+        return refuse(line, unread(Route::All, request.headers(), peer), stop).await;
     }
     let host = match local(settings, request.uri(), request.headers(), dialled) {
         Ok(host) => host,
-        Err(why) => return bare(line, peer, request.headers(), why),
+        Err(why) => {
+            // A browser's request from elsewhere, refused before anything is read.
+            let stop =
+                Stop::refused(Stage::Receive, "origin", error::INVALID_REQUEST, why).status(StatusCode::FORBIDDEN);
+            return refuse(line, unread(Route::All, request.headers(), peer), stop).await;
+        }
     };
     // From here on a request of HTTP/2 is like any other.
     request.headers_mut().entry(HOST).or_insert(host);
@@ -102,8 +108,7 @@ async fn route(
     let checked = mcp::header::check_shape(request.headers());
     let checked = checked.and_then(|()| if is_post { Ok(()) } else { mcp::header::check_version(request.headers()) });
     if let Err(fault) = checked {
-        let stop = Box::pin(misfit(line, request.headers(), None, &fault, &route, peer)).await;
-        return refuse(line, peer, request.headers(), route, &stop);
+        return misfit(line, unread(route, request.headers(), peer), None, fault).await;
     }
     let (head, body) = request.into_parts();
     let operation = match head.method {
@@ -115,21 +120,21 @@ async fn route(
                 Some(held) => held,
                 None => match recognise(line, &head.headers, &route, peer).await {
                     Ok(caller) => bodies.of(caller.principal.id(), &head.headers),
-                    Err(stop) => return refuse(line, peer, &head.headers, route, &stop),
+                    Err(stop) => return refuse(line, unread(route, &head.headers, peer), stop).await,
                 },
             };
             let body = match read(body, settings.bounds.body, held).await {
                 Ok(body) => body,
-                Err(stop) => return refuse(line, peer, &head.headers, route, &stop),
+                Err(stop) => return refuse(line, unread(route, &head.headers, peer), stop).await,
             };
             return post(line, head.headers, body, route, peer, under_way).await;
         }
         Method::GET => Operation::Listen,
         Method::DELETE => Operation::End,
-        _ => return refuse(line, peer, &head.headers, route, &not_allowed("GET, POST, DELETE")),
+        _ => return refuse(line, unread(route, &head.headers, peer), not_allowed("GET, POST, DELETE")).await,
     };
     if modern_version(&head.headers) {
-        return refuse(line, peer, &head.headers, route, &not_allowed("POST"));
+        return refuse(line, unread(route, &head.headers, peer), not_allowed("POST")).await;
     }
     let call = Box::new(Call::new(route, operation, Era::Legacy, head.headers, peer));
     run(line, call, under_way).await
@@ -137,81 +142,24 @@ async fn route(
 
 async fn post(line: &Line, headers: HeaderMap, body: Bytes, route: Route, peer: IpAddr, under_way: UnderWay) -> Reply {
     if let Err(stop) = readable(&headers) {
-        return refuse(line, peer, &headers, route, &stop);
+        return refuse(line, unread(route, &headers, peer), stop).await;
     }
     match mcp::scan(body, &line.snapshot.request_limits()) {
         Err(fault) => {
             let stop =
                 Stop::refused(Stage::Receive, "body", fault.code(), fault.to_string()).status(StatusCode::BAD_REQUEST);
-            refuse(line, peer, &headers, route, &stop)
+            refuse(line, unread(route, &headers, peer), stop).await
         }
         Ok(Text::Single(message)) => {
-            if let Err(stop) = agree(line, &headers, &message, &route, peer).await {
-                return refuse_message(line, peer, headers, route, message, &stop);
+            let (fits, era) = (mcp::check(&headers, &message), message.era());
+            let call = Box::new(Call::new(route, Operation::Message(message), era, headers, peer));
+            match fits {
+                Ok(()) => run(line, call, under_way).await,
+                Err(fault) => misfit(line, *call, None, fault).await,
             }
-            let era = message.era();
-            let operation = Operation::Message(message);
-            let call = Box::new(Call::new(route, operation, era, headers, peer));
-            run(line, call, under_way).await
         }
         Ok(Text::Batch(messages)) => Box::pin(batch::serve(line, headers, messages, route, peer, under_way)).await,
     }
-}
-
-/// Header and body say the same.
-pub(super) async fn agree(
-    line: &Line,
-    headers: &HeaderMap,
-    message: &Message,
-    route: &Route,
-    peer: IpAddr,
-) -> Result<(), Stop> {
-    match mcp::check(headers, message) {
-        Ok(()) => Ok(()),
-        Err(fault) => Err(Box::pin(misfit(line, headers, Some(message), &fault, route, peer)).await),
-    }
-}
-
-/// A refusal for what headers say. With it goes what a client needs to try again.
-async fn misfit(
-    line: &Line,
-    headers: &HeaderMap,
-    message: Option<&Message>,
-    fault: &HeaderFault,
-    route: &Route,
-    peer: IpAddr,
-) -> Stop {
-    let stop = Stop::refused(Stage::Receive, "header", fault.code(), fault.to_string()).status(StatusCode::BAD_REQUEST);
-    match fault.requested() {
-        Some(requested) => {
-            let mut supported = spoken_at(line, headers, route, peer).await;
-            // SPEC: the list is that of `server/discover`, where the request is one of that era and the door speaks it.
-            if message.is_some_and(|message| message.era() == Era::Modern) {
-                let modern = |revision: &Revision| revision.era() == Era::Modern;
-                if supported.iter().any(modern) {
-                    supported.retain(modern);
-                }
-            }
-            let supported: Vec<_> = supported.into_iter().map(Revision::as_str).collect();
-            stop.data("supported", supported).data("requested", requested)
-        }
-        None => stop,
-    }
-}
-
-/// The revisions that are spoken at a door, newest first. SECURITY: which of them a server has is told to whoever may see it;
-/// of any other door all are named, whether there is something behind it or not.
-async fn spoken_at(line: &Line, headers: &HeaderMap, route: &Route, peer: IpAddr) -> Vec<Revision> {
-    let server = match route {
-        Route::All => None,
-        Route::One(name) => {
-            let caller = recognise(line, headers, route, peer).await.ok();
-            caller.and_then(|caller| line.door(&caller, name).ok().cloned())
-        }
-    };
-    let is_spoken =
-        |revision: &&Revision| server.as_ref().is_none_or(|server| Crossing::to(revision.era(), server).is_some());
-    Revision::ALL.iter().rev().filter(is_spoken).copied().collect()
 }
 
 /// SECURITY: of two headers one reader heeds the first, and another the last.
@@ -244,7 +192,7 @@ pub(super) fn door(path: &str, word: &str) -> Option<Route> {
     }
 }
 
-fn modern_version(headers: &HeaderMap) -> bool {
+pub(super) fn modern_version(headers: &HeaderMap) -> bool {
     mcp::header::version(headers)
         .ok()
         .flatten()
@@ -361,34 +309,6 @@ fn well_known(line: &Line, rest: &str, headers: &HeaderMap) -> Reply {
     let mut reply = Response::new(ReplyBody::from(Bytes::from(metadata::document(settings, word, &route, host))));
     reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     reply
-}
-
-/// A refusal of something that never became a call. It is recorded all the same.
-pub(super) fn refuse(line: &Line, peer: IpAddr, headers: &HeaderMap, route: Route, stop: &Stop) -> Reply {
-    let era = if modern_version(headers) { Era::Modern } else { Era::Legacy };
-    let call = Call::new(route, Operation::Unread, era, HeaderMap::new(), peer);
-    let trail = Trail::open(&call, &line.state);
-    respond::refuse(stop, trail, &Asked::of(&call))
-}
-
-pub(super) fn refuse_message(
-    line: &Line,
-    peer: IpAddr,
-    headers: HeaderMap,
-    route: Route,
-    message: Message,
-    stop: &Stop,
-) -> Reply {
-    let era = message.era();
-    let call = Call::new(route, Operation::Message(message), era, headers, peer);
-    let trail = Trail::open(&call, &line.state);
-    respond::refuse(stop, trail, &Asked::of(&call))
-}
-
-/// A browser's request from elsewhere, refused before anything is read.
-fn bare(line: &Line, peer: IpAddr, headers: &HeaderMap, why: &'static str) -> Reply {
-    let stop = Stop::refused(Stage::Receive, "origin", error::INVALID_REQUEST, why).status(StatusCode::FORBIDDEN);
-    refuse(line, peer, headers, Route::All, &stop)
 }
 
 pub(super) fn not_allowed(allowed: &'static str) -> Stop {

@@ -8,13 +8,12 @@ mod letter;
 
 use super::{
     body::read,
-    receive::{agree, door, not_allowed, nowhere, readable, recognise, refuse, refuse_message},
+    receive::{door, not_allowed, nowhere, readable, recognise},
+    refuse::{misfit, refuse, refuse_known, unread},
     under_way::{UnderWay, run, steadfast},
 };
 use crate::{
-    authenticate::Caller,
     call::{Call, Operation, Route, header},
-    clock::Moment,
     mailbox::{CALLS, Mailbox, Opened},
     metadata,
     pipeline::Line,
@@ -49,15 +48,17 @@ pub(super) async fn serve(line: &Line, request: Request<Incoming>, peer: IpAddr,
     if let Err(fault) = mcp::header::check_shape(request.headers()) {
         let stop =
             Stop::refused(Stage::Receive, "header", fault.code(), fault.to_string()).status(StatusCode::BAD_REQUEST);
-        return refuse(line, peer, request.headers(), route, &stop);
+        return refuse(line, unread(route, request.headers(), peer), stop).await;
     }
     let mut reply = match (is_post, request.method()) {
         (false, &Method::GET) => open(line, request.headers().clone(), route, peer).await,
         (true, &Method::POST) => match post(line, request, peer, under_way).await {
             Ok(reply) | Err(reply) => reply,
         },
-        (false, _) => refuse(line, peer, request.headers(), route, &not_allowed("GET")),
-        (true, _) => refuse(line, peer, request.headers(), route, &not_allowed("POST")),
+        (_, _) => {
+            let allowed = if is_post { "POST" } else { "GET" };
+            refuse(line, unread(route, request.headers(), peer), not_allowed(allowed)).await
+        }
     };
     point_here(&mut reply);
     reply
@@ -113,39 +114,42 @@ async fn welcome(line: &Line, call: &Call, trail: &mut Trail) -> Result<Opened, 
 async fn post(line: &Line, request: Request<Incoming>, peer: IpAddr, under_way: UnderWay) -> Result<Reply, Reply> {
     let (head, body) = request.into_parts();
     let headers = head.headers;
-    let refused = |stop: &Stop| refuse(line, peer, &headers, Route::All, stop);
     // SECURITY: nothing is said about a mailbox to whoever has not proven who it is.
-    let caller = recognise(line, &headers, &Route::All, peer).await.map_err(|stop| refused(&stop))?;
-    readable(&headers).map_err(|stop| refused(&stop))?;
+    let caller = match recognise(line, &headers, &Route::All, peer).await {
+        Ok(caller) => caller,
+        Err(stop) => return Err(refuse(line, unread(Route::All, &headers, peer), stop).await),
+    };
+    let refused = |stop| refuse_known(line, unread(Route::All, &headers, peer), caller.clone(), stop);
+    readable(&headers).map_err(refused)?;
     let held = line.state.bodies.of(caller.principal.id(), &headers);
-    let body = read(body, line.snapshot.settings.bounds.body, held).await.map_err(|stop| refused(&stop))?;
-    let message = single(line, body).map_err(|stop| refused(&stop))?;
+    let body = read(body, line.snapshot.settings.bounds.body, held).await.map_err(refused)?;
+    let message = single(line, body).map_err(refused)?;
     let handle = head.uri.query().and_then(|query| {
         let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
         pairs.find(|(name, _)| *name == "sessionId").map(|(_, value)| value)
     });
     let found = handle.and_then(|handle| line.state.mailboxes.find(handle, &caller.principal));
+    let said = |route, headers, message| Call::new(route, Operation::Message(message), Era::Legacy, headers, peer);
     let Some(mailbox) = found else {
-        let stop =
-            line.attempt(&caller, Moment::now(&*line.state.clock)).err().unwrap_or_else(resolve::no_such_session);
-        return Err(refuse_known(line, headers, message, peer, caller, &stop));
+        let call = said(Route::All, headers, message);
+        return Err(refuse_known(line, call, caller, resolve::no_such_session()));
     };
     let route = mailbox.route.clone();
-    if let Err(stop) = agree(line, &headers, &message, &route, peer).await {
-        return Err(refuse_message(line, peer, headers, route, message, &stop));
+    if let Err(fault) = mcp::check(&headers, &message) {
+        return Err(misfit(line, said(route, headers, message), Some(caller), fault).await);
     }
     let introduces = message.method() == "initialize" && message.kind() == Kind::Request;
     let busy = match message.kind() {
         Kind::Request => match mailbox.enter() {
             Some(busy) => Some(busy),
-            None => return Err(refuse_message(line, peer, headers, route, message, &too_many())),
+            None => return Err(refuse_known(line, said(route, headers, message), caller, too_many())),
         },
         Kind::Notification | Kind::Response => None,
     };
     if introduces && !mailbox.begin() {
         let why = "this stream has its session; open another stream for another session";
         let stop = Stop::refused(Stage::Receive, "again", error::INVALID_REQUEST, why).status(StatusCode::BAD_REQUEST);
-        return Err(refuse_message(line, peer, headers, route, message, &stop));
+        return Err(refuse_known(line, said(route, headers, message), caller, stop));
     }
     let ready = message.method() == "notifications/initialized";
     let headers = in_session(headers, &mailbox);
@@ -187,15 +191,6 @@ fn single(line: &Line, body: Bytes) -> Result<Message, Stop> {
         ),
         Ok(Text::Single(message)) => Ok(message),
     }
-}
-
-/// A refusal of somebody who is known.
-fn refuse_known(line: &Line, headers: HeaderMap, message: Message, peer: IpAddr, caller: Caller, stop: &Stop) -> Reply {
-    let operation = Operation::Message(message);
-    let call = Call::new(Route::All, operation, Era::Legacy, headers, peer);
-    let mut trail = Trail::open(&call, &line.state);
-    let _ = trail.note(Ok(caller));
-    respond::refuse(stop, trail, &Asked::of(&call))
 }
 
 /// The headers of a call as a client of the later transport would send them.
