@@ -11,8 +11,10 @@ use crate::{
     validate::Valid,
 };
 use bytes::Bytes;
+use guard::{Screening, Verdict};
 use http::HeaderMap;
 use mcp::{Body, Message, error};
+use serde_json::json;
 use std::borrow::Cow;
 use vocab::{Finding, Side};
 
@@ -37,7 +39,8 @@ impl Noted for Screened {
 }
 
 impl Line {
-    /// Looks at the parameters of a message, or at the result of a client's answer.
+    /// Looks at all that a message says: its parameters, or the result of a client's answer, what stands beside them, and
+    /// its method.
     pub(crate) fn screen(&self, valid: Valid, target: &Target) -> Result<Screened, Stop> {
         if self.snapshot.guards.is_off(Side::Arguments) {
             return Ok(Screened { valid, findings: Vec::new(), clear: true });
@@ -45,8 +48,13 @@ impl Line {
         let Some(message) = valid.call.message() else {
             return Ok(Screened { valid, findings: Vec::new(), clear: true });
         };
-        let Inspected { findings, clear, edits } =
+        let Inspected { mut findings, clear, mut edits } =
             inspect::message(message, |text, _| self.snapshot.guards.screen(text));
+        if let Some(method) = self.screen_method(message) {
+            findings.extend(method.findings);
+            // SECURITY: policy judges the very method that the server gets, which is no method any more with a mask in it.
+            edits = edits.filter(|_| method.verdict == Verdict::Clean);
+        }
         let Some(mut edits) = edits else { return Err(refused(target, &findings)) };
         if edits.is_empty() {
             return Ok(Screened { valid, findings, clear });
@@ -61,6 +69,19 @@ impl Line {
         call.operation = crate::call::Operation::Message(masked);
         let valid = self.validate(call, target)?;
         Ok(Screened { valid, findings, clear })
+    }
+
+    /// Looks at a method that is none of MCP's, for it may be anything: at its shape alone, as at the address of a resource.
+    fn screen_method(&self, message: &Message) -> Option<Screening> {
+        let (method, guards) = (message.method(), &self.snapshot.guards);
+        if message.known_method().is_some() || guards.is_clean_argument(method) {
+            return None;
+        }
+        let mut screening = guards.screen(json!({ "uri": method }).to_string().as_bytes());
+        for finding in &mut screening.findings {
+            finding.pointer = "/method".into();
+        }
+        Some(screening)
     }
 
     fn reread(&self, body: Bytes) -> Result<Message, Stop> {
@@ -101,7 +122,7 @@ fn refused(target: &Target, findings: &[Finding]) -> Stop {
     let places: Vec<serde_json::Value> = findings
         .iter()
         .take(16)
-        .map(|finding| serde_json::json!({ "kind": &*finding.kind, "pointer": &*finding.pointer }))
+        .map(|finding| json!({ "kind": &*finding.kind, "pointer": &*finding.pointer }))
         .collect();
     Stop::refused(Stage::Screen, "guard", error::REFUSED_GUARD, "the arguments contain what must not leave: a secret")
         .data("findings", places)

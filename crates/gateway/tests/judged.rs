@@ -227,6 +227,48 @@ async fn a_secret_beside_what_a_message_says_is_found() {
     }
 }
 
+#[tokio::test]
+async fn a_secret_in_a_method_does_not_leave() {
+    let upstream = Upstream::start().await;
+    let inside = Inside::start(Plan::of(&upstream)).await;
+    let plan = |arguments| {
+        let guards = guard::Guards::new(guard::Setting { results: guard::Mode::Off, arguments });
+        Plan { guards, ..Plan::of(&upstream) }
+    };
+    // With a checksum that fits, and written so that only a reader of JSON sees it.
+    let token = "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";
+    let escaped = token.replace("ghp_", "\\u0067hp_");
+    let place = json!([{"kind": "github-token", "pointer": "/method"}]);
+    for agent in clients(&inside).await {
+        for mode in [guard::Mode::Mask, guard::Mode::Refuse] {
+            inside.swap(plan(mode));
+            for method in [format!("x/{token}"), format!("notifications/{token}"), format!("x/{KEY}")] {
+                let answer = agent.request(&method, json!({})).await.json().await;
+                assert_eq!(answer["error"]["code"], -31003, "{answer}");
+                assert_eq!(answer["error"]["data"]["findings"][0]["pointer"], "/method", "{answer}");
+                assert_eq!(agent.notify(&method, json!({})).await.status, 400);
+                assert!(upstream.seen(&method).is_empty());
+            }
+            let params = agent.session().map_or_else(|| json!({"_meta": meta()}), |_| json!({}));
+            let hidden = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"x/{escaped}","params":{params}}}"#);
+            let ask = agent.ask(&format!("x/{token}"), &json!({})).body(hidden);
+            let answer = ask.send().await.json().await;
+            assert_eq!(answer["error"]["data"]["findings"], place, "{answer}");
+            // What is none passes, though it is none of MCP's.
+            agent.request("vendor/known", json!({})).await;
+            assert!(!upstream.seen("vendor/known").is_empty());
+        }
+        inside.swap(plan(guard::Mode::Report));
+        let method = format!("reported/{token}");
+        let before = upstream.seen(&method).len();
+        agent.request(&method, json!({})).await;
+        assert!(upstream.seen(&method).len() > before);
+        let record = inside.records().await.pop().unwrap();
+        assert_eq!(record["findings"][0]["pointer"], "/method", "{record:#}");
+        assert!(!record.to_string().contains(token), "{record:#}");
+    }
+}
+
 /// A task of the caller's, on its way.
 async fn task(agent: &Agent) {
     let params = if agent.session().is_some() {
