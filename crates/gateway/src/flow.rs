@@ -17,6 +17,7 @@ use crate::{
     reply::ReplyBody,
     rim::UnderWay,
     session::{
+        Errand,
         replay::{Keeper, Watch},
         taken_back,
     },
@@ -420,6 +421,9 @@ impl Flow {
     }
 
     fn complete(&self) -> End {
+        if self.is_taken_back() {
+            return self.taken_back();
+        }
         let answered = self.exchange.answered;
         let is_free = self.listens() || self.reads_call();
         // SPEC: a server may close a stream it gave an id for; the client asks for the rest with `Last-Event-ID`.
@@ -431,6 +435,9 @@ impl Flow {
     }
 
     fn broken(&self, fault: &UpstreamFault) -> End {
+        if matches!(fault, UpstreamFault::Cut(_)) && self.is_taken_back() {
+            return self.taken_back();
+        }
         match self.exchange.target.one() {
             Some(one) => End::Stopped(Box::new(fault.stop(&one.server.name))),
             None => End::Complete,
@@ -444,6 +451,11 @@ impl Flow {
             Err(stop) if !self.exchange.answered => End::Stopped(Box::new(stop)),
             Ok(()) | Err(_) => self.left(is_free),
         }
+    }
+
+    /// SPEC: a server owes no answer to a call that was taken back, and may end its stream without one.
+    fn is_taken_back(&self) -> bool {
+        self.exchange.errand.as_ref().is_some_and(Errand::is_taken_back)
     }
 
     /// The client took the call back. One that was answered has nothing more to say.

@@ -21,7 +21,7 @@ use crate::{
     revive,
     screen::Screened,
     server::Carriage,
-    session::{Errand, Leg, Session, Streaming, Way, taken_back},
+    session::{Errand, Leg, Session, Streaming, Way},
     standing,
     stop::{Stage, Stop},
     trail::{Facts, Noted},
@@ -36,7 +36,7 @@ use ::http::{HeaderValue, Method, StatusCode};
 use bytes::Bytes;
 use mcp::{Era, Kind, Message, Revision};
 use serde_json::Value;
-use std::{pin::pin, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 use vocab::{Action, Digest, Finding};
 
 /// How long a process is waited for before its answer becomes a stream that can be kept alive.
@@ -132,7 +132,7 @@ impl Line {
                     ));
                 };
                 let way = Passage { line: self, caller, one, call, injected, judged };
-                let sent = way.send_until(pin!(taken_back(exchange.errand.as_ref()))).await;
+                let sent = way.send_until(exchange.errand.as_ref()).await;
                 sent.map_err(|fault| fault.stop(&one.server.name))?
             }
         };

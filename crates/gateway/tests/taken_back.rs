@@ -7,8 +7,8 @@ use gateway::settings::EraSettings;
 use inside::{Inside, Plan, outcome};
 use serde_json::{Value, json};
 use std::{sync::Arc, time::Duration};
-use testkit::{Agent, Answer, Reply, Streamer, Upstream, soon};
-use tokio::{task::JoinSet, time::sleep};
+use testkit::{Agent, Answer, Feed, Reply, Streamer, Upstream, soon};
+use tokio::{sync::oneshot, task::JoinSet, time::sleep};
 
 /// Calls of one principal that may run on without a client on one server.
 const MOST_OF_ONE: usize = 32;
@@ -114,6 +114,63 @@ async fn a_call_whose_answer_has_not_begun_is_let_go_when_it_is_taken_back() {
     }
 }
 
+/// How a server ends a call that was taken back, where it says no word more.
+const ENDS: [&str; 4] = ["to the end", "cut", "with ids", "unbegun"];
+
+/// Answers the next call so.
+fn ends(upstream: &Upstream, how: &str) -> (Feed, Option<oneshot::Sender<()>>) {
+    let (answer, feed) = Answer::events();
+    let (answer, begin) = answer.held();
+    upstream.next("tools/call", answer);
+    if how == "unbegun" {
+        return (feed, Some(begin));
+    }
+    drop(begin);
+    (feed, None)
+}
+
+#[tokio::test]
+async fn a_server_that_ends_the_stream_of_a_call_that_was_taken_back_is_not_blamed() {
+    for (path, tool) in [("/mcp/files", "echo"), ("/mcp", "files__echo")] {
+        for how in ENDS {
+            let upstream = Upstream::start().await;
+            let inside = Inside::start(Plan::of(&upstream)).await;
+            let alice = inside.legacy(path, &inside.alice).await;
+            let id = json!("mine");
+            let (feed, begin) = ends(&upstream, how);
+            let working = json!({"jsonrpc": "2.0", "method": "notifications/message", "params": {"level": "info", "data": "working"}});
+            let ending = async {
+                upstream.arrived("tools/call", 1).await;
+                match how {
+                    "unbegun" => {}
+                    "with ids" => drop(feed.raw(format!("id: 1\ndata: {working}\n\n")).await),
+                    _ => drop(feed.message(&working).await),
+                }
+                take_back(&alice, &id).await;
+                upstream.arrived("notifications/cancelled", 1).await;
+                if matches!(how, "cut" | "unbegun") {
+                    feed.cut().await;
+                }
+                drop((feed, begin));
+            };
+            let hearing = async {
+                let mut reply = call(&alice, &id, tool).await;
+                if how == "unbegun" {
+                    return reply.json().await;
+                }
+                let mut end = Value::Null;
+                while let Some(event) = reply.event().await {
+                    end = event.json();
+                }
+                end
+            };
+            let (end, ()) = soon(async { tokio::join!(hearing, ending) }).await;
+            assert!(is_taken_back(&end, &id), "{path} {how}: {end}");
+            assert_eq!(outcomes(&inside, 1).await, ["abandoned"], "{path} {how}");
+        }
+    }
+}
+
 /// Answers nothing but `count`: how many calls were taken back, after an answer to one of them that comes too late.
 const PROCESS: &str = r#"
 cancelled=0
@@ -194,6 +251,23 @@ async fn a_call_on_a_stream_of_2024_is_let_go_too() {
     let end = soon(alice.message()).await;
     assert!(is_taken_back(&end, &id), "{end}");
     soon(upstream.abandoned(1)).await;
+    assert_eq!(outcomes(&inside, 1).await, ["abandoned"]);
+}
+
+#[tokio::test]
+async fn a_call_on_a_stream_of_2024_that_its_server_ends_is_taken_back() {
+    let upstream = Upstream::start().await;
+    let inside = Inside::start(Plan::of(&upstream)).await;
+    let (mut alice, _) = Streamer::begin(&inside.url("/sse/files"), Some(&inside.alice)).await;
+    let (answer, feed) = Answer::events();
+    upstream.next("tools/call", answer);
+    let id = json!(alice.send("tools/call", json!({"name": "echo", "arguments": {}})).await);
+    upstream.arrived("tools/call", 1).await;
+    let cancelled = json!({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": id}});
+    assert_eq!(alice.post(&cancelled).await.status, 202);
+    drop(feed);
+    let end = soon(alice.message()).await;
+    assert!(is_taken_back(&end, &id), "{end}");
     assert_eq!(outcomes(&inside, 1).await, ["abandoned"]);
 }
 

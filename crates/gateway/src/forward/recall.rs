@@ -5,17 +5,13 @@ use crate::{
     bridge::Crossing,
     call::Call,
     resolve::One,
-    session::{Errand, Session},
+    session::{Errand, Session, taken_back},
     stop::Stop,
     upstream::{Arrival, UpstreamFault},
 };
 use http::StatusCode;
 use mcp::Kind;
-use std::{
-    borrow::Cow,
-    pin::{Pin, pin},
-    sync::Arc,
-};
+use std::{borrow::Cow, pin::pin, sync::Arc};
 
 /// Remembers where a request of a session goes.
 pub(super) fn errand(one: &One, call: &Call) -> Option<Errand> {
@@ -36,12 +32,18 @@ pub(crate) fn takes_back(one: &One, call: &Call) -> bool {
     named(one, call).is_some_and(|(session, id)| session.takes_back(&one.server.name, &id))
 }
 
+/// Whether a server ended a call without a word. SPEC: one that was told of it owes no answer to a call that was taken back.
+fn is_silent(sent: &Result<Sent, UpstreamFault>) -> bool {
+    match sent {
+        Ok((Arrival::Bare { status, .. }, _)) => status.is_success(),
+        Err(fault) => matches!(fault, UpstreamFault::Down(_) | UpstreamFault::Cut(_)),
+        Ok(_) => false,
+    }
+}
+
 impl Passage<'_> {
     /// Sends the call, and lets go of it where the client has taken it back.
-    pub(super) async fn send_until(
-        &self,
-        taken_back: Pin<&mut impl Future<Output = ()>>,
-    ) -> Result<Sent, UpstreamFault> {
+    pub(super) async fn send_until(&self, errand: Option<&Errand>) -> Result<Sent, UpstreamFault> {
         if let Some(session) = self.take_back()
             && self.one.crossing == Crossing::None
             && self.hop().leg_of(session).is_none()
@@ -49,10 +51,15 @@ impl Passage<'_> {
             // The server has no session in which it could know the call, and none is opened to tell it.
             return Ok((Arrival::bare(StatusCode::ACCEPTED), None));
         }
-        let sending = pin!(self.send());
+        let (sending, taken_back) = (pin!(self.send()), pin!(taken_back(errand)));
         tokio::select! {
             biased;
-            sent = sending => sent,
+            sent = sending => match errand {
+                Some(errand) if is_silent(&sent) && errand.is_taken_back() => {
+                    Err(UpstreamFault::Stopped(Stop::taken_back()))
+                }
+                _ => sent,
+            },
             // A bridge lets go by itself, at once and with care for what it holds.
             () = taken_back, if self.one.crossing == Crossing::None => {
                 Err(UpstreamFault::Stopped(Stop::taken_back()))

@@ -125,6 +125,11 @@ pub struct Errand {
 }
 
 impl Errand {
+    /// Whether the client took the request back.
+    pub(crate) fn is_taken_back(&self) -> bool {
+        self.sent.taken_back.borrow().is_some()
+    }
+
     /// Waits until nobody needs to wait for the answer any more: [`GRACE`] after the client took the request back.
     pub(crate) fn taken_back(&self) -> impl Future<Output = ()> + Send + use<> {
         let mut taken_back = self.sent.taken_back.subscribe();
