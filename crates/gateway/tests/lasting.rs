@@ -125,6 +125,44 @@ async fn every_client_uses_a_server_of_2024_told_or_found_out() {
 }
 
 #[tokio::test]
+async fn a_call_on_a_server_of_2024_whose_stream_is_cut_is_taken_up_again() {
+    for (plan, path, tool) in [
+        (old as fn(&Upstream) -> Plan, "/mcp/files", "echo"),
+        (unknown, "/mcp/files", "echo"),
+        (old, "/mcp", "files__echo"),
+    ] {
+        let (upstream, streams) = server("/messages").await;
+        say(&upstream, &streams, "tools/call", |received| {
+            let token = &received.json()["params"]["_meta"]["progressToken"];
+            vec![
+                json!({"jsonrpc": "2.0", "method": "notifications/progress", "params": {"progressToken": token, "progress": 1}}),
+            ]
+        });
+        let inside = Inside::start(plan(&upstream)).await;
+        let alice = inside.legacy(path, &inside.alice).await;
+        let params = json!({"name": tool, "arguments": {}, "_meta": {"progressToken": "mine"}});
+        let mut stream = alice.request("tools/call", params).await;
+        let primer = soon(stream.any_event()).await.unwrap();
+        assert!(primer.data.is_empty() && primer.id.is_some() && primer.raw.contains("retry:"), "{path}: {primer:?}");
+        let first = soon(stream.event()).await.unwrap();
+        assert_eq!(first.json()["params"]["progress"], 1);
+        drop(stream);
+        let called = upstream.arrived("tools/call", 1).await;
+        let number: usize = called.path.split_once("sessionId=").unwrap().1.parse().unwrap();
+        let feed = streams.lock().unwrap()[number].clone().unwrap();
+        feed.message(&answer_to(&called)).await;
+        let again = Ask::get(&inside.url(path)).bearer(&inside.alice).header("accept", "text/event-stream");
+        let again =
+            again.header("mcp-session-id", alice.session().unwrap()).header("mcp-protocol-version", testkit::LEGACY);
+        let mut again = again.header("last-event-id", first.id.as_deref().unwrap()).send().await;
+        assert_eq!(again.status, 200, "{path}");
+        let answer = soon(again.event()).await.unwrap().json();
+        assert_eq!(answer["result"]["content"][0]["text"], "{}", "{path}: {answer}");
+        assert_eq!(upstream.seen("tools/call").len(), 1, "the server was called once");
+    }
+}
+
+#[tokio::test]
 async fn progress_and_questions_find_the_call_and_the_answer_its_server() {
     let (upstream, streams) = server("/messages").await;
     say(&upstream, &streams, "tools/call", |received| {

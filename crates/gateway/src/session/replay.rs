@@ -145,9 +145,15 @@ impl Session {
 }
 
 impl Session {
-    /// The revision that a call in this session speaks.
+    /// The revision whose streams a call in this session knows: that which it speaks. 2024-11-05 has no such streams: a client that
+    /// asked for a newer one, and got a server of that, knows those of the one that it asked for.
     fn spoken(&self, call: &Call) -> Revision {
-        call.revision().unwrap_or_else(|| self.revision())
+        let spoken = call.revision().unwrap_or_else(|| self.revision());
+        if spoken >= Revision::V2025_03_26 {
+            return spoken;
+        }
+        let asked = self.introduction.param(&["protocolVersion"]).and_then(|member| member.text());
+        asked.and_then(|asked| Revision::parse(&asked)).map_or(spoken, |asked| asked.max(spoken))
     }
 
     /// Whether the client knows that a stream can be taken up where it was cut.
