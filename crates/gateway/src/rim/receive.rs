@@ -52,13 +52,12 @@ pub(super) async fn answer(
     let line = state.line();
     let origin = request.headers().get(ORIGIN).cloned();
     let reply = AssertUnwindSafe(pin!(route(&line, request, ends, under_way))).catch_unwind().await;
-    let mut reply = match reply {
-        Ok(reply) => reply,
+    let mut reply = if let Ok(reply) = reply {
+        reply
+    } else {
         // From its trail on, a call answers for its own panics. What comes out here broke before there was one.
-        Err(_) => {
-            let stop = Stop::panicked(Stage::Receive).status(StatusCode::INTERNAL_SERVER_ERROR);
-            refuse(&line, unread(Route::All, &HeaderMap::new(), ends.peer), stop).await
-        }
+        let stop = Stop::panicked(Stage::Receive).status(StatusCode::INTERNAL_SERVER_ERROR);
+        refuse(&line, unread(Route::All, &HeaderMap::new(), ends.peer), stop).await
     };
     let may_read =
         |origin: &HeaderValue| origin.to_str().is_ok_and(|origin| line.snapshot.settings.allows_origin(origin));
