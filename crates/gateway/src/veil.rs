@@ -3,8 +3,11 @@
 //! SECURITY: the gateway's own secret, so that no setting switches this off, and it comes before everything else that reads
 //! an answer: lists, catalogs, records, streams. Lives as long as the exchange, or the process, that has the credential.
 
+mod words;
+
+pub(crate) use words::Words;
+
 use crate::inspect;
-use base64::{Engine as _, prelude::BASE64_STANDARD, prelude::BASE64_STANDARD_NO_PAD, prelude::BASE64_URL_SAFE_NO_PAD};
 use bytes::Bytes;
 use guard::{Carry, Detector, Guards, Match, Mode, Setting, Verdict};
 use mcp::{
@@ -13,14 +16,14 @@ use mcp::{
 };
 use memchr::memmem;
 use std::{
-    cmp::Reverse,
+    ops::Range,
     sync::{Arc, LazyLock},
 };
 use vocab::{Finding, Secret, Side};
+use words::KIND;
 
 /// Shorter values are not hidden: they would be found in ordinary text.
 const LEAST: usize = 8;
-const KIND: &str = "credential";
 const MASK: &[u8] = b"[redacted:credential]";
 
 /// The values that one server was given, as they may be written.
@@ -30,32 +33,10 @@ pub(crate) struct Veil {
     guards: Guards,
 }
 
-/// The longest first: one that contains another is hidden whole.
-#[derive(Debug)]
-struct Words {
-    list: Vec<Secret<String>>,
-    /// JSON writes some letter of them with an escape.
-    escaped: bool,
-}
-
 impl Veil {
     /// None where there is nothing to hide.
     pub(crate) fn of<'a>(secrets: impl Iterator<Item = &'a Secret<String>>) -> Option<Arc<Self>> {
-        let mut list = Vec::new();
-        for secret in secrets {
-            for piece in pieces([secret], LEAST) {
-                spell(piece.expose(), &mut list);
-                list.push(piece);
-            }
-        }
-        list.retain(|word| word.expose().len() >= LEAST);
-        if list.is_empty() {
-            return None;
-        }
-        longest_first(&mut list);
-        let escaped =
-            list.iter().any(|word| word.expose().contains(|c: char| !c.is_ascii_graphic() || "\"\\/".contains(c)));
-        let words = Arc::new(Words { list, escaped });
+        let words = Arc::new(Words::of(secrets, LEAST)?);
         let setting = Setting { results: Mode::Mask, arguments: Mode::Mask };
         let guards = Guards::only(Arc::<Words>::clone(&words), setting);
         Some(Arc::new(Self { words, guards }))
@@ -68,12 +49,11 @@ impl Veil {
 
     /// A message of a stream, without the credential: also where it goes on with what an earlier one began.
     pub(crate) fn message(&self, message: Bytes, carry: &mut Carry) -> Bytes {
-        let message = match self.guards.release(&message, carry).verdict {
-            Verdict::Masked(masked) => masked.into(),
-            // What is no JSON is looked at as it is.
-            Verdict::Clean | Verdict::Refused => message,
-        };
-        self.text(message)
+        match self.guards.release(&message, carry).verdict {
+            Verdict::Clean => self.text(message),
+            Verdict::Masked(masked) => self.text(masked.into()),
+            Verdict::Refused => self.other(message),
+        }
     }
 
     /// An event, whole: with its id and its comments.
@@ -107,54 +87,35 @@ impl Veil {
 
     /// A text that need not be JSON. Where JSON is broken by it the credential stood where none can be, as a number.
     fn text(&self, text: Bytes) -> Bytes {
-        if !self.words.are_in(&text) {
-            return text;
-        }
-        let mut text = text.to_vec();
-        for word in &self.words.list {
-            let mut out = Vec::with_capacity(text.len());
-            let mut rest = text.as_slice();
-            while let Some((before, after)) = split(rest, word.expose().as_bytes()) {
-                out.extend_from_slice(before);
-                out.extend_from_slice(MASK);
-                rest = after;
-            }
-            out.extend_from_slice(rest);
-            text = out;
-        }
-        text.into()
+        let spans = self.words.spans(&text);
+        cover(text, spans)
+    }
+
+    /// What is no JSON, or too large to be looked into. It may hold JSON all the same, or quote some.
+    fn other(&self, text: Bytes) -> Bytes {
+        let spans = match std::str::from_utf8(&text) {
+            Ok(text) => guard::search(&*self.words, text).into_iter().map(|found| found.span).collect(),
+            Err(_) => self.words.spans(&text),
+        };
+        cover(text, spans)
     }
 }
 
-impl Words {
-    fn are_in(&self, text: &[u8]) -> bool {
-        self.list.iter().any(|word| memmem::find(text, word.expose().as_bytes()).is_some())
+/// Puts the mask over ranges, which are in order. Those that overlap become one.
+fn cover(text: Bytes, spans: Vec<Range<usize>>) -> Bytes {
+    if spans.is_empty() {
+        return text;
     }
-
-    /// Whether they may be in a JSON text, in whatever way that is written.
-    fn may_be_in(&self, json: &[u8]) -> bool {
-        self.are_in(json)
-            || memmem::find(json, b"\\u00").is_some()
-            || memmem::find(json, b"\"blob\"").is_some()
-            || (self.escaped && memchr::memchr(b'\\', json).is_some())
-    }
-}
-
-impl Detector for Words {
-    fn family(&self) -> &'static str {
-        KIND
-    }
-
-    fn may_find(&self, json: &str) -> bool {
-        self.may_be_in(json.as_bytes())
-    }
-
-    fn find(&self, text: &str, found: &mut Vec<Match>) {
-        for word in &self.list {
-            let starts = memmem::find_iter(text.as_bytes(), word.expose().as_bytes());
-            found.extend(starts.map(|start| Match { kind: KIND, span: start..start + word.expose().len() }));
+    let (mut out, mut at) = (Vec::with_capacity(text.len()), 0);
+    for span in spans {
+        if span.start >= at {
+            out.extend_from_slice(text.get(at..span.start).unwrap_or_default());
+            out.extend_from_slice(MASK);
         }
+        at = at.max(span.end);
     }
+    out.extend_from_slice(text.get(at..).unwrap_or_default());
+    out.into()
 }
 
 /// Where the credential was hidden in a message, for the record. Messages share processes and streams, and are veiled before
@@ -197,49 +158,10 @@ impl Detector for Masks {
     }
 }
 
-/// What must not be shown of secrets: each line of each that is long enough.
-pub(crate) fn pieces<'a>(secrets: impl IntoIterator<Item = &'a Secret<String>>, least: usize) -> Vec<Secret<String>> {
-    let lines = secrets.into_iter().flat_map(|secret| secret.expose().lines());
-    let lines = lines.map(str::trim).filter(|line| line.len() >= least);
-    let mut pieces: Vec<_> = lines.map(|line| Secret::new(line.to_owned())).collect();
-    longest_first(&mut pieces);
-    pieces
-}
-
-fn longest_first(list: &mut Vec<Secret<String>>) {
-    list.sort_by(|a, b| (Reverse(a.expose().len()), a.expose()).cmp(&(Reverse(b.expose().len()), b.expose())));
-    list.dedup_by(|a, b| a.expose() == b.expose());
-}
-
-/// The other ways in which a value is written on its way: in an address, in base64, and what a scheme is followed by.
-fn spell(value: &str, list: &mut Vec<Secret<String>>) {
-    let form: String = url::form_urlencoded::byte_serialize(value.as_bytes()).collect();
-    list.push(Secret::new(form.replace('+', "%20")));
-    list.push(Secret::new(form));
-    // Without padding it is found with it, too.
-    list.push(Secret::new(BASE64_STANDARD_NO_PAD.encode(value)));
-    list.push(Secret::new(BASE64_URL_SAFE_NO_PAD.encode(value)));
-    let Some((scheme, rest)) =
-        value.split_once(' ').filter(|(scheme, _)| scheme.bytes().all(|b| b.is_ascii_alphabetic()))
-    else {
-        return;
-    };
-    list.push(Secret::new(rest.to_owned()));
-    let pair = if scheme.eq_ignore_ascii_case("basic") { BASE64_STANDARD.decode(rest).ok() } else { None };
-    if let Some(pair) = pair.and_then(|pair| String::from_utf8(pair).ok()) {
-        list.extend(pair.split_once(':').map(|(_, password)| Secret::new(password.to_owned())));
-        list.push(Secret::new(pair));
-    }
-}
-
-fn split<'t>(text: &'t [u8], word: &[u8]) -> Option<(&'t [u8], &'t [u8])> {
-    let start = memmem::find(text, word)?;
-    Some((text.get(..start)?, text.get(start + word.len()..)?))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use base64::{Engine as _, prelude::BASE64_STANDARD};
 
     fn veil(values: &[&str]) -> Arc<Veil> {
         let secrets: Vec<_> = values.iter().map(|value| Secret::new((*value).to_owned())).collect();
@@ -269,11 +191,61 @@ mod tests {
             (r#"{"text":"user:canary-9e1b"}"#.to_owned(), r#"{"text":"[redacted:credential]"}"#),
             (r#"{"canary-5d1f77":"canary-9e1b"}"#.to_owned(), r#"{"[redacted:credential]":"[redacted:credential]"}"#),
             ("no JSON: canary-5d1f77".to_owned(), "no JSON: [redacted:credential]"),
+            (format!("no JSON but {}", serde_json::json!([odd])), r#"no JSON but ["[redacted:credential]"]"#),
         ] {
             assert_eq!(body(&veil, &json), hidden, "{json}");
         }
         let other = r#"{"text":"canary-5d1f7 \u0041 \/","blob":"AAAA"}"#;
         assert_eq!(body(&veil, other), other);
+    }
+
+    #[test]
+    fn a_credential_is_hidden_whatever_is_percent_encoded_of_it() {
+        let veil = veil(&["CREDab/cd+efgh=123456", "Token a b/é+%41x", "Basic dXNlcjpjYW5hcnkvOWUxYg=="]);
+        for written in [
+            "CREDab%2Fcd%2Befgh%3D123456",
+            // Python leaves the slash, .NET writes small digits, scripts leave what they do not know.
+            "CREDab/cd%2Befgh%3D123456",
+            "CREDab%2fcd%2befgh%3d123456",
+            "CREDab%2Fcd+efgh%3d123456",
+            "%43%52ED%61b/cd+efgh=12345%36",
+            // An address in an address.
+            "CREDab%252Fcd%252Befgh%253D123456",
+            // Its base64, and what follows its scheme.
+            "Q1JFRGFiL2NkK2VmZ2g9MTIzNDU2",
+            "a+b%2F%C3%A9%2B%2541x",
+            "a%20b%2f%c3%a9%2b%2541x",
+            "a b/é%2B%2541x",
+            "dXNlcjpjYW5hcnkvOWUxYg%3D%3D",
+            "user%3Acanary%2f9e1b",
+        ] {
+            let hidden = |text: &str, mask: &str| text.replace(written, mask).replace("%3D%3D", "");
+            for text in ["%", "?k=%s&z=%20é", "100% 50%% of %zz %s %4", "%%s"] {
+                let text = text.replace("%s", written);
+                let text = if text == "%" { written.to_owned() } else { text };
+                let json = serde_json::json!({ "text": text }).to_string();
+                let masked = body(&veil, &json).replace("%3D%3D", "");
+                assert_eq!(masked, hidden(&json, "[redacted:credential]"), "{json}");
+                assert_eq!(body(&veil, &text).replace("%3D%3D", ""), hidden(&text, "[redacted:credential]"), "{text}");
+            }
+        }
+        for other in ["%43%52ED%61b/cd+efgh=12345%3", "100% of CREDab%2Fcd%2Befgh%3E123456 %", "%2"] {
+            let json = serde_json::json!({ "text": other }).to_string();
+            assert_eq!((body(&veil, other), body(&veil, &json)), (other.to_owned(), json));
+        }
+    }
+
+    #[test]
+    fn a_credential_in_base64_is_hidden_also_where_something_follows_it() {
+        for value in ["canary-5d1f77", "canary-5d1f77a", "canary-5d1f77ab"] {
+            let veil = veil(&[value]);
+            for after in ["", ":", "::", ":x-oauth"] {
+                let code = BASE64_STANDARD.encode(format!("{value}{after}"));
+                let shown = body(&veil, &code);
+                let left = shown.strip_prefix("[redacted:credential]").unwrap_or_else(|| panic!("{shown}"));
+                assert!(left.len() <= code.len() - value.len() * 8 / 6, "{left}");
+            }
+        }
     }
 
     #[test]

@@ -152,6 +152,17 @@ impl Guards {
     }
 }
 
+/// Everything that a detector finds in a text that is no JSON but may hold some: as it is and with its escapes undone. What
+/// is larger than a string may be is looked into as it is.
+pub fn search(detector: &dyn Detector, text: &str) -> Vec<Match> {
+    if text.len() > LARGEST_TEXT {
+        let mut found = Vec::new();
+        detector.find(text, &mut found);
+        return found;
+    }
+    Seen::of(text, false).search(detector, None)
+}
+
 /// Remembers the ends of the texts of a message in which nothing was found and nothing is escaped.
 fn recall(json: &str, carry: &mut Carry) {
     let mut walker = Walker::new(json);

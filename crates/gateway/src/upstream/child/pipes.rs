@@ -1,8 +1,8 @@
 //! The three pipes of a process: lines in, lines out, complaints into our log.
 
-use crate::veil::pieces;
+use crate::veil::Words;
 use bytes::{Bytes, BytesMut};
-use guard::{Detector as _, Secrets};
+use guard::{Match, Secrets};
 use mcp::Skim;
 use std::{
     sync::{
@@ -99,10 +99,9 @@ pub(super) async fn read(
 
 /// Puts what a process writes to standard error into our log: bounded, and without its secrets.
 pub(super) async fn complain(pipe: impl AsyncRead + Unpin, server: ServerName, secrets: Vec<(String, Secret<String>)>) {
-    let secrets = pieces(secrets.iter().map(|(_, secret)| secret), SECRET);
-    let longest_secret = secrets.iter().map(|secret| secret.expose().len()).max().unwrap_or(0);
-    // SECURITY: what is cut off is cut off after hiding, so that no half of a secret is left at the end.
-    let mut reader = Lines::new(pipe, COMPLAINT + longest_secret.max(TOKEN));
+    let words = Words::of(secrets.iter().map(|(_, secret)| secret), SECRET);
+    // SECURITY: as much is read as the longest secret that begins in what is shown, so that no half of one is left there.
+    let mut reader = Lines::new(pipe, COMPLAINT + words.as_ref().map_or(0, Words::widest).max(TOKEN));
     let (mut left, mut until) = (COMPLAINTS, Instant::now() + WINDOW);
     while let Some(piece) = reader.next().await {
         let (Piece::Whole(line) | Piece::Cut(line)) = piece else { continue };
@@ -112,7 +111,7 @@ pub(super) async fn complain(pipe: impl AsyncRead + Unpin, server: ServerName, s
         if left == 0 {
             continue;
         }
-        let text = hide(&line, &secrets);
+        let text = hide(&line, words.as_ref());
         // Printed with escapes: control characters of a server never reach a terminal.
         tracing::info!(%server, stderr = ?text, "server process");
         left = left.saturating_sub(text.len().max(64));
@@ -123,25 +122,28 @@ pub(super) async fn complain(pipe: impl AsyncRead + Unpin, server: ServerName, s
 }
 
 /// The line without secrets, not longer than allowed.
-fn hide(line: &[u8], secrets: &[Secret<String>]) -> String {
-    let mut text = String::from_utf8_lossy(line).into_owned();
-    for secret in secrets {
-        if text.contains(secret.expose().as_str()) {
-            text = text.replace(secret.expose().as_str(), "[redacted]");
-        }
-    }
+fn hide(line: &[u8], words: Option<&Words>) -> String {
+    let text = String::from_utf8_lossy(line);
+    let mut found = words.map(|words| guard::search(words, &text)).unwrap_or_default();
     // What a server was given elsewhere, or was sent, is none of the vault's and a secret all the same.
-    let mut found = Vec::new();
-    Secrets.find(&text, &mut found);
+    found.extend(guard::search(&Secrets, &text));
     found.sort_by_key(|found| found.span.start);
-    for found in found.iter().rev() {
-        text.replace_range(found.span.clone(), &format!("[redacted:{}]", found.kind));
+    // What is hidden may be longer than its mask: what was read beyond must not move up into what is shown.
+    let end = text.floor_char_boundary(COMPLAINT);
+    let (mut shown, mut at) = (String::new(), 0);
+    for Match { kind, span } in found.into_iter().take_while(|found| found.span.start < end) {
+        if span.start >= at {
+            shown.push_str(text.get(at..span.start).unwrap_or_default());
+            shown.extend(["[redacted:", kind, "]"]);
+        }
+        at = at.max(span.end);
     }
-    if text.len() > COMPLAINT {
-        text.truncate(text.floor_char_boundary(COMPLAINT));
-        text.push('…');
+    shown.push_str(text.get(at..end).unwrap_or_default());
+    if text.len() > end || shown.len() > COMPLAINT {
+        shown.truncate(shown.floor_char_boundary(COMPLAINT));
+        shown.push('…');
     }
-    text
+    shown
 }
 
 /// One line, without its line break, or a piece of one that is too long.
@@ -219,6 +221,7 @@ impl<R: AsyncRead + Unpin> Lines<R> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use base64::{Engine as _, prelude::BASE64_STANDARD};
 
     async fn lines(text: &[u8], longest: usize) -> Vec<String> {
         let mut reader = Lines::new(text, longest);
@@ -273,19 +276,41 @@ mod tests {
     #[test]
     fn secrets_are_hidden_whole_also_at_the_cut() {
         let secrets = ["canary", "canary-long", "line one\nline two", "abc"].map(|text| Secret::new(text.to_owned()));
-        let secrets = pieces(&secrets, SECRET);
-        assert_eq!(hide(b"a canary-long b canary", &secrets), "a [redacted] b [redacted]");
-        assert_eq!(hide(b"x line two y", &secrets), "x [redacted] y");
-        assert_eq!(hide(b"abc", &secrets), "abc");
+        let words = Words::of(&secrets, SECRET);
+        let hide = |line: &[u8]| hide(line, words.as_ref());
+        assert_eq!(hide(b"a canary-long b canary"), "a [redacted:credential] b [redacted:credential]");
+        assert_eq!(hide(b"x line two y"), "x [redacted:credential] y");
+        assert_eq!(hide(b"abc"), "abc");
         let line = [vec![b'x'; COMPLAINT - 3], b"canary-long".to_vec()].concat();
-        let shown = hide(&line, &secrets);
+        let shown = hide(&line);
         assert!(shown.ends_with("[re…") && !shown.contains("can"), "{shown}");
+        // Many that are longer than their mask, and half of one where the reader stopped.
+        let many = "%63%61%6e%61%72%79%2d%6c%6f%6e%67 ".repeat(130);
+        let line = [many.get(..COMPLAINT + 80).unwrap().as_bytes(), b"ca%6Eary-lo"].concat();
+        let shown = hide(&line);
+        assert!(!shown.contains("-lo") && !shown.contains("%6") && shown.ends_with('…'), "{shown}");
+    }
+
+    #[test]
+    fn secrets_are_hidden_in_the_spellings_that_answers_hide() {
+        let secrets = [Secret::new("Token zq\"X/wert+ycanary".to_owned())];
+        let words = Words::of(&secrets, SECRET);
+        for (line, shown) in [
+            (r#"got zq"X/wert+ycanary"#.to_owned(), "got [redacted:credential]"),
+            (r#"{"auth":"Token zq\"X/wert+ycanary"}"#.to_owned(), r#"{"auth":"[redacted:credential]"}"#),
+            (r#"{"t":"zq\u0022X\/wert\u002Bycanary"}"#.to_owned(), r#"{"t":"[redacted:credential]"}"#),
+            (r#"{\"t\":\"zq\\\"X/wert+ycanary\"}"#.to_owned(), r#"{\"t\":\"[redacted:credential]\"}"#),
+            ("GET /?t=zq%22X/wert%2bycanary&n=1".to_owned(), "GET /?t=[redacted:credential]&n=1"),
+            (format!("in {}", BASE64_STANDARD.encode("zq\"X/wert+ycanary")), "in [redacted:credential]="),
+        ] {
+            assert_eq!(hide(line.as_bytes(), words.as_ref()), shown, "{line}");
+        }
     }
 
     #[test]
     fn secrets_that_are_known_by_their_form_are_hidden_too() {
         let token = "glpat-q8Zr3kT0vXw5YbN2mLpD";
-        let shown = hide(format!("signing in with {token}; AWS AKIAQ7ZP4X2MN5RT8WYK").as_bytes(), &[]);
+        let shown = hide(format!("signing in with {token}; AWS AKIAQ7ZP4X2MN5RT8WYK").as_bytes(), None);
         assert_eq!(shown, "signing in with [redacted:gitlab-token]; AWS [redacted:aws-access-key]");
     }
 }
