@@ -22,6 +22,12 @@ pub trait Detector: Send + Sync {
 
     /// Adds what is in `text` to `found`.
     fn find(&self, text: &str, found: &mut Vec<Match>);
+
+    /// What begins in `text`, ends with it and may go on, if so much of it is there that it can hardly be something else.
+    /// Asked where a string goes on with an earlier one: what is said in many small pieces is hidden from there on.
+    fn begun(&self, _text: &str) -> Option<Match> {
+        None
+    }
 }
 
 /// One thing found in a text.

@@ -95,6 +95,14 @@ impl Detector for Secrets {
         found.extend(taken.matches);
         found.extend(random);
     }
+
+    fn begun(&self, text: &str) -> Option<Match> {
+        let begun = |hit: aho_corasick::Match| match KEYWORDS.rules.get(hit.pattern().as_usize())? {
+            Rule::Format(format) => format.begun_at(text, &(hit.start()..hit.end())),
+            Rule::Shape(_) | Rule::Name(_) => None,
+        };
+        KEYWORDS.automaton.find_overlapping_iter(text).find_map(begun)
+    }
 }
 
 /// Whose name a match gets where several overlap.

@@ -250,6 +250,37 @@ fn what_follows_a_whole_secret_at_another_place_is_its_rest_only_once() {
 }
 
 #[test]
+fn of_a_token_in_many_pieces_only_the_beginning_is_shown() {
+    for kind in ["github-token", "aws-access-key"] {
+        let token = Aviary::all().into_iter().find(|canary| canary.kind == kind).unwrap().secret;
+        let (prefix, rest) = token.split_at(4);
+        let known = prefix.len() + rest.find(|c: char| c.is_ascii_digit()).unwrap().max(7);
+        for size in [1, 4] {
+            let (guards, mut carry) = (guards(), Carry::default());
+            let mut shown = String::new();
+            for piece in format!("key {token}, and on").as_bytes().chunks(size) {
+                let message = json!({ "message": std::str::from_utf8(piece).unwrap() }).to_string();
+                let seen = guards.release(message.as_bytes(), &mut carry);
+                shown += &if seen.verdict == Verdict::Clean { message } else { masked(&seen) };
+            }
+            let shown =
+                shown.replace("{\"message\":\"", "").replace("\"}", "").replace(&format!("[redacted:{kind}]"), "");
+            let left = shown.strip_prefix("key ").and_then(|shown| shown.strip_suffix(", and on"));
+            let left = left.unwrap_or_else(|| panic!("{kind} by {size}: {shown}"));
+            assert!(token.starts_with(left) && left.len() <= known, "{kind} by {size}: {shown}");
+        }
+    }
+    // Words that begin like one go on as they are, and so does what is longer than one.
+    for words in [["hf_tran", "sfer", "_enabled"], ["npm_c", "onfigregis", "try "], ["see AKIA", "20260101", " and"]] {
+        let (guards, mut carry) = (guards(), Carry::default());
+        for (at, piece) in words.into_iter().enumerate() {
+            let seen = guards.release(json!({ "message": piece }).to_string().as_bytes(), &mut carry);
+            assert!(seen.verdict == Verdict::Clean || (at == 1 && piece.starts_with('2')), "{piece}");
+        }
+    }
+}
+
+#[test]
 fn a_long_key_is_followed_through_many_events() {
     let pem = Aviary::all().into_iter().find(|canary| canary.kind == "private-key").unwrap().text;
     let (guards, mut carry) = (guards(), Carry::default());

@@ -83,12 +83,17 @@ impl<'t> Seen<'t> {
     /// two together if it runs to the end of the string.
     pub(super) fn search_across(&self, detector: &dyn Detector, tail: &str) -> (Vec<Match>, Option<usize>) {
         let head = first(self.plain(), JOINT);
-        let mut across = Vec::new();
-        detector.find(&[tail, head].concat(), &mut across);
+        let (mut across, joined) = (Vec::new(), [tail, head].concat());
+        detector.find(&joined, &mut across);
         // Two texts that say little each may look random together.
         across.retain(|m| m.kind != HIGH_ENTROPY && m.span.start < tail.len() && m.span.end > tail.len());
         let whole = tail.len() + self.plain().len();
         let open = across.iter().find(|m| m.span.end == whole).map(|m| m.span.start);
+        // It is no open match: what it may become is told by its last bytes, all of which are kept.
+        if open.is_none() && joined.len() == whole {
+            let begun = detector.begun(&joined);
+            across.extend(begun.filter(|m| m.span.start < tail.len() && m.span.end > tail.len()));
+        }
         for m in &mut across {
             m.span = self.written(0..m.span.end - tail.len(), usize::from(self.escaped));
         }

@@ -4,6 +4,9 @@ use super::{checksum, entropy, inside_word};
 use crate::detector::Match;
 use std::ops::{Range, RangeInclusive};
 
+/// So much after a prefix, with a digit, is hardly a word.
+const BEGUN: usize = 8;
+
 /// The characters of a token after its prefix.
 #[derive(Clone, Copy)]
 pub(super) enum Alphabet {
@@ -57,6 +60,17 @@ impl Format {
         let body = text.get(hit.end..span.end)?;
         (self.length.contains(&length) && !entropy::repeats(body) && (self.check)(token))
             .then_some(Match { kind: self.kind, span })
+    }
+
+    /// One that begins at a hit of the prefix, runs to the end of the text and is too short as yet.
+    pub(super) fn begun_at(&self, text: &str, hit: &Range<usize>) -> Option<Match> {
+        let rest = text.get(hit.end..).filter(|rest| (BEGUN..*self.length.start()).contains(&rest.len()))?;
+        let is_one = text.get(hit.clone()) == Some(self.prefix)
+            && !inside_word(text, hit.start)
+            && rest.bytes().all(|byte| self.alphabet.has(byte))
+            && has_digit(rest)
+            && !entropy::repeats(rest);
+        is_one.then_some(Match { kind: self.kind, span: hit.start..text.len() })
     }
 }
 
