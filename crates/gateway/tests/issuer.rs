@@ -169,7 +169,7 @@ async fn each_has_a_process_of_either_era() {
     for of in [0, 1, 0] {
         let agent = both.inside.modern("/mcp/files", &both.token(of, 1));
         let answer = soon(agent.call("echo", json!({}))).await;
-        pids.push(answer["result"]["pid"].as_u64().unwrap_or_else(|| unreachable!("{answer}")));
+        pids.push(answer["result"]["pid"].as_u64().unwrap());
     }
     assert_eq!(pids[0], pids[2]);
     assert_eq!(pids.into_iter().collect::<BTreeSet<_>>().len(), 2);
@@ -194,7 +194,7 @@ async fn a_task_is_unknown_to_the_same_user_of_another_issuer() {
         meta["io.modelcontextprotocol/clientCapabilities"]["extensions"] = json!({"io.modelcontextprotocol/tasks": {}});
         let begun = first.request("tools/call", json!({"name": tool, "arguments": {}, "_meta": meta})).await;
         let begun = begun.json().await;
-        let id = begun["result"]["taskId"].as_str().unwrap_or_else(|| unreachable!("{begun}")).to_owned();
+        let id = begun["result"]["taskId"].as_str().unwrap().to_owned();
         let get = async |agent: &Agent| agent.request("tasks/get", json!({"taskId": id})).await.json().await;
         let before = upstream.seen("tasks/get").len();
         assert_eq!(get(&second).await["error"]["message"], format!("Unknown task: {id}"));

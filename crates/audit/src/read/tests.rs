@@ -50,8 +50,8 @@ async fn filters_find_what_they_say() {
             record.agent = Some(AgentId::new("other").unwrap());
             record.outcome = Outcome::Refused { reason: "denied".into(), stage: "authorize".into() };
             record.trace = Some(format!("trace-{n}"));
-            record.issuer =
-                Some(IssuerName::new(["https://a.example", "https://b.example"][usize::from(n > 9)]).unwrap());
+            let issuer = if n < 10 { "https://a.example" } else { "https://b.example" };
+            record.issuer = Some(IssuerName::new(issuer).unwrap());
         }
         log.append_unwatched(Leaf::Call(record)).unwrap();
     }
