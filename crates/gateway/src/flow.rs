@@ -281,7 +281,7 @@ impl Flow {
         // Who reads what is kept may go at any time, and be silent as long as the call that is answered: that has bounds.
         let is_free = listens || self.reads_call();
         if listens {
-            self.watch = watch::Watch::begin(&state.line(), &self.exchange).map(Box::new);
+            self.watch = watch::Watch::begin(&state.line(), &self.exchange, self.passes()).map(Box::new);
         }
         let (mut heard, mut spoken) = (Instant::now(), Instant::now());
         loop {
@@ -370,6 +370,11 @@ impl Flow {
                 true = over(&mut stopping), if listens => return End::Concluded,
             }
         }
+    }
+
+    /// Whether the stream is its server's own.
+    const fn passes(&self) -> bool {
+        matches!(self.source, Source::Http(_) | Source::Resumed(_))
     }
 
     /// A stream that lasts as long as the client wants: GET, and `subscriptions/listen`. The rest of a call, which is asked

@@ -98,7 +98,7 @@ pub(crate) fn choose_anew(state: &Arc<State>, server: &Server) {
             go_on(state, server, &session);
         }
     }
-    let _ = state.news.send(News { server: server.name.clone(), back: false });
+    let _ = state.news.send(News { server: server.name.clone(), back: false, unsaid: false });
 }
 
 /// Waits until it is known what a server is that was not looked at yet, but not long, nor for one that was moved meanwhile.

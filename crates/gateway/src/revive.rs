@@ -118,12 +118,13 @@ enum Started {
 
 /// Starts a server until it stays, or nobody listens.
 async fn revive(state: &Arc<State>, name: &ServerName, session: &Arc<Session>) -> Stopped {
+    let lost_at = state.clock.ticks();
     for wait in waits() {
         sleep(wait).await;
         if !session.is_heard() {
             return Stopped::Done;
         }
-        match start(state, name, session).await {
+        match start(state, name, session, lost_at).await {
             Started::Leg(leg) if stays(name, session, &leg).await => return Stopped::Done,
             Started::Leg(_) => {}
             Started::Failed(fault) => {
@@ -142,7 +143,7 @@ fn waits() -> impl Iterator<Item = Duration> {
 }
 
 /// Opens a leg of the session, unless a request has done so meanwhile.
-async fn start(state: &Arc<State>, name: &ServerName, session: &Arc<Session>) -> Started {
+async fn start(state: &Arc<State>, name: &ServerName, session: &Arc<Session>, lost_at: u64) -> Started {
     let line = state.line();
     let Some((caller, server)) = line.may_hear(&session.holder(), name) else { return Started::Barred };
     manner::recognise(&line, server, session).await;
@@ -150,6 +151,7 @@ async fn start(state: &Arc<State>, name: &ServerName, session: &Arc<Session>) ->
         return Started::Other(Arc::clone(server));
     }
     if let Some(leg) = session.leg(server).filter(|leg| matches!(leg.way, Way::Pipe(_))) {
+        line.look_for_missed(server, lost_at);
         return Started::Leg(leg);
     }
     let mut own = Own::begin(&line, session, server);
@@ -161,7 +163,10 @@ async fn start(state: &Arc<State>, name: &ServerName, session: &Arc<Session>) ->
     let opened = opening.await;
     own.close(opened.as_ref().map(drop).map_err(|fault| fault.stop(name)));
     match opened {
-        Ok(leg) => Started::Leg(leg),
+        Ok(leg) => {
+            line.look_for_missed(server, lost_at);
+            Started::Leg(leg)
+        }
         Err(UpstreamFault::Stopped(stop)) if stop.stage == Stage::Authorize => Started::Barred,
         Err(fault) => Started::Failed(fault),
     }

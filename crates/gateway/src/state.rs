@@ -171,7 +171,7 @@ impl State {
                 line.look_with_others(server);
             }
             // Whoever listens to all servers may hear this one from now on.
-            let _ = self.news.send(News { server: server.name.clone(), back: false });
+            let _ = self.news.send(News { server: server.name.clone(), back: false, unsaid: false });
         }
     }
 }

@@ -9,7 +9,7 @@ use inside::{Inside, Plan};
 use serde_json::{Value, json};
 use std::{
     sync::{
-        Arc, OnceLock,
+        Arc, Mutex, OnceLock,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
@@ -422,5 +422,120 @@ async fn what_lists_leave_out_is_no_news() {
         say(&feed, &agent, PROMPTS).await;
         looked(&inside).await;
         assert_eq!(heard(&mut listener).await, PROMPTS, "{era:?}");
+    }
+}
+
+/// Whatever it is asked for its listening stream, in whichever era, it opens one. Those that were opened, in their order.
+fn streaming(upstream: &Upstream) -> Arc<Mutex<Vec<Feed>>> {
+    let feeds = Arc::<Mutex<Vec<Feed>>>::default();
+    for name in ["GET", "subscriptions/listen"] {
+        let feeds = Arc::clone(&feeds);
+        upstream.always(name, move |asked| {
+            let (stream, feed) = Answer::events();
+            feeds.lock().unwrap().push(feed.clone());
+            if asked.name() == "subscriptions/listen" {
+                let mut params = json!({"notifications": asked.json()["params"]["notifications"]});
+                params["_meta"] = json!({SUBSCRIPTION: asked.id()});
+                let begun =
+                    json!({"jsonrpc": "2.0", "method": "notifications/subscriptions/acknowledged", "params": params});
+                tokio::spawn(async move { feed.message(&begun).await });
+            }
+            stream
+        });
+    }
+    feeds
+}
+
+/// Listens. The stream of a modern client has begun.
+async fn listening(agent: &Agent) -> Reply {
+    if agent.session().is_some() {
+        return agent.listen().await;
+    }
+    let mut listener =
+        agent.request("subscriptions/listen", json!({"notifications": {"toolsListChanged": true}})).await;
+    assert_eq!(heard(&mut listener).await, "notifications/subscriptions/acknowledged");
+    listener
+}
+
+#[tokio::test]
+async fn a_server_that_was_lost_and_is_back_with_other_lists_is_told_of_to_whoever_listens() {
+    for (door, is_legacy, era) in [
+        ("/mcp", true, EraSettings::Legacy),
+        ("/mcp", false, EraSettings::Modern),
+        ("/mcp", true, EraSettings::Modern),
+        ("/mcp", false, EraSettings::Legacy),
+        ("/mcp/files", true, EraSettings::Modern),
+        ("/mcp/files", false, EraSettings::Legacy),
+    ] {
+        let upstream = Upstream::start().await;
+        let feeds = streaming(&upstream);
+        let inside = Inside::start(Plan { era, ..Plan::of(&upstream) }).await;
+        looked(&inside).await;
+        let agent = if is_legacy { inside.legacy(door, &inside.bob).await } else { inside.modern(door, &inside.bob) };
+        let mut listener = listening(&agent).await;
+        let opened = || feeds.lock().unwrap().first().cloned();
+        let mut turns = tokio::time::interval(Duration::from_millis(5));
+        let feed = soon(async {
+            loop {
+                turns.tick().await;
+                if let Some(feed) = opened() {
+                    return feed;
+                }
+            }
+        })
+        .await;
+        upstream.set_tools(tools(&["echo", "more"]));
+        feed.cut().await;
+        assert_eq!(heard(&mut listener).await, TOOLS, "{door} legacy: {is_legacy} server: {era:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_a_look_finds_that_somebody_else_caused_is_told_on_a_bridge() {
+    for (is_legacy, era) in [(true, EraSettings::Modern), (false, EraSettings::Legacy)] {
+        let upstream = Upstream::start().await;
+        let _feeds = streaming(&upstream);
+        let inside = Inside::start(Plan { era, ..Plan::of(&upstream) }).await;
+        looked(&inside).await;
+        let agent = async |token: &str| {
+            if is_legacy { inside.legacy("/mcp/files", token).await } else { inside.modern("/mcp/files", token) }
+        };
+        let mut listener = listening(&agent(&inside.bob).await).await;
+        upstream.set_tools(tools(&["echo", "more"]));
+        assert_eq!(agent(&inside.alice).await.tools().await, ["echo", "more"]);
+        assert_eq!(heard(&mut listener).await, TOOLS, "legacy: {is_legacy}");
+    }
+}
+
+/// A process that has one more tool once there is a file, says nothing of it, and can be told to end.
+const ENDS: &str = r#"
+while read -r line; do
+  id=${line#*\"id\":}; id=${id%%,*}
+  [ -e "$1" ] && more=',{"name":"more","inputSchema":{"type":"object"}}' || more=
+  case "$line" in
+    *'"initialize"'*) echo '{"jsonrpc":"2.0","id":'$id',"result":{"protocolVersion":"2025-11-25","capabilities":{"tools":{"listChanged":true}},"serverInfo":{"name":"sh","version":"1"}}}';;
+    *'"tools/list"'*) echo '{"jsonrpc":"2.0","id":'$id',"result":{"tools":[{"name":"end","inputSchema":{"type":"object"}}'$more']}}';;
+    *'"tools/call"'*) exit 0;;
+    *'"id"'*) echo '{"jsonrpc":"2.0","id":'$id',"result":{}}';;
+  esac
+done
+"#;
+
+#[tokio::test]
+async fn a_process_that_is_started_again_with_other_lists_is_told_of_to_whoever_listens() {
+    for (door, tool) in [("/mcp", "files__end"), ("/mcp/files", "end")] {
+        let upstream = Upstream::start().await;
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("more");
+        let command = ["/bin/sh", "-c", ENDS, "server", &file.to_string_lossy()].map(str::to_owned).to_vec();
+        let inside =
+            Inside::start(Plan { command: Some(command), era: EraSettings::Legacy, ..Plan::of(&upstream) }).await;
+        looked(&inside).await;
+        let agent = inside.legacy(door, &inside.bob).await;
+        let mut listener = agent.listen().await;
+        std::fs::write(&file, "").unwrap();
+        let ended = agent.call(tool, json!({})).await;
+        assert!(ended["error"].is_object(), "{ended}");
+        assert_eq!(heard(&mut listener).await, TOOLS, "{door}");
     }
 }

@@ -88,7 +88,7 @@ async fn follow_on(
     own: &mut Option<Own>,
 ) -> Result<(), Stop> {
     // A server that forgets each session at once has no listening stream.
-    let (mut was_lost, mut had_stream) = (false, false);
+    let (mut was_lost, mut past) = (false, Past::default());
     let mut end = Ok(());
     while session.is_heard() {
         let Some(following) = session.follow(name) else { return end };
@@ -121,8 +121,11 @@ async fn follow_on(
         }
         account = Account::Own;
         let heard = || session.is_heard() && is_streamed(&state.line(), &session.holder(), server);
-        let followed = follow_once(&now, &caller, server, session, own.as_mut(), &mut had_stream, heard).await;
+        let followed = follow_once(&now, &caller, server, session, own.as_mut(), &mut past, heard).await;
         end = followed.as_ref().map(drop).map_err(|fault| fault.stop(name));
+        if matches!(followed, Ok(Followed::Over) | Err(_)) {
+            past.lost_at.get_or_insert_with(|| state.clock.ticks());
+        }
         match followed {
             // Sessions do not get lost that fast: those that are opened from now on are not asked for it.
             Err(UpstreamFault::Lost) if was_lost => {
@@ -138,7 +141,7 @@ async fn follow_on(
                 // Whoever moves the server from here on finds that nobody follows it; who did before left it to this.
                 drop(following);
                 if heard() {
-                    if had_stream {
+                    if past.had_stream {
                         // It had one: it may be another server by now.
                         state.look_at_misfit(server, Era::Legacy);
                     }
@@ -184,6 +187,15 @@ pub(crate) async fn until_not(so: impl Fn() -> bool) {
     }
 }
 
+/// The streams of a leg before the one that is followed.
+#[derive(Default)]
+struct Past {
+    /// There was one.
+    had_stream: bool,
+    /// When it was lost, in ticks, if none was opened since.
+    lost_at: Option<u64>,
+}
+
 /// How it went with one stream.
 enum Followed {
     /// It came to its end.
@@ -200,7 +212,7 @@ async fn follow_once(
     server: &Arc<Server>,
     session: &Arc<Session>,
     own: Option<&mut Own>,
-    had_stream: &mut bool,
+    past: &mut Past,
     heard: impl Fn() -> bool,
 ) -> Result<Followed, UpstreamFault> {
     let injected = match own {
@@ -214,7 +226,10 @@ async fn follow_once(
         () = until_not(&heard) => return Ok(Followed::Elsewhere),
     };
     let Some((leg, source)) = opened else { return Ok(Followed::Absent) };
-    *had_stream = true;
+    past.had_stream = true;
+    if let Some(since) = past.lost_at.take() {
+        line.look_for_missed(server, since);
+    }
     // The rest of a stream may be waited for while the server already speaks on that of another session.
     let heard = || heard() && session.has_leg(&server.name, &leg);
     tell_all(&hop, &leg, session, source, heard).await
@@ -296,12 +311,14 @@ pub(crate) struct News {
     pub(crate) server: ServerName,
     /// Lists were without it until now.
     pub(crate) back: bool,
+    /// It does not say so itself: on its own door, too, the gateway does.
+    pub(crate) unsaid: bool,
 }
 
 /// Tells whoever listens that the lists of a server changed. Whom it concerns, and whether, each stream finds out.
-pub(crate) fn announce(state: &State, server: &Server, back: bool, changes: Changes) {
+pub(crate) fn announce(state: &State, news: News, changes: Changes) {
     if changes.any() {
-        let _ = state.news.send(News { server: server.name.clone(), back });
+        let _ = state.news.send(news);
     }
 }
 

@@ -121,7 +121,7 @@ impl Latecomers {
             let news = news.recv().await;
             let line = self.line.state.line();
             match news {
-                Ok(News { server, back: _ }) => self.admit(&line, &server, sender),
+                Ok(News { server, .. }) => self.admit(&line, &server, sender),
                 // Which they are was missed: it may be any.
                 Err(broadcast::error::RecvError::Lagged(_)) => {
                     line.servers().for_each(|server| self.admit(&line, &server.name, sender));
@@ -235,6 +235,8 @@ impl Share {
     async fn keep_merging(&self, mut ready: Option<Ready>) -> Option<Ready> {
         // What was acknowledged speaks on until what replaces it is.
         let mut before: Option<Merging> = None;
+        // When a stream was lost, until the next is acknowledged.
+        let mut lost_at: Option<u64> = None;
         loop {
             let now = self.line.state.line();
             // The rights of the moment, not those of the beginning.
@@ -258,7 +260,10 @@ impl Share {
                 tokio::select! {
                     ended = &mut merging => break Turn::Ended(ended),
                     turn = self.until_other(server, &follow) => break turn,
-                    true = until(&mut acknowledged), if before.is_some() => {
+                    true = until(&mut acknowledged), if before.is_some() || lost_at.is_some() => {
+                        if let Some(since) = lost_at.take() {
+                            now.look_for_missed(server, since);
+                        }
                         if self.loses_with(&mut before, server).await {
                             break Turn::Ended(Ok(Ended::Missed));
                         }
@@ -296,6 +301,7 @@ impl Share {
                     continue;
                 }
             }
+            lost_at.get_or_insert_with(|| now.state.clock.ticks());
             if tokio::time::timeout(AGAIN, missed(&mut before)).await.is_ok() {
                 self.conclude().await;
                 return None;

@@ -5,7 +5,8 @@
 
 use super::{Catalog, Changes, LeftOut, Tool, micros, view::Sums};
 use crate::{
-    aggregate, label,
+    aggregate::{self, listen::News},
+    label,
     manner::{self, Taken},
     pipeline::Line,
     server::{Server, ServerState, Transport, Unseen},
@@ -42,6 +43,11 @@ pub(crate) const GLANCE: Duration = Duration::from_secs(2);
 const FAILED: Duration = Duration::from_secs(1);
 /// How long after a look that a server asked for it may ask for the next.
 const TOLD: Duration = Duration::from_secs(1);
+/// How long after a look for what nobody heard the next such look may be: streams may break often, and of many listeners at
+/// once.
+const MISSED: Duration = Duration::from_secs(10);
+/// How long a server's word that lists changed stands for what a look finds that was begun for another reason.
+const SAID: Duration = Duration::from_secs(5);
 /// How often a list that passes is compared with what is known.
 const PASSING: Duration = Duration::from_secs(5);
 /// How long a process may take to answer in an era it may not know.
@@ -58,6 +64,10 @@ pub(crate) struct Looks {
     due: bool,
     /// When the last look began that it asked for.
     told: Option<Instant>,
+    /// Since when, in ticks, nobody may have heard what it said. It will be looked at for that.
+    missed: Option<u64>,
+    /// When it was looked at for that last.
+    missed_at: Option<Instant>,
 }
 
 /// A look that is under way.
@@ -121,6 +131,8 @@ enum Why {
     Told,
     /// It is asked with other credentials than before.
     Others,
+    /// Since this time, in ticks, nobody may have heard what it said.
+    Missed(u64),
 }
 
 impl Line {
@@ -184,6 +196,43 @@ impl Line {
     /// What is given to a server is other than it was, and so may be what it offers.
     pub(crate) fn look_with_others(&self, server: &Arc<Server>) {
         self.look_anew(server, Why::Others);
+    }
+
+    /// Its stream was lost, its session or its process, at this time in ticks, and is there again. What it said meanwhile
+    /// nobody heard, and one that was started anew may say nothing at all.
+    pub(crate) fn look_for_missed(&self, server: &Arc<Server>, since: u64) {
+        let (now, pause) = {
+            let mut looks = server.state.looks();
+            let is_due = looks.missed.is_some();
+            looks.missed = looks.missed.max(Some(since));
+            if is_due {
+                return;
+            }
+            let pause = looks.missed_at.map(|last| MISSED.saturating_sub(last.elapsed())).unwrap_or_default();
+            (looks.now.clone(), pause)
+        };
+        let (line, server) = (self.clone(), Arc::clone(server));
+        tokio::spawn(async move {
+            // What it sees may be older.
+            if let Some(looking) = now {
+                let _ = looking.wait(budget(&server)).await;
+            }
+            tokio::time::sleep(pause).await;
+            let since = {
+                let mut looks = server.state.looks();
+                looks.missed_at = Some(Instant::now());
+                looks.missed.take().unwrap_or(since)
+            };
+            let line = line.state.line();
+            if let Some(current) = line.snapshot.servers.get(&server.name)
+                && Arc::ptr_eq(&current.state, &server.state)
+                && matches!(line.begin(current, Why::Missed(since)), Known::Failed(_))
+            {
+                // It was not there a moment ago: now it is.
+                tokio::time::sleep(FAILED).await;
+                line.begin(current, Why::Missed(since));
+            }
+        });
     }
 
     fn look_anew(&self, server: &Arc<Server>, why: Why) {
@@ -251,7 +300,7 @@ impl Line {
         match why {
             Why::Told => looks.told = Some(Instant::now()),
             Why::Others => {}
-            Why::Need(before) => {
+            Why::Need(before) | Why::Missed(before) => {
                 let newer = server.state.catalog.load_full().filter(|catalog| catalog.looked_at > before);
                 if let Some(catalog) = newer {
                     return Known::Catalog(catalog);
@@ -269,12 +318,12 @@ impl Line {
         let looking = Looking { began: Instant::now(), seen };
         looks.now = Some(looking.clone());
         drop(looks);
-        tokio::spawn(self.clone().carry_out(Arc::clone(server), sender));
+        tokio::spawn(self.clone().carry_out(Arc::clone(server), why, sender));
         Known::Looking(looking)
     }
 
     /// One look, from its beginning to the news of it.
-    async fn carry_out(self, server: Arc<Server>, sender: watch::Sender<Option<Seen>>) {
+    async fn carry_out(self, server: Arc<Server>, why: Why, sender: watch::Sender<Option<Seen>>) {
         let budget = budget(&server);
         let (line, looked_at, taken) = (self.clone(), Arc::clone(&server), Taken::of(&server));
         // On a task of its own: whatever happens to it, those who wait are told.
@@ -285,7 +334,7 @@ impl Line {
             Err(_) => Err(broken_off()),
         };
         match &seen {
-            Ok(catalog) => self.seen(&server, catalog),
+            Ok(catalog) => self.seen(&server, why, catalog),
             Err(fault) => self.unseen(&server, fault),
         }
         if Taken::of(&server) != taken {
@@ -295,7 +344,7 @@ impl Line {
         sender.send_replace(Some(seen));
     }
 
-    fn seen(&self, server: &Arc<Server>, catalog: &Arc<Catalog>) {
+    fn seen(&self, server: &Arc<Server>, why: Why, catalog: &Arc<Catalog>) {
         let before = server.state.catalog.swap(Some(Arc::clone(catalog)));
         let came_back = server.state.fault.swap(None).is_some();
         if came_back {
@@ -304,7 +353,8 @@ impl Line {
         tell_of_left_out(server, before.as_deref(), catalog);
         // Lists were without it until now.
         let known = before.as_deref().filter(|_| !came_back);
-        aggregate::listen::announce(&self.state, server, known.is_none(), Changes::since(known, catalog));
+        let news = News { server: server.name.clone(), back: known.is_none(), unsaid: !server.state.said(why) };
+        aggregate::listen::announce(&self.state, news, Changes::since(known, catalog));
     }
 
     fn unseen(&self, server: &Arc<Server>, fault: &UpstreamFault) {
@@ -358,6 +408,18 @@ impl Line {
 impl ServerState {
     fn looks(&self) -> MutexGuard<'_, Looks> {
         self.looks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether the server says itself what a look finds that was begun for this.
+    fn said(&self, why: Why) -> bool {
+        match why {
+            Why::Told => true,
+            Why::Others | Why::Missed(_) => false,
+            Why::Need(_) => {
+                let looks = self.looks();
+                looks.due || looks.told.is_some_and(|told| told.elapsed() < SAID)
+            }
+        }
     }
 
     /// Whether a look is under way.

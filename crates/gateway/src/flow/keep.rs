@@ -23,8 +23,7 @@ impl Flow {
         let one = self.exchange.target.one()?;
         let session = one.session.as_ref().filter(|session| session.knows_ids(call))?;
         // A web server's stream of this very call. One of 2024-11-05 has none: what it says of calls comes on its one stream.
-        let is_servers =
-            matches!(call.route, Route::One(_)) && matches!(self.source, Source::Http(_) | Source::Resumed(_));
+        let is_servers = matches!(call.route, Route::One(_)) && self.passes();
         // The server's own ids pass, and lead back to it; the id of one answer of a batch would lead to that one alone.
         // What a stream is known by is kept as long as its session: nobody is to keep megabytes there.
         let known_by = request.id()?.len() + one.resource.id.name.len();

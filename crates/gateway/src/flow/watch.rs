@@ -80,6 +80,8 @@ impl Own {
 pub(super) struct Watch {
     route: Route,
     era: Era,
+    /// The stream is the server's own.
+    passes: bool,
     session: Option<Arc<Session>>,
     news: broadcast::Receiver<News>,
     /// The view that the client knows. None as long as nothing is known of the one server.
@@ -88,6 +90,8 @@ pub(super) struct Watch {
     rights: (Weak<Snapshot>, Subject),
     /// Rights changed since.
     regranted: bool,
+    /// A look found what the server says nothing of.
+    unsaid: bool,
     /// When to look.
     due: Option<Instant>,
     /// Servers that lists were without until now.
@@ -105,7 +109,7 @@ pub(super) struct Watch {
 
 impl Watch {
     /// Begins with what the client may know. `None` for a stream that is one server's in the aggregate: it is a rest.
-    pub(super) fn begin(line: &Line, exchange: &Exchange) -> Option<Self> {
+    pub(super) fn begin(line: &Line, exchange: &Exchange, passes: bool) -> Option<Self> {
         let news = line.state.news.subscribe();
         let route = match (&exchange.target, &exchange.call.route) {
             (Target::Many(_), _) => Route::All,
@@ -122,11 +126,13 @@ impl Watch {
         Some(Self {
             route,
             era,
+            passes,
             session,
             news,
             view,
             rights: (Arc::downgrade(&line.snapshot), subject),
             regranted: known.is_some(),
+            unsaid: false,
             // Something may have changed while nobody listened.
             due: known.map(|_| Instant::now() + WINDOW),
             back: HashSet::new(),
@@ -244,7 +250,7 @@ impl Watch {
         let (back, is_back) = (std::mem::take(&mut self.back), self.route == Route::All || self.view.is_some());
         let believed = std::mem::take(&mut self.believed);
         let mut quiet = Changes::default();
-        let regranted = std::mem::take(&mut self.regranted);
+        let (regranted, unsaid) = (std::mem::take(&mut self.regranted), std::mem::take(&mut self.unsaid));
         let now = View::of(line, subject, self.era, &self.route, |server, sums| {
             if let Some(found) = own.get_mut(&server.name) {
                 found.apply(sums);
@@ -255,7 +261,7 @@ impl Watch {
             if let Some(said) = believed.get(&server.name) {
                 shown = shown | sums.present().within(*said);
             }
-            if matches!(self.route, Route::One(_)) && !regranted {
+            if matches!(self.route, Route::One(_)) && !regranted && !unsaid {
                 quiet = spoken_for(line, subject, server);
             }
         });
@@ -278,6 +284,11 @@ impl Watch {
             Route::One(name) => *name == news.server,
         };
         if is_behind {
+            if news.unsaid {
+                // What it showed alone, it may show no more. Where its own stream passes, it speaks for itself.
+                self.own.remove(&news.server);
+                self.unsaid |= !self.passes;
+            }
             // On its own door nothing was listed without it.
             if news.back && self.route == Route::All {
                 self.back.insert(news.server);

@@ -36,7 +36,7 @@ use std::{
     pin::pin,
     sync::{
         Arc, Weak,
-        atomic::{AtomicBool, AtomicU32, Ordering},
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -255,6 +255,7 @@ fn begin(hop: &Hop<'_>, link: &Arc<Link>) {
         audience: Arc::clone(&link.audience),
         lost: Arc::clone(&link.lost),
         had_stream: AtomicBool::new(false),
+        lost_at: AtomicU64::new(0),
     };
     tokio::spawn(follower.follow(link.over(), holder));
 }
@@ -280,6 +281,8 @@ struct Follower {
     /// How many sessions in a row turned out to be lost where their stream was asked for.
     lost: Arc<AtomicU32>,
     had_stream: AtomicBool,
+    /// When it was lost, in ticks; 0 where it was not, or is open again.
+    lost_at: AtomicU64,
 }
 
 impl Follower {
@@ -297,7 +300,10 @@ impl Follower {
         loop {
             let following = async {
                 match self.follow_once().await {
-                    Ok(true) => audience.note(Stream::Late),
+                    Ok(true) => {
+                        audience.note(Stream::Late);
+                        self.lost_at.store(state.clock.ticks(), Ordering::Relaxed);
+                    }
                     // It has nothing to say; whoever listens waits.
                     Ok(false) => {
                         audience.note(Stream::Absent);
@@ -313,6 +319,7 @@ impl Follower {
                     }
                     Err(fault) => {
                         audience.note(Stream::Late);
+                        self.lost_at.store(state.clock.ticks(), Ordering::Relaxed);
                         tracing::debug!(server = %server.name, %fault, "a listening stream broke off");
                     }
                 }
@@ -349,6 +356,10 @@ impl Follower {
         audience.note(Stream::Open);
         self.had_stream.store(true, Ordering::Relaxed);
         self.lost.store(0, Ordering::Relaxed);
+        let lost_at = self.lost_at.swap(0, Ordering::Relaxed);
+        if lost_at > 0 {
+            state.line().look_for_missed(server, lost_at);
+        }
         let mut source = Resumed::around(&Arc::downgrade(state), server, leg, source);
         while let Some((_, event)) = Box::pin(source.next()).await? {
             let Some(text) = event.message() else { continue };

@@ -106,6 +106,8 @@ async fn follow_on(state: &Arc<State>, name: &ServerName, session: &Arc<Session>
     let rights = Arc::new(Rights::on(name));
     // What was acknowledged speaks on until what replaces it is.
     let mut before: Option<Listening> = None;
+    // When a stream was lost, until the next is acknowledged.
+    let mut lost_at: Option<u64> = None;
     'following: while session.is_heard() {
         let now = state.line();
         let Some((_, server)) = now.may_hear(&session.holder(), name) else { return Stopped::ForGood };
@@ -132,6 +134,9 @@ async fn follow_on(state: &Arc<State>, name: &ServerName, session: &Arc<Session>
                 said = acknowledged.wait_for(|said| *said), if !is_acknowledged => {
                     if said.is_ok() {
                         before = None;
+                        if let Some(since) = lost_at.take() {
+                            now.look_for_missed(server, since);
+                        }
                     }
                     is_acknowledged = true;
                 }
@@ -154,6 +159,9 @@ async fn follow_on(state: &Arc<State>, name: &ServerName, session: &Arc<Session>
                 }
             }
         };
+        if matches!(heard, Some(Ok(Ending::Over) | Err(_))) {
+            lost_at.get_or_insert_with(|| state.clock.ticks());
+        }
         match heard {
             None if *acknowledged.borrow() => before = Some(listening),
             None => {}
