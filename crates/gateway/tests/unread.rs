@@ -162,10 +162,15 @@ async fn a_wrong_credential_is_one_failure_whatever_it_comes_with() {
 }
 
 #[tokio::test]
-async fn who_is_let_in_without_a_credential_has_shown_no_name() {
+async fn who_is_let_in_without_a_credential_shows_no_name_by_what_cannot_be_read() {
     let upstream = Upstream::start().await;
     let inside = Inside::start(Plan { anonymous: Some("bob"), ..Plan::of(&upstream) }).await;
     assert_eq!(Ask::post(&inside.url("/mcp/files"), "{").send().await.status, 400);
     assert_eq!(inside.records().await.len(), 0);
     assert_eq!(inside.strangers().await.pop().unwrap()["event"], "unread");
+    // What can be read is its agent's, as ever.
+    let call = inside.call("", "echo", &json!({})).without("authorization");
+    assert_eq!(call.replace("mcp-name", "other").send().await.status, 400);
+    let record = inside.records().await.pop().unwrap();
+    assert_eq!([&record["agent"], &record["identity"], &record["method"]], ["bob", "anonymous", "tools/call"]);
 }

@@ -104,8 +104,10 @@ impl<'l> Refusal<'l> {
     /// Says no, and closes the record.
     fn say(mut self, mut stop: Stop) -> Reply {
         match self.shown {
-            // Who is let in without a credential has shown nothing.
-            Some(Ok(caller)) if *caller.principal.credential_id() != CredentialId::Anonymous => {
+            // Who is let in without a credential has shown nothing, and says nothing either that could be read.
+            Some(Ok(caller))
+                if self.call.message().is_some() || *caller.principal.credential_id() != CredentialId::Anonymous =>
+            {
                 // Counted as every request is: the log grows no faster by what cannot be read.
                 if let Err(limited) = self.line.attempt(&caller, self.trail.arrived()) {
                     stop = limited;
