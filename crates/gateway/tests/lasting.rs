@@ -126,10 +126,10 @@ async fn every_client_uses_a_server_of_2024_told_or_found_out() {
 
 #[tokio::test]
 async fn a_call_on_a_server_of_2024_whose_stream_is_cut_is_taken_up_again() {
-    for (plan, path, tool) in [
-        (old as fn(&Upstream) -> Plan, "/mcp/files", "echo"),
-        (unknown, "/mcp/files", "echo"),
-        (old, "/mcp", "files__echo"),
+    for (plan, path, tool, agreed) in [
+        (old as fn(&Upstream) -> Plan, "/mcp/files", "echo", "2024-11-05"),
+        (unknown, "/mcp/files", "echo", "2024-11-05"),
+        (old, "/mcp", "files__echo", testkit::LEGACY),
     ] {
         let (upstream, streams) = server("/messages").await;
         say(&upstream, &streams, "tools/call", |received| {
@@ -152,8 +152,7 @@ async fn a_call_on_a_server_of_2024_whose_stream_is_cut_is_taken_up_again() {
         let feed = streams.lock().unwrap()[number].clone().unwrap();
         feed.message(&answer_to(&called)).await;
         let again = Ask::get(&inside.url(path)).bearer(&inside.alice).header("accept", "text/event-stream");
-        let again =
-            again.header("mcp-session-id", alice.session().unwrap()).header("mcp-protocol-version", testkit::LEGACY);
+        let again = again.header("mcp-session-id", alice.session().unwrap()).header("mcp-protocol-version", agreed);
         let mut again = again.header("last-event-id", first.id.as_deref().unwrap()).send().await;
         assert_eq!(again.status, 200, "{path}");
         let answer = soon(again.event()).await.unwrap().json();
