@@ -452,7 +452,8 @@ impl Line {
         }
         let agreed = message.outcome_member(&["protocolVersion"]).and_then(|version| version.text());
         let Some(agreed) = agreed else { return Ok(()) };
-        match (Revision::parse(&agreed), session) {
+        let spoken = Revision::parse(&agreed).filter(|revision| revision.era() == Era::Legacy);
+        match (spoken, session) {
             (Some(revision), Some(session)) => session.agree(revision),
             (Some(_), None) => {}
             (None, session) => {

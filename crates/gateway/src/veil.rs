@@ -268,39 +268,6 @@ mod tests {
     }
 
     #[test]
-    fn of_a_credential_in_many_pieces_only_the_beginning_is_shown() {
-        let long =
-            (0_u32..90).fold(String::new(), |text, n| text + &format!("{:07x}-", n.wrapping_mul(0x9E37_79B9) >> 4));
-        for (value, written) in [
-            ("canary-5d1f77+9e1b04", "canary-5d1f77+9e1b04"),
-            ("canary-5d1f77+9e1b04", "canary-5d1f77%2B9e1b04"),
-            (&long, &long),
-        ] {
-            for size in [1, 4] {
-                let (veil, mut carry) = (veil(&[value]), Carry::default());
-                let mut shown = String::new();
-                for piece in format!("my key is {written}, and on").as_bytes().chunks(size) {
-                    let json = serde_json::json!({ "message": std::str::from_utf8(piece).unwrap() }).to_string();
-                    let masked = veil.message(json.into(), &mut carry);
-                    let masked: serde_json::Value = serde_json::from_slice(&masked).unwrap();
-                    shown.push_str(masked["message"].as_str().unwrap());
-                }
-                let shown = shown.replace("[redacted:credential]", "");
-                assert!(shown.starts_with("my key is ") && shown.ends_with(" and on"), "{shown}");
-                let is_shown = value.as_bytes().windows(6).any(|part| memmem::find(shown.as_bytes(), part).is_some());
-                assert!(!is_shown, "{size}: {shown}");
-            }
-        }
-        // What only begins like it goes on as it is.
-        let (veil, mut carry) = (veil(&["canary-5d1f77"]), Carry::default());
-        for text in ["my canar", "y", " sings", " canary", "-5", "0 of them"] {
-            let json = serde_json::json!({ "params": { "message": text } }).to_string();
-            let masked = String::from_utf8(veil.message(json.clone().into(), &mut carry).to_vec()).unwrap();
-            assert_eq!(masked == json, text != "-5" && text != "y", "{masked}");
-        }
-    }
-
-    #[test]
     fn where_a_server_of_2024_is_posted_to_stays_and_nothing_else_passes_for_it() {
         let veil = veil(&["canary-5d1f77"]);
         for (data, hidden) in [

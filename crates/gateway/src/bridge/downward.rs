@@ -261,7 +261,7 @@ async fn claim(way: &Passage<'_>, message: &Message, sealed: &str) -> Result<Box
     let parked = &way.line.state.parked;
     let link = parked.link(&ticket.number).ok_or_else(|| refusal(TicketFault::Used))?;
     // Until then the call waits as before.
-    let turn = link.turn(&edited, way.one.server.deadline).await?;
+    let turn = link.turn_again(&edited, way.one.server.deadline).await?;
     let mut resting = parked.take(&ticket.number).ok_or_else(|| refusal(TicketFault::Used))?;
     let holds = way.line.state.line().may_hear(resting.holder(), resting.server()).is_some();
     let same = resting.fingerprint() == way.one.server.fingerprint;

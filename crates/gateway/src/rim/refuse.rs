@@ -115,11 +115,11 @@ impl<'l> Refusal<'l> {
                 let _ = self.trail.note(Ok(caller));
             }
             // Whom a credential shows though it lets nobody in. Why it does not, only the log may know.
-            Some(Err(refused)) if refused.proven.is_some() => {
+            Some(Err(refused)) => {
                 stop.proven.clone_from(&refused.proven);
-                stop.detail.clone_from(&refused.detail);
+                stop.detail = refused.detail.clone().or(stop.detail.take());
             }
-            Some(_) | None => {}
+            Some(Ok(_)) | None => {}
         }
         respond::refuse(&stop, self.trail, &Asked::of(&self.call))
     }

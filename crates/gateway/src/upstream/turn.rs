@@ -114,6 +114,24 @@ impl Turns {
         Ok(Turn { turns: Arc::clone(self), what, guard })
     }
 
+    /// The same for a call whose client has answered. It goes on in any case after a while: its server may do one thing after
+    /// the other, and then what it waits for waits for this.
+    pub(crate) async fn enter_again(self: &Arc<Self>, what: Digest, deadline: Duration) -> Result<Turn, UpstreamFault> {
+        let entering = async {
+            loop {
+                if let Ok(turn) = self.enter(what, HOLD).await {
+                    return turn;
+                }
+                // SECURITY: who comes in while a question is held may be asked what is another's.
+                if lock(&self.held).questions.is_empty() {
+                    lock(&self.under_way).push(what);
+                    return Turn { turns: Arc::clone(self), what, guard: Guard::Regardless };
+                }
+            }
+        };
+        timeout(deadline, entering).await.map_err(|_| UpstreamFault::Timeout(deadline))
+    }
+
     /// Keeps a question that is unclear, and lets go of one that is taken back. INVARIANT: whoever calls this has locked the
     /// calls that it may be of, so that none of them ends meanwhile.
     pub(crate) fn keep(&self, message: &Message, is_unclear: bool, limits: &Limits) -> Kept {
@@ -212,6 +230,7 @@ pub(crate) struct Turn {
 enum Guard {
     Beside(#[expect(dead_code, reason = "held")] OwnedRwLockReadGuard<()>),
     Alone(#[expect(dead_code, reason = "held")] OwnedRwLockWriteGuard<()>),
+    Regardless,
 }
 
 impl Turn {

@@ -12,10 +12,6 @@ use vocab::Secret;
 pub(super) const KIND: &str = "credential";
 /// How often a text may be percent-encoded.
 const LAYERS: usize = 3;
-/// So much of the beginning of one is hardly a word.
-const BEGUN: usize = 6;
-/// So much from the middle of one, whose beginning is further back than anybody remembers.
-const INNER: usize = 64;
 /// How many bytes at most stand for one, escaped in whatever way.
 const WIDEST: usize = 8;
 
@@ -84,18 +80,6 @@ impl Words {
         spans
     }
 
-    /// Where a text ends with the beginning of one of them, or with what is in the middle of a long one.
-    fn begun_in(&self, text: &[u8]) -> Option<Range<usize>> {
-        let inner = text.len().checked_sub(INNER);
-        self.list.iter().map(|word| word.expose().as_bytes()).find_map(|word| {
-            let ends = |length: &usize| word.get(..*length).is_some_and(|head| text.ends_with(head));
-            let head = (BEGUN..word.len()).rev().find(ends).and_then(|length| text.len().checked_sub(length));
-            let start = head
-                .or_else(|| inner.filter(|at| text.get(*at..).is_some_and(|end| memmem::find(word, end).is_some())));
-            Some(start?..text.len())
-        })
-    }
-
     fn verbatim(&self, text: &[u8]) -> Vec<Range<usize>> {
         let words = self.list.iter().map(|word| word.expose().as_bytes());
         words.flat_map(|word| memmem::find_iter(text, word).map(|start| start..start + word.len())).collect()
@@ -114,14 +98,6 @@ impl Detector for Words {
     // A word is whole characters, and an escape begins and ends between two: so do the spans.
     fn find(&self, text: &str, found: &mut Vec<Match>) {
         found.extend(self.spans(text.as_bytes()).into_iter().map(|span| Match { kind: KIND, span }));
-    }
-
-    fn begun(&self, text: &str) -> Option<Match> {
-        let begun = self.begun_in(text.as_bytes()).or_else(|| {
-            let layer = Decoded::of(text.as_bytes())?;
-            self.begun_in(&layer.text).map(|span| layer.written(&span))
-        });
-        begun.map(|span| Match { kind: KIND, span: text.floor_char_boundary(span.start)..span.end })
     }
 }
 

@@ -115,15 +115,30 @@ impl Link {
         matches!(self.leg.way, Way::Http(Some(_)))
     }
 
-    /// Waits until a request may be sent, or go on, where the server may ask in its course without saying so.
+    /// Waits until a request may be sent, where the server may ask in its course without saying so.
     pub(super) async fn turn(&self, request: &Message, deadline: Duration) -> Result<Option<Turn>, UpstreamFault> {
+        let Some(what) = self.may_ask_for(request) else { return Ok(None) };
+        self.audience.turns.enter(what, deadline).await.map(Some)
+    }
+
+    /// Waits until such a request may go on whose client has answered.
+    pub(super) async fn turn_again(
+        &self,
+        request: &Message,
+        deadline: Duration,
+    ) -> Result<Option<Turn>, UpstreamFault> {
+        let Some(what) = self.may_ask_for(request) else { return Ok(None) };
+        self.audience.turns.enter_again(what, deadline).await.map(Some)
+    }
+
+    /// What it is that is asked for, where the server may ask in its course without saying so.
+    fn may_ask_for(&self, request: &Message) -> Option<Digest> {
         let is_clear = matches!(self.leg.way, Way::Http(None));
         if is_clear || !bridge::may_ask(request.method()) {
-            return Ok(None);
+            return None;
         }
         let name = request.param(&["name"]).or_else(|| request.param(&["uri"])).and_then(|name| name.text());
-        let what = format!("{} {}", request.method(), name.unwrap_or_default());
-        self.audience.turns.enter(Digest::of(what.as_bytes()), deadline).await.map(Some)
+        Some(Digest::of(format!("{} {}", request.method(), name.unwrap_or_default()).as_bytes()))
     }
 
     /// The credential it was last used with.
