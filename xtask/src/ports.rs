@@ -5,6 +5,9 @@ use anyhow::{Result, bail};
 use std::{
     io::{Read, Write},
     net::{SocketAddr, TcpListener, TcpStream},
+    ops::Range,
+    process,
+    sync::atomic::{AtomicU16, Ordering},
     thread,
     time::{Duration, Instant},
 };
@@ -12,9 +15,21 @@ use std::{
 const PATIENCE: Duration = Duration::from_secs(30);
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// An address nobody listens on at this moment.
+/// Below those that the system gives to whoever connects (Linux: from 32768 on): such a one may be taken before it is used.
+const PORTS: Range<u16> = 20_000..32_000;
+
+/// An address nobody listens on at this moment. Each is another one.
 pub(crate) fn free() -> Result<SocketAddr> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let (first, count) = (process::id(), u32::from(PORTS.end - PORTS.start));
+    for _ in PORTS {
+        let offset = first.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed).into()) % count;
+        let port = PORTS.start + u16::try_from(offset)?;
+        if let Ok(listener) = TcpListener::bind(("127.0.0.1", port)) {
+            return Ok(listener.local_addr()?);
+        }
+    }
+    bail!("no port from {} to {} is free", PORTS.start, PORTS.end)
 }
 
 /// Waits until `GET path` is answered with a status below 500, or with anything at all where `path` is none.
