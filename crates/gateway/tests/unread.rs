@@ -42,6 +42,9 @@ fn kinds(inside: &Inside) -> Vec<(Ask, u16, &'static str)> {
         (Ask::new(Method::PUT, &url), 405, "method"),
         (Ask::get(&url).header("mcp-protocol-version", testkit::MODERN), 405, "method"),
         (Ask::new(Method::PUT, &inside.url("/sse/files")), 405, "method"),
+        (Ask::post(&inside.url("/mcp/files/"), PING), 404, "path"),
+        (Ask::get(&inside.url("/sse/")), 404, "path"),
+        (Ask::get(&inside.url("/")), 404, "path"),
     ]
 }
 

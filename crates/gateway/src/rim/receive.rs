@@ -101,7 +101,7 @@ async fn route(
         return Box::pin(stream::serve(line, *request, peer, under_way)).await;
     }
     let Some(route) = door(path, "/mcp") else {
-        return nowhere();
+        return refuse(line, unread(Route::All, request.headers(), peer), nowhere()).await;
     };
     let is_post = *request.method() == Method::POST;
     let checked = mcp::header::check_shape(request.headers());
@@ -317,11 +317,9 @@ pub(super) fn not_allowed(allowed: &'static str) -> Stop {
 }
 
 /// What is served at no other path.
-pub(super) fn nowhere() -> Reply {
-    plain(
-        StatusCode::NOT_FOUND,
-        "not found; the doors are /mcp and /mcp/{server}, for clients of 2024-11-05 /sse and /sse/{server}\n",
-    )
+pub(super) fn nowhere() -> Stop {
+    let why = "nothing is served at this path; the doors are /mcp and /mcp/{server}, for clients of 2024-11-05 /sse and /sse/{server}";
+    Stop::refused(Stage::Receive, "path", error::INVALID_REQUEST, why).status(StatusCode::NOT_FOUND)
 }
 
 fn plain(status: StatusCode, text: &'static str) -> Reply {

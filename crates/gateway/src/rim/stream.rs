@@ -44,7 +44,9 @@ static BOTH: HeaderValue = HeaderValue::from_static("application/json, text/even
 pub(super) async fn serve(line: &Line, request: Request<Incoming>, peer: IpAddr, under_way: UnderWay) -> Reply {
     let path = request.uri().path();
     let is_post = path == MESSAGES;
-    let Some(route) = (if is_post { Some(Route::All) } else { door(path, STREAM) }) else { return nowhere() };
+    let Some(route) = (if is_post { Some(Route::All) } else { door(path, STREAM) }) else {
+        return refuse(line, unread(Route::All, request.headers(), peer), nowhere()).await;
+    };
     if let Err(fault) = mcp::header::check_shape(request.headers()) {
         let stop =
             Stop::refused(Stage::Receive, "header", fault.code(), fault.to_string()).status(StatusCode::BAD_REQUEST);
