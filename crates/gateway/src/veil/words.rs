@@ -3,7 +3,7 @@
 //! Base64 and what stands behind a scheme are words of their own. What may be written in many ways, as it is
 //! percent-encoded or escaped, is undone in the text.
 
-use base64::{Engine as _, prelude::BASE64_STANDARD, prelude::BASE64_STANDARD_NO_PAD, prelude::BASE64_URL_SAFE_NO_PAD};
+use base64::{Engine, prelude::BASE64_STANDARD, prelude::BASE64_STANDARD_NO_PAD, prelude::BASE64_URL_SAFE_NO_PAD};
 use guard::{Detector, Match};
 use memchr::{memchr, memmem};
 use std::{cmp::Reverse, ops::Range};
@@ -101,7 +101,8 @@ impl Detector for Words {
     }
 }
 
-/// A value, what its scheme is followed by, and each of them in base64 and with the plus that forms write for a space.
+/// A value, what its scheme is followed by, and each of them in base64, alone and within more, and with the plus that forms
+/// write for a space.
 fn spell(value: &str, least: usize, list: &mut Vec<Secret<String>>) {
     let mut values = vec![Secret::new(value.to_owned())];
     if let Some((scheme, rest)) =
@@ -120,14 +121,21 @@ fn spell(value: &str, least: usize, list: &mut Vec<Secret<String>>) {
             list.push(Secret::new(value.expose().replace(' ', "+")));
         }
         for engine in [BASE64_STANDARD_NO_PAD, BASE64_URL_SAFE_NO_PAD] {
-            // Without padding it is found with it, too. The last letter is another where something follows the value.
-            let code = engine.encode(value.expose());
-            let own = value.expose().len() * 8 / 6;
-            list.extend(code.get(..own).map(|code| Secret::new(code.to_owned())));
-            list.push(Secret::new(code));
+            // Without padding it is found with it, too.
+            list.push(Secret::new(engine.encode(value.expose())));
+            list.extend((0..3).filter_map(|before| encoded_within(&engine, value.expose(), before)));
         }
         list.push(value);
     }
+}
+
+/// What a value alone says in the base64 of a longer text: with something behind it, and with as many bytes before it as
+/// `before`, or three more any number of times. A letter that says something of its neighbour too is another each time.
+fn encoded_within(engine: &impl Engine, value: &str, before: usize) -> Option<Secret<String>> {
+    let whole = Secret::new([" ".repeat(before).as_str(), value].concat());
+    let code = Secret::new(engine.encode(whole.expose()));
+    let own = (before * 8).div_ceil(6)..whole.expose().len() * 8 / 6;
+    code.expose().get(own).map(|own| Secret::new(own.to_owned()))
 }
 
 /// A text with its percent-encoding undone.
