@@ -151,6 +151,9 @@ pub(crate) enum UpstreamFault {
     /// It took too long.
     #[error("no answer within {} s", .0.as_secs())]
     Timeout(Duration),
+    /// Its turn did not come: what may be asked something has it alone.
+    #[error("not sent: for {} s there were others that the server may ask something", .0.as_secs())]
+    Turn(Duration),
     /// It said too much.
     #[error("the answer is larger than {0} bytes")]
     TooBig(usize),
@@ -215,7 +218,7 @@ impl UpstreamFault {
     pub(crate) fn reason(&self) -> &'static str {
         match self {
             Self::Down(_) | Self::Resting { .. } => "upstream-down",
-            Self::Timeout(_) => "upstream-timeout",
+            Self::Timeout(_) | Self::Turn(_) => "upstream-timeout",
             Self::TooBig(_) => "upstream-too-big",
             Self::Cut(_) => "upstream-cut",
             Self::Credential(_) => "upstream-credential",
@@ -245,6 +248,11 @@ impl UpstreamFault {
         let (code, what) = match self {
             Self::Down(_) | Self::Resting { .. } => (mcp::error::UPSTREAM_DOWN, "cannot be reached"),
             Self::Timeout(_) => (mcp::error::UPSTREAM_TIMEOUT, "did not answer in time"),
+            Self::Turn(_) => {
+                let what = "was at other calls for as long as this one could wait: what it may ask in the course of both would be \
+                            unclear, so it was not sent";
+                (mcp::error::UPSTREAM_TIMEOUT, what)
+            }
             Self::TooBig(_) => (mcp::error::UPSTREAM_DOWN, "answered more than the gateway takes"),
             Self::Cut(_) => (mcp::error::UPSTREAM_DOWN, "broke off in the middle of its answer"),
             Self::Credential(_) => (mcp::error::UPSTREAM_DOWN, "does not accept the gateway's credential"),

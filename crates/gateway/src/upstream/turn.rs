@@ -109,7 +109,7 @@ impl Turns {
             }
             Guard::Alone(Arc::clone(&self.lock).write_owned().await)
         };
-        let guard = timeout(deadline, entering).await.map_err(|_| UpstreamFault::Timeout(deadline))?;
+        let guard = timeout(deadline, entering).await.map_err(|_| UpstreamFault::Turn(deadline))?;
         lock(&self.under_way).push(what);
         Ok(Turn { turns: Arc::clone(self), what, guard })
     }
@@ -129,7 +129,7 @@ impl Turns {
                 }
             }
         };
-        timeout(deadline, entering).await.map_err(|_| UpstreamFault::Timeout(deadline))
+        timeout(deadline, entering).await.map_err(|_| UpstreamFault::Turn(deadline))
     }
 
     /// Keeps a question that is unclear, and lets go of one that is taken back. INVARIANT: whoever calls this has locked the
@@ -267,8 +267,8 @@ mod tests {
     use super::{Asking, HELD, KNOWN, Kept, Turns};
     use crate::upstream::exchange;
     use mcp::{Limits, Message};
-    use std::sync::Arc;
-    use vocab::Digest;
+    use std::{sync::Arc, time::Duration};
+    use vocab::{Digest, ServerName};
 
     fn question(id: usize, length: usize) -> Message {
         let said = "x".repeat(length);
@@ -299,6 +299,22 @@ mod tests {
         assert_eq!(put, ids);
         assert_eq!(unheard.unwrap().len(), 1, "its client has no room for more");
         assert!(turns.put([1].into_iter(), |_, _| true).unwrap().is_empty());
+    }
+
+    #[tokio::test]
+    async fn whoever_waits_in_vain_is_told_that_it_was_not_sent() {
+        let (turns, what) = (Arc::new(Turns::new(&Arc::default())), Digest::of(b"asks"));
+        turns.asking.note(what, true);
+        let alone = turns.enter(what, Duration::from_secs(60)).await.ok();
+        assert!(alone.is_some());
+        let server = ServerName::new("files").unwrap();
+        for late in [turns.enter(what, Duration::ZERO).await, turns.enter_again(what, Duration::ZERO).await] {
+            let stop = late.err().unwrap().stop(&server);
+            assert!(stop.message.ends_with("it was not sent"), "{}", stop.message);
+            assert_eq!((stop.code, stop.reason), (mcp::error::UPSTREAM_TIMEOUT, "upstream-timeout"));
+        }
+        drop(alone);
+        assert!(turns.enter(what, Duration::from_secs(60)).await.is_ok());
     }
 
     #[test]
