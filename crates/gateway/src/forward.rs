@@ -419,6 +419,8 @@ impl Passage<'_> {
     fn let_go(&self, session: &Session, leg: Option<&Arc<Leg>>) {
         if let Some(leg) = leg {
             session.lose_leg(&self.one.server.name, leg);
+            // One that was started anew may offer something else, and say nothing of it.
+            self.line.look_for_missed(&self.one.server, self.line.state.clock.ticks());
         }
     }
 

@@ -4,6 +4,7 @@
 mod inside;
 
 use gateway::settings::EraSettings;
+use http::StatusCode;
 use identity::AgentSetting;
 use inside::{Inside, Plan};
 use serde_json::{Value, json};
@@ -487,6 +488,29 @@ async fn a_server_that_was_lost_and_is_back_with_other_lists_is_told_of_to_whoev
         upstream.set_tools(tools(&["echo", "more"]));
         feed.cut().await;
         assert_eq!(heard(&mut listener).await, TOOLS, "{door} legacy: {is_legacy} server: {era:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_server_without_a_stream_that_has_forgotten_a_session_is_looked_at() {
+    for is_legacy in [true, false] {
+        for method in ["tools/call", "tools/list"] {
+            let upstream = Upstream::start().await;
+            let inside = Inside::start(Plan { era: EraSettings::Legacy, ..Plan::of(&upstream) }).await;
+            looked(&inside).await;
+            let agent =
+                if is_legacy { inside.legacy("/mcp", &inside.bob).await } else { inside.modern("/mcp", &inside.bob) };
+            let mut listener = listening(&agent).await;
+            // It has a session there.
+            assert!(agent.call("files__echo", json!({})).await["result"].is_object());
+            upstream.set_tools(tools(&["echo", "more"]));
+            upstream.next(method, Answer::status(StatusCode::NOT_FOUND));
+            match method {
+                "tools/call" => drop(agent.call("files__echo", json!({})).await),
+                _ => drop(agent.tools().await),
+            }
+            assert_eq!(heard(&mut listener).await, TOOLS, "legacy: {is_legacy} {method}");
+        }
     }
 }
 

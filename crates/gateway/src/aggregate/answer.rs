@@ -178,6 +178,7 @@ impl<'a> Hand<'a> {
                 (Err(UpstreamFault::Lost), Some(session)) => {
                     if let Some(lost) = &leg {
                         session.lose_leg(&hop.server.name, lost);
+                        self.line.look_for_missed(hop.server, hop.state.clock.ticks());
                     }
                     let leg = self.leg(hop).await?;
                     hop.pages(leg.as_deref(), kind, self.call.era, meta).await

@@ -96,7 +96,7 @@ pub(crate) async fn pages(
     let link = legs.link(hop, caller, &client).await?;
     match hop.pages(Some(&link.leg), kind, Era::Legacy, None).await {
         Err(UpstreamFault::Lost) => {
-            legs.forget(&link);
+            lose(hop.state, hop.server, &link);
             let link = legs.link(hop, caller, &client).await?;
             hop.pages(Some(&link.leg), kind, Era::Legacy, None).await
         }
@@ -110,7 +110,7 @@ pub(crate) async fn listen(hop: &Hop<'_>, caller: &Caller, request: &Message) ->
     let link = legs.link(hop, caller, &client).await?;
     match listen::open(hop, caller, &link, request).await {
         Err(UpstreamFault::Lost) => {
-            legs.forget(&link);
+            lose(hop.state, hop.server, &link);
             let link = legs.link(hop, caller, &client).await?;
             listen::open(hop, caller, &link, request).await
         }
@@ -245,7 +245,7 @@ async fn resume(way: &Passage<'_>, message: &Message, sealed: &str) -> Result<Ar
     drop(permit);
     let status = arrival.status();
     if exchange::is_lost(Some(&course.link.leg), status) {
-        way.line.state.legs.forget(&course.link);
+        lose(&way.line.state, &course.server, &course.link);
         return Err(UpstreamFault::Lost);
     }
     if !status.is_success() {
@@ -352,8 +352,15 @@ async fn doubt(state: &Arc<State>, server: &Server, link: &Arc<Link>) {
     let Ok(injected) = crate::inject::credentials(state, &server) else { return };
     let hop = Hop { state, server: &server, injected: &injected, limits: line.snapshot.answer_limits() };
     if matches!(is_known(&hop, &link.leg).await, Err(UpstreamFault::Lost)) {
-        state.legs.forget(link);
+        lose(state, &server, link);
     }
+}
+
+/// Lets go of a session that its server does not know any more. One that was started anew may offer something else, and say
+/// nothing of it.
+fn lose(state: &Arc<State>, server: &Arc<Server>, link: &Arc<Link>) {
+    state.legs.forget(link);
+    state.line().look_for_missed(server, state.clock.ticks());
 }
 
 /// Says something to a server over a leg, in bounded time.

@@ -225,7 +225,7 @@ impl Course {
         let status = arrival.status();
         if exchange::is_lost(Some(&self.link.leg), status) {
             if let Some(state) = self.errand.state.upgrade() {
-                state.legs.forget(&self.link);
+                super::lose(&state, &self.server, &self.link);
             }
             self.is_over();
             return Err(UpstreamFault::Lost);
