@@ -91,8 +91,8 @@ pub enum Protocol {
     Http2,
 }
 
-/// One place to send requests to. Connections are shared per endpoint value: parsing the same URL again
-/// makes an endpoint that shares none with the first, so that a reload never reuses an old target.
+/// One place to send requests to. Connections are shared per endpoint value: parsing the same URL again makes an endpoint
+/// that shares none with the first. A reload keeps the value of a server that stays, and never reuses an old target.
 pub struct Endpoint {
     pub(crate) id: u64,
     pub(crate) address: Address,

@@ -32,7 +32,7 @@ const IDLE: Duration = Duration::from_mins(1);
 /// streams of the official SDKs promise nothing, whatever their server does.
 const UNPROMISED: Duration = Duration::from_secs(4);
 /// How often idle connections are looked through.
-const SWEEP: Duration = Duration::from_secs(15);
+const SWEEP: Duration = UNPROMISED;
 
 /// Who may use a connection: connector, endpoint, credential.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -59,9 +59,10 @@ pub struct Server {
 }
 
 /// How an upstream is reached.
+#[derive(Clone)]
 pub enum Transport {
     /// HTTP.
-    Http(Endpoint),
+    Http(Arc<Endpoint>),
     /// A process.
     Stdio(crate::upstream::pipe::Program),
 }
@@ -120,25 +121,11 @@ impl Server {
         deadline: Duration,
         before: Option<&Arc<Self>>,
     ) -> Result<Self, ServerFault> {
-        let transport = match &settings.transport {
-            TransportSettings::Http { url, internal, ca, http2, socket, lasting: _ } => Transport::Http(
-                endpoint(url, *internal, ca.as_deref())
-                    .map(|endpoint| endpoint.speaking(protocol(*http2)))
-                    .and_then(|endpoint| match socket {
-                        Some(socket) => endpoint.through(socket),
-                        None => Ok(endpoint),
-                    })
-                    .map_err(|cause| ServerFault::Endpoint { server: name.clone(), cause })?,
-            ),
-            TransportSettings::Stdio { command, env, dir, shared, memory } => {
-                Transport::Stdio(crate::upstream::pipe::Program {
-                    command: command.clone(),
-                    env: env.clone(),
-                    dir: dir.clone(),
-                    shared: *shared,
-                    memory: *memory,
-                })
-            }
+        let transport = match before.filter(|before| before.settings.transport == settings.transport) {
+            // Its connections stay, too.
+            Some(before) => before.transport.clone(),
+            None => Transport::of(&settings.transport)
+                .map_err(|cause| ServerFault::Endpoint { server: name.clone(), cause })?,
         };
         let tools = settings.tools.iter().map(|tool| ToolClass::new(name, tool)).collect::<Result<_, _>>()?;
         let fingerprint = fingerprint(settings);
@@ -290,6 +277,30 @@ impl ToolClass {
             labels: settings.labels.clone(),
             skip_schema: settings.danger_skip_schema,
         })
+    }
+}
+
+impl Transport {
+    fn of(settings: &TransportSettings) -> Result<Self, EndpointFault> {
+        match settings {
+            TransportSettings::Http { url, internal, ca, http2, socket, lasting: _ } => {
+                let endpoint = endpoint(url, *internal, ca.as_deref())?.speaking(protocol(*http2));
+                let endpoint = match socket {
+                    Some(socket) => endpoint.through(socket)?,
+                    None => endpoint,
+                };
+                Ok(Self::Http(Arc::new(endpoint)))
+            }
+            TransportSettings::Stdio { command, env, dir, shared, memory } => {
+                Ok(Self::Stdio(crate::upstream::pipe::Program {
+                    command: command.clone(),
+                    env: env.clone(),
+                    dir: dir.clone(),
+                    shared: *shared,
+                    memory: *memory,
+                }))
+            }
+        }
     }
 }
 
