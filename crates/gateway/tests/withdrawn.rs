@@ -96,14 +96,22 @@ async fn follow(agent: &Agent, door: &str, uris: &[&str]) -> Reply {
     listener
 }
 
-/// The next thing that is said of a resource.
-async fn told(listener: &mut Reply) -> Value {
+/// The next thing that is said of a resource. `None`: the gateway says that the stream is over.
+async fn told_or_over(listener: &mut Reply) -> Option<Value> {
     loop {
         let event = soon(listener.event()).await.unwrap().json();
         if event["method"] == UPDATED {
-            return event["params"]["uri"].clone();
+            return Some(event["params"]["uri"].clone());
+        }
+        if event["result"].is_object() {
+            return None;
         }
     }
+}
+
+/// The same where it goes on.
+async fn told(listener: &mut Reply) -> Value {
+    told_or_over(listener).await.unwrap()
 }
 
 /// The doors, whether the client is a legacy one, and the era of the server.
@@ -132,7 +140,10 @@ async fn what_may_not_be_followed_any_more_is_not_told_on_a_stream_that_is_open(
         inside.swap(denying(&upstream, era, "late:*"));
         stream.update("late:b").await;
         stream.update("file:///a").await;
-        assert_eq!(told(&mut listener).await, shown(door, "file:///a"), "{way}");
+        let said = told_or_over(&mut listener).await;
+        // A stream that is the server's own, and was asked for with both, ends within half a second; its client asks anew.
+        let ends = said.is_none() && door == "/mcp/files" && !is_legacy && era == EraSettings::Both;
+        assert!(ends || said == Some(json!(shown(door, "file:///a"))), "{way}: {said:?}");
     }
 }
 
