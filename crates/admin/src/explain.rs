@@ -163,7 +163,7 @@ pub fn explain(
                 obstacles.push(format!("the tool's schema cannot be used: {why}"));
                 Schema::Unusable
             }
-            (None, Fitness::Free | Fitness::Unfit(_)) => Schema::None,
+            (None, Fitness::Unfit(_)) => Schema::None,
             (None, Fitness::Fit(schema)) if schema.is_valid(&arguments) => Schema::Fits,
             (None, Fitness::Fit(_)) => {
                 obstacles.push("the arguments do not fit the tool's schema".to_owned());

@@ -109,11 +109,9 @@ pub struct Tool {
 
 /// Whether the arguments of a tool can be checked.
 pub enum Fitness {
-    /// It has no schema.
-    Free,
-    /// It has one that compiles.
+    /// It has a schema that compiles.
     Fit(Box<Schema>),
-    /// It has one that does not: its calls are refused.
+    /// It has one that does not, or none: its calls are refused.
     Unfit(String),
 }
 
@@ -121,7 +119,11 @@ impl Tool {
     fn new(definition: &[u8]) -> Self {
         let digest = Digest::of(definition);
         let schema = mcp::value(definition).ok().and_then(|mut tool| tool.get_mut("inputSchema").map(Value::take));
-        let Some(schema) = schema else { return Self { digest, fitness: Fitness::Free, mirrors: Ok(Vec::new()) } };
+        // SPEC: a tool has one in every revision.
+        let Some(schema) = schema else {
+            let fitness = Fitness::Unfit("it has no `inputSchema`".to_owned());
+            return Self { digest, fitness, mirrors: Ok(Vec::new()) };
+        };
         let fitness = match Schema::new(&schema) {
             Ok(schema) => Fitness::Fit(Box::new(schema)),
             Err(why) => Fitness::Unfit(why),
@@ -138,10 +140,8 @@ impl Tool {
     pub fn refused(&self, era: Era) -> Option<String> {
         match (&self.fitness, &self.mirrors, era) {
             (Fitness::Unfit(why), _, _) => Some(why.clone()),
-            (Fitness::Free | Fitness::Fit(_), Err(fault), Era::Modern) => Some(fault.to_string()),
-            (Fitness::Free | Fitness::Fit(_), Ok(_), _) | (Fitness::Free | Fitness::Fit(_), Err(_), Era::Legacy) => {
-                None
-            }
+            (Fitness::Fit(_), Err(fault), Era::Modern) => Some(fault.to_string()),
+            (Fitness::Fit(_), Ok(_), _) | (Fitness::Fit(_), Err(_), Era::Legacy) => None,
         }
     }
 }
@@ -282,9 +282,10 @@ fn matches_template(template: &str, uri: &str) -> bool {
     rest.is_empty() || template.ends_with('}')
 }
 
-/// A server says that a list changed: the next who needs it looks again.
+/// A server says that a list changed: the next who needs it looks again. One that is not configured any more, and still at a
+/// call, is not looked at.
 pub(crate) fn notice(line: &Line, server: &Arc<Server>, message: &Message) {
-    if Changes::told(message.method()).any() {
+    if Changes::told(message.method()).any() && line.snapshot.servers.contains_key(&server.name) {
         line.look_again(server);
     }
 }

@@ -21,7 +21,7 @@ use crate::{
         replay::{Keeper, Watch},
         taken_back,
     },
-    state::State,
+    state::{Lasts, State},
     stop::{Cause, Stop},
     trail::Trail,
     upstream::{Source, UpstreamFault},
@@ -386,7 +386,8 @@ impl Flow {
     /// Whether its owner may still have it. Who waits for an answer is told that what it asked for may have happened.
     fn still_allowed(&mut self, line: &Line) -> Result<(), Stop> {
         let listens = self.listens();
-        line.still_allowed(&mut self.exchange).map_err(|mut stop| {
+        let lasts = if listens { Lasts::AsListened } else { Lasts::ForAnswer(self.origin()) };
+        line.still_allowed(&mut self.exchange, lasts).map_err(|mut stop| {
             if !listens {
                 stop.message.push_str("; what was asked for may have been done");
             }

@@ -10,6 +10,7 @@ use crate::{
     forward::Exchange,
     journal::Journal,
     mailbox::Mailboxes,
+    origin::Origin,
     own,
     pipeline::Line,
     rim::{Bodies, Tally},
@@ -223,10 +224,20 @@ impl State {
     }
 }
 
+/// What a stream is open for.
+#[derive(Clone, Copy)]
+pub(crate) enum Lasts {
+    /// As long as its client listens.
+    AsListened,
+    /// For the answer to a call, in whose course this one may ask.
+    ForAnswer(Option<Origin>),
+}
+
 impl Line {
-    /// Whether the owner of an open stream may still have it: the credential holds, the agent is enabled, the server
-    /// is there and something on it can be seen.
-    pub(crate) fn still_allowed(&self, exchange: &mut Exchange) -> Result<(), Stop> {
+    /// Whether the owner of an open stream may still have it: the credential holds, the agent is enabled, something on the
+    /// server can be seen. Who listens needs the server to be there; a call goes on without it to its end, unless its
+    /// client is being asked: the answer would find no way there.
+    pub(crate) fn still_allowed(&self, exchange: &mut Exchange, stream: Lasts) -> Result<(), Stop> {
         let known = &exchange.caller.principal;
         let principal = self.snapshot.identity.renew(known, self.state.clock.now()).map_err(|fault| {
             Stop::refused(Stage::Authenticate, "revoked", mcp::error::INVALID_REQUEST, fault.public_message())
@@ -236,7 +247,15 @@ impl Line {
         // The very rules by which the caller was let in, for the very same caller, let it in again.
         let Some(caller) = self.other_holder(exchange).or(renewed) else { return Ok(()) };
         if let Some(one) = exchange.target.one() {
-            let server = self.snapshot.servers.get(&one.server.name);
+            let goes_on = || match stream {
+                Lasts::AsListened => false,
+                Lasts::ForAnswer(asker) => {
+                    let session = exchange.target.session().or(exchange.opened.as_ref());
+                    !session.is_some_and(|session| session.is_asked_over(&one.server.name, asker))
+                }
+            };
+            let now = self.snapshot.servers.get(&one.server.name);
+            let server = now.or_else(|| goes_on().then_some(&one.server));
             if !server.is_some_and(|server| self.snapshot.policies.reaches(&caller.subject, server.root())) {
                 return Err(own::withdrawn().decided(&self.snapshot.policies, Vec::new()));
             }

@@ -69,9 +69,8 @@ impl Line {
                     format!("the server's schema of this tool cannot be used, so its calls are refused: {why}"),
                 ));
             }
-            match (&tool.fitness, one.skips_schema) {
-                (_, true) | (Fitness::Free | Fitness::Unfit(_), false) => {}
-                (Fitness::Fit(schema), false) => check(schema, &arguments, &call)?,
+            if let (Fitness::Fit(schema), false) = (&tool.fitness, one.skips_schema) {
+                check(schema, &arguments, &call)?;
             }
             if call.era == Era::Modern {
                 mcp::param::check(&call.headers, tool.bindings(), &arguments).map_err(|fault| {

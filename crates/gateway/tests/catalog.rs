@@ -306,3 +306,23 @@ async fn a_number_that_nothing_can_compare_is_pointed_at() {
     assert_eq!(answer["error"]["code"], -32602, "{answer}");
     assert_eq!(answer["error"]["data"]["faults"][0]["pointer"], "/a/b~1c/1", "{answer}");
 }
+
+#[tokio::test]
+async fn a_reload_that_leaves_a_server_as_it_is_keeps_its_connections() {
+    let upstream = Upstream::start().await;
+    let inside = Inside::start(Plan::of(&upstream)).await;
+    assert!(call(&inside, "echo").await.get("result").is_some());
+    // The look that it caused has all that it asks for.
+    upstream.arrived(LISTS[3], 1).await;
+    for _ in 0..3 {
+        assert!(call(&inside, "echo").await.get("result").is_some());
+    }
+    let before = upstream.connections();
+    inside.swap(Plan { calls_in_flight: 7, ..Plan::of(&upstream) });
+    assert!(call(&inside, "echo").await.get("result").is_some());
+    assert_eq!(upstream.connections(), before);
+    // One that is reached in another way is dialled anew.
+    inside.swap(Plan { servers: vec![("files", format!("{}?other", upstream.url()))], ..Plan::of(&upstream) });
+    assert!(call(&inside, "echo").await.get("result").is_some());
+    assert!(upstream.connections() > before);
+}

@@ -253,9 +253,12 @@ impl Line {
             tokio::time::sleep(pause).await;
             server.state.looks().due = false;
             let line = line.state.line();
-            // As it is configured now.
-            let current = line.snapshot.servers.get(&server.name).filter(|now| Arc::ptr_eq(&now.state, &server.state));
-            line.begin(current.unwrap_or(&server), why);
+            // As it is configured now, if it is.
+            if let Some(now) = line.snapshot.servers.get(&server.name)
+                && Arc::ptr_eq(&now.state, &server.state)
+            {
+                line.begin(now, why);
+            }
         });
     }
 

@@ -6,6 +6,7 @@ use crate::{
     call::Route,
     catalog::{self, Changes},
     forward::Exchange,
+    own,
     pipeline::Line,
     release,
     server::Server,
@@ -52,11 +53,11 @@ impl Flow {
             Kind::Response | Kind::Notification => {
                 let is_ours = self.is_own_word(from.as_ref());
                 if let Some(server) = self.server(line, from.as_ref()).filter(|_| !is_ours) {
-                    catalog::notice(line, server, &message);
-                    if !self.concerns(line, server, &message) || self.holds_back(line, server, &message) {
+                    catalog::notice(line, &server, &message);
+                    if !self.concerns(line, &server, &message) || self.holds_back(line, &server, &message) {
                         return Ok(None);
                     }
-                    match line.judge_asked(server, &self.exchange, &message) {
+                    match line.judge_asked(&server, &self.exchange, &message) {
                         // What must not be said of a task is not said; its answer says so when it is asked for.
                         Err(_) if message.kind() == Kind::Notification => return Ok(None),
                         judged => judged?,
@@ -71,7 +72,7 @@ impl Flow {
                 let Some(text) = self.renamed(from.as_ref(), &message, text)? else { return Ok(None) };
                 // What was said on the stream of a call names tasks and addresses as its client knows them.
                 let text = match self.server(line, from.as_ref()).filter(|_| !self.reads_call()) {
-                    Some(server) => line.as_shown(text, &message, &self.exchange, server)?,
+                    Some(server) => line.as_shown(text, &message, &self.exchange, &server)?,
                     None => text,
                 };
                 said.note(trail.facts_mut());
@@ -206,13 +207,16 @@ impl Flow {
         event: &Event,
         message: &Message,
     ) -> Result<Option<Bytes>, Stop> {
-        // A server that is not configured any more has nothing to ask.
         let Some(server) = self.server(line, from) else { return Ok(None) };
+        // A server that is not configured any more has nothing to ask, and waits for the answer.
+        if !line.snapshot.servers.contains_key(&server.name) {
+            return Err(own::withdrawn());
+        }
         let (origin, parent) = (self.origin(), trail.facts().call);
-        let ask = Ask { exchange: &self.exchange, server, origin, parent, message };
+        let ask = Ask { exchange: &self.exchange, server: &server, origin, parent, message };
         match line.ask(ask).await {
             Verdict::Passed(text) => {
-                let text = line.as_shown(text, message, &self.exchange, server)?;
+                let text = line.as_shown(text, message, &self.exchange, &server)?;
                 Ok(Some(rewritten(event, message, &text)))
             }
             Verdict::Declined => Ok(None),
@@ -240,7 +244,7 @@ impl Flow {
         let Some(shown) = shown else { return Ok(None) };
         // What must not pass now is left out, and the rest goes on.
         let Ok((text, said)) = line.release_question(message) else { return Ok(None) };
-        if !line.may_ask(&self.exchange.caller, server, message, &said.findings)? {
+        if !line.may_ask(&self.exchange.caller, &server, message, &said.findings)? {
             return Ok(None);
         }
         if is_of_call {
@@ -248,14 +252,16 @@ impl Flow {
         }
         let text = upstream::exchange::one(text, &line.snapshot.answer_limits()).map_err(|fault| self.stop(&fault))?;
         let text = shown_as(&text, &shown, &self.exchange.call.route);
-        let text = line.as_shown(text, message, &self.exchange, server)?;
+        let text = line.as_shown(text, message, &self.exchange, &server)?;
         Ok(Some(rewritten(event, message, &text)))
     }
 
-    /// The server that speaks, as it is configured now.
-    fn server<'l>(&self, line: &'l Line, from: Option<&ServerName>) -> Option<&'l Arc<Server>> {
-        let name = from.or_else(|| self.exchange.target.one().map(|one| &one.server.name))?;
-        line.snapshot.servers.get(name)
+    /// The server that speaks, as it is configured now. One that is not any more ends what it began.
+    fn server(&self, line: &Line, from: Option<&ServerName>) -> Option<Arc<Server>> {
+        let one = self.exchange.target.one();
+        let name = from.or_else(|| one.map(|one| &one.server.name))?;
+        let began = one.filter(|one| one.server.name == *name && !self.listens()).map(|one| &one.server);
+        line.snapshot.servers.get(name).or(began).map(Arc::clone)
     }
 }
 

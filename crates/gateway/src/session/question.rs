@@ -124,6 +124,13 @@ impl Session {
         asked.is_some_and(|asked| asked.server == *server && !asked.is_withdrawn)
     }
 
+    /// Whether the client owes `server` an answer to what it asked there.
+    pub(crate) fn is_asked_over(&self, server: &ServerName, origin: Option<Origin>) -> bool {
+        let questions = lock(&self.asked);
+        let is_owed = |asked: &Asked| asked.server == *server && asked.origin == origin && !asked.is_withdrawn;
+        questions.waiting.values().any(is_owed)
+    }
+
     /// Whether the client knows a question of somebody else by this id.
     pub(crate) fn is_taken(&self, client_id: &str, origin: Option<Origin>) -> bool {
         let questions = lock(&self.asked);
