@@ -127,7 +127,10 @@ impl Audience {
     /// to its end.
     pub(super) fn listen(&self) -> mpsc::Receiver<News> {
         let (sender, news) = mpsc::channel(NEWS);
-        lock(&self.news).push(Listens { news: sender, waits: Arc::default() });
+        let mut all = lock(&self.news);
+        // A server may say nothing for as long as it lives: who left is not kept until it does.
+        all.retain(|listens| !listens.news.is_closed());
+        all.push(Listens { news: sender, waits: Arc::default() });
         news
     }
 
@@ -293,7 +296,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Audience, BACKLOG, BYTES, NEWS, Stage};
+    use super::{Audience, BACKLOG, BYTES, NEWS, Stage, lock};
     use crate::upstream::{exchange, turn::Turns};
     use bytes::Bytes;
     use mcp::{Limits, Message};
@@ -346,6 +349,15 @@ mod tests {
             drop(quick);
             assert!(!audience.announce(&text), "nobody listens");
         }
+    }
+
+    #[test]
+    fn who_listened_and_left_is_not_kept_until_the_server_says_something() {
+        let audience = audience();
+        let stays = audience.listen();
+        (0..1000).for_each(|_| drop(audience.listen()));
+        assert_eq!(lock(&audience.news).len(), 2, "one who is there, and the last who left");
+        assert!(!stays.is_closed());
     }
 
     #[test]
