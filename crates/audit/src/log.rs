@@ -344,6 +344,17 @@ impl Log {
         receiver.await.map_err(|_| LogFault::Closed)
     }
 
+    /// The same for the last time: nothing is appended after it. If the disk fails it is tried once more, then what could not
+    /// be written is reported.
+    pub async fn flush_at_last(&self) -> Result<(), LogFault> {
+        let (sender, receiver) = oneshot::channel();
+        self.shared.jobs.push(Job::Flush(sender));
+        self.shared.closing.store(true, Ordering::Release);
+        self.wake();
+        let is_failing = || self.shared.failing.load(Ordering::Acquire);
+        receiver.await.map_err(|_| if is_failing() { self.shared.fault() } else { LogFault::Closed })
+    }
+
     /// Writes what is queued, signs the last checkpoint, and lets go of the directory. Blocks. If the disk fails it is
     /// tried once more, then what could not be written is reported.
     pub fn close(mut self) -> Result<(), LogFault> {

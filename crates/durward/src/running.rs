@@ -186,11 +186,11 @@ impl Running {
         }
         self.state.journal.record_unheard();
         self.state.journal.system("stopped", None);
-        self.state.journal.log().flush().await.context("the log could not be written to the end")?;
+        let written = self.state.journal.log().flush_at_last().await;
         if let Some(texts) = self.state.journal.log().texts() {
             texts.flush();
         }
-        Ok(())
+        written.context("the end of the log is lost: it could not be written, and the gateway ends")
     }
 }
 

@@ -504,6 +504,24 @@ async fn a_log_that_cannot_be_written_at_the_end_says_so() {
 }
 
 #[tokio::test]
+async fn whoever_waits_for_the_end_of_a_log_that_cannot_be_written_is_told() {
+    let place = Place::new();
+    let log = place.open();
+    log.append(closed(1)).unwrap().durable().await.unwrap();
+    place.disk.full.store(true, Ordering::SeqCst);
+    log.append_unwatched(closed(2)).unwrap();
+    assert!(matches!(log.flush_at_last().await, Err(LogFault::Disk(_))));
+    assert!(log.append_unwatched(closed(3)).is_err(), "it has ended");
+    drop(log);
+    place.disk.full.store(false, Ordering::SeqCst);
+    let log = place.open();
+    assert_eq!(log.stats().size, 1);
+    log.append_unwatched(closed(2)).unwrap();
+    log.flush_at_last().await.unwrap();
+    assert_eq!(log.stats().size, 2);
+}
+
+#[tokio::test]
 async fn the_queue_is_bounded_and_keeps_room_for_what_has_happened() {
     let mut place = Place::new();
     place.queue = 4;

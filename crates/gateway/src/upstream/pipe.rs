@@ -4,6 +4,7 @@
 
 mod backlog;
 mod deliver;
+mod early;
 mod hold;
 mod listener;
 mod patience;
@@ -24,6 +25,7 @@ use super::{
 use crate::{journal::Journal, origin::Origin, server::Server, state::State, stop::Stop, veil::Veil};
 use backlog::backlog;
 use bytes::Bytes;
+use early::Early;
 use guard::Carry;
 use listener::Listeners;
 use mcp::{Body, Limits, Message, Skim};
@@ -90,6 +92,9 @@ pub(crate) struct Pipe {
     next: AtomicU64,
     waiting: Mutex<BTreeMap<u64, Waiting>>,
     listeners: Listeners,
+    began: Instant,
+    /// What was said before anybody could hear it.
+    early: Mutex<Early>,
     used: Mutex<Instant>,
     /// When the server last asked something that somebody heard.
     asked: Mutex<Option<Instant>>,
@@ -191,6 +196,8 @@ impl Pipe {
             next: AtomicU64::new(1),
             waiting: Mutex::default(),
             listeners: Listeners::default(),
+            began: Instant::now(),
+            early: Mutex::default(),
             used: Mutex::new(Instant::now()),
             asked: Mutex::default(),
             turns: Arc::new(Turns::new(&server.state.asking)),
@@ -301,6 +308,9 @@ impl Pipe {
         let id = Box::from(message.id().unwrap_or_default());
         let asked = Asked::default();
         let waiting = Waiting { hears, asker, id, token, taken_back: false, rests: false, asked, speaker };
+        if hears == Hears::Questions {
+            lock(&self.early).is_called();
+        }
         lock(&self.waiting).insert(number, waiting);
         let replies = Replies::new(Arc::clone(self), number, messages);
         self.write(line).await?;
@@ -404,10 +414,7 @@ async fn read(
         };
         drop(line);
         for message in &messages {
-            if pipe.keeps(message) {
-                continue;
-            }
-            if let Some(answer) = pipe.deliver_in_time(message).await
+            if let Some(answer) = pipe.take(message).await
                 && let Err(fault) = pipe.write(answer).await
             {
                 tracing::warn!(%server, %fault, "the server does not read");

@@ -6,12 +6,15 @@ use super::{
     lock,
     patience::in_time,
     replies::cancelled,
-    waiting::{Hears, is_unclear},
+    waiting::{Hears, Waiting, is_unclear},
 };
 use crate::upstream::UpstreamFault;
 use bytes::Bytes;
 use mcp::{Kind, Message, Skim};
-use std::{sync::atomic::Ordering, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 use tokio::time::Instant;
 
 /// How long it is not said again that something is lost.
@@ -19,38 +22,67 @@ const AGAIN: Duration = Duration::from_mins(1);
 /// Why a question is answered by the gateway: nobody is there.
 const NOBODY: &str = "nobody is listening who could answer";
 
-impl Pipe {
-    /// Hands over one message of the server, which waits a little for whoever reads.
-    pub(super) async fn deliver_in_time(&self, message: &Message) -> Option<Bytes> {
-        in_time(|| self.deliver(message)).await
-    }
+/// What became of a message of the server.
+pub(super) enum Delivered {
+    /// It went where it belongs.
+    Done,
+    /// The server is told this.
+    Answered(Bytes),
+    /// Nobody is there who hears it.
+    ToNobody,
+}
 
-    /// Hands one message of the server to whoever it concerns. A request that nobody can hear is answered at once.
-    fn deliver(&self, message: &Message) -> Result<Option<Bytes>, NoRoomYet> {
-        match message.kind() {
-            Kind::Response => Ok(self.deliver_response(message)),
-            Kind::Notification | Kind::Request => {
-                if let Some(stream) = message.param(&["_meta", mcp::key::SUBSCRIPTION_ID])
-                    && let Some(number) = number(stream.raw)
-                {
-                    return self.deliver_news(number, message, &stream.span);
-                }
-                let undelivered = self.deliver_other(message)?;
-                if message.kind() == Kind::Notification {
-                    return Ok(None);
-                }
-                let Some(why) = undelivered else {
-                    if message.method() != "ping" {
-                        *lock(&self.asked) = Some(Instant::now());
-                    }
-                    return Ok(None);
-                };
-                Ok(Some(self.journal.unheard(&self.server, message, why)))
-            }
+impl Pipe {
+    /// What the server is told, now that it has said this.
+    pub(super) async fn take(self: &Arc<Self>, message: &Message) -> Option<Bytes> {
+        if self.keeps(message) || self.keeps_behind(message) {
+            return None;
+        }
+        match self.deliver_in_time(message).await {
+            Delivered::Done => None,
+            Delivered::Answered(answer) => Some(answer),
+            Delivered::ToNobody if self.keeps_early(message) => None,
+            Delivered::ToNobody => self.refusal(message),
         }
     }
 
-    fn deliver_response(&self, message: &Message) -> Option<Bytes> {
+    /// Hands over one message of the server, which waits a little for whoever reads.
+    pub(super) async fn deliver_in_time(&self, message: &Message) -> Delivered {
+        in_time(|| self.deliver(message)).await
+    }
+
+    /// What a server is told that asks nobody.
+    pub(super) fn refusal(&self, message: &Message) -> Option<Bytes> {
+        (message.kind() == Kind::Request).then(|| self.journal.unheard(&self.server, message, NOBODY))
+    }
+
+    /// Hands one message of the server to whoever it concerns.
+    fn deliver(&self, message: &Message) -> Result<Delivered, NoRoomYet> {
+        let asks = message.kind() == Kind::Request;
+        if message.kind() == Kind::Response {
+            let _ = self.deliver_response(message);
+            return Ok(Delivered::Done);
+        }
+        if let Some(stream) = message.param(&["_meta", mcp::key::SUBSCRIPTION_ID])
+            && let Some(number) = number(stream.raw)
+        {
+            let answer = self.deliver_news(number, message, &stream.span)?;
+            return Ok(answer.map_or(Delivered::Done, Delivered::Answered));
+        }
+        Ok(match self.deliver_other(message)? {
+            None => {
+                if asks && message.method() != "ping" {
+                    *lock(&self.asked) = Some(Instant::now());
+                }
+                Delivered::Done
+            }
+            Some(NOBODY) => Delivered::ToNobody,
+            Some(why) if asks => Delivered::Answered(self.journal.unheard(&self.server, message, why)),
+            Some(_) => Delivered::Done,
+        })
+    }
+
+    fn deliver_response(&self, message: &Message) -> Option<()> {
         let number: u64 = message.id()?.parse().ok()?;
         let waiting = lock(&self.waiting).remove(&number)?;
         let mut edits = vec![(message.id_member()?.span.clone(), waiting.id.as_bytes().to_vec())];
@@ -58,7 +90,7 @@ impl Pipe {
             edits.push((stream.span.clone(), waiting.id.as_bytes().to_vec()));
         }
         waiting.speaker.end(Ok(mcp::splice(message.bytes(), &mut edits)));
-        None
+        Some(())
     }
 
     /// Ends the request whose answer cannot be read: it is not to wait for another. `false` if nobody knows whose it is.
@@ -156,7 +188,9 @@ impl Pipe {
             return Ok(Some(UNCLEAR));
         }
         let weight = if asks { Weight::Question } else { Weight::News };
-        let hearing = table.values_mut().filter(|waiting| waiting.hears > Hears::Nothing);
+        let may_hear =
+            |waiting: &&mut Waiting| if asks { waiting.hears_questions() } else { waiting.hears > Hears::Nothing };
+        let hearing = table.values_mut().filter(may_hear);
         let mut is_full = false;
         if let Some(waiting) = hearing.max_by_key(|waiting| waiting.rank()) {
             // A copy: what the pipe read at once is one buffer, of which a few words would keep all.
@@ -191,6 +225,7 @@ impl Pipe {
         // Who asks is told that nobody hears.
         if message.kind() == Kind::Notification && (lost || (is_full && !taken)) {
             self.lose();
+            return Ok(None);
         }
         Ok(if taken { None } else { Some(NOBODY) })
     }

@@ -34,6 +34,11 @@ impl Waiting {
         (self.hears, !self.rests)
     }
 
+    /// Whether its client may be asked in its course: over the bridge in that of calls alone, and not of lists.
+    pub(super) fn hears_questions(&self) -> bool {
+        self.hears == Hears::Questions || (self.hears > Hears::Nothing && self.asker != Asker::Gateway)
+    }
+
     /// Whether the server may ask in its course now, over the bridge.
     pub(super) fn may_be_asked(&self) -> bool {
         self.asker == Asker::Gateway && self.hears == Hears::Questions && !self.rests
@@ -44,7 +49,7 @@ impl Waiting {
 ///
 /// SECURITY: over the bridge each may be another client's, though all are one principal's.
 pub(super) fn is_unclear<'w>(requests: impl Iterator<Item = &'w Waiting> + Clone) -> bool {
-    let hearing = requests.filter(|waiting| waiting.hears > Hears::Nothing);
+    let hearing = requests.filter(|waiting| waiting.hears_questions());
     let Some(first) = hearing.clone().map(Waiting::rank).max() else { return false };
     hearing.filter(|waiting| waiting.asker == Asker::Gateway && waiting.rank() == first).count() > 1
 }

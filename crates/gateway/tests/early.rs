@@ -1,0 +1,119 @@
+//! What a process asks and says before its client listens, or calls anything: it is kept until somebody hears it.
+#![expect(clippy::indexing_slicing, clippy::unwrap_used, reason = "what a test expects and does not find fails it")]
+
+mod inside;
+
+use gateway::settings::EraSettings;
+use inside::{Inside, Plan};
+use serde_json::{Value, json};
+use std::fs;
+use tempfile::TempDir;
+use testkit::{Agent, Upstream, soon};
+
+/// A server that asks for roots and says that its tools are others as soon as it is told that its client is ready, and asks
+/// something that it takes back. Its tools say what became of the first, one of them once that is known.
+const SCRIPT: &str = r#"
+said=nothing
+while read -r line; do
+  id=${line#*\"id\":}; id=${id%%,*}
+  case "$line" in
+    *'"initialize"'*) echo '{"jsonrpc":"2.0","id":'"$id"',"result":{"protocolVersion":"2025-06-18","capabilities":{"tools":{"listChanged":true}},"serverInfo":{"name":"sh","version":"1"}}}' ;;
+    *'"tools/list"'*) echo '{"jsonrpc":"2.0","id":'"$id"',"result":{"tools":[{"name":"echo","inputSchema":{"type":"object"}},{"name":"wait","inputSchema":{"type":"object"}}]}}' ;;
+    *'"notifications/initialized"'*)
+      case "$hello" in *'"roots"'*)
+        echo '{"jsonrpc":"2.0","id":"back","method":"elicitation/create","params":{"message":"?","requestedSchema":{"type":"object","properties":{}}}}'
+        echo '{"jsonrpc":"2.0","id":"first","method":"roots/list"}'
+        echo '{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":"back"}}'
+        echo '{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}' ;;
+      esac
+      : > "$1/asked" ;;
+    *'"name":"wait"'*) call=$id ;;
+    *'"tools/call"'*) echo '{"jsonrpc":"2.0","id":'"$id"',"result":{"content":[],"heard":"'"$said"'"}}' ;;
+    *'"id":"first"'*) case "$line" in *'file:///root'*) said=roots ;; *) said=no ;; esac
+      [ -z "$call" ] || echo '{"jsonrpc":"2.0","id":'"$call"',"result":{"content":[],"heard":"'"$said"'"}}' ;;
+    *'"method":'*'"id"'*) echo '{"jsonrpc":"2.0","id":'"$id"',"result":{}}' ;;
+  esac
+  case "$line" in *'"initialize"'*) hello=$line; rm -f "$1/asked" ;; esac
+done"#;
+
+struct Place {
+    inside: Inside,
+    folder: TempDir,
+    _upstream: Upstream,
+}
+
+impl Place {
+    async fn start() -> Self {
+        let (upstream, folder) = (Upstream::start().await, tempfile::tempdir().unwrap());
+        let command = ["/bin/sh", "-c", SCRIPT, "server", &folder.path().to_string_lossy()].map(str::to_owned).to_vec();
+        let plan = Plan { command: Some(command), era: EraSettings::Legacy, ..Plan::of(&upstream) };
+        Self { inside: Inside::start(plan).await, folder, _upstream: upstream }
+    }
+
+    /// Waits until the process has said what it says at first.
+    async fn has_asked(&self) {
+        soon(async {
+            while !fs::exists(self.folder.path().join("asked")).unwrap() {
+                tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+            }
+        })
+        .await;
+    }
+}
+
+async fn heard(agent: &Agent) -> Value {
+    soon(agent.call("echo", json!({}))).await["result"]["heard"].clone()
+}
+
+fn roots() -> Value {
+    json!({"roots": [{"uri": "file:///root", "name": "root"}]})
+}
+
+#[tokio::test]
+async fn what_a_process_says_before_its_client_listens_is_heard_when_it_does() {
+    let place = Place::start().await;
+    let alice = place.inside.legacy("/mcp/files", &place.inside.alice).await;
+    place.has_asked().await;
+    let mut listener = alice.listen().await;
+    // In its order, and without what was taken back.
+    let asked = soon(listener.event()).await.unwrap().json();
+    assert_eq!(asked["method"], "roots/list", "{asked}");
+    let answer = json!({"jsonrpc": "2.0", "id": asked["id"], "result": roots()});
+    assert_eq!(alice.ask("", &answer).send().await.status, 202);
+    let news = soon(listener.event()).await.unwrap().json();
+    assert_eq!(news["method"], "notifications/tools/list_changed", "{news}");
+    assert_eq!(heard(&alice).await, "roots");
+}
+
+#[tokio::test]
+async fn what_a_process_asks_before_its_client_listens_is_asked_in_the_course_of_a_call_that_comes_first() {
+    let place = Place::start().await;
+    let alice = place.inside.legacy("/mcp/files", &place.inside.alice).await;
+    place.has_asked().await;
+    let mut reply = alice.request("tools/call", json!({"name": "wait", "arguments": {}})).await;
+    let asked = soon(reply.event()).await.unwrap().json();
+    assert_eq!(asked["method"], "roots/list", "{asked}");
+    let answer = json!({"jsonrpc": "2.0", "id": asked["id"], "result": roots()});
+    assert_eq!(alice.ask("", &answer).send().await.status, 202);
+    let answer = soon(reply.event()).await.unwrap().json();
+    assert_eq!(answer["result"]["heard"], "roots", "{answer}");
+}
+
+#[tokio::test]
+async fn what_a_process_asks_before_a_modern_client_calls_something_is_asked_in_the_course_of_that() {
+    let place = Place::start().await;
+    let alice = place.inside.modern("/mcp/files", &place.inside.alice);
+    assert_eq!(alice.tools().await, ["echo", "wait"]);
+    place.has_asked().await;
+    assert_eq!(alice.tools().await, ["echo", "wait"], "nobody can be asked in the course of a list");
+    let call = json!({"name": "wait", "arguments": {}});
+    let asked = soon(async { alice.request("tools/call", call.clone()).await.json().await }).await;
+    let questions = asked["result"]["inputRequests"].as_object().unwrap();
+    let (name, question) = questions.iter().next().unwrap();
+    assert_eq!(question["method"], "roots/list", "{asked}");
+    let mut again = call;
+    again["requestState"] = asked["result"]["requestState"].clone();
+    again["inputResponses"] = json!({name.as_str(): roots()});
+    let answer = soon(async { alice.request("tools/call", again).await.json().await }).await;
+    assert_eq!(answer["result"]["heard"], "roots", "{answer}");
+}
