@@ -131,6 +131,17 @@ impl Tool {
         Self { digest, fitness, mirrors: mcp::param::bindings(&schema) }
     }
 
+    /// A tool that a list defines once more. Which of two definitions a client reads is not known here, nor which one the server
+    /// means.
+    fn and(first: &Arc<Self>, definition: &[u8]) -> Arc<Self> {
+        if first.digest == Digest::of(definition) {
+            return Arc::clone(first);
+        }
+        let digest = Digest::of(&[first.digest.as_bytes().as_slice(), definition].concat());
+        let fitness = Fitness::Unfit("the server defines the tool twice, in two ways".to_owned());
+        Arc::new(Self { digest, fitness, mirrors: Ok(Vec::new()) })
+    }
+
     /// Arguments that headers mirror, as far as that can be followed.
     pub fn bindings(&self) -> &[Binding] {
         self.mirrors.as_deref().unwrap_or_default()

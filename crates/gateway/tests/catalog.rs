@@ -326,3 +326,23 @@ async fn a_reload_that_leaves_a_server_as_it_is_keeps_its_connections() {
     assert!(call(&inside, "echo").await.get("result").is_some());
     assert!(upstream.connections() > before);
 }
+
+#[tokio::test]
+async fn a_tool_that_is_defined_in_two_ways_is_not_called() {
+    let strict = json!({"type": "object", "properties": {"path": {"type": "string", "pattern": "^/safe/"}}});
+    let tool = |schema: &Value| json!({"name": "echo", "inputSchema": schema});
+    let open = json!({"type": "object"});
+    for (first, second, is_called) in [(&strict, &open, false), (&open, &strict, false), (&strict, &strict, true)] {
+        let upstream = Upstream::start().await;
+        upstream.set_tools(vec![tool(first), tool(second)]);
+        let inside = Inside::start(Plan::of(&upstream)).await;
+        for door in ["/mcp", "/mcp/files"] {
+            let agent = inside.modern(door, &inside.alice);
+            let name = if door == "/mcp" { "files__echo" } else { "echo" };
+            let answer = agent.call(name, json!({"path": "/safe/a"})).await;
+            assert_eq!(answer["result"].is_object(), is_called, "{answer}");
+            assert_eq!(answer["error"]["code"] == -31009, !is_called, "{answer}");
+        }
+        assert_eq!(upstream.seen("tools/call").is_empty(), !is_called);
+    }
+}

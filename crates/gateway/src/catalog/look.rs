@@ -536,9 +536,10 @@ impl Hop<'_> {
                     match kind {
                         ListKind::Tools => {
                             let known = before.as_ref().and_then(|before| before.tools.get(&name));
-                            let tool = match known {
-                                Some(tool) if tool.digest == Digest::of(entry.raw) => Arc::clone(tool),
-                                _ => Arc::new(Tool::new(entry.raw)),
+                            let tool = match (tools.get(&name), known) {
+                                (Some(twice), _) => Tool::and(twice, entry.raw),
+                                (None, Some(tool)) if tool.digest == Digest::of(entry.raw) => Arc::clone(tool),
+                                (None, _) => Arc::new(Tool::new(entry.raw)),
                             };
                             tools.insert(name, tool);
                         }
