@@ -113,6 +113,26 @@ async fn a_new_server_that_became_old_is_asked_again_when_it_does_not_understand
 }
 
 #[tokio::test]
+async fn a_server_of_which_an_era_is_not_known_is_asked_when_its_answer_does_not_fit() {
+    let upstream = Upstream::start().await;
+    of_2025(&upstream);
+    // It gave no answer when it was asked about the new era.
+    upstream.always("server/discover", |_| Answer::hang());
+    let mut plan = Plan { probed: true, ..Plan::of(&upstream) };
+    plan.bounds.deadline = Duration::from_millis(300);
+    let inside = Inside::start(plan).await;
+    inside.state.line().look(&server(&inside)).await;
+    assert_eq!([Era::Legacy, Era::Modern].map(|era| server(&inside).speaks(era)), [Some(true), None]);
+    let asked = upstream.seen("server/discover").len();
+    of_2025(&upstream);
+    // What may be spoken is tried, and this call is lost.
+    assert!(call(&inside).await["result"].is_null());
+    learned(&inside, Era::Modern, false).await;
+    assert_eq!(upstream.seen("server/discover").len(), asked + 1);
+    assert_eq!(call(&inside).await["result"]["old"], true, "a bridge leads there");
+}
+
+#[tokio::test]
 async fn what_clients_can_make_a_server_be_asked_is_bounded() {
     let upstream = Upstream::start().await;
     of_2026(&upstream);
