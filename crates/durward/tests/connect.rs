@@ -373,6 +373,39 @@ async fn a_stream_of_the_gateway_that_is_cut_is_taken_up_where_it_broke() {
 }
 
 #[tokio::test]
+async fn a_question_stays_open_where_the_stream_of_its_call_is_taken_up_again() {
+    let upstream = Upstream::start().await;
+    let world = World::start(&world::http("files", &upstream)).await;
+    let relay = relay::Relay::before(world.address.to_string()).await;
+    let mut client = Client::legacy(&format!("http://{}/mcp", relay.address), Some(&world.alice)).await;
+    let (answer, feed) = Answer::events();
+    upstream.next("tools/call", answer);
+    let params = json!({ "name": "files__echo", "arguments": {}, "_meta": { "progressToken": "t" } });
+    client.send(&request(5, "tools/call", params)).await;
+    let id = upstream.arrived("tools/call", 1).await.id();
+    let params = json!({ "message": "Who?", "requestedSchema": { "type": "object", "properties": {} } });
+    feed.message(&request("q", "elicitation/create", params)).await;
+    let question = client.hear().await;
+    assert_eq!(question["method"], "elicitation/create");
+    relay.cut();
+    let progress = json!({ "progressToken": "t", "progress": 1 });
+    feed.message(&json!({ "jsonrpc": "2.0", "method": "notifications/progress", "params": progress })).await;
+    loop {
+        let heard = client.hear().await;
+        assert_ne!(heard["method"], "notifications/cancelled", "{heard}");
+        if heard["method"] == "notifications/progress" {
+            break;
+        }
+    }
+    client.send(&json!({ "jsonrpc": "2.0", "id": question["id"], "result": { "action": "decline" } })).await;
+    assert_eq!(upstream.arrived("response", 1).await.json()["id"], "q");
+    feed.message(&json!({ "jsonrpc": "2.0", "id": id, "result": { "content": [] } })).await;
+    while client.hear().await["id"] != 5 {}
+    let (code, rest, _) = client.end().await;
+    assert_eq!((code, rest), (Some(0), vec![]));
+}
+
+#[tokio::test]
 async fn a_cancelled_call_ends_at_the_server_in_either_era() {
     let upstream = Upstream::start().await;
     let world = World::start(&world::http("files", &upstream)).await;

@@ -18,6 +18,7 @@ mod keyring;
 mod line;
 mod mirror;
 mod post;
+mod question;
 mod session;
 mod speak;
 mod stead;

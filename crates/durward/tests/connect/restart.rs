@@ -92,6 +92,64 @@ async fn whoever_has_pipes_has_an_end_at_each_moment_at_which_the_gateway_goes()
     }
 }
 
+#[tokio::test]
+async fn a_question_of_a_gateway_that_is_gone_is_taken_back() {
+    let call = |id: u64| request(id, "tools/call", json!({"name": "echo", "arguments": {}}));
+    for is_of_a_call in [true, false] {
+        let upstream = Upstream::start().await;
+        let [(listening, unasked), (answer, of_the_call)] = [Answer::events(), Answer::events()];
+        if !is_of_a_call {
+            upstream.next("GET", listening);
+        }
+        let world = started(&upstream).await;
+        let mut client = Client::legacy(&world.url("/mcp/files"), Some(&world.alice)).await;
+        if is_of_a_call {
+            upstream.next("tools/call", answer);
+            client.send(&call(3)).await;
+            says(&upstream, &of_the_call, 1, "question").await;
+        } else {
+            upstream.arrived("GET", 1).await;
+            unasked.message(&question()).await;
+        }
+        let asked = client.hear().await;
+        assert_eq!(asked["method"], "elicitation/create", "{asked}");
+        let world = again(world).await;
+        let mut told = Vec::new();
+        if is_of_a_call {
+            // Before it hears that nothing comes of the call.
+            told.extend(until_answered(&mut client, 3).await);
+            assert_eq!(told, [asked["id"].clone()]);
+        } else {
+            while told.last() != Some(&asked["id"]) {
+                told.extend(taken_back(&client.hear().await));
+            }
+        }
+        client.send(&call(5)).await;
+        told.extend(until_answered(&mut client, 5).await);
+        let (code, rest, talk) = client.end().await;
+        told.extend(rest.iter().filter_map(taken_back));
+        assert_eq!((code, told), (Some(0), vec![asked["id"].clone()]), "once: {talk}");
+        world.stop().await;
+    }
+}
+
+/// Which question this message takes back.
+fn taken_back(heard: &Value) -> Option<Value> {
+    (heard["method"] == "notifications/cancelled").then(|| heard["params"]["requestId"].clone())
+}
+
+/// Which questions are taken back until the answer to a request comes.
+async fn until_answered(client: &mut Client, id: u64) -> Vec<Value> {
+    let mut told = Vec::new();
+    loop {
+        let heard = client.hear().await;
+        if heard["id"] == id {
+            return told;
+        }
+        told.extend(taken_back(&heard));
+    }
+}
+
 /// A client of 2024-11-05: its stream, and where it says what it says.
 struct Old {
     stream: Reply,

@@ -1,6 +1,9 @@
 //! What lies between a client's pipes and a gateway: everything that both directions need.
 
-use super::{credential::Credential, errand::Errands, mirror::Mirror, session::Session, speak::Voice, tell::Tell};
+use super::{
+    credential::Credential, errand::Errands, mirror::Mirror, question::Questions, session::Session, speak::Voice,
+    tell::Tell,
+};
 use egress::{Egress, Endpoint};
 use mcp::Limits;
 use tokio::sync::Semaphore;
@@ -18,6 +21,7 @@ pub(super) struct Bridge {
     pub(super) tell: Tell,
     pub(super) voice: Voice,
     pub(super) errands: Errands,
+    pub(super) questions: Questions,
     pub(super) session: Session,
     pub(super) mirror: Mirror,
     pub(super) turns: Semaphore,
@@ -32,6 +36,7 @@ impl Bridge {
             tell,
             voice,
             errands: Errands::default(),
+            questions: Questions::default(),
             session: Session::default(),
             mirror: Mirror::default(),
             turns: Semaphore::new(AT_ONCE),

@@ -60,11 +60,13 @@ impl Bridge {
         };
         // SPEC: the first word of a stream is the acknowledgement. Without one the client hears why there is none.
         if let Some(result) = post.ended().filter(|_| post.was_open())
-            && self.deliver(&result, None).await.is_ok()
+            && self.deliver(&result, None, Some(post)).await.is_ok()
         {
             tracing::debug!("subscriptions are not made again: {}", failure.text());
         }
         for errand in post.errands() {
+            // First: what was asked in its course nobody can be told any more.
+            self.take_back(self.questions.withdraw_of(errand)).await;
             if let Some(errand) = self.errands.give_up(errand) {
                 self.voice.say(failure.answer(errand.id())).await;
             }
@@ -154,7 +156,7 @@ impl Bridge {
             return Err(self.not_heard_again(status, text));
         }
         // Where it answers one who waits, it passes as it is, whatever the status.
-        if self.deliver(text, handle).await.is_ok() && post.is_answered() {
+        if self.deliver(text, handle, Some(post)).await.is_ok() && post.is_answered() {
             return Ok(());
         }
         Err(self.not_an_answer(status, text))
@@ -215,7 +217,7 @@ impl Bridge {
             Acknowledged::No | Acknowledged::First => (false, Vec::new()),
             Acknowledged::Again { is_known, changed } => (is_known, changed),
         };
-        if !is_known && let Err(fault) = self.deliver(message, handle).await {
+        if !is_known && let Err(fault) = self.deliver(message, handle, Some(post)).await {
             tracing::warn!(%fault, "the gateway sent an event that is no message");
         }
         for text in changed {
@@ -248,8 +250,20 @@ impl Bridge {
         }
     }
 
-    /// Passes on what the gateway says, byte for byte.
-    pub(super) async fn deliver(&self, text: &Bytes, handle: Option<&HeaderValue>) -> Result<(), mcp::ScanFault> {
+    /// Tells the client that nobody waits for what it was asked.
+    pub(super) async fn take_back(&self, withdrawn: Vec<Bytes>) {
+        for text in withdrawn {
+            self.voice.say(text).await;
+        }
+    }
+
+    /// Passes on what the gateway says, byte for byte; in the course of `post`, unless it is said unasked.
+    pub(super) async fn deliver(
+        &self,
+        text: &Bytes,
+        handle: Option<&HeaderValue>,
+        post: Option<&Post>,
+    ) -> Result<(), mcp::ScanFault> {
         let messages = match mcp::scan(text.clone(), &LIMITS)? {
             mcp::Body::Single(message) => vec![message],
             mcp::Body::Batch(messages) => messages,
@@ -257,6 +271,7 @@ impl Bridge {
         let mut is_wanted = false;
         // Each is looked at: those who wait are answered by that.
         for message in &messages {
+            self.questions.hear(message, post.and_then(|post| post.errands().first()));
             is_wanted |= self.is_wanted(message, handle);
         }
         if is_wanted {

@@ -49,7 +49,7 @@ async fn session(bridge: &Bridge, number: u64) {
                 while let Ok(Some(event)) = stream.next().await {
                     cursor.note(&event);
                     let Some(message) = event.message() else { continue };
-                    if let Err(fault) = bridge.deliver(message, None).await {
+                    if let Err(fault) = bridge.deliver(message, None, None).await {
                         tracing::warn!(%fault, "the gateway sent an event that is no message");
                     }
                 }

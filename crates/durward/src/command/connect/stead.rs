@@ -84,6 +84,8 @@ impl Bridge {
             return Ok(());
         }
         let Some(past) = self.session.past() else { return Ok(()) };
+        // The session in which it was asked is over, whatever comes.
+        self.take_back(self.questions.withdraw_all()).await;
         let hello = Post::of(past.hello.clone(), None);
         let sent = self.send(Method::POST, || self.dress(&hello), &hello.text, PROMPT, PATIENCE, behalf).await;
         let response = sent.map_err(|fault| self.lost(&fault))?;

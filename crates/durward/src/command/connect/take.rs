@@ -112,6 +112,9 @@ impl Intake {
             }
             return;
         };
+        for answer in messages.iter().filter(|message| message.kind() == Kind::Response) {
+            self.bridge.questions.forget(answer.id().unwrap_or_default());
+        }
         let requests = messages.iter().filter(|message| message.kind() == Kind::Request);
         let errands: Vec<Arc<Errand>> = requests.filter_map(|message| self.bridge.errands.begin(message)).collect();
         self.spawn(Post::batch(text, errands), self.handshake.clone(), None, room);
@@ -138,6 +141,7 @@ impl Intake {
     }
 
     fn response(&self, message: Message) {
+        self.bridge.questions.forget(message.id().unwrap_or_default());
         let Some(room) = self.room(message.bytes()) else {
             return tracing::warn!("an answer of the client is dropped: too much waits for the gateway already");
         };
