@@ -214,6 +214,60 @@ async fn a_question_ends_the_request_and_the_next_one_goes_on_with_the_call() {
 }
 
 #[tokio::test]
+async fn an_answer_that_is_none_is_refused_and_the_call_waits_on() {
+    let form = json!({"message": "Who?", "requestedSchema": {"type": "object", "properties": {}}});
+    let sampled = json!({"role": "assistant", "model": "m", "content": {"type": "text", "text": "a"}});
+    let unsaid = json!({"role": "assistant", "model": "m", "content": {"type": "text"}});
+    for (path, method, asked, wrong, good) in [
+        (
+            "/mcp/files",
+            "elicitation/create",
+            form.clone(),
+            [json!({"foo": 1}), json!({"action": "yes"})],
+            json!({"action": "decline"}),
+        ),
+        ("/mcp", "elicitation/create", form, [json!({"foo": 1}), sampled.clone()], json!({"action": "decline"})),
+        (
+            "/mcp",
+            "sampling/createMessage",
+            json!({"messages": [], "maxTokens": 1}),
+            [json!({"foo": 1}), unsaid],
+            sampled,
+        ),
+        ("/mcp/files", "roots/list", json!({}), [json!({"foo": 1}), json!({"roots": [{}]})], json!({"roots": []})),
+    ] {
+        let upstream = Upstream::start().await;
+        let inside = Inside::start(legacy(&upstream)).await;
+        let alice = inside.modern(path, &inside.alice);
+        let (feed, mut reply) = begun(&upstream, &alice, path).await;
+        feed.message(&json!({"jsonrpc": "2.0", "id": "q", "method": method, "params": asked})).await;
+        let state = soon(reply.event()).await.unwrap().json()["result"]["requestState"].clone();
+        let answering = |given: &Value| {
+            let mut params = retry(path, &state, &json!({"n": 1}));
+            params["inputResponses"]["question"] = given.clone();
+            params
+        };
+        for given in wrong {
+            let no = soon(async { alice.request("tools/call", answering(&given)).await.json().await }).await;
+            assert_eq!(no["error"]["code"], -32602, "{method} {given}: {no}");
+            // Which it is, what is wrong with it, and what to do.
+            let why = no["error"]["message"].as_str().unwrap();
+            for part in ["`inputResponses.question`", method, "` must be ", "the same `requestState`"] {
+                assert!(why.contains(part), "{given}: {why}");
+            }
+            let last = inside.records().await.pop().unwrap();
+            assert_eq!(outcome(&last), "refused input-response forward", "{last:#}");
+        }
+        assert_eq!((inside.state.parked_count(), upstream.seen("response").len()), (1, 0), "the server waits");
+        let mut second = alice.request("tools/call", answering(&good)).await;
+        assert_eq!(upstream.arrived("response", 1).await.json()["result"], good);
+        finish(&feed, &upstream, "done").await;
+        let end = soon(second.event()).await.unwrap().json();
+        assert_eq!(end["result"]["content"][0]["text"], "done", "{end}");
+    }
+}
+
+#[tokio::test]
 async fn a_state_is_good_for_one_call_of_one_caller_once() {
     let upstream = Upstream::start().await;
     let inside = Inside::start(legacy(&upstream)).await;

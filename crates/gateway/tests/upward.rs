@@ -133,6 +133,35 @@ async fn a_server_that_asks_is_answered_on_the_stream_of_the_call() {
 }
 
 #[tokio::test]
+async fn an_answer_that_is_none_ends_the_call_and_no_server_is_told() {
+    let sampling = json!({"method": "sampling/createMessage", "params": {"maxTokens": 1, "messages": [
+        {"role": "user", "content": {"type": "text", "text": "Who?"}}]}});
+    for (path, question, given, wrong) in [
+        ("/mcp/files", elicitation(), json!({"foo": 1}), "`action` must be"),
+        ("/mcp", elicitation(), json!({"action": "accept", "content": "Ada"}), "`content` must be"),
+        ("/mcp", sampling, json!({"role": "assistant", "content": {"type": "text", "text": "Ada"}}), "`model` must be"),
+        ("/mcp/files", json!({"method": "roots/list"}), json!({"roots": [{}]}), "`roots[0].uri` must be"),
+    ] {
+        let upstream = curious(question).await;
+        let inside = Inside::start(modern(&upstream)).await;
+        let alice = inside.legacy(path, &inside.alice).await;
+        let tool = if path == "/mcp" { "files__echo" } else { "echo" };
+        let mut stream = alice.request("tools/call", json!({"name": tool, "arguments": {}})).await;
+        let question = soon(stream.event()).await.unwrap().json();
+        assert_eq!(reply(&alice, &question, given).await, 202);
+        let end = soon(stream.event()).await.unwrap().json();
+        assert_eq!(end["error"]["code"], -32602, "{end}");
+        let why = end["error"]["message"].as_str().unwrap();
+        assert!(why.contains(wrong) && why.contains("was not told"), "{why}");
+        assert_eq!(upstream.seen("tools/call").len(), 1, "no round was made of it");
+        drop(stream);
+        let records = inside.records().await;
+        let call = records.iter().rfind(|record| record["method"] == "tools/call").unwrap();
+        assert_eq!(outcome(call), "faulted round forward");
+    }
+}
+
+#[tokio::test]
 async fn a_question_that_policy_forbids_ends_the_call() {
     let upstream = curious(elicitation()).await;
     let rules = json!([

@@ -17,6 +17,7 @@ mod code;
 mod content;
 pub mod downward;
 mod filter;
+mod given;
 mod level;
 mod question;
 mod rewrite;
@@ -24,6 +25,7 @@ pub mod upward;
 
 pub use client::Client;
 pub use filter::{Filter, is_at_or_below};
+pub use given::check_answer;
 pub use level::LogLevel;
 
 /// Why something has no translation.
@@ -64,6 +66,14 @@ pub enum BridgeFault {
         revision: crate::Revision,
         /// What it has no word for.
         what: &'static str,
+    },
+    /// The client's answer is none to what it was asked.
+    #[error("the client's answer to `{method}` is not valid: {what}")]
+    Answer {
+        /// What it was asked, at most 64 characters.
+        method: String,
+        /// What is wrong, and what it should be.
+        what: String,
     },
     /// The client answered a question with an error, and an answer of the modern era cannot be one.
     #[error("the client refused `{method}` with code {code}")]

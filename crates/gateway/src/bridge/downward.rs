@@ -36,7 +36,7 @@ use http::{HeaderMap, Method, StatusCode};
 use legs::LOST;
 use mcp::{
     Era, Kind, Limits, ListKind, Message,
-    bridge::{Client, LogLevel, downward as translate},
+    bridge::{BridgeFault, Client, LogLevel, check_answer, downward as translate},
     error,
 };
 use parked::{Resting, Ticket, TicketFault};
@@ -224,10 +224,7 @@ fn posted(hop: &Hop<'_>, outbound: Outbound) -> impl Future<Output = Result<Arri
 
 /// Answers what a server asked in the course of an earlier request, and goes on with that.
 async fn resume(way: &Passage<'_>, message: &Message, sealed: &str) -> Result<Arrival, UpstreamFault> {
-    let resting = claim(way, message, sealed).await?;
-    let Some(given) = translate::input_response(message, QUESTION) else {
-        return Err(refusal(TicketFault::Unanswered));
-    };
+    let (resting, given) = claim(way, message, sealed).await?;
     let Resting { mut course, question, method, permit, .. } = *resting;
     course.stage(audience::Stage::Running);
     // The client could not be told: it has no stream on which it would hear that.
@@ -254,12 +251,19 @@ async fn resume(way: &Passage<'_>, message: &Message, sealed: &str) -> Result<Ar
     go_on(way, message, course).await
 }
 
-/// Takes the call that a ticket is for, if it is for this one, when it is its turn again.
-async fn claim(way: &Passage<'_>, message: &Message, sealed: &str) -> Result<Box<Resting>, UpstreamFault> {
+/// Takes the call that a ticket is for, if it is for this one, when it is its turn again; with the client's answer to it.
+async fn claim<'a>(
+    way: &Passage<'_>,
+    message: &'a Message,
+    sealed: &str,
+) -> Result<(Box<Resting>, &'a [u8]), UpstreamFault> {
     let edited = way.edited(message)?;
-    let ticket = ticket_for(way, message, &edited, sealed).map_err(refusal)?;
+    let ticket = ticket_for(way, &edited, sealed).map_err(refusal)?;
+    // Whoever forgot the answer, or gave none that the server could read, may send it yet.
+    let given = translate::input_response(message, QUESTION).ok_or_else(|| refusal(TicketFault::Unanswered))?;
     let parked = &way.line.state.parked;
-    let link = parked.link(&ticket.number).ok_or_else(|| refusal(TicketFault::Used))?;
+    let (link, asked) = parked.waiting(&ticket.number).ok_or_else(|| refusal(TicketFault::Used))?;
+    check_answer(&asked, given).map_err(|fault| unfit(&fault))?;
     // Until then the call waits as before.
     let turn = link.turn_again(&edited, way.one.server.deadline).await?;
     let mut resting = parked.take(&ticket.number).ok_or_else(|| refusal(TicketFault::Used))?;
@@ -269,11 +273,11 @@ async fn claim(way: &Passage<'_>, message: &Message, sealed: &str) -> Result<Box
         return Err(refusal(TicketFault::Used));
     }
     resting.course.turn = turn;
-    Ok(resting)
+    Ok((resting, given))
 }
 
 /// What a client brings back, if it is for this call.
-fn ticket_for(way: &Passage<'_>, message: &Message, edited: &Message, sealed: &str) -> Result<Ticket, TicketFault> {
+fn ticket_for(way: &Passage<'_>, edited: &Message, sealed: &str) -> Result<Ticket, TicketFault> {
     let state = &way.line.state;
     let ticket = state.parked.open(sealed)?;
     if ticket.bound != bound(way.caller.principal.id(), &way.one.server, edited) {
@@ -281,10 +285,6 @@ fn ticket_for(way: &Passage<'_>, message: &Message, edited: &Message, sealed: &s
     }
     if ticket.until <= state.clock.ticks() {
         return Err(TicketFault::Expired);
-    }
-    // Whoever forgot the answer may send it yet.
-    if translate::input_response(message, QUESTION).is_none() {
-        return Err(TicketFault::Unanswered);
     }
     Ok(ticket)
 }
@@ -392,6 +392,13 @@ fn unknown(why: String) -> UpstreamFault {
 fn refusal(fault: TicketFault) -> UpstreamFault {
     let why = fault.to_string();
     UpstreamFault::Stopped(Stop::refused(Stage::Forward, "request-state", error::INVALID_PARAMS, why))
+}
+
+/// An answer that the server could not read: its call waits on.
+fn unfit(fault: &BridgeFault) -> UpstreamFault {
+    let again = "the call still waits: send it again with the same `requestState` and a valid answer";
+    let why = format!("`inputResponses.{QUESTION}`: {fault}; {again}");
+    UpstreamFault::Stopped(Stop::refused(Stage::Forward, "input-response", error::INVALID_PARAMS, why))
 }
 
 /// Makes the ticket under which a call waits.

@@ -7,7 +7,7 @@
 
 use super::{
     BridgeFault,
-    rewrite::{each, is_object, message_text, text_at},
+    rewrite::{each, elements, is_object, message_text, text_at},
     upward::{InputRequest, InputRequired},
 };
 use crate::{Era, Message, method, scan::folds_to, splice::quote, walk::Walk};
@@ -161,12 +161,6 @@ fn under<'a>(raw: &'a [u8], path: &[&'static str]) -> Vec<&'a [u8]> {
 
 fn is_array(raw: &[u8]) -> bool {
     raw.starts_with(b"[")
-}
-
-/// The elements of a raw array.
-fn elements(raw: &[u8]) -> impl Iterator<Item = &[u8]> {
-    let mut walk = Walk::new(raw, 0);
-    std::iter::from_fn(move || raw.get(walk.element()?))
 }
 
 #[cfg(test)]

@@ -185,6 +185,12 @@ pub(super) fn each(raw: &[u8]) -> impl Iterator<Item = (Cow<'_, str>, &[u8])> {
     })
 }
 
+/// The elements of a raw array.
+pub(super) fn elements(raw: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut walk = Walk::new(raw, 0);
+    std::iter::from_fn(move || raw.get(walk.element()?))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -11,7 +11,9 @@
 use super::{
     BridgeFault, Client, Filter, LogLevel, brief,
     client::{extensions, pick, server},
-    code, content, is_cacheable, may_ask,
+    code, content,
+    given::check_answer,
+    is_cacheable, may_ask,
     question::for_legacy,
     rewrite::{Fate, Rewrite, at, each, is_object, is_string, message_text, object, text_at, without},
 };
@@ -301,14 +303,14 @@ pub fn withdrawn(id: &str) -> Bytes {
 }
 
 /// What the client's answer to a question for `method` is in the retry. An error to an elicitation is a cancelled one;
-/// an error to anything else cannot be told to a modern server: the call ends.
+/// an error to anything else cannot be told to a modern server, and what is no answer to the question is not: the call ends.
 pub fn input_response<'a>(answer: &'a Message, method: &str) -> Result<Cow<'a, [u8]>, BridgeFault> {
     if answer.error().is_some() {
         let declined = || BridgeFault::Declined { method: brief(method), code: answer.error_code().unwrap_or(0) };
         return no_response(method).map(Cow::Borrowed).ok_or_else(declined);
     }
     let result = answer.result().ok_or(BridgeFault::Expected("an answer"))?;
-    if is_object(result) { Ok(Cow::Borrowed(result)) } else { Err(BridgeFault::Malformed("result")) }
+    check_answer(method, result).map(|()| Cow::Borrowed(result))
 }
 
 /// What is in the retry where a question for `method` has no answer; `None` where nothing can be.

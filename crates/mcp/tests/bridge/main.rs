@@ -14,7 +14,7 @@ use bytes::Bytes;
 use mcp::{
     Message, Revision,
     bridge::{
-        BridgeFault, Client, Filter, LogLevel, downward,
+        BridgeFault, Client, Filter, LogLevel, check_answer, downward,
         upward::{self, InputRequired, Introduction},
     },
 };
@@ -250,6 +250,19 @@ fn downward_case(case: &Case<'_>) -> Found {
             let raw = |raw: Option<&[u8]>| raw.map_or("none".into(), |raw| String::from_utf8_lossy(raw).into_owned());
             let response = raw(downward::input_response(&input, case.get("key")));
             text(format!("{response} state {}", raw(downward::request_state(&input).map(|member| member.raw))))
+        }
+        "given" => {
+            let given = case.get("response").as_bytes();
+            let found = check_answer(method, given);
+            let named = match method {
+                "elicitation/create" => "ElicitResult",
+                "sampling/createMessage" => "CreateMessageResult",
+                "roots/list" => "ListRootsResult",
+                other => panic!("nobody is asked `{other}`"),
+            };
+            let faults = testkit::schema::definition_faults("2026-07-28", named, &mcp::value(given).unwrap());
+            assert!(found.is_ok() || !faults.is_empty(), "the schema takes {}", case.get("response"));
+            found.map(|()| text("an answer"))?
         }
         "answer to" => {
             legacy(downward::answer_to(case.id(), method, case.get("response").as_bytes(), revision), revision, method)

@@ -150,9 +150,9 @@ impl Parked {
         Ok(())
     }
 
-    /// The session of the call that waits under this number.
-    pub(super) fn link(&self, number: &Number) -> Option<Arc<Link>> {
-        lock(&self.calls).get(number).map(|resting| Arc::clone(&resting.course.link))
+    /// The session of the call that waits under this number, and what its server asked.
+    pub(super) fn waiting(&self, number: &Number) -> Option<(Arc<Link>, Box<str>)> {
+        lock(&self.calls).get(number).map(|resting| (Arc::clone(&resting.course.link), resting.method.clone()))
     }
 
     /// The call that waits under this number, once.

@@ -22,7 +22,10 @@ use crate::{
     upstream::{Arrival, UpstreamFault},
 };
 use http::{HeaderMap, StatusCode};
-use mcp::{Era, Message, bridge::upward::InputRequest};
+use mcp::{
+    Era, Message,
+    bridge::{BridgeFault, upward::InputRequest},
+};
 use std::sync::Arc;
 
 /// Whose rounds they are.
@@ -242,6 +245,17 @@ fn withdrawn(why: &str) -> Stop {
 pub(super) fn parted() -> UpstreamFault {
     let why = "the server speaks another era by now, or the bridge to it was forbidden in the course of the call";
     UpstreamFault::Round { code: mcp::error::UPSTREAM_DOWN, why: why.to_owned(), retry_after: None }
+}
+
+/// What a call ends with whose client has answered nothing that its server could be told.
+pub(super) fn unanswered(fault: BridgeFault) -> UpstreamFault {
+    match fault {
+        // The server has done nothing wrong, and is not asked again.
+        BridgeFault::Answer { .. } => {
+            UpstreamFault::Round { code: mcp::error::INVALID_PARAMS, why: fault.to_string(), retry_after: None }
+        }
+        other => other.into(),
+    }
 }
 
 /// What the call ends with, of which earlier rounds were sent.

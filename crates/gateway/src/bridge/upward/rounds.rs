@@ -510,7 +510,10 @@ impl Asking {
             let Poll::Ready(answer) = Pin::new(&mut wanted.answer).poll(context) else { continue };
             let given = answer.map_err(|_| UpstreamFault::Bridge("a question was given up".to_owned()))?;
             let response: Box<[u8]> = match given {
-                Ok(answer) => Box::from(&*translate::input_response(&answer, &wanted.method)?),
+                Ok(answer) => {
+                    let response = translate::input_response(&answer, &wanted.method);
+                    Box::from(&*response.map_err(round::unanswered)?)
+                }
                 // What can be said without an answer is said, and the server decides.
                 Err(fault) => Box::from(translate::no_response(&wanted.method).ok_or(fault)?),
             };
