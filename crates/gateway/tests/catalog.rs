@@ -346,3 +346,18 @@ async fn a_tool_that_is_defined_in_two_ways_is_not_called() {
         assert_eq!(upstream.seen("tools/call").is_empty(), !is_called);
     }
 }
+
+#[tokio::test]
+async fn a_list_that_begins_again_is_read_no_further() {
+    let upstream = Upstream::start().await;
+    upstream.always(LISTS[0], |request| {
+        let asked = request.json()["params"]["cursor"].as_str().map(str::to_owned);
+        let next = if asked.as_deref() == Some("a") { "b" } else { "a" };
+        let result = json!({"tools": [], "nextCursor": next, "ttlMs": 0, "cacheScope": "private"});
+        Answer::result(&request.id(), &result)
+    });
+    let inside = Inside::start(Plan::of(&upstream)).await;
+    let answer = call(&inside, "echo").await;
+    assert_eq!(answer["error"]["code"], -31006, "{answer}");
+    assert_eq!(upstream.seen(LISTS[0]).len(), 3, "the first page, and one by each cursor");
+}

@@ -6,7 +6,7 @@ use super::{
     expression::{self, Expressions},
     weigh::{Weight, weigh},
 };
-use jsonschema::{Draft, PatternOptions, Validator};
+use jsonschema::{Draft, PatternOptions, ValidationError, Validator};
 use serde_json::Value;
 use std::sync::Arc;
 
@@ -14,6 +14,8 @@ use std::sync::Arc;
 const DIALECT: usize = 200;
 /// Faults of one call that are told.
 const FAULTS: usize = 16;
+/// The longest place or problem of one that is told, in characters.
+const TOLD: usize = 300;
 /// Steps of a schema, times values of the arguments, that are taken.
 const WORK: u64 = 50_000_000;
 /// The same where faults are looked for, which says each of them first.
@@ -92,10 +94,22 @@ impl Schema {
         let faults = expression::spending(|| {
             let faults = self.validator.iter_errors(arguments).take(FAULTS);
             // SECURITY: the masked form names types and constraints, never the caller's values.
-            faults.map(|fault| (fault.instance_path().to_string(), fault.masked().to_string())).collect()
+            let told = |fault: ValidationError<'_>| {
+                (told(&fault.instance_path().to_string()), told(&fault.masked().to_string()))
+            };
+            faults.map(told).collect()
         });
         faults.map_or(Misfit::Somewhere, Misfit::Faults)
     }
+}
+
+/// As much of it as is told: names of members are as long, and as many, as whoever sends them likes.
+fn told(text: &str) -> String {
+    let mut told: String = text.chars().take(TOLD).collect();
+    if told.len() < text.len() {
+        told.push('…');
+    }
+    told
 }
 
 fn compiled(schema: &Value, draft: Draft, expressions: Arc<Expressions>) -> Result<Validator, String> {

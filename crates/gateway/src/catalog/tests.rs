@@ -118,6 +118,19 @@ fn a_fault_of_a_pattern_names_place_and_pattern() {
     assert_eq!(faults, [("/id".to_owned(), "value does not match \"^[0-9]+$\"".to_owned())]);
 }
 
+#[test]
+fn names_of_members_are_told_as_far_as_they_are_short() {
+    let closed = json!({"type": "object", "additionalProperties": {"type": "number"}});
+    let schema = Schema::new(&closed).unwrap();
+    let name = "é".repeat(5_000);
+    let Err(Misfit::Faults(faults)) = schema.check(&json!({ &name: "x" }), 20_000) else { panic!() };
+    assert_eq!(faults[0].0, format!("/{}…", "é".repeat(299)));
+    let none = Schema::new(&json!({"type": "object", "additionalProperties": false})).unwrap();
+    let many: Map<String, Value> = (0..10_000).map(|number| (format!("member{number}"), json!(1))).collect();
+    let Err(Misfit::Faults(faults)) = none.check(&many.into(), 500_000) else { panic!() };
+    assert!(faults.iter().all(|(_, why)| why.chars().count() <= 301), "{}", faults[0].1.len());
+}
+
 /// Two ways into each level: what is not asked for twice is known, but faults are looked for in all of them.
 #[test]
 fn arguments_that_would_take_too_long_are_refused() {

@@ -19,6 +19,7 @@ use ::http::{HeaderValue, Method, StatusCode};
 use bytes::Bytes;
 use mcp::{Body, Era, Kind, Limits, Message, Revision};
 use std::{
+    collections::HashSet,
     hash::{DefaultHasher, Hash, Hasher},
     sync::{
         Arc, LazyLock,
@@ -27,7 +28,7 @@ use std::{
     time::Duration,
 };
 use tokio::time::Instant;
-use vocab::PrincipalId;
+use vocab::{Digest, PrincipalId};
 
 /// One server, as one call reaches it.
 pub(crate) struct Hop<'a> {
@@ -302,7 +303,7 @@ impl Hop<'_> {
     ) -> Result<Vec<Message>, UpstreamFault> {
         let mut pages = Vec::new();
         let mut size = 0;
-        let mut cursor: Option<String> = None;
+        let (mut cursor, mut before): (Option<String>, HashSet<Digest>) = (None, HashSet::new());
         for _ in 0..PAGES {
             let text = request(kind.method(), cursor.as_deref(), era, meta);
             let page = self.ask(leg, &one(text, &self.limits)?).await?;
@@ -321,7 +322,8 @@ impl Hop<'_> {
             pages.push(page);
             match next {
                 None => return Ok(pages),
-                Some(next) if cursor.as_ref() == Some(&next) => {
+                // Whatever lies between, the list begins again.
+                Some(next) if !before.insert(Digest::of(next.as_bytes())) => {
                     return Err(UpstreamFault::Protocol(format!("`{}` gives the same cursor again", kind.method())));
                 }
                 Some(next) => cursor = Some(next),
