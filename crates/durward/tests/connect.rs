@@ -32,7 +32,7 @@ use std::{
     sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
-use testkit::{Answer, MODERN, Upstream, meta, schema, soon};
+use testkit::{Answer, MODERN, Upstream, free_port, meta, schema, soon};
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines},
     process::{Child, ChildStdin, ChildStdout, Command},
@@ -222,10 +222,6 @@ fn relayed(upstream: &Upstream, name: &str) -> Vec<testkit::Received> {
 async fn called(world: &World, agent: &str) {
     let log = world.data().join("log");
     world.until(|| world::records(&log).iter().any(|record| record["agent"] == agent)).await;
-}
-
-fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 #[tokio::test]

@@ -13,6 +13,7 @@ mod answer;
 mod client;
 mod clock;
 mod issuer;
+mod port;
 pub mod schema;
 mod streamer;
 mod upstream;
@@ -25,6 +26,7 @@ pub use answer::{Answer, Feed};
 pub use client::{Ask, Connection, Event, Multiplexed, Reply};
 pub use clock::HeldClock;
 pub use issuer::{Issuer, Kind, SigningKey, compact};
+pub use port::free_port;
 pub use streamer::Streamer;
 pub use upstream::{Received, Upstream};
 

@@ -1,10 +1,10 @@
 //! The gateway is killed and started again at each moment of a flow: whoever waits has an end at once, and goes on with the
 //! next gateway.
 
-use super::{Client, free_port, modern, request, world};
+use super::{Client, modern, request, world};
 use rustix::process::Signal;
 use serde_json::{Value, json};
-use testkit::{Answer, Ask, Feed, Reply, Upstream, soon};
+use testkit::{Answer, Ask, Feed, Reply, Upstream, free_port, soon};
 use world::World;
 
 /// A gateway that comes back where it was.

@@ -48,7 +48,7 @@ async fn that_management_is_full_is_said_once_and_not_for_each_who_is_let_go() {
 
 #[tokio::test]
 async fn a_place_of_management_that_agents_have_is_not_blamed_on_somebody_else() {
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = testkit::free_port();
     let body = format!("listen: \"[::]:{port}\"\ndanger_plain_http: true\nservers: {{}}\n");
     let (folder, ..) = crate::unlaid(&body).await;
     let file = folder.path().join("durward.yaml");

@@ -283,9 +283,8 @@ mod tests {
 
     #[test]
     fn a_place_that_one_of_our_own_takes_is_not_blamed_on_somebody_else() {
-        let free = || bind("127.0.0.1:0".parse().unwrap(), Place::Ours).unwrap().local_addr().unwrap().port();
         for (first, second) in [("127.0.0.1", "[::ffff:127.0.0.1]"), ("[::]", "0.0.0.0"), ("[::]", "127.0.0.1")] {
-            let port = free();
+            let port = testkit::free_port();
             let places = [first, second].map(|address| format!("{address}:{port}").parse().unwrap());
             let listeners = places.map(Listener::Network).to_vec();
             let listening = Listening { listeners, tls: None, proxied: false, workers: 2, connections: 1 };
