@@ -208,7 +208,7 @@ fn line(case: &CaseResult) -> String {
 fn cases_of(policies: &PolicyFiles) -> Result<Vec<PathBuf>> {
     let mut files: BTreeSet<PathBuf> = policies.files.iter().cloned().collect();
     for pattern in &policies.patterns {
-        files.extend(config::cases(&policies.base, pattern).map_err(anyhow::Error::msg)?);
+        files.extend(config::cases(&policies.base, pattern)?);
     }
     Ok(files.into_iter().collect())
 }

@@ -188,7 +188,8 @@ fn policies(root: &Node, base: &Path, settings: &mut Settings, faults: &mut Faul
                 )));
             }
             Ok(found) => files.extend(found),
-            Err(why) => faults.push(Fault::at(&node.span, "this is no pattern of files").because(why)),
+            Err(why) => faults
+                .push(Fault::at(&node.span, "this is no pattern of files").because(why.to_string()).fix(why.fix())),
         }
     }
     files.sort();

@@ -107,9 +107,13 @@ fn map(node: &Node, word: Word, inner: &Shape, path: &str, faults: &mut Faults) 
     };
     repeated(entries, faults);
     for entry in entries {
-        if let Err(why) = name(word, &entry.key) {
-            faults
-                .push(Fault::at(&entry.span, format!("{} is no {}", veil::quote(&entry.key), kind(word))).because(why));
+        if let Err(Misnamed { why, fix }) = name(word, &entry.key) {
+            let what = format!("{} is no {}", veil::quote(&entry.key), kind(word));
+            let fault = Fault::at(&entry.span, what).because(why);
+            faults.push(match fix {
+                Some(fix) => fault.fix(fix),
+                None => fault,
+            });
         }
         check(&entry.node, inner, &join(path, &shown(&entry.key)), faults);
     }
@@ -253,7 +257,12 @@ fn scalar(node: &Node, shape: &Shape, path: &str, faults: &mut Faults) {
             }
             match name(*word, text) {
                 Ok(()) => return,
-                Err(why) => {
+                Err(Misnamed { why, fix: Some(fix) }) => {
+                    let fault = Fault::at(&node.span, format!("`{path}` is no {}", kind(*word)));
+                    faults.push(fault.because(why).fix(fix));
+                    return;
+                }
+                Err(Misnamed { why, fix: None }) => {
                     if matches!(word, Word::Secret | Word::Header | Word::Variable) {
                         hide(node, faults);
                     }
@@ -294,11 +303,23 @@ pub(super) fn url(text: &str) -> Result<Url, (&'static str, &'static str)> {
     Ok(url)
 }
 
-fn name(word: Word, text: &str) -> Result<(), String> {
-    let said = |result: Result<(), NameError>| {
+/// Why a text is none of its kind, and what to do where that does not say it.
+struct Misnamed {
+    why: String,
+    fix: Option<&'static str>,
+}
+
+impl From<String> for Misnamed {
+    fn from(why: String) -> Self {
+        Self { why, fix: None }
+    }
+}
+
+fn name(word: Word, text: &str) -> Result<(), Misnamed> {
+    let said = |result: Result<(), NameError>| -> Result<(), Misnamed> {
         result.map_err(|fault| {
             let text = fault.to_string();
-            text.rsplit(": ").next().unwrap_or_default().to_owned()
+            text.rsplit(": ").next().unwrap_or_default().to_owned().into()
         })
     };
     match word {
@@ -310,7 +331,7 @@ fn name(word: Word, text: &str) -> Result<(), String> {
         Word::Header => {
             let token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
             if text.is_empty() || !text.bytes().all(token) {
-                return Err("a header's name has letters, digits and `-`, and no colon".to_owned());
+                return Err("a header's name has letters, digits and `-`, and no colon".to_owned().into());
             }
             Ok(())
         }
@@ -319,14 +340,15 @@ fn name(word: Word, text: &str) -> Result<(), String> {
             if first && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') {
                 Ok(())
             } else {
-                Err("a variable's name has letters, digits and `_`, and does not begin with a digit".to_owned())
+                Err("a variable's name has letters, digits and `_`, and does not begin with a digit".to_owned().into())
             }
         }
         Word::Target if !text.contains('/') => Err(format!(
             "write `server/name` as a glob: `{}/*` for a server, `*/{}` for a tool",
             shown(text),
             shown(text)
-        )),
+        )
+        .into()),
         Word::Glob | Word::Target => glob(text),
     }
 }
@@ -357,16 +379,20 @@ fn reserved(header: &str) -> bool {
     RESERVED.contains(&lower.as_str()) || ["mcp-", "x-forwarded-"].iter().any(|start| lower.starts_with(start))
 }
 
-fn glob(text: &str) -> Result<(), String> {
+fn glob(text: &str) -> Result<(), Misnamed> {
+    let wrong = |why: String, fix| Err(Misnamed { why, fix: Some(fix) });
     if text.is_empty() {
-        return Err("it is empty; `*` matches everything".to_owned());
+        return wrong("it is empty".to_owned(), "write `*`, which matches everything");
     }
     match globset::GlobBuilder::new(text).literal_separator(false).build() {
-        Ok(glob) if policy::by_character(text) && policy::engine(&glob).is_err() => {
-            Err("it takes too much to match it".to_owned())
-        }
+        Ok(glob) if policy::by_character(text) && policy::engine(&glob).is_err() => wrong(
+            "it takes too much to match it".to_owned(),
+            "write it with fewer `?` and `[…]`; `*` is any run of characters",
+        ),
         Ok(_) => Ok(()),
-        Err(fault) => Err(format!("{}; `*` matches any run of characters", fault.kind())),
+        Err(fault) => {
+            wrong(fault.kind().to_string(), "close each `[` and `{`, or put `\\` before a letter that is meant as such")
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 use globset::{GlobBuilder, GlobMatcher};
 use std::{
     ffi::OsString,
-    fs,
+    fs, io,
     path::{Path, PathBuf},
 };
 
@@ -13,6 +13,38 @@ const DEEPEST: usize = 16;
 const MOST_FILES: usize = 10_000;
 /// How the names of files with test cases end.
 const CASES: [&str; 3] = [".test.json", ".test.yaml", ".test.yml"];
+
+/// Why there is no saying which files a pattern names.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum PatternFault {
+    /// A part of it is no glob.
+    #[error("{0}")]
+    Glob(globset::ErrorKind),
+    /// There are too many.
+    #[error("it matches more than {} files", MOST_FILES)]
+    Files,
+    /// They would take too long to find.
+    #[error("it looks into more than {} folders", MOST_FILES)]
+    Folders,
+    /// Nobody can say what is in there.
+    #[error("cannot read {}", folder.display())]
+    Folder {
+        folder: PathBuf,
+        #[source]
+        cause: io::Error,
+    },
+}
+
+impl PatternFault {
+    /// What to do.
+    pub(crate) const fn fix(&self) -> &'static str {
+        match self {
+            Self::Glob(_) => "close each `[` and `{`, or put `\\` before a letter that is meant as such",
+            Self::Files | Self::Folders => "begin with a folder that holds policies and little else",
+            Self::Folder { .. } => "give whoever runs this the right to read the folder",
+        }
+    }
+}
 
 /// A folder that is looked into, and what counts there.
 #[derive(Debug, Clone, PartialEq)]
@@ -78,14 +110,15 @@ impl PartialEq for Part {
 }
 
 impl Part {
-    fn parse(text: &str) -> Result<Self, String> {
+    fn parse(text: &str) -> Result<Self, PatternFault> {
         if text == "**" {
             return Ok(Self::Deeper);
         }
         if !text.contains(['*', '?', '[', '{']) {
             return Ok(Self::Name(text.into()));
         }
-        let glob = GlobBuilder::new(text).literal_separator(true).build().map_err(|fault| fault.kind().to_string())?;
+        let glob = GlobBuilder::new(text).literal_separator(true).build();
+        let glob = glob.map_err(|fault| PatternFault::Glob(fault.kind().clone()))?;
         Ok(Self::Glob(glob.compile_matcher()))
     }
 
@@ -101,18 +134,18 @@ impl Part {
 }
 
 /// The files that `pattern` names from `base` on, sorted. Test cases and hidden files are passed over.
-pub(super) fn expand(base: &Path, pattern: &str) -> Result<Vec<PathBuf>, String> {
+pub(super) fn expand(base: &Path, pattern: &str) -> Result<Vec<PathBuf>, PatternFault> {
     let mut found = walk(base, pattern, |_, _| {})?;
     found.retain(|path| !is_test_case(path));
     if found.len() > MOST_FILES {
-        return Err(format!("it matches more than {MOST_FILES} files"));
+        return Err(PatternFault::Files);
     }
     Ok(found)
 }
 
 /// The test cases of the policies that `pattern` names: those that it names itself, and those beside policies that are
 /// there or could be.
-pub(crate) fn cases(base: &Path, pattern: &str) -> Result<Vec<PathBuf>, String> {
+pub(crate) fn cases(base: &Path, pattern: &str) -> Result<Vec<PathBuf>, PatternFault> {
     let mut folders = Vec::new();
     let mut found = walk(base, pattern, |last, _| folders = last.to_vec())?;
     found.retain(|path| is_test_case(path));
@@ -122,7 +155,8 @@ pub(crate) fn cases(base: &Path, pattern: &str) -> Result<Vec<PathBuf>, String> 
     };
     for folder in folders.iter().filter(|folder| folder.is_dir()) {
         // A case that cannot be read has not passed.
-        let entries = fs::read_dir(folder).map_err(|fault| format!("cannot read {}: {fault}", folder.display()))?;
+        let entries = fs::read_dir(folder);
+        let entries = entries.map_err(|cause| PatternFault::Folder { folder: folder.clone(), cause })?;
         let paths = entries.filter_map(Result::ok).map(|entry| entry.path());
         found.extend(paths.filter(|path| !is_hidden(path) && is_case(path)).map(|path| plain(&path)));
     }
@@ -139,7 +173,7 @@ pub(crate) fn looks(base: &Path, pattern: &str) -> Vec<Look> {
 }
 
 /// The files that `pattern` names, sorted. `look` is told which folders each part is looked for in.
-fn walk(base: &Path, pattern: &str, mut look: impl FnMut(&[PathBuf], &Part)) -> Result<Vec<PathBuf>, String> {
+fn walk(base: &Path, pattern: &str, mut look: impl FnMut(&[PathBuf], &Part)) -> Result<Vec<PathBuf>, PatternFault> {
     let mut found = vec![if pattern.starts_with('/') { PathBuf::from("/") } else { base.to_owned() }];
     for text in pattern.split('/').filter(|part| !part.is_empty() && *part != ".") {
         let part = Part::parse(text)?;
@@ -172,7 +206,7 @@ fn plain(path: &Path) -> PathBuf {
 }
 
 /// What `part` of a pattern makes of the paths found so far.
-fn step(from: &[PathBuf], part: &Part) -> Result<Vec<PathBuf>, String> {
+fn step(from: &[PathBuf], part: &Part) -> Result<Vec<PathBuf>, PatternFault> {
     match part {
         Part::Deeper => {
             let mut all = from.to_vec();
@@ -181,7 +215,7 @@ fn step(from: &[PathBuf], part: &Part) -> Result<Vec<PathBuf>, String> {
                 level = level.iter().flat_map(|folder| members(folder)).filter(|path| path.is_dir()).collect();
                 all.extend(level.iter().cloned());
                 if all.len() > MOST_FILES {
-                    return Err(format!("it looks into more than {MOST_FILES} folders"));
+                    return Err(PatternFault::Folders);
                 }
             }
             Ok(all)
@@ -221,7 +255,7 @@ mod tests {
         folder
     }
 
-    fn names(found: Result<Vec<PathBuf>, String>) -> Vec<String> {
+    fn names(found: Result<Vec<PathBuf>, PatternFault>) -> Vec<String> {
         let found = found.expect("a pattern");
         found.iter().map(|path| path.file_name().expect("a name").to_string_lossy().into_owned()).collect()
     }
