@@ -3,7 +3,11 @@
 use crate::directory::{self, Directory};
 use admin::{Desk, Plane};
 use anyhow::{Context, Error, Result, anyhow};
-use gateway::{clock::Clock, rim::meet, settings::Listener};
+use gateway::{
+    clock::Clock,
+    rim::{meet, remedy},
+    settings::Listener,
+};
 use identity::AgentSetting;
 use std::{
     collections::BTreeMap,
@@ -39,10 +43,11 @@ impl Control {
     ) -> Result<Self> {
         let network = TcpListener::bind(listen).await.map_err(|cause| {
             let what = format!("management cannot listen on {listen} (`admin: {{ listen: … }}`)");
+            let remedy = remedy(&cause);
             let own = taken.iter().filter_map(Listener::address).find(|own| meet(*own, listen));
             match own.filter(|_| cause.kind() == io::ErrorKind::AddrInUse) {
                 Some(own) => anyhow!("{what}: `listen` has {own}, which takes it, too; choose another port"),
-                None => Error::new(cause).context(what),
+                None => Error::new(cause).context(format!("{what}; {remedy}")),
             }
         })?;
         let address = network.local_addr()?;

@@ -301,6 +301,26 @@ fn cases_in_folders_without_a_policy_are_run() {
     assert!(failed.out.contains("1 case, 1 failed") && failed.out.contains("a.test.yaml"), "{}", failed.out);
 }
 
+#[test]
+fn an_address_that_is_taken_is_named_with_what_to_do() {
+    let site = Site::new();
+    let held = std::net::TcpListener::bind("127.0.0.1:0").expect("a free address");
+    let place = held.local_addr().expect("an address");
+    for (key, what) in [
+        ("listen: 127.0.0.1:0\n", format!("durward: cannot listen on {place}; ")),
+        (
+            "admin: { listen: 127.0.0.1:0 }",
+            format!("durward: management cannot listen on {place} (`admin: {{ listen: … }}`); "),
+        ),
+    ] {
+        let taken = key.replace("127.0.0.1:0", &place.to_string());
+        fs::write(site.path().join("durward.yaml"), CONFIG.replace(key, &taken)).expect("a file");
+        let said = site.run("up").with(1);
+        let fault = format!("{what}stop what listens there, or choose another port: Address already in use");
+        assert!(said.err.contains(&fault), "{}", said.err);
+    }
+}
+
 /// Runs a program where its addresses are nobody else's.
 const ALONE: &str = r#"ip link set lo up || ifconfig lo up || exit 91; exec "$@""#;
 

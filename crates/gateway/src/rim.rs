@@ -23,6 +23,6 @@ mod under_way;
 pub use accept::{Rim, RimFault};
 pub(crate) use body::Bodies;
 pub use certificate::{Certificate, CertificateFault, Certificates};
-pub use listen::{ListenFault, meet, own_socket};
+pub use listen::{ListenFault, meet, own_socket, remedy};
 pub(crate) use tally::Tally;
 pub(crate) use under_way::UnderWay;

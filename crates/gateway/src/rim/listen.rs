@@ -38,7 +38,7 @@ pub(super) enum Socket {
 #[derive(Debug, thiserror::Error)]
 pub enum ListenFault {
     /// The address cannot be had.
-    #[error("cannot listen on {place}; is something else running there?")]
+    #[error("cannot listen on {place}; {}", remedy(cause))]
     Bind {
         /// Which.
         place: String,
@@ -71,6 +71,18 @@ pub enum ListenFault {
         #[source]
         cause: io::Error,
     },
+}
+
+/// What to do about an address that the system does not give.
+pub fn remedy(cause: &io::Error) -> &'static str {
+    match cause.kind() {
+        io::ErrorKind::AddrInUse => "stop what listens there, or choose another port",
+        io::ErrorKind::AddrNotAvailable => "name an address that this machine has",
+        io::ErrorKind::PermissionDenied => {
+            "choose a port from 1024 on, or grant the right to lower ones (CAP_NET_BIND_SERVICE)"
+        }
+        _ => "choose another address",
+    }
 }
 
 /// All places, taken.
@@ -295,7 +307,26 @@ mod tests {
         let held = bind("127.0.0.1:0".parse().unwrap(), Place::Ours).unwrap();
         let listeners = vec![Listener::Network(held.local_addr().unwrap())];
         let listening = Listening { listeners, tls: None, proxied: false, workers: 1, connections: 1 };
-        assert!(matches!(take(&listening), Err(ListenFault::Bind { .. })));
+        let fault = take(&listening).err().unwrap();
+        assert!(matches!(fault, ListenFault::Bind { .. }));
+        let place = held.local_addr().unwrap();
+        assert_eq!(
+            fault.to_string(),
+            format!("cannot listen on {place}; stop what listens there, or choose another port")
+        );
+    }
+
+    #[test]
+    fn what_to_do_goes_by_what_is_wrong_with_an_address() {
+        for (kind, told) in [
+            (ErrorKind::AddrInUse, "stop what listens there"),
+            (ErrorKind::AddrNotAvailable, "that this machine has"),
+            (ErrorKind::PermissionDenied, "CAP_NET_BIND_SERVICE"),
+            (ErrorKind::InvalidInput, "another address"),
+        ] {
+            let told_of = ListenFault::Bind { place: "192.0.2.1:443".to_owned(), cause: kind.into() }.to_string();
+            assert!(told_of.starts_with("cannot listen on 192.0.2.1:443; ") && told_of.contains(told), "{told_of}");
+        }
     }
 
     #[test]
