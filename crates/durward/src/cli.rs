@@ -101,9 +101,10 @@ pub(crate) struct Cli {
 }
 
 /// A complaint about the command line. SECURITY: where the digest or the id of a credential belongs, people give the
-/// credential itself: it is not repeated.
+/// credential itself, and in an address they write it before the host: neither is repeated.
 pub(crate) fn without_credentials(mut complaint: clap::Error) -> clap::Error {
-    let of_credential = |value: &ContextValue| matches!(value.to_string().as_str(), "<TOKEN>" | "[TOKEN]" | "<ID>");
+    let of_credential =
+        |value: &ContextValue| matches!(value.to_string().as_str(), "<TOKEN>" | "[TOKEN]" | "<ID>" | "[URL]");
     if complaint.kind() == ErrorKind::ValueValidation
         && complaint.get(ContextKind::InvalidArg).is_some_and(of_credential)
     {

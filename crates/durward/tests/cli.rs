@@ -321,6 +321,28 @@ fn an_address_that_is_taken_is_named_with_what_to_do() {
     }
 }
 
+#[test]
+fn an_address_with_a_key_in_it_is_refused_and_not_repeated() {
+    let site = Site::empty();
+    for address in
+        ["http://me:canary@127.0.0.1:9/mcp", "https://canary@gate.example", "me:canary@gate.example", "canary"]
+    {
+        let named = site.run(&format!("connect {address}")).with(2);
+        let meant = site.command("connect").env("DURWARD_URL", address).stdin(Stdio::null()).output();
+        let meant = Said::of(meant.expect("it ends")).with(2);
+        for said in [named, meant] {
+            assert!(!said.err.contains("canary") && said.err.contains("[hidden]"), "{}", said.err);
+            let places = ["--keyring --save", "--key-file", "DURWARD_KEY"];
+            let told = places.iter().all(|place| said.err.contains(place));
+            assert_eq!(told, address.contains("://"), "{}", said.err);
+        }
+    }
+    let mut help = site.command("connect --help");
+    let said =
+        Said::of(help.env("DURWARD_URL", "https://gate.example/mcp?key=canary").output().expect("it ends")).with(0);
+    assert!(said.out.contains("DURWARD_URL") && !said.out.contains("canary"), "{}", said.out);
+}
+
 /// Runs a program where its addresses are nobody else's.
 const ALONE: &str = r#"ip link set lo up || ifconfig lo up || exit 91; exec "$@""#;
 

@@ -12,7 +12,8 @@ const USUAL: &str = "http://127.0.0.1:7420/mcp";
 #[derive(Debug, Clone, Args)]
 pub(crate) struct ConnectCommand {
     /// The gateway, or one server of it: `http://127.0.0.1:7420/mcp/files`.
-    #[arg(default_value = USUAL, value_parser = address, env = "DURWARD_URL")]
+    // The help shows no value: a query may carry a credential.
+    #[arg(default_value = USUAL, value_parser = address, env = "DURWARD_URL", hide_env_values = true)]
     pub(crate) url: Url,
     /// A Unix socket of the gateway, dialled in place of the host of the URL.
     #[arg(long, value_name = "PATH", env = "DURWARD_SOCKET")]
@@ -87,7 +88,8 @@ fn address(text: &str) -> Result<Url, String> {
     }
     if !url.username().is_empty() || url.password().is_some() {
         // What is wrong is said without it: this text ends on a screen.
-        return Err("a URL carries no name or password; put the key into DURWARD_KEY or --key-file".to_owned());
+        let places = "put the key into the keyring (--keyring --save), a file (--key-file) or the variable DURWARD_KEY";
+        return Err(format!("an address carries no name or password; {places}"));
     }
     if url.fragment().is_some() {
         return Err("what follows `#` is never sent".to_owned());
