@@ -1,5 +1,5 @@
-//! `durward check`: says everything that is wrong with a configuration and its policies, and what servers say where
-//! they can be asked. Changes nothing, but that looking at servers makes the data directory where there is none.
+//! `durward check`: says everything that is wrong with a configuration, its policies and their test cases, and what servers
+//! say where they can be asked. Changes nothing, but that looking at servers makes the data directory where there is none.
 
 use crate::{
     cli::{Exit, Output, Shared},
@@ -21,12 +21,17 @@ pub(crate) async fn run(shared: &Shared, look: bool) -> Result<Exit> {
         return Ok(Exit::Failed);
     };
     let mut result = config::load(&path);
-    if let Ok(loaded) = &mut result {
-        if let Some(data) = &shared.data {
-            loaded.settings.data.clone_from(data);
+    let report = match &mut result {
+        Ok(loaded) => {
+            if let Some(data) = &shared.data {
+                loaded.settings.data.clone_from(data);
+            }
+            loaded.look_for_secrets();
+            &mut loaded.report
         }
-        loaded.look_for_secrets();
-    }
+        Err(report) => report,
+    };
+    config::look_at_cases(&path, report);
     let servers = match &result {
         Ok(_) => servers(shared, look).await?,
         Err(_) => None,
@@ -77,15 +82,19 @@ fn check(
     colour: bool,
     out: &mut dyn Write,
 ) -> io::Result<Exit> {
-    let (report, exit) = match result {
-        Ok(loaded) => (&loaded.report, Exit::Done),
-        Err(report) => (report, Exit::Failed),
+    let report = match result {
+        Ok(loaded) => &loaded.report,
+        Err(report) => report,
     };
+    // What would start has errors, too, where a test case has.
+    let exit = if report.errors() == 0 { Exit::Done } else { Exit::Failed };
     match output {
         Output::Json => writeln!(out, "{}", describe(report, servers))?,
         Output::Table => {
             write!(out, "{}", report.render(colour))?;
-            if let Ok(loaded) = result {
+            if let Ok(loaded) = result
+                && exit == Exit::Done
+            {
                 writeln!(out, "{}", summary(loaded))?;
             }
         }

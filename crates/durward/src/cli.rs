@@ -169,15 +169,17 @@ pub(crate) enum Command {
         #[arg(default_value = ".")]
         folder: PathBuf,
     },
-    /// Say everything that is wrong with the configuration and its policies.
+    /// Say everything that is wrong with the configuration, its policies and their test cases.
     #[command(
-        after_help = "Starts nothing and changes nothing. Where a gateway runs on the data directory, it is asked which\n\
-        servers are down and which of their tools cannot be called; that leaves the exit code alone.\n\
+        after_help = "Starts nothing and changes nothing; test cases are read, `policy test` runs them. Where a gateway runs\n\
+        on the data directory, it is asked which servers are down and which of their tools cannot be called;\n\
+        that leaves the exit code alone.\n\
         With --servers every server is looked at now: by that gateway, or by this command, which then opens\n\
         the data directory, makes it where there is none, and starts the servers that are processes.\n\n\
         Exit codes:\n\
         \x20 0  no errors; warnings alone do not count\n\
-        \x20 1  errors; with --servers also a server that cannot be looked at, or a tool whose schema cannot be used\n\
+        \x20 1  errors, those in files of test cases too, which keep no gateway from starting;\n\
+        \x20    with --servers also a server that cannot be looked at, or a tool whose schema cannot be used\n\
         \x20 3  with --servers: another process holds the data directory and does not answer"
     )]
     Check {

@@ -26,8 +26,8 @@ mod tests;
 
 pub(crate) use fault::Report;
 pub(crate) use load::{
-    Loaded, Look, Named, Part, USUAL_FILE, cases, data_of, find, in_rules, load, load_again, load_aside, looks,
-    without_file,
+    Loaded, Look, Named, Part, USUAL_FILE, cases, data_of, find, in_cases, in_rules, load, load_again, load_aside,
+    look_at_cases, looks, without_file,
 };
 pub(crate) use quantity::Lifetime;
 pub(crate) use settings::Settings;

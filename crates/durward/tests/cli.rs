@@ -301,6 +301,66 @@ fn cases_in_folders_without_a_policy_are_run() {
     assert!(failed.out.contains("1 case, 1 failed") && failed.out.contains("a.test.yaml"), "{}", failed.out);
 }
 
+/// The second case has two faults: a key that is none, and so one that is missing.
+const BROKEN_CASES: &str = "cases:\n  - { agent: ci, target: files/read_it, expect: deny }\n  - { agnet: ci, target: files/read_it, expect: deny }\n";
+
+#[test]
+fn a_broken_file_of_cases_is_reported_by_check_and_keeps_nothing_from_starting() {
+    let site = Site::new();
+    fs::write(site.path().join("policies/a.test.yaml"), BROKEN_CASES).expect("a file");
+    fs::write(site.path().join("policies/b.test.json"), "{\n  \"cases\": [}\n").expect("a file");
+    fs::write(site.path().join("policies/c.test.json"), [0xff]).expect("a file");
+    let shown = [
+        "error: case 2: a case has no key `agnet`\n --> policies/a.test.yaml:3:7\n",
+        "      ^^^^^\n",
+        "help: did you mean `agent`?\n",
+        "error: case 2: `agent` is missing\n",
+        "error: this is not JSON: ",
+        " --> policies/b.test.json:2:13\n",
+        "help: correct the syntax",
+        "error: cannot read policies/c.test.json\n",
+        "help: its name says that it holds test cases",
+        "4 errors in durward.yaml\n",
+    ];
+    let said = site.run("check").with(1);
+    for text in shown {
+        assert!(said.out.contains(text), "{text}: {}", said.out);
+    }
+    let report = site.run("check --output json").with(1).json();
+    assert_eq!(report["errors"], 4, "{report}");
+    let faults = report["faults"].as_array().expect("faults");
+    let first = faults.iter().find(|fault| fault["file"] == "policies/a.test.yaml").expect("it is named");
+    assert_eq!((&first["severity"], &first["line"]), (&json!("error"), &json!(3)));
+    // Nor does one fault hide another.
+    fs::write(site.path().join("durward.yaml"), format!("{CONFIG}nonsense: 1\n")).expect("a file");
+    let said = site.run("check").with(1);
+    assert!(said.out.contains("nonsense") && said.out.contains("case 2: "), "{}", said.out);
+
+    fs::write(site.path().join("durward.yaml"), CONFIG).expect("a file");
+    let _gateway = site.up();
+    site.run("agent list").with(0);
+}
+
+#[test]
+fn a_test_names_what_is_wrong_with_each_file_of_cases_as_check_does() {
+    let site = Site::new();
+    fs::write(site.path().join("policies/a.test.yaml"), BROKEN_CASES).expect("a file");
+    fs::write(site.path().join("policies/b.test.json"), "{\n  \"cases\": [}\n").expect("a file");
+    let said = site.run("policy test").with(1);
+    assert!(said.out.is_empty(), "{}", said.out);
+    for text in [
+        "error: case 2: a case has no key `agnet`\n --> policies/a.test.yaml:3:7\n",
+        "      ^^^^^\n",
+        "help: did you mean `agent`?\n",
+        "2 errors in policies/a.test.yaml\n",
+        "1 error in policies/b.test.json\n",
+        "no case was run: correct policies/a.test.yaml, policies/b.test.json\n",
+    ] {
+        assert!(said.err.contains(text), "{text}: {}", said.err);
+    }
+    assert!(!said.err.contains("rule"), "{}", said.err);
+}
+
 #[test]
 fn an_address_that_is_taken_is_named_with_what_to_do() {
     let site = Site::new();

@@ -92,8 +92,19 @@ pub(crate) struct Case {
 
 /// Runs the cases of one file, or says everything that is wrong with it.
 pub fn run_cases(policies: &Policies, source: &Source) -> Result<Vec<CaseResult>, Vec<PolicyFault>> {
-    let node = document::read(source).map_err(|fault| vec![fault])?;
-    let mut reader = Reader { file: &source.name, rule: None, faults: Vec::new() };
+    let cases = cases(source)?;
+    Ok(cases.into_iter().map(|case| case.run(policies, &source.name)).collect())
+}
+
+/// Says everything that is wrong with the cases of one file. Runs none.
+pub fn check_cases(source: &Source) -> Result<(), Vec<PolicyFault>> {
+    cases(source).map(drop)
+}
+
+/// Reads one file.
+fn cases(source: &Source) -> Result<Vec<Case>, Vec<PolicyFault>> {
+    let node = document::read(source)?;
+    let mut reader = Reader::of(&source.name);
     let mut cases = Vec::new();
     if let Some(members) = reader.members(&node, "a case file", &FILE_KEYS) {
         let list = match members.get("policy") {
@@ -102,10 +113,7 @@ pub fn run_cases(policies: &Policies, source: &Source) -> Result<Vec<CaseResult>
         };
         cases.extend(list.into_iter().flat_map(|list| read(&mut reader, list)));
     }
-    if !reader.faults.is_empty() {
-        return Err(reader.faults);
-    }
-    Ok(cases.into_iter().map(|case| case.run(policies, &source.name)).collect())
+    if reader.faults.is_empty() { Ok(cases) } else { Err(reader.faults) }
 }
 
 /// Reads a list of cases; what is wrong goes to the reader.
@@ -116,9 +124,9 @@ pub(crate) fn read(reader: &mut Reader<'_>, node: &Node) -> Vec<Case> {
     };
     let mut cases = Vec::new();
     for (at, node) in list.iter().enumerate() {
-        reader.rule = Some(format!("case {}", at + 1));
+        reader.case = Some(at + 1);
         cases.extend(case(reader, node, at + 1));
-        reader.rule = None;
+        reader.case = None;
     }
     cases
 }

@@ -39,14 +39,12 @@ pub(crate) struct Key {
     pub(crate) place: Option<Place>,
 }
 
-/// Reads one file.
-pub(crate) fn read(source: &Source) -> Result<Node, PolicyFault> {
-    let fault = |place, cause: String, fix: &str| PolicyFault {
-        file: source.name.clone(),
-        rule: None,
-        place,
-        cause,
-        fix: fix.to_owned(),
+/// Reads one file. What keeps it from being read is one fault.
+pub(crate) fn read(source: &Source) -> Result<Node, Vec<PolicyFault>> {
+    let fault = |place, cause: String, fix: &str| {
+        let mut reader = Reader::of(&source.name);
+        reader.fault(place, cause, fix);
+        reader.faults
     };
     if source.text.len() > LARGEST {
         return Err(fault(None, format!("the file is larger than {LARGEST} bytes"), "split it"));
@@ -99,16 +97,24 @@ impl Node {
 /// Collects faults while a tree is read, so that one run reports them all.
 pub(crate) struct Reader<'s> {
     pub(crate) file: &'s str,
-    /// The rule or case that is being read.
+    /// The rule that is being read.
     pub(crate) rule: Option<String>,
+    /// The case that is being read.
+    pub(crate) case: Option<usize>,
     pub(crate) faults: Vec<PolicyFault>,
 }
 
-impl Reader<'_> {
+impl<'s> Reader<'s> {
+    /// Before anything of `file` is read.
+    pub(crate) const fn of(file: &'s str) -> Self {
+        Self { file, rule: None, case: None, faults: Vec::new() }
+    }
+
     pub(crate) fn fault(&mut self, place: Option<Place>, cause: impl Into<String>, fix: impl Into<String>) {
         self.faults.push(PolicyFault {
             file: self.file.to_owned(),
             rule: self.rule.clone(),
+            case: self.case,
             place,
             cause: cause.into(),
             fix: fix.into(),

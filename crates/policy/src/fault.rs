@@ -17,8 +17,10 @@ pub struct Place {
 pub struct PolicyFault {
     /// The file.
     pub file: String,
-    /// The rule or case, as far as it is known.
+    /// The rule, as far as it is known.
     pub rule: Option<String>,
+    /// The test case it is about, if it is about one: its position counted from 1.
+    pub case: Option<usize>,
     /// Where in the file.
     pub place: Option<Place>,
     /// What is wrong.
@@ -27,10 +29,21 @@ pub struct PolicyFault {
     pub fix: String,
 }
 
+impl PolicyFault {
+    /// What is wrong, and with which rule or case.
+    pub fn what(&self) -> String {
+        match (&self.rule, self.case) {
+            (Some(rule), _) => format!("rule `{rule}`: {}", self.cause),
+            (None, Some(case)) => format!("case {case}: {}", self.cause),
+            (None, None) => self.cause.clone(),
+        }
+    }
+}
+
 impl fmt::Display for PolicyFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        locate(f, &self.file, self.place, self.rule.as_deref())?;
-        write!(f, "{} ({})", self.cause, self.fix)
+        locate(f, &self.file, self.place)?;
+        write!(f, "{} ({})", self.what(), self.fix)
     }
 }
 
@@ -51,19 +64,15 @@ pub struct PolicyWarning {
 
 impl fmt::Display for PolicyWarning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        locate(f, &self.file, self.place, Some(&self.rule))?;
-        f.write_str(&self.text)
+        locate(f, &self.file, self.place)?;
+        write!(f, "rule `{}`: {}", self.rule, self.text)
     }
 }
 
-fn locate(f: &mut fmt::Formatter<'_>, file: &str, place: Option<Place>, rule: Option<&str>) -> fmt::Result {
+fn locate(f: &mut fmt::Formatter<'_>, file: &str, place: Option<Place>) -> fmt::Result {
     f.write_str(file)?;
     if let Some(Place { line, column }) = place {
         write!(f, ":{line}:{column}")?;
     }
-    f.write_str(": ")?;
-    match rule {
-        Some(rule) => write!(f, "rule `{rule}`: "),
-        None => Ok(()),
-    }
+    f.write_str(": ")
 }

@@ -25,7 +25,7 @@ mod nearest;
 mod case;
 mod explain;
 
-pub use case::{CaseResult, Expected, run_cases};
+pub use case::{CaseResult, Expected, check_cases, run_cases};
 pub use character::{by_character, engine};
 pub use explain::{Considered, Decision, Explanation, Inputs, Standing};
 pub use fault::{Place, PolicyFault, PolicyWarning};

@@ -48,11 +48,11 @@ pub(crate) fn rules(sources: &[Source]) -> Result<Loaded, Vec<PolicyFault>> {
     for source in sources {
         match document::read(source) {
             Ok(node) => {
-                let mut reader = Reader { file: &source.name, rule: None, faults: Vec::new() };
+                let mut reader = Reader::of(&source.name);
                 policy(&mut reader, &node, &mut rules);
                 faults.append(&mut reader.faults);
             }
-            Err(fault) => faults.push(fault),
+            Err(found) => faults.extend(found),
         }
     }
     duplicates(&rules, &mut faults);
@@ -279,6 +279,7 @@ fn duplicates(rules: &[Rule], faults: &mut Vec<PolicyFault>) {
             faults.push(PolicyFault {
                 file: spec.file.to_string(),
                 rule: Some(spec.id.to_string()),
+                case: None,
                 place: spec.place,
                 cause: format!("the id `{}` is used before, in {}{}", spec.id, other.file, line(other.place)),
                 fix: String::from("give each rule its own `id`, and each policy its own name"),

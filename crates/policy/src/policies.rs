@@ -37,6 +37,7 @@ impl Policies {
             vec![PolicyFault {
                 file: sources.iter().map(|source| source.name.as_str()).collect::<Vec<_>>().join(", "),
                 rule: None,
+                case: None,
                 place: None,
                 cause: error.to_string(),
                 fix: String::from("use fewer or simpler globs"),

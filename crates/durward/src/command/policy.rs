@@ -104,16 +104,19 @@ fn test(shared: &Shared, files: &[PathBuf]) -> Result<Exit> {
     let loaded = configured(shared)?;
     let files = if files.is_empty() { cases_of(&loaded.settings.policies)? } else { files.to_vec() };
     let mut results: Vec<CaseResult> = Vec::new();
+    let mut broken = Vec::new();
     for file in &files {
-        match policy::run_cases(&loaded.policies, &source(file)?) {
+        let source = source(file)?;
+        match policy::run_cases(&loaded.policies, &source) {
             Ok(found) => results.extend(found),
             Err(faults) => {
-                for fault in faults {
-                    print::say(&format!("error: {fault}"));
-                }
-                bail!("{} holds no cases that can be run", file.display());
+                print::say(&config::in_cases(&source, &faults).to_string());
+                broken.push(source.name);
             }
         }
+    }
+    if !broken.is_empty() {
+        bail!("no case was run: correct {}", broken.join(", "));
     }
     let failed = results.iter().filter(|case| !case.passed).count();
     match shared.output {

@@ -2,11 +2,13 @@
 //!
 //! Reads files and nothing else: the result is the same however often it runs.
 
+mod case;
 mod fit;
 mod named;
 mod pattern;
 mod unknown;
 
+pub(crate) use case::{in_cases, look_at_cases};
 pub(crate) use named::Named;
 pub(crate) use pattern::{Look, Part, cases, looks};
 pub(crate) use unknown::in_rules;
@@ -277,11 +279,7 @@ impl<'a> Shown<'a> {
 }
 
 fn policy_fault(fault: &PolicyFault, shown: &[Shown<'_>]) -> Fault {
-    let what = match &fault.rule {
-        Some(rule) => format!("rule `{rule}`: {}", fault.cause),
-        None => fault.cause.clone(),
-    };
-    policy_place(what, &fault.file, fault.place, shown).fix(fault.fix.as_str())
+    policy_place(fault.what(), &fault.file, fault.place, shown).fix(fault.fix.as_str())
 }
 
 fn policy_warning(warning: &PolicyWarning, shown: &[Shown<'_>]) -> Fault {

@@ -58,6 +58,7 @@ fn faults_in_cases_are_all_told() {
     let faults = run_cases(&super::policies("{policy: p, rules: []}"), &super::source(text)).unwrap_err();
     let told: Vec<String> = faults.iter().map(ToString::to_string).collect();
     assert_eq!(told.len(), 4, "{told:#?}");
-    assert!(told[0].starts_with("test.yaml:2:"), "{told:#?}");
+    assert!(told[0].starts_with("test.yaml:2:") && told[0].contains(": case 1: "), "{told:#?}");
+    assert!(told.iter().all(|told| !told.contains("rule")), "{told:#?}");
     assert!(told[1].contains("did you mean `agent`?"), "{told:#?}");
 }
