@@ -708,7 +708,9 @@ fn a_gateway_answers_although_its_configuration_was_broken_since() {
     let site = Site::new();
     let _gateway = site.up();
     for broken in ["listne: 1\ndata: data\n", "data: data # here\nlisten: [\n", "listne: 1\ndata: elsewhere\n"] {
-        fs::write(site.path().join("durward.yaml"), broken).expect("a file");
+        // At once: a reload that came between would find an empty file, which is a good one without an agent.
+        fs::write(site.path().join("next"), broken).expect("a file");
+        fs::rename(site.path().join("next"), site.path().join("durward.yaml")).expect("it takes its place");
         let (code, data) = if broken.contains("elsewhere") { (1, " --data data") } else { (0, "") };
         for command in ["agent disable ci", "agent enable ci", "audit tail", "audit verify"] {
             let said = site.run(command).with(code);
