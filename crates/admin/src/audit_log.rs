@@ -45,6 +45,21 @@ pub(crate) struct Search {
     limit: Option<usize>,
 }
 
+/// What records are.
+const KINDS: [&str; 4] = ["intent", "call", "admin", "system"];
+/// How calls end.
+const OUTCOMES: [&str; 7] = ["answered", "failed", "refused", "withheld", "faulted", "abandoned", "unknown"];
+
+/// A word that records have. Any other would find nothing, which reads like an answer.
+fn one_of(parameter: &str, said: Option<String>, words: &[&str]) -> Result<Option<String>, Fault> {
+    match said {
+        Some(said) if !words.contains(&said.as_str()) => {
+            Err(Fault::bad(format!("`{parameter}` is one of {}", words.join(", "))))
+        }
+        said => Ok(said),
+    }
+}
+
 /// What to verify against.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -68,19 +83,22 @@ pub(crate) async fn search(
         Some(_) => return Err(Fault::bad("`order` is newest or oldest")),
     };
     let filter = Filter {
-        kind: search.kind,
+        kind: one_of("kind", search.kind, &KINDS)?,
         agent: search.agent,
         user: search.user,
         issuer: search.issuer,
         server: search.server,
         target: search.target,
-        outcome: search.outcome,
+        outcome: one_of("outcome", search.outcome, &OUTCOMES)?,
         call: search.call.as_deref().map(name).transpose()?,
         trace: search.trace,
         since: search.since.as_deref().map(name).transpose()?,
         until: search.until.as_deref().map(name).transpose()?,
     };
-    let limit = search.limit.unwrap_or(100).clamp(1, PAGE);
+    let limit = match search.limit.unwrap_or(100) {
+        0 => return Err(Fault::bad(format!("`limit` is from 1 to {PAGE}"))),
+        limit => limit.min(PAGE),
+    };
     let query = Query { filter, order, from: search.from, limit, scan: SCAN };
     let page = on_disk(&desk, move |desk| Reader::open(&desk.log_dir, &tree)?.page(&query)).await?;
     let count = page.entries.len();

@@ -522,6 +522,23 @@ async fn what_a_fault_says_in_the_log_is_bounded_and_tells_no_secret() {
 }
 
 #[tokio::test]
+async fn what_no_record_can_be_is_a_fault_and_finds_no_empty_answer() {
+    let world = World::start().await;
+    let viewer = world.key(AdminRole::Viewer).await;
+    for (asked, fault) in [
+        ("outcome=bogus", "`outcome` is one of answered, failed"),
+        ("kind=bogus", "`kind` is one of intent, call"),
+        ("limit=0", "`limit` is from 1 to 1000"),
+    ] {
+        let refused = world.ask("GET", &format!("/api/audit/records?{asked}"), Some(&viewer), "").await;
+        assert_eq!(refused.status, StatusCode::BAD_REQUEST, "{asked}");
+        assert!(refused.text.contains(fault), "{}", refused.text);
+    }
+    let found = world.ask("GET", "/api/audit/records?outcome=refused&kind=admin&limit=9999", Some(&viewer), "").await;
+    assert_eq!(found.status, StatusCode::OK);
+}
+
+#[tokio::test]
 async fn a_call_is_shown_and_proven_in_whichever_tree_it_is() {
     let world = World::start().await;
     let viewer = world.key(AdminRole::Viewer).await;

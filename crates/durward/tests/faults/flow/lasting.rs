@@ -38,11 +38,12 @@ pub(crate) const CLIENT_OF_2024: Flow = Flow {
         Row(Gone, &["opened", "introduced"], "gone", ""),
         Row(Gone, &["sent", "one word"], "gone", "answered"),
         Row(Removed, &["opened", "introduced"], "the end", ""),
-        // Whichever looks first: the call, or the stream.
-        Row(Removed, &["sent", "one word"], "error -31001 or the end", "withheld denied authorize"),
+        // The stream on which its answer would come leads to that server alone.
+        Row(Removed, &["sent", "one word"], "the end", "answered"),
         Row(Moved, &["opened", "introduced"], "stays open", ""),
         Row(Moved, &["sent", "one word"], "the answer", "answered"),
         Row(Revoked, &["opened", "introduced"], "the end", ""),
+        // Whichever looks first: the call, or the stream.
         Row(Revoked, &["sent", "one word"], "error -32600 or the end", "withheld revoked authenticate"),
         Row(Disabled, &["opened", "introduced"], "the end", ""),
         Row(Disabled, &["sent", "one word"], "error -32600 or the end", "withheld revoked authenticate"),
