@@ -305,7 +305,7 @@ mod tests {
     async fn whoever_waits_in_vain_is_told_that_it_was_not_sent() {
         let (turns, what) = (Arc::new(Turns::new(&Arc::default())), Digest::of(b"asks"));
         turns.asking.note(what, true);
-        let alone = turns.enter(what, Duration::from_secs(60)).await.ok();
+        let alone = turns.enter(what, Duration::from_mins(1)).await.ok();
         assert!(alone.is_some());
         let server = ServerName::new("files").unwrap();
         for late in [turns.enter(what, Duration::ZERO).await, turns.enter_again(what, Duration::ZERO).await] {
@@ -314,7 +314,7 @@ mod tests {
             assert_eq!((stop.code, stop.reason), (mcp::error::UPSTREAM_TIMEOUT, "upstream-timeout"));
         }
         drop(alone);
-        assert!(turns.enter(what, Duration::from_secs(60)).await.is_ok());
+        assert!(turns.enter(what, Duration::from_mins(1)).await.is_ok());
     }
 
     #[test]
