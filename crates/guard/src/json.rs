@@ -50,7 +50,7 @@ struct Frame {
     application: bool,
     /// Inside what is said in words of the server's own: structured content, the data of a log message or an error.
     words: bool,
-    /// Where the protocol keeps its own values: the root, `_meta`, `task`, `tasks`.
+    /// Where the protocol keeps its own values: the root, `_meta`, `task`, `tasks`, what a listener asks for.
     protocol: bool,
     media: bool,
     place: u64,
@@ -155,7 +155,11 @@ impl<'t> Walker<'t> {
 
     /// How far the string that was yielded last may be looked into.
     pub(crate) fn care(&self, token: &Token) -> Care {
-        let (false, Some(frame), Some(name)) = (token.key, self.frames.last(), &token.name) else { return Care::Full };
+        let Some(frame) = self.frames.last() else { return Care::Full };
+        if token.key && self.is_key_of_questions(frame) {
+            return Care::Untouched;
+        }
+        let (false, Some(name)) = (token.key, &token.name) else { return Care::Full };
         // SPEC: what the protocol hands out to get it back unchanged. Elsewhere the same names are a tool's own.
         let opaque = frame.protocol && !frame.application;
         match self.raw(name) {
@@ -164,6 +168,8 @@ impl<'t> Walker<'t> {
             | "nextCursor"
             | "cursor"
             | "taskId"
+            | "taskIds"
+            | "elicitationId"
             | "subscriptionId"
             | "io.modelcontextprotocol/subscriptionId" => {
                 if opaque {
@@ -172,7 +178,9 @@ impl<'t> Walker<'t> {
                     Care::Shapes
                 }
             }
-            "jsonrpc" | "mimeType" | "type" | "id" | "uri" | "toolUseId" | "requestId" => Care::Shapes,
+            "jsonrpc" | "mimeType" | "type" | "id" | "uri" | "resourceSubscriptions" | "toolUseId" | "requestId" => {
+                Care::Shapes
+            }
             // What a call names is listed by a server, and long names may look random.
             "name" if self.frames.len() == 1 => Care::Shapes,
             // SPEC: W3C trace context, random by design.
@@ -181,6 +189,13 @@ impl<'t> Walker<'t> {
             "blob" => Care::Blob,
             _ => Care::Full,
         }
+    }
+
+    /// Whether the member names of this object are ids of a server's questions. SPEC: the answers bear the same.
+    fn is_key_of_questions(&self, frame: &Frame) -> bool {
+        let name = frame.name.as_ref().map(|name| self.raw(name));
+        let is_named = matches!(name, Some("inputRequests" | "inputResponses"));
+        is_named && self.frames.len() == 2 && !frame.application
     }
 
     /// Whether the string that was yielded last is something said, and no word of the protocol.
@@ -248,7 +263,8 @@ impl<'t> Walker<'t> {
         if let Some(parent) = self.frames.last() {
             application = parent.application || matches!(text, "structuredContent" | "arguments");
             words = application || parent.words || text == "data";
-            let meta = matches!(text, "_meta" | "task" | "tasks");
+            let is_filter = text == "notifications" && self.frames.len() == 1;
+            let meta = is_filter || matches!(text, "_meta" | "task" | "tasks");
             let inherits = self.frames.len() > 1 && parent.protocol;
             protocol = !application && (meta || inherits);
             place = self.place_of(parent);

@@ -346,6 +346,29 @@ fn protocol_values_are_never_touched() {
         "content": [{"type": "tool_use", "id": random, "uri": format!("x:{random}")}, {"type": "image", "data": random}],
     });
     assert_eq!(release(&opaque.to_string()).verdict, Verdict::Clean, "{:?}", release(&opaque.to_string()));
+    // Ids of questions, of pages to visit, of tasks and resources that a listener follows.
+    let page = json!({"mode": "url", "elicitationId": random, "url": "https://a.example/"});
+    let ids = [
+        json!({"inputRequests": {token.clone(): {"method": "elicitation/create", "params": page}, random.clone(): {}}}),
+        json!({"inputResponses": {token.clone(): {"action": "accept"}, random.clone(): {}}}),
+        json!({"elicitationId": token}),
+        json!({"code": -32042, "message": "visit", "data": {"elicitations": [page]}}),
+        json!({"notifications": {"taskIds": [token, random], "resourceSubscriptions": [format!("memo:{random}")]}}),
+    ];
+    for ids in ids {
+        let seen = release(&ids.to_string());
+        assert_eq!(seen.verdict, Verdict::Clean, "{seen:?} {ids}");
+        assert_eq!(guards().screen(ids.to_string().as_bytes()).verdict, Verdict::Clean, "{ids}");
+    }
+    // What such a key leads to is looked into, and what only has that name elsewhere is.
+    let said = [
+        json!({"inputRequests": {random.clone(): {"params": {"message": token}}}}),
+        json!({"inputResponses": {random.clone(): {"content": {"v": token}}}}),
+        json!({"structuredContent": {"inputRequests": {random.clone(): 1}}}),
+        json!({"content": [{"inputRequests": {random.clone(): 1}}]}),
+        json!({"notifications": {"note": token}, "data": {"elicitationId": token}}),
+    ];
+    assert_eq!(said.map(|said| release(&said.to_string()).findings.len()), [1, 1, 1, 1, 2]);
     // A tool's own names mean nothing to the protocol, and a known key is one wherever it stands.
     let own = json!({"structuredContent": {"cursor": token, "id": token}, "content": [{"type": "text", "uri": token}]});
     assert_eq!(release(&own.to_string()).findings.len(), 3);
