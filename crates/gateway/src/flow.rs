@@ -262,7 +262,8 @@ impl Flow {
                 if self.leads_elsewhere(&line) {
                     return Err(End::Moved);
                 }
-                self.pass(&line, trail, from, event).await.map_err(|stop| End::Stopped(Box::new(stop)))
+                let passed = self.pass_or_leave_out(&line, trail, from, event).await;
+                passed.map_err(|stop| End::Stopped(Box::new(stop)))
             }
             Err(fault) => Err(self.broken(&fault)),
         }

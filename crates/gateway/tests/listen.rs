@@ -365,3 +365,77 @@ async fn a_listener_without_a_filter_that_can_be_read_is_refused_on_both_doors()
     }
     assert!(upstream.seen("subscriptions/listen").is_empty());
 }
+
+/// What no client can be handed: what is no message, and a text that is longer than detectors take.
+fn unusable() -> Vec<String> {
+    let long = json!({"jsonrpc": "2.0", "method": "notifications/message", "params": {"level": "info", "data": "y ".repeat(3 << 20)}});
+    ["[1,2]", "a line", "5", "{\"jsonrpc\":\"2.0\"}", &long.to_string()].map(str::to_owned).to_vec()
+}
+
+#[tokio::test]
+async fn what_one_server_says_and_cannot_pass_costs_that_message_and_no_stream_of_several() {
+    let guards = guard::Guards::new(guard::Setting { results: guard::Mode::Mask, arguments: guard::Mode::Off });
+    for era in [EraSettings::Legacy, EraSettings::Modern] {
+        for is_legacy in [true, false] {
+            let (files, other) = (Upstream::start().await, Upstream::start().await);
+            let servers = vec![("files", files.url()), ("other", other.url())];
+            let inside = Inside::start(Plan { servers, guards: guards.clone(), era, ..Plan::of(&files) }).await;
+            let ways = if era == EraSettings::Legacy { "GET" } else { "subscriptions/listen" };
+            let mut feeds = Vec::new();
+            for upstream in [&files, &other] {
+                upstream.always("resources/subscribe", |request| Answer::result(&request.id(), &json!({})));
+                let (stream, feed) = Answer::events();
+                upstream.next(ways, stream);
+                feeds.push(feed);
+            }
+            let agent = if is_legacy {
+                inside.legacy("/mcp", &inside.alice).await
+            } else {
+                let agent = inside.modern("/mcp", &inside.alice);
+                agent.tools().await;
+                agent
+            };
+            let uris = ["durward://files/file:///a", "durward://other/file:///a"];
+            let mut listener = if is_legacy {
+                agent.listen().await
+            } else {
+                agent.request("subscriptions/listen", json!({"notifications": {"resourceSubscriptions": uris}})).await
+            };
+            let mut metas = Vec::new();
+            for (upstream, feed) in [&files, &other].into_iter().zip(&feeds) {
+                let asked = upstream.arrived(ways, 1).await;
+                let meta = if ways == "GET" { json!({}) } else { json!({SUBSCRIPTION: asked.id()}) };
+                if ways != "GET" {
+                    let mut params = asked.json()["params"].clone();
+                    params["_meta"] = meta.clone();
+                    let method = "notifications/subscriptions/acknowledged";
+                    feed.message(&json!({"jsonrpc": "2.0", "method": method, "params": params})).await;
+                }
+                metas.push(meta);
+            }
+            for unusable in unusable() {
+                feeds[0].raw(format!("data: {unusable}\n\n")).await;
+            }
+            for (feed, meta) in feeds.iter().zip(&metas).rev() {
+                let (method, mut params) = if is_legacy {
+                    ("notifications/message", json!({"level": "info", "data": 1}))
+                } else {
+                    ("notifications/resources/updated", json!({"uri": "file:///a"}))
+                };
+                params["_meta"] = meta.clone();
+                feed.message(&json!({"jsonrpc": "2.0", "method": method, "params": params})).await;
+            }
+            let mut heard = 0;
+            while heard < 2 {
+                let said =
+                    soon(listener.event()).await.unwrap_or_else(|| panic!("{era:?} {is_legacy}: it ended")).json();
+                let is_news = matches!(
+                    said["method"].as_str(),
+                    Some("notifications/message" | "notifications/resources/updated")
+                );
+                heard += usize::from(is_news);
+            }
+            assert_eq!(files.seen(ways).len(), 1, "{era:?} {is_legacy}: it is asked for once");
+        }
+    }
+}

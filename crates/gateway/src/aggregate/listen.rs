@@ -286,7 +286,7 @@ async fn tell_all(
         if may_hear && session.tell(name, Some(leg.origin), data) {
             continue;
         }
-        let message = exchange::one(data.clone(), &hop.limits)?;
+        let Some(message) = exchange::unasked(data, &hop.limits, hop.server) else { continue };
         // SECURITY: one that was taken out or moved is told nothing more.
         let is_there = line.snapshot.servers.get(name).is_some_and(|now| now.fingerprint == hop.server.fingerprint);
         if is_there && message.kind() == Kind::Request {

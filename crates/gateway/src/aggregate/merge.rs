@@ -471,7 +471,7 @@ async fn merge(
         };
         let Some((_, event)) = heard? else { break };
         let Some(data) = event.message() else { continue };
-        let message = exchange::one(data.clone(), &limits)?;
+        let Some(message) = exchange::unasked(data, &limits, &server) else { continue };
         // The acknowledgement and the end of one server are not those of the aggregate.
         if message.method() == "notifications/subscriptions/acknowledged" {
             words.say(message.param(&["notifications"]).and_then(|member| member.value().ok()).unwrap_or_default());

@@ -94,6 +94,26 @@ impl Flow {
         }
     }
 
+    /// The same. What one of several servers says and cannot be read, or must not pass, costs that message: the others go on.
+    pub(super) async fn pass_or_leave_out(
+        &mut self,
+        line: &Line,
+        trail: &mut Trail,
+        from: Option<ServerName>,
+        event: Event,
+    ) -> Result<Option<Bytes>, Stop> {
+        let one_of_many = from.clone().filter(|_| self.exchange.target.one().is_none());
+        let passed = self.pass(line, trail, from, event).await;
+        match (passed, one_of_many) {
+            (Err(stop), Some(server)) => {
+                let why = stop.detail.as_deref().unwrap_or(&stop.message);
+                tracing::debug!(%server, why, "a message is left out of a stream of several servers");
+                Ok(None)
+            }
+            (passed, _) => passed,
+        }
+    }
+
     /// Whether the gateway itself said it: on a merged stream, or on one that it keeps, where servers are named.
     fn is_own_word(&self, from: Option<&ServerName>) -> bool {
         let is_kept = self.reader().is_some() && !self.reads_call();

@@ -405,6 +405,15 @@ pub(crate) fn one(text: Bytes, limits: &Limits) -> Result<Message, UpstreamFault
     }
 }
 
+/// One of the messages that a server says unasked. What cannot be read costs that message, and not the stream.
+pub(crate) fn unasked(text: &Bytes, limits: &Limits, server: &Server) -> Option<Message> {
+    let read = one(text.clone(), limits);
+    read.inspect_err(
+        |fault| tracing::debug!(server = %server.name, %fault, "a message is left out of a listening stream"),
+    )
+    .ok()
+}
+
 /// Session and version of a leg.
 pub(crate) fn address(leg: &Leg, headers: &mut ::http::HeaderMap) {
     if let Way::Http(Some(handle)) = &leg.way {

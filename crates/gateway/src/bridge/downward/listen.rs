@@ -363,7 +363,7 @@ impl Follower {
         let mut source = Resumed::around(&Arc::downgrade(state), server, leg, source);
         while let Some((_, event)) = Box::pin(source.next()).await? {
             let Some(text) = event.message() else { continue };
-            let message = exchange::one(text.clone(), &limits)?;
+            let Some(message) = exchange::unasked(text, &limits, server) else { continue };
             // A ping asks nobody.
             match audience.keep(&message, &limits) {
                 Kept::No => {}

@@ -23,7 +23,6 @@ use crate::{
         pipe::Asker,
     },
 };
-use bytes::Bytes;
 use http::{HeaderValue, Method, StatusCode};
 use mcp::{
     Era, Kind, Message, Revision,
@@ -306,7 +305,7 @@ impl Wish {
             {
                 Ok(Ending::Absent)
             }
-            Arrival::Whole { body, .. } => Ok(match self.heard(&body, &acknowledge)? {
+            Arrival::Whole { body, .. } => Ok(match self.heard(&exchange::one(body, &limits)?, &acknowledge) {
                 Heard::More => Ending::Over,
                 Heard::Enough(ending) => ending,
             }),
@@ -320,7 +319,9 @@ impl Wish {
     async fn told(&self, source: &mut Source, acknowledge: &watch::Sender<bool>) -> Result<Ending, UpstreamFault> {
         while let Some((_, event)) = Box::pin(source.next()).await? {
             let Some(text) = event.message() else { continue };
-            match self.heard(text, acknowledge)? {
+            let limits = self.state.line().snapshot.answer_limits();
+            let Some(message) = exchange::unasked(text, &limits, &self.server) else { continue };
+            match self.heard(&message, acknowledge) {
                 Heard::More => {}
                 Heard::Enough(ending) => return Ok(ending),
             }
@@ -329,29 +330,28 @@ impl Wish {
     }
 
     /// One message.
-    fn heard(&self, text: &Bytes, acknowledge: &watch::Sender<bool>) -> Result<Heard, UpstreamFault> {
+    fn heard(&self, message: &Message, acknowledge: &watch::Sender<bool>) -> Heard {
         let Self { state, server, session, open, .. } = self;
-        let message = exchange::one(text.clone(), &state.line().snapshot.answer_limits())?;
         match (message.kind(), message.error_code()) {
             (Kind::Notification, _) => {}
-            (_, Some(mcp::error::METHOD_NOT_FOUND)) => return Ok(Heard::Enough(Ending::Absent)),
-            (_, Some(code)) => return Ok(Heard::Enough(Ending::Refused(code))),
-            (_, None) => return Ok(Heard::More),
+            (_, Some(mcp::error::METHOD_NOT_FOUND)) => return Heard::Enough(Ending::Absent),
+            (_, Some(code)) => return Heard::Enough(Ending::Refused(code)),
+            (_, None) => return Heard::More,
         }
         if message.method() == "notifications/subscriptions/acknowledged" {
-            let answers = match Filter::of(&message) {
+            let answers = match Filter::of(message) {
                 Ok(honoured) => Ok(self.answers(honoured.uris)),
                 Err(fault) => Err(Untold::Fault(fault.into())),
             };
             session.upward.hear(&server.name, open.version, answers);
             acknowledge.send_replace(true);
         }
-        if !self.may_tell(&message) {
-            return Ok(Heard::More);
+        if !self.may_tell(message) {
+            return Heard::More;
         }
-        let Some(text) = translate::notification(&message) else { return Ok(Heard::More) };
+        let Some(text) = translate::notification(message) else { return Heard::More };
         let passes = is_current(&state.line(), session, server) && session.tell(&server.name, None, &text);
-        Ok(if passes { Heard::More } else { Heard::Enough(Ending::Over) })
+        if passes { Heard::More } else { Heard::Enough(Ending::Over) }
     }
 }
 
