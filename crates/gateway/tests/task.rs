@@ -455,6 +455,57 @@ async fn news_of_tasks_name_them_as_the_client_knows_them() {
 }
 
 #[tokio::test]
+async fn news_of_a_task_that_has_no_name_on_the_aggregate_are_left_out() {
+    let upstream = trusting().await;
+    declaring(&upstream);
+    let inside = Inside::start(Plan::of(&upstream)).await;
+    let long = "L".repeat(1_100);
+    let says = |method: &str, task: &str| {
+        let mut params = working(&json!(task));
+        params["_meta"] = json!({RELATED: {"taskId": task}});
+        json!({"jsonrpc": "2.0", "method": method, "params": params})
+    };
+    // On the server's own door the id is the server's.
+    let legacy = inside.legacy("/mcp", &inside.alice).await;
+    let shown = begin_there(&legacy, "files__echo", "a").await;
+    begin_there(&inside.legacy("/mcp/files", &inside.alice).await, "echo", &long).await;
+    let (stream, feed) = Answer::events();
+    upstream.next("GET", stream);
+    let mut listener = legacy.listen().await;
+    upstream.arrived("GET", 1).await;
+    feed.message(&says("notifications/tasks/status", &long)).await;
+    // It cannot be asked in the course of such a task, either, and its server is told so.
+    let mut question = says("roots/list", &long);
+    question["id"] = json!("q");
+    feed.message(&question).await;
+    feed.message(&says("notifications/tasks/status", "a")).await;
+    let heard = soon(listener.event()).await.unwrap().json();
+    assert_eq!(heard["params"]["taskId"], json!(shown), "{heard}");
+    let no = upstream.arrived("response", 1).await.json();
+    assert_eq!((&no["id"], &no["error"]["code"]), (&json!("q"), &json!(-31004)), "{no}");
+    let modern = inside.modern("/mcp", &inside.alice);
+    let (stream, feed) = Answer::events();
+    upstream.next("subscriptions/listen", stream);
+    let wanted = json!({"notifications": {"taskIds": [shown]}});
+    let (mut listener, ()) = tokio::join!(modern.request("subscriptions/listen", wanted), async {
+        upstream.arrived("subscriptions/listen", 1).await;
+        for task in [&long, "a"] {
+            feed.message(&says("notifications/tasks", task)).await;
+        }
+    });
+    assert_eq!(soon(listener.event()).await.unwrap().json()["method"], "notifications/subscriptions/acknowledged");
+    assert_eq!(soon(listener.event()).await.unwrap().json()["params"]["taskId"], json!(shown));
+    // A call whose stream tells of it goes on, too.
+    upstream.always("tools/call", move |request| {
+        let said = says("notifications/tasks/status", &long);
+        let answer = json!({"jsonrpc": "2.0", "id": request.id(), "result": {"content": []}});
+        Answer::event_text(format!("data: {said}\n\ndata: {answer}\n\n"))
+    });
+    let answer = legacy.call("files__echo", json!({})).await;
+    assert_eq!(answer["result"]["content"], json!([]), "{answer}");
+}
+
+#[tokio::test]
 async fn what_is_given_again_of_a_call_names_tasks_as_it_did() {
     let upstream = trusting().await;
     declaring(&upstream);
