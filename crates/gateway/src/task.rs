@@ -136,6 +136,17 @@ impl Line {
                 format!("this tool makes a task of the call, and {}", too_many()),
             ));
         }
+        if message.is_task()
+            && exchange.call.route == Route::All
+            && request.era() == Era::Modern
+            && !knows_tasks(request)
+        {
+            // SPEC: who did not declare an extension takes its results for broken ones. On the door of one server they pass, as
+            // all that this says.
+            let why = "the call was made, but the server made a task of it, which is not handed to a client that does not \
+                       declare the extension `io.modelcontextprotocol/tasks`";
+            return Err(Stop::withheld("task", error::WITHHELD, why));
+        }
         if let Some(task) = &one.task {
             self.hear_of_task(&exchange.caller, &one.server, task, told(request.method(), message));
         }
@@ -328,12 +339,15 @@ fn asks_for_task(message: &Message) -> bool {
     message.method() == "tools/call"
         && match message.era() {
             Era::Legacy => message.params().is_some_and(may_name_one) && message.param(&["task"]).is_some(),
-            // Most clients can do little: what they say of it is far shorter than what they call with.
-            Era::Modern => {
-                message.client_capabilities().is_some_and(may_name_one)
-                    && extensions(message).is_some_and(|member| declares(&member))
-            }
+            Era::Modern => knows_tasks(message),
         }
+}
+
+/// Whether a modern client declares the extension.
+fn knows_tasks(message: &Message) -> bool {
+    // Most clients can do little: what they say of it is far shorter than what they call with.
+    message.client_capabilities().is_some_and(may_name_one)
+        && extensions(message).is_some_and(|member| declares(&member))
 }
 
 /// Whether an answer says that the client must know tasks.

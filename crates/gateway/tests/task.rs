@@ -506,6 +506,35 @@ async fn news_of_a_task_that_has_no_name_on_the_aggregate_are_left_out() {
 }
 
 #[tokio::test]
+async fn no_task_is_handed_to_a_client_of_the_aggregate_that_does_not_know_tasks() {
+    for is_streamed in [false, true] {
+        let upstream = Upstream::start().await;
+        upstream.always("tools/call", move |request| {
+            let mut result = working(&json!("t"));
+            result["resultType"] = json!("task");
+            if !is_streamed {
+                return Answer::result(&request.id(), &result);
+            }
+            Answer::event_text(format!("data: {}\n\n", json!({"jsonrpc": "2.0", "id": request.id(), "result": result})))
+        });
+        let inside = Inside::start(Plan::of(&upstream)).await;
+        let alice = inside.modern("/mcp", &inside.alice);
+        let withheld = alice.call("files__echo", json!({})).await;
+        assert_eq!(withheld["error"]["code"], -31004, "{withheld}");
+        let why = withheld["error"]["message"].as_str().unwrap();
+        assert!(why.contains("the call was made") && why.contains(EXTENSION), "{why}");
+        assert!(!withheld.to_string().contains("taskId"), "{withheld}");
+        let record = inside.records().await.pop().unwrap();
+        assert_eq!(record["outcome"]["is"], "withheld", "{record}");
+        // Who knows them gets it.
+        begin_there(&alice, "files__echo", "t").await;
+        // On the server's own door what it says passes as it is.
+        let own = inside.modern("/mcp/files", &inside.alice).call("echo", json!({})).await;
+        assert_eq!((&own["result"]["resultType"], &own["result"]["taskId"]), (&json!("task"), &json!("t")), "{own}");
+    }
+}
+
+#[tokio::test]
 async fn what_is_given_again_of_a_call_names_tasks_as_it_did() {
     let upstream = trusting().await;
     declaring(&upstream);
