@@ -308,10 +308,10 @@ impl Pipe {
         let id = Box::from(message.id().unwrap_or_default());
         let asked = Asked::default();
         let waiting = Waiting { hears, asker, id, token, taken_back: false, rests: false, asked, speaker };
+        lock(&self.waiting).insert(number, waiting);
         if hears == Hears::Questions {
             lock(&self.early).is_called();
         }
-        lock(&self.waiting).insert(number, waiting);
         let replies = Replies::new(Arc::clone(self), number, messages);
         self.write(line).await?;
         Ok(replies)

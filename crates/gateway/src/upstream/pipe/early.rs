@@ -8,7 +8,10 @@ use std::{
     sync::{Arc, Weak},
     time::Duration,
 };
-use tokio::time::{Instant, sleep};
+use tokio::{
+    sync::Notify,
+    time::{Instant, timeout},
+};
 
 /// How long after its start what a process says is kept, and so how long at most.
 const YOUNG: Duration = Duration::from_secs(30);
@@ -27,12 +30,17 @@ pub(super) struct Early {
     is_looked_after: bool,
     /// A call was made: from then on whoever does not listen does not mean to.
     was_called: bool,
+    /// Wakes whoever looks after it: a call may be answered before the next look.
+    called: Arc<Notify>,
 }
 
 impl Early {
     /// A call is made. What is kept is for its client; nothing more is.
-    pub(super) const fn is_called(&mut self) {
+    pub(super) fn is_called(&mut self) {
         self.was_called = true;
+        if !self.words.is_empty() {
+            self.called.notify_one();
+        }
     }
 
     /// What takes back a question that is kept, and the question: nobody hears of either.
@@ -89,7 +97,7 @@ impl Pipe {
         let mut early = lock(&self.early);
         let is_kept = !early.was_called && early.keep(message);
         if is_kept && !std::mem::replace(&mut early.is_looked_after, true) {
-            tokio::spawn(hand_over(Arc::downgrade(self)));
+            tokio::spawn(hand_over(Arc::downgrade(self), Arc::clone(&early.called)));
         }
         is_kept
     }
@@ -123,9 +131,9 @@ impl Pipe {
 }
 
 /// Hands over what is kept, as soon as somebody hears it. A process that nobody has any more is not kept for that.
-async fn hand_over(pipe: Weak<Pipe>) {
+async fn hand_over(pipe: Weak<Pipe>, called: Arc<Notify>) {
     loop {
-        sleep(AGAIN).await;
+        let _ = timeout(AGAIN, called.notified()).await;
         loop {
             let Some(pipe) = pipe.upgrade() else { return };
             let Some(first) = lock(&pipe.early).first() else { return };
