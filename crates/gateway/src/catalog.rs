@@ -1,6 +1,7 @@
 //! What a server offers, kept per server, and looked at again when it is given other credentials. How it is learned is the
 //! business of `look`.
 
+pub(crate) mod apart;
 mod expression;
 pub(crate) mod look;
 pub(crate) mod schema;
@@ -18,7 +19,13 @@ use mcp::{
 };
 use schema::Schema;
 use serde_json::Value;
-use std::{borrow::Cow, collections::HashMap, ops::BitOr, sync::Arc, time::Duration};
+use std::{
+    borrow::Cow,
+    collections::HashMap,
+    ops::BitOr,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 use vocab::Digest;
 
 /// What a server offers.
@@ -296,7 +303,11 @@ fn matches_template(template: &str, uri: &str) -> bool {
 /// A server says that a list changed: the next who needs it looks again. One that is not configured any more, and still at a
 /// call, is not looked at.
 pub(crate) fn notice(line: &Line, server: &Arc<Server>, message: &Message) {
-    if Changes::told(message.method()).any() && line.snapshot.servers.contains_key(&server.name) {
+    let changes = Changes::told(message.method());
+    if changes.tools {
+        server.state.tools_told.fetch_add(1, Ordering::AcqRel);
+    }
+    if changes.any() && line.snapshot.servers.contains_key(&server.name) {
         line.look_again(server);
     }
 }

@@ -344,6 +344,8 @@ impl Line {
         if let Some(lacking) = needed.into_iter().flatten().find(|action| !visible(*action)) {
             if action == Action::ToolExecute {
                 self.miss(server).await.map_err(|fault| unseen(&fault).about(about()))?;
+                let asked = self.tool_apart(server, session.as_ref(), (caller, call), None).await;
+                asked.map_err(|fault| unseen(&fault).about(about()))?;
             }
             return Err(missing(action, name, call.era, "hidden")
                 .decided(&self.snapshot.policies, self.hiding(caller, lacking, &resource))
@@ -352,7 +354,11 @@ impl Line {
         let (mut tool, mut task, mut lacks_room) = (None, None, false);
         match action {
             Action::ToolExecute => {
-                let found = self.tool(server, name).await.map_err(|fault| unseen(&fault).about(about()))?;
+                let mut found = self.tool(server, name).await.map_err(|fault| unseen(&fault).about(about()))?;
+                if found.is_none() {
+                    let apart = self.tool_apart(server, session.as_ref(), (caller, call), Some(name)).await;
+                    found = apart.map_err(|fault| unseen(&fault).about(about()))?;
+                }
                 tool = Some(found.ok_or_else(|| missing(action, name, call.era, "unknown").about(about()))?);
                 lacks_room = !self.room_for_task(caller, server, call).map_err(|stop| stop.about(about()))?;
             }

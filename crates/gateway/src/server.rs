@@ -382,6 +382,8 @@ pub struct ServerState {
     pub(crate) looks: Mutex<Looks>,
     /// Ticks of the last look caused by a miss: misses cannot be used to hammer a server.
     pub missed_at: AtomicU64,
+    /// How often it said that its tools changed.
+    pub(crate) tools_told: AtomicU64,
     /// Ticks of the last list that passed and was compared with the catalog.
     pub passed_at: AtomicU64,
     /// What of it asks its clients without saying in the course of which call.

@@ -20,7 +20,13 @@ pub(crate) use opening::to_its_end;
 pub use question::Asked;
 pub use table::{SessionFault, Sessions};
 
-use crate::{bridge::upward::Side, call::Route, catalog::view::View, origin::Origin, upstream::pipe::Pipe};
+use crate::{
+    bridge::upward::Side,
+    call::Route,
+    catalog::{apart::Apart, view::View},
+    origin::Origin,
+    upstream::pipe::Pipe,
+};
 use http::HeaderValue;
 use identity::{CredentialId, Principal};
 use mcp::{Message, bridge::LogLevel};
@@ -108,6 +114,8 @@ pub(crate) struct Leg {
     pub(crate) own: bool,
     /// Who asks over it.
     pub(crate) origin: Origin,
+    /// Tools that are shown over it beyond the catalog.
+    pub(crate) apart: Arc<Apart>,
 }
 
 impl Leg {
@@ -117,7 +125,7 @@ impl Leg {
             // Others may share it.
             Way::Pipe(pipe) => pipe.origin(),
         };
-        Self { fingerprint, revision, way, own, origin }
+        Self { fingerprint, revision, way, own, origin, apart: Arc::default() }
     }
 }
 

@@ -136,6 +136,12 @@ async fn link(hop: &Hop<'_>, way: &Passage<'_>, message: &Message) -> Result<Arc
     way.line.state.legs.link(hop, way.caller, &shown(hop, way.caller, message)?).await
 }
 
+/// The leg over which the client of a request speaks to a legacy server already, if there is one.
+pub(crate) fn known_leg(hop: &Hop<'_>, caller: &Caller, request: &Message) -> Option<Arc<Leg>> {
+    let client = shown(hop, caller, request).ok()?;
+    hop.state.legs.known(hop, caller, &client).map(|link| Arc::clone(&link.leg))
+}
+
 /// What a request says of its client.
 fn client(request: &Message) -> Result<Client, UpstreamFault> {
     Client::of_request(request).map_err(|fault| malformed(&fault))

@@ -32,7 +32,7 @@ use tokio::{
 use vocab::Digest;
 
 /// How long what was seen counts as fresh.
-const FRESH: Duration = Duration::from_mins(5);
+pub(super) const FRESH: Duration = Duration::from_mins(5);
 /// How old it may be and still serve, while the server is looked at again. Then calls wait for that look.
 const OLDEST: Duration = Duration::from_hours(1);
 /// How long one look may take in all. A server that may take longer for one answer may take that long.

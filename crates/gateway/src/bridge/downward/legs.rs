@@ -221,7 +221,7 @@ impl Legs {
         client: &Client,
     ) -> Result<Arc<Link>, UpstreamFault> {
         let now = hop.state.clock.ticks();
-        let key = (hop.server.name.clone(), caller.principal.id().clone(), Digest::of(client.key().as_bytes()));
+        let key = key(hop, caller, client);
         let (slot, evicted) = self.slot(&key, now)?;
         hop.state.part(evicted.into_iter().collect());
         if let Some(link) = slot.fitting(hop) {
@@ -247,6 +247,12 @@ impl Legs {
             Ok(link)
         })
         .await
+    }
+
+    /// The session in which it does already, if there is one.
+    pub(crate) fn known(&self, hop: &Hop<'_>, caller: &Caller, client: &Client) -> Option<Arc<Link>> {
+        let slot = lock(&self.0).get(&key(hop, caller, client)).cloned()?;
+        slot.fitting(hop)
     }
 
     /// Forgets a session that the server does not know any more. Whoever listens in it learns that it is over.
@@ -339,6 +345,10 @@ impl Legs {
         slots.insert(key.clone(), Arc::clone(&slot));
         Ok((slot, evicted))
     }
+}
+
+fn key(hop: &Hop<'_>, caller: &Caller, client: &Client) -> Key {
+    (hop.server.name.clone(), caller.principal.id().clone(), Digest::of(client.key().as_bytes()))
 }
 
 /// The one that was not used for longest, of those that nobody has a hand in.

@@ -1,0 +1,193 @@
+//! Tools that a legacy server shows in one session alone, as one does that shows more once the client asked for it: the
+//! session is asked where the catalog has no tool of a name, and what it shows is kept with its leg.
+//!
+//! INVARIANT: never part of the catalog, and nobody's who has another session. Never decides what a caller may see.
+
+use super::{Tool, look::FRESH, micros};
+use crate::{
+    authenticate::Caller,
+    bridge::{self, Crossing},
+    call::Call,
+    inject,
+    pipeline::Line,
+    server::Server,
+    session::{Leg, Session},
+    upstream::{UpstreamFault, exchange::Hop},
+    verdict::PAUSE,
+};
+use mcp::{Era, ListKind, Message};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering},
+    time::Duration,
+};
+
+/// Tools that are kept of one session.
+const MOST: usize = 256;
+/// Bytes of their names and definitions.
+const MOST_BYTES: usize = 512 << 10;
+
+/// What one session shows beyond the catalog.
+#[derive(Default)]
+pub(crate) struct Apart {
+    /// One asks, the others wait for what it finds.
+    asking: tokio::sync::Mutex<()>,
+    shown: Mutex<Shown>,
+}
+
+#[derive(Default)]
+struct Shown {
+    tools: HashMap<Box<str>, Definition>,
+    /// As of when these are.
+    seen: Moment,
+    /// When the session was last asked, whatever came of it.
+    asked: Moment,
+}
+
+/// When a session was asked.
+#[derive(Default, Clone, Copy)]
+struct Moment {
+    /// In ticks; 0 for never.
+    at: u64,
+    /// How often the server had said by then that its tools changed.
+    told: u64,
+}
+
+impl Moment {
+    fn now(hop: &Hop<'_>) -> Self {
+        Self { at: hop.state.clock.ticks().max(1), told: hop.server.state.tools_told.load(Ordering::Acquire) }
+    }
+
+    /// Whether this is so long ago, or less, and nothing was said since.
+    fn is_within(self, time: Duration, now: Self) -> bool {
+        self.at != 0 && self.told == now.told && now.at.saturating_sub(self.at) <= micros(time)
+    }
+}
+
+/// A tool is read when it is called: most never are.
+enum Definition {
+    Text(Box<[u8]>),
+    Tool(Arc<Tool>),
+}
+
+impl Apart {
+    fn shown(&self) -> MutexGuard<'_, Shown> {
+        self.shown.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The tool of this name, as it was shown last.
+    fn tool(&self, name: Option<&str>) -> Option<Arc<Tool>> {
+        self.shown().tools.get_mut(name?).map(Definition::read)
+    }
+
+    /// The same, where nothing says that it may be another by now.
+    fn fresh_tool(&self, name: Option<&str>, now: Moment) -> Option<Arc<Tool>> {
+        let is_fresh = self.shown().seen.is_within(FRESH, now);
+        self.tool(name).filter(|_| is_fresh)
+    }
+
+    /// Whether the session may be asked: what clients ask for must not hammer a server.
+    fn may_ask(&self, now: Moment) -> bool {
+        let mut shown = self.shown();
+        let may = !shown.asked.is_within(PAUSE, now);
+        if may {
+            shown.asked = now;
+        }
+        may
+    }
+
+    fn keep(&self, tools: HashMap<Box<str>, Definition>, seen: Moment) {
+        let mut shown = self.shown();
+        (shown.tools, shown.seen) = (tools, seen);
+    }
+}
+
+impl Definition {
+    fn read(&mut self) -> Arc<Tool> {
+        match self {
+            Self::Tool(tool) => Arc::clone(tool),
+            Self::Text(text) => {
+                let tool = Arc::new(Tool::new(text));
+                *self = Self::Tool(Arc::clone(&tool));
+                tool
+            }
+        }
+    }
+}
+
+impl Line {
+    /// The tool that a legacy server shows in the caller's session, where it has one. Who may not see a name gives none: then
+    /// the session is asked as for a name that it does not show.
+    pub(crate) async fn tool_apart(
+        &self,
+        server: &Arc<Server>,
+        session: Option<&Arc<Session>>,
+        (caller, call): (&Caller, &Call),
+        name: Option<&str>,
+    ) -> Result<Option<Arc<Tool>>, UpstreamFault> {
+        let crossing = Crossing::to(call.era, server);
+        let (session, request) = match (call.era, crossing) {
+            (Era::Legacy, Some(Crossing::None)) => (session, None),
+            (Era::Modern, Some(Crossing::Downward)) => (None, call.message()),
+            _ => (None, None),
+        };
+        if session.is_none() && request.is_none() {
+            return Ok(None);
+        }
+        let injected =
+            inject::credentials(&self.state, server).map_err(|fault| UpstreamFault::Down(fault.to_string()))?;
+        let hop = Hop { state: &self.state, server, injected: &injected, limits: self.snapshot.answer_limits() };
+        let leg = session
+            .and_then(|session| hop.leg_of(session))
+            .or_else(|| bridge::downward::known_leg(&hop, caller, request?));
+        match leg {
+            Some(leg) => Box::pin(hop.tool_apart(&leg, name)).await,
+            None => Ok(None),
+        }
+    }
+}
+
+impl Hop<'_> {
+    async fn tool_apart(&self, leg: &Leg, name: Option<&str>) -> Result<Option<Arc<Tool>>, UpstreamFault> {
+        let apart = &leg.apart;
+        if let Some(tool) = apart.fresh_tool(name, Moment::now(self)) {
+            return Ok(Some(tool));
+        }
+        let _turn = apart.asking.lock().await;
+        // What the server says from here on is newer than what it shows.
+        let now = Moment::now(self);
+        if let Some(tool) = apart.fresh_tool(name, now) {
+            return Ok(Some(tool));
+        }
+        let _in_flight = self.server.state.enter(self.server.calls_in_flight).ok_or(UpstreamFault::Busy)?;
+        if apart.may_ask(now) {
+            let pages = match self.pages(Some(leg), ListKind::Tools, Era::Legacy, None).await {
+                // A session that is gone, or lists nothing, shows nothing.
+                Err(UpstreamFault::Lost | UpstreamFault::List { .. }) => Vec::new(),
+                pages => pages?,
+            };
+            apart.keep(self.beyond(&pages)?, now);
+        }
+        Ok(apart.tool(name))
+    }
+
+    /// The tools in a list that the catalog does not have, as far as there is room.
+    fn beyond(&self, pages: &[Message]) -> Result<HashMap<Box<str>, Definition>, UpstreamFault> {
+        let catalog = self.server.state.catalog.load_full();
+        let mut tools = HashMap::new();
+        let mut room = MOST_BYTES;
+        for page in pages {
+            let entries = mcp::list::entries(page, ListKind::Tools)
+                .map_err(|fault| UpstreamFault::Protocol(fault.to_string()))?;
+            for entry in entries {
+                let is_everybodys = catalog.as_ref().is_some_and(|catalog| catalog.tools.contains_key(&*entry.name));
+                let left = room.checked_sub(entry.name.len() + entry.raw.len());
+                if let (false, Some(left), true) = (is_everybodys, left, tools.len() < MOST) {
+                    room = left;
+                    tools.insert(Box::from(&*entry.name), Definition::Text(Box::from(entry.raw)));
+                }
+            }
+        }
+        Ok(tools)
+    }
+}
