@@ -166,28 +166,58 @@ impl Hop<'_> {
                 Err(UpstreamFault::Lost | UpstreamFault::List { .. }) => Vec::new(),
                 pages => pages?,
             };
-            apart.keep(self.beyond(&pages)?, now);
+            let catalog = self.server.state.catalog.load_full();
+            let is_everybodys = |name: &str| catalog.as_ref().is_some_and(|catalog| catalog.tools.contains_key(name));
+            apart.keep(beyond(&pages, is_everybodys)?, now);
         }
         Ok(apart.tool(name))
     }
+}
 
-    /// The tools in a list that the catalog does not have, as far as there is room.
-    fn beyond(&self, pages: &[Message]) -> Result<HashMap<Box<str>, Definition>, UpstreamFault> {
-        let catalog = self.server.state.catalog.load_full();
-        let mut tools = HashMap::new();
-        let mut room = MOST_BYTES;
-        for page in pages {
-            let entries = mcp::list::entries(page, ListKind::Tools)
-                .map_err(|fault| UpstreamFault::Protocol(fault.to_string()))?;
-            for entry in entries {
-                let is_everybodys = catalog.as_ref().is_some_and(|catalog| catalog.tools.contains_key(&*entry.name));
-                let left = room.checked_sub(entry.name.len() + entry.raw.len());
-                if let (false, Some(left), true) = (is_everybodys, left, tools.len() < MOST) {
-                    room = left;
-                    tools.insert(Box::from(&*entry.name), Definition::Text(Box::from(entry.raw)));
-                }
+/// The tools in a list that not everybody is shown, as far as there is room.
+fn beyond(
+    pages: &[Message],
+    is_everybodys: impl Fn(&str) -> bool,
+) -> Result<HashMap<Box<str>, Definition>, UpstreamFault> {
+    let mut tools = HashMap::new();
+    let mut room = MOST_BYTES;
+    for page in pages {
+        let entries =
+            mcp::list::entries(page, ListKind::Tools).map_err(|fault| UpstreamFault::Protocol(fault.to_string()))?;
+        for entry in entries {
+            let left = room.checked_sub(entry.name.len() + entry.raw.len());
+            if let (false, Some(left), true) = (is_everybodys(&entry.name), left, tools.len() < MOST) {
+                room = left;
+                tools.insert(Box::from(&*entry.name), Definition::Text(Box::from(entry.raw)));
             }
         }
-        Ok(tools)
+    }
+    Ok(tools)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{MOST, MOST_BYTES, beyond};
+    use crate::upstream::exchange;
+    use mcp::Limits;
+    use serde_json::{Value, json};
+
+    fn kept(tools: &[Value]) -> Vec<String> {
+        let page = json!({"jsonrpc": "2.0", "id": 1, "result": {"tools": tools}}).to_string();
+        let page = exchange::one(page.into(), &Limits { body: usize::MAX, depth: 64, batch: 1 }).unwrap();
+        let mut names: Vec<String> =
+            beyond(&[page], |name| name == "everybody's").unwrap().into_keys().map(String::from).collect();
+        names.sort_unstable();
+        names
+    }
+
+    #[test]
+    fn what_is_kept_of_a_session_is_bounded() {
+        let tool = |name: &str, length: usize| json!({"name": name, "description": "x".repeat(length)});
+        assert_eq!(kept(&[tool("everybody's", 1), tool("own", 1)]), ["own"]);
+        let many: Vec<Value> = (0..MOST + 10).map(|number| tool(&number.to_string(), 1)).collect();
+        assert_eq!(kept(&many).len(), MOST);
+        // What is too large leaves room for others.
+        assert_eq!(kept(&[tool("a", MOST_BYTES / 2), tool("b", MOST_BYTES / 2), tool("c", 1)]), ["a", "c"]);
     }
 }
