@@ -250,7 +250,7 @@ async fn a_tool_that_is_listed_in_the_legacy_era_alone_is_called_in_it() {
         let inside = Inside::start(Plan::of(&server.upstream)).await;
         let alice = inside.legacy(door, &inside.alice).await;
         let name = format!("{before}legacy");
-        assert_eq!(alice.tools().await, [name.clone()]);
+        assert_eq!(alice.tools().await, std::slice::from_ref(&name));
         let answer = alice.call(&name, json!({"a": "one"})).await;
         assert!(answer.get("result").is_some(), "{door}: {answer}");
         // Who speaks the other era is not shown it, and has no session to be asked in.
