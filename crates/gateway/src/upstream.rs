@@ -169,6 +169,14 @@ pub(crate) enum UpstreamFault {
     /// What it said is not MCP.
     #[error("{0}")]
     Protocol(String),
+    /// It answers `initialize`, and not as servers of the legacy era do.
+    #[error("{why}")]
+    Strange {
+        /// What it answers, bounded. Untrusted.
+        why: String,
+        /// It says that it speaks the modern era.
+        is_modern: bool,
+    },
     /// It answers a request for a list with an error.
     #[error("`{method}` was answered with error {code}: {said}")]
     List {
@@ -223,7 +231,7 @@ impl UpstreamFault {
             Self::Cut(_) => "upstream-cut",
             Self::Credential(_) => "upstream-credential",
             Self::Lost => "upstream-session",
-            Self::Protocol(_) | Self::Endpoint(_) => "upstream-protocol",
+            Self::Protocol(_) | Self::Strange { .. } | Self::Endpoint(_) => "upstream-protocol",
             Self::List { .. } => "upstream-list",
             Self::Bridge(_) => "bridge",
             Self::Round { .. } => "round",
@@ -257,7 +265,7 @@ impl UpstreamFault {
             Self::Cut(_) => (mcp::error::UPSTREAM_DOWN, "broke off in the middle of its answer"),
             Self::Credential(_) => (mcp::error::UPSTREAM_DOWN, "does not accept the gateway's credential"),
             Self::Lost => (mcp::error::UPSTREAM_DOWN, "has forgotten the session"),
-            Self::Protocol(_) => (mcp::error::UPSTREAM_DOWN, "gave an answer that is not MCP"),
+            Self::Protocol(_) | Self::Strange { .. } => (mcp::error::UPSTREAM_DOWN, "gave an answer that is not MCP"),
             // SECURITY: its own words are for the log, and for answers that detectors look at.
             Self::List { method, code, .. } => {
                 let why = format!("server `{server}` answered `{method}` with error {code}");

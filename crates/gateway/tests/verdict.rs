@@ -61,7 +61,11 @@ async fn learned(inside: &Inside, era: Era, speaks: bool) {
 }
 
 async fn probed(upstream: &Upstream) -> Inside {
-    let inside = Inside::start(Plan { probed: true, ..Plan::of(upstream) }).await;
+    probed_by(Plan::of(upstream)).await
+}
+
+async fn probed_by(plan: Plan) -> Inside {
+    let inside = Inside::start(Plan { probed: true, ..plan }).await;
     inside.state.line().look(&server(&inside)).await;
     inside
 }
@@ -324,4 +328,67 @@ async fn a_server_that_stays_down_is_not_looked_at_by_every_request() {
         assert_eq!(agent.request("tools/list", json!({})).await.status, 503, "its own word, as before");
     }
     assert_eq!(upstream.seen("server/discover").len(), discovered + 1, "the clock stands: once");
+}
+
+/// A process that answers `initialize` as `$1` says. One of the new era says nothing to what it hears first, as one does
+/// that is not up yet.
+const PROCESS: &str = r#"
+first=yes
+while read -r line; do
+  id=${line#*\"id\":}; id=${id%%,*}
+  answer() { printf '%s\n' '{"jsonrpc":"2.0","id":'"$id,$1"'}'; }
+  case $line in
+    *'"initialize"'*) answer "$1" ;;
+    *'"server/discover"'*) [ $first ] ||
+      answer '"result":{"resultType":"complete","supportedVersions":["2026-07-28"],"capabilities":{"tools":{}},"ttlMs":0,"cacheScope":"private"}' ;;
+    *'"tools/list"'*)
+      answer '"result":{"resultType":"complete","tools":[{"name":"echo","inputSchema":{"type":"object"}}],"ttlMs":0,"cacheScope":"private"}' ;;
+    *'"tools/call"'*) answer '"result":{"resultType":"complete","content":[]}' ;;
+  esac
+  first=
+done"#;
+
+/// A gateway before a process of which nobody says what it speaks.
+async fn looked_at(introduced: &str) -> Inside {
+    let upstream = Upstream::start().await;
+    let command = ["/bin/sh", "-c", PROCESS, "server", introduced].map(str::to_owned).to_vec();
+    // The silence lasts as long as the deadline.
+    let bounds = gateway::settings::Bounds { deadline: Duration::from_secs(2), ..Plan::of(&upstream).bounds };
+    probed_by(Plan { command: Some(command), bounds, ..Plan::of(&upstream) }).await
+}
+
+#[tokio::test]
+async fn a_process_that_starts_slowly_is_of_the_era_that_it_names_itself() {
+    let refusal = |supported: Value| {
+        let data = json!({"supported": supported, "requested": "2025-11-25"});
+        format!(r#""error":{}"#, json!({"code": -32022, "message": "no", "data": data}))
+    };
+    let inside = looked_at(&refusal(json!(["2026-07-28"]))).await;
+    assert_eq!([Era::Legacy, Era::Modern].map(|era| server(&inside).speaks(era)), [Some(false), Some(true)]);
+    let agent = inside.modern("/mcp/files", &inside.alice);
+    assert_eq!(agent.tools().await, ["echo"]);
+    assert_eq!(agent.call("echo", json!({})).await["result"]["content"], json!([]));
+    // One that names nothing that is known here is of no era, and the operator reads what it said.
+    let inside = looked_at(&refusal(json!(["2030-01-01"]))).await;
+    assert!(why(&inside).ends_with("; `initialize` was answered with error -32022: no"), "{}", why(&inside));
+}
+
+#[tokio::test]
+async fn a_server_of_no_known_revision_is_said_to_answer_what_it_answered() {
+    let inside = looked_at(r#""result":{"protocolVersion":"2030-01-01","capabilities":{},"serverInfo":{}}"#).await;
+    let expected = "it speaks no revision that it is asked in: `server/discover`: no answer within 2 s; `initialize` was \
+                    answered with version `2030-01-01`, which is not known here";
+    assert_eq!(why(&inside), expected);
+    // The same over HTTP, where one refuses to be asked in the new era, and gives no version in the old one.
+    let upstream = Upstream::start().await;
+    upstream.always("server/discover", |received| Answer::error(&received.id(), -32601, "no such method"));
+    upstream.always("initialize", |received| Answer::result(&received.id(), &json!({"capabilities": {}})));
+    let expected = "it speaks no revision that it is asked in: `server/discover` was answered with error -32601: no such \
+                    method; `initialize` was answered without a protocol version";
+    assert_eq!(why(&probed(&upstream).await), expected);
+}
+
+/// Why the last look failed, as the operator reads it.
+fn why(inside: &Inside) -> String {
+    server(inside).state.fault.load().as_ref().map(ToString::to_string).unwrap_or_default()
 }

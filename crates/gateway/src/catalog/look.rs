@@ -14,7 +14,8 @@ use crate::{
     settings::EraSettings,
     upstream::{
         UpstreamFault,
-        exchange::{Hop, OWN_INTRODUCTION, OWN_META, one},
+        exchange::{Hop, OWN_INTRODUCTION, OWN_META, has_modern, names_modern, one, said},
+        pipe::Pipe,
     },
 };
 use bytes::Bytes;
@@ -120,6 +121,34 @@ impl Known {
 /// How long a look at this server may take.
 fn budget(server: &Server) -> Duration {
     LOOK.max(server.deadline)
+}
+
+/// What came of asking a server in one era.
+enum Said {
+    /// It speaks it, as this answer says, on this leg.
+    Speaks(Option<Leg>, Message),
+    /// It does not, and this is what came instead. Bounded, untrusted.
+    Not(String),
+    /// The same of the legacy era, from one that says that it speaks the modern one.
+    Other(Option<Leg>, String),
+    /// By configuration nobody asks it.
+    NotAsked,
+}
+
+impl Said {
+    fn refused(fault: &UpstreamFault) -> Self {
+        Self::Not(match fault {
+            UpstreamFault::Strange { why, .. } => why.clone(),
+            fault => format!("`initialize`: {fault}"),
+        })
+    }
+
+    fn why(self) -> Option<String> {
+        match self {
+            Self::Not(why) | Self::Other(_, why) => Some(why),
+            Self::Speaks(..) | Self::NotAsked => None,
+        }
+    }
 }
 
 /// Why a server is looked at.
@@ -373,34 +402,46 @@ impl Line {
             crate::inject::credentials(&self.state, server).map_err(|fault| UpstreamFault::Down(fault.to_string()))?;
         let hop = Hop { state: &self.state, server, injected: &injected, limits: self.snapshot.answer_limits() };
         server.state.asked_with.store(injected.pool, Ordering::Relaxed);
-        let modern = match server.era {
-            Some(EraSettings::Legacy) => Ok(None),
+        let asked = match server.era {
+            Some(EraSettings::Legacy) => Ok(Said::NotAsked),
             Some(EraSettings::Modern | EraSettings::Both) | None => hop.discover().await,
         };
         let legacy = match server.era {
-            Some(EraSettings::Modern) => Ok(None),
+            Some(EraSettings::Modern) => Ok(Said::NotAsked),
             // Who is known to speak both is asked in one.
-            Some(EraSettings::Both) if matches!(modern, Ok(Some(_))) => Ok(None),
-            Some(EraSettings::Legacy | EraSettings::Both) | None => hop.introduce(matches!(modern, Ok(None))).await,
+            Some(EraSettings::Both) if matches!(asked, Ok(Said::Speaks(..))) => Ok(Said::NotAsked),
+            Some(EraSettings::Legacy | EraSettings::Both) | None => {
+                hop.introduce(matches!(asked, Ok(Said::Not(_)))).await
+            }
         };
-        let (in_legacy, in_modern) =
-            (legacy.as_ref().ok().map(Option::is_some), modern.as_ref().ok().map(Option::is_some));
+        let (modern, legacy) = match (asked, legacy) {
+            // Its word counts for more than that it did not answer in time: a process may need longer than that to start.
+            (Ok(Said::Not(_)) | Err(_), Ok(Said::Other(leg, why))) => (hop.discover_by(leg).await, Ok(Said::Not(why))),
+            (modern, Ok(Said::Other(_, why))) => (modern, Ok(Said::Not(why))),
+            others => others,
+        };
+        let speaks =
+            |said: &Result<Said, UpstreamFault>| said.as_ref().ok().map(|said| matches!(said, Said::Speaks(..)));
+        let (in_legacy, in_modern) = (speaks(&legacy), speaks(&modern));
         let verdict = server.state.verdict.load().after(in_legacy, in_modern, injected.pool, self.state.clock.now());
         let catalog = match (modern, legacy) {
-            (Ok(Some((leg, identity))), other) => {
-                if let Ok(Some((leg, _))) = &other {
+            (Ok(Said::Speaks(leg, identity)), other) => {
+                if let Ok(Said::Speaks(Some(leg), _)) = &other {
                     hop.end(leg).await;
                 }
                 hop.read(leg.as_ref(), Era::Modern, &identity, self.state.clock.ticks()).await
             }
-            (_, Ok(Some((leg, identity)))) => {
-                let catalog = hop.read(Some(&leg), Era::Legacy, &identity, self.state.clock.ticks()).await;
-                hop.end(&leg).await;
+            (_, Ok(Said::Speaks(leg, identity))) => {
+                let catalog = hop.read(leg.as_ref(), Era::Legacy, &identity, self.state.clock.ticks()).await;
+                if let Some(leg) = &leg {
+                    hop.end(leg).await;
+                }
                 catalog
             }
-            (Err(fault), Ok(None) | Err(_)) | (Ok(None), Err(fault)) => Err(fault),
-            (Ok(None), Ok(None)) => {
-                Err(UpstreamFault::Protocol("it answers neither `server/discover` nor `initialize`".to_owned()))
+            (Err(fault), _) | (_, Err(fault)) => Err(fault),
+            (Ok(modern), Ok(legacy)) => {
+                let why: Vec<_> = [modern, legacy].into_iter().filter_map(Said::why).collect();
+                Err(UpstreamFault::Protocol(format!("it speaks no revision that it is asked in: {}", why.join("; "))))
             }
         }?;
         server.state.verdict.store(Arc::new(verdict));
@@ -432,46 +473,56 @@ impl ServerState {
 }
 
 impl Hop<'_> {
-    /// Asks in the modern era. `None` if the server does not speak it.
-    async fn discover(&self) -> Result<Option<(Option<Leg>, Message)>, UpstreamFault> {
-        let text =
-            format!(r#"{{"jsonrpc":"2.0","id":0,"method":"server/discover","params":{{"_meta":{}}}}}"#, *OWN_META);
-        let question = one(Bytes::from(text), &self.limits)?;
+    /// Asks in the modern era.
+    async fn discover(&self) -> Result<Said, UpstreamFault> {
         // A process is asked beside the one that serves: old ones exit on what comes before `initialize`.
         let leg = match &self.server.transport {
             Transport::Http(_) => None,
-            Transport::Stdio(_) => {
-                let way = Way::Pipe(self.probe()?);
-                Some(Leg::new(self.server.fingerprint, Revision::V2026_07_28, way, true))
-            }
+            Transport::Stdio(_) => Some(self.modern_leg(self.probe()?)),
         };
+        self.discover_by(leg).await
+    }
+
+    fn modern_leg(&self, pipe: Arc<Pipe>) -> Leg {
+        Leg::new(self.server.fingerprint, Revision::V2026_07_28, Way::Pipe(pipe), true)
+    }
+
+    /// The same of a process that runs already.
+    async fn discover_by(&self, leg: Option<Leg>) -> Result<Said, UpstreamFault> {
+        let text =
+            format!(r#"{{"jsonrpc":"2.0","id":0,"method":"server/discover","params":{{"_meta":{}}}}}"#, *OWN_META);
+        let question = one(Bytes::from(text), &self.limits)?;
         let asked = timeout(PROBE, self.ask_again(leg.as_ref(), &question)).await;
-        let answer = match (asked, &leg) {
-            (Ok(Ok(answer)), _) => answer,
-            // SPEC: silence means legacy on a pipe, and an outage on HTTP.
-            (Ok(Err(_)) | Err(_), Some(_)) | (Ok(Err(UpstreamFault::Protocol(_))), None) => return Ok(None),
-            (Ok(Err(fault)), None) => return Err(fault),
-            (Err(_), None) => return Err(UpstreamFault::Timeout(PROBE)),
+        let fault = match asked {
+            Ok(Ok(answer)) => {
+                let speaks = answer
+                    .outcome_member(&["supportedVersions"])
+                    .and_then(|member| member.value().ok())
+                    .is_some_and(|versions| has_modern(&versions));
+                let why = || match answer.error_code() {
+                    Some(code) => format!("`server/discover` was answered with error {code}: {}", said(&answer)),
+                    None => "`server/discover` was answered without a modern version that is known here".to_owned(),
+                };
+                return Ok(if speaks { Said::Speaks(leg, answer) } else { Said::Not(why()) });
+            }
+            Ok(Err(fault)) => fault,
+            Err(_) => UpstreamFault::Timeout(PROBE),
         };
-        let speaks = answer
-            .outcome_member(&["supportedVersions"])
-            .and_then(|member| member.value().ok())
-            .is_some_and(|versions| has_modern(&versions));
-        Ok(speaks.then_some((leg, answer)))
+        // SPEC: silence means legacy on a pipe, and an outage on HTTP.
+        match (&leg, &fault) {
+            (Some(_), _) | (None, UpstreamFault::Protocol(_)) => Ok(Said::Not(format!("`server/discover`: {fault}"))),
+            (None, _) => Err(fault),
+        }
     }
 
     /// Asks, and asks once more where the server refuses the version and names it as one that it speaks.
     async fn ask_again(&self, leg: Option<&Leg>, question: &Message) -> Result<Message, UpstreamFault> {
         let answer = self.ask(leg, question).await?;
-        let named = answer.error_code() == Some(mcp::error::UNSUPPORTED_VERSION)
-            && answer.error_member().and_then(|error| error.value().ok()).is_some_and(|error| {
-                has_modern(error.get("data").and_then(|data| data.get("supported")).unwrap_or(&Value::Null))
-            });
-        if named { self.ask(leg, question).await } else { Ok(answer) }
+        if names_modern(&answer) { self.ask(leg, question).await } else { Ok(answer) }
     }
 
-    /// Asks in the legacy era. `None` if the server does not speak it.
-    async fn introduce(&self, is_old: bool) -> Result<Option<(Leg, Message)>, UpstreamFault> {
+    /// Asks in the legacy era.
+    async fn introduce(&self, is_old: bool) -> Result<Said, UpstreamFault> {
         let introduction = one(Bytes::from_static(OWN_INTRODUCTION.as_bytes()), &self.limits)?;
         let pipe = match &self.server.transport {
             Transport::Http(_) if self.server.may_last() => None,
@@ -479,17 +530,22 @@ impl Hop<'_> {
             Transport::Http(_) | Transport::Stdio(_) => Some(self.start(None).await?),
         };
         let lasts = &self.server.state.lasts;
-        match self.open(&introduction, pipe).await {
+        match self.open(&introduction, pipe.clone()).await {
             Ok((leg, answer)) => {
                 lasts.store(false, Ordering::Release);
-                Ok(Some((leg, answer)))
+                Ok(Said::Speaks(Some(leg), answer))
+            }
+            Err(UpstreamFault::Strange { why, is_modern: true }) => {
+                Ok(Said::Other(pipe.map(|pipe| self.modern_leg(pipe)), why))
             }
             // SPEC: a server that refuses a POST of `initialize` may be one of 2024-11-05, which GET shows.
-            Err(UpstreamFault::Protocol(_)) if is_old && self.server.may_last() => {
+            Err(first @ (UpstreamFault::Protocol(_) | UpstreamFault::Strange { .. }))
+                if is_old && self.server.may_last() =>
+            {
                 match timeout(PROBE, self.open(&introduction, Some(self.start(None).await?))).await {
                     Ok(Ok((leg, answer))) => {
                         lasts.store(true, Ordering::Release);
-                        Ok(Some((leg, answer)))
+                        Ok(Said::Speaks(Some(leg), answer))
                     }
                     // It speaks that transport, and what it says there is what operator and callers have to read.
                     Ok(Err(fault @ UpstreamFault::Endpoint(_))) => {
@@ -498,13 +554,15 @@ impl Hop<'_> {
                     }
                     Ok(Err(fault)) => {
                         tracing::debug!(server = %self.server.name, %fault, "the server speaks no transport of 2024-11-05 either");
-                        Ok(None)
+                        Ok(Said::refused(&first))
                     }
-                    Err(_) => Ok(None),
+                    Err(_) => Ok(Said::refused(&first)),
                 }
             }
             // Of a server that is said to speak the older transport the operator should read what its stream lacks.
-            Err(UpstreamFault::Protocol(_)) if !self.server.lasts() => Ok(None),
+            Err(fault @ (UpstreamFault::Protocol(_) | UpstreamFault::Strange { .. })) if !self.server.lasts() => {
+                Ok(Said::refused(&fault))
+            }
             Err(fault) => Err(fault),
         }
     }
@@ -572,9 +630,4 @@ fn tell_of_left_out(server: &Server, before: Option<&Catalog>, now: &Catalog) {
         let first = label::shown(name);
         tracing::warn!(server = %server.name, entries, list, %first, why, "`/mcp` leaves out entries that clients refuse a whole list for");
     }
-}
-
-/// Whether a list of versions holds the one that the gateway asks in.
-fn has_modern(versions: &Value) -> bool {
-    versions.as_array().is_some_and(|versions| versions.iter().any(|version| version == Revision::V2026_07_28.as_str()))
 }

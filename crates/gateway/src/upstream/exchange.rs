@@ -18,7 +18,9 @@ use crate::{
 use ::http::{HeaderValue, Method, StatusCode};
 use bytes::Bytes;
 use mcp::{Body, Era, Kind, Limits, Message, Revision};
+use serde_json::Value;
 use std::{
+    borrow::Cow,
     collections::HashSet,
     hash::{DefaultHasher, Hash, Hasher},
     sync::{
@@ -181,13 +183,13 @@ impl Hop<'_> {
             self.response(Some(leg), arrival).await
         };
         let answer = tokio::time::timeout(deadline, opening).await.map_err(|_| UpstreamFault::Timeout(deadline))??;
-        let Some(version) = answer.outcome_member(&["protocolVersion"]).and_then(|member| member.text()) else {
+        let version = answer.outcome_member(&["protocolVersion"]).and_then(|member| member.text());
+        let known = version.as_deref().and_then(Revision::parse).filter(|revision| revision.era() == Era::Legacy);
+        let Some(revision) = known else {
             self.state.look_at_misfit(self.server, Era::Legacy);
-            return Err(UpstreamFault::Protocol("`initialize` was not answered with a protocol version".to_owned()));
+            return Err(UpstreamFault::Strange { why: answered(&answer, version), is_modern: names_modern(&answer) });
         };
-        leg.revision = Revision::parse(&version)
-            .filter(|revision| revision.era() == Era::Legacy)
-            .ok_or_else(|| UpstreamFault::Protocol(format!("the server agreed on protocol version {version:?}")))?;
+        leg.revision = revision;
         let ready =
             one(Bytes::from_static(br#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#), &self.limits)?;
         self.send(Some(leg), &ready).await?;
@@ -318,7 +320,7 @@ impl Hop<'_> {
             if size > LIST_SIZE {
                 return Err(UpstreamFault::TooBig(LIST_SIZE));
             }
-            let next = mcp::list::next_cursor(&page).map(std::borrow::Cow::into_owned);
+            let next = mcp::list::next_cursor(&page).map(Cow::into_owned);
             pages.push(page);
             match next {
                 None => return Ok(pages),
@@ -389,11 +391,39 @@ pub(crate) static OWN_INTRODUCTION: LazyLock<String> = LazyLock::new(|| {
     )
 });
 
+/// What a server says to `initialize` that is no agreement on a legacy revision.
+fn answered(answer: &Message, version: Option<Cow<'_, str>>) -> String {
+    match (answer.error_code(), version) {
+        (Some(code), _) => format!("`initialize` was answered with error {code}: {}", said(answer)),
+        (None, Some(version)) => {
+            format!("`initialize` was answered with version `{}`, which is not known here", in_one_line(&version))
+        }
+        (None, None) => "`initialize` was answered without a protocol version".to_owned(),
+    }
+}
+
+/// Whether a server refuses a version, and names the one that the gateway asks in as one that it speaks.
+pub(crate) fn names_modern(answer: &Message) -> bool {
+    answer.error_code() == Some(mcp::error::UNSUPPORTED_VERSION)
+        && answer.error_member().and_then(|error| error.value().ok()).is_some_and(|error| {
+            has_modern(error.get("data").and_then(|data| data.get("supported")).unwrap_or(&Value::Null))
+        })
+}
+
+/// Whether a list of versions holds the one that the gateway asks in.
+pub(crate) fn has_modern(versions: &Value) -> bool {
+    versions.as_array().is_some_and(|versions| versions.iter().any(|version| version == Revision::V2026_07_28.as_str()))
+}
+
 /// What an error says of itself, in one line.
-fn said(answer: &Message) -> String {
+pub(crate) fn said(answer: &Message) -> String {
     let error = answer.error_member().and_then(|error| error.value().ok()).unwrap_or_default();
-    let said = error.get("message").and_then(serde_json::Value::as_str).unwrap_or_default();
-    said.chars().take(SAID).map(|letter| if letter.is_control() { ' ' } else { letter }).collect()
+    in_one_line(error.get("message").and_then(Value::as_str).unwrap_or_default())
+}
+
+/// The beginning of a server's own words.
+fn in_one_line(words: &str) -> String {
+    words.chars().take(SAID).map(|letter| if letter.is_control() { ' ' } else { letter }).collect()
 }
 
 /// Reads one message.
