@@ -36,7 +36,8 @@ pub(crate) async fn resolve(
     call: &Call,
     session: Option<Arc<Session>>,
 ) -> Result<Target, Stop> {
-    let Reached { members, unavailable, apart } = members(line, caller, call, session.as_deref()).await?;
+    let Reached { members, unknown, apart } = members(line, caller, call, session.as_deref()).await?;
+    let unavailable = unknown.iter().map(|server| not_known(server)).collect();
     let told = apart.iter().map(|(name, stop)| (name.clone(), stop.message.clone())).collect();
     let method = Box::from(call.method());
     let many = |members, session| Target::Many(Many { members, session, method, unavailable, apart: told });
@@ -68,7 +69,7 @@ pub(crate) async fn resolve(
         // SPEC: the modern era has no list of tasks.
         Kind::Request if message.method() == "tasks/list" && call.era == Era::Legacy => Ok(many(members, session)),
         Kind::Request | Kind::Notification => {
-            let one = on_one(line, caller, call, message, session, (&members, &apart)).await?;
+            let one = on_one(line, caller, call, message, session, (&members, &unknown, &apart)).await?;
             Ok(Target::One(one))
         }
     }
@@ -106,8 +107,8 @@ fn concerned<'s>(
 struct Reached {
     /// Those that it reaches in its era.
     members: Vec<Arc<Server>>,
-    /// Those of which nobody knows their era yet, with the reason that the caller may know.
-    unavailable: Vec<(ServerName, String)>,
+    /// Those of which nobody knows their era yet.
+    unknown: Vec<Arc<Server>>,
     /// Those to which nothing leads from its era, with what whoever names one is told.
     apart: Apart,
 }
@@ -116,27 +117,27 @@ type Apart = Vec<(ServerName, Stop)>;
 
 async fn members(line: &Line, caller: &Caller, call: &Call, session: Option<&Session>) -> Result<Reached, Stop> {
     let reachable: Vec<_> = line.snapshot.reachable(&caller.subject).cloned().collect();
-    let unknown: Vec<_> = reachable.iter().filter(|server| server.is_unknown(call.era)).cloned().collect();
-    if !unknown.is_empty() {
-        Box::pin(join_all(unknown.iter().map(|server| line.glance(server)))).await;
+    let asked: Vec<_> = reachable.iter().filter(|server| server.is_unknown(call.era)).cloned().collect();
+    if !asked.is_empty() {
+        Box::pin(join_all(asked.iter().map(|server| line.glance(server)))).await;
     }
     let mut members = Vec::with_capacity(reachable.len());
-    let (mut unavailable, mut apart) = (Vec::new(), Vec::new());
+    let (mut unknown, mut apart) = (Vec::new(), Vec::new());
     for server in reachable {
         if bridge::is_out_of_reach(call.era, &server) {
             apart.push((server.name.clone(), resolve::other_era(&server, call, session)));
         } else if server.is_unknown(call.era) {
-            unavailable.push(not_known(&server));
+            unknown.push(server);
         } else {
             members.push(server);
         }
     }
     // Where every server speaks the other era, saying so lets the client change over.
     match apart.pop() {
-        Some((_, stop)) if members.is_empty() && unavailable.is_empty() => Err(stop),
+        Some((_, stop)) if members.is_empty() && unknown.is_empty() => Err(stop),
         last => {
             apart.extend(last);
-            Ok(Reached { members, unavailable, apart })
+            Ok(Reached { members, unknown, apart })
         }
     }
 }
@@ -183,19 +184,17 @@ async fn on_one(
     call: &Call,
     message: &Message,
     session: Option<Arc<Session>>,
-    (members, apart): (&[Arc<Server>], &Apart),
+    (members, unknown, apart): (&[Arc<Server>], &[Arc<Server>], &Apart),
 ) -> Result<Box<One>, Stop> {
     let action = resolve::client_action(message);
     let shown = resolve::name_of(action, message)?;
-    let found = match action {
-        Action::ToolExecute | Action::PromptGet => by_name(line, members, action, &shown).await,
-        Action::CompletionComplete
-            if resolve::reference(message).is_some_and(|(action, _)| action == Action::PromptGet) =>
-        {
-            by_name(line, members, Action::PromptGet, &shown).await
-        }
-        Action::CompletionComplete | Action::ResourceRead | Action::ResourceSubscribe => by_address(members, &shown),
-        Action::TaskManage => {
+    let found = match named_as(action, message) {
+        Some(Named::Joined(kind)) => match plain(members, &shown).or_else(|| plain(unknown, &shown)) {
+            None => shortened(line, members, kind, &shown).await,
+            plain => plain,
+        },
+        Some(Named::Addressed) => by_address(members, &shown).or_else(|| by_address(unknown, &shown)),
+        None if action == Action::TaskManage => {
             let server = line.server_of_task(caller, message)?;
             let carries =
                 |member: &&Arc<Server>| member.name == server && Crossing::between(call.era, member) == Crossing::None;
@@ -203,12 +202,17 @@ async fn on_one(
             let name = members.iter().find(carries).map(|member| (Arc::clone(member), shown.clone()));
             Some(name.ok_or_else(|| line.gone_task(message))?)
         }
-        Action::MethodCall | Action::ServerSample | Action::ServerElicit | Action::ServerRoots => None,
+        None => None,
     };
     let Some((server, name)) = found else {
         let apart = apart_of(action, &shown, apart);
         return Err(apart.unwrap_or_else(|| resolve::missing(action, &shown, call.era, "unknown")));
     };
+    if server.is_unknown(call.era) {
+        // As at its own door: whoever names something of it waits for the look, and reads it where it is down. What is
+        // hidden is waited for as well.
+        let _ = line.catalog(&server).await;
+    }
     // A hidden thing answers under the name the caller used, as a missing one does.
     let one = line.named(&server, session, caller, call, action, &name).await;
     let mut one = one.map_err(|stop| {
@@ -228,16 +232,39 @@ async fn on_one(
     Ok(one)
 }
 
-/// `server__tool`: split where it is plain, looked up where it had to be shortened.
-async fn by_name(line: &Line, members: &[Arc<Server>], action: Action, shown: &str) -> Option<(Arc<Server>, String)> {
-    if let Some((server, name)) = mcp::name::split(shown)
-        && let Some(member) = members.iter().find(|member| member.name.as_str() == server)
-        && mcp::name::join(server, name) == shown
-    {
-        return Some((Arc::clone(member), name.to_owned()));
+/// How a thing is named in the aggregate.
+enum Named {
+    /// As `server__name`: something of this kind.
+    Joined(Action),
+    /// By an address that carries its server.
+    Addressed,
+}
+
+fn named_as(action: Action, message: &Message) -> Option<Named> {
+    match action {
+        Action::ToolExecute | Action::PromptGet => Some(Named::Joined(action)),
+        Action::CompletionComplete => match resolve::reference(message) {
+            Some((Action::PromptGet, _)) => Some(Named::Joined(Action::PromptGet)),
+            _ => Some(Named::Addressed),
+        },
+        Action::ResourceRead | Action::ResourceSubscribe => Some(Named::Addressed),
+        Action::TaskManage | Action::MethodCall | Action::ServerSample | Action::ServerElicit | Action::ServerRoots => {
+            None
+        }
     }
+}
+
+/// `server__tool`, where it is plain.
+fn plain(servers: &[Arc<Server>], shown: &str) -> Option<(Arc<Server>, String)> {
+    let (server, name) = mcp::name::split(shown)?;
+    let member = servers.iter().find(|member| member.name.as_str() == server)?;
+    (mcp::name::join(server, name) == shown).then(|| (Arc::clone(member), name.to_owned()))
+}
+
+/// The same where it had to be shortened: looked up.
+async fn shortened(line: &Line, members: &[Arc<Server>], kind: Action, shown: &str) -> Option<(Arc<Server>, String)> {
     for (member, catalog) in glances(line, members.iter()).await {
-        let mut names: Box<dyn Iterator<Item = &str> + Send> = match action {
+        let mut names: Box<dyn Iterator<Item = &str> + Send> = match kind {
             Action::ToolExecute => Box::new(catalog.tools.keys().map(AsRef::as_ref)),
             _ => Box::new(catalog.prompts.keys().map(AsRef::as_ref)),
         };

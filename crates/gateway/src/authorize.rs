@@ -38,7 +38,10 @@ impl Line {
         let era = call.valid.call.era;
         match target {
             Target::Many(many) => {
-                let resources: Vec<_> = many.members.iter().map(|server| server.resource(&many.method)).collect();
+                // One that cannot be used at this moment counts: policy has no part in that.
+                let away = many.unavailable.iter().filter_map(|(name, _)| self.snapshot.servers.get(name));
+                let servers = many.members.iter().chain(away);
+                let resources: Vec<_> = servers.map(|server| server.resource(&many.method)).collect();
                 policies
                     .authorize_open(&caller.subject, &many.method, &resources)
                     .map_err(|refusal| denied(policies, refusal, None, era))

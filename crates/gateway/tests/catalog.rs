@@ -191,6 +191,50 @@ async fn asking_for_what_is_hidden_costs_what_asking_for_nothing_costs() {
     assert!(answers.iter().all(|answer| *answer == answers[0]), "{answers:#?}");
 }
 
+#[tokio::test]
+async fn a_process_that_is_down_is_said_to_be_to_whoever_names_something_of_it() {
+    let upstream = Upstream::start().await;
+    let policy = json!({"policy": "test", "rules": [
+        {"id": "all", "action": "*", "target": "*/*", "effect": "allow", "agents": ["alice"]},
+        {"id": "no", "action": "*", "target": "files/hidden", "effect": "deny"},
+    ]});
+    let command = Some(vec!["/no/such/program".to_owned()]);
+    let inside = Inside::start(Plan { probed: true, command, policy, ..Plan::of(&upstream) }).await;
+    let told = |answer: Value, name: &str| {
+        let call = answer["error"]["data"]["call"].as_str().unwrap().to_owned();
+        let id = format!(r#""id":{}"#, answer["id"]);
+        answer.to_string().replace(&call, "CALL").replace(name, "NAME").replace(&id, r#""id":"ID""#)
+    };
+    for (all, one) in [
+        (inside.modern("/mcp", &inside.alice), inside.modern("/mcp/files", &inside.alice)),
+        (inside.legacy("/mcp", &inside.alice).await, inside.modern("/mcp/files", &inside.alice)),
+    ] {
+        for (method, member, name, own) in [
+            ("tools/call", "name", "files__echo", "echo"),
+            ("prompts/get", "name", "files__first", "first"),
+            ("resources/read", "uri", "durward://files/a://b", "a://b"),
+        ] {
+            let answer = all.request(method, json!({member: name})).await.json().await;
+            assert_eq!(answer["error"]["code"], -31006, "{method}: {answer}");
+            let there = one.request(method, json!({member: own})).await.json().await;
+            assert_eq!(told(answer, name), told(there, own), "{method}: as at its own door");
+        }
+        // Lists say so, too.
+        let list = all.request("tools/list", json!({})).await.json().await;
+        assert_eq!(list["result"]["tools"], json!([]), "{list}");
+        assert_eq!(list["result"]["_meta"]["durward/unavailable"][0]["server"], "files", "{list}");
+        // What is hidden answers like what may be there.
+        let [hidden, missing] = ["files__hidden", "files__missing"].map(|name| all.call(name, json!({})));
+        assert_eq!(told(hidden.await, "files__hidden"), told(missing.await, "files__missing"));
+    }
+    // Who may see nothing of it is told as if there were none.
+    let bob = inside.modern("/mcp", &inside.bob);
+    let [there, nowhere] = ["files__echo", "nosuch__echo"].map(|name| bob.call(name, json!({})));
+    let (there, nowhere) = (there.await, nowhere.await);
+    assert_eq!(there["error"]["code"], -32602, "{there}");
+    assert_eq!(told(there, "files__echo"), told(nowhere, "nosuch__echo"));
+}
+
 /// A tool with one argument, `a`.
 fn taking(name: &str, dialect: Value, argument: &Value) -> Value {
     let mut schema = json!({"type": "object", "properties": {"a": argument}, "required": ["a"]});
