@@ -105,6 +105,27 @@ pub(crate) fn safe_lines(text: &str) -> String {
     text.chars().map(|c| if is_kept(c) { c } else { '\u{fffd}' }).collect()
 }
 
+/// The same as escapes, in one line.
+pub(crate) fn in_one_line(text: &str) -> String {
+    text.chars().fold(String::with_capacity(text.len()), |text, c| letter(text, c, is_unsafe(c)))
+}
+
+/// The same of a text of several lines, of which only the first begins at the margin.
+pub(crate) fn indented(text: &str) -> String {
+    let text = text.replace('\n', "\n    ");
+    let is_kept = |c: char| matches!(c, '\n' | '\t') || !is_unsafe(c);
+    text.chars().fold(String::with_capacity(text.len()), |text, c| letter(text, c, !is_kept(c)))
+}
+
+fn letter(mut text: String, c: char, is_escaped: bool) -> String {
+    if is_escaped {
+        text.extend(c.escape_default());
+    } else {
+        text.push(c);
+    }
+    text
+}
+
 fn is_unsafe(c: char) -> bool {
     c.is_control() || turns(c) || matches!(c, '\u{2028}' | '\u{2029}')
 }

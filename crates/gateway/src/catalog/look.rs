@@ -627,7 +627,7 @@ fn tell_of_left_out(server: &Server, before: Option<&Catalog>, now: &Catalog) {
     let Some((list, name, why)) = left_out.first() else { return };
     if before.is_none_or(|before| names(before) != left_out) {
         let entries = left_out.len();
-        let first = label::shown(name);
-        tracing::warn!(server = %server.name, entries, list, %first, why, "`/mcp` leaves out entries that clients refuse a whole list for");
+        let first = &*label::shown(name);
+        tracing::warn!(server = %server.name, entries, list, first, why, "`/mcp` leaves out entries that clients refuse a whole list for");
     }
 }
