@@ -7,7 +7,7 @@ use crate::journal::Closed;
 use audit::Outcome;
 use std::fmt::{Display, Write};
 use tracing::Level;
-use vocab::{IssuerName, RuleId, ServerName, Timestamp};
+use vocab::{IssuerName, RuleId, ServerName, Timestamp, UserId};
 
 /// The target that these lines have beside what the program says otherwise.
 const TARGET: &str = "durward::call";
@@ -46,7 +46,7 @@ impl Lines {
         self.plain("call", Some(facts.call));
         self.plain("parent", facts.parent);
         self.quoted("agent", principal.map(|principal| principal.agent.as_str()));
-        self.plain("user", principal.and_then(|principal| principal.user.as_ref()));
+        self.quoted("user", principal.and_then(|principal| principal.user.as_ref()).map(UserId::as_str));
         self.quoted("issuer", principal.and_then(|principal| principal.issuer.as_ref()).map(IssuerName::as_str));
         self.plain("credential", facts.identity.as_ref());
         self.plain("peer", Some(facts.peer));

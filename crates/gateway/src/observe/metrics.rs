@@ -82,7 +82,8 @@ impl Metrics {
         let server = self.servers.bound("", plain);
         let method = method(facts);
         let verdict = outcome_name(outcome);
-        let tool = self.tools.bound(plain, tool(facts, outcome));
+        let named = tool(facts, outcome);
+        let tool = self.tools.bound(plain, &named);
         self.called.count(&[server, method, verdict, facts.era.as_str()]);
         if facts.bridged.is_some() {
             self.bridged.count(&[server, facts.era.as_str()]);
@@ -264,11 +265,13 @@ fn seconds(us: u64) -> f64 {
 
 /// The tool that was called, if there is one and its caller may see it. What does not exist is called what callers like, and
 /// would use up the names that a label may have.
-fn tool<'a>(facts: &'a Facts, outcome: &Outcome) -> &'a str {
+/// What moves a cursor where it is read is written as escapes, so that such a name is counted as no other.
+fn tool<'a>(facts: &'a Facts, outcome: &Outcome) -> Cow<'a, str> {
     let is_hidden = matches!(outcome, Outcome::Refused { reason, .. } if *reason == "hidden");
     // Tools that were found have a class.
     let found = facts.class.filter(|_| !is_hidden && facts.action == Some(Action::ToolExecute));
-    found.and(facts.target.as_deref()).unwrap_or_default()
+    let name = found.and(facts.target.as_deref()).unwrap_or_default();
+    if name.chars().any(char::is_control) { Cow::Owned(name.escape_debug().to_string()) } else { Cow::Borrowed(name) }
 }
 
 /// The method, as a label: methods of MCP by name, what anybody may invent as one.

@@ -86,6 +86,27 @@ fn a_call_is_counted_by_all_it_is_divided_by() {
 }
 
 #[test]
+fn a_name_that_moves_the_cursor_is_counted_as_no_other() {
+    let mut metrics = Metrics::default();
+    for tool in ["ok", "ok\u{1b}[2J\n\u{202e}\"\\"] {
+        metrics.count(&Closed { facts: Box::new(facts("ci", "files", tool)), outcome: Outcome::Answered });
+    }
+    let evil =
+        r#"durward_tool_calls_total{server="files",tool="ok\\u{1b}[2J\\n\\u{202e}\\\"\\\\",outcome="answered"} 1"#;
+    let plain = r#"durward_tool_calls_total{server="files",tool="ok",outcome="answered"} 1"#;
+    assert_eq!(samples(&metrics, "durward_tool_calls_total"), [plain, evil]);
+}
+
+#[test]
+fn a_user_is_one_field_of_the_line() {
+    let mut facts = facts("ci", "files", "read");
+    let principal = facts.principal.as_mut().unwrap();
+    principal.user = Some(vocab::UserId::new("eve agent=\"root\"\u{202e}").unwrap());
+    let line = said([Closed { facts: Box::new(facts), outcome: Outcome::Answered }]);
+    assert!(line.contains(r#" user="eve agent=\"root\"\u{202e}" "#), "{line}");
+}
+
+#[test]
 fn refusals_name_stage_and_reason() {
     let mut metrics = Metrics::default();
     metrics.count(&Closed { facts: Box::new(facts("ci", "files", "read")), outcome: refused(Stage::Limit, "rate") });
@@ -209,7 +230,7 @@ fn text_is_open_metrics() {
     metrics.count(&Closed { facts: Box::new(odd), outcome: Outcome::Answered });
     let text = text::render(&metrics.counted());
     assert!(text.ends_with("# EOF\n"));
-    assert!(text.contains(r#"tool="a\"b\\c\nd""#), "{text}");
+    assert!(text.contains(r#"tool="a\\\"b\\\\c\\nd""#), "{text}");
     assert!(text.contains("# UNIT mcp_server_operation_duration_seconds seconds\n"));
     assert!(text.contains("# TYPE durward_calls counter\n"));
     // Buckets are cumulative, and the last one holds everything.
