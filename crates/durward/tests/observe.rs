@@ -309,3 +309,21 @@ async fn export_begins_with_a_reload() {
     assert!(world.stop().await.0.success());
     assert_eq!(Exported::of(&collector).named("tools/call echo", SpanKind::Client).len(), 1);
 }
+
+#[tokio::test]
+async fn the_span_of_a_bridged_hop_says_what_was_spoken_and_answered_there() {
+    let (upstream, collector) = (Upstream::start().await, Upstream::start().await);
+    upstream.always("tools/call", |received| Answer::error(&received.id(), -32099, "boom"));
+    let endpoint = format!("telemetry: {{ otlp: {{ endpoint: \"{}\" }} }}\n", base(&collector));
+    let server = format!("servers:\n  files: {{ url: \"{}\", internal: true, era: modern }}\n", upstream.url());
+    let world = World::with(&(server + &endpoint), RULES).await;
+    let agent = world.legacy("/mcp/files").await;
+    assert_eq!(agent.call("echo", json!({"text": "x"})).await["error"]["code"], -32099);
+    assert!(world.stop().await.0.success());
+    let exported = Exported::of(&collector);
+    for (kind, revision) in [(SpanKind::Server, testkit::LEGACY), (SpanKind::Client, testkit::MODERN)] {
+        let spans = exported.named("tools/call echo", kind);
+        assert_eq!(text(spans[0], "mcp.protocol.version"), Some(revision), "{kind:?}");
+        assert_eq!(text(spans[0], "rpc.response.status_code"), Some("-32099"), "{kind:?}");
+    }
+}

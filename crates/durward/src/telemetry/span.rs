@@ -13,6 +13,7 @@ use gateway::{
     trace::{self, SpanId},
     trail::{Facts, Mark},
 };
+use mcp::{Era, Revision};
 use opentelemetry_proto::tonic::{
     collector::trace::v1::ExportTraceServiceRequest,
     common::v1::{AnyValue, ArrayValue, KeyValue, any_value::Value},
@@ -87,7 +88,7 @@ fn served(closed: &Closed) -> Span {
     }
     span.start_time_unix_nano = nanos(facts.at);
     span.end_time_unix_nano = nanos(facts.at) + facts.duration_us * 1000;
-    span.attributes = common(facts);
+    span.attributes = common(facts, facts.revision);
     let attributes = &mut span.attributes;
     attributes.push(attribute("network.transport", "tcp"));
     attributes.push(attribute("network.protocol.name", "http"));
@@ -154,7 +155,7 @@ fn forwarded(closed: &Closed, server: &Server, mark: &Mark, start: u64, end: u64
     let streamed = nanos(facts.at) + facts.duration_us * 1000;
     span.start_time_unix_nano = start;
     span.end_time_unix_nano = if facts.streamed { end.max(streamed) } else { end };
-    span.attributes = common(facts);
+    span.attributes = common(facts, spoken(facts));
     let attributes = &mut span.attributes;
     match &server.transport {
         Transport::Http(endpoint) => {
@@ -166,7 +167,11 @@ fn forwarded(closed: &Closed, server: &Server, mark: &Mark, start: u64, end: u64
         Transport::Stdio(_) => attributes.push(attribute("network.transport", "pipe")),
     }
     let error = match (mark.verdict, outcome) {
-        ("ok", audit::Outcome::Failed) => error_type(facts, outcome),
+        ("ok", audit::Outcome::Failed) => {
+            // The server said it: what went wrong here has a verdict, or another outcome.
+            attributes.extend(facts.code.map(|code| attribute("rpc.response.status_code", code.to_string())));
+            error_type(facts, outcome)
+        }
         ("ok", _) => "".into(),
         (verdict, _) => verdict.into(),
     };
@@ -174,15 +179,25 @@ fn forwarded(closed: &Closed, server: &Server, mark: &Mark, start: u64, end: u64
     span
 }
 
+/// The revision that the server is spoken to in, as far as it is known. Over a bridge to the legacy era that is the session's
+/// matter, and no call tells.
+fn spoken(facts: &Facts) -> Option<Revision> {
+    match facts.bridged {
+        None => facts.revision,
+        Some(Era::Modern) => Some(Revision::V2026_07_28),
+        Some(Era::Legacy) => None,
+    }
+}
+
 /// What the conventions say of every operation.
-fn common(facts: &Facts) -> Vec<KeyValue> {
+fn common(facts: &Facts, revision: Option<Revision>) -> Vec<KeyValue> {
     let mut attributes = Vec::with_capacity(24);
     match &*facts.method {
         http @ ("GET" | "DELETE") => attributes.push(attribute("http.request.method", http)),
         "response" | "unread" => {}
         _ => attributes.push(attribute("mcp.method.name", method(facts))),
     }
-    if let Some(revision) = facts.revision {
+    if let Some(revision) = revision {
         attributes.push(attribute("mcp.protocol.version", revision.as_str()));
     }
     if let Some(server) = &facts.server {
