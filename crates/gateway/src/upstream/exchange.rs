@@ -507,7 +507,8 @@ pub(crate) async fn over_pipe(
     asker: Asker,
     wait: Wait,
 ) -> Result<Arrival, UpstreamFault> {
-    on_pipe(pipe, message, asker, Hears::by(message), wait).await
+    let hears = Hears::by(message, &asker);
+    on_pipe(pipe, message, asker, hears, wait).await
 }
 
 async fn on_pipe(

@@ -34,9 +34,9 @@ impl Waiting {
         (self.hears, !self.rests)
     }
 
-    /// Whether its client may be asked in its course: over the bridge in that of calls alone, and not of lists.
+    /// Whether its client may be asked in its course.
     pub(super) fn hears_questions(&self) -> bool {
-        self.hears == Hears::Questions || (self.hears > Hears::Nothing && self.asker != Asker::Gateway)
+        self.hears > Hears::News
     }
 
     /// Whether the server may ask in its course now, over the bridge.
@@ -71,6 +71,8 @@ pub(crate) enum Asker {
 pub(crate) enum Hears {
     /// Nothing: the gateway asks for itself, or the request lasts and says what it wants to hear.
     Nothing,
+    /// What is logged: over the bridge clients are asked in the course of calls alone, and not of lists.
+    News,
     /// What its client takes, though the eras have no questions in its course.
     Something,
     /// What is asked and logged in the course of a call.
@@ -79,10 +81,12 @@ pub(crate) enum Hears {
 
 impl Hears {
     /// What a client's request may hear.
-    pub(crate) fn by(message: &Message) -> Self {
+    pub(crate) fn by(message: &Message, asker: &Asker) -> Self {
         match message.method() {
             "subscriptions/listen" => Self::Nothing,
             method if mcp::bridge::may_ask(method) => Self::Questions,
+            // A legacy client that introduces itself has no session yet, and is no client over the bridge.
+            method if *asker == Asker::Gateway && method != "initialize" => Self::News,
             _ => Self::Something,
         }
     }
