@@ -4,6 +4,7 @@
 pub(crate) mod apart;
 mod expression;
 pub(crate) mod look;
+mod read;
 pub(crate) mod schema;
 #[cfg(test)]
 mod tests;
