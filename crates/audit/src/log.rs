@@ -344,7 +344,7 @@ impl Log {
         receiver.await.map_err(|_| LogFault::Closed)
     }
 
-    /// The same for the last time: nothing is appended after it. If the disk fails it is tried once more, then what could not
+    /// The same for the last time: whoever calls it has seen to it that nothing is appended after it. If the disk fails it is tried once more, then what could not
     /// be written is reported.
     pub async fn flush_at_last(&self) -> Result<(), LogFault> {
         let (sender, receiver) = oneshot::channel();

@@ -354,7 +354,7 @@ fn a_test_names_what_is_wrong_with_each_file_of_cases_as_check_does() {
         "help: did you mean `agent`?\n",
         "2 errors in policies/a.test.yaml\n",
         "1 error in policies/b.test.json\n",
-        "no case was run: correct policies/a.test.yaml, policies/b.test.json\n",
+        "no result is shown before these files are correct: policies/a.test.yaml, policies/b.test.json\n",
     ] {
         assert!(said.err.contains(text), "{text}: {}", said.err);
     }

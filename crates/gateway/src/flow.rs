@@ -73,6 +73,8 @@ pub(crate) struct Flow {
     passed: Passed,
     /// Who asks on a stream of HTTP: the session that it was opened in.
     leg: Option<Origin>,
+    /// Something that one of several servers said was left out.
+    has_left_out: bool,
 }
 
 /// What an event was.
@@ -114,6 +116,7 @@ impl Flow {
             watch: None,
             follows: None,
             leg,
+            has_left_out: false,
         }
     }
 

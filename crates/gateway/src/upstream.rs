@@ -154,6 +154,9 @@ pub(crate) enum UpstreamFault {
     /// Its turn did not come: what may be asked something has it alone.
     #[error("not sent: for {} s there were others that the server may ask something", .0.as_secs())]
     Turn(Duration),
+    /// The same of a client's answer: the call waits on.
+    #[error("the client's answer was not passed on: for {} s there were others that the server may ask something", .0.as_secs())]
+    Unheard(Duration),
     /// It said too much.
     #[error("the answer is larger than {0} bytes")]
     TooBig(usize),
@@ -226,7 +229,7 @@ impl UpstreamFault {
     pub(crate) fn reason(&self) -> &'static str {
         match self {
             Self::Down(_) | Self::Resting { .. } => "upstream-down",
-            Self::Timeout(_) | Self::Turn(_) => "upstream-timeout",
+            Self::Timeout(_) | Self::Turn(_) | Self::Unheard(_) => "upstream-timeout",
             Self::TooBig(_) => "upstream-too-big",
             Self::Cut(_) => "upstream-cut",
             Self::Credential(_) => "upstream-credential",
@@ -259,6 +262,11 @@ impl UpstreamFault {
             Self::Turn(_) => {
                 let what = "was at other calls for as long as this one could wait: what it may ask in the course of both would be \
                             unclear, so it was not sent";
+                (mcp::error::UPSTREAM_TIMEOUT, what)
+            }
+            Self::Unheard(_) => {
+                let what = "was at other calls for as long as this answer could wait: it was not passed on, the call waits, and its \
+                            client may give it again";
                 (mcp::error::UPSTREAM_TIMEOUT, what)
             }
             Self::TooBig(_) => (mcp::error::UPSTREAM_DOWN, "answered more than the gateway takes"),

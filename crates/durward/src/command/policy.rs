@@ -116,7 +116,7 @@ fn test(shared: &Shared, files: &[PathBuf]) -> Result<Exit> {
         }
     }
     if !broken.is_empty() {
-        bail!("no case was run: correct {}", broken.join(", "));
+        bail!("no result is shown before these files are correct: {}", broken.join(", "));
     }
     let failed = results.iter().filter(|case| !case.passed).count();
     match shared.output {

@@ -21,6 +21,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering},
     time::Duration,
 };
+use tokio::time::timeout;
 
 /// Tools that are kept of one session.
 const MOST: usize = 256;
@@ -82,8 +83,11 @@ impl Apart {
 
     /// The same, where nothing says that it may be another by now.
     fn fresh_tool(&self, name: Option<&str>, now: Moment) -> Option<Arc<Tool>> {
-        let is_fresh = self.shown().seen.is_within(FRESH, now);
-        self.tool(name).filter(|_| is_fresh)
+        self.tool(name).filter(|_| self.is_fresh(now))
+    }
+
+    fn is_fresh(&self, now: Moment) -> bool {
+        self.shown().seen.is_within(FRESH, now)
     }
 
     /// Whether the session may be asked: what clients ask for must not hammer a server.
@@ -149,10 +153,17 @@ impl Line {
 
 impl Hop<'_> {
     async fn tool_apart(&self, leg: &Leg, name: Option<&str>) -> Result<Option<Arc<Tool>>, UpstreamFault> {
-        let apart = &leg.apart;
-        if let Some(tool) = apart.fresh_tool(name, Moment::now(self)) {
+        if let Some(tool) = leg.apart.fresh_tool(name, Moment::now(self)) {
             return Ok(Some(tool));
         }
+        // Who waits for somebody else's question waits no longer than for one of its own.
+        let deadline = self.server.deadline;
+        let asking = self.tool_asked_for(leg, name);
+        timeout(deadline, asking).await.map_err(|_| UpstreamFault::Timeout(deadline))?
+    }
+
+    async fn tool_asked_for(&self, leg: &Leg, name: Option<&str>) -> Result<Option<Arc<Tool>>, UpstreamFault> {
+        let apart = &leg.apart;
         let _turn = apart.asking.lock().await;
         // What the server says from here on is newer than what it shows.
         let now = Moment::now(self);
@@ -162,13 +173,17 @@ impl Hop<'_> {
         let _in_flight = self.server.state.enter(self.server.calls_in_flight).ok_or(UpstreamFault::Busy)?;
         if apart.may_ask(now) {
             let pages = match self.pages(Some(leg), ListKind::Tools, Era::Legacy, None).await {
-                // A session that is gone, or lists nothing, shows nothing.
-                Err(UpstreamFault::Lost | UpstreamFault::List { .. }) => Vec::new(),
+                // Whoever calls finds the session gone, and is told so.
+                Err(UpstreamFault::Lost) => return Ok(apart.tool(name)),
+                // One that lists nothing shows nothing.
+                Err(UpstreamFault::List { .. }) => Vec::new(),
                 pages => pages?,
             };
             let catalog = self.server.state.catalog.load_full();
             let is_everybodys = |name: &str| catalog.as_ref().is_some_and(|catalog| catalog.tools.contains_key(name));
             apart.keep(beyond(&pages, is_everybodys)?, now);
+        } else if !apart.is_fresh(now) {
+            return Err(UpstreamFault::Down("its tools could not be listed in this session a moment ago".to_owned()));
         }
         Ok(apart.tool(name))
     }
@@ -179,7 +194,7 @@ fn beyond(
     pages: &[Message],
     is_everybodys: impl Fn(&str) -> bool,
 ) -> Result<HashMap<Box<str>, Definition>, UpstreamFault> {
-    let mut tools = HashMap::new();
+    let mut tools: HashMap<Box<str>, Definition> = HashMap::new();
     let mut room = MOST_BYTES;
     for page in pages {
         let entries =
@@ -188,7 +203,11 @@ fn beyond(
             let left = room.checked_sub(entry.name.len() + entry.raw.len());
             if let (false, Some(left), true) = (is_everybodys(&entry.name), left, tools.len() < MOST) {
                 room = left;
-                tools.insert(Box::from(&*entry.name), Definition::Text(Box::from(entry.raw)));
+                let definition = match tools.get_mut(&*entry.name) {
+                    Some(first) => Definition::Tool(Tool::and(&Definition::read(first), entry.raw)),
+                    None => Definition::Text(Box::from(entry.raw)),
+                };
+                tools.insert(Box::from(&*entry.name), definition);
             }
         }
     }
@@ -209,6 +228,16 @@ mod tests {
             beyond(&[page], |name| name == "everybody's").unwrap().into_keys().map(String::from).collect();
         names.sort_unstable();
         names
+    }
+
+    #[test]
+    fn a_tool_that_a_session_defines_in_two_ways_is_refused() {
+        let tools =
+            json!([{"name": "a", "inputSchema": {"type": "object"}}, {"name": "a", "inputSchema": {"required": []}}]);
+        let page = json!({"jsonrpc": "2.0", "id": 1, "result": {"tools": tools}}).to_string();
+        let page = exchange::one(page.into(), &Limits::default()).unwrap();
+        let tool = beyond(&[page], |_| false).unwrap().get_mut("a").unwrap().read();
+        assert!(tool.refused(mcp::Era::Legacy).unwrap().contains("twice"));
     }
 
     #[test]

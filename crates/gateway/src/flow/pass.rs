@@ -111,7 +111,12 @@ impl Flow {
         match (passed, one_of_many) {
             (Err(stop), Some(server)) => {
                 let why = stop.detail.as_deref().unwrap_or(&stop.message);
-                tracing::debug!(%server, why, "a message is left out of a stream of several servers");
+                // The first is said aloud: a server may go on so for hours.
+                if std::mem::replace(&mut self.has_left_out, true) {
+                    tracing::debug!(%server, why, "a message is left out of a stream of several servers");
+                } else {
+                    tracing::warn!(%server, why, "messages are left out of a stream of several servers");
+                }
                 Ok(None)
             }
             (passed, _) => passed,

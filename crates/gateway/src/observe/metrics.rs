@@ -265,7 +265,7 @@ fn seconds(us: u64) -> f64 {
 
 /// The tool that was called, if there is one and its caller may see it. What does not exist is called what callers like, and
 /// would use up the names that a label may have.
-/// What moves a cursor where it is read is written as escapes, so that such a name is counted as no other.
+/// What moves a cursor where it is read is written as escapes.
 fn tool<'a>(facts: &'a Facts, outcome: &Outcome) -> Cow<'a, str> {
     let is_hidden = matches!(outcome, Outcome::Refused { reason, .. } if *reason == "hidden");
     // Tools that were found have a class.

@@ -92,7 +92,6 @@ pub(crate) struct Pipe {
     next: AtomicU64,
     waiting: Mutex<BTreeMap<u64, Waiting>>,
     listeners: Listeners,
-    began: Instant,
     /// What was said before anybody could hear it.
     early: Mutex<Early>,
     used: Mutex<Instant>,
@@ -196,7 +195,6 @@ impl Pipe {
             next: AtomicU64::new(1),
             waiting: Mutex::default(),
             listeners: Listeners::default(),
-            began: Instant::now(),
             early: Mutex::default(),
             used: Mutex::new(Instant::now()),
             asked: Mutex::default(),
@@ -281,6 +279,7 @@ impl Pipe {
 
     /// Adds somebody who hears what the server says unasked. Where it says nothing more, that is told at once.
     pub(crate) fn hear(&self, listener: impl Fn(Word) -> Heard + Send + Sync + 'static) {
+        lock(&self.early).begins();
         self.listeners.add(Arc::new(listener));
     }
 

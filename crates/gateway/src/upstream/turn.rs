@@ -129,7 +129,7 @@ impl Turns {
                 }
             }
         };
-        timeout(deadline, entering).await.map_err(|_| UpstreamFault::Turn(deadline))
+        timeout(deadline, entering).await.map_err(|_| UpstreamFault::Unheard(deadline))
     }
 
     /// Keeps a question that is unclear, and lets go of one that is taken back. INVARIANT: whoever calls this has locked the
@@ -308,9 +308,10 @@ mod tests {
         let alone = turns.enter(what, Duration::from_mins(1)).await.ok();
         assert!(alone.is_some());
         let server = ServerName::new("files").unwrap();
-        for late in [turns.enter(what, Duration::ZERO).await, turns.enter_again(what, Duration::ZERO).await] {
+        let late = [turns.enter(what, Duration::ZERO).await, turns.enter_again(what, Duration::ZERO).await];
+        for (late, says) in late.into_iter().zip(["it was not sent", "give it again"]) {
             let stop = late.err().unwrap().stop(&server);
-            assert!(stop.message.ends_with("it was not sent"), "{}", stop.message);
+            assert!(stop.message.ends_with(says), "{}", stop.message);
             assert_eq!((stop.code, stop.reason), (mcp::error::UPSTREAM_TIMEOUT, "upstream-timeout"));
         }
         drop(alone);

@@ -2,7 +2,9 @@
 //! the modern era until it calls something. Servers ask for roots as soon as they may, and ask once: it is kept for a while.
 
 use super::{Pipe, deliver::Delivered, lock};
-use mcp::{Kind, Message};
+use crate::upstream::exchange;
+use bytes::Bytes;
+use mcp::{Kind, Limits, Message};
 use std::{
     collections::VecDeque,
     sync::{Arc, Weak},
@@ -13,7 +15,7 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-/// How long after its start what a process says is kept, and so how long at most.
+/// How long after somebody could first come to hear it what a process says is kept, and so how long at most.
 const YOUNG: Duration = Duration::from_secs(30);
 /// How long where somebody waits for an answer of the server: that may wait for one to this.
 const BLOCKING: Duration = Duration::from_secs(3);
@@ -32,6 +34,10 @@ pub(super) struct Early {
     was_called: bool,
     /// Wakes whoever looks after it: a call may be answered before the next look.
     called: Arc<Notify>,
+    /// Since when somebody could come to hear: a process may take long until it says its first word.
+    since: Option<Instant>,
+    /// The first may be put to somebody at this moment.
+    is_in_hand: bool,
 }
 
 impl Early {
@@ -43,80 +49,104 @@ impl Early {
         }
     }
 
-    /// What takes back a question that is kept, and the question: nobody hears of either.
-    fn has_dropped(&mut self, message: &Message) -> bool {
+    /// Somebody may come to hear from now on.
+    pub(super) fn begins(&mut self) {
+        self.since.get_or_insert_with(Instant::now);
+    }
+
+    fn is_young(&self) -> bool {
+        self.since.is_some_and(|since| since.elapsed() < YOUNG)
+    }
+
+    /// What takes back a question that is kept, and the question: nobody hears of either, unless that is being put.
+    fn has_dropped(&mut self, message: &Message, limits: &Limits) -> bool {
         let Some(named) = message.param(&["requestId"]) else { return false };
         let id = mcp::id_key(&String::from_utf8_lossy(named.raw));
-        let is_meant = |kept: &Message| kept.id().is_some_and(|own| mcp::id_key(own) == id);
+        let is_meant =
+            |kept: &Message| kept.kind() == Kind::Request && kept.id().is_some_and(|own| mcp::id_key(own) == id);
+        if self.is_in_hand && self.words.front().is_some_and(|(first, _)| is_meant(first)) {
+            return self.keep(message, limits);
+        }
         let before = self.words.len();
-        self.words.retain(|(kept, _)| kept.kind() != Kind::Request || !is_meant(kept));
+        self.words.retain(|(kept, _)| !is_meant(kept));
         self.words.len() < before
     }
 
-    fn keep(&mut self, message: &Message) -> bool {
-        let has_room = self.words.len() < KEPT.0 && message.bytes().len() <= KEPT.1;
-        if has_room {
-            self.words.push_back((message.clone(), Instant::now()));
+    fn keep(&mut self, message: &Message, limits: &Limits) -> bool {
+        if self.words.len() >= KEPT.0 || message.bytes().len() > KEPT.1 {
+            return false;
         }
-        has_room
+        // A copy: what the pipe read at once is one buffer, of which a few words would keep all.
+        let own = exchange::one(Bytes::copy_from_slice(message.bytes()), limits);
+        own.is_ok_and(|own| {
+            self.words.push_back((own, Instant::now()));
+            true
+        })
     }
 
     /// The first. Where there is none nobody looks any more.
     fn first(&mut self) -> Option<(Message, Instant)> {
         let first = self.words.front().cloned();
         self.is_looked_after = first.is_some();
+        self.is_in_hand = first.is_some();
         first
     }
 
     /// It was handed over, unless it was taken back meanwhile.
     fn is_over(&mut self, message: &Message) {
+        self.is_in_hand = false;
         self.words.pop_front_if(|(first, _)| first.bytes().as_ptr() == message.bytes().as_ptr());
     }
 }
 
 impl Pipe {
-    /// Whether a message waits behind others that are kept, or took one of them back.
+    /// Whether a question waits behind others that are kept, or one of them was taken back. What somebody hears now waits for
+    /// none of them.
     pub(super) fn keeps_behind(&self, message: &Message) -> bool {
         let mut early = lock(&self.early);
         if early.words.is_empty() || message.kind() == Kind::Response {
             return false;
         }
-        match message.method() {
-            "ping" | "notifications/progress" => false,
-            "notifications/cancelled" => early.has_dropped(message),
-            _ => early.keep(message),
+        match (message.kind(), message.method()) {
+            (_, "notifications/cancelled") => early.has_dropped(message, &self.limits),
+            (Kind::Request, method) => method != "ping" && early.keep(message, &self.limits),
+            (Kind::Notification | Kind::Response, _) => false,
         }
     }
 
     /// Keeps a message that nobody hears, if somebody may soon. Where several share the process nobody could tell who.
     pub(super) fn keeps_early(self: &Arc<Self>, message: &Message) -> bool {
-        let may_be_heard = !self.shared && self.began.elapsed() < YOUNG && self.listeners.count() > 0;
-        if !may_be_heard || matches!(message.method(), "ping" | "notifications/progress" | "notifications/cancelled") {
+        if self.shared || matches!(message.method(), "ping" | "notifications/progress" | "notifications/cancelled") {
             return false;
         }
         let mut early = lock(&self.early);
-        let is_kept = !early.was_called && early.keep(message);
+        let is_kept = !early.was_called && early.is_young() && early.keep(message, &self.limits);
         if is_kept && !std::mem::replace(&mut early.is_looked_after, true) {
             tokio::spawn(hand_over(Arc::downgrade(self), Arc::clone(&early.called)));
         }
         is_kept
     }
 
-    /// Whether somebody may still come who hears what was said then.
-    fn may_wait(&self, since: Instant) -> bool {
+    /// Whether somebody may still come who hears what was said then. What takes back a question waits for nobody.
+    fn may_wait(&self, (message, since): &(Message, Instant)) -> bool {
         let is_blocking = !lock(&self.waiting).is_empty();
-        self.is_alive() && self.began.elapsed() < YOUNG && !(is_blocking && since.elapsed() > BLOCKING)
+        let is_worth_it = message.method() != "notifications/cancelled" && !(is_blocking && since.elapsed() > BLOCKING);
+        is_worth_it && self.is_alive() && lock(&self.early).is_young()
     }
 
     /// Hands over what was said first. `false` if it waits on.
-    async fn hand_over(self: &Arc<Self>, (message, since): &(Message, Instant)) -> bool {
+    async fn hand_over(self: &Arc<Self>, first: &(Message, Instant)) -> bool {
+        let message = &first.0;
         let answer = if self.keeps(message) {
             None
         } else {
             match self.deliver_in_time(message).await {
                 Delivered::Done => None,
                 Delivered::Answered(answer) => Some(answer),
-                Delivered::ToNobody if self.may_wait(*since) => return false,
+                Delivered::ToNobody if self.may_wait(first) => {
+                    lock(&self.early).is_in_hand = false;
+                    return false;
+                }
                 Delivered::ToNobody => self.refusal(message),
             }
         };
