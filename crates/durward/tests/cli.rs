@@ -776,12 +776,13 @@ fn the_socket_and_the_directory_are_their_owners_alone() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_servers_call_their_tools_moves_no_cursor_and_fills_no_screen() {
-    let mut tools = vec![json!({"name": "red\u{1b}[31m\nfake: fine"})];
+    let unlisted = |name: &str| json!({"name": name, "description": null, "inputSchema": {"type": "object"}});
+    let mut tools = vec![unlisted("red\u{1b}[31m\nfake: fine")];
     tools.push(json!({"name": "odd\u{9b}2J", "inputSchema": {"type": "object", "properties": {"\u{7}": {"type": 7}}}}));
     tools.extend((0..102).map(|at| {
         json!({"name": format!("odd\u{202e}{at}"), "inputSchema": {"type": "object", "properties": {"x": {"type": 7}}}})
     }));
-    tools.extend((0..104).map(|at| json!({"name": format!("bare{at}")})));
+    tools.extend((0..104).map(|at| unlisted(&format!("bare{at}"))));
     let upstream = Upstream::at("127.0.0.1:0".parse().expect("an address"), tools).await;
     let site = Site::new();
     let text = CONFIG.replace("http://127.0.0.1:9/mcp?key=canary", &upstream.url());
