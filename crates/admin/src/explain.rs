@@ -150,7 +150,7 @@ pub fn explain(
     let catalog = known.and_then(|server| server.state.catalog.load_full());
     let is_modern = known.is_some_and(|server| server.speaks(Era::Modern) == Some(true));
     let era = if is_modern { Era::Modern } else { Era::Legacy };
-    let tool = catalog.as_ref().filter(|_| action == Action::ToolExecute).map(|catalog| catalog.tools.get(name));
+    let tool = catalog.as_ref().filter(|_| action == Action::ToolExecute).map(|catalog| catalog.tool(name));
     let schema = match tool {
         None => Schema::Unknown,
         Some(None) => {

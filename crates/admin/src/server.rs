@@ -13,9 +13,12 @@ use gateway::{
     server::Server,
     settings::TransportSettings,
 };
-use mcp::Era;
+use mcp::{Era, ListKind};
 use serde_json::{Value, json};
-use std::sync::{Arc, atomic::Ordering};
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, atomic::Ordering},
+};
 use tokio::task::JoinSet;
 use vocab::Timestamp;
 
@@ -68,10 +71,10 @@ fn describe(server: &Server, clock: &dyn Clock) -> Value {
         "calls_in_flight": server.calls_in_flight,
         "looked_at_seconds_ago": catalog.as_deref().map(age),
         "catalog": catalog.as_ref().map(|catalog| json!({
-            "tools": catalog.tools.len(),
-            "prompts": catalog.prompts.len(),
-            "resources": catalog.resources.len(),
-            "templates": catalog.templates.len(),
+            "tools": catalog.count(ListKind::Tools),
+            "prompts": catalog.count(ListKind::Prompts),
+            "resources": catalog.count(ListKind::Resources),
+            "templates": catalog.count(ListKind::Templates),
         })),
         "left_out": left_out,
         "left_out_more": left_out_more,
@@ -110,24 +113,25 @@ fn transport(server: &Server) -> (&'static str, String) {
 
 /// Entries that `/mcp` leaves out, for official SDKs refuse a whole list for one of them, and why: the first of them, and
 /// how many there are besides.
-fn left_out(server: &Server, catalog: &Catalog) -> (Vec<Value>, usize) {
-    let mut told = catalog.left_out.iter().filter_map(|entry| Some((entry, entry.why(server)?)));
-    let tell =
-        |(entry, why): (&LeftOut, &str)| json!({ "list": entry.kind.method(), "name": entry.shown(), "why": why });
-    let first = told.by_ref().take(TOLD).map(tell).collect();
-    (first, told.count())
+fn left_out<'c>(server: &Server, catalog: &'c Catalog) -> (Vec<Value>, usize) {
+    let why = |entry: &'c LeftOut| Some((entry.kind.method(), entry.shown(), entry.why(server)?));
+    // In both eras it may be the same one.
+    let told: BTreeSet<_> = catalog.offers().flat_map(|offer| offer.left_out.iter().filter_map(why)).collect();
+    let more = told.len().saturating_sub(TOLD);
+    let tell = |(list, name, why)| json!({ "list": list, "name": name, "why": why });
+    (told.into_iter().take(TOLD).map(tell).collect(), more)
 }
 
 /// Tools whose calls are refused, and why: the first of them, and how many there are besides.
 fn unusable(server: &Server, catalog: &Catalog) -> (Vec<Value>, usize) {
     let era = if server.speaks(Era::Modern) == Some(true) { Era::Modern } else { Era::Legacy };
-    let mut unusable: Vec<(&str, String)> = catalog
-        .tools
-        .iter()
-        .filter(|(name, _)| !server.skips_schema(name))
-        .filter_map(|(name, tool)| Some((&**name, tool.refused(era)?)))
+    // In both eras it may be refused for the same.
+    let unusable: BTreeSet<(&str, String)> = [era, Era::Legacy]
+        .into_iter()
+        .flat_map(|era| catalog.spoken(era).tools.iter().map(move |(name, tool)| (name, tool, era)))
+        .filter(|(name, ..)| !server.skips_schema(name))
+        .filter_map(|(name, tool, era)| Some((&**name, tool.refused(era)?)))
         .collect();
-    unusable.sort_unstable();
     let more = unusable.len().saturating_sub(TOLD);
     let tell = |(tool, why): (&str, String)| json!({ "tool": label::shown(tool), "why": label::shown(&why) });
     (unusable.into_iter().take(TOLD).map(tell).collect(), more)

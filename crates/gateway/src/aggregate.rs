@@ -14,7 +14,7 @@ use crate::{
     authenticate::Caller,
     bridge::{self, Crossing},
     call::{Call, Operation},
-    catalog::Catalog,
+    catalog::Offer,
     inject::Injected,
     pipeline::Line,
     resolve::{self, Many, One, Target},
@@ -190,7 +190,7 @@ async fn on_one(
     let shown = resolve::name_of(action, message)?;
     let found = match named_as(action, message) {
         Some(Named::Joined(kind)) => match plain(members, &shown).or_else(|| plain(unknown, &shown)) {
-            None => shortened(line, members, kind, &shown).await,
+            None => shortened(line, call.era, members, kind, &shown).await,
             plain => plain,
         },
         Some(Named::Addressed) => by_address(members, &shown).or_else(|| by_address(unknown, &shown)),
@@ -262,11 +262,17 @@ fn plain(servers: &[Arc<Server>], shown: &str) -> Option<(Arc<Server>, String)> 
 }
 
 /// The same where it had to be shortened: looked up.
-async fn shortened(line: &Line, members: &[Arc<Server>], kind: Action, shown: &str) -> Option<(Arc<Server>, String)> {
-    for (member, catalog) in glances(line, members.iter()).await {
+async fn shortened(
+    line: &Line,
+    era: Era,
+    members: &[Arc<Server>],
+    kind: Action,
+    shown: &str,
+) -> Option<(Arc<Server>, String)> {
+    for (member, offer) in glances(line, era, members.iter()).await {
         let mut names: Box<dyn Iterator<Item = &str> + Send> = match kind {
-            Action::ToolExecute => Box::new(catalog.tools.keys().map(AsRef::as_ref)),
-            _ => Box::new(catalog.prompts.keys().map(AsRef::as_ref)),
+            Action::ToolExecute => Box::new(offer.tools.keys().map(AsRef::as_ref)),
+            _ => Box::new(offer.prompts.keys().map(AsRef::as_ref)),
         };
         if let Some(name) = names.find(|name| mcp::name::join(member.name.as_str(), name) == shown) {
             return Some((Arc::clone(member), name.to_owned()));
@@ -285,12 +291,16 @@ fn by_address(members: &[Arc<Server>], shown: &str) -> Option<(Arc<Server>, Stri
     Some((Arc::clone(member), address.into_owned()))
 }
 
-/// What servers offer, as far as that is known soon. They are waited for together.
+/// What servers offer to clients of `era`, as far as that is known soon. They are waited for together.
 pub(crate) async fn glances<'s>(
     line: &Line,
+    era: Era,
     servers: impl Iterator<Item = &'s Arc<Server>>,
-) -> Vec<(&'s Arc<Server>, Arc<Catalog>)> {
-    let looks = servers.map(|server| async move { line.glance(server).await.map(|catalog| (server, catalog)) });
+) -> Vec<(&'s Arc<Server>, Arc<Offer>)> {
+    let looks = servers.map(|server| async move {
+        let catalog = line.glance(server).await?;
+        Some((server, Arc::clone(catalog.spoken(bridge::spoken(era, server)))))
+    });
     join_all(looks).await.into_iter().flatten().collect()
 }
 

@@ -55,6 +55,11 @@ impl Crossing {
     }
 }
 
+/// The era in which a server is spoken to for a client of `era`.
+pub(crate) fn spoken(era: Era, server: &Server) -> Era {
+    Crossing::between(era, server).into_era().unwrap_or(era)
+}
+
 /// Whether nothing leads from a client of `era` to this server.
 pub(crate) fn is_out_of_reach(era: Era, server: &Server) -> bool {
     Crossing::to(era, server).is_none()

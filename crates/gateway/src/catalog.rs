@@ -4,6 +4,7 @@
 pub(crate) mod apart;
 mod expression;
 pub(crate) mod look;
+mod offer;
 mod read;
 pub(crate) mod schema;
 #[cfg(test)]
@@ -11,44 +12,61 @@ mod tests;
 pub(crate) mod view;
 mod weigh;
 
-use crate::{bridge::Crossing, call::Route, label, pipeline::Line, server::Server};
+use crate::{
+    bridge::{self, Crossing},
+    call::Route,
+    label,
+    pipeline::Line,
+    server::Server,
+};
 use bytes::Bytes;
 use mcp::{
     Era, ListKind, Message,
     list::{Entry, Misfit},
     param::{AnnotationFault, Binding},
 };
+pub use offer::Offer;
 use schema::Schema;
 use serde_json::Value;
 use std::{
     borrow::Cow,
-    collections::HashMap,
     ops::BitOr,
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 use vocab::Digest;
 
-/// What a server offers.
+/// What one look at a server found.
 pub struct Catalog {
-    /// Tools by name.
-    pub tools: HashMap<Box<str>, Arc<Tool>>,
-    /// Names of prompts, with the digests of their definitions.
-    pub prompts: HashMap<Box<str>, Digest>,
-    /// URIs of resources, likewise.
-    pub resources: HashMap<Box<str>, Digest>,
-    /// URI templates, likewise.
-    pub templates: Vec<(Box<str>, Digest)>,
-    /// Entries that lists leave out.
-    pub left_out: Vec<LeftOut>,
-    /// The sums of all of these.
-    pub(crate) sums: view::Sums,
-    /// What the server says it can, in the era it was asked in.
-    pub capabilities: Value,
-    /// What it says about its use. Untrusted.
-    pub instructions: Option<String>,
+    /// What it offers in the era that it is looked at in: the modern one, where it speaks that.
+    offer: Arc<Offer>,
+    /// What it offers in the legacy era, where it speaks both.
+    legacy: Option<Arc<Offer>>,
     /// When it was looked at, in ticks.
     pub looked_at: u64,
+}
+
+impl Catalog {
+    /// What it offers to whom speaks to it in this era.
+    pub fn spoken(&self, era: Era) -> &Arc<Offer> {
+        self.legacy.as_ref().filter(|_| era == Era::Legacy).unwrap_or(&self.offer)
+    }
+
+    /// The tool of this name: as the modern era shows it, where both do.
+    pub fn tool(&self, name: &str) -> Option<&Arc<Tool>> {
+        self.offers().find_map(|offer| offer.tools.get(name))
+    }
+
+    /// How many entries of a kind it has, in whichever era.
+    pub fn count(&self, kind: ListKind) -> usize {
+        let legacy = self.legacy.iter().flat_map(|legacy| legacy.digests(kind));
+        self.offer.digests(kind).count() + legacy.filter(|(name, _)| !self.offer.lists(kind, name)).count()
+    }
+
+    /// What it offers, in each era that it was looked at in.
+    pub fn offers(&self) -> impl Iterator<Item = &Arc<Offer>> {
+        std::iter::once(&self.offer).chain(&self.legacy)
+    }
 }
 
 /// An entry that lists leave out: for one that is none by the schema, official SDKs refuse a whole list, which is that of all
@@ -93,8 +111,7 @@ impl LeftOut {
 
     /// Whether clients of `era` are not shown it through this door.
     pub(crate) fn is_missing(&self, server: &Server, era: Era, route: &Route) -> bool {
-        let crossing = Crossing::between(era, server);
-        let spoken = crossing.into_era().unwrap_or(era);
+        let (crossing, spoken) = (Crossing::between(era, server), bridge::spoken(era, server));
         let counts = |misfit: &Misfit| *route == Route::All && !(misfit.is_legacy && spoken == Era::Modern);
         if self.misfit.as_ref().is_some_and(counts) {
             return true;
@@ -221,8 +238,14 @@ impl Changes {
         }
     }
 
-    /// What is new in `now`. Where nothing was known before, everything is that is not empty.
+    /// What is new in `now`, in whichever era.
     fn since(before: Option<&Catalog>, now: &Catalog) -> Self {
+        let within = |era| Self::within_era(before.map(|before| &**before.spoken(era)), now.spoken(era));
+        within(Era::Legacy) | within(Era::Modern)
+    }
+
+    /// The same within one era. Where nothing was known before, everything is that is not empty.
+    fn within_era(before: Option<&Offer>, now: &Offer) -> Self {
         let Some(before) = before else {
             return Self {
                 tools: !now.tools.is_empty(),
@@ -259,46 +282,6 @@ impl Changes {
         .into_iter()
         .filter_map(|(changed, method)| changed.then_some(method))
     }
-}
-
-impl Catalog {
-    /// Whether a list of this kind has an entry of this name.
-    fn lists(&self, kind: ListKind, name: &str) -> bool {
-        match kind {
-            ListKind::Tools => self.tools.contains_key(name),
-            ListKind::Prompts => self.prompts.contains_key(name),
-            ListKind::Resources => self.resources.contains_key(name),
-            ListKind::Templates => self.templates.iter().any(|(template, _)| **template == *name),
-        }
-    }
-
-    /// Whether `uri` is one of the server's resources, listed or by template.
-    pub fn has_resource(&self, uri: &str) -> bool {
-        self.resources.contains_key(uri) || self.templates.iter().any(|(template, _)| matches_template(template, uri))
-    }
-}
-
-/// Whether a URI could come from a template (RFC 6570), by the literal parts around its expressions.
-fn matches_template(template: &str, uri: &str) -> bool {
-    let mut rest = uri;
-    let mut first = true;
-    for part in template.split('}') {
-        let (literal, has_more) = match part.split_once('{') {
-            Some((literal, _)) => (literal, true),
-            None => (part, false),
-        };
-        let found = if first {
-            rest.starts_with(literal).then_some(0)
-        } else if has_more || !literal.is_empty() {
-            rest.rfind(literal)
-        } else {
-            Some(rest.len())
-        };
-        let Some(at) = found else { return false };
-        rest = rest.get(at + literal.len()..).unwrap_or_default();
-        first = false;
-    }
-    rest.is_empty() || template.ends_with('}')
 }
 
 /// A server says that a list changed: the next who needs it looks again. One that is not configured any more, and still at a
@@ -343,24 +326,4 @@ pub(crate) const fn capability(kind: ListKind) -> &'static str {
 
 fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
-}
-
-#[cfg(test)]
-mod template {
-    use super::matches_template;
-
-    #[test]
-    fn templates_match_by_their_literal_parts() {
-        for (template, uri, expected) in [
-            ("file:///{path}", "file:///a/b", true),
-            ("db://{table}/rows/{id}", "db://users/rows/7", true),
-            ("db://{table}/rows", "db://users/rows", true),
-            ("db://{table}/rows", "db://users/cols", false),
-            ("file:///{path}", "http://a", false),
-            ("test://static", "test://static", true),
-            ("test://static", "test://static2", false),
-        ] {
-            assert_eq!(matches_template(template, uri), expected, "{template} {uri}");
-        }
-    }
 }

@@ -409,7 +409,7 @@ impl Line {
         one: &One,
         kind: ListKind,
     ) -> Result<Option<Message>, Stop> {
-        self.passes(&one.server, kind, message);
+        self.passes(&one.server, exchange.call.era, kind, message);
         // Most callers see all of a server: then a thousand names need not be asked for one by one.
         if self.snapshot.policies.sees_all(&exchange.caller.subject, list_action(kind), one.server.root()) {
             return Ok(None);

@@ -354,7 +354,8 @@ impl Line {
         let (mut tool, mut task, mut lacks_room) = (None, None, false);
         match action {
             Action::ToolExecute => {
-                let mut found = self.tool(server, name).await.map_err(|fault| unseen(&fault).about(about()))?;
+                let mut found =
+                    self.tool(server, call.era, name).await.map_err(|fault| unseen(&fault).about(about()))?;
                 if found.is_none() {
                     let apart = self.tool_apart(server, session.as_ref(), (caller, call), Some(name)).await;
                     found = apart.map_err(|fault| unseen(&fault).about(about()))?;

@@ -45,7 +45,9 @@ impl Line {
         let mut edits = if has_tasks { self.shown_tasks(&message, exchange, server)? } else { Vec::new() };
         if has_addresses {
             let catalog = server.state.catalog.load();
-            let offers = |uri: &str| catalog.as_ref().is_some_and(|catalog| catalog.has_resource(uri));
+            let offers = |uri: &str| {
+                catalog.as_ref().is_some_and(|catalog| catalog.offers().any(|offer| offer.has_resource(uri)))
+            };
             edits.extend(address::said(&message, server.name.as_str(), &offers));
         }
         if has_pages {

@@ -2,12 +2,17 @@
 
 mod inside;
 
-use gateway::settings::{CredentialSettings, Place};
+use gateway::settings::{CredentialSettings, EraSettings, Place};
 use inside::{Inside, Plan};
 use serde_json::{Value, json};
 use std::time::Duration;
 use testkit::{Answer, Received, Upstream, meta, soon};
 use vocab::{Secret, SecretName};
+
+/// A server that is looked at in one era: each list is asked for once.
+fn modern(upstream: &Upstream) -> Plan {
+    Plan { era: EraSettings::Modern, ..Plan::of(upstream) }
+}
 
 const LISTS: [&str; 4] = ["tools/list", "prompts/list", "resources/list", "resources/templates/list"];
 
@@ -27,7 +32,7 @@ fn tools(names: &[&str]) -> Value {
 #[tokio::test]
 async fn one_call_is_one_request_and_the_first_ones_share_a_look() {
     let upstream = Upstream::start().await;
-    let inside = Inside::start(Plan::of(&upstream)).await;
+    let inside = Inside::start(modern(&upstream)).await;
     // Nobody has looked yet: eight at once cause one look, of an introduction and the lists that the server says it has.
     let first: Vec<_> = (0..8).map(|_| inside.call(&inside.alice, "echo", &json!({})).send()).collect();
     for answer in futures_util::future::join_all(first).await {
@@ -49,7 +54,7 @@ async fn one_call_is_one_request_and_the_first_ones_share_a_look() {
 #[tokio::test]
 async fn what_is_stale_serves_while_it_is_looked_at_again_but_not_for_ever() {
     let upstream = Upstream::start().await;
-    let inside = Inside::start(Plan::of(&upstream)).await;
+    let inside = Inside::start(modern(&upstream)).await;
     assert!(call(&inside, "echo").await.get("result").is_some());
     assert_eq!(upstream.seen("tools/list").len(), 1);
     inside.clock.advance(Duration::from_mins(6));
@@ -103,7 +108,7 @@ async fn a_list_that_passes_makes_a_new_tool_known_before_it_is_called() {
     let server = inside.state.line().servers().next().cloned().unwrap();
     let mut turns = tokio::time::interval(Duration::from_millis(5));
     soon(async {
-        while !server.state.catalog.load().as_ref().is_some_and(|catalog| catalog.tools.contains_key("new")) {
+        while !server.state.catalog.load().as_ref().is_some_and(|catalog| catalog.tool("new").is_some()) {
             turns.tick().await;
         }
     })
@@ -144,15 +149,15 @@ async fn news_of_a_server_are_not_lost_in_a_look_that_is_under_way() {
 #[tokio::test]
 async fn a_server_that_is_given_another_credential_is_looked_at_again() {
     let upstream = Upstream::start().await;
-    let inside = Inside::start(Plan::of(&upstream)).await;
+    let inside = Inside::start(modern(&upstream)).await;
     assert!(call(&inside, "echo").await.get("result").is_some());
     assert_eq!(upstream.seen("tools/list").len(), 1);
     // A reload that changes nothing of it causes nothing.
-    inside.swap(Plan::of(&upstream));
+    inside.swap(modern(&upstream));
     let secret = SecretName::new("token").unwrap();
     inside.state.vault.set(&secret, &Secret::new("value".to_owned()), inside.now()).unwrap();
     let credentials = vec![CredentialSettings { secret, place: Place::Bearer }];
-    inside.swap(Plan { credentials, ..Plan::of(&upstream) });
+    inside.swap(Plan { credentials, ..modern(&upstream) });
     let asked = upstream.arrived("tools/list", 2).await;
     assert_eq!(asked.header("authorization"), Some("Bearer value"));
 }
@@ -165,7 +170,7 @@ async fn asking_for_what_is_hidden_costs_what_asking_for_nothing_costs() {
         {"id": "all", "action": "*", "target": "*/*", "effect": "allow"},
         {"id": "no", "action": "*", "target": "files/hidden*", "effect": "deny"},
     ]});
-    let inside = Inside::start(Plan { policy, ..Plan::of(&upstream) }).await;
+    let inside = Inside::start(Plan { policy, ..modern(&upstream) }).await;
     assert!(call(&inside, "echo").await.get("result").is_some());
     let named = |answer: Value, name: &str| {
         let call = answer["error"]["data"]["call"].as_str().unwrap().to_owned();
@@ -400,7 +405,7 @@ async fn a_list_that_begins_again_is_read_no_further() {
         let result = json!({"tools": [], "nextCursor": next, "ttlMs": 0, "cacheScope": "private"});
         Answer::result(&request.id(), &result)
     });
-    let inside = Inside::start(Plan::of(&upstream)).await;
+    let inside = Inside::start(modern(&upstream)).await;
     let answer = call(&inside, "echo").await;
     assert_eq!(answer["error"]["code"], -31006, "{answer}");
     assert_eq!(upstream.seen(LISTS[0]).len(), 3, "the first page, and one by each cursor");

@@ -90,7 +90,7 @@ async fn known(inside: &Inside, tool: &str) {
             turns.tick().await;
             let line = inside.state.line();
             let catalog = line.servers().next().and_then(|server| server.state.catalog.load_full());
-            if catalog.is_some_and(|catalog| catalog.tools.contains_key(tool)) {
+            if catalog.is_some_and(|catalog| catalog.tool(tool).is_some()) {
                 return;
             }
         }

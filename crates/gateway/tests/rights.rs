@@ -8,7 +8,10 @@
 mod inside;
 
 use bytes::Bytes;
-use gateway::limit::{Allowance, LimitSetting, LimitSettings, Rate};
+use gateway::{
+    limit::{Allowance, LimitSetting, LimitSettings, Rate},
+    settings::EraSettings,
+};
 use identity::{AgentSetting, ClaimPath, IssuerSetting, JwksSource};
 use inside::{Inside, Plan};
 use proptest::prelude::*;
@@ -730,7 +733,7 @@ async fn a_list_is_read_within_a_budget() {
         }
         Answer::result(&request.id(), &result)
     });
-    let inside = Inside::start(Plan::of(&upstream)).await;
+    let inside = Inside::start(Plan { era: EraSettings::Modern, ..Plan::of(&upstream) }).await;
     let answer = inside.call(&inside.alice, "echo", &json!({})).send().await.json().await;
     assert!(answer["error"].is_object(), "{answer}");
     assert_eq!(upstream.seen("tools/list").len(), 5, "it stops at the page that is too much");

@@ -391,8 +391,9 @@ async fn an_entry_for_which_clients_refuse_a_list_does_not_cost_the_lists_of_oth
         let line = inside.state.line();
         let server = line.servers().find(|server| server.name.as_str() == "bad").unwrap();
         let catalog = server.state.catalog.load_full().unwrap();
+        let offer = catalog.spoken(mcp::Era::Modern);
         let told: Vec<_> =
-            catalog.left_out.iter().filter(|entry| entry.why(server).is_some()).map(|entry| &*entry.name).collect();
+            offer.left_out.iter().filter(|entry| entry.why(server).is_some()).map(|entry| &*entry.name).collect();
         let tools: &[&str] = if era == EraSettings::Modern {
             &["bare", "untyped", "nothing", "hint"]
         } else {

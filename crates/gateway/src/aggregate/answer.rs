@@ -5,7 +5,7 @@ use crate::{
     authenticate::Caller,
     bridge::{self, Crossing},
     call::{Call, Route},
-    catalog::{Catalog, fits, lists_as_client, look::GLANCE, view::View},
+    catalog::{Offer, fits, lists_as_client, look::GLANCE, view::View},
     forward::open_leg,
     inject::Injected,
     pipeline::Line,
@@ -72,8 +72,8 @@ impl<'a> Hand<'a> {
     /// What can be said of all servers now.
     async fn known(&self) -> Offers<'a> {
         let members = &self.many.members;
-        let catalogs = super::glances(self.line, members.iter()).await;
-        Offers { all: catalogs.len() == members.len() && self.many.unavailable.is_empty(), catalogs }
+        let offers = super::glances(self.line, self.call.era, members.iter()).await;
+        Offers { all: offers.len() == members.len() && self.many.unavailable.is_empty(), offers }
     }
 
     /// `initialize`: a session of ours; the servers' sessions are opened when they are needed.
@@ -210,8 +210,7 @@ impl<'a> Hand<'a> {
         pages: &[Message],
         seen: &mut HashSet<String>,
     ) -> Result<Vec<Bytes>, UpstreamFault> {
-        let crossing = Crossing::between(self.call.era, server);
-        let spoken = crossing.into_era().unwrap_or(self.call.era);
+        let (crossing, spoken) = (Crossing::between(self.call.era, server), bridge::spoken(self.call.era, server));
         let is_carried_down = kind == ListKind::Tools && crossing == Crossing::Downward;
         let mut kept = Vec::new();
         for page in pages {
@@ -244,7 +243,8 @@ impl<'a> Hand<'a> {
         one_page(request)?;
         let lists = |server: &Server| {
             let catalog = server.state.catalog.load();
-            let listed = catalog.as_ref().and_then(|catalog| catalog.capabilities.get("tasks")?.get("list"));
+            let offer = catalog.as_ref().map(|catalog| catalog.spoken(Era::Legacy));
+            let listed = offer.and_then(|offer| offer.capabilities.get("tasks")?.get("list"));
             listed.is_some() && self.may_list_tasks(server)
         };
         let hops: Vec<Hop<'_>> =
@@ -427,7 +427,7 @@ fn has(extension: &str) -> impl Fn(&Value) -> bool {
 
 /// What the servers offer, as far as they are known.
 struct Offers<'a> {
-    catalogs: Vec<(&'a Arc<Server>, Arc<Catalog>)>,
+    offers: Vec<(&'a Arc<Server>, Arc<Offer>)>,
     /// None is left out.
     all: bool,
 }
@@ -437,11 +437,11 @@ impl Offers<'_> {
     /// have everything that is listed; that lists change the gateway says itself where no server does. A list may be empty,
     /// and rights may come that fill it. What a revision does not have is not said in it.
     fn capabilities(&self, hand: &Hand<'_>, revision: Revision) -> Value {
-        let any = |name: &str| self.catalogs.iter().any(|(_, catalog)| catalog.capabilities.get(name).is_some());
+        let any = |name: &str| self.offers.iter().any(|(_, offer)| offer.capabilities.get(name).is_some());
         let (policies, subject) = (&hand.line.snapshot.policies, &hand.caller.subject);
         let open = |pointer: &str, action, carries: &dyn Fn(&Server) -> bool| {
-            self.catalogs.iter().any(|(server, catalog)| {
-                let stated = catalog.capabilities.pointer(pointer);
+            self.offers.iter().any(|(server, offer)| {
+                let stated = offer.capabilities.pointer(pointer);
                 stated.is_some_and(|stated| stated.is_object() || *stated == Value::Bool(true))
                     && policies.reaches_with(subject, action, server.root())
                     && carries(server)
@@ -463,14 +463,14 @@ impl Offers<'_> {
             capabilities.insert("completions".to_owned(), json!({}));
         }
         let carriers: Vec<&Value> = self
-            .catalogs
+            .offers
             .iter()
             .filter(|(server, _)| revision >= Revision::V2025_11_25 && carries_tasks(revision.era(), server))
-            .map(|(_, catalog)| &catalog.capabilities)
+            .map(|(_, offer)| &offer.capabilities)
             .collect();
         let mut extensions = Map::new();
         // Its addresses are carried; which content a server has, its entries say.
-        if self.catalogs.iter().any(|(_, catalog)| catalog.capabilities.pointer("/extensions").is_some_and(has(APPS))) {
+        if self.offers.iter().any(|(_, offer)| offer.capabilities.pointer("/extensions").is_some_and(has(APPS))) {
             extensions.insert(APPS.to_owned(), json!({}));
         }
         match revision.era() {
@@ -506,8 +506,8 @@ impl Offers<'_> {
     /// Instructions of the servers, each attributed and bounded: they are text of strangers.
     fn add_instructions(&self, result: &mut Value) {
         let mut text = String::new();
-        for (server, catalog) in &self.catalogs {
-            let Some(instructions) = &catalog.instructions else { continue };
+        for (server, offer) in &self.offers {
+            let Some(instructions) = &offer.instructions else { continue };
             let mut part = format!("[server {} says]\n", server.name);
             // SECURITY: marked line by line, so that no server can put words into the mouth of another.
             let said: String = instructions.chars().take(INSTRUCTIONS.0).collect();

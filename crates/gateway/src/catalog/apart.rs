@@ -180,7 +180,9 @@ impl Hop<'_> {
                 pages => pages?,
             };
             let catalog = self.server.state.catalog.load_full();
-            let is_everybodys = |name: &str| catalog.as_ref().is_some_and(|catalog| catalog.tools.contains_key(name));
+            let is_everybodys = |name: &str| {
+                catalog.as_ref().is_some_and(|catalog| catalog.spoken(Era::Legacy).tools.contains_key(name))
+            };
             apart.keep(beyond(&pages, is_everybodys)?, now);
         } else if !apart.is_fresh(now) {
             return Err(UpstreamFault::Down("its tools could not be listed in this session a moment ago".to_owned()));

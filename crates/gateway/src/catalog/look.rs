@@ -6,6 +6,7 @@
 use super::{Catalog, Changes, Tool, micros, read::tell_of_left_out};
 use crate::{
     aggregate::{self, listen::News},
+    bridge,
     manner::{self, Taken},
     pipeline::Line,
     server::{Server, ServerState, Transport, Unseen},
@@ -120,7 +121,7 @@ fn budget(server: &Server) -> Duration {
 }
 
 /// What came of asking a server in one era.
-enum Said {
+pub(super) enum Said {
     /// It speaks it, as this answer says, on this leg.
     Speaks(Option<Leg>, Message),
     /// It does not, and this is what came instead. Bounded, untrusted.
@@ -139,7 +140,7 @@ impl Said {
         })
     }
 
-    fn why(self) -> Option<String> {
+    pub(super) fn why(self) -> Option<String> {
         match self {
             Self::Not(why) | Self::Other(_, why) => Some(why),
             Self::Speaks(..) | Self::NotAsked => None,
@@ -161,14 +162,21 @@ enum Why {
 }
 
 impl Line {
-    /// The tool called `name`. A name that is not known causes one look, within the bound of what clients may cause.
-    pub(crate) async fn tool(&self, server: &Arc<Server>, name: &str) -> Result<Option<Arc<Tool>>, UpstreamFault> {
+    /// The tool called `name`, as clients of `era` are shown it. A name that is not known causes one look, within the bound
+    /// of what clients may cause.
+    pub(crate) async fn tool(
+        &self,
+        server: &Arc<Server>,
+        era: Era,
+        name: &str,
+    ) -> Result<Option<Arc<Tool>>, UpstreamFault> {
+        let tool = |catalog: &Catalog| catalog.spoken(bridge::spoken(era, server)).tools.get(name).map(Arc::clone);
         let catalog = self.catalog(server).await?;
-        if let Some(tool) = catalog.tools.get(name) {
-            return Ok(Some(Arc::clone(tool)));
+        if let Some(tool) = tool(&catalog) {
+            return Ok(Some(tool));
         }
         let catalog = self.look_for_a_client(server, catalog).await?;
-        Ok(catalog.tools.get(name).map(Arc::clone))
+        Ok(tool(&catalog))
     }
 
     /// Does what a name causes that is not known, whether it is or not.
@@ -287,9 +295,9 @@ impl Line {
         });
     }
 
-    /// A list passes on its way to a client. A name on it that is not known is looked at before anybody calls it. The list
+    /// A list passes on its way to a client of `era`. A name on it that is not known is looked at before anybody calls it. The list
     /// itself does not become the catalog: servers may show one client less than another.
-    pub(crate) fn passes(&self, server: &Arc<Server>, kind: ListKind, list: &Message) {
+    pub(crate) fn passes(&self, server: &Arc<Server>, era: Era, kind: ListKind, list: &Message) {
         let Some(catalog) = server.state.catalog.load_full() else { return };
         let now = self.state.clock.ticks().max(1);
         let last = server.state.passed_at.load(Ordering::Relaxed);
@@ -298,7 +306,8 @@ impl Line {
             return;
         }
         let Ok(entries) = mcp::list::entries(list, kind) else { return };
-        if entries.iter().any(|entry| !catalog.lists(kind, &entry.name)) {
+        let offer = catalog.spoken(bridge::spoken(era, server));
+        if entries.iter().any(|entry| !offer.lists(kind, &entry.name)) {
             self.begin(server, Why::Need(catalog.looked_at));
         }
     }
@@ -404,8 +413,6 @@ impl Line {
         };
         let legacy = match server.era {
             Some(EraSettings::Modern) => Ok(Said::NotAsked),
-            // Who is known to speak both is asked in one.
-            Some(EraSettings::Both) if matches!(asked, Ok(Said::Speaks(..))) => Ok(Said::NotAsked),
             Some(EraSettings::Legacy | EraSettings::Both) | None => {
                 hop.introduce(matches!(asked, Ok(Said::Not(_)))).await
             }
@@ -420,26 +427,7 @@ impl Line {
             |said: &Result<Said, UpstreamFault>| said.as_ref().ok().map(|said| matches!(said, Said::Speaks(..)));
         let (in_legacy, in_modern) = (speaks(&legacy), speaks(&modern));
         let verdict = server.state.verdict.load().after(in_legacy, in_modern, injected.pool, self.state.clock.now());
-        let catalog = match (modern, legacy) {
-            (Ok(Said::Speaks(leg, identity)), other) => {
-                if let Ok(Said::Speaks(Some(leg), _)) = &other {
-                    hop.end(leg).await;
-                }
-                hop.read(leg.as_ref(), Era::Modern, &identity, self.state.clock.ticks()).await
-            }
-            (_, Ok(Said::Speaks(leg, identity))) => {
-                let catalog = hop.read(leg.as_ref(), Era::Legacy, &identity, self.state.clock.ticks()).await;
-                if let Some(leg) = &leg {
-                    hop.end(leg).await;
-                }
-                catalog
-            }
-            (Err(fault), _) | (_, Err(fault)) => Err(fault),
-            (Ok(modern), Ok(legacy)) => {
-                let why: Vec<_> = [modern, legacy].into_iter().filter_map(Said::why).collect();
-                Err(UpstreamFault::Protocol(format!("it speaks no revision that it is asked in: {}", why.join("; "))))
-            }
-        }?;
+        let catalog = hop.read_all(modern, legacy).await?;
         server.state.verdict.store(Arc::new(verdict));
         Ok(catalog)
     }

@@ -1,7 +1,7 @@
 //! What a caller sees of the lists, as digests: enough to tell whether a list became another for this very caller, and
 //! nothing that grows with the lists. Never sends anything.
 
-use super::{Catalog, Changes, LeftOut};
+use super::{Changes, LeftOut, Offer};
 use crate::{bridge, call::Route, pipeline::Line, release::list_action, server::Server};
 use mcp::{Era, ListKind};
 use policy::Subject;
@@ -61,9 +61,9 @@ impl Sums {
     }
 }
 
-impl Catalog {
+impl Offer {
     /// What lists of this kind hold, each with the digest of its definition.
-    fn digests(&self, kind: ListKind) -> Box<dyn Iterator<Item = (&str, Digest)> + '_> {
+    pub(super) fn digests(&self, kind: ListKind) -> Box<dyn Iterator<Item = (&str, Digest)> + '_> {
         match kind {
             ListKind::Tools => Box::new(self.tools.iter().map(|(name, tool)| (&**name, tool.digest))),
             ListKind::Prompts => Box::new(self.prompts.iter().map(|(name, digest)| (&**name, *digest))),
@@ -84,7 +84,7 @@ impl Catalog {
         known == Some(&entry.digest)
     }
 
-    /// The catalog with the sums of all that it lists.
+    /// The same with the sums of all that it lists.
     pub(super) fn summed(mut self) -> Self {
         let mut sums = Sums::default();
         for kind in ListKind::ALL {
@@ -100,22 +100,23 @@ impl Catalog {
 /// What a subject sees of one server through a door, as far as it is known.
 fn of_server(line: &Line, subject: &Subject, server: &Server, (era, route): (Era, &Route)) -> Option<Sums> {
     let catalog = server.state.catalog.load_full()?;
+    let offer = catalog.spoken(bridge::spoken(era, server));
     let policies = &line.snapshot.policies;
     let mut sums = Sums::default();
-    let mut all = catalog.sums;
+    let mut all = offer.sums;
     for kind in ListKind::ALL {
         let action = list_action(kind);
         if policies.sees_all(subject, action, server.root()) {
             *sums.of(kind) = *all.of(kind);
             continue;
         }
-        for (name, digest) in catalog.digests(kind) {
+        for (name, digest) in offer.digests(kind) {
             if policies.visible(subject, action, &server.resource(name)) {
                 sums.of(kind).add(&digest);
             }
         }
     }
-    for entry in catalog.left_out.iter().filter(|entry| entry.is_missing(server, era, route) && catalog.holds(entry)) {
+    for entry in offer.left_out.iter().filter(|entry| entry.is_missing(server, era, route) && offer.holds(entry)) {
         if policies.visible(subject, list_action(entry.kind), &server.resource(&entry.name)) {
             sums.of(entry.kind).take(&entry.digest);
         }

@@ -12,7 +12,7 @@ use crate::{
     trail::{Facts, Mark},
 };
 use audit::Outcome;
-use mcp::Era;
+use mcp::{Era, ListKind};
 use std::{borrow::Cow, collections::HashMap, sync::atomic::Ordering};
 use vocab::{Action, ServerName, Side};
 
@@ -213,7 +213,7 @@ impl Metrics {
             let count = Value::Count(server.state.lost.load(Ordering::Relaxed));
             lost.push(Series { labels: [Box::from(name)].into(), value: count });
             if let Some(catalog) = server.state.catalog.load().as_ref() {
-                tools.push(point(&[name], level(catalog.tools.len() as u64)));
+                tools.push(point(&[name], level(catalog.count(ListKind::Tools) as u64)));
             }
         }
         [

@@ -1,0 +1,164 @@
+//! A server that speaks both eras, and offers something else in each: whoever speaks to it in one is held to what it offers there.
+#![expect(clippy::indexing_slicing, clippy::unwrap_used, reason = "what a test expects and does not find fails it")]
+
+mod inside;
+
+use gateway::server::Server;
+use inside::{Inside, Plan};
+use serde_json::{Value, json};
+use std::sync::Arc;
+use testkit::{Agent, Answer, Received, Upstream};
+
+fn is_modern(received: &Received) -> bool {
+    received.header("mcp-protocol-version") == Some("2026-07-28")
+}
+
+/// Answers with one result in the legacy era and with the other in the modern one.
+fn answers(upstream: &Upstream, method: &str, legacy: Value, modern: Value) {
+    upstream.always(method, move |received| {
+        let mut result = if is_modern(received) { modern.clone() } else { legacy.clone() };
+        if is_modern(received) {
+            for (name, value) in [("resultType", "complete"), ("cacheScope", "private")] {
+                result[name] = json!(value);
+            }
+            result["ttlMs"] = json!(0);
+        }
+        Answer::result(&received.id(), &result)
+    });
+}
+
+/// In the legacy era it has tasks, prompts, a tool more, and another one that needs less.
+async fn two_faced() -> Upstream {
+    let upstream = Upstream::start().await;
+    let tool = |name: &str, schema: Value| json!({"name": name, "inputSchema": schema});
+    let needs = json!({"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]});
+    let takes_all = json!({"type": "object"});
+    answers(
+        &upstream,
+        "tools/list",
+        json!({"tools": [tool("shared", takes_all.clone()), tool("old", takes_all.clone())]}),
+        json!({"tools": [tool("shared", needs), tool("new", takes_all)]}),
+    );
+    answers(&upstream, "prompts/list", json!({"prompts": [{"name": "greet"}]}), json!({"prompts": []}));
+    answers(
+        &upstream,
+        "server/discover",
+        json!({}),
+        json!({"supportedVersions": ["2026-07-28"], "capabilities": {"tools": {}}, "instructions": "new words"}),
+    );
+    upstream.always("initialize", |received| {
+        let capabilities = json!({
+            "tools": {}, "prompts": {}, "logging": {}, "completions": {}, "resources": {"subscribe": true},
+            "tasks": {"list": {}, "requests": {"tools": {"call": {}}}},
+        });
+        let result = json!({"protocolVersion": "2025-11-25", "capabilities": capabilities, "instructions": "old words",
+            "serverInfo": {"name": "s", "version": "1"}});
+        Answer::result(&received.id(), &result).header("mcp-session-id", "theirs")
+    });
+    upstream
+}
+
+fn server(inside: &Inside) -> Arc<Server> {
+    inside.state.line().servers().next().cloned().unwrap()
+}
+
+async fn look(inside: &Inside) {
+    inside.state.line().look(&server(inside)).await;
+}
+
+async fn before(upstream: &Upstream, probed: bool) -> Inside {
+    let inside = Inside::start(Plan { probed, ..Plan::of(upstream) }).await;
+    look(&inside).await;
+    inside
+}
+
+/// What comes of a call: the arguments that arrived, or the code of the error.
+async fn called(agent: &Agent, tool: &str, arguments: Value) -> Result<String, i64> {
+    let answer = agent.call(tool, arguments).await;
+    match answer["result"]["content"][0]["text"].as_str() {
+        Some(text) => Ok(text.to_owned()),
+        None => Err(answer["error"]["code"].as_i64().unwrap()),
+    }
+}
+
+#[tokio::test]
+async fn calls_are_held_to_the_definitions_of_the_era_that_the_server_is_spoken_to_in() {
+    let upstream = two_faced().await;
+    for probed in [true, false] {
+        let inside = before(&upstream, probed).await;
+        for (door, at) in [("/mcp/files", ""), ("/mcp", "files__")] {
+            let (legacy, modern) = (inside.legacy(door, &inside.alice).await, inside.modern(door, &inside.alice));
+            let named = |name: &str| format!("{at}{name}");
+            assert_eq!(legacy.tools().await, [named("shared"), named("old")]);
+            assert_eq!(modern.tools().await, [named("shared"), named("new")]);
+            for (agent, tool, arguments, expected) in [
+                (&legacy, "shared", json!({}), Ok("{}")),
+                (&legacy, "old", json!({}), Ok("{}")),
+                (&legacy, "new", json!({}), Err(-32602)),
+                (&modern, "shared", json!({"a": 1}), Ok(r#"{"a":1}"#)),
+                (&modern, "shared", json!({}), Err(-32602)),
+                (&modern, "new", json!({}), Ok("{}")),
+                (&modern, "old", json!({}), Err(-32602)),
+            ] {
+                let what = called(agent, &named(tool), arguments).await;
+                assert_eq!(what.as_deref().map_err(|code| *code), expected, "{door} {probed} {tool}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_aggregate_says_in_each_era_what_its_servers_can_there() {
+    let upstream = two_faced().await;
+    let inside = before(&upstream, true).await;
+    let hello =
+        json!({"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "c", "version": "1"}});
+    let legacy = inside.legacy("/mcp", &inside.alice).await;
+    let said = legacy.request("initialize", hello).await.json().await["result"].take();
+    let can = &said["capabilities"];
+    for name in ["tools", "prompts", "logging", "completions", "tasks"] {
+        assert!(can[name].is_object(), "{name} {said}");
+    }
+    assert_eq!(can["resources"]["subscribe"], true, "{said}");
+    assert!(said["instructions"].as_str().unwrap().contains("old words"), "{said}");
+    let modern = inside.modern("/mcp", &inside.alice);
+    let said = modern.request("server/discover", json!({})).await.json().await["result"].take();
+    assert!(said["capabilities"].get("prompts").is_none() && said["capabilities"].get("logging").is_none(), "{said}");
+    assert!(said["instructions"].as_str().unwrap().contains("new words"), "{said}");
+}
+
+#[tokio::test]
+async fn what_changes_in_one_era_is_told_there() {
+    let upstream = two_faced().await;
+    let inside = before(&upstream, true).await;
+    let legacy = inside.legacy("/mcp", &inside.alice).await;
+    let mut heard = legacy.listen().await;
+    let tool = json!({"name": "older", "inputSchema": {"type": "object"}});
+    let modern = json!({"tools": [{"name": "shared", "inputSchema": {"type": "object",
+        "properties": {"a": {"type": "integer"}}, "required": ["a"]}}, {"name": "new", "inputSchema": {"type": "object"}}]});
+    answers(&upstream, "tools/list", json!({"tools": [tool]}), modern);
+    look(&inside).await;
+    let event = testkit::soon(heard.event()).await.unwrap().json();
+    assert_eq!(event["method"], "notifications/tools/list_changed", "{event}");
+    assert_eq!(legacy.tools().await, ["files__older"]);
+}
+
+#[tokio::test]
+async fn a_server_that_cannot_list_in_the_legacy_era_is_held_to_what_it_lists_in_the_modern_one() {
+    let upstream = two_faced().await;
+    let broken = |received: &Received| {
+        let result = if is_modern(received) {
+            json!({"tools": [{"name": "new", "inputSchema": {"type": "object"}}], "resultType": "complete", "ttlMs": 0, "cacheScope": "private"})
+        } else {
+            json!({"tools": 7})
+        };
+        Answer::result(&received.id(), &result)
+    };
+    upstream.always("tools/list", broken);
+    let inside = before(&upstream, true).await;
+    let (legacy, modern) =
+        (inside.legacy("/mcp/files", &inside.alice).await, inside.modern("/mcp/files", &inside.alice));
+    assert_eq!(called(&modern, "new", json!({})).await.as_deref(), Ok("{}"));
+    assert_eq!(called(&legacy, "new", json!({})).await.as_deref(), Ok("{}"));
+    assert!(server(&inside).state.fault.load().is_none());
+}
