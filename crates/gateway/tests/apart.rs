@@ -294,3 +294,26 @@ async fn asking_for_what_is_hidden_in_a_session_costs_what_asking_for_nothing_co
         assert_eq!(server.calls("hidden"), 0);
     }
 }
+
+#[tokio::test]
+async fn a_session_is_not_asked_for_tools_where_its_caller_may_not_list_them() {
+    let policy = json!({"policy": "test", "rules": [
+        {"id": "all", "action": "*", "target": "*/*", "effect": "allow"},
+        {"id": "no-lists", "action": "method.call", "target": "files/tools/list", "agents": ["alice"], "effect": "deny"},
+    ]});
+    for (door, before) in DOORS {
+        for is_legacy in [true, false] {
+            let what = format!("{door} legacy: {is_legacy}");
+            let server = Dynamic::start().await;
+            let inside = Inside::start(Plan { policy: policy.clone(), ..plan(&server.upstream) }).await;
+            let create = format!("{before}create");
+            for (token, lists) in [(&inside.alice, 0), (&inside.bob, 1)] {
+                let agent = agent(&inside, is_legacy, door, token).await;
+                server.enable(&agent, before, &[tool("create", "title")]).await;
+                let answer = agent.call(&create, json!({"title": "one"})).await;
+                assert_eq!(is_unknown(&answer), lists == 0, "{what}: {answer}");
+                assert_eq!(server.lists(), lists, "{what}");
+            }
+        }
+    }
+}

@@ -108,7 +108,7 @@ async fn a_list_that_passes_makes_a_new_tool_known_before_it_is_called() {
     let server = inside.state.line().servers().next().cloned().unwrap();
     let mut turns = tokio::time::interval(Duration::from_millis(5));
     soon(async {
-        while !server.state.catalog.load().as_ref().is_some_and(|catalog| catalog.tool("new").is_some()) {
+        while server.state.catalog.load().as_ref().is_none_or(|catalog| catalog.tool("new").is_none()) {
             turns.tick().await;
         }
     })

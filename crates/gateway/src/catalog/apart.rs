@@ -135,7 +135,10 @@ impl Line {
             (Era::Modern, Some(Crossing::Downward)) => (None, call.message()),
             _ => (None, None),
         };
-        if session.is_none() && request.is_none() {
+        // SECURITY: what its rules keep the caller from asking is not asked for it.
+        let (method, policies) = (ListKind::Tools.method(), &self.snapshot.policies);
+        let may_list = policies.authorize_open(&caller.subject, method, &[server.resource(method)]).is_ok();
+        if !may_list || (session.is_none() && request.is_none()) {
             return Ok(None);
         }
         let injected =
