@@ -110,6 +110,8 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     {
         places::run(&stage, &folder, gateway, f64::max(seconds, 1.0))?;
     }
+    drop(stage);
+    setup::clear(&folder)?;
     let missed = bars::print(&facts, gateway.is_some() && options.only.is_none(), options.slack);
     ensure!(!options.gate || missed == 0, "{missed} bars are missed");
     Ok(())

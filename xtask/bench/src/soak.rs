@@ -82,7 +82,9 @@ impl Sight {
 
 pub(crate) async fn run(options: Options) -> Result<()> {
     let binary = std::path::absolute(&options.gateway)?;
-    let mut soaked = setup::soak(&std::path::absolute(&options.folder)?, &binary)?;
+    let folder = std::path::absolute(&options.folder)?;
+    let mut soaked = setup::soak(&folder, &binary)?;
+    setup::clear(&folder)?;
     let mortal = soaked.mortal.address;
     let (base, gateway) = {
         let target = soaked.stage.targets.first().context("a gateway")?;
