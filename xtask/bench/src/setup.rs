@@ -249,7 +249,7 @@ fn put_aside(folder: &Path, own: &Path) -> Result<()> {
     if own.exists() {
         let aside = folder.join(ASIDE);
         fs::create_dir_all(&aside)?;
-        let place = (0..).map(|number: u32| aside.join(number.to_string())).find(|place| !place.exists());
+        let place = (0..10_000_u32).map(|number| aside.join(number.to_string())).find(|place| !place.exists());
         fs::rename(own, place.context("no room to put an earlier run aside")?)?;
     }
     Ok(())
