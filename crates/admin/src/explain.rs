@@ -8,7 +8,6 @@ use crate::{
 use axum::{body::Bytes, extract::State};
 use gateway::{catalog::Fitness, snapshot::Snapshot};
 use identity::AgentSetting;
-use mcp::Era;
 use policy::{Decision, Explanation, Question, Resource, Subject};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -148,8 +147,6 @@ pub fn explain(
     resource.labels.extend(asked.labels.iter().cloned());
     let action = asked.action.unwrap_or(Action::ToolExecute);
     let catalog = known.and_then(|server| server.state.catalog.load_full());
-    let is_modern = known.is_some_and(|server| server.speaks(Era::Modern) == Some(true));
-    let era = if is_modern { Era::Modern } else { Era::Legacy };
     let tool = catalog.as_ref().filter(|_| action == Action::ToolExecute).map(|catalog| catalog.tool(name));
     let schema = match tool {
         None => Schema::Unknown,
@@ -158,7 +155,7 @@ pub fn explain(
             Schema::Unknown
         }
         Some(Some(_)) if known.is_some_and(|server| server.skips_schema(name)) => Schema::None,
-        Some(Some(tool)) => match (tool.refused(era), &tool.fitness) {
+        Some(Some((tool, era))) => match (tool.refused(era), &tool.fitness) {
             (Some(why), _) => {
                 obstacles.push(format!("the tool's schema cannot be used: {why}"));
                 Schema::Unusable

@@ -114,9 +114,9 @@ fn transport(server: &Server) -> (&'static str, String) {
 /// Entries that `/mcp` leaves out, for official SDKs refuse a whole list for one of them, and why: the first of them, and
 /// how many there are besides.
 fn left_out<'c>(server: &Server, catalog: &'c Catalog) -> (Vec<Value>, usize) {
-    let why = |entry: &'c LeftOut| Some((entry.kind.method(), entry.shown(), entry.why(server)?));
+    let named = |(entry, why): (&'c LeftOut, &'c str)| (entry.kind.method(), entry.shown(), why);
     // In both eras it may be the same one.
-    let told: BTreeSet<_> = catalog.offers().flat_map(|offer| offer.left_out.iter().filter_map(why)).collect();
+    let told: BTreeSet<_> = catalog.left_out(server).map(named).collect();
     let more = told.len().saturating_sub(TOLD);
     let tell = |(list, name, why)| json!({ "list": list, "name": name, "why": why });
     (told.into_iter().take(TOLD).map(tell).collect(), more)

@@ -30,6 +30,7 @@ use schema::Schema;
 use serde_json::Value;
 use std::{
     borrow::Cow,
+    collections::HashSet,
     ops::BitOr,
     sync::{Arc, atomic::Ordering},
     time::Duration,
@@ -52,15 +53,30 @@ impl Catalog {
         self.legacy.as_ref().filter(|_| era == Era::Legacy).unwrap_or(&self.offer)
     }
 
-    /// The tool of this name: as the modern era shows it, where both do.
-    pub fn tool(&self, name: &str) -> Option<&Arc<Tool>> {
-        self.offers().find_map(|offer| offer.tools.get(name))
+    /// The tool of this name, and the era that shows it: the modern one, where both do.
+    pub fn tool(&self, name: &str) -> Option<(&Arc<Tool>, Era)> {
+        self.offers().find_map(|offer| Some((offer.tools.get(name)?, offer.era)))
     }
 
     /// How many entries of a kind it has, in whichever era.
     pub fn count(&self, kind: ListKind) -> usize {
-        let legacy = self.legacy.iter().flat_map(|legacy| legacy.digests(kind));
-        self.offer.digests(kind).count() + legacy.filter(|(name, _)| !self.offer.lists(kind, name)).count()
+        let count = self.offer.digests(kind).count();
+        let Some(legacy) = &self.legacy else { return count };
+        let known: HashSet<&str> = self.offer.digests(kind).map(|(name, _)| name).collect();
+        count + legacy.digests(kind).filter(|(name, _)| !known.contains(name)).count()
+    }
+
+    /// Entries that some client is not shown, and why, where nothing else says so.
+    pub fn left_out<'c>(&'c self, server: &Server) -> impl Iterator<Item = (&'c LeftOut, &'c str)> {
+        let speaks_legacy = server.speaks(Era::Legacy) == Some(true);
+        self.offers().flat_map(move |offer| {
+            // What the legacy era alone takes for none, who speaks the modern one may list.
+            let is_legacy = speaks_legacy && (offer.era == Era::Legacy || self.legacy.is_none());
+            offer.left_out.iter().filter_map(move |entry| {
+                let misfit = entry.misfit.as_ref().filter(|misfit| is_legacy || !misfit.is_legacy)?;
+                Some((entry, &*misfit.why))
+            })
+        })
     }
 
     /// What it offers, in each era that it was looked at in.
@@ -99,14 +115,6 @@ impl LeftOut {
     /// Its name as it may be shown.
     pub fn shown(&self) -> Cow<'_, str> {
         label::shown(&self.name)
-    }
-
-    /// Why some client is not shown it, where nothing else says so. What the legacy era alone takes for none, who speaks the
-    /// modern one may list.
-    pub fn why(&self, server: &Server) -> Option<&str> {
-        let misfit = self.misfit.as_ref()?;
-        let is_missed = !misfit.is_legacy || server.speaks(Era::Legacy) == Some(true);
-        is_missed.then_some(&*misfit.why)
     }
 
     /// Whether clients of `era` are not shown it through this door.

@@ -165,10 +165,9 @@ impl State {
         let line = self.line();
         for server in line.servers() {
             let known = before.servers.get(&server.name).filter(|known| Arc::ptr_eq(&known.state, &server.state));
-            if known.is_some_and(|known| known.credentials != server.credentials)
-                && server.state.catalog.load().is_some()
-            {
-                // Others may be offered something else.
+            let is_other = |known: &Arc<Server>| known.credentials != server.credentials || known.era != server.era;
+            if known.is_some_and(is_other) && server.state.catalog.load().is_some() {
+                // Others may be offered something else, and another era may.
                 line.look_with_others(server);
             }
             // Whoever listens to all servers may hear this one from now on.

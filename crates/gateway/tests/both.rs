@@ -3,11 +3,11 @@
 
 mod inside;
 
-use gateway::server::Server;
+use gateway::{server::Server, settings::EraSettings};
 use inside::{Inside, Plan};
 use serde_json::{Value, json};
-use std::sync::Arc;
-use testkit::{Agent, Answer, Received, Upstream};
+use std::{sync::Arc, time::Duration};
+use testkit::{Agent, Answer, Received, Reply, Upstream, soon};
 
 fn is_modern(received: &Received) -> bool {
     received.header("mcp-protocol-version") == Some("2026-07-28")
@@ -27,24 +27,26 @@ fn answers(upstream: &Upstream, method: &str, legacy: Value, modern: Value) {
     });
 }
 
+fn tool(name: &str) -> Value {
+    json!({"name": name, "inputSchema": {"type": "object"}})
+}
+
+/// The tools of the modern era.
+fn new_tools() -> Value {
+    let schema = json!({"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]});
+    json!({"tools": [{"name": "shared", "inputSchema": schema}, tool("new")]})
+}
+
 /// In the legacy era it has tasks, prompts, a tool more, and another one that needs less.
 async fn two_faced() -> Upstream {
     let upstream = Upstream::start().await;
-    let tool = |name: &str, schema: Value| json!({"name": name, "inputSchema": schema});
-    let needs = json!({"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]});
-    let takes_all = json!({"type": "object"});
-    answers(
-        &upstream,
-        "tools/list",
-        json!({"tools": [tool("shared", takes_all.clone()), tool("old", takes_all.clone())]}),
-        json!({"tools": [tool("shared", needs), tool("new", takes_all)]}),
-    );
+    answers(&upstream, "tools/list", json!({"tools": [tool("shared"), tool("old")]}), new_tools());
     answers(&upstream, "prompts/list", json!({"prompts": [{"name": "greet"}]}), json!({"prompts": []}));
     answers(
         &upstream,
         "server/discover",
         json!({}),
-        json!({"supportedVersions": ["2026-07-28"], "capabilities": {"tools": {}}, "instructions": "new words"}),
+        json!({"supportedVersions": ["2026-07-28"], "capabilities": {"tools": {}, "prompts": {}}, "instructions": "new words"}),
     );
     upstream.always("initialize", |received| {
         let capabilities = json!({
@@ -70,6 +72,10 @@ async fn before(upstream: &Upstream, probed: bool) -> Inside {
     let inside = Inside::start(Plan { probed, ..Plan::of(upstream) }).await;
     look(&inside).await;
     inside
+}
+
+async fn next(heard: &mut Reply) -> String {
+    soon(heard.event()).await.unwrap().json()["method"].as_str().unwrap_or_default().to_owned()
 }
 
 /// What comes of a call: the arguments that arrived, or the code of the error.
@@ -123,7 +129,9 @@ async fn the_aggregate_says_in_each_era_what_its_servers_can_there() {
     assert!(said["instructions"].as_str().unwrap().contains("old words"), "{said}");
     let modern = inside.modern("/mcp", &inside.alice);
     let said = modern.request("server/discover", json!({})).await.json().await["result"].take();
-    assert!(said["capabilities"].get("prompts").is_none() && said["capabilities"].get("logging").is_none(), "{said}");
+    for name in ["resources", "logging", "completions", "tasks"] {
+        assert!(said["capabilities"].get(name).is_none(), "{name} {said}");
+    }
     assert!(said["instructions"].as_str().unwrap().contains("new words"), "{said}");
 }
 
@@ -131,16 +139,19 @@ async fn the_aggregate_says_in_each_era_what_its_servers_can_there() {
 async fn what_changes_in_one_era_is_told_there() {
     let upstream = two_faced().await;
     let inside = before(&upstream, true).await;
-    let legacy = inside.legacy("/mcp", &inside.alice).await;
+    let (legacy, modern) = (inside.legacy("/mcp", &inside.alice).await, inside.modern("/mcp", &inside.alice));
     let mut heard = legacy.listen().await;
-    let tool = json!({"name": "older", "inputSchema": {"type": "object"}});
-    let modern = json!({"tools": [{"name": "shared", "inputSchema": {"type": "object",
-        "properties": {"a": {"type": "integer"}}, "required": ["a"]}}, {"name": "new", "inputSchema": {"type": "object"}}]});
-    answers(&upstream, "tools/list", json!({"tools": [tool]}), modern);
+    let wanted = json!({"notifications": {"toolsListChanged": true, "promptsListChanged": true}});
+    let mut heard_in_modern = modern.request("subscriptions/listen", wanted).await;
+    assert_eq!(next(&mut heard_in_modern).await, "notifications/subscriptions/acknowledged");
+    answers(&upstream, "tools/list", json!({"tools": [tool("older")]}), new_tools());
     look(&inside).await;
-    let event = testkit::soon(heard.event()).await.unwrap().json();
-    assert_eq!(event["method"], "notifications/tools/list_changed", "{event}");
+    assert_eq!(next(&mut heard).await, "notifications/tools/list_changed");
     assert_eq!(legacy.tools().await, ["files__older"]);
+    // Nor is anybody told there what changed in the other.
+    answers(&upstream, "prompts/list", json!({"prompts": [{"name": "greet"}]}), json!({"prompts": [{"name": "hail"}]}));
+    look(&inside).await;
+    assert_eq!(next(&mut heard_in_modern).await, "notifications/prompts/list_changed");
 }
 
 #[tokio::test]
@@ -161,4 +172,58 @@ async fn a_server_that_cannot_list_in_the_legacy_era_is_held_to_what_it_lists_in
     assert_eq!(called(&modern, "new", json!({})).await.as_deref(), Ok("{}"));
     assert_eq!(called(&legacy, "new", json!({})).await.as_deref(), Ok("{}"));
     assert!(server(&inside).state.fault.load().is_none());
+}
+
+#[tokio::test]
+async fn an_era_that_cannot_be_asked_in_now_keeps_what_it_offered() {
+    for (method, probed) in [("server/discover", true), ("initialize", true), ("server/discover", false)] {
+        let upstream = two_faced().await;
+        let inside = before(&upstream, probed).await;
+        let (legacy, modern) = (inside.legacy("/mcp", &inside.alice).await, inside.modern("/mcp", &inside.alice));
+        // Its session at the server is there.
+        assert_eq!(called(&legacy, "files__old", json!({})).await.as_deref(), Ok("{}"), "{method}");
+        upstream.always(method, |_| Answer::status(http::StatusCode::SERVICE_UNAVAILABLE));
+        inside.clock.advance(Duration::from_secs(10));
+        look(&inside).await;
+        assert!(server(&inside).state.fault.load().is_none(), "{method}");
+        let what = called(&modern, "files__shared", json!({})).await;
+        assert_eq!(what, Err(-32602), "{method}: held to the modern schema");
+        assert_eq!(called(&modern, "files__new", json!({})).await.as_deref(), Ok("{}"), "{method}");
+        assert_eq!(called(&legacy, "files__old", json!({})).await.as_deref(), Ok("{}"), "{method}");
+    }
+}
+
+#[tokio::test]
+async fn who_is_said_to_speak_both_and_was_never_seen_to_is_not_held_to_the_other_era() {
+    let upstream = two_faced().await;
+    upstream.always("server/discover", |_| Answer::status(http::StatusCode::SERVICE_UNAVAILABLE));
+    let inside = before(&upstream, false).await;
+    let modern = inside.modern("/mcp/files", &inside.alice);
+    assert!(called(&modern, "shared", json!({})).await.is_err());
+    assert!(upstream.seen("tools/call").is_empty());
+}
+
+#[tokio::test]
+async fn a_look_ends_the_session_that_it_opened() {
+    let upstream = two_faced().await;
+    before(&upstream, true).await;
+    let ended = upstream.arrived("DELETE", 1).await;
+    assert_eq!(ended.header("mcp-session-id"), Some("theirs"));
+}
+
+#[tokio::test]
+async fn a_reload_that_says_another_era_has_the_server_looked_at() {
+    let upstream = two_faced().await;
+    let plan = |era| Plan { era, ..Plan::of(&upstream) };
+    let inside = Inside::start(plan(EraSettings::Legacy)).await;
+    look(&inside).await;
+    assert!(server(&inside).state.catalog.load().as_ref().unwrap().tool("new").is_none());
+    inside.swap(plan(EraSettings::Both));
+    let mut turns = tokio::time::interval(Duration::from_millis(5));
+    soon(async {
+        while server(&inside).state.catalog.load().as_ref().unwrap().tool("new").is_none() {
+            turns.tick().await;
+        }
+    })
+    .await;
 }

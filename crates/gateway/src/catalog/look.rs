@@ -32,7 +32,7 @@ use tokio::{
 /// How long what was seen counts as fresh.
 pub(super) const FRESH: Duration = Duration::from_mins(5);
 /// How old it may be and still serve, while the server is looked at again. Then calls wait for that look.
-const OLDEST: Duration = Duration::from_hours(1);
+pub(super) const OLDEST: Duration = Duration::from_hours(1);
 /// How long one look may take in all. A server that may take longer for one answer may take that long.
 const LOOK: Duration = Duration::from_mins(1);
 /// How long whoever asks for many servers waits for one of them, counted from the beginning of the look.
@@ -48,6 +48,8 @@ const MISSED: Duration = Duration::from_secs(10);
 const SAID: Duration = Duration::from_secs(5);
 /// How often a list that passes is compared with what is known.
 const PASSING: Duration = Duration::from_secs(5);
+/// How long a server that speaks the modern era may take to be introduced in the legacy one, and as long to list there.
+pub(super) const BESIDE: Duration = Duration::from_secs(15);
 /// How long a process may take to answer in an era it may not know.
 const PROBE: Duration = Duration::from_secs(5);
 
@@ -140,7 +142,11 @@ impl Said {
         })
     }
 
-    pub(super) fn why(self) -> Option<String> {
+    pub(super) const fn speaks(&self) -> bool {
+        matches!(self, Self::Speaks(..))
+    }
+
+    pub(super) fn why(&self) -> Option<&str> {
         match self {
             Self::Not(why) | Self::Other(_, why) => Some(why),
             Self::Speaks(..) | Self::NotAsked => None,
@@ -414,7 +420,10 @@ impl Line {
         let legacy = match server.era {
             Some(EraSettings::Modern) => Ok(Said::NotAsked),
             Some(EraSettings::Legacy | EraSettings::Both) | None => {
-                hop.introduce(matches!(asked, Ok(Said::Not(_)))).await
+                let is_beside = asked.as_ref().is_ok_and(Said::speaks);
+                let patience = if is_beside { BESIDE } else { Duration::MAX };
+                let introducing = timeout(patience, hop.introduce(matches!(asked, Ok(Said::Not(_)))));
+                introducing.await.unwrap_or(Err(UpstreamFault::Timeout(patience)))
             }
         };
         let (modern, legacy) = match (asked, legacy) {
@@ -423,11 +432,10 @@ impl Line {
             (modern, Ok(Said::Other(_, why))) => (modern, Ok(Said::Not(why))),
             others => others,
         };
-        let speaks =
-            |said: &Result<Said, UpstreamFault>| said.as_ref().ok().map(|said| matches!(said, Said::Speaks(..)));
+        let speaks = |said: &Result<Said, UpstreamFault>| said.as_ref().ok().map(Said::speaks);
         let (in_legacy, in_modern) = (speaks(&legacy), speaks(&modern));
         let verdict = server.state.verdict.load().after(in_legacy, in_modern, injected.pool, self.state.clock.now());
-        let catalog = hop.read_all(modern, legacy).await?;
+        let catalog = hop.read_all(modern, legacy, &verdict).await?;
         server.state.verdict.store(Arc::new(verdict));
         Ok(catalog)
     }

@@ -1,13 +1,17 @@
 //! What a server offers in one era: its lists, what it says it can, what it says about its use.
 
 use super::{LeftOut, Tool, view::Sums};
-use mcp::ListKind;
+use mcp::{Era, ListKind};
 use serde_json::Value;
 use std::{collections::HashMap, sync::Arc};
 use vocab::Digest;
 
 /// What a server offers to whom speaks to it in one era.
 pub struct Offer {
+    /// The era.
+    pub era: Era,
+    /// When it was read, in ticks.
+    pub(super) read_at: u64,
     /// Tools by name.
     pub tools: HashMap<Box<str>, Arc<Tool>>,
     /// Names of prompts, with the digests of their definitions.
