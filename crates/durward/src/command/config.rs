@@ -7,22 +7,23 @@ use crate::{
 };
 use anyhow::{Result, bail};
 use clap::CommandFactory as _;
+use std::path::absolute;
 
 pub(crate) fn run(shared: &Shared, command: &ConfigCommand) -> Result<Exit> {
-    let shown = match command {
-        ConfigCommand::Schema => config::schema::schema(),
+    match command {
+        ConfigCommand::Schema => print::json(&config::schema::schema())?,
         ConfigCommand::Show => {
             let Some(file) = config::find(shared.config.as_deref()) else {
                 bail!("there is no {}; `durward init` writes one to start from", config::USUAL_FILE);
             };
-            let mut loaded = office::loaded(config::load(&file))?;
+            // Its paths are shown from the root, which is where they lie wherever the file is read from.
+            let mut loaded = office::loaded(config::load(&absolute(file)?))?;
             if let Some(data) = &shared.data {
-                loaded.settings.data.clone_from(data);
+                loaded.settings.data = absolute(data)?;
             }
-            config::show::show(&loaded.settings)
+            print::data(&print::escaped(&config::show::text(&loaded.settings)?))?;
         }
-    };
-    print::json(&shown)?;
+    }
     Ok(Exit::Done)
 }
 

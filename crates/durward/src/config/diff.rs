@@ -1,8 +1,8 @@
 //! What two configurations differ in, line by line, without a secret.
 
 use super::{
-    settings::{Reach, Settings},
-    show::{HIDDEN, show, whole},
+    settings::{Reach, Server, Settings, ToolRule},
+    show::{HIDDEN, Shown, show, whole},
 };
 use policy::{Policies, RuleSpec};
 use serde_json::Value;
@@ -136,6 +136,7 @@ pub(crate) fn between(before: &Settings, after: &Settings) -> Vec<Change> {
         changes.push(Change { path: path.clone(), before: None, after: Some(value.clone()) });
     }
     changes.extend(hidden(before, after));
+    changes.extend(orders(before, after));
     // What is not shown and is another than before reads alike.
     let (was, is) = (lines(&whole(before)), lines(&whole(after)));
     for (path, value) in new.iter().filter(|(path, value)| old.get(*path) == Some(value)) {
@@ -166,42 +167,58 @@ fn hidden(before: &Settings, after: &Settings) -> Vec<Change> {
     changes
 }
 
+/// Tools whose order became another: of the globs that match a name the first counts.
+fn orders(before: &Settings, after: &Settings) -> Vec<Change> {
+    let mut changes = Vec::new();
+    for (name, server) in &after.servers {
+        let Some(was) = before.servers.get(name) else { continue };
+        let common = |one: &Server, other: &Server| -> Vec<String> {
+            let known = |tool: &&ToolRule| other.tools.iter().any(|known| known.glob == tool.glob);
+            one.tools.iter().filter(known).map(|tool| tool.glob.clone()).collect()
+        };
+        let (old, new) = (common(was, server), common(server, was));
+        if old != new {
+            let path = format!("servers.{name}.tools");
+            changes.push(Change { path, before: Some(old.join(", ")), after: Some(new.join(", ")) });
+        }
+    }
+    changes
+}
+
 /// Every value by its path.
-fn lines(settings: &Value) -> BTreeMap<String, String> {
+fn lines(settings: &Shown) -> BTreeMap<String, String> {
     let mut lines = BTreeMap::new();
     flatten("", settings, &mut lines);
     lines
 }
 
-fn flatten(path: &str, value: &Value, lines: &mut BTreeMap<String, String>) {
-    match value {
-        Value::Object(members) if members.is_empty() && !path.is_empty() => {
+fn flatten(path: &str, shown: &Shown, lines: &mut BTreeMap<String, String>) {
+    match shown {
+        Shown::Table(entries) if entries.is_empty() && !path.is_empty() => {
             lines.insert(path.to_owned(), "{}".to_owned());
         }
-        Value::Object(members) => {
-            for (key, value) in members {
+        Shown::Table(entries) => {
+            for (key, member) in entries {
                 let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
-                flatten(&path, value, lines);
+                flatten(&path, member, lines);
             }
         }
-        Value::Array(members) if members.iter().any(Value::is_object) => {
+        Shown::List(members) if members.iter().any(|member| matches!(member, Shown::Table(_))) => {
             for (index, member) in members.iter().enumerate() {
                 flatten(&format!("{path}[{index}]"), member, lines);
             }
         }
-        Value::Array(members) => {
-            let members: Vec<_> = members.iter().map(leaf).collect();
-            lines.insert(path.to_owned(), format!("[{}]", members.join(", ")));
-        }
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {
-            lines.insert(path.to_owned(), leaf(value));
+        Shown::List(_) | Shown::One(_) => {
+            lines.insert(path.to_owned(), leaf(shown));
         }
     }
 }
 
-fn leaf(value: &Value) -> String {
-    match value {
-        Value::String(text) => text.clone(),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => value.to_string(),
+fn leaf(shown: &Shown) -> String {
+    match shown {
+        Shown::One(Value::String(text)) => text.clone(),
+        Shown::One(value) => value.to_string(),
+        Shown::List(members) => format!("[{}]", members.iter().map(leaf).collect::<Vec<_>>().join(", ")),
+        Shown::Table(_) => "{}".to_owned(),
     }
 }

@@ -5,13 +5,14 @@
 
 mod file;
 mod listener;
+mod written;
 
 pub(crate) use file::PolicyFiles;
 pub(crate) use listener::{Listen, SocketAccess, Tls};
 
 use gateway::settings as plane;
 use identity::{Algorithm, ClaimPath};
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 use std::{
     collections::BTreeMap,
     fmt,
@@ -23,23 +24,26 @@ use std::{
 use url::Url;
 use vocab::{AgentId, Class, EnvironmentName, RoleName, SecretName, ServerName};
 
-/// The whole configuration.
+/// The whole configuration. It is written by the keys of the file and in the forms of the file: what `config show` prints
+/// can be read again.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(crate) struct Settings {
     /// Where agents connect.
-    #[serde(serialize_with = "one_or_more")]
+    #[serde(serialize_with = "written::one_or_more")]
     pub(crate) listen: Vec<Listen>,
     /// Who may connect to its sockets.
+    #[serde(skip_serializing_if = "SocketAccess::is_owner")]
     pub(crate) socket_access: SocketAccess,
     /// TLS on its addresses.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) tls: Option<Tls>,
     /// What clients dial, where it differs from `listen`.
-    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "optional_text")]
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "written::optional_text")]
     pub(crate) public_url: Option<Url>,
     /// The management listener.
     pub(crate) admin: Admin,
     /// The data directory.
+    #[serde(serialize_with = "written::path")]
     pub(crate) data: PathBuf,
     /// Worker threads of the data plane; none: one per core.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -99,13 +103,16 @@ pub(crate) struct Server {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) environment: Option<EnvironmentName>,
     /// Secrets that its calls are given.
+    #[serde(rename = "credential")]
     pub(crate) credentials: Vec<Credential>,
     /// Client headers that travel on, in lower case.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) headers: Vec<String>,
     /// The operator's classification, in the order of the file; the first glob that matches a name counts.
+    #[serde(serialize_with = "written::tools")]
     pub(crate) tools: Vec<ToolRule>,
     /// The longest a call may take until its answer begins.
-    #[serde(serialize_with = "duration")]
+    #[serde(serialize_with = "written::duration")]
     pub(crate) deadline: Duration,
     /// The most calls in flight at one time.
     pub(crate) calls_in_flight: usize,
@@ -116,27 +123,21 @@ pub(crate) struct Server {
 }
 
 /// How a server is reached.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-#[serde(untagged)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Reach {
     /// Over HTTP.
     Http {
         /// Its endpoint.
-        #[serde(serialize_with = "text")]
         url: Url,
         /// Private and loopback addresses are allowed.
         internal: bool,
         /// A file of trusted roots (PEM) instead of the system's.
-        #[serde(skip_serializing_if = "Option::is_none")]
         ca: Option<PathBuf>,
         /// HTTP/2 and nothing else, or HTTP/1.1 and nothing else.
-        #[serde(skip_serializing_if = "Option::is_none")]
         http2: Option<bool>,
         /// A Unix socket in place of the host.
-        #[serde(skip_serializing_if = "Option::is_none")]
         socket: Option<PathBuf>,
         /// The transport is that of 2024-11-05.
-        #[serde(skip_serializing_if = "std::ops::Not::not")]
         sse: bool,
     },
     /// As a child process over stdin and stdout.
@@ -152,24 +153,21 @@ pub(crate) enum Reach {
         /// One process serves every caller.
         shared: bool,
         /// The most memory it may have, in bytes.
-        #[serde(skip_serializing_if = "Option::is_none")]
         memory: Option<u64>,
     },
 }
 
 /// One secret and where it goes.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Credential {
     /// Its name in the vault.
     pub(crate) secret: SecretName,
     /// Where it goes.
-    #[serde(flatten)]
     pub(crate) place: Place,
 }
 
 /// Where a secret goes.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Place {
     /// `Authorization: Bearer …`.
     Bearer,
@@ -185,6 +183,7 @@ pub(crate) enum Place {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(crate) struct ToolRule {
     /// Names it speaks of; `*` matches any run of characters.
+    #[serde(skip)]
     pub(crate) glob: String,
     /// The class. The server's annotations count for nothing.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -215,6 +214,7 @@ pub(crate) struct Agent {
     /// Roles it has by itself; those of its token are added.
     pub(crate) roles: Vec<RoleName>,
     /// Environments it may reach; none: any.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) environments: Vec<EnvironmentName>,
     /// Groups it is in.
     pub(crate) groups: Vec<String>,
@@ -228,31 +228,34 @@ pub(crate) struct Issuer {
     /// The `iss` of its tokens, as written: it is compared as text.
     pub(crate) url: String,
     /// Accepted `aud` values; never empty.
+    #[serde(rename = "audience")]
     pub(crate) audiences: Vec<String>,
     /// Where its keys are.
+    #[serde(skip_serializing_if = "Jwks::is_discovery")]
     pub(crate) jwks: Jwks,
     /// Accepted signature algorithms; never empty.
-    #[serde(serialize_with = "texts")]
+    #[serde(serialize_with = "written::texts")]
     pub(crate) algorithms: Vec<Algorithm>,
     /// The claim that names the agent.
-    #[serde(serialize_with = "text")]
+    #[serde(serialize_with = "written::claim")]
     pub(crate) agent: ClaimPath,
     /// The claim that names the user.
-    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "optional_text")]
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "written::optional_claim")]
     pub(crate) user: Option<ClaimPath>,
     /// The claim that lists roles.
-    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "optional_text")]
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "written::optional_claim")]
     pub(crate) roles: Option<ClaimPath>,
     /// The claim that lists groups.
-    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "optional_text")]
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "written::optional_claim")]
     pub(crate) groups: Option<ClaimPath>,
     /// The claim that lists scopes.
-    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "optional_text")]
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "written::optional_claim")]
     pub(crate) scopes: Option<ClaimPath>,
     /// Accepted `typ` headers; a token without one counts as `JWT`. Never empty.
+    #[serde(rename = "type")]
     pub(crate) token_types: Vec<String>,
     /// Tolerated difference of clocks.
-    #[serde(serialize_with = "duration")]
+    #[serde(serialize_with = "written::duration")]
     pub(crate) leeway: Duration,
     /// Its keys may come from a private address and over plain HTTP.
     pub(crate) internal: bool,
@@ -272,32 +275,34 @@ pub(crate) enum Jwks {
     /// Discovery at the issuer's URL.
     Discovery,
     /// This URL.
-    Url(#[serde(serialize_with = "text")] Url),
+    Url(#[serde(serialize_with = "written::text")] Url),
     /// This file.
-    File(PathBuf),
+    File(#[serde(serialize_with = "written::path")] PathBuf),
+}
+
+impl Jwks {
+    /// Nothing else is said.
+    const fn is_discovery(&self) -> bool {
+        matches!(self, Self::Discovery)
+    }
 }
 
 /// One limit.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Limit {
     /// Glob over agents; each agent has a bucket of its own.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) agent: Option<String>,
     /// Glob over `server/name`; each tool has a bucket of its own.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) tool: Option<String>,
     /// Glob over servers; each server has a bucket of its own.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) server: Option<String>,
     /// Glob over tenants; each tenant has a bucket of its own.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) tenant: Option<String>,
     /// The lasting rate.
     pub(crate) rate: Rate,
     /// Calls that may come at once; the count of `rate` unless given.
     pub(crate) burst: u32,
     /// Calls that may be under way at one time.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) concurrency: Option<u32>,
 }
 
@@ -341,12 +346,11 @@ pub(crate) enum DetectMode {
 }
 
 /// The log.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Log {
     /// When an intent must be on disk.
     pub(crate) durability: Durability,
     /// How long texts of arguments and results are kept; none are without it.
-    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "optional_duration")]
     pub(crate) keep_text: Option<Duration>,
     /// Bytes of kept texts of one day.
     pub(crate) text_per_day: u64,
@@ -359,8 +363,7 @@ impl Default for Log {
 }
 
 /// When an intent must be on disk before its call leaves.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Durability {
     /// Where the call changes state or its class is unknown.
     ByRisk,
@@ -380,7 +383,7 @@ pub(crate) struct Telemetry {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(crate) struct Otlp {
     /// The collector's base address; `/v1/traces` and `/v1/metrics` are appended.
-    #[serde(serialize_with = "text")]
+    #[serde(serialize_with = "written::text")]
     pub(crate) endpoint: Url,
 }
 
@@ -388,21 +391,23 @@ pub(crate) struct Otlp {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub(crate) struct Bounds {
     /// Bytes of one request body.
+    #[serde(serialize_with = "written::bytes")]
     pub(crate) body: usize,
     /// Bytes of one answer that is not streamed, and of one event or line of those that are.
+    #[serde(serialize_with = "written::bytes")]
     pub(crate) answer: usize,
     /// Depth of JSON.
     pub(crate) depth: usize,
     /// The longest until an answer begins, where the server says nothing else.
-    #[serde(serialize_with = "duration")]
+    #[serde(serialize_with = "written::duration")]
     pub(crate) deadline: Duration,
     /// The longest silence of a stream.
-    #[serde(serialize_with = "duration")]
+    #[serde(serialize_with = "written::duration")]
     pub(crate) stream_idle: Duration,
     /// Sessions of one principal.
     pub(crate) sessions_per_principal: usize,
     /// The longest a session of the older revisions is kept without a message.
-    #[serde(serialize_with = "duration")]
+    #[serde(serialize_with = "written::duration")]
     pub(crate) session_idle: Duration,
     /// Open client connections.
     pub(crate) connections: usize,
@@ -416,6 +421,7 @@ pub(crate) struct Bounds {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(crate) struct VaultSettings {
     /// Where the master key is.
+    #[serde(skip_serializing_if = "KeySource::is_data")]
     pub(crate) key: KeySource,
 }
 
@@ -426,11 +432,18 @@ pub(crate) enum KeySource {
     /// The data directory's own file, made on first start.
     Data,
     /// This file.
-    File(PathBuf),
+    File(#[serde(serialize_with = "written::path")] PathBuf),
     /// This variable of the environment.
     Env(String),
     /// The output of this command.
     Command(Vec<String>),
+}
+
+impl KeySource {
+    /// Nothing else is said.
+    const fn is_data(&self) -> bool {
+        matches!(self, Self::Data)
+    }
 }
 
 /// A range of addresses.
@@ -464,33 +477,15 @@ impl fmt::Debug for Hidden {
     }
 }
 
-impl Serialize for Hidden {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str("[hidden]")
-    }
-}
-
 impl fmt::Display for Rate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.count, super::quantity::print_duration(self.per))
     }
 }
 
-impl Serialize for Rate {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
 impl fmt::Display for Network {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.address, self.prefix)
-    }
-}
-
-impl Serialize for Network {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
     }
 }
 
@@ -551,40 +546,5 @@ impl Default for Bounds {
             children: 64,
             children_per_principal: 32,
         }
-    }
-}
-
-fn duration<S: Serializer>(value: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(&super::quantity::print_duration(*value))
-}
-
-#[expect(clippy::ref_option, reason = "serde hands over a reference to the field")]
-fn optional_duration<S: Serializer>(value: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
-    match value {
-        Some(value) => duration(value, serializer),
-        None => serializer.serialize_none(),
-    }
-}
-
-fn text<T: fmt::Display, S: Serializer>(value: &T, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(value)
-}
-
-fn one_or_more<T: fmt::Display, S: Serializer>(values: &[T], serializer: S) -> Result<S::Ok, S::Error> {
-    match values {
-        [one] => serializer.collect_str(one),
-        more => texts(more, serializer),
-    }
-}
-
-fn texts<T: fmt::Display, S: Serializer>(values: &[T], serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_seq(values.iter().map(ToString::to_string))
-}
-
-#[expect(clippy::ref_option, reason = "serde hands over a reference to the field")]
-fn optional_text<T: fmt::Display, S: Serializer>(value: &Option<T>, serializer: S) -> Result<S::Ok, S::Error> {
-    match value {
-        Some(value) => serializer.collect_str(value),
-        None => serializer.serialize_none(),
     }
 }

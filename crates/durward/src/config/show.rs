@@ -1,34 +1,112 @@
 //! The configuration as it is understood, for people and programs: defaults filled in, nothing secret.
+//!
+//! It is shown as JSON by the keys of the file, which YAML is a superset of: what is shown can be read again.
 
 use super::{settings::Settings, veil};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use serde_json::Value;
+use std::fmt;
 
 /// What stands for a value that is not shown.
 pub(super) const HIDDEN: &str = "[hidden]";
 
-/// Every setting by its name. Texts that look like a secret are hidden, whatever they are called.
-pub(crate) fn show(settings: &Settings) -> Value {
+/// A setting and those below it. Unlike JSON's own tree it keeps an order that counts: that of `tools`.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Shown {
+    One(Value),
+    List(Vec<Self>),
+    Table(Vec<(String, Self)>),
+}
+
+/// Every setting by its name, as text. What looks like a secret is hidden, whatever it is called.
+pub(crate) fn text(settings: &Settings) -> serde_json::Result<String> {
+    serde_json::to_string_pretty(&show(settings))
+}
+
+/// The same as a tree.
+pub(super) fn show(settings: &Settings) -> Shown {
     let mut shown = whole(settings);
     hide(&mut shown);
     shown
 }
 
 /// The same with what `show` hides, for comparing. SECURITY: not to be shown.
-pub(super) fn whole(settings: &Settings) -> Value {
-    serde_json::to_value(settings).unwrap_or_default()
+pub(super) fn whole(settings: &Settings) -> Shown {
+    let text = serde_json::to_string(settings).unwrap_or_default();
+    serde_json::from_str(&text).unwrap_or(Shown::Table(Vec::new()))
 }
 
-fn hide(value: &mut Value) {
-    match value {
-        Value::String(text) if veil::looks_secret(text) => HIDDEN.clone_into(text),
-        Value::Array(members) => {
-            let words: Vec<String> =
-                members.iter().map(|member| member.as_str().unwrap_or_default().to_owned()).collect();
+fn hide(shown: &mut Shown) {
+    match shown {
+        Shown::One(Value::String(text)) if veil::looks_secret(text) => HIDDEN.clone_into(text),
+        Shown::One(_) => {}
+        Shown::List(members) => {
+            let words: Vec<String> = members
+                .iter()
+                .map(|member| match member {
+                    Shown::One(Value::String(text)) => text.clone(),
+                    Shown::One(_) | Shown::List(_) | Shown::Table(_) => String::new(),
+                })
+                .collect();
             for (member, is_secret) in members.iter_mut().zip(veil::secret_words(words.iter().map(String::as_str))) {
-                if is_secret { *member = HIDDEN.into() } else { hide(member) }
+                if is_secret { *member = Shown::One(HIDDEN.into()) } else { hide(member) }
             }
         }
-        Value::Object(members) => members.values_mut().for_each(hide),
-        Value::String(_) | Value::Null | Value::Bool(_) | Value::Number(_) => {}
+        Shown::Table(entries) => entries.iter_mut().for_each(|(_, member)| hide(member)),
+    }
+}
+
+impl Serialize for Shown {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::One(value) => value.serialize(serializer),
+            Self::List(members) => serializer.collect_seq(members),
+            Self::Table(entries) => serializer.collect_map(entries.iter().map(|(key, member)| (key, member))),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Shown {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(Reading)
+    }
+}
+
+/// Reads what settings write: texts, switches, counts, lists and tables.
+struct Reading;
+
+impl<'de> de::Visitor<'de> for Reading {
+    type Value = Shown;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a setting")
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Shown, E> {
+        Ok(Shown::One(value.into()))
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Shown, E> {
+        Ok(Shown::One(value.into()))
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Shown, E> {
+        Ok(Shown::One(value.into()))
+    }
+
+    fn visit_seq<A: de::SeqAccess<'de>>(self, mut members: A) -> Result<Shown, A::Error> {
+        let mut list = Vec::new();
+        while let Some(member) = members.next_element()? {
+            list.push(member);
+        }
+        Ok(Shown::List(list))
+    }
+
+    fn visit_map<A: de::MapAccess<'de>>(self, mut entries: A) -> Result<Shown, A::Error> {
+        let mut table = Vec::new();
+        while let Some(entry) = entries.next_entry()? {
+            table.push(entry);
+        }
+        Ok(Shown::Table(table))
     }
 }

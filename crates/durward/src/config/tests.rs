@@ -479,11 +479,11 @@ fn nothing_that_is_shown_is_a_secret() {
     };
     let (before, after) = (load("hunter2"), load("hunter3"));
 
-    let shown = super::show::show(&before).to_string();
+    let shown = super::show::text(&before).expect("JSON");
     let lines = Difference::of(&before, &before, &after).changes;
 
     assert!(shown.contains("sleep") && !shown.contains("hunter"), "{shown}");
-    assert_eq!(lines, ["~ servers.a.arguments: changed, not shown"]);
+    assert_eq!(lines, ["~ servers.a.command: changed, not shown"]);
 }
 
 #[test]
@@ -497,6 +497,59 @@ fn aliases_of_aliases_stay_bounded() {
     assert_eq!(fault.what, "the file is too large");
     assert!(tree::parse(&"[".repeat(100_000)).is_err());
     assert!(tree::parse(&"- ".repeat(100_000)).is_err());
+}
+
+#[test]
+fn what_is_shown_is_a_configuration_that_says_the_same() {
+    let folder = fs::canonicalize(CASES).expect("the folder of cases");
+    let (source, _) = complete();
+    let tls = tempfile::tempdir().expect("a folder");
+    let rcgen::CertifiedKey { cert, signing_key } =
+        rcgen::generate_simple_self_signed(vec!["gate.test".to_owned()]).expect("a certificate");
+    fs::write(tls.path().join("a.pem"), cert.pem()).expect("a file");
+    fs::write(tls.path().join("a.key"), signing_key.serialize_pem()).expect("a file");
+    fs::set_permissions(tls.path().join("a.key"), fs::Permissions::from_mode(0o600)).expect("a mode");
+    let tls = tls.path().display();
+    let tls =
+        format!("tls: {{ certificate: {tls}/a.pem, key: {tls}/a.key }}\nvault: {{ key: {{ command: [cat, key] }} }}");
+    for source in
+        [source.as_str(), "", tls.as_str(), "listen: [127.0.0.1:1, 127.0.0.1:2]\nvault: { key: { env: KEY } }"]
+    {
+        let before = parse("durward.yaml", source, &folder).expect("a good configuration");
+        let shown = super::show::text(&before.settings).expect("JSON");
+        let after = parse("durward.yaml", &shown, &folder).unwrap_or_else(|report| panic!("{report}\n{shown}"));
+        let said =
+            |report: &Report| -> Vec<String> { report.faults().iter().map(|fault| fault.what.clone()).collect() };
+        let few = |what: &String| !what.starts_with("no ");
+        let (mut was, is) = (said(&before.report), said(&after.report));
+        was.retain(few);
+        assert_eq!(is, was, "{shown}");
+        let mut settings = after.settings;
+        for (name, server) in &mut settings.servers {
+            // What is never shown is not compared.
+            let Reach::Command { env, .. } = &mut server.reach else { continue };
+            let Reach::Command { env: hidden, .. } = &before.settings.servers[name].reach else { panic!("{name}") };
+            assert!(env.values().all(|value| value.expose() == super::show::HIDDEN));
+            env.clone_from(hidden);
+        }
+        settings.files.clone_from(&before.settings.files);
+        assert_eq!(settings, before.settings, "{shown}");
+    }
+}
+
+#[test]
+fn a_difference_tells_that_tools_are_in_another_order() {
+    let load = |tools: &str| {
+        let text = format!("servers: {{ a: {{ url: https://a.example.com/mcp, tools: {{ {tools} }} }} }}");
+        parse("durward.yaml", &text, Path::new(".")).expect("a good configuration").settings
+    };
+    let (read, write) = ("\"get_*\": { class: read }", "\"*_all\": { class: write }");
+    let before = load(&format!("{read}, {write}"));
+    let after = load(&format!("raw: {{ class: read }}, {write}, {read}"));
+    let lines = Difference::of(&before, &before, &after).changes;
+    assert!(lines.contains(&"~ servers.a.tools: get_*, *_all → *_all, get_*".to_owned()), "{lines:#?}");
+    assert!(lines.contains(&"+ servers.a.tools.raw.class: read".to_owned()), "{lines:#?}");
+    assert_eq!(lines.len(), 4, "{lines:#?}");
 }
 
 #[test]

@@ -1,13 +1,11 @@
 //! Which policies the configuration names.
 
-use serde::Serialize;
 use std::path::PathBuf;
 
 /// Where the policies are.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct PolicyFiles {
     /// Where the globs begin.
-    #[serde(skip)]
     pub(crate) base: PathBuf,
     /// The globs, as written.
     pub(crate) patterns: Vec<String>,

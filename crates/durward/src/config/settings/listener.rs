@@ -56,6 +56,11 @@ pub(crate) enum SocketAccess {
 }
 
 impl SocketAccess {
+    /// Nothing else is said.
+    pub(super) const fn is_owner(&self) -> bool {
+        matches!(self, Self::Owner)
+    }
+
     /// The mode of the socket.
     pub(crate) const fn mode(self) -> u32 {
         match self {
@@ -70,7 +75,9 @@ impl SocketAccess {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(crate) struct Tls {
     /// The certificate and those that vouch for it.
+    #[serde(serialize_with = "super::written::path")]
     pub(crate) certificate: PathBuf,
     /// Its private key.
+    #[serde(serialize_with = "super::written::path")]
     pub(crate) key: PathBuf,
 }
