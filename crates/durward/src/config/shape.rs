@@ -169,6 +169,12 @@ fn scalar(node: &Node, shape: &Shape, path: &str, faults: &mut Faults) {
     let (why, fix): (String, Option<String>) = match shape {
         Shape::Switch if !quoted && matches!(text.as_str(), "true" | "false") => return,
         Shape::Switch => (expected_but(path, expected, node), Some("write `true` or `false`, without quotes".into())),
+        // `'5'` is a text for whatever else reads the file, `010` is eight for some of that, and `+5` has no use.
+        Shape::Count(..) if *quoted => (expected_but(path, expected, node), Some("write it without quotes".into())),
+        Shape::Count(..) if text.starts_with('+') || text.len() > 1 && text.starts_with('0') => (
+            format!("`{path}` must be a whole number"),
+            Some("write its digits alone, the first of them not a `0`".into()),
+        ),
         Shape::Count(least, most) => match text.parse::<u64>() {
             Ok(count) if (*least..=*most).contains(&count) => return,
             Ok(_) => (format!("`{path}` is out of bounds"), Some(format!("choose a number from {least} to {most}"))),
