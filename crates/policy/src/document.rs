@@ -2,7 +2,7 @@
 //!
 //! JSON and YAML become one shape here. Knows nothing of rules.
 
-use crate::{Place, PolicyFault, Source, nearest::nearest};
+use crate::{Place, PolicyFault, Source, nearest::nearest, syntax};
 use serde::{
     Deserialize, Deserializer,
     de::{IgnoredAny, MapAccess, SeqAccess, Visitor},
@@ -62,7 +62,8 @@ pub(crate) fn read(source: &Source) -> Result<Node, Vec<PolicyFault>> {
     let options = serde_saphyr::options! { strict_booleans: true, with_snippet: false };
     serde_saphyr::from_str_with_options(&source.text, options).map_err(|error| {
         let place = error.location().as_ref().and_then(place);
-        fault(place, error.to_string(), "correct the syntax; a key may stand only once")
+        let (cause, fix) = syntax::reading(&error);
+        fault(place, cause, fix)
     })
 }
 

@@ -21,6 +21,7 @@ mod document;
 mod fault;
 mod load;
 mod nearest;
+mod syntax;
 
 mod case;
 mod explain;
@@ -35,6 +36,7 @@ pub use policies::{Policies, Source};
 pub use question::{Question, Resource, Subject};
 pub use refusal::{Reason, Refusal};
 pub use rule::{Effect, Part, RuleSpec};
+pub use syntax::{Words, syntax};
 
 #[cfg(test)]
 mod tests;

@@ -135,11 +135,7 @@ fn parse_at(shown: &str, source: &str, base: &Path, turn: Turn<'_>) -> Result<Lo
         Ok(root) => root,
         Err(syntax) => {
             faults.veiled = veil::suspicious_lines(source);
-            let fault = Fault::at(&syntax.span, syntax.what);
-            faults.push(match syntax.fix {
-                Some(fix) => fault.fix(fix),
-                None => fault,
-            });
+            faults.push(Fault::at(&syntax.span, syntax.what).fix(syntax.fix));
             return Err(faults.report(Text::new(shown, source)));
         }
     };

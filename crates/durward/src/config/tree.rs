@@ -53,7 +53,7 @@ pub(super) struct Syntax {
     /// What is wrong.
     pub(super) what: String,
     /// What to do.
-    pub(super) fix: Option<&'static str>,
+    pub(super) fix: &'static str,
 }
 
 impl Node {
@@ -120,21 +120,24 @@ pub(super) fn parse(source: &str) -> Result<Node, Syntax> {
     for next in Parser::new_from_str_with_options(source, limits) {
         let (event, span) = next.map_err(|fault| {
             let at = fault.marker().byte_offset().unwrap_or(source.len()).min(source.len());
-            Syntax { span: at..at, what: fault.info(), fix: hint(source, at) }
+            let (what, fix) = policy::syntax(&fault);
+            // With a tab before it, whatever else is said of a place is said because of that.
+            let (what, fix) = if after_tab(source, at) { (TAB.0.to_owned(), TAB.1) } else { (what, fix) };
+            Syntax { span: at..at, what, fix }
         })?;
         builder.take(event, span.byte_range().unwrap_or(0..0))?;
     }
     Ok(builder.root.unwrap_or(Node { span: 0..0, value: Value::Null }))
 }
 
-/// The usual reason of a fault at `at`.
-fn hint(source: &str, at: usize) -> Option<&'static str> {
-    let line = source.get(..at)?.rsplit('\n').next().unwrap_or_default();
-    let rest = source.get(at..)?.split('\n').next().unwrap_or_default();
-    if line.trim_start_matches(' ').starts_with('\t') || rest.trim_start_matches(' ').starts_with('\t') {
-        return Some("indent with spaces: YAML does not allow tabs");
-    }
-    Some("look for a missing space after `:`, an unclosed bracket or quote, or lines that are not indented alike")
+/// What is said of a tab.
+const TAB: (&str, &str) = ("a tab stands here", "indent with spaces: YAML does not allow tabs");
+
+/// Whether a line is indented with a tab, and the fault is on it.
+fn after_tab(source: &str, at: usize) -> bool {
+    let line = source.get(..at).and_then(|before| before.rsplit('\n').next()).unwrap_or_default();
+    let rest = source.get(at..).and_then(|after| after.split('\n').next()).unwrap_or_default();
+    [line, rest].iter().any(|part| part.trim_start_matches(' ').starts_with('\t'))
 }
 
 /// Builds the tree from events.
@@ -220,7 +223,11 @@ impl Builder {
         // An alias of a big tree counts as that tree: anchors of anchors must not multiply without end.
         self.nodes += node.size();
         if self.nodes > MOST_NODES {
-            return Err(fault(node.span, "the file is too large", "split policies into files of their own"));
+            return Err(fault(
+                node.span,
+                "the file is too large",
+                "an alias, `*name`, counts as all that it stands for: write fewer of them",
+            ));
         }
         match self.open.last_mut().map(|frame| &mut frame.kind) {
             None => self.root = Some(node),
@@ -258,5 +265,5 @@ impl Frame {
 }
 
 fn fault(span: Span, what: &str, fix: &'static str) -> Syntax {
-    Syntax { span, what: what.to_owned(), fix: Some(fix) }
+    Syntax { span, what: what.to_owned(), fix }
 }

@@ -37,6 +37,35 @@ fn every_fault_is_told_at_once_with_place_and_fix() {
 }
 
 #[test]
+fn what_is_no_yaml_is_told_in_words_of_its_own() {
+    let nested = format!("policy: p\nrules: {}{}", "[".repeat(4_000), "]".repeat(4_000));
+    let mut aliases = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
+    for level in 1..9 {
+        aliases += &format!("a{level}: &a{level} [{}]\n", [format!("*a{}", level - 1).as_str(); 10].join(", "));
+    }
+    let cases = [
+        ("policy: p\npolicy: q\nrules: []", "2:1: `policy` is written twice", "keep one of them"),
+        ("policy: p\nrules:\n\t- {}", "3:2: a tab stands here", "indent with spaces"),
+        ("policy: p\nrules:\n  - a: 1\n   b: 2", "4:4: this stands neither in", "indent what belongs together alike"),
+        ("policy: p\nrules: [{ target: 'a }]", "2:19: a quote is not closed", "close it with the quote"),
+        ("policy: p\nrules: [{ agents: [*] }]", "2:20: `*` and `&` are signs of YAML", "in quotes"),
+        ("policy: p\nrules: *x", "2:8: there is no such anchor", "in quotes"),
+        ("policy: p\nrules: []\n---\npolicy: q", "a second document begins here", "keep everything in one document"),
+        ("policy: p\nrules: !<a []", "2:8: tags have no meaning here", "remove the word"),
+        (aliases.as_str(), "aliases counted as what they stand for", "use fewer"),
+        (nested.as_str(), "nested too deep", "write it less deep"),
+    ];
+    let mut wrong = Vec::new();
+    for (text, cause, fix) in cases {
+        let told = faults(text).join("\n");
+        if !(told.contains(cause) && told.contains(fix)) {
+            wrong.push(format!("{cause}: {told}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
 fn faults_of_all_files_come_together() {
     let file = |name: &str, text: &str| Source { name: name.to_owned(), text: text.to_owned() };
     let rule = r#"{"id": "same", "action": "*", "target": "*/*", "effect": "deny"}"#;
