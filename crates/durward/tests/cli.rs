@@ -320,7 +320,7 @@ fn a_broken_file_of_cases_is_reported_by_check_and_keeps_nothing_from_starting()
         "help: correct the syntax",
         "error: cannot read policies/c.test.json\n",
         "help: its name says that it holds test cases",
-        "4 errors in durward.yaml\n",
+        "4 errors in policies/a.test.yaml, policies/b.test.json, policies/c.test.json\n",
     ];
     let said = site.run("check").with(1);
     for text in shown {

@@ -127,6 +127,9 @@ impl Faults {
     }
 }
 
+/// Files that a summary names.
+const FILES: usize = 8;
+
 /// Everything that was found in one configuration. Holds no secret: its source is covered where one may be.
 #[derive(Debug, Clone)]
 pub(crate) struct Report {
@@ -219,16 +222,37 @@ impl Report {
         text
     }
 
-    /// `2 errors, 1 warning in durward.yaml`
+    /// `2 errors, 1 warning in durward.yaml`, or of the files that they are in.
     fn summary(&self) -> String {
         let count = |n: usize, word: &str| format!("{n} {word}{}", if n == 1 { "" } else { "s" });
         let path = self.path();
         match (self.errors(), self.warnings()) {
             (0, 0) => format!("{path} is good"),
-            (0, warnings) => format!("{path} is good, with {}", count(warnings, "warning")),
-            (errors, 0) => format!("{} in {path}", count(errors, "error")),
-            (errors, warnings) => format!("{}, {} in {path}", count(errors, "error"), count(warnings, "warning")),
+            (0, warnings) => {
+                let files = self.files();
+                let place = if files == path { String::new() } else { format!(" in {files}") };
+                format!("{path} is good, with {}{place}", count(warnings, "warning"))
+            }
+            (errors, 0) => format!("{} in {}", count(errors, "error"), self.files()),
+            (errors, warnings) => {
+                format!("{}, {} in {}", count(errors, "error"), count(warnings, "warning"), self.files())
+            }
         }
+    }
+
+    /// The files that the faults are in.
+    fn files(&self) -> String {
+        let mut files: Vec<&str> = Vec::new();
+        for fault in &self.faults {
+            let path = self.text_of(fault).path.as_str();
+            if !files.contains(&path) {
+                files.push(path);
+            }
+        }
+        let more = files.len().saturating_sub(FILES);
+        files.truncate(FILES);
+        let named = files.join(", ");
+        if more == 0 { named } else { format!("{named} and {more} more") }
     }
 
     fn group<'a>(&'a self, fault: &'a Fault) -> Group<'a> {

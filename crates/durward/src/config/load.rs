@@ -204,11 +204,16 @@ fn policies(root: &Node, base: &Path, settings: &mut Settings, faults: &mut Faul
         let name = file.display().to_string();
         match contents(file) {
             Ok(text) => sources.push(Source { name, text }),
-            Err(cause) => faults.push(Fault::anywhere(format!("cannot read {name}")).because(cause.to_string())),
+            Err(cause) => faults.push(unreadable(&name, &cause)),
         }
     }
     settings.policies = PolicyFiles { base: base.to_owned(), patterns, files };
     sources
+}
+
+/// A file of policies or of their test cases that is there and cannot be read.
+fn unreadable(name: &str, cause: &io::Error) -> Fault {
+    Fault::anywhere(format!("cannot read {name}")).because(cause.to_string()).inside(Arc::new(Text::new(name, "")))
 }
 
 /// Reports files and folders that must be there and are not.
@@ -290,8 +295,9 @@ fn policy_place(what: String, file: &str, place: Option<policy::Place>, shown: &
             let span = token(&shown.source.text, place.line, place.column);
             Fault::at(&span, what).inside(Arc::clone(&shown.text))
         }
-        (_, Some(place)) => Fault::anywhere(format!("{file}:{}:{}: {what}", place.line, place.column)),
-        (_, None) => Fault::anywhere(format!("{file}: {what}")),
+        (Some(shown), None) => Fault::anywhere(format!("{file}: {what}")).inside(Arc::clone(&shown.text)),
+        (None, Some(place)) => Fault::anywhere(format!("{file}:{}:{}: {what}", place.line, place.column)),
+        (None, None) => Fault::anywhere(format!("{file}: {what}")),
     }
 }
 

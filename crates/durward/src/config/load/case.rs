@@ -4,7 +4,7 @@
 use super::{
     Named, Shown, contents,
     pattern::{self, PatternFault},
-    policy_fault,
+    policy_fault, unreadable,
 };
 use crate::config::{
     fault::{Fault, Faults, Report, Text},
@@ -46,8 +46,7 @@ pub(crate) fn look_at_cases(path: &Path, report: &mut Report) {
             Ok(text) => text,
             Err(cause) => {
                 report.push(
-                    Fault::anywhere(format!("cannot read {name}"))
-                        .because(cause.to_string())
+                    unreadable(&name, &cause)
                         .fix("its name says that it holds test cases: mend it, or give it another name"),
                 );
                 continue;
