@@ -1,7 +1,7 @@
 //! Agents: who is registered, and switching them off and on.
 
 use crate::{
-    answer::{Done, Fault, name, read},
+    answer::{Done, Fault, Nothing, name, read},
     desk::Desk,
 };
 use axum::{
@@ -80,7 +80,11 @@ pub(crate) async fn disable(
     Ok(if why.is_empty() { done } else { done.detail(why) })
 }
 
-pub(crate) async fn enable(State(desk): State<Arc<Desk>>, Path(agent): Path<String>) -> Result<Done, Fault> {
+pub(crate) async fn enable(
+    State(desk): State<Arc<Desk>>,
+    Path(agent): Path<String>,
+    _: Nothing,
+) -> Result<Done, Fault> {
     let agent: AgentId = name(&agent)?;
     let was_off = desk
         .store

@@ -1,16 +1,21 @@
 //! What a route answers, and what it tells the record.
 
 use axum::{
-    body::Body,
+    body::{Body, Bytes},
+    extract::FromRequest,
     response::{IntoResponse, Response},
 };
 use gateway::label;
 use http::{
-    HeaderName, HeaderValue, StatusCode,
+    HeaderName, HeaderValue, Request, StatusCode,
     header::{CACHE_CONTROL, CONTENT_TYPE},
 };
-use serde::de::DeserializeOwned;
+use serde::{
+    Deserialize, Deserializer,
+    de::{DeserializeOwned, MapAccess, Visitor, value::MapAccessDeserializer},
+};
 use serde_json::{Value, json};
+use std::{fmt, marker::PhantomData};
 
 /// The header that carries the id under which an action is recorded.
 pub const CALL: HeaderName = HeaderName::from_static("durward-call-id");
@@ -120,14 +125,49 @@ impl Fault {
 /// Reads a body. SECURITY: the cause of a fault is not told, it may quote a secret.
 pub(crate) fn read<T: DeserializeOwned>(body: &[u8], expected: &'static str) -> Result<T, Fault> {
     let body = if body.trim_ascii().is_empty() { b"{}" } else { body };
-    serde_json::from_slice(body).map_err(|cause| {
+    let read = serde_json::from_slice(body).map(|Table(value)| value);
+    read.map_err(|cause| {
         let (line, column) = (cause.line(), cause.column());
         Fault::bad(format!("the body does not fit at line {line}, column {column}: send {expected}"))
     })
 }
 
+/// A JSON object. A derived reader takes a list, too, whose members it gives to the keys in their order: `["value"]`.
+#[derive(Debug)]
+pub(crate) struct Table<T>(pub(crate) T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Table<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Members<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Members<T> {
+            type Value = Table<T>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+            fn visit_map<A: MapAccess<'de>>(self, members: A) -> Result<Table<T>, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(members)).map(Table)
+            }
+        }
+        deserializer.deserialize_map(Members(PhantomData))
+    }
+}
+
+/// What a route that takes nothing takes: no body, or an object without members.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Nothing {}
+
+impl<S: Send + Sync> FromRequest<S> for Nothing {
+    type Rejection = Fault;
+
+    async fn from_request(request: Request<Body>, state: &S) -> Result<Self, Fault> {
+        let body = Bytes::from_request(request, state).await.map_err(|fault| Fault::bad(fault.body_text()))?;
+        read(&body, "no body: nothing is read from it here")
+    }
+}
+
 /// Reads a name out of a path.
-pub(crate) fn name<T: std::str::FromStr<Err: std::fmt::Display>>(text: &str) -> Result<T, Fault> {
+pub(crate) fn name<T: std::str::FromStr<Err: fmt::Display>>(text: &str) -> Result<T, Fault> {
     text.parse().map_err(|fault: T::Err| Fault::bad(fault.to_string()))
 }
 

@@ -4,7 +4,7 @@
 
 use crate::{
     agent::registered,
-    answer::{Done, Fault, name, read},
+    answer::{Done, Fault, Nothing, name, read},
     desk::Desk,
 };
 use axum::{
@@ -78,11 +78,19 @@ pub(crate) async fn create_admin_key(State(desk): State<Arc<Desk>>, body: Bytes)
     create(&desk, KeyHolder::Admin(role), wanted).await
 }
 
-pub(crate) async fn revoke_agent_key(State(desk): State<Arc<Desk>>, Path(id): Path<String>) -> Result<Done, Fault> {
+pub(crate) async fn revoke_agent_key(
+    State(desk): State<Arc<Desk>>,
+    Path(id): Path<String>,
+    _: Nothing,
+) -> Result<Done, Fault> {
     revoke(&desk, &id, true).await
 }
 
-pub(crate) async fn revoke_admin_key(State(desk): State<Arc<Desk>>, Path(id): Path<String>) -> Result<Done, Fault> {
+pub(crate) async fn revoke_admin_key(
+    State(desk): State<Arc<Desk>>,
+    Path(id): Path<String>,
+    _: Nothing,
+) -> Result<Done, Fault> {
     revoke(&desk, &id, false).await
 }
 

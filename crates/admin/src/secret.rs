@@ -1,7 +1,7 @@
 //! Secrets: values come in, and never go out.
 
 use crate::{
-    answer::{Done, Fault, name, read},
+    answer::{Done, Fault, Nothing, Table, name, read},
     desk::Desk,
 };
 use axum::{
@@ -27,7 +27,7 @@ struct Given {
 #[serde(deny_unknown_fields)]
 struct Fernet {
     key: String,
-    tokens: Vec<FernetToken>,
+    tokens: Vec<Table<FernetToken>>,
 }
 
 #[derive(Deserialize)]
@@ -73,7 +73,7 @@ pub(crate) async fn rotate(
     store(&desk, &name, &body, |desk, name, value| desk.vault.rotate(name, value, desk.clock.now())).await
 }
 
-pub(crate) async fn rm(State(desk): State<Arc<Desk>>, Path(text): Path<String>) -> Result<Done, Fault> {
+pub(crate) async fn rm(State(desk): State<Arc<Desk>>, Path(text): Path<String>, _: Nothing) -> Result<Done, Fault> {
     let secret: SecretName = name(&text)?;
     let removed = secret.clone();
     change(&desk, move |desk| desk.vault.rm(&removed)).await.map_err(|fault| fault.to(&secret))?;
@@ -83,6 +83,7 @@ pub(crate) async fn rm(State(desk): State<Arc<Desk>>, Path(text): Path<String>) 
 pub(crate) async fn import_fernet(State(desk): State<Arc<Desk>>, body: Bytes) -> Result<Done, Fault> {
     let Fernet { key, tokens } = read(&body, "{\"key\": KEY, \"tokens\": [{\"name\": NAME, \"token\": TOKEN}]}")?;
     let key = Secret::new(key);
+    let tokens: Vec<FernetToken> = tokens.into_iter().map(|Table(token)| token).collect();
     let names: Vec<String> = tokens.iter().map(|token| token.name.to_string()).collect();
     let tokens: Vec<(SecretName, String)> = tokens.into_iter().map(|token| (token.name, token.token)).collect();
     let replaced = change(&desk, move |desk| desk.vault.import_fernet(&key, &tokens, desk.clock.now())).await?;

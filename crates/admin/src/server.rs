@@ -1,7 +1,7 @@
 //! Upstream servers: what is known of each.
 
 use crate::{
-    answer::{Done, Fault},
+    answer::{Done, Fault, Nothing},
     desk::Desk,
     status::no_gateway,
 };
@@ -33,7 +33,7 @@ pub(crate) async fn list(State(desk): State<Arc<Desk>>) -> Result<Done, Fault> {
 }
 
 /// Looks at every server now, all at once, and tells what is known then. A look has its own budget.
-pub(crate) async fn look(State(desk): State<Arc<Desk>>) -> Result<Done, Fault> {
+pub(crate) async fn look(State(desk): State<Arc<Desk>>, _: Nothing) -> Result<Done, Fault> {
     let plane = desk.plane.as_ref().ok_or_else(no_gateway)?;
     let line = plane.state.line();
     let mut looks = JoinSet::new();

@@ -1,7 +1,7 @@
 //! Whether the gateway lives, whether it can serve, and what it is doing.
 
 use crate::{
-    answer::{Done, Fault},
+    answer::{Done, Fault, Nothing},
     desk::{Desk, Plane, Reloaded},
 };
 use axum::{
@@ -71,7 +71,7 @@ pub(crate) async fn status(State(desk): State<Arc<Desk>>) -> Result<Done, Fault>
 }
 
 /// Reads the configuration again.
-pub(crate) async fn reload(State(desk): State<Arc<Desk>>) -> Result<Done, Fault> {
+pub(crate) async fn reload(State(desk): State<Arc<Desk>>, _: Nothing) -> Result<Done, Fault> {
     if desk.plane.is_none() {
         return Err(no_gateway());
     }

@@ -410,6 +410,51 @@ fn holds(folder: &std::path::Path, needle: &[u8]) -> bool {
 }
 
 #[tokio::test]
+async fn a_body_is_what_its_route_takes_or_refused() {
+    let world = World::start().await;
+    let owner = world.key(AdminRole::Owner).await;
+    let stored = world.ask("PUT", "/api/secrets/kept", Some(&owner), &json!({ "value": "first" }).to_string()).await;
+    assert_eq!(stored.status, StatusCode::OK);
+    for (method, path, bodies) in [
+        (
+            "PUT",
+            "/api/secrets/kept",
+            &[r#"["second"]"#, r#"{"value":"a","value":"b"}"#, r#"{"value":1}"#, "", "null"][..],
+        ),
+        ("POST", "/api/secrets/kept/rotate", &[r#"["second"]"#, r#""second""#, r#"{"value":"a","more":1}"#]),
+        ("POST", "/api/vault/import-fernet", &[r#"["k",[]]"#, r#"{"key":"k","tokens":[["kept","t"]]}"#, "[]"]),
+        ("POST", "/api/vault/rotate-master", &["[null]", "[]"]),
+        ("POST", "/api/agents/alice/keys", &["[60]", "[]", "null"]),
+        ("POST", "/api/admin-keys", &[r#"[60,"label","owner"]"#]),
+        ("POST", "/api/agents/alice/disable", &[r#"["why"]"#]),
+        ("POST", "/api/agents/alice/enable", &[r#"{"reason":"x"}"#, "[]", "no json"]),
+        ("POST", "/api/revoked-tokens", &[r#"["sha256:0"]"#]),
+        ("POST", "/api/servers/look", &[r#"{"server":"one"}"#, "[]"]),
+        ("POST", "/api/reload", &[r#"{"file":"x"}"#]),
+        ("POST", "/api/policy/explain", &[r#"["alice","files/read"]"#]),
+        ("POST", "/api/audit/erase", &[r#"["2026-11-20"]"#]),
+        ("POST", "/api/audit/verify", &["[null]"]),
+        ("DELETE", "/api/secrets/kept", &[r#"{"version":1}"#]),
+        ("DELETE", "/api/agent-keys/0a1b2c3d", &[r#"{"id":1}"#]),
+        ("DELETE", "/api/admin-keys/0a1b2c3d", &[r#"{"id":1}"#]),
+    ] {
+        for body in bodies {
+            let reply = world.ask(method, path, Some(&owner), body).await;
+            assert_eq!(reply.status, StatusCode::BAD_REQUEST, "{method} {path} {body}: {}", reply.text);
+            assert!(reply.text.contains("send "), "{method} {path} {body}: {}", reply.text);
+        }
+    }
+    let secret = world.desk.vault.get(&"kept".parse().expect("a name")).expect("a secret");
+    assert_eq!(secret.expose(), "first", "nothing of that was stored");
+    for (method, path) in
+        [("POST", "/api/agents/alice/enable"), ("POST", "/api/servers/look"), ("DELETE", "/api/secrets/kept")]
+    {
+        let reply = world.ask(method, path, Some(&owner), "{}").await;
+        assert_eq!(reply.status, StatusCode::OK, "{method} {path}: {}", reply.text);
+    }
+}
+
+#[tokio::test]
 async fn a_key_is_shown_once_and_only_its_digest_is_kept() {
     let world = World::start().await;
     let (id, key) = world.agent_key("alice").await;
