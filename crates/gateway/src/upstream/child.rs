@@ -10,6 +10,7 @@ mod pipes;
 mod room;
 #[cfg(test)]
 mod tests;
+mod unstarted;
 
 use super::pipe::Program;
 use bytes::Bytes;
@@ -75,10 +76,12 @@ pub(crate) enum ChildFault {
         retry_in: Duration,
     },
     /// The system did not start it.
-    #[error("cannot start `{program}`")]
+    #[error("cannot start `{program}`: {why}")]
     Start {
         /// The program.
         program: String,
+        /// Why, and what to do.
+        why: String,
         /// What the system said.
         #[source]
         cause: io::Error,
@@ -207,7 +210,10 @@ impl Child {
         holder: Option<&PrincipalId>,
     ) -> Result<(Self, mpsc::Receiver<Line>), ChildFault> {
         let place = room.enter(&spec.server, holder)?;
-        let start = |cause| ChildFault::Start { program: spec.program.clone(), cause };
+        let start = |cause| {
+            let why = unstarted::why(&spec.program, spec.dir.as_deref(), &cause);
+            ChildFault::Start { program: spec.program.clone(), why, cause }
+        };
         let mut process = spec.command(room).spawn().map_err(start)?;
         let missing = || start(io::Error::other("its pipes are missing"));
         let pid = process.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?)).ok_or_else(missing)?;

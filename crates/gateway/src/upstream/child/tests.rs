@@ -3,7 +3,7 @@
 use super::{Child, ChildFault, ChildSpec, Exit, Line, Room};
 use crate::upstream::pipe::Program;
 use bytes::Bytes;
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, fs, os::unix::fs::PermissionsExt, time::Duration};
 use tokio::{io::AsyncReadExt, net::unix::pipe, sync::mpsc};
 use vocab::{AgentId, PrincipalId, Secret, ServerName, TenantId};
 
@@ -115,7 +115,7 @@ async fn a_dropped_handle_stops_even_a_stubborn_group() {
     let mut nothing = Vec::new();
     let ended = tokio::time::timeout(Duration::from_secs(10), alive.read_to_end(&mut nothing)).await;
     assert_eq!(ended.expect("the grandchild lives on").unwrap(), 0);
-    std::fs::remove_file(&fifo).unwrap();
+    fs::remove_file(&fifo).unwrap();
     assert_eq!(lines.recv().await, None);
     room.close().await;
     assert_eq!(room.running(), 0);
@@ -300,7 +300,33 @@ async fn what_cannot_start_is_named() {
     let refused = |program: &Program| spawn(program, &room).map(drop).unwrap_err().to_string();
     let mut program = shell("true");
     program.command = vec!["/nowhere/server".to_owned()];
-    assert_eq!(refused(&program), "cannot start `/nowhere/server`");
+    assert_eq!(refused(&program), "cannot start `/nowhere/server`: there is no such file; correct the path");
+    let folder = tempfile::tempdir().unwrap();
+    let made = |name: &str, text: &str, mode: u32| {
+        let file = folder.path().join(name);
+        fs::write(&file, text).unwrap();
+        fs::set_permissions(&file, fs::Permissions::from_mode(mode)).unwrap();
+    };
+    made("plain", "true", 0o600);
+    made("orphan", "#!/nowhere/shell\n", 0o700);
+    made("words", "\u{1}\u{2}", 0o700);
+    for (name, expected) in [
+        ("no-such-program", "no folder of `PATH` has it"),
+        ("./plain", "may not run it; give it the right: `chmod +x`"),
+        ("./plain/server", "a part of its path is a file"),
+        ("./orphan", "it is there, and the program that its first line names"),
+        ("./words", "it is no program of this machine"),
+        ("./", "it is a folder"),
+    ] {
+        program.command = vec![name.to_owned()];
+        program.dir = Some(folder.path().to_owned());
+        let told = refused(&program);
+        assert!(told.starts_with(&format!("cannot start `{name}`: ")) && told.contains(expected), "{told}");
+    }
+    program.dir = Some(folder.path().join("gone"));
+    let told = refused(&program);
+    assert!(told.contains(&format!("its `directory` {}", folder.path().join("gone").display())), "{told}");
+    program.dir = None;
     program.command.clear();
     assert_eq!(refused(&program), "the command is empty; name a program");
     program = shell("true");
