@@ -402,6 +402,11 @@ fn line(entry: &Entry) -> String {
             target.map_or_else(|| what.to_owned(), |target| format!("{what} {target}"))
         }
     };
+    // What happened to the gateway itself has neither server nor target: its words say to whom.
+    let what = match member("detail").filter(|_| kind == "system").and_then(|detail| detail.lines().next()) {
+        Some(detail) => format!("{what} {detail}"),
+        None => what,
+    };
     let outcome = record.pointer("/outcome/is").and_then(Value::as_str).unwrap_or("-");
     let why = [record.pointer("/outcome/stage"), record.pointer("/outcome/reason")];
     let why: Vec<&str> = why.into_iter().flatten().filter_map(Value::as_str).collect();
@@ -451,5 +456,14 @@ mod tests {
         assert!(line.starts_with("2026-11-18T11:06:40.123456Z  4bf92f3577b34da6a3ce929d0e0e4736  ci "), "{line}");
         assert!(line.ends_with("refused (authorize: denied) by nobody-deletes"), "{line}");
         assert!(!line.contains('\u{1b}'), "{line}");
+    }
+
+    #[test]
+    fn a_line_of_the_gateway_itself_says_whom_it_is_about() {
+        let detail = "files: the server cannot be reached\nmore";
+        let value = json!({ "kind": "system", "record": { "at": 1, "event": "upstream-down", "detail": detail } });
+        let line = line(&Entry { index: 0, leaf: Vec::new(), value });
+        assert!(line.contains("  upstream-down files: the server cannot be reached  "), "{line}");
+        assert!(!line.contains("more"), "{line}");
     }
 }
