@@ -8,7 +8,7 @@ use audit::{DayKey, Log, Options, Sealer, Signer};
 use identity::{KeyHolder, KeyId, Registry};
 use std::{
     fs::{self, File},
-    io::Write,
+    io::{self, Write},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
     sync::Arc,
@@ -35,6 +35,10 @@ pub(crate) struct Directory {
 impl Directory {
     /// Opens the directory, making it and its keys if it is new.
     pub(crate) async fn open(settings: &Settings, now: Timestamp) -> Result<Self> {
+        Self::opened(settings, now).await.map_err(|fault| for_want_of_room(&settings.data, fault))
+    }
+
+    async fn opened(settings: &Settings, now: Timestamp) -> Result<Self> {
         let path = settings.data.clone();
         fs::DirBuilder::new()
             .recursive(true)
@@ -64,6 +68,10 @@ impl Directory {
 
     /// Opens the log for writing.
     pub(crate) fn log(&self, now: Timestamp) -> Result<Log> {
+        self.written_log(now).map_err(|fault| for_want_of_room(&self.path, fault))
+    }
+
+    fn written_log(&self, now: Timestamp) -> Result<Log> {
         let signer = self.vault.audit_signer()?;
         let public = signer.public;
         let name = origin(&self.tenant);
@@ -72,7 +80,8 @@ impl Directory {
             anchor: Some(newest_path(&self.path)),
             ..Options::new(log_path(&self.path), name.clone(), self.tenant.clone(), now)
         };
-        let log = Log::open(options, Signer { name, public, sign: signer.sign }).context("the log cannot be opened")?;
+        let log = Log::open(options, Signer { name, public, sign: signer.sign })
+            .with_context(|| format!("the log in {} cannot be opened", log_path(&self.path).display()))?;
         Ok(log.with_texts(self.sealer()))
     }
 }
@@ -153,9 +162,30 @@ fn lock(data: &Path) -> Result<File> {
         return Err(Held(data.to_owned()).into());
     }
     // For people who wonder who holds it; the lock itself is the kernel's.
-    file.set_len(0)?;
-    writeln!(file, "{}", std::process::id())?;
+    file.set_len(0)
+        .and_then(|()| writeln!(file, "{}", std::process::id()))
+        .with_context(|| format!("cannot write {}", path.display()))?;
     Ok(file)
+}
+
+/// With so little room left it is the first thing to look at when something cannot be written: a new directory takes less.
+const ROOM: u64 = 1 << 20;
+
+/// What failed in the data directory, with what to do where its disk is full. The database has words of its own for that, so the
+/// disk is asked.
+fn for_want_of_room(data: &Path, fault: anyhow::Error) -> anyhow::Error {
+    let there = data.ancestors().find(|folder| folder.is_dir()).unwrap_or(Path::new("."));
+    let room = rustix::fs::statvfs(there).ok().map(|disk| disk.f_bavail.saturating_mul(disk.f_frsize));
+    if fault.is::<Held>() || !is_full(room, &fault) { fault } else { fault.context(no_room(data)) }
+}
+
+fn is_full(room: Option<u64>, fault: &anyhow::Error) -> bool {
+    let told = |cause: &io::Error| matches!(cause.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
+    room.is_some_and(|room| room < ROOM) || fault.chain().any(|cause| cause.downcast_ref().is_some_and(told))
+}
+
+fn no_room(data: &Path) -> String {
+    format!("the disk that {} is on is full: make room there, or name another directory with `--data`", data.display())
 }
 
 fn key_source(settings: &Settings) -> Result<vault::KeySource> {
@@ -173,4 +203,24 @@ fn key_source(settings: &Settings) -> Result<vault::KeySource> {
 )]
 fn from_environment(name: &str) -> Result<String> {
     std::env::var(name).with_context(|| format!("`vault: {{ key: {{ env: {name} }} }}`: the variable is not set"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_is_named_with_what_to_do() {
+        let data = Path::new("/var/lib/durward");
+        let full = || anyhow::Error::new(io::Error::from(io::ErrorKind::StorageFull)).context("cannot write lock");
+        let other = || anyhow::anyhow!("the master key cannot be had");
+        assert!(is_full(Some(1 << 40), &full()) && is_full(Some(4096), &other()) && is_full(None, &full()));
+        assert!(!is_full(Some(1 << 40), &other()) && !is_full(None, &other()));
+        let folder = tempfile::tempdir().expect("a folder");
+        let told = format!("{:#}", for_want_of_room(folder.path(), full()));
+        let place = folder.path().display();
+        assert!(told.starts_with(&format!("the disk that {place} is on is full: make room there")), "{told}");
+        assert!(told.contains("cannot write lock: "), "{told}");
+        assert!(for_want_of_room(data, Held(data.to_owned()).into()).is::<Held>());
+    }
 }
