@@ -20,6 +20,9 @@ pub enum ListFault {
     /// The result lacks the array.
     #[error("the result has no array `{0}`")]
     NoArray(&'static str),
+    /// The result says that there is more, and not where.
+    #[error("its `nextCursor` is no text")]
+    Cursor,
 }
 
 /// One element of a list.
@@ -41,9 +44,14 @@ pub fn entries(message: &Message, kind: ListKind) -> Result<Vec<Entry<'_>>, List
     Ok(elements(message, kind)?.iter().filter_map(|item| entry(message, *item)).collect())
 }
 
-/// The cursor of the next page. The empty string is one.
-pub fn next_cursor(message: &Message) -> Option<Cow<'_, str>> {
-    message.outcome_member(&["nextCursor"])?.text()
+/// The cursor of the next page. The empty string is one, and `null`, which servers write for none, is none. What is neither would
+/// end the list early, and nobody would know.
+pub fn next_cursor(message: &Message) -> Result<Option<Cow<'_, str>>, ListFault> {
+    match message.outcome_member(&["nextCursor"]) {
+        None => Ok(None),
+        Some(cursor) if cursor.raw == b"null" => Ok(None),
+        Some(cursor) => cursor.text().map(Some).ok_or(ListFault::Cursor),
+    }
 }
 
 /// The message without the entries that `keep` refuses, and without elements that have no name; every other byte is

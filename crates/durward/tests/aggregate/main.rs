@@ -69,9 +69,18 @@ async fn every_page_is_read() {
     b.always("tools/list", |request| {
         Answer::result(&request.id(), &json!({"tools": [tool("x")], "nextCursor": "same"}))
     });
-    let world = World::start(&format!("{}{}", http("a", &a), http("b", &b))).await;
+    // So is one that says that there is more, and not where. `null` says that there is none.
+    let (c, d) = (Upstream::start().await, Upstream::start().await);
+    for (server, next) in [(&c, json!(7)), (&d, Value::Null)] {
+        server.always("tools/list", move |request| {
+            let result = json!({"tools": [tool("x")], "nextCursor": next, "resultType": "complete"});
+            Answer::result(&request.id(), &result)
+        });
+    }
+    let servers = [("a", &a), ("b", &b), ("c", &c), ("d", &d)].map(|(name, server)| http(name, server));
+    let world = World::start(&servers.concat()).await;
     for agent in [world.legacy("/mcp").await, world.modern("/mcp")] {
-        assert_eq!(agent.tools().await, ["a__one", "a__two", "a__three", "a__four"]);
+        assert_eq!(agent.tools().await, ["a__one", "a__two", "a__three", "a__four", "d__x"]);
     }
     let list = world.modern("/mcp").request("tools/list", json!({})).await.json().await;
     assert_eq!(list["result"]["cacheScope"], "private");

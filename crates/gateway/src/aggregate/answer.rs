@@ -318,7 +318,8 @@ impl<'a> Hand<'a> {
                     return Err(UpstreamFault::Protocol("`tasks/list` gave no list".to_owned()));
                 };
                 tasks.extend(listed);
-                match mcp::list::next_cursor(&page).map(std::borrow::Cow::into_owned) {
+                let next = mcp::list::next_cursor(&page).map(|cursor| cursor.map(std::borrow::Cow::into_owned));
+                match next.map_err(|fault| UpstreamFault::Protocol(format!("`tasks/list`: {fault}")))? {
                     None => return Ok(tasks),
                     Some(next) if cursor.as_ref() == Some(&next) => {
                         return Err(UpstreamFault::Protocol("`tasks/list` gave one cursor twice".to_owned()));

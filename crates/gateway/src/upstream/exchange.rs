@@ -320,7 +320,8 @@ impl Hop<'_> {
             if size > LIST_SIZE {
                 return Err(UpstreamFault::TooBig(LIST_SIZE));
             }
-            let next = mcp::list::next_cursor(&page).map(Cow::into_owned);
+            let next = mcp::list::next_cursor(&page).map(|cursor| cursor.map(Cow::into_owned));
+            let next = next.map_err(|fault| UpstreamFault::Protocol(format!("`{}`: {fault}", kind.method())))?;
             pages.push(page);
             match next {
                 None => return Ok(pages),

@@ -43,7 +43,22 @@ fn what_is_no_list_is_said_so() {
     assert_eq!(entries(&error, ListKind::Tools).unwrap_err(), ListFault::NoResult);
     let other = message(r#"{"jsonrpc":"2.0","id":1,"result":{"tools":{}}}"#);
     assert_eq!(entries(&other, ListKind::Tools).unwrap_err(), ListFault::NoArray("tools"));
-    assert_eq!(next_cursor(&other), None);
+    assert_eq!(next_cursor(&other), Ok(None));
+    for (cursor, expected) in [
+        ("null", Ok(None)),
+        (r#""""#, Ok(Some(""))),
+        ("7", Err(ListFault::Cursor)),
+        ("false", Err(ListFault::Cursor)),
+        (r#"{"cursor":"a"}"#, Err(ListFault::Cursor)),
+        (r#"["a"]"#, Err(ListFault::Cursor)),
+    ] {
+        let page = message(&format!(r#"{{"jsonrpc":"2.0","id":1,"result":{{"tools":[],"nextCursor": {cursor} }}}}"#));
+        assert_eq!(
+            next_cursor(&page).map(|cursor| cursor.map(|text| text.into_owned())),
+            expected.map(|text| text.map(str::to_owned)),
+            "{cursor}"
+        );
+    }
 }
 
 #[test]
@@ -52,7 +67,7 @@ fn lists_are_composed_from_entries_of_others() {
         r#"{"jsonrpc":"2.0","id":1,"result":{"resourceTemplates":[{"n":1.0,"uriTemplate":"a\/{b}"}],"nextCursor":""}}"#,
     );
     let entries = entries(&upstream, ListKind::Templates).unwrap();
-    assert_eq!((entries[0].name.as_ref(), next_cursor(&upstream).as_deref()), ("a/{b}", Some("")));
+    assert_eq!((entries[0].name.as_ref(), next_cursor(&upstream)), ("a/{b}", Ok(Some("".into()))));
     let elements = [Bytes::from_static(br#"{"x":1.0}"#), Bytes::copy_from_slice(entries[0].raw)];
     let text = compose("\"q\"", ListKind::Templates, elements, Some("n\"1"), Some("\"ttlMs\":0"));
     assert_eq!(
