@@ -172,11 +172,7 @@ impl Call {
 
     /// Whether the client takes an answer as a stream of events.
     pub(crate) fn reads_streams(&self) -> bool {
-        let accepted = self.headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
-        accepted.flat_map(|value| value.split(',')).any(|kind| {
-            let kind = kind.split(';').next().unwrap_or_default().trim();
-            ["text/event-stream", "text/*", "*/*"].iter().any(|read| kind.eq_ignore_ascii_case(read))
-        })
+        reads_streams(&self.headers)
     }
 
     /// Whether it lasts as long as the client wants to listen.
@@ -190,7 +186,7 @@ impl Call {
 
     /// Whether it asks for a stream, and says that it takes none.
     pub(crate) fn contradicts_itself(&self) -> bool {
-        self.listens() && self.headers.contains_key(ACCEPT) && !self.reads_streams()
+        self.listens() && refuses_streams(&self.headers)
     }
 
     /// The last event that a client has of a stream that was cut.
@@ -226,6 +222,19 @@ impl Call {
     pub fn is_request(&self) -> bool {
         self.message().is_some_and(|message| message.kind() == mcp::Kind::Request)
     }
+}
+
+fn reads_streams(headers: &HeaderMap) -> bool {
+    let accepted = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    accepted.flat_map(|value| value.split(',')).any(|kind| {
+        let kind = kind.split(';').next().unwrap_or_default().trim();
+        ["text/event-stream", "text/*", "*/*"].iter().any(|read| kind.eq_ignore_ascii_case(read))
+    })
+}
+
+/// Whether a client says that it takes no stream. Who says nothing takes anything (RFC 9110, 12.5.1).
+pub(crate) fn refuses_streams(headers: &HeaderMap) -> bool {
+    headers.contains_key(ACCEPT) && !reads_streams(headers)
 }
 
 impl fmt::Debug for Call {

@@ -165,12 +165,13 @@ fn takes_stream(target: &Target, call: &Call) -> Result<(), Stop> {
 
 /// The same where the stream is ours in any case.
 pub(crate) fn takes_ours(call: &Call) -> Result<(), Stop> {
-    if call.contradicts_itself() {
-        let why = "the answer is a stream of events, and `Accept` has no `text/event-stream`";
-        let stop = Stop::refused(Stage::Resolve, "accept", error::INVALID_REQUEST, why);
-        return Err(stop.status(StatusCode::NOT_ACCEPTABLE));
-    }
-    Ok(())
+    if call.contradicts_itself() { Err(not_taken(Stage::Resolve)) } else { Ok(()) }
+}
+
+/// The answer would be a stream of ours, and the client takes none.
+pub(crate) fn not_taken(stage: Stage) -> Stop {
+    let why = "the answer is a stream of events, and `Accept` has no `text/event-stream`";
+    Stop::refused(stage, "accept", error::INVALID_REQUEST, why).status(StatusCode::NOT_ACCEPTABLE)
 }
 
 impl Noted for Target {

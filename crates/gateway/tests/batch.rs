@@ -5,7 +5,7 @@ mod inside;
 
 use inside::{Inside, Plan, outcome};
 use serde_json::{Value, json};
-use testkit::{Answer, Upstream, soon};
+use testkit::{Answer, Ask, Upstream, soon};
 
 fn call(id: &str) -> Value {
     json!({"jsonrpc": "2.0", "id": id, "method": "tools/call", "params": {"name": "echo", "arguments": {"id": id}}})
@@ -42,6 +42,36 @@ async fn one_that_is_slow_holds_up_no_other() {
         let second = soon(answers.event()).await.unwrap().json();
         assert!(second["id"] == "slow" && second["result"].is_object(), "{second}");
         assert!(soon(answers.event()).await.is_none());
+    }
+}
+
+#[tokio::test]
+async fn one_whose_client_takes_no_stream_is_refused_and_reaches_nobody() {
+    for path in ["/mcp/files", "/mcp"] {
+        let upstream = Upstream::start().await;
+        let inside = Inside::start(Plan::of(&upstream)).await;
+        let alice = inside.batching(path, &inside.alice).await;
+        let ping = |id: u64| json!({"jsonrpc": "2.0", "id": id, "method": "ping"});
+        let batch = |accept: &str, batch: Value| alice.ask("", &batch).replace("accept", accept).send();
+        // No schema has an error without an id, which is what a batch that is refused whole gets.
+        let alone = Ask::post(&inside.url(path), json!([call("one"), ping(1)]).to_string()).bearer(&inside.alice);
+        let alone = alone.header("mcp-session-id", alice.session().unwrap()).replace("accept", "application/json");
+        let reply = alone.send().await;
+        assert_eq!((reply.status.as_u16(), reply.header("content-type")), (406, Some("application/json")), "{path}");
+        assert_eq!(reply.json().await["error"]["code"], -32600, "{path}");
+        assert_eq!(outcome(inside.records().await.last().unwrap()), "refused accept receive", "{path}");
+        assert!(upstream.seen("tools/call").is_empty(), "{path}");
+        // What has no answer needs no stream, and who takes anything takes one.
+        let note = json!([{"jsonrpc": "2.0", "method": "notifications/initialized"}]);
+        assert_eq!(batch("application/json", note).await.status, 202, "{path}");
+        for accept in ["application/json, text/event-stream", "*/*"] {
+            let reply = batch(accept, json!([ping(1), ping(2)])).await;
+            assert_eq!(
+                (reply.status.as_u16(), reply.header("content-type")),
+                (200, Some("text/event-stream")),
+                "{path}"
+            );
+        }
     }
 }
 

@@ -6,11 +6,11 @@ use super::{
     under_way::{UnderWay, steadfast},
 };
 use crate::{
-    call::{Call, Departure, Operation, Route, header, new_id},
+    call::{Call, Departure, Operation, Route, header, new_id, refuses_streams},
     flow::{KEEP_ALIVE, STALLED, say},
     pipeline::Line,
     reply::{Reply, ReplyBody},
-    resolve::contradiction,
+    resolve::{contradiction, not_taken},
     respond::{self, Asked},
     stop::{Stage, Stop},
 };
@@ -69,6 +69,10 @@ pub(super) async fn serve(
         return refuse(line, unread(route, &headers, peer), stop).await;
     }
     let wants_answer = messages.iter().any(|message| message.kind() == Kind::Request);
+    // What comes of a batch comes on one stream, whatever its servers answer with.
+    if wants_answer && refuses_streams(&headers) {
+        return refuse(line, unread(route, &headers, peer), not_taken(Stage::Receive)).await;
+    }
     let (sender, receiver) = mpsc::channel(BACKLOG);
     let members: Vec<(CallId, Message)> = messages.into_iter().map(|message| (new_id(), message)).collect();
     let ids: Vec<CallId> = members.iter().map(|(id, _)| *id).collect();
