@@ -14,9 +14,10 @@ use crate::{
     trail::Trail,
     upstream,
 };
+use audit::SystemRecord;
 use bytes::Bytes;
 use mcp::{Era, Kind, Message, sse::Event};
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 use vocab::{Action, ServerName};
 
 impl Flow {
@@ -111,11 +112,17 @@ impl Flow {
         match (passed, one_of_many) {
             (Err(stop), Some(server)) => {
                 let why = stop.detail.as_deref().unwrap_or(&stop.message);
-                // The first is said aloud: a server may go on so for hours.
+                // The first is said aloud and is on record: a server may go on so for hours.
                 if std::mem::replace(&mut self.has_left_out, true) {
                     tracing::debug!(%server, why, "a message is left out of a stream of several servers");
                 } else {
                     tracing::warn!(%server, why, "messages are left out of a stream of several servers");
+                    let journal = &line.state.journal;
+                    journal.event(SystemRecord {
+                        call: Some(trail.facts().call),
+                        detail: Some(format!("server `{server}`: {why}")),
+                        ..journal.system_record(Cow::Borrowed("left-out"))
+                    });
                 }
                 Ok(None)
             }
@@ -181,7 +188,7 @@ impl Flow {
                 let own = mcp::address::split(&shown).filter(|(of, _)| *of == server.name.as_str());
                 own.map(|(_, uri)| uri.into_owned())
             }
-            own => own.map(std::borrow::Cow::into_owned),
+            own => own.map(Cow::into_owned),
         };
         let Some(uri) = uri else { return false };
         let subject = &self.exchange.caller.subject;
