@@ -622,7 +622,7 @@ fn of_other_secrets_in_many_pieces_so_much_is_shown_as_the_guide_says() {
                 let message = if seen.verdict == Verdict::Clean { message } else { masked(&seen) };
                 said += serde_json::from_str::<Value>(&message).unwrap()["message"].as_str().unwrap();
             }
-            let is_said = |end: &usize| said.contains(&canary.secret[..*end]);
+            let is_said = |end: &usize| canary.secret.get(..*end).is_some_and(|part| said.contains(part));
             shown = shown.max((0..=canary.secret.len()).rev().find(is_said).unwrap());
         }
         assert!(shown <= most && shown + 12 >= most, "{}: {shown} of {}", canary.text, canary.secret.len());

@@ -57,6 +57,7 @@ pub(crate) enum SocketAccess {
 
 impl SocketAccess {
     /// Nothing else is said.
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands over a reference to the field")]
     pub(super) const fn is_owner(&self) -> bool {
         matches!(self, Self::Owner)
     }

@@ -124,6 +124,7 @@ pub(super) fn path<S: Serializer>(value: &Path, serializer: S) -> Result<S::Ok, 
     serializer.collect_str(&value.display())
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands over a reference to the field")]
 pub(super) fn bytes<S: Serializer>(value: &usize, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(&quantity::print_size(u64::try_from(*value).unwrap_or(u64::MAX)))
 }
