@@ -54,7 +54,7 @@ fn what_is_no_list_is_said_so() {
     ] {
         let page = message(&format!(r#"{{"jsonrpc":"2.0","id":1,"result":{{"tools":[],"nextCursor": {cursor} }}}}"#));
         assert_eq!(
-            next_cursor(&page).map(|cursor| cursor.map(std::borrow::Cow::into_owned)),
+            next_cursor(&page).map(|cursor| cursor.map(Cow::into_owned)),
             expected.map(|text| text.map(str::to_owned)),
             "{cursor}"
         );

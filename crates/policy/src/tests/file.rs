@@ -41,7 +41,8 @@ fn what_is_no_yaml_is_told_in_words_of_its_own() {
     let nested = format!("policy: p\nrules: {}{}", "[".repeat(4_000), "]".repeat(4_000));
     let mut aliases = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
     for level in 1..9 {
-        aliases += &format!("a{level}: &a{level} [{}]\n", [format!("*a{}", level - 1).as_str(); 10].join(", "));
+        let below = format!("*a{}", level - 1);
+        aliases = format!("{aliases}a{level}: &a{level} [{}]\n", [below.as_str(); 10].join(", "));
     }
     let cases = [
         ("policy: p\npolicy: q\nrules: []", "2:1: `policy` is written twice", "keep one of them"),
