@@ -16,7 +16,7 @@ use gateway::{
 use mcp::{Era, ListKind};
 use serde_json::{Value, json};
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeSet, HashSet},
     sync::{Arc, atomic::Ordering},
 };
 use tokio::task::JoinSet;
@@ -116,10 +116,11 @@ fn transport(server: &Server) -> (&'static str, String) {
 fn left_out<'c>(server: &Server, catalog: &'c Catalog) -> (Vec<Value>, usize) {
     let named = |(entry, why): (&'c LeftOut, &'c str)| (entry.kind.method(), entry.shown(), why);
     // In both eras it may be the same one.
-    let told: BTreeSet<_> = catalog.left_out(server).map(named).collect();
-    let more = told.len().saturating_sub(TOLD);
+    let mut known = HashSet::new();
+    let mut told = catalog.left_out(server).map(named).filter(|entry| known.insert(entry.clone()));
     let tell = |(list, name, why)| json!({ "list": list, "name": name, "why": why });
-    (told.into_iter().take(TOLD).map(tell).collect(), more)
+    let first = told.by_ref().take(TOLD).map(tell).collect();
+    (first, told.count())
 }
 
 /// Tools whose calls are refused, and why: the first of them, and how many there are besides.
