@@ -81,9 +81,9 @@ Put the key into the keyring once, then start it as clients write it:
 
 Exit codes:
   0  the client ended its input, or a signal came; with --save or --forget: done
-  1  the key cannot be read, or the gateway refused it and took nothing
+  1  the key cannot be read, or the gateway refused it and took nothing, or what answers is no gateway
   2  the command line is wrong
-  3  the gateway was never reached";
+  3  the gateway was never reached, or what is there speaks no HTTP";
 
 /// The one door between AI agents and the tools they use.
 ///

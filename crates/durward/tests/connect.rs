@@ -18,6 +18,8 @@ mod relay;
 mod restart;
 #[path = "connect/socket.rs"]
 mod socket;
+#[path = "connect/stranger.rs"]
+mod stranger;
 #[path = "connect/unread.rs"]
 mod unread;
 mod world;

@@ -6,6 +6,7 @@ use crate::{
     Body, Broken, EgressFault, Endpoint, Phase, Protocol, Resolver, Roots, TlsError,
     address::{self, Blocked},
     endpoint::Address,
+    first::{First, InTls},
     http2::{self, Refused, Room, Shared},
     pool::{self, Key, Lease, Sender, Taken},
     tls::{Clients, H2},
@@ -141,9 +142,10 @@ impl Egress {
             None => {}
         }
         match Box::pin(self.open(endpoint, until, deadline)).await? {
-            Opened::Own(sender) => {
+            Opened::Own(sender, in_tls) => {
                 let lease = Lease::new(sender, key);
-                exchange(endpoint, lease, request, until, deadline).await.map_err(|failed| failed.fault)
+                let sent = exchange(endpoint, lease, request, until, deadline).await;
+                sent.map_err(|failed| in_tls.or(failed.fault, endpoint.host()))
             }
             Opened::Shared(connection) => {
                 pool::share(connection.clone(), key);
@@ -172,9 +174,10 @@ impl Egress {
         let request = prepare(&endpoint, Box::new(request));
         let late = |phase| EgressFault::Timeout { host: endpoint.host().to_owned(), phase, after: deadline };
         let (head, mut body) = match self.open(&endpoint, until, deadline).await? {
-            Opened::Own(mut sender) => {
+            Opened::Own(mut sender, in_tls) => {
                 let response = timeout_at(until, sender.send_request(*request)).await.map_err(|_| late(Phase::Head))?;
-                let response = response.map_err(|cause| broken(&endpoint, Broken::One(cause)))?;
+                let unheard = |cause| in_tls.or(broken(&endpoint, Broken::One(cause)), endpoint.host());
+                let response = response.map_err(unheard)?;
                 response.map(|incoming| Body::new(incoming, None))
             }
             Opened::Shared(connection) => {
@@ -217,8 +220,12 @@ impl Egress {
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let open = Open::count(&self.open);
+        let in_tls = InTls::default();
         match &endpoint.secure {
-            None => start(endpoint, stream, open, endpoint.protocol == Protocol::Http2).await,
+            None => {
+                let stream = First::of(stream, &in_tls);
+                start(endpoint, stream, in_tls, open, endpoint.protocol == Protocol::Http2).await
+            }
             Some(secure) => {
                 let fault = |cause| EgressFault::Tls { host: endpoint.host().to_owned(), cause };
                 if secure.clients.is_none() && self.trusts_nobody {
@@ -231,7 +238,7 @@ impl Egress {
                 if endpoint.protocol == Protocol::Http2 && !chosen {
                     return Err(EgressFault::Http { host: endpoint.host().to_owned(), cause: None });
                 }
-                start(endpoint, stream, open, chosen).await
+                start(endpoint, stream, in_tls, open, chosen).await
             }
         }
     }
@@ -314,7 +321,7 @@ pub(crate) async fn connect(address: SocketAddr) -> io::Result<TcpStream> {
 }
 
 /// Starts HTTP on a fresh connection and leaves its driver to the runtime.
-async fn start<S>(endpoint: &Endpoint, stream: S, open: Open, http2: bool) -> Result<Opened, EgressFault>
+async fn start<S>(endpoint: &Endpoint, stream: S, in_tls: InTls, open: Open, http2: bool) -> Result<Opened, EgressFault>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -335,13 +342,13 @@ where
         }
     });
     sender.ready().await.map_err(|cause| unsent(Broken::One(cause)))?;
-    Ok(Opened::Own(sender))
+    Ok(Opened::Own(sender, in_tls))
 }
 
 /// A new connection.
 enum Opened {
-    /// For one request at a time.
-    Own(Sender),
+    /// For one request at a time; and whether the server answers in TLS.
+    Own(Sender, InTls),
     /// For many.
     Shared(Shared),
 }

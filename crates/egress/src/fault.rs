@@ -128,6 +128,12 @@ pub enum EgressFault {
         #[source]
         cause: Option<Broken>,
     },
+    /// The port wants TLS, and the URL has none.
+    #[error("`{host}` answers in TLS on this port; write https in its URL")]
+    InTls {
+        /// The host of the URL.
+        host: String,
+    },
     /// The answer is longer than allowed.
     #[error("the answer of `{host}` is longer than {limit} bytes")]
     TooLarge {
@@ -150,6 +156,8 @@ impl EgressFault {
             | Self::Connect { .. }
             | Self::Socket { .. }
             | Self::Tls { .. }
+            // Who waits for TLS reads no request.
+            | Self::InTls { .. }
             | Self::Unsent { .. }
             | Self::Endpoint(_)
             | Self::Timeout { phase: Phase::Connect, .. } => false,
@@ -171,7 +179,7 @@ impl EgressFault {
             Self::Resolve { .. } => "resolve",
             Self::Blocked { .. } => "blocked",
             Self::Connect { .. } | Self::Socket { .. } => "connect",
-            Self::Tls { .. } => "tls",
+            Self::Tls { .. } | Self::InTls { .. } => "tls",
             Self::Timeout { .. } => "timeout",
             Self::Closed { .. } => "closed",
             Self::Unsent { .. } => "unsent",

@@ -12,6 +12,7 @@ mod body;
 mod connect;
 mod endpoint;
 mod fault;
+mod first;
 mod http2;
 mod pool;
 mod resolve;

@@ -503,6 +503,18 @@ async fn tls_wants_the_right_name_from_the_right_authority() {
     assert_eq!(server.requests().len(), 4);
 }
 
+#[tokio::test]
+async fn a_port_that_wants_tls_is_told_from_one_that_speaks_no_http() {
+    let server = Server::start_with(|_| Some(OK), Some(authority("files.test").1)).await;
+    let egress = egress(FixedNames::default());
+    let url = server.url("http", "127.0.0.1");
+    let fault = call(&egress, &inside(&url), 0).await.unwrap_err();
+    assert!(matches!(fault, EgressFault::InTls { .. }), "{fault:?}");
+    assert!(!fault.may_have_arrived() && fault.to_string().contains("write https"), "{fault}");
+    let fault = egress.fetch(&url, true, 1024, SOON).await.unwrap_err();
+    assert!(matches!(fault, EgressFault::InTls { .. }), "{fault:?}");
+}
+
 #[test]
 fn roots_must_be_certificates() {
     assert!(Roots::from_pem(b"nothing here").is_err());

@@ -157,9 +157,16 @@ impl Bridge {
         }
         // Where it answers one who waits, it passes as it is, whatever the status.
         if self.deliver(text, handle, Some(post)).await.is_ok() && post.is_answered() {
+            self.tell.answered(status);
             return Ok(());
         }
-        Err(self.not_an_answer(status, text))
+        let failure = self.not_an_answer(status, text);
+        if let Failure::Unfit(what) = &failure
+            && !refuses
+        {
+            self.tell.unfit(status, what);
+        }
+        Err(failure)
     }
 
     /// Reads a stream until everybody is answered.
@@ -192,6 +199,7 @@ impl Bridge {
                 }
             };
             let Some(what) = cut else {
+                self.tell.answered(StatusCode::OK);
                 // Whether it ends or not, nobody waits for it.
                 let _ = timeout(DRAIN, stream.next()).await;
                 return Ok(());
@@ -346,9 +354,11 @@ impl Bridge {
                     self.tell.reached(response.status());
                     return Ok(*response);
                 }
-                Err(fault) if fault.may_have_arrived() => return Err(fault),
                 Err(fault) => {
-                    self.tell.down(&fault);
+                    // A stream that nobody waits for, and a farewell, may go unanswered.
+                    if !fault.may_have_arrived() || method == Method::POST {
+                        self.tell.down(&fault);
+                    }
                     if !may_come(&fault) || Instant::now() + wait > until {
                         return Err(fault);
                     }

@@ -16,8 +16,10 @@ pub(super) struct Tell {
     pub(super) gateway: String,
     has_credential: bool,
     is_refused: AtomicBool,
+    is_unfit: AtomicBool,
     is_down: AtomicBool,
     was_reached: AtomicBool,
+    was_answered: AtomicBool,
     /// How often the gateway took something.
     pub(super) accepted: watch::Sender<u64>,
 }
@@ -38,8 +40,10 @@ impl Tell {
             gateway,
             has_credential,
             is_refused: AtomicBool::new(false),
+            is_unfit: AtomicBool::new(false),
             is_down: AtomicBool::new(false),
             was_reached: AtomicBool::new(false),
+            was_answered: AtomicBool::new(false),
             accepted: watch::Sender::new(0),
         }
     }
@@ -56,10 +60,30 @@ impl Tell {
         }
     }
 
-    /// The gateway cannot be reached.
+    /// A request of the client's has its answer.
+    pub(super) fn answered(&self, status: StatusCode) {
+        if status.is_success() {
+            self.was_answered.store(true, Ordering::Relaxed);
+            self.is_unfit.store(false, Ordering::Relaxed);
+        }
+    }
+
+    /// What is at its address gives no answer.
     pub(super) fn down(&self, fault: &EgressFault) {
         if !self.is_down.swap(true, Ordering::Relaxed) {
             say(&format!("durward: {}; durward connect stays and tries again", self.unreachable(fault)));
+        }
+    }
+
+    /// What is at its address answers with something that is no answer: it may be no gateway.
+    pub(super) fn unfit(&self, status: StatusCode, what: &str) {
+        if !self.is_unfit.swap(true, Ordering::Relaxed) {
+            let fix = if status.is_server_error() {
+                ""
+            } else {
+                "; check that this is the address of a gateway, path and all"
+            };
+            say(&format!("durward: {what}{fix}"));
         }
     }
 
@@ -97,9 +121,10 @@ impl Tell {
 
     /// What the program ends with.
     pub(super) fn exit(&self) -> Exit {
-        if *self.accepted.borrow() > 0 {
+        let is_unfit = self.is_unfit.load(Ordering::Relaxed);
+        if self.was_answered.load(Ordering::Relaxed) || *self.accepted.borrow() > 0 && !is_unfit {
             Exit::Done
-        } else if self.is_refused.load(Ordering::Relaxed) {
+        } else if self.is_refused.load(Ordering::Relaxed) || is_unfit {
             Exit::Failed
         } else if self.is_down.load(Ordering::Relaxed) && !self.was_reached.load(Ordering::Relaxed) {
             Exit::Unreachable

@@ -1,0 +1,63 @@
+//! An address at which something else than a gateway answers: the person is told, and the exit code says so.
+
+use super::Client;
+use http::StatusCode;
+use testkit::{Answer, Upstream};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpListener,
+};
+
+/// What a server that wants TLS says to whoever speaks none: an alert, `unexpected_message`.
+const ALERT: &[u8] = b"\x15\x03\x03\x00\x02\x02\x0a";
+
+/// A server that says this to whatever it is sent, and closes; its port.
+async fn stranger(answer: &'static [u8]) -> u16 {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let mut said = [0; 4096];
+                let _ = stream.read(&mut said).await;
+                let _ = stream.write_all(answer).await;
+            });
+        }
+    });
+    port
+}
+
+#[tokio::test]
+async fn a_port_that_speaks_no_http_is_named_with_what_to_do() {
+    let fixes: [(&[u8], &str, bool); 3] = [
+        (ALERT, "write https in its URL", false),
+        (b"SSH-2.0-OpenSSH_9.6\r\n\r\n", "check the port and the scheme", true),
+        (b"", "closed the connection without a complete answer", true),
+    ];
+    for (says, fix, may_have_happened) in fixes {
+        let url = format!("http://127.0.0.1:{}/mcp", stranger(says).await);
+        let mut client = Client::start(&url, None);
+        for _ in 0..2 {
+            let answer = client.initialize().await;
+            assert_eq!(answer["error"]["code"], -31006, "{answer}");
+            assert_eq!(answer["error"]["data"]["mayHaveHappened"], may_have_happened, "{answer}");
+        }
+        let (code, _, talk) = client.end().await;
+        assert_eq!(code, Some(3), "{talk}");
+        assert!(talk.contains(fix) && talk.matches(&url).count() == 1, "told once: {talk}");
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_is_no_gateway_is_named_with_what_to_do() {
+    for status in [StatusCode::NOT_FOUND, StatusCode::MOVED_PERMANENTLY, StatusCode::OK] {
+        let upstream = Upstream::start().await;
+        upstream.next("initialize", Answer::json("<html>hello</html>").with_status(status));
+        let mut client = Client::start(&upstream.url(), None);
+        let answer = client.initialize().await;
+        assert_eq!(answer["error"]["code"], -32603, "{answer}");
+        let talk = client.says("check that this is the address of a gateway").await;
+        assert!(talk.iter().any(|line| line.contains(status.as_str())), "{talk:?}");
+        assert_eq!(client.end().await.0, Some(1), "{status}");
+    }
+}
