@@ -125,6 +125,30 @@ async fn every_client_uses_a_server_of_2024_told_or_found_out() {
 }
 
 #[tokio::test]
+async fn whatever_an_old_server_says_before_it_names_its_address_is_passed_over() {
+    for before in [
+        "event: ping\ndata: 1\n\n",
+        ": hello\n\nretry: 100\n\n",
+        "event: endpoints\nid: 1\ndata: /elsewhere\n\n",
+        "data: {\"jsonrpc\":\"2.0\",\"method\":\"notifications/message\",\"params\":{\"level\":\"info\",\"data\":1}}\n\n",
+    ] {
+        let (upstream, streams) = server("/messages").await;
+        upstream.always("GET", move |_| {
+            let (answer, feed) = Answer::events();
+            let mut opened = streams.lock().unwrap();
+            let said = format!("{before}event: endpoint\ndata: /messages?sessionId={}\n\n", opened.len());
+            opened.push(Some(feed.clone()));
+            tokio::spawn(async move { feed.raw(said).await });
+            answer
+        });
+        let inside = Inside::start(old(&upstream)).await;
+        let alice = inside.legacy("/mcp/files", &inside.alice).await;
+        let answer = alice.call("echo", json!({"n": 1})).await;
+        assert_eq!(answer["result"]["content"][0]["text"], r#"{"n":1}"#, "{before}: {answer}");
+    }
+}
+
+#[tokio::test]
 async fn a_call_on_a_server_of_2024_whose_stream_is_cut_is_taken_up_again() {
     for (plan, path, tool, agreed) in [
         (old as fn(&Upstream) -> Plan, "/mcp/files", "echo", "2024-11-05"),

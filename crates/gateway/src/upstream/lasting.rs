@@ -159,12 +159,15 @@ impl Reader {
         Ok(())
     }
 
-    /// The address that the first event names.
+    /// The address that the event `endpoint` names. What comes before it concerns nobody: signs of life, and messages that
+    /// nobody can have waited for.
     async fn address(&self, events: &mut Events) -> Result<Uri, UpstreamFault> {
         while let Some(event) = events.next().await? {
             let Some(data) = event.data.as_ref().filter(|data| !data.is_empty()) else { continue };
             if event.event.as_ref().is_none_or(|kind| kind.as_ref() != b"endpoint") {
-                return Err(UpstreamFault::Protocol("its stream does not begin with the event `endpoint`".to_owned()));
+                let server = &self.server.name;
+                tracing::debug!(%server, "an event before `endpoint` is passed over");
+                continue;
             }
             let base = self.server.url().ok_or_else(|| UpstreamFault::Protocol("the server has no URL".to_owned()))?;
             return beside(&base, &String::from_utf8_lossy(data)).map_err(UpstreamFault::Endpoint);
