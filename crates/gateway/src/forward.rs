@@ -29,7 +29,7 @@ use crate::{
         Arrival, Source, UpstreamFault,
         exchange::{self, Hop, Wait},
         http::{self as wire, Heading, Outbound},
-        pipe::{Asker, Pipe},
+        pipe::{Asker, Pipe, Taken},
     },
 };
 use ::http::{HeaderValue, Method, StatusCode};
@@ -253,8 +253,12 @@ impl Passage<'_> {
     /// Tells it the answer.
     async fn back(&self, process: &Arc<Pipe>) -> Result<Sent, UpstreamFault> {
         let (Some(message), Some(session)) = (self.call.message(), &self.one.session) else { return Err(no_pipe()) };
-        process.tell(&self.edited(message)?, Asker::Session(session.digest)).await?;
-        Ok((Arrival::bare(StatusCode::ACCEPTED), None))
+        let told = process.tell(&self.edited(message)?, Asker::Session(session.digest)).await?;
+        let arrival = match told {
+            Taken::Yes(()) => Arrival::bare(StatusCode::ACCEPTED),
+            Taken::No(refusal) => *refusal,
+        };
+        Ok((arrival, None))
     }
 
     async fn over_http(&self) -> Result<Sent, UpstreamFault> {
@@ -295,8 +299,8 @@ impl Passage<'_> {
         if introduces && self.answers_as_before_streamable_http(&arrival).await {
             return Box::pin(self.over_pipe(false)).await;
         }
-        let arrival = match (&self.one.session, call.era) {
-            (Some(session), Era::Legacy) if session.route == Route::All && !arrival.status().is_success() => {
+        let arrival = match &self.one.session {
+            Some(session) if self.keeps_failures(session, &arrival) => {
                 Box::pin(self.again(session, leg, arrival)).await?
             }
             _ => arrival,
@@ -365,6 +369,11 @@ impl Passage<'_> {
         wire::send(&self.line.state, &self.one.server, self.injected, outbound, limit).await
     }
 
+    /// Whether an arrival is a failure that must not reach the client as it is.
+    fn keeps_failures(&self, session: &Session, arrival: &Arrival) -> bool {
+        self.call.era == Era::Legacy && session.route == Route::All && !arrival.status().is_success()
+    }
+
     /// What is made of a failure. In the aggregate a server's session is ours alone: the client never hears that it was
     /// lost. Statuses of that hop stay here too, for on the client's hop they would speak of the client's session.
     async fn again(
@@ -404,7 +413,7 @@ impl Passage<'_> {
             ref refusal if self.one.after.is_some() && refusal.status().is_client_error() => {
                 Err(UpstreamFault::Stopped(resolve::no_such_event()))
             }
-            arrival => Err(UpstreamFault::Protocol(format!("HTTP {}", arrival.status()))),
+            arrival => Err(UpstreamFault::Status(arrival.status())),
         }
     }
 
@@ -470,7 +479,13 @@ impl Passage<'_> {
                 let leg = self.leg(session).await?;
                 let Way::Pipe(pipe) = &leg.way else { return Err(no_pipe()) };
                 let message = self.edited(message)?;
-                Ok((exchange::over_pipe(pipe, &message, Asker::Session(session.digest), self.wait()).await?, None))
+                let arrival = exchange::over_pipe(pipe, &message, Asker::Session(session.digest), self.wait()).await?;
+                let arrival = if self.keeps_failures(session, &arrival) {
+                    Box::pin(self.again(session, Some(leg), arrival)).await?
+                } else {
+                    arrival
+                };
+                Ok((arrival, None))
             }
             (Operation::Listen, Some(session), _) => {
                 let arrival = manner::listen(session, self.call);

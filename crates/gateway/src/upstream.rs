@@ -166,6 +166,9 @@ pub(crate) enum UpstreamFault {
     /// It does not accept the credential of the gateway.
     #[error("the server answered HTTP {0} to the gateway's credential")]
     Credential(u16),
+    /// It answers with a status that says no, where only a message is handed on.
+    #[error("HTTP {0}")]
+    Status(StatusCode),
     /// It has forgotten the session.
     #[error("the server has forgotten the session")]
     Lost,
@@ -234,7 +237,7 @@ impl UpstreamFault {
             Self::Cut(_) => "upstream-cut",
             Self::Credential(_) => "upstream-credential",
             Self::Lost => "upstream-session",
-            Self::Protocol(_) | Self::Strange { .. } | Self::Endpoint(_) => "upstream-protocol",
+            Self::Status(_) | Self::Protocol(_) | Self::Strange { .. } | Self::Endpoint(_) => "upstream-protocol",
             Self::List { .. } => "upstream-list",
             Self::Bridge(_) => "bridge",
             Self::Round { .. } => "round",
@@ -279,6 +282,10 @@ impl UpstreamFault {
                 let why = format!("server `{server}` answered `{method}` with error {code}");
                 let stop = Stop::failed(Stage::Forward, self.reason(), mcp::error::UPSTREAM_DOWN, why);
                 return stop.detail(self.to_string());
+            }
+            Self::Status(status) => {
+                let why = format!("server `{server}` answered HTTP {status}");
+                return Stop::failed(Stage::Forward, self.reason(), mcp::error::UPSTREAM_DOWN, why);
             }
             Self::Endpoint(why) => {
                 let why = format!("server `{server}` cannot be used: {why}");

@@ -4,7 +4,7 @@
 mod inside;
 
 use audit::Tree;
-use gateway::settings::{Bounds, CredentialSettings, Place};
+use gateway::settings::{Bounds, CredentialSettings, EraSettings, Place};
 use http::StatusCode;
 use identity::{ClaimPath, IssuerSetting, JwksSource};
 use inside::{Inside, Plan, outcome, told};
@@ -525,6 +525,76 @@ async fn a_web_server_that_is_found_to_be_one_of_2024_by_now_is_called_in_the_sa
         assert!(known.lasts());
         let answer = alice.call(tool, json!({"n": 2})).await;
         assert_eq!(answer["result"]["content"][0]["text"], r#"{"n":2}"#, "{door}: {answer}");
+    }
+}
+
+/// What each client reads of a call that the server answers so: status, text or error.
+async fn refused(plan: Plan, upstream: &Upstream, answer: fn() -> Answer) -> Vec<(StatusCode, String)> {
+    let inside = Inside::start(Plan { era: EraSettings::Legacy, ..plan }).await;
+    let mut told = Vec::new();
+    for (path, tool) in [("/mcp/files", "echo"), ("/mcp", "files__echo")] {
+        for agent in [inside.legacy(path, &inside.alice).await, inside.modern(path, &inside.alice)] {
+            assert!(agent.call(tool, json!({})).await.get("result").is_some());
+            upstream.next("tools/call", answer());
+            let reply = agent.request("tools/call", json!({"name": tool, "arguments": {}})).await;
+            let status = reply.status;
+            let text = match reply.header("content-type") {
+                Some("text/plain; charset=utf-8") | None => reply.text().await,
+                Some(_) => reply.json().await["error"].to_string(),
+            };
+            told.push((status, text));
+            assert!(agent.call(tool, json!({})).await.get("result").is_some(), "the session goes on");
+        }
+    }
+    let (mut old, _) = Streamer::begin(&inside.url("/sse/files"), Some(&inside.alice)).await;
+    upstream.next("tools/call", answer());
+    let answer = old.request("tools/call", json!({"name": "echo", "arguments": {}})).await;
+    told.push((StatusCode::OK, answer["error"].to_string()));
+    for (_, text) in &mut told {
+        // Each call has an id of its own.
+        if let Ok(mut error) = serde_json::from_str::<Value>(text)
+            && let Some(data) = error["data"].as_object_mut()
+        {
+            data.remove("call");
+            *text = error.to_string();
+        }
+    }
+    told
+}
+
+#[tokio::test]
+async fn a_status_that_refuses_a_message_reads_as_that_of_a_server_of_streamable_http() {
+    let answers: [fn() -> Answer; 7] = [
+        || Answer::text("bad session").with_status(StatusCode::BAD_REQUEST),
+        || Answer::error(&json!(99), -32000, "own error").with_status(StatusCode::BAD_REQUEST),
+        || Answer::status(StatusCode::PAYLOAD_TOO_LARGE),
+        || Answer::text("slower").with_status(StatusCode::TOO_MANY_REQUESTS).header("retry-after", "7"),
+        || Answer::text("boom").with_status(StatusCode::INTERNAL_SERVER_ERROR),
+        || Answer::status(StatusCode::UNAUTHORIZED),
+        || Answer::status(StatusCode::TEMPORARY_REDIRECT),
+    ];
+    for answer in answers {
+        let web = Upstream::start().await;
+        let expected = refused(Plan::of(&web), &web, answer).await;
+        let (upstream, _streams) = server("/messages").await;
+        assert_eq!(refused(old(&upstream), &upstream, answer).await, expected);
+    }
+}
+
+#[tokio::test]
+async fn a_server_of_2024_that_knows_the_stream_no_more_is_told_from_one_that_is_down() {
+    for status in [StatusCode::NOT_FOUND, StatusCode::GONE] {
+        let (upstream, streams) = server("/messages").await;
+        let inside = Inside::start(old(&upstream)).await;
+        let alice = inside.legacy("/mcp/files", &inside.alice).await;
+        upstream.next("tools/call", Answer::text("no session").with_status(status));
+        let answer = alice.call("echo", json!({})).await;
+        let message = answer["error"]["message"].as_str().unwrap();
+        assert!(answer["error"]["code"] == -31006 && message.contains(status.as_str()), "{answer}");
+        let record = inside.records().await.into_iter().rfind(|record| record["method"] == "tools/call").unwrap();
+        assert_eq!(outcome(&record), "faulted upstream-protocol forward", "{record:#}");
+        soon(async { while !alice.call("echo", json!({})).await["error"].is_null() {} }).await;
+        assert!(streams.lock().unwrap().len() > 1, "another stream was opened");
     }
 }
 

@@ -5,7 +5,7 @@ use super::{
     child::{FIRST, Purpose},
     http::{self, Heading, Outbound},
     no_message,
-    pipe::{Asker, Hears, Pipe},
+    pipe::{Asker, Hears, Pipe, Taken},
     resume::Resumed,
 };
 use crate::{
@@ -521,10 +521,15 @@ async fn on_pipe(
 ) -> Result<Arrival, UpstreamFault> {
     let headers = Box::default();
     if message.kind() != Kind::Request {
-        pipe.tell(message, asker).await?;
-        return Ok(Arrival::bare(StatusCode::ACCEPTED));
+        return Ok(match pipe.tell(message, asker).await? {
+            Taken::Yes(()) => Arrival::bare(StatusCode::ACCEPTED),
+            Taken::No(refusal) => *refusal,
+        });
     }
-    let mut replies = pipe.request(message, asker, hears).await?;
+    let mut replies = match pipe.request(message, asker, hears).await? {
+        Taken::Yes(replies) => replies,
+        Taken::No(refusal) => return Ok(*refusal),
+    };
     let began = Instant::now();
     let first = match wait {
         Wait::Long => replies.first().await,

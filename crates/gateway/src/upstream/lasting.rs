@@ -69,23 +69,24 @@ impl Lasting {
         Ok((lasting, hears))
     }
 
-    /// Posts one message.
-    pub(crate) async fn send(&self, message: Bytes) -> Result<(), UpstreamFault> {
+    /// Posts one message. What refuses it, if anything does: an error by its status, for this message alone.
+    pub(crate) async fn send(&self, message: Bytes) -> Result<Option<Arrival>, UpstreamFault> {
         let mut address = self.address.clone();
         let found = address.wait_for(Option::is_some).await.ok().and_then(|found| found.clone());
         let address = found.unwrap_or_else(|| Err(UpstreamFault::Down(self.ending())))?;
         let outbound = Outbound::new(Method::POST, wire::own(), message);
         let Self { state, server, injected, limit, .. } = self;
         let sent = wire::send_to(state, server, injected, Some(&address), outbound, *limit, server.deadline).await;
-        match sent?.0.status() {
-            status if status.is_success() => Ok(()),
-            status => {
-                // SPEC: nothing says what a refusal means here. Of a server that knows the stream no more, none can come.
-                if matches!(status, StatusCode::NOT_FOUND | StatusCode::GONE) {
-                    drop(self.stop.lock().unwrap_or_else(PoisonError::into_inner).take());
-                }
-                Err(UpstreamFault::Down(format!("the server answered HTTP {status} to a message")))
+        let (arrival, _) = sent?;
+        match arrival.status() {
+            status if status.is_success() => Ok(None),
+            // SPEC: nothing says what a refusal means here. Of a server that knows the stream no more, no answer can come.
+            // Not handed on: to a client of Streamable HTTP its own session would be gone.
+            status @ (StatusCode::NOT_FOUND | StatusCode::GONE) => {
+                drop(self.stop.lock().unwrap_or_else(PoisonError::into_inner).take());
+                Err(UpstreamFault::Status(status))
             }
+            _ => Ok(Some(arrival)),
         }
     }
 

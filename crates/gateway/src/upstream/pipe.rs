@@ -16,7 +16,7 @@ pub(crate) use replies::Replies;
 pub(crate) use waiting::{Asker, Hears};
 
 use super::{
-    UpstreamFault,
+    Arrival, UpstreamFault,
     child::{Child, ChildFault, ChildSpec, Exit, Line, Purpose},
     lasting::Lasting,
     turn::Turns,
@@ -70,6 +70,12 @@ pub struct Program {
     pub shared: bool,
     /// Memory of the process and of what it starts, in bytes.
     pub memory: Option<u64>,
+}
+
+/// Whether the server took a message. One of 2024-11-05 may say by its status that it did not.
+pub(crate) enum Taken<T> {
+    Yes(T),
+    No(Box<Arrival>),
 }
 
 /// What carries the messages.
@@ -289,7 +295,7 @@ impl Pipe {
         message: &Message,
         asker: Asker,
         hears: Hears,
-    ) -> Result<Replies, UpstreamFault> {
+    ) -> Result<Taken<Replies>, UpstreamFault> {
         *lock(&self.used) = Instant::now();
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let ours = number.to_string();
@@ -312,12 +318,14 @@ impl Pipe {
             lock(&self.early).is_called();
         }
         let replies = Replies::new(Arc::clone(self), number, messages);
-        self.write(line).await?;
-        Ok(replies)
+        Ok(match self.post(line).await? {
+            Taken::Yes(()) => Taken::Yes(replies),
+            Taken::No(refusal) => Taken::No(refusal),
+        })
     }
 
     /// Sends a notification or a response.
-    pub(crate) async fn tell(&self, message: &Message, asker: Asker) -> Result<(), UpstreamFault> {
+    pub(crate) async fn tell(&self, message: &Message, asker: Asker) -> Result<Taken<()>, UpstreamFault> {
         // A cancellation names the request by the client's id; on the pipe it has ours.
         // SECURITY: on a shared process others have requests with the same id.
         if message.method() == "notifications/cancelled"
@@ -329,15 +337,22 @@ impl Pipe {
                 waiting.taken_back = true;
                 *number
             });
-            let Some(number) = number else { return Ok(()) };
+            let Some(number) = number else { return Ok(Taken::Yes(())) };
             let line = mcp::splice(message.bytes(), &mut [(named.span.clone(), number.to_string().into_bytes())]);
-            return self.write(line).await;
+            return self.post(line).await;
         }
-        self.write(message.bytes().clone()).await
+        self.post(message.bytes().clone()).await
     }
 
-    /// Writes one line as it is.
+    /// Writes one line of the gateway's own as it is.
     pub(crate) async fn write(&self, line: Bytes) -> Result<(), UpstreamFault> {
+        match self.post(line).await? {
+            Taken::Yes(()) => Ok(()),
+            Taken::No(refusal) => Err(UpstreamFault::Status(refusal.status())),
+        }
+    }
+
+    async fn post(&self, line: Bytes) -> Result<Taken<()>, UpstreamFault> {
         if !self.is_alive() {
             return Err(UpstreamFault::Down(match &self.carrier {
                 Carrier::Process(_) => "the process has ended".to_owned(),
@@ -353,9 +368,13 @@ impl Pipe {
         let sending = async {
             match &self.carrier {
                 Carrier::Process(child) => {
-                    child.send(line).await.map_err(|fault| UpstreamFault::Down(fault.to_string()))
+                    child.send(line).await.map_err(|fault| UpstreamFault::Down(fault.to_string()))?;
+                    Ok(Taken::Yes(()))
                 }
-                Carrier::Stream(stream) => Box::pin(stream.send(line)).await,
+                Carrier::Stream(stream) => {
+                    let refusal = Box::pin(stream.send(line)).await?;
+                    Ok(refusal.map_or(Taken::Yes(()), |refusal| Taken::No(Box::new(refusal))))
+                }
             }
         };
         let sent = tokio::time::timeout(self.patience, sending).await;

@@ -239,7 +239,7 @@ impl Course {
                 self.doubt = Some(tokio::spawn(async move { super::doubt(&state, &server, &link).await }));
             }
             self.is_over();
-            return Err(UpstreamFault::Protocol(format!("HTTP {status}")));
+            return Err(UpstreamFault::Status(status));
         }
         match arrival {
             Arrival::Bare { .. } => return Err(UpstreamFault::Protocol(format!("HTTP {status} without a message"))),

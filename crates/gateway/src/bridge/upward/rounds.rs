@@ -310,6 +310,7 @@ impl Rounds {
                 self.step = Step::Reading(source);
                 Ok(None)
             }
+            Arrival::Bare { status, .. } if !status.is_success() => Err(UpstreamFault::Status(status)),
             Arrival::Bare { status, .. } => Err(UpstreamFault::Protocol(format!("HTTP {status} without a message"))),
         }
     }
@@ -318,7 +319,7 @@ impl Rounds {
     /// of its own.
     fn failed(&self, status: StatusCode, body: Bytes) -> Result<Bytes, UpstreamFault> {
         let said = exchange::one(body, &self.limits).ok().filter(|said| said.error().is_some());
-        let said = said.ok_or_else(|| UpstreamFault::Protocol(format!("HTTP {status} without a message")))?;
+        let said = said.ok_or(UpstreamFault::Status(status))?;
         Ok(said.under_id(&self.round_id))
     }
 
