@@ -349,7 +349,14 @@ impl Line {
         });
         (said.clear, said.findings) = (inspected.clear, inspected.findings);
         let Some(mut edits) = inspected.edits else {
-            let why = "the call was made, but its result contains what must not pass and cannot be masked";
+            let large = message.said_member().and_then(|said| guard::too_large(said.raw));
+            let why = match large {
+                Some(what) => format!(
+                    "the call was made, but its result holds {what}: what cannot be looked into does not pass \
+                     (`detect.secrets.results`)"
+                ),
+                None => "the call was made, but its result contains what must not pass and cannot be masked".to_owned(),
+            };
             return Err(Stop::withheld("guard", error::WITHHELD, why));
         };
         if edits.is_empty() {

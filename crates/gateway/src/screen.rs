@@ -55,14 +55,14 @@ impl Line {
             // SECURITY: policy judges the very method that the server gets, which is no method any more with a mask in it.
             edits = edits.filter(|_| method.verdict == Verdict::Clean);
         }
-        let Some(mut edits) = edits else { return Err(refused(target, &findings)) };
+        let Some(mut edits) = edits else { return Err(refused(target, message, &findings)) };
         if edits.is_empty() {
             return Ok(Screened { valid, findings, clear });
         }
         let masked = self.reread(mcp::splice(message.bytes(), &mut edits))?;
         // SECURITY: policy judges the very name that the server gets.
         if names(message) != names(&masked) {
-            return Err(refused(target, &findings));
+            return Err(refused(target, message, &findings));
         }
         let mut call = valid.call;
         mirror(&mut call.headers, target, &masked);
@@ -115,7 +115,7 @@ fn mirror(headers: &mut HeaderMap, target: &Target, message: &Message) {
     }
 }
 
-fn refused(target: &Target, findings: &[Finding]) -> Stop {
+fn refused(target: &Target, message: &Message, findings: &[Finding]) -> Stop {
     if let Some(question) = target.one().and_then(|one| one.answers.as_deref()) {
         question.refuse();
     }
@@ -124,6 +124,12 @@ fn refused(target: &Target, findings: &[Finding]) -> Stop {
         .take(16)
         .map(|finding| json!({ "kind": &*finding.kind, "pointer": &*finding.pointer }))
         .collect();
-    Stop::refused(Stage::Screen, "guard", error::REFUSED_GUARD, "the arguments contain what must not leave: a secret")
-        .data("findings", places)
+    let large = message.said_member().and_then(|said| guard::too_large(said.raw));
+    let why = match large {
+        Some(what) => {
+            format!("the arguments hold {what}: what cannot be looked into does not leave (`detect.secrets.arguments`)")
+        }
+        None => "the arguments contain what must not leave: a secret".to_owned(),
+    };
+    Stop::refused(Stage::Screen, "guard", error::REFUSED_GUARD, why).data("findings", places)
 }

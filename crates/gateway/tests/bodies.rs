@@ -3,6 +3,7 @@
 
 mod inside;
 
+use gateway::settings::Bounds;
 use guard::{Guards, Mode, Setting};
 use http::StatusCode;
 use inside::{Inside, Plan, outcome};
@@ -143,6 +144,44 @@ async fn of_an_http_error_whose_body_cannot_be_judged_the_status_passes_alone() 
             assert_eq!(outcome(&recorded(&inside).await), "failed");
         }
     }
+}
+
+#[tokio::test]
+async fn what_is_too_large_to_be_looked_into_is_withheld_with_its_size_and_the_bound() {
+    let upstream = Upstream::start().await;
+    let both = |mode| Guards::new(Setting { results: mode, arguments: mode });
+    let bounds = Bounds { body: 8 << 20, ..Bounds::default() };
+    let inside = Inside::start(Plan { guards: both(Mode::Mask), bounds, ..Plan::of(&upstream) }).await;
+    let data = "A".repeat(5 << 20);
+    let told = |answer: &Value, code: i64, setting: &str| {
+        assert_eq!(answer["error"]["code"], code, "{answer}");
+        let message = answer["error"]["message"].as_str().unwrap();
+        assert!(
+            message.contains("5242880 bytes") && message.contains("4194304") && message.contains(setting),
+            "{message}"
+        );
+    };
+    let picture = json!({"content": [{"type": "image", "mimeType": "image/png", "data": data}]});
+    for agent in clients(&inside, "/mcp/files").await {
+        let picture = picture.clone();
+        upstream.always("tools/call", move |received| {
+            let mut result = picture.clone();
+            if agent_is_modern(received) {
+                result["resultType"] = "complete".into();
+            }
+            Answer::result(&received.id(), &result)
+        });
+        told(&agent.call("echo", json!({})).await, -31004, "detect.secrets.results");
+        told(&agent.call("echo", json!({"text": data})).await, -31003, "detect.secrets.arguments");
+    }
+    // Where nothing would be changed it passes.
+    inside.swap(Plan { guards: both(Mode::Report), ..Plan::of(&upstream) });
+    let agent = inside.modern("/mcp/files", &inside.alice);
+    assert_eq!(agent.call("echo", json!({})).await["result"]["content"][0]["type"], "image");
+}
+
+fn agent_is_modern(received: &testkit::Received) -> bool {
+    received.header("mcp-method").is_some()
 }
 
 #[tokio::test]

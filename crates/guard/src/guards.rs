@@ -163,6 +163,19 @@ pub fn search(detector: &dyn Detector, text: &str) -> Vec<Match> {
     Seen::of(text, false).search(detector, None)
 }
 
+/// Says what of a text is larger than what is looked into, for whoever reads that it does not pass. `None`: nothing is.
+pub fn too_large(json: &[u8]) -> Option<String> {
+    let mut walker = Walker::new(std::str::from_utf8(json).ok()?);
+    let mut longest = 0;
+    while let Ok(Some(token)) = walker.advance() {
+        if walker.care(&token) != Care::Untouched {
+            longest = longest.max(token.span.len());
+        }
+    }
+    (longest > LARGEST_TEXT)
+        .then(|| format!("a single string of {longest} bytes, and detectors look into {LARGEST_TEXT} at most (4 MiB)"))
+}
+
 /// Remembers the ends of the texts of a message in which nothing was found and nothing is escaped.
 fn recall(json: &str, carry: &mut Carry) {
     let mut walker = Walker::new(json);

@@ -11,7 +11,7 @@ mod secret;
 
 pub use carry::Carry;
 pub use detector::{Detector, HIGH_ENTROPY, Match, Mode, Setting};
-pub use guards::{Guards, Screening, TooManyDetectors, Verdict, search};
+pub use guards::{Guards, Screening, TooManyDetectors, Verdict, search, too_large};
 pub use secret::Secrets;
 
 #[cfg(test)]
