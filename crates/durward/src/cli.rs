@@ -22,7 +22,7 @@ pub(crate) use secret::SecretCommand;
 pub(crate) use tls::{TlsCommand, TlsFiles};
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 use std::{path::PathBuf, process::ExitCode};
 
 /// What a command ends with. Printed in the help; scripts rely on it.
@@ -98,6 +98,25 @@ pub(crate) struct Cli {
     /// What to do.
     #[command(subcommand)]
     pub(crate) command: Command,
+}
+
+impl Cli {
+    /// Reads arguments and environment. A variable that holds nothing is none, as for whatever else reads variables: scripts
+    /// and clients write `NAME=` where there is no value.
+    pub(crate) fn read() -> Result<Self, clap::Error> {
+        let matches = without_empty_variables(Self::command()).try_get_matches()?;
+        Self::from_arg_matches(&matches)
+    }
+}
+
+fn without_empty_variables(command: clap::Command) -> clap::Command {
+    #[expect(clippy::disallowed_methods, reason = "the binary reads the environment")]
+    let is_empty =
+        |argument: &clap::Arg| argument.get_env().and_then(std::env::var_os).is_some_and(|value| value.is_empty());
+    let unset = |argument: clap::Arg| {
+        if is_empty(&argument) { argument.env(clap::builder::Resettable::Reset) } else { argument }
+    };
+    command.mut_args(unset).mut_subcommands(without_empty_variables)
 }
 
 /// A complaint about the command line. SECURITY: where the digest or the id of a credential belongs, people give the

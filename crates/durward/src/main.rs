@@ -20,12 +20,11 @@ mod telemetry;
 mod up;
 mod watch;
 
-use clap::Parser;
 use cli::{Cli, Command, Exit};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let cli = match Cli::read() {
         Ok(cli) => cli,
         Err(asked) => {
             // Help and version come this way too. Whoever does not read them needs no word about it.

@@ -963,6 +963,22 @@ async fn what_cannot_be_read_is_answered_and_the_next_line_is_read() {
 }
 
 #[tokio::test]
+async fn a_variable_that_holds_nothing_is_none() {
+    let upstream = Upstream::start().await;
+    let names = ["KEY", "KEY_FILE", "SOCKET", "CA_FILE", "URL", "CONFIG", "DATA"];
+    let mut command = command(&upstream.url());
+    command.envs(names.map(|name| (format!("DURWARD_{name}"), "")));
+    let mut client = Client::run(command);
+    assert!(client.initialize().await.get("result").is_some());
+    let (code, _, talk) = client.end().await;
+    assert_eq!((code, talk.as_str()), (Some(0), ""));
+    // An argument that holds nothing is a mistake all the same.
+    let mut command = self::command(&upstream.url());
+    command.args(["--ca-file", ""]);
+    assert_eq!(Client::run(command).ended().await.code(), Some(2));
+}
+
+#[tokio::test]
 async fn a_slow_answer_holds_up_nobody_and_too_many_wait_their_turn() {
     let upstream = Upstream::start().await;
     let mut client = Client::legacy(&upstream.url(), None).await;
