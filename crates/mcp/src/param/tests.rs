@@ -1,6 +1,7 @@
 //! The examples of the specification, and what it forbids.
 
 use super::*;
+use http::HeaderMap;
 use serde_json::json;
 
 fn schema() -> Value {
@@ -117,4 +118,16 @@ fn a_tool_that_cannot_be_followed_is_told_from_its_text() {
     }
     let described = r#"{"name":"a","outputSchema":{"properties":{"a":{"type":"number","x-mcp-header":"A"}}}}"#;
     assert!(can_be_followed(described.as_bytes()), "results have no headers");
+}
+
+#[test]
+fn a_header_has_8_kib_and_one_that_is_longer_is_named_with_the_bound() {
+    let shape = |length: usize| {
+        let arguments = json!({"region": "x".repeat(length)});
+        crate::header::check_shape(&HeaderMap::from_iter(param_headers(&schema(), &arguments).unwrap()))
+    };
+    assert_eq!(shape(8192), Ok(()));
+    let fault = shape(8193).unwrap_err();
+    assert_eq!(fault.to_string(), "header `mcp-param-region` is longer than 8 KiB");
+    assert_eq!(fault.code(), crate::error::HEADER_MISMATCH);
 }
