@@ -25,9 +25,10 @@ mod reference;
 mod tests;
 
 pub(crate) use fault::Report;
+pub(crate) use key::PORT;
 pub(crate) use load::{
     Loaded, Look, Named, Part, USUAL_FILE, cases, data_of, find, in_cases, in_rules, load, load_again, load_aside,
-    look_at_cases, looks, without_file,
+    look_at_cases, looks, port_of, without_file,
 };
 pub(crate) use quantity::Lifetime;
 pub(crate) use settings::Settings;

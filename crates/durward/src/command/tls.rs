@@ -37,7 +37,10 @@ const LONGEST: u64 = 64 << 10;
 /// Runs `durward tls`.
 pub(crate) fn run(shared: &Shared, command: &TlsCommand) -> Result<Exit> {
     match command {
-        TlsCommand::Init(files) => init(&folder(shared, files), &files.names),
+        TlsCommand::Init(files) => {
+            let port = config::find(shared.config.as_deref()).and_then(|file| config::port_of(&file));
+            init(&folder(shared, files), &files.names, port)
+        }
         TlsCommand::Renew(files) => renew(&folder(shared, files), &files.names),
     }
 }
@@ -51,7 +54,7 @@ fn folder(shared: &Shared, files: &TlsFiles) -> PathBuf {
     files.folder.clone().unwrap_or_else(|| shared.data.clone().unwrap_or_else(data).join("tls"))
 }
 
-fn init(folder: &Path, names: &[String]) -> Result<Exit> {
+fn init(folder: &Path, names: &[String], port: Option<u16>) -> Result<Exit> {
     let there: Vec<_> = FILES.iter().map(|name| folder.join(name)).filter(|path| path.exists()).collect();
     if !there.is_empty() {
         for path in there {
@@ -76,7 +79,7 @@ fn init(folder: &Path, names: &[String]) -> Result<Exit> {
     for name in FILES {
         print::data(&folder.join(name).display().to_string())?;
     }
-    advise(folder, names);
+    advise(folder, names, port);
     Ok(Exit::Done)
 }
 
@@ -162,19 +165,25 @@ fn write(path: &Path, text: &str) -> Result<()> {
     written().with_context(|| format!("cannot write {}", path.display()))
 }
 
-/// Says what to do with them.
-fn advise(folder: &Path, names: &[String]) {
+/// Says what to do with them. `port`: where the configuration listens, if it says so.
+fn advise(folder: &Path, names: &[String], port: Option<u16>) {
     // Clients and services start elsewhere: what they are told to read is named in full.
     let folder = fs::canonicalize(folder).unwrap_or_else(|_| folder.to_owned());
     let file = |name: &str| folder.join(name).display().to_string();
     let (certificate, key, authority) = (file("certificate.pem"), file("certificate.key"), file("authority.pem"));
     let name = names.first().map_or("localhost", String::as_str);
+    // An address of IPv6 stands in brackets.
+    let host = if name.contains(':') { format!("[{name}]") } else { name.to_owned() };
+    let (port, note) = match port {
+        Some(port) => (port, ""),
+        None => (config::PORT, "      unless `listen` names another port"),
+    };
     print::say(&format!(
         "in durward.yaml:\n  \
          tls: {{ certificate: \"{certificate}\", key: \"{key}\" }}\n  \
          hosts: [{}]\n\n\
          clients trust it by one of\n  \
-         durward connect --ca-file {authority} https://{name}:7420/mcp\n  \
+         durward connect --ca-file {authority} https://{host}:{port}/mcp{note}\n  \
          NODE_EXTRA_CA_CERTS={authority}      Node\n  \
          SSL_CERT_FILE={authority}            OpenSSL, Python and others, instead of what the system trusts\n  \
          sudo cp {authority} /usr/local/share/ca-certificates/durward.crt && sudo update-ca-certificates\n\n\

@@ -27,6 +27,7 @@ use named::{Kind, Place};
 use policy::{Policies, PolicyFault, PolicyWarning, Source};
 use std::{
     fs, io,
+    net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -69,6 +70,15 @@ pub(crate) fn data_of(path: &Path) -> PathBuf {
     let root = tree::parse(&source).ok().or_else(own);
     let data = root.as_ref().and_then(|root| root.get("data")).and_then(Node::text);
     base_of(path).join(data.unwrap_or(USUAL_DATA))
+}
+
+/// The port on which the configuration at `path` listens first, whatever else is wrong with it; `None` where it names none.
+pub(crate) fn port_of(path: &Path) -> Option<u16> {
+    let source = contents(path).ok()?;
+    let own = || tree::parse(source.lines().find(|line| line.starts_with("listen:"))?).ok();
+    let root = tree::parse(&source).ok().or_else(own)?;
+    let port = |place: &Node| place.text()?.parse::<SocketAddr>().ok().map(|address| address.port());
+    root.get("listen")?.each().iter().find_map(port)
 }
 
 /// Where relative paths of the file at `path` begin.

@@ -105,3 +105,25 @@ async fn connect_trusts_the_authority_that_it_is_told_of_and_no_other() {
     let (code, said) = run(world.folder(), &["connect", &url, "--ca-file", "tls/none.pem"]).await;
     assert!(code == Some(1) && said.contains("--ca-file"), "{said}");
 }
+
+#[tokio::test]
+async fn the_address_to_try_is_that_of_the_configuration() {
+    for (configuration, names, address) in [
+        ("listen: 127.0.0.1:9443\n", &[][..], "https://localhost:9443/mcp\n"),
+        // The certificates are not there yet, and that is no matter.
+        (
+            "listen: [\"unix:a.sock\", \"[::]:9444\"]\ntls: { certificate: a.pem, key: a.key }\n",
+            &["::1"],
+            "https://[::1]:9444/mcp\n",
+        ),
+        ("servers: {}\n", &["gate.lan"], "https://gate.lan:7420/mcp      unless `listen` names another port\n"),
+        ("", &["gate.lan"], "https://gate.lan:7420/mcp      unless `listen` names another port\n"),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        if !configuration.is_empty() {
+            fs::write(folder.path().join("durward.yaml"), configuration).unwrap();
+        }
+        let (code, said) = run(folder.path(), &[&["tls", "init", "--folder", "tls"], names].concat()).await;
+        assert!(code == Some(0) && said.contains(address), "{configuration}: {said}");
+    }
+}
