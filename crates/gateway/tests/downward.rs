@@ -526,7 +526,8 @@ async fn a_bridge_that_the_operator_forbids_is_none() {
     for path in ["/mcp/files", "/mcp"] {
         let answer = inside.modern(path, &inside.alice).request("tools/list", json!({})).await.json().await;
         let message = answer["error"]["message"].as_str().unwrap();
-        assert!(message.contains("speaks the legacy protocol") && message.contains("modern"), "{path} {message}");
+        let told = ["server `files` speaks the legacy protocol (2", "the modern one (2026-07-28)", "`bridge: false`"];
+        assert!(told.iter().all(|told| message.contains(told)), "{path} {message}");
     }
 }
 

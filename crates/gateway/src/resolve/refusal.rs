@@ -84,7 +84,10 @@ pub(crate) fn no_such_question() -> Stop {
     .status(StatusCode::BAD_REQUEST)
 }
 
-/// A server of the other era. What was requested is what the call says, or else what its session agreed on.
+/// How much of a revision is told, in characters.
+const REVISION: usize = 64;
+
+/// A server of the other era to which no bridge leads. What was requested is what the call says, or else what its session agreed on.
 pub(crate) fn other_era(server: &Server, call: &Call, session: Option<&Session>) -> Stop {
     let speaks = match call.era {
         Era::Legacy => Era::Modern,
@@ -102,12 +105,17 @@ pub(crate) fn other_era(server: &Server, call: &Call, session: Option<&Session>)
         let revision = call.revision().or_else(|| session.map(Session::revision))?;
         Some(revision.as_str().to_owned())
     });
+    let requested = requested.unwrap_or_default();
+    // Bounded: a client may name anything.
+    let named: String = requested.chars().filter(|letter| !letter.is_control()).take(REVISION).collect();
+    let named = if named.is_empty() { named } else { format!(" ({named})") };
     Stop::refused(
         Stage::Resolve,
         "era",
         error::UNSUPPORTED_VERSION,
         format!(
-            "server `{}` speaks the {speaks} protocol ({}), this request the {} one",
+            "server `{}` speaks the {speaks} protocol ({}), this request the {} one{named}, and its setting `bridge: false` \
+             forbids carrying one over to the other",
             server.name,
             supported.join(", "),
             call.era
@@ -115,5 +123,5 @@ pub(crate) fn other_era(server: &Server, call: &Call, session: Option<&Session>)
     )
     .status(StatusCode::BAD_REQUEST)
     .data("supported", supported)
-    .data("requested", requested.unwrap_or_default())
+    .data("requested", requested)
 }

@@ -243,7 +243,7 @@ fn withdrawn(why: &str) -> Stop {
 
 /// What a call ends with whose server no bridge leads to any more.
 pub(super) fn parted() -> UpstreamFault {
-    let why = "the server speaks another era by now, or the bridge to it was forbidden in the course of the call";
+    let why = "the server speaks another era by now, or `bridge: false` was set for it in the course of the call";
     UpstreamFault::Round { code: mcp::error::UPSTREAM_DOWN, why: why.to_owned(), retry_after: None }
 }
 
