@@ -3,11 +3,15 @@
 
 mod inside;
 
-use gateway::{server::Server, settings::EraSettings};
+use gateway::{
+    server::Server,
+    settings::{CredentialSettings, EraSettings, Place},
+};
 use inside::{Inside, Plan};
 use serde_json::{Value, json};
 use std::{sync::Arc, time::Duration};
 use testkit::{Agent, Answer, Received, Reply, Upstream, soon};
+use vocab::{Secret, SecretName};
 
 fn is_modern(received: &Received) -> bool {
     received.header("mcp-protocol-version") == Some("2026-07-28")
@@ -222,6 +226,33 @@ async fn a_reload_that_says_another_era_has_the_server_looked_at() {
     let mut turns = tokio::time::interval(Duration::from_millis(5));
     soon(async {
         while server(&inside).state.catalog.load().as_ref().unwrap().tool("new").is_none() {
+            turns.tick().await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_was_offered_to_another_credential_does_not_count_on() {
+    let upstream = two_faced().await;
+    let inside = before(&upstream, false).await;
+    let legacy = inside.legacy("/mcp/files", &inside.alice).await;
+    assert_eq!(called(&legacy, "old", json!({})).await.as_deref(), Ok("{}"));
+    // With the new one it cannot list in the legacy era.
+    upstream.always("tools/list", |received| {
+        let mut result = if is_modern(received) { new_tools() } else { json!({"tools": 7}) };
+        result["resultType"] = json!("complete");
+        result["ttlMs"] = json!(0);
+        result["cacheScope"] = json!("private");
+        Answer::result(&received.id(), &result)
+    });
+    let secret = SecretName::new("token").unwrap();
+    inside.state.vault.set(&secret, &Secret::new("value".to_owned()), inside.now()).unwrap();
+    let credentials = vec![CredentialSettings { secret, place: Place::Bearer }];
+    inside.swap(Plan { credentials, probed: false, ..Plan::of(&upstream) });
+    let mut turns = tokio::time::interval(Duration::from_millis(5));
+    soon(async {
+        while server(&inside).state.catalog.load().as_ref().unwrap().tool("old").is_some() {
             turns.tick().await;
         }
     })

@@ -3,6 +3,7 @@
 
 mod inside;
 
+use audit::Tree;
 use gateway::settings::EraSettings;
 use http::StatusCode;
 use identity::AgentSetting;
@@ -561,5 +562,30 @@ async fn a_process_that_is_started_again_with_other_lists_is_told_of_to_whoever_
         let ended = agent.call(tool, json!({})).await;
         assert!(ended["error"].is_object(), "{ended}");
         assert_eq!(heard(&mut listener).await, TOOLS, "{door}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_left_out_of_a_stream_of_several_servers_is_on_record() {
+    for is_legacy in [true, false] {
+        let (upstream, _) = telling().await;
+        let inside = Inside::start(Plan::of(&upstream)).await;
+        looked(&inside).await;
+        let alice =
+            if is_legacy { inside.legacy("/mcp", &inside.alice).await } else { inside.modern("/mcp", &inside.alice) };
+        let (mut stream, feed) = listen(&upstream, &alice).await;
+        let call = stream.header("durward-call-id").unwrap().to_owned();
+        for _ in 0..2 {
+            feed.raw("data: {\"jsonrpc\":\"2.0\",\n\n".to_owned()).await;
+        }
+        upstream.set_tools(vec![json!({"name": "changed", "inputSchema": {"type": "object"}})]);
+        say(&feed, &alice, TOOLS).await;
+        assert_eq!(heard(&mut stream).await, TOOLS, "the stream goes on");
+        let of_gateway = inside.leaves(&Tree::System).await;
+        let left: Vec<&Value> =
+            of_gateway.iter().map(|(_, record)| record).filter(|it| it["event"] == "left-out").collect();
+        let [left] = left[..] else { panic!("one for the stream: {left:?}") };
+        assert_eq!(left["call"], call);
+        assert!(left["detail"].as_str().unwrap().starts_with("server `files`: "), "{left}");
     }
 }

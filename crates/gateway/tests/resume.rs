@@ -2,7 +2,6 @@
 
 mod inside;
 
-use audit::Tree;
 use gateway::settings::EraSettings;
 use inside::{Inside, Plan};
 use serde_json::{Value, json};
@@ -334,27 +333,4 @@ async fn a_completion_is_given_again_to_whom_may_see_what_it_completes() {
     assert_eq!(rest(again().await).await[0]["result"]["completion"]["values"], json!(["bob"]));
     inside.swap(plan("files/other"));
     assert_eq!(again().await.status, 400);
-}
-
-#[tokio::test]
-async fn what_is_left_out_of_a_stream_of_several_servers_is_on_record() {
-    let upstream = Upstream::start().await;
-    let inside = Inside::start(Plan::of(&upstream)).await;
-    let alice = inside.legacy("/mcp", &inside.alice).await;
-    let (answer, feed) = Answer::events();
-    upstream.next("GET", answer);
-    let mut stream = alice.listen().await;
-    let call = stream.header("durward-call-id").unwrap().to_owned();
-    for _ in 0..2 {
-        feed.raw("data: {\"jsonrpc\":\"2.0\",\n\n".to_owned()).await;
-    }
-    let word = json!({"jsonrpc": "2.0", "method": "notifications/message", "params": {"level": "info", "data": "on"}});
-    feed.message(&word).await;
-    assert_eq!(soon(stream.event()).await.unwrap().json()["params"]["data"], "on", "the stream goes on");
-    let of_gateway = inside.leaves(&Tree::System).await;
-    let left: Vec<&Value> =
-        of_gateway.iter().map(|(_, record)| record).filter(|it| it["event"] == "left-out").collect();
-    let [left] = left[..] else { panic!("one for the stream: {left:?}") };
-    assert_eq!(left["call"], call);
-    assert!(left["detail"].as_str().unwrap().starts_with("server `files`: "), "{left}");
 }

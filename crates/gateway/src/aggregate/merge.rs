@@ -471,15 +471,17 @@ async fn merge(
         };
         let Some((_, event)) = heard? else { break };
         let Some(data) = event.message() else { continue };
-        let Some(message) = exchange::unasked(data, &limits, &server) else { continue };
+        // What cannot be read is left out, and put on record, where all else is judged.
+        let message = exchange::one(data.clone(), &limits).ok();
         // The acknowledgement and the end of one server are not those of the aggregate.
-        if message.method() == "notifications/subscriptions/acknowledged" {
+        let acknowledged = |message: &&Message| message.method() == "notifications/subscriptions/acknowledged";
+        if let Some(message) = message.as_ref().filter(acknowledged) {
             words.say(message.param(&["notifications"]).and_then(|member| member.value().ok()).unwrap_or_default());
             words.acknowledge.send_replace(true);
             continue;
         }
         words.ready = None;
-        if message.kind() == Kind::Response {
+        if message.is_some_and(|message| message.kind() == Kind::Response) {
             if is_late {
                 return Ok(Ended::Missed);
             }

@@ -10,6 +10,8 @@ use vocab::Digest;
 pub struct Offer {
     /// The era.
     pub era: Era,
+    /// The credential that it was read with.
+    pub(super) credential: u64,
     /// When it was read, in ticks.
     pub(super) read_at: u64,
     /// Tools by name.

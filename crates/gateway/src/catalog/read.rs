@@ -39,6 +39,7 @@ impl Hop<'_> {
             before: self.server.state.catalog.load_full(),
             verdict,
             is_both: self.server.era == Some(EraSettings::Both),
+            credential: self.injected.pool,
             now: self.state.clock.ticks(),
         };
         let (answered, patience) = match &modern {
@@ -151,6 +152,7 @@ impl Hop<'_> {
         let sums = Sums::default();
         Ok(Offer {
             era,
+            credential: known.credential,
             read_at: known.now,
             tools,
             prompts,
@@ -171,6 +173,7 @@ struct Known<'k> {
     verdict: &'k Verdict,
     /// By configuration it speaks both eras.
     is_both: bool,
+    credential: u64,
     now: u64,
 }
 
@@ -183,7 +186,8 @@ impl Known<'_> {
     /// What it offered in an era, to this credential, not too long ago.
     fn of(&self, era: Era) -> Option<Arc<Offer>> {
         self.verdict.of(era).filter(|seen| seen.speaks)?;
-        let is_it = |offer: &&Arc<Offer>| offer.era == era && self.now.saturating_sub(offer.read_at) < micros(OLDEST);
+        let is_young = |offer: &Offer| self.now.saturating_sub(offer.read_at) < micros(OLDEST);
+        let is_it = |offer: &&Arc<Offer>| offer.era == era && offer.credential == self.credential && is_young(offer);
         self.before.as_ref()?.offers().find(is_it).cloned()
     }
 
