@@ -5,10 +5,13 @@
 use super::{settings::Settings, veil};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use serde_json::Value;
-use std::fmt;
+use std::{fmt, path::Path};
 
 /// What stands for a value that is not shown.
 pub(super) const HIDDEN: &str = "[hidden]";
+
+/// Keys whose texts are paths, or may be.
+const PATHS: [&str; 9] = ["listen", "data", "policies", "certificate", "key", "ca", "socket", "directory", "file"];
 
 /// A setting and those below it. Unlike JSON's own tree it keeps an order that counts: that of `tools`.
 #[derive(Debug, Clone, PartialEq)]
@@ -26,7 +29,8 @@ pub(crate) fn text(settings: &Settings) -> serde_json::Result<String> {
 /// The same as a tree.
 pub(super) fn show(settings: &Settings) -> Shown {
     let mut shown = whole(settings);
-    hide(&mut shown);
+    // Paths in the file begin at its folder, and its names are none of ours.
+    hide(&mut shown, &settings.policies.base);
     shown
 }
 
@@ -36,7 +40,7 @@ pub(super) fn whole(settings: &Settings) -> Shown {
     serde_json::from_str(&text).unwrap_or(Shown::Table(Vec::new()))
 }
 
-fn hide(shown: &mut Shown) {
+fn hide(shown: &mut Shown, base: &Path) {
     match shown {
         Shown::One(Value::String(text)) if veil::looks_secret(text) => HIDDEN.clone_into(text),
         Shown::One(_) => {}
@@ -49,10 +53,27 @@ fn hide(shown: &mut Shown) {
                 })
                 .collect();
             for (member, is_secret) in members.iter_mut().zip(veil::secret_words(words.iter().map(String::as_str))) {
-                if is_secret { *member = Shown::One(HIDDEN.into()) } else { hide(member) }
+                if is_secret { *member = Shown::One(HIDDEN.into()) } else { hide(member, base) }
             }
         }
-        Shown::Table(entries) => entries.iter_mut().for_each(|(_, member)| hide(member)),
+        Shown::Table(entries) => {
+            for (key, member) in entries {
+                match member {
+                    Shown::One(_) | Shown::List(_) if PATHS.contains(&key.as_str()) => hide_paths(member, base),
+                    Shown::One(_) | Shown::List(_) | Shown::Table(_) => hide(member, base),
+                }
+            }
+        }
+    }
+}
+
+/// Hides what is no path but a secret in the place of one.
+fn hide_paths(shown: &mut Shown, base: &Path) {
+    match shown {
+        Shown::One(Value::String(text)) if veil::is_no_path(text, base) => HIDDEN.clone_into(text),
+        Shown::One(_) => {}
+        Shown::List(members) => members.iter_mut().for_each(|member| hide_paths(member, base)),
+        Shown::Table(_) => hide(shown, base),
     }
 }
 

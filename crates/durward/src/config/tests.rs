@@ -487,6 +487,37 @@ fn nothing_that_is_shown_is_a_secret() {
 }
 
 #[test]
+fn a_path_is_shown_whatever_its_folders_are_called() {
+    let key = "ghp_16C7e42F292c6912E7710c838347Ae178B4a";
+    let top = tempfile::tempdir().expect("a folder");
+    for name in [
+        "550e8400-e29b-41d4-a716-446655440000",
+        "0c5b8vw40dy178xlpddw65q9gf1h2186-durward-1.0",
+        "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b",
+        "Xk9vQ2mPz7Lr4Tn8Yw3Bd6",
+    ] {
+        let folder = top.path().join(name);
+        fs::create_dir(&folder).expect("a folder");
+        let shown = |place: &str, data: &str, base: &Path| {
+            let text = format!(
+                "listen: ['unix:{place}/a.sock']\ndata: '{data}'\nservers: {{ a: {{ command: run, directory: '{place}' }} }}"
+            );
+            let loaded = parse("durward.yaml", &text, base).expect("a good configuration");
+            super::show::text(&loaded.settings).expect("JSON")
+        };
+        let place = folder.to_str().expect("text");
+        // From the root, and from the folder of the file.
+        for shown in [shown(place, &format!("{place}/state"), Path::new("/etc")), shown(".", "state", &folder)] {
+            assert!(!shown.contains("hidden") && shown.matches(place).count() == 3, "{name}: {shown}");
+        }
+        for secret in [key, "wJalrXUtnFEMI7K7MDENGbPxRfiCYEXAMPLEKEY12", &format!("{place}/{key}")] {
+            let shown = shown(".", secret, &folder);
+            assert!(shown.contains("\"data\": \"[hidden]\""), "{shown}");
+        }
+    }
+}
+
+#[test]
 fn aliases_of_aliases_stay_bounded() {
     let mut source = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
     for level in 1..12 {

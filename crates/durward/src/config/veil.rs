@@ -5,6 +5,7 @@
 
 use super::tree::Span;
 use guard::{Detector as _, Secrets};
+use std::path::Path;
 
 /// How secrets begin that no detector knows by their beginning alone.
 const BEGINNINGS: [&str; 6] = ["dwa_", "eyJ", "xox", "sk_", "-----BEGIN", "gAAAA"];
@@ -31,13 +32,29 @@ const TELLING: [&str; 13] = [
 pub(super) fn looks_secret(text: &str) -> bool {
     let text = text.trim();
     let text = text.strip_prefix("Bearer ").or_else(|| text.strip_prefix("Basic ")).unwrap_or(text);
-    let begins = || BEGINNINGS.iter().any(|beginning| text.starts_with(beginning)) || Secrets::begins_like_a_key(text);
-    if text.len() >= 16 && begins() || has_password(text) || is_found(text) {
-        return true;
-    }
     // In traffic a path or a digest is one by right. Here it stands in no place that is made for them.
-    text.split(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '+' | '=')))
-        .any(|part| dense(part) || is_found(part))
+    begins(text)
+        || has_password(text)
+        || is_found(text)
+        || text
+            .split(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '+' | '=')))
+            .any(|part| dense(part) || is_found(part))
+}
+
+/// Whether `text` stands in the place of a path and is a secret. Folders are named by digests and the like: of a path that
+/// does not lie in `base`, the folder of the file, only what begins as a secret does is one.
+pub(super) fn is_no_path(text: &str, base: &Path) -> bool {
+    let path = Path::new(text.strip_prefix("unix:").unwrap_or(text));
+    let written = path.strip_prefix(base).unwrap_or(path);
+    if !written.has_root() {
+        return looks_secret(&written.to_string_lossy());
+    }
+    has_password(text) || text.split('/').any(begins)
+}
+
+fn begins(text: &str) -> bool {
+    text.len() >= 16
+        && (BEGINNINGS.iter().any(|beginning| text.starts_with(beginning)) || Secrets::begins_like_a_key(text))
 }
 
 fn is_found(text: &str) -> bool {
