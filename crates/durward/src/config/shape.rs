@@ -7,6 +7,7 @@ use super::{
     key::{Key, Shape, Word},
     quantity,
     settings::Listen,
+    show::HIDDEN,
     tree::{Entry, Node, Value},
     veil,
 };
@@ -17,6 +18,14 @@ use vocab::{AgentId, EnvironmentName, NameError, RoleName, SecretName, ServerNam
 
 /// Reports everything in `node` that is not as `shape` says. `path` names it for people.
 pub(super) fn check(node: &Node, shape: &Shape, path: &str, faults: &mut Faults) {
+    if node.text() == Some(HIDDEN) {
+        faults.push(
+            Fault::at(&node.span, format!("`{path}` was not shown"))
+                .because("this stands for the value, and is none")
+                .fix("write the value again"),
+        );
+        return;
+    }
     match shape {
         Shape::Table(keys) => table(node, keys, path, faults),
         Shape::Map(word, inner) => map(node, *word, inner, path, faults),

@@ -483,6 +483,11 @@ fn nothing_that_is_shown_is_a_secret() {
     let lines = Difference::of(&before, &before, &after).changes;
 
     assert!(shown.contains("sleep") && !shown.contains("hunter"), "{shown}");
+    let report = parse("durward.yaml", &shown, Path::new(".")).expect_err("no word is to be run as it is shown");
+    let missing: Vec<_> = report.faults().iter().map(|fault| fault.what.as_str()).collect();
+    for word in [1, 3, 4] {
+        assert!(missing.contains(&format!("`servers.a.command[{word}]` was not shown").as_str()), "{report}");
+    }
     assert_eq!(lines, ["~ servers.a.command: changed, not shown"]);
 }
 
@@ -548,9 +553,16 @@ fn what_is_shown_is_a_configuration_that_says_the_same() {
     {
         let before = parse("durward.yaml", source, &folder).expect("a good configuration");
         let shown = super::show::text(&before.settings).expect("JSON");
-        let after = parse("durward.yaml", &shown, &folder).unwrap_or_else(|report| panic!("{report}\n{shown}"));
         let said =
             |report: &Report| -> Vec<String> { report.faults().iter().map(|fault| fault.what.clone()).collect() };
+        // What is not shown is to be written again, and is no value.
+        if shown.contains(super::show::HIDDEN) {
+            let report = parse("durward.yaml", &shown, &folder).expect_err("values are missing");
+            assert!(said(&report).contains(&"`servers.files.env.LANGUAGE` was not shown".to_owned()), "{report}");
+            assert_eq!(report.errors(), shown.matches(super::show::HIDDEN).count(), "{report}");
+        }
+        let shown = shown.replace(super::show::HIDDEN, "again");
+        let after = parse("durward.yaml", &shown, &folder).unwrap_or_else(|report| panic!("{report}\n{shown}"));
         let few = |what: &String| !what.starts_with("no ");
         let (mut was, is) = (said(&before.report), said(&after.report));
         was.retain(few);
@@ -560,7 +572,7 @@ fn what_is_shown_is_a_configuration_that_says_the_same() {
             // What is never shown is not compared.
             let Reach::Command { env, .. } = &mut server.reach else { continue };
             let Reach::Command { env: hidden, .. } = &before.settings.servers[name].reach else { panic!("{name}") };
-            assert!(env.values().all(|value| value.expose() == super::show::HIDDEN));
+            assert!(env.values().all(|value| value.expose() == "again"));
             env.clone_from(hidden);
         }
         settings.files.clone_from(&before.settings.files);
