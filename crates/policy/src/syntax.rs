@@ -17,14 +17,17 @@ const NESTED: &str = "write it less deep: 32 lists and tables within one another
 pub fn syntax(fault: &ScanError) -> Words {
     use ErrorKind as Kind;
     let (what, fix) = match fault.kind() {
-        Kind::TabNotAllowed
-        | Kind::TabInBlockIndentation
-        | Kind::TabInIndentation
-        | Kind::TabAtBlockScalarStart
-        | Kind::TabInPlainScalar => ("a tab stands here", "indent with spaces: YAML does not allow tabs"),
+        Kind::TabNotAllowed | Kind::TabInBlockIndentation | Kind::TabAtBlockScalarStart | Kind::TabInPlainScalar => {
+            ("a tab stands here", "indent with spaces: YAML does not allow tabs")
+        }
         Kind::UnclosedQuotedScalar | Kind::DocumentIndicatorInQuotedScalar => (
             "a quote is not closed",
             "close it with the quote that it began with; a quote within such a text is written `''`, or `\\\"` between double ones",
+        ),
+        // Both are of texts in quotes alone. As a rule the next line was not meant to be of it.
+        Kind::InvalidQuotedScalarIndent | Kind::TabInIndentation => (
+            "a quote is not closed, here or above, or its text goes on without indentation",
+            "close it with the quote that it began with, or indent its further lines with spaces, more than its key",
         ),
         Kind::InvalidTrailingSingleQuotedScalar | Kind::InvalidTrailingDoubleQuotedScalar => (
             "something follows a text in quotes",
@@ -58,7 +61,6 @@ pub fn syntax(fault: &ScanError) -> Words {
         }
         Kind::InvalidIndentation
         | Kind::InvalidBlockScalarIndent
-        | Kind::InvalidQuotedScalarIndent
         | Kind::InvalidFlowScalarIndent
         | Kind::ExpectedBlockMappingKey
         | Kind::ExpectedBlockSequenceEntry
@@ -67,7 +69,7 @@ pub fn syntax(fault: &ScanError) -> Words {
         | Kind::UnexpectedEofBlockMapping
         | Kind::UnexpectedEofBlockSequence => (
             "this stands neither in the table or list above nor beside it",
-            "indent what belongs together alike, with spaces, and write a space after each `:` and `-`",
+            "indent what belongs together alike, with spaces, and write a space after each `:` and `-`; a quote above may not be closed",
         ),
         Kind::BlockEntryInFlowCollection => {
             ("`-` stands between brackets", "write members between brackets as `[a, b]`")

@@ -3,7 +3,7 @@
 //! Knows nothing of our keys. Keeps repeated keys, so that they can be reported; bounds depth and size, so that no
 //! file can exhaust memory.
 
-use serde_saphyr::granit_parser::{Event, Options, Parser, ScalarStyle, StructureStyle, options};
+use serde_saphyr::granit_parser::{ErrorKind, Event, Options, Parser, ScalarStyle, StructureStyle, options};
 use std::{collections::BTreeMap, ops::Range};
 
 /// A place: bytes of the source.
@@ -121,8 +121,9 @@ pub(super) fn parse(source: &str) -> Result<Node, Syntax> {
         let (event, span) = next.map_err(|fault| {
             let at = fault.marker().byte_offset().unwrap_or(source.len()).min(source.len());
             let (what, fix) = policy::syntax(&fault);
-            // With a tab before it, whatever else is said of a place is said because of that.
-            let (what, fix) = if after_tab(source, at) { (TAB.0.to_owned(), TAB.1) } else { (what, fix) };
+            // With a tab before it, whatever else is said of a place is said because of that, unless a quote is not closed.
+            let (what, fix) =
+                if after_tab(source, at) && !in_quotes(fault.kind()) { (TAB.0.to_owned(), TAB.1) } else { (what, fix) };
             Syntax { span: at..at, what, fix }
         })?;
         builder.take(event, span.byte_range().unwrap_or(0..0))?;
@@ -132,6 +133,11 @@ pub(super) fn parse(source: &str) -> Result<Node, Syntax> {
 
 /// What is said of a tab.
 const TAB: (&str, &str) = ("a tab stands here", "indent with spaces: YAML does not allow tabs");
+
+/// Whether the fault is of a text in quotes that goes on to this line.
+fn in_quotes(kind: &ErrorKind) -> bool {
+    matches!(kind, ErrorKind::InvalidQuotedScalarIndent | ErrorKind::TabInIndentation)
+}
 
 /// Whether a line is indented with a tab, and the fault is on it.
 fn after_tab(source: &str, at: usize) -> bool {
