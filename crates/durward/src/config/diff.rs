@@ -46,10 +46,17 @@ pub(crate) struct Difference {
 impl Difference {
     /// What a reload from `before` to `after` changes in a gateway that was started with `started`.
     pub(crate) fn of(started: &Settings, before: &Settings, after: &Settings) -> Self {
+        let (since_start, since) = match (between(started, after), between(before, after)) {
+            (Ok(since_start), Ok(since)) => (since_start, since),
+            (Err(cause), _) | (_, Err(cause)) => {
+                let line = format!("what is different cannot be told: {cause}");
+                return Self { changes: vec![line], waits: Vec::new() };
+            }
+        };
         let mut waiting: BTreeMap<String, String> =
-            between(started, after).iter().filter(|change| change.waits()).map(Change::waiting).collect();
+            since_start.iter().filter(|change| change.waits()).map(Change::waiting).collect();
         let mut changes = Vec::new();
-        for change in between(before, after) {
+        for change in since {
             let waits = waiting.remove(&change.path);
             changes.push(match waits {
                 _ if !change.waits() => change.to_string(),
@@ -125,8 +132,8 @@ fn rules(policies: &Policies) -> BTreeMap<&RuleId, RuleSpec> {
 }
 
 /// Everything in which `after` differs from `before`, by path.
-pub(crate) fn between(before: &Settings, after: &Settings) -> Vec<Change> {
-    let (old, new) = (lines(&show(before)), lines(&show(after)));
+pub(crate) fn between(before: &Settings, after: &Settings) -> serde_json::Result<Vec<Change>> {
+    let (old, new) = (lines(&show(before)?), lines(&show(after)?));
     let mut changes: Vec<Change> = old
         .iter()
         .filter(|(path, value)| new.get(*path) != Some(value))
@@ -138,14 +145,14 @@ pub(crate) fn between(before: &Settings, after: &Settings) -> Vec<Change> {
     changes.extend(hidden(before, after));
     changes.extend(orders(before, after));
     // What is not shown and is another than before reads alike.
-    let (was, is) = (lines(&whole(before)), lines(&whole(after)));
+    let (was, is) = (lines(&whole(before)?), lines(&whole(after)?));
     for (path, value) in new.iter().filter(|(path, value)| old.get(*path) == Some(value)) {
         if was.get(path) != is.get(path) {
             changes.push(Change { path: path.clone(), before: Some(value.clone()), after: Some(value.clone()) });
         }
     }
     changes.sort_by(|a, b| a.path.cmp(&b.path));
-    changes
+    Ok(changes)
 }
 
 /// Differences of values that look alike when printed: plain variables of commands.

@@ -23,21 +23,20 @@ pub(super) enum Shown {
 
 /// Every setting by its name, as text. What looks like a secret is hidden, whatever it is called.
 pub(crate) fn text(settings: &Settings) -> serde_json::Result<String> {
-    serde_json::to_string_pretty(&show(settings))
+    serde_json::to_string_pretty(&show(settings)?)
 }
 
 /// The same as a tree.
-pub(super) fn show(settings: &Settings) -> Shown {
-    let mut shown = whole(settings);
+pub(super) fn show(settings: &Settings) -> serde_json::Result<Shown> {
+    let mut shown = whole(settings)?;
     // Paths in the file begin at its folder, and its names are none of ours.
     hide(&mut shown, &settings.policies.base);
-    shown
+    Ok(shown)
 }
 
 /// The same with what `show` hides, for comparing. SECURITY: not to be shown.
-pub(super) fn whole(settings: &Settings) -> Shown {
-    let text = serde_json::to_string(settings).unwrap_or_default();
-    serde_json::from_str(&text).unwrap_or(Shown::Table(Vec::new()))
+pub(super) fn whole(settings: &Settings) -> serde_json::Result<Shown> {
+    serde_json::from_str(&serde_json::to_string(settings)?)
 }
 
 fn hide(shown: &mut Shown, base: &Path) {
@@ -93,7 +92,7 @@ impl<'de> Deserialize<'de> for Shown {
     }
 }
 
-/// Reads what settings write: texts, switches, counts, lists and tables.
+/// Reads whatever JSON writes.
 struct Reading;
 
 impl<'de> de::Visitor<'de> for Reading {
@@ -103,11 +102,23 @@ impl<'de> de::Visitor<'de> for Reading {
         f.write_str("a setting")
     }
 
+    fn visit_unit<E>(self) -> Result<Shown, E> {
+        Ok(Shown::One(Value::Null))
+    }
+
     fn visit_bool<E>(self, value: bool) -> Result<Shown, E> {
         Ok(Shown::One(value.into()))
     }
 
     fn visit_u64<E>(self, value: u64) -> Result<Shown, E> {
+        Ok(Shown::One(value.into()))
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Shown, E> {
+        Ok(Shown::One(value.into()))
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<Shown, E> {
         Ok(Shown::One(value.into()))
     }
 
@@ -129,5 +140,17 @@ impl<'de> de::Visitor<'de> for Reading {
             table.push(entry);
         }
         Ok(Shown::Table(table))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whatever_a_setting_writes_is_shown() {
+        let text = r#"{"b":[null,true,-1,1,0.5,"a"],"a":{}}"#;
+        let shown: Shown = serde_json::from_str(text).expect("what settings may write");
+        assert_eq!(serde_json::to_string(&shown).expect("JSON"), text);
     }
 }
