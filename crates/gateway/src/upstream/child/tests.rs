@@ -312,6 +312,7 @@ async fn what_cannot_start_is_named() {
     made("words", "\u{1}\u{2}", 0o700);
     for (name, expected) in [
         ("no-such-program", "no folder of `PATH` has it"),
+        ("orphan", "or it is there and the program that its first line names is not"),
         ("./plain", "may not run it; give it the right: `chmod +x`"),
         ("./plain/server", "a part of its path is a file"),
         ("./orphan", "it is there, and the program that its first line names"),
@@ -320,6 +321,7 @@ async fn what_cannot_start_is_named() {
     ] {
         program.command = vec![name.to_owned()];
         program.dir = Some(folder.path().to_owned());
+        program.env.insert("PATH".to_owned(), folder.path().display().to_string());
         let told = refused(&program);
         assert!(told.starts_with(&format!("cannot start `{name}`: ")) && told.contains(expected), "{told}");
     }

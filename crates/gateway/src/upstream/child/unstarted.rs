@@ -15,7 +15,9 @@ pub(super) fn why(program: &str, folder: Option<&Path>, cause: &io::Error) -> St
     let file = program.contains('/').then(|| folder.unwrap_or(Path::new("")).join(program));
     let there = file.as_deref().is_some_and(Path::exists);
     match (cause.kind(), &file) {
-        (io::ErrorKind::NotFound, None) => "no folder of `PATH` has it; install it, or write its whole path".to_owned(),
+        (io::ErrorKind::NotFound, None) => {
+            "no folder of `PATH` has it, or it is there and the program that its first line names is not; install what is missing, or write its whole path".to_owned()
+        }
         (io::ErrorKind::NotFound, Some(_)) if there => {
             "it is there, and the program that its first line names, or that loads it, is not".to_owned()
         }
