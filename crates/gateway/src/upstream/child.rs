@@ -218,7 +218,11 @@ impl Child {
         let missing = || start(io::Error::other("its pipes are missing"));
         let pid = process.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?)).ok_or_else(missing)?;
         let group = Group(pid);
-        memory::bound(pid, spec.memory).map_err(start)?;
+        memory::bound(pid, spec.memory).map_err(|cause| ChildFault::Start {
+            program: spec.program.clone(),
+            why: unstarted::unbounded(&cause),
+            cause,
+        })?;
         let (stdin, stdout) = process.stdin.take().zip(process.stdout.take()).ok_or_else(missing)?;
         let stderr = process.stderr.take().ok_or_else(missing)?;
 

@@ -336,3 +336,22 @@ async fn what_cannot_start_is_named() {
     assert_eq!(refused(&program), "`A=B` cannot be the name of an environment variable");
     assert_eq!(room.running(), 0);
 }
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_memory_that_cannot_be_bounded_is_named() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    const MORE: u64 = 2 << 40;
+    // More than any test takes, and less than the program may have.
+    let most = getrlimit(Resource::Data).maximum.unwrap_or(MORE / 2).min(MORE / 2);
+    setrlimit(Resource::Data, Rlimit { current: Some(most), maximum: Some(most) }).unwrap();
+    let mut program = shell("cat");
+    program.memory = Some(MORE);
+    let room = room(1);
+    // Whoever may raise limits has none.
+    let Err(fault) = spawn(&program, &room).map(drop) else { return };
+    let told = fault.to_string();
+    assert!(told.starts_with("cannot start `sh`: its memory cannot be bounded: "), "{told}");
+    assert!(told.contains("ulimit -Hd") && !told.contains("chmod"), "{told}");
+    assert_eq!(room.running(), 0);
+}

@@ -36,3 +36,10 @@ pub(super) fn why(program: &str, folder: Option<&Path>, cause: &io::Error) -> St
         _ => cause.to_string(),
     }
 }
+
+/// Why a program that was started does not go on: its memory stays without a bound.
+pub(super) fn unbounded(cause: &io::Error) -> String {
+    format!(
+        "its memory cannot be bounded: {cause}; `memory` is more than the gateway itself may have (`ulimit -Hd`, `LimitDATA=`), or the program runs as another user (setuid): write less, or name another program"
+    )
+}
