@@ -582,6 +582,33 @@ async fn a_status_that_refuses_a_message_reads_as_that_of_a_server_of_streamable
 }
 
 #[tokio::test]
+async fn a_refusal_of_a_server_of_2024_names_the_request_as_its_client_did() {
+    let (upstream, streams) = server("/messages").await;
+    let inside = Inside::start(Plan { era: EraSettings::Legacy, ..old(&upstream) }).await;
+    for (path, tool, expected) in [("/mcp/files", "echo", 400), ("/mcp", "files__echo", 200)] {
+        for agent in [inside.legacy(path, &inside.alice).await, inside.modern(path, &inside.alice)] {
+            upstream.always("tools/call", |received| {
+                Answer::error(&received.id(), -32000, "own error").with_status(StatusCode::BAD_REQUEST)
+            });
+            let mut params = json!({"name": tool, "arguments": {}});
+            if agent.session().is_none() {
+                params["_meta"] = testkit::meta();
+            }
+            let call = json!({"jsonrpc": "2.0", "id": "mine", "method": "tools/call", "params": params});
+            let reply = agent.ask("tools/call", &call).send().await;
+            let status = reply.status;
+            let answer = reply.json().await;
+            let read = (&answer["id"], &answer["error"]["code"], &answer["error"]["message"]);
+            assert_eq!(read, (&json!("mine"), &json!(-32000), &json!("own error")), "{path}: {answer}");
+            assert!(status == expected || agent.session().is_none(), "{path}: {status} {answer}");
+            assert_ne!(upstream.seen("tools/call").pop().unwrap().id(), "mine");
+            say(&upstream, &streams, "tools/call", |received| vec![answer_to(received)]);
+            assert!(agent.call(tool, json!({})).await.get("result").is_some(), "the session goes on");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_server_of_2024_that_knows_the_stream_no_more_is_told_from_one_that_is_down() {
     for status in [StatusCode::NOT_FOUND, StatusCode::GONE] {
         let (upstream, streams) = server("/messages").await;

@@ -18,6 +18,7 @@ pub(crate) use waiting::{Asker, Hears};
 use super::{
     Arrival, UpstreamFault,
     child::{Child, ChildFault, ChildSpec, Exit, Line, Purpose},
+    exchange,
     lasting::Lasting,
     turn::Turns,
     wish::Wishes,
@@ -28,7 +29,7 @@ use bytes::Bytes;
 use early::Early;
 use guard::Carry;
 use listener::Listeners;
-use mcp::{Body, Limits, Message, Skim};
+use mcp::{Body, Kind, Limits, Message, Skim};
 use std::{
     collections::BTreeMap,
     path::PathBuf,
@@ -320,8 +321,18 @@ impl Pipe {
         let replies = Replies::new(Arc::clone(self), number, messages);
         Ok(match self.post(line).await? {
             Taken::Yes(()) => Taken::Yes(replies),
-            Taken::No(refusal) => Taken::No(refusal),
+            Taken::No(refusal) => Taken::No(Box::new(self.renamed(*refusal, number, message))),
         })
+    }
+
+    /// A refusal that names the request by its number here, under the client's id. What it names otherwise stays.
+    fn renamed(&self, refusal: Arrival, number: u64, message: &Message) -> Arrival {
+        let Arrival::Whole { status, headers, body } = refusal else { return refusal };
+        let key = mcp::id_key(&number.to_string());
+        let named = exchange::one(body.clone(), &self.limits).ok();
+        let named = named.filter(|it| it.kind() == Kind::Response && it.id().is_some_and(|id| mcp::id_key(id) == key));
+        let body = named.map_or(body, |refusal| refusal.under_id(message.id().unwrap_or_default()));
+        Arrival::Whole { status, headers, body }
     }
 
     /// Sends a notification or a response.
