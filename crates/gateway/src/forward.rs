@@ -256,6 +256,9 @@ impl Passage<'_> {
         let told = process.tell(&self.edited(message)?, Asker::Session(session.digest)).await?;
         let arrival = match told {
             Taken::Yes(()) => Arrival::bare(StatusCode::ACCEPTED),
+            Taken::No(refusal) if self.keeps_failures(session, &refusal) => {
+                return Err(UpstreamFault::Status(refusal.status()));
+            }
             Taken::No(refusal) => *refusal,
         };
         Ok((arrival, None))

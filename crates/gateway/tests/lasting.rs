@@ -608,6 +608,31 @@ async fn a_refusal_of_a_server_of_2024_names_the_request_as_its_client_did() {
     }
 }
 
+/// A status of the server's hop is no word about the session on `/mcp`.
+#[tokio::test]
+async fn a_refused_answer_to_a_question_of_a_server_of_2024_stays_off_the_session_of_several() {
+    for (path, tool, expected) in
+        [("/mcp/files", "echo", StatusCode::NOT_ACCEPTABLE), ("/mcp", "files__echo", StatusCode::BAD_GATEWAY)]
+    {
+        let (upstream, streams) = server("/messages").await;
+        say(&upstream, &streams, "tools/call", |_| {
+            let question = json!({"messages": [], "maxTokens": 1});
+            vec![json!({"jsonrpc": "2.0", "id": "q", "method": "sampling/createMessage", "params": question})]
+        });
+        let inside = Inside::start(old(&upstream)).await;
+        let alice = inside.legacy(path, &inside.alice).await;
+        let mut stream = alice.request("tools/call", json!({"name": tool, "arguments": {}})).await;
+        let question = soon(stream.event()).await.unwrap().json();
+        upstream.always("response", |_| Answer::text("not this").with_status(StatusCode::NOT_ACCEPTABLE));
+        let said = json!({"role": "assistant", "model": "m", "content": {"type": "text", "text": "y"}});
+        let reply = json!({"jsonrpc": "2.0", "id": question["id"], "result": said});
+        let reply = alice.ask("response", &reply).send().await;
+        assert_eq!(reply.status, expected, "{path}");
+        let text = reply.text().await;
+        assert_eq!(text.contains("not this"), path != "/mcp", "{path}: {text}");
+    }
+}
+
 #[tokio::test]
 async fn a_server_of_2024_that_knows_the_stream_no_more_is_told_from_one_that_is_down() {
     for status in [StatusCode::NOT_FOUND, StatusCode::GONE] {
