@@ -1,7 +1,8 @@
 //! An address at which something else than a gateway answers: the person is told, and the exit code says so.
 
-use super::Client;
+use super::{Client, hello};
 use http::StatusCode;
+use serde_json::{Value, json};
 use testkit::{Answer, Upstream};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -60,4 +61,33 @@ async fn a_server_that_is_no_gateway_is_named_with_what_to_do() {
         assert!(talk.iter().any(|line| line.contains(status.as_str())), "{talk:?}");
         assert_eq!(client.end().await.0, Some(1), "{status}");
     }
+}
+
+#[tokio::test]
+async fn a_batch_that_waits_for_nothing_is_taken_without_a_word() {
+    let upstream = Upstream::start().await;
+    upstream.always("batch", |_| Answer::status(StatusCode::ACCEPTED));
+    let mut client = Client::start(&upstream.url(), None);
+    client
+        .write(r#"[{"jsonrpc":"2.0","method":"notifications/x"},{"jsonrpc":"2.0","method":"notifications/y"}]"#)
+        .await;
+    upstream.arrived("batch", 1).await;
+    // By then its answer is read.
+    for id in 0..5 {
+        client.ask(id, "initialize", hello()).await;
+    }
+    let (code, rest, talk) = client.end().await;
+    assert_eq!((code, rest, talk.as_str()), (Some(0), Vec::new(), ""));
+}
+
+#[tokio::test]
+async fn an_answer_to_another_request_makes_nobody_a_stranger() {
+    let upstream = Upstream::start().await;
+    let result = json!({ "content": [{ "type": "text", "text": "of somebody else" }] });
+    upstream.next("initialize", Answer::result(&json!(99), &result));
+    let mut client = Client::start(&upstream.url(), None);
+    let answer = client.initialize().await;
+    assert_eq!(answer["error"]["code"], -32603, "{answer}");
+    let (code, rest, talk) = client.end().await;
+    assert_eq!((code, rest, talk.as_str()), (Some(0), Vec::<Value>::new(), ""));
 }

@@ -155,14 +155,24 @@ impl Bridge {
         if post.ended().is_some() {
             return Err(self.not_heard_again(status, text));
         }
+        let read = self.deliver(text, handle, Some(post)).await;
+        let waits = !post.errands().is_empty();
+        // Where nobody waits, success is all that is due: 202, as a rule, and no word.
+        if status.is_success() && !waits {
+            return Ok(());
+        }
         // Where it answers one who waits, it passes as it is, whatever the status.
-        if self.deliver(text, handle, Some(post)).await.is_ok() && post.is_answered() {
+        if read.is_ok() && post.is_answered() && waits {
             self.tell.answered(status);
             return Ok(());
         }
         let failure = self.not_an_answer(status, text);
-        if let Failure::Unfit(what) = &failure
+        if !waits {
+            tracing::warn!("a batch is not delivered: {}", failure.text());
+        } else if let Failure::Unfit(what) = &failure
             && !refuses
+            // Whoever speaks MCP may be a gateway, whatever it speaks of.
+            && read.is_err()
         {
             self.tell.unfit(status, what);
         }
