@@ -46,6 +46,7 @@ async fn a_port_that_speaks_no_http_is_named_with_what_to_do() {
         let (code, _, talk) = client.end().await;
         assert_eq!(code, Some(3), "{talk}");
         assert!(talk.contains(fix) && talk.matches(&url).count() == 1, "told once: {talk}");
+        assert_eq!(talk.contains("tries again"), !may_have_happened, "what may have arrived is not sent again: {talk}");
     }
 }
 
@@ -60,6 +61,29 @@ async fn a_server_that_is_no_gateway_is_named_with_what_to_do() {
         let talk = client.says("check that this is the address of a gateway").await;
         assert!(talk.iter().any(|line| line.contains(status.as_str())), "{talk:?}");
         assert_eq!(client.end().await.0, Some(1), "{status}");
+    }
+}
+
+/// A proxy on the way says no for itself; and whoever has served is the gateway.
+#[tokio::test]
+async fn a_refusal_on_the_way_to_a_gateway_does_not_doubt_its_address() {
+    for (is_known, status) in [
+        (false, StatusCode::REQUEST_TIMEOUT),
+        (false, StatusCode::PAYLOAD_TOO_LARGE),
+        (false, StatusCode::TOO_MANY_REQUESTS),
+        (true, StatusCode::BAD_REQUEST),
+        (true, StatusCode::URI_TOO_LONG),
+    ] {
+        let upstream = Upstream::start().await;
+        let mut client = Client::start(&upstream.url(), None);
+        if is_known {
+            client.initialize().await;
+        }
+        upstream.next("initialize", Answer::text("no").with_status(status));
+        let answer = client.initialize().await;
+        assert_eq!(answer["error"]["code"], -32603, "{answer}");
+        let (_, _, talk) = client.end().await;
+        assert!(talk.contains(status.as_str()) && !talk.contains("check that this is"), "{talk}");
     }
 }
 

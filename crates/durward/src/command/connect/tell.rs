@@ -70,21 +70,38 @@ impl Tell {
 
     /// What is at its address gives no answer.
     pub(super) fn down(&self, fault: &EgressFault) {
+        let may_have_arrived = fault.may_have_arrived();
+        // Who was there before is there: it takes its time, or has forgotten this one request.
+        if may_have_arrived && fault.is_timeout() && self.was_reached.load(Ordering::Relaxed) {
+            return;
+        }
         if !self.is_down.swap(true, Ordering::Relaxed) {
-            say(&format!("durward: {}; durward connect stays and tries again", self.unreachable(fault)));
+            // What may have arrived is not sent again.
+            let again = if may_have_arrived { "" } else { " and tries again" };
+            say(&format!("durward: {}; durward connect stays{again}", self.unreachable(fault)));
         }
     }
 
     /// What is at its address answers with something that is no answer: it may be no gateway.
     pub(super) fn unfit(&self, status: StatusCode, what: &str) {
         if !self.is_unfit.swap(true, Ordering::Relaxed) {
-            let fix = if status.is_server_error() {
-                ""
-            } else {
+            let fix = if self.may_be_elsewhere(status) {
                 "; check that this is the address of a gateway, path and all"
+            } else {
+                ""
             };
             say(&format!("durward: {what}{fix}"));
         }
+    }
+
+    /// Whether such an answer may mean that the address is a wrong one: not where it has answered before, and not where it
+    /// says something of the request or of itself.
+    fn may_be_elsewhere(&self, status: StatusCode) -> bool {
+        let is_busy = matches!(
+            status,
+            StatusCode::REQUEST_TIMEOUT | StatusCode::PAYLOAD_TOO_LARGE | StatusCode::TOO_MANY_REQUESTS
+        );
+        !is_busy && !status.is_server_error() && !self.was_answered.load(Ordering::Relaxed)
     }
 
     /// The gateway does not let this caller in.
@@ -170,6 +187,22 @@ mod tests {
         {
             assert!(!is_readable(url), "{url}");
         }
+    }
+
+    #[test]
+    fn a_gateway_that_takes_its_time_is_not_down() {
+        let url = Url::parse("http://127.0.0.1:1/mcp").unwrap();
+        let late = |phase| EgressFault::Timeout { host: "a".into(), phase, after: std::time::Duration::ZERO };
+        let tell = Tell::new(&url, None, false);
+        tell.reached(StatusCode::OK);
+        tell.down(&late(egress::Phase::Head));
+        assert!(!tell.is_down.load(Ordering::Relaxed));
+        tell.down(&late(egress::Phase::Connect));
+        assert!(tell.is_down.load(Ordering::Relaxed));
+        // Nobody knows that anybody is there.
+        let tell = Tell::new(&url, None, false);
+        tell.down(&late(egress::Phase::Head));
+        assert_eq!(tell.exit(), Exit::Unreachable);
     }
 
     #[test]
