@@ -40,8 +40,7 @@ pub(crate) fn message(message: &Message, mut detect: impl FnMut(&[u8], Part) -> 
         all.add(detect(said.raw, Part::Said), said.span, Some);
     }
     for span in message.beside() {
-        let member = message.bytes().get(span.clone()).unwrap_or_default();
-        let mut screening = detect(&[OPEN, member, CLOSE].concat(), Part::Beside);
+        let mut screening = detect(&wrapped(message, span.clone()), Part::Beside);
         for finding in &mut screening.findings {
             if let Some(inside) = finding.pointer.strip_prefix(AT).map(Arc::from) {
                 finding.pointer = inside;
@@ -50,6 +49,16 @@ pub(crate) fn message(message: &Message, mut detect: impl FnMut(&[u8], Part) -> 
         all.add(screening, span, |text| Some(text.strip_prefix(OPEN)?.strip_suffix(CLOSE)?.to_vec()));
     }
     all
+}
+
+/// What of a message is larger than what is looked into, said for whoever reads that it does not pass.
+pub(crate) fn too_large(message: &Message) -> Option<String> {
+    let said = message.said_member().and_then(|said| guard::too_large(said.raw));
+    said.or_else(|| message.beside().find_map(|span| guard::too_large(&wrapped(message, span))))
+}
+
+fn wrapped(message: &Message, span: Span) -> Vec<u8> {
+    [OPEN, message.bytes().get(span).unwrap_or_default(), CLOSE].concat()
 }
 
 impl Inspected {

@@ -349,10 +349,10 @@ impl Line {
         });
         (said.clear, said.findings) = (inspected.clear, inspected.findings);
         let Some(mut edits) = inspected.edits else {
-            let large = message.said_member().and_then(|said| guard::too_large(said.raw));
+            let large = inspect::too_large(message);
             let why = match large {
                 Some(what) => format!(
-                    "the call was made, but its result holds {what}: what cannot be looked into does not pass \
+                    "the call was made, but its answer holds {what}: what cannot be looked into does not pass \
                      (`detect.secrets.results`)"
                 ),
                 None => "the call was made, but its result contains what must not pass and cannot be masked".to_owned(),

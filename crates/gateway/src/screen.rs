@@ -124,10 +124,10 @@ fn refused(target: &Target, message: &Message, findings: &[Finding]) -> Stop {
         .take(16)
         .map(|finding| json!({ "kind": &*finding.kind, "pointer": &*finding.pointer }))
         .collect();
-    let large = message.said_member().and_then(|said| guard::too_large(said.raw));
+    let large = inspect::too_large(message);
     let why = match large {
         Some(what) => {
-            format!("the arguments hold {what}: what cannot be looked into does not leave (`detect.secrets.arguments`)")
+            format!("the message holds {what}: what cannot be looked into does not leave (`detect.secrets.arguments`)")
         }
         None => "the arguments contain what must not leave: a secret".to_owned(),
     };

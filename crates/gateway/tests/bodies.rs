@@ -174,6 +174,17 @@ async fn what_is_too_large_to_be_looked_into_is_withheld_with_its_size_and_the_b
         told(&agent.call("echo", json!({})).await, -31004, "detect.secrets.results");
         told(&agent.call("echo", json!({"text": data})).await, -31003, "detect.secrets.arguments");
     }
+    // What stands beside that is looked into as well.
+    let agent = inside.legacy("/mcp/files", &inside.alice).await;
+    let beside = data.clone();
+    upstream.next("tools/call", {
+        let message = json!({"jsonrpc": "2.0", "id": 2, "result": {"content": []}, "vendor": beside});
+        Answer::json(message.to_string())
+    });
+    told(&agent.call("echo", json!({})).await, -31004, "detect.secrets.results");
+    let params = json!({"name": "echo", "arguments": {}});
+    let call = json!({"jsonrpc": "2.0", "id": 9, "method": "tools/call", "params": params, "vendor": data});
+    told(&agent.ask("tools/call", &call).send().await.json().await, -31003, "detect.secrets.arguments");
     // Where nothing would be changed it passes.
     inside.swap(Plan { guards: both(Mode::Report), ..Plan::of(&upstream) });
     let agent = inside.modern("/mcp/files", &inside.alice);
