@@ -148,7 +148,8 @@ pub enum EgressFault {
 }
 
 impl EgressFault {
-    /// Whether the other side may have received the request. `false` is a promise: nothing was sent.
+    /// Whether the other side may have taken the request. `false` is a promise: nothing was sent, or – [`EgressFault::InTls`] –
+    /// to somebody who could not read it as a request. It did travel in the clear then.
     pub const fn may_have_arrived(&self) -> bool {
         match self {
             Self::Resolve { .. }
