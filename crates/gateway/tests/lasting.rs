@@ -764,3 +764,22 @@ async fn a_server_of_2024_that_says_nothing_meets_its_deadline_on_a_stream_too()
     let both = async { tokio::join!(called(legacy), called(modern)) };
     tokio::time::timeout(Duration::from_secs(40), both).await.expect("the deadline holds");
 }
+
+/// Not all answer POST when they have read it: some do when the request is done with, and some never.
+#[tokio::test]
+async fn a_post_that_a_server_of_2024_leaves_open_holds_up_no_answer() {
+    let (upstream, streams) = server("/messages").await;
+    let inside = Inside::start(old(&upstream)).await;
+    let opened = Arc::clone(&streams);
+    upstream.always("tools/call", move |received| {
+        let number: usize = received.path.split_once("sessionId=").unwrap().1.parse().unwrap();
+        let feed = opened.lock().unwrap()[number].clone().unwrap();
+        let answer = answer_to(received);
+        tokio::spawn(async move { feed.message(&answer).await });
+        Answer::hang()
+    });
+    for agent in [inside.legacy("/mcp/files", &inside.alice).await, inside.modern("/mcp/files", &inside.bob)] {
+        let answer = soon(agent.call("echo", json!({"n": 1}))).await;
+        assert_eq!(answer["result"]["content"][0]["text"], r#"{"n":1}"#, "{answer}");
+    }
+}

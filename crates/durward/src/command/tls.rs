@@ -174,9 +174,13 @@ fn advise(folder: &Path, names: &[String], port: Option<u16>) {
     let name = names.first().map_or("localhost", String::as_str);
     // An address of IPv6 stands in brackets.
     let host = if name.contains(':') { format!("[{name}]") } else { name.to_owned() };
+    // Not on the line that one copies.
     let (port, note) = match port {
-        Some(port) => (port, ""),
-        None => (config::PORT, "      unless `listen` names another port"),
+        Some(0) => {
+            ("PORT".to_owned(), "\n    (PORT: `listen` leaves it to the system, and `durward up` says which it is)")
+        }
+        Some(port) => (port.to_string(), ""),
+        None => (config::PORT.to_string(), "\n    (where `listen` names another port: that)"),
     };
     print::say(&format!(
         "in durward.yaml:\n  \

@@ -36,7 +36,7 @@ use http::{HeaderMap, Method, StatusCode};
 use legs::LOST;
 use mcp::{
     Era, Kind, Limits, ListKind, Message,
-    bridge::{BridgeFault, Client, LogLevel, check_answer, downward as translate},
+    bridge::{BridgeFault, Client, LogLevel, check_answer, downward as translate, may_ask},
     error,
 };
 use parked::{Resting, Ticket, TicketFault};
@@ -186,6 +186,12 @@ async fn dispatch(
     edited: &Message,
 ) -> Result<Option<Course>, UpstreamFault> {
     let (began, deadline) = (Instant::now(), hop.server.deadline);
+    if let Way::Pipe(pipe) = &link.leg.way
+        && may_ask(edited.method())
+    {
+        // Before its turn: the answer that it waits for waits for that.
+        pipe.has_roots().await;
+    }
     let turn = link.turn(edited, deadline).await?;
     let waited = began.elapsed();
     // The process may have ended meanwhile.

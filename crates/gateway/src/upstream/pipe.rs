@@ -9,6 +9,7 @@ mod hold;
 mod listener;
 mod patience;
 mod replies;
+mod roots;
 mod waiting;
 
 pub(crate) use backlog::Backlogs;
@@ -26,10 +27,11 @@ use super::{
 use crate::{journal::Journal, origin::Origin, server::Server, state::State, stop::Stop, veil::Veil};
 use backlog::backlog;
 use bytes::Bytes;
-use early::Early;
+use early::{BLOCKING, Early};
 use guard::Carry;
 use listener::Listeners;
 use mcp::{Body, Kind, Limits, Message, Skim};
+use roots::Roots;
 use std::{
     collections::BTreeMap,
     path::PathBuf,
@@ -101,6 +103,8 @@ pub(crate) struct Pipe {
     listeners: Listeners,
     /// What was said before anybody could hear it.
     early: Mutex<Early>,
+    /// What its first calls wait for.
+    roots: Roots,
     used: Mutex<Instant>,
     /// When the server last asked something that somebody heard.
     asked: Mutex<Option<Instant>>,
@@ -203,6 +207,7 @@ impl Pipe {
             waiting: Mutex::default(),
             listeners: Listeners::default(),
             early: Mutex::default(),
+            roots: Roots::default(),
             used: Mutex::new(Instant::now()),
             asked: Mutex::default(),
             turns: Arc::new(Turns::new(&server.state.asking)),
@@ -297,6 +302,11 @@ impl Pipe {
         asker: Asker,
         hears: Hears,
     ) -> Result<Taken<Replies>, UpstreamFault> {
+        // Where several share it nobody is asked.
+        if message.method() == "initialize" && asker == Asker::Gateway && !self.shared {
+            self.introduces(message);
+        }
+        let waits = asker == Asker::Gateway && hears == Hears::Questions && !self.roots.is_settled();
         *lock(&self.used) = Instant::now();
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let ours = number.to_string();
@@ -313,26 +323,120 @@ impl Pipe {
         let (speaker, messages) = backlog(&self.backlogs);
         let id = Box::from(message.id().unwrap_or_default());
         let asked = Asked::default();
-        let waiting = Waiting { hears, asker, id, token, taken_back: false, rests: false, asked, speaker };
-        lock(&self.waiting).insert(number, waiting);
+        self.wait(number, Waiting { hears, asker, id, token, taken_back: false, rests: false, asked, speaker });
         if hears == Hears::Questions {
             lock(&self.early).is_called();
         }
-        let replies = Replies::new(Arc::clone(self), number, messages);
-        Ok(match self.post(line).await? {
+        let mut replies = Replies::new(Arc::clone(self), number, messages);
+        if waits {
+            tokio::spawn(Arc::clone(self).post_behind_roots(number, line));
+            return Ok(Taken::Yes(replies));
+        }
+        let taken = match &self.carrier {
+            Carrier::Process(_) => self.post(line).await?,
+            Carrier::Stream(_) => self.post_beside(&mut replies, number, line).await?,
+        };
+        Ok(match taken {
             Taken::Yes(()) => Taken::Yes(replies),
             Taken::No(refusal) => Taken::No(Box::new(self.renamed(*refusal, number, message))),
         })
     }
 
+    /// Waits until a call over the bridge may be made: one, in whose course the roots are asked for, does not wait here.
+    pub(crate) async fn has_roots(&self) {
+        if !self.roots.is_settled() && !self.roots.is_first() {
+            self.roots.settled(BLOCKING).await;
+        }
+    }
+
+    /// From now on the server may speak in the course of this request.
+    fn wait(&self, number: u64, waiting: Waiting) {
+        let mut table = lock(&self.waiting);
+        if waiting.may_be_asked() {
+            self.turns.comes_in();
+        }
+        table.insert(number, waiting);
+    }
+
+    /// Over the bridge a client is introduced that has roots, or has none.
+    fn introduces(&self, introduction: &Message) {
+        if introduction.param(&["capabilities", "roots"]).is_some() {
+            self.roots.declared();
+        }
+    }
+
+    /// Sends a request as soon as the server knows the roots, unless nobody waits for it any more.
+    async fn post_behind_roots(self: Arc<Self>, number: u64, line: Bytes) {
+        self.roots.settled(BLOCKING).await;
+        if !lock(&self.waiting).contains_key(&number) {
+            return;
+        }
+        match self.post(line).await {
+            Ok(Taken::Yes(())) => {}
+            Ok(Taken::No(refusal)) => self.is_refused(number, &refusal),
+            Err(fault) => self.end(number, fault),
+        }
+    }
+
+    /// Sends a request, until the server has taken it or says something in its course: one of 2024-11-05 may leave the POST
+    /// open for as long as it likes. It is not closed for that, which some take for the client's leaving.
+    async fn post_beside(
+        self: &Arc<Self>,
+        replies: &mut Replies,
+        number: u64,
+        line: Bytes,
+    ) -> Result<Taken<()>, UpstreamFault> {
+        let pipe = Arc::clone(self);
+        let mut posting = Box::pin(async move { pipe.post(line).await });
+        tokio::select! {
+            biased;
+            taken = &mut posting => return taken,
+            () = replies.begins() => {}
+        }
+        let pipe = Arc::clone(self);
+        tokio::spawn(async move {
+            match posting.await {
+                Ok(Taken::Yes(())) | Err(UpstreamFault::Timeout(_)) => {}
+                Ok(Taken::No(refusal)) => pipe.is_refused(number, &refusal),
+                Err(fault) => pipe.end(number, fault),
+            }
+        });
+        Ok(Taken::Yes(()))
+    }
+
+    /// Ends a request that the server did not take, in its words if it has some.
+    fn is_refused(&self, number: u64, refusal: &Arrival) {
+        let answer = match refusal {
+            Arrival::Whole { body, .. } => self.answer_in(body, number),
+            Arrival::Bare { .. } | Arrival::Stream { .. } => None,
+        };
+        let answered = answer.and_then(|answer| self.deliver_response(&answer));
+        if answered.is_none() {
+            self.end(number, UpstreamFault::Status(refusal.status()));
+        }
+    }
+
+    /// Ends a request without an answer, if it has none yet.
+    fn end(&self, number: u64, fault: UpstreamFault) {
+        if let Some(waiting) = lock(&self.waiting).remove(&number) {
+            waiting.speaker.end(Err(fault));
+        }
+    }
+
     /// A refusal that names the request by its number here, under the client's id. What it names otherwise stays.
     fn renamed(&self, refusal: Arrival, number: u64, message: &Message) -> Arrival {
         let Arrival::Whole { status, headers, body } = refusal else { return refusal };
-        let key = mcp::id_key(&number.to_string());
-        let named = exchange::one(body.clone(), &self.limits).ok();
-        let named = named.filter(|it| it.kind() == Kind::Response && it.id().is_some_and(|id| mcp::id_key(id) == key));
+        let named = self.answer_in(&body, number);
         let body = named.map_or(body, |refusal| refusal.under_id(message.id().unwrap_or_default()));
         Arrival::Whole { status, headers, body }
+    }
+
+    /// What is read as the answer to a request.
+    fn answer_in(&self, body: &Bytes, number: u64) -> Option<Message> {
+        let key = mcp::id_key(&number.to_string());
+        let answer = exchange::one(body.clone(), &self.limits).ok()?;
+        let is_meant = answer.kind() == Kind::Response && answer.id().is_some_and(|id| mcp::id_key(id) == key);
+        is_meant.then_some(answer)
     }
 
     /// Sends a notification or a response.
@@ -352,7 +456,18 @@ impl Pipe {
             let line = mcp::splice(message.bytes(), &mut [(named.span.clone(), number.to_string().into_bytes())]);
             return self.post(line).await;
         }
-        self.post(message.bytes().clone()).await
+        if message.method() == "notifications/initialized" {
+            // Before it hears of it: it may speak at once.
+            lock(&self.early).begins();
+            self.roots.awaited();
+        }
+        let taken = self.post(message.bytes().clone()).await;
+        if message.kind() == Kind::Response
+            && let Some(id) = message.id()
+        {
+            self.roots.answered(id);
+        }
+        taken
     }
 
     /// Writes one line of the gateway's own as it is.

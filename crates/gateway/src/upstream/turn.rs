@@ -166,6 +166,16 @@ impl Turns {
         lock(&self.held).is_broken = true;
     }
 
+    /// A call is sent, or goes on. One that was let in just before a question came may be the one that is left, and not the one
+    /// that was asked. INVARIANT: as for [`Turns::keep`].
+    pub(crate) fn comes_in(&self) {
+        let mut held = lock(&self.held);
+        if !held.questions.is_empty() {
+            held.is_broken = true;
+            self.changed.notify_waiters();
+        }
+    }
+
     /// Puts what is held to the one call that is left, and gives back what nobody hears. `None`: several are left. INVARIANT: as
     /// for [`Turns::keep`].
     pub(crate) fn put<T>(
@@ -299,6 +309,20 @@ mod tests {
         assert_eq!(put, ids);
         assert_eq!(unheard.unwrap().len(), 1, "its client has no room for more");
         assert!(turns.put([1].into_iter(), |_, _| true).unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_call_that_comes_in_behind_a_question_is_not_asked_it() {
+        let (turns, limits) = (Turns::new(&Arc::default()), Limits::default());
+        turns.comes_in();
+        for comes_in in [false, true] {
+            assert_eq!(turns.keep(&question(0, 1), true, &limits), Kept::First);
+            if comes_in {
+                turns.comes_in();
+            }
+            let unheard = turns.put([1].into_iter(), |_, _| true).unwrap();
+            assert_eq!(unheard.len(), usize::from(comes_in));
+        }
     }
 
     #[tokio::test]

@@ -143,8 +143,11 @@ impl Audience {
 
     /// A call is so far now.
     pub(super) fn turn(&self, number: u64, stage: Stage) {
-        if let Some(call) = lock(&self.calls).open.get_mut(&number) {
-            call.stage = stage;
+        let mut calls = lock(&self.calls);
+        let Some(call) = calls.open.get_mut(&number) else { return };
+        let before = std::mem::replace(&mut call.stage, stage);
+        if stage == Stage::Running && before != stage {
+            self.turns.comes_in();
         }
     }
 

@@ -35,14 +35,26 @@ pub(super) enum Delivered {
 impl Pipe {
     /// What the server is told, now that it has said this.
     pub(super) async fn take(self: &Arc<Self>, message: &Message) -> Option<Bytes> {
+        self.roots.asked(message);
         if self.keeps(message) || self.keeps_behind(message) {
             return None;
         }
-        match self.deliver_in_time(message).await {
+        let answer = match self.deliver_in_time(message).await {
             Delivered::Done => None,
             Delivered::Answered(answer) => Some(answer),
             Delivered::ToNobody if self.keeps_early(message) => None,
             Delivered::ToNobody => self.refusal(message),
+        };
+        if answer.is_some() {
+            self.is_answered(message);
+        }
+        answer
+    }
+
+    /// The gateway answers a question itself.
+    pub(super) fn is_answered(&self, question: &Message) {
+        if let Some(id) = question.id() {
+            self.roots.answered(id);
         }
     }
 
@@ -82,7 +94,7 @@ impl Pipe {
         })
     }
 
-    fn deliver_response(&self, message: &Message) -> Option<()> {
+    pub(super) fn deliver_response(&self, message: &Message) -> Option<()> {
         let number: u64 = message.id()?.parse().ok()?;
         let waiting = lock(&self.waiting).remove(&number)?;
         let mut edits = vec![(message.id_member()?.span.clone(), waiting.id.as_bytes().to_vec())];

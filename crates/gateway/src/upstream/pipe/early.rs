@@ -18,7 +18,7 @@ use tokio::{
 /// How long after somebody could first come to hear it what a process says is kept, and so how long at most.
 const YOUNG: Duration = Duration::from_secs(30);
 /// How long where somebody waits for an answer of the server: that may wait for one to this.
-const BLOCKING: Duration = Duration::from_secs(3);
+pub(super) const BLOCKING: Duration = Duration::from_secs(3);
 /// Messages that are kept, and how long one of them may be, in bytes.
 const KEPT: (usize, usize) = (16, 64 << 10);
 /// How often it is looked whether somebody hears by now.
@@ -151,6 +151,9 @@ impl Pipe {
             }
         };
         lock(&self.early).is_over(message);
+        if answer.is_some() {
+            self.is_answered(message);
+        }
         if let Some(answer) = answer
             && let Err(fault) = self.write(answer).await
         {

@@ -17,6 +17,8 @@ pub(crate) struct Replies {
     pipe: Arc<Pipe>,
     number: u64,
     messages: mpsc::UnboundedReceiver<Said>,
+    /// What was waited for, and not looked at.
+    ahead: Option<Said>,
     first: Option<Bytes>,
     over: bool,
     /// Until when the server must have said something, and how long that is. None where that is kept elsewhere, or it has.
@@ -25,12 +27,26 @@ pub(crate) struct Replies {
 
 impl Replies {
     pub(super) const fn new(pipe: Arc<Pipe>, number: u64, messages: mpsc::UnboundedReceiver<Said>) -> Self {
-        Self { pipe, number, messages, first: None, over: false, due: None }
+        Self { pipe, number, messages, ahead: None, first: None, over: false, due: None }
+    }
+
+    /// Waits until the server says something in its course.
+    pub(super) async fn begins(&mut self) {
+        if self.ahead.is_none() {
+            self.ahead = self.messages.recv().await;
+        }
+    }
+
+    async fn recv(&mut self) -> Option<Said> {
+        match self.ahead.take() {
+            Some(said) => Some(said),
+            None => self.messages.recv().await,
+        }
     }
 
     /// Waits for the first message and says whether it is the response. It is not taken unless it is.
     pub(crate) async fn first(&mut self) -> Result<Option<(Bytes, bool)>, UpstreamFault> {
-        let Some(said) = self.messages.recv().await else { return Ok(None) };
+        let Some(said) = self.recv().await else { return Ok(None) };
         self.over = said.last;
         let text = said.text?;
         if !said.last {
@@ -56,15 +72,19 @@ impl Replies {
 
     /// Its client was asked, or has answered.
     pub(crate) fn rest(&self, rests: bool) {
-        if let Some(waiting) = lock(&self.pipe.waiting).get_mut(&self.number) {
-            waiting.rests = rests;
+        let mut table = lock(&self.pipe.waiting);
+        let Some(waiting) = table.get_mut(&self.number) else { return };
+        if std::mem::replace(&mut waiting.rests, rests) && waiting.may_be_asked() {
+            self.pipe.turns.comes_in();
         }
     }
 
     /// The answers to what was asked, and nobody will read any more.
     fn unheard(&mut self) -> Vec<Bytes> {
         self.messages.close();
-        let said = std::iter::from_fn(|| self.messages.try_recv().ok()).filter_map(|said| said.text.ok());
+        let ahead = self.ahead.take();
+        let said = ahead.into_iter().chain(std::iter::from_fn(|| self.messages.try_recv().ok()));
+        let said = said.filter_map(|said| said.text.ok());
         let said =
             self.first.take().into_iter().chain(said).filter_map(|text| exchange::one(text, &self.pipe.limits).ok());
         let questions = said.filter(|message| message.kind() == Kind::Request);
@@ -73,7 +93,7 @@ impl Replies {
 
     async fn said(&mut self) -> Result<Option<Said>, UpstreamFault> {
         if let Some((due, deadline)) = self.due {
-            match tokio::time::timeout_at(due, self.messages.recv()).await {
+            match tokio::time::timeout_at(due, self.recv()).await {
                 Ok(said) => {
                     self.due = None;
                     return Ok(said);
@@ -85,7 +105,7 @@ impl Replies {
                 Err(_) => return Err(UpstreamFault::Timeout(deadline)),
             }
         }
-        Ok(self.messages.recv().await)
+        Ok(self.recv().await)
     }
 
     /// The next message; `None` once the response was given. Whoever ends before that has broken off.
