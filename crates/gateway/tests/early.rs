@@ -27,7 +27,7 @@ while read -r line; do
         echo '{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}' ;;
       esac
       : > "$1/asked" ;;
-    *'"name":"wait"'*) call=$id ;;
+    *'"name":"wait"'*) call=$id; : > "$1/waits" ;;
     *'"tools/call"'*) echo '{"jsonrpc":"2.0","id":'"$id"',"result":{"content":[],"heard":"'"$said"'"}}' ;;
     *'"id":"first"'*) case "$line" in *'file:///root'*) said=roots ;; *) said=no ;; esac
       [ -z "$call" ] || echo '{"jsonrpc":"2.0","id":'"$call"',"result":{"content":[],"heard":"'"$said"'"}}' ;;
@@ -51,8 +51,12 @@ impl Place {
 
     /// Waits until the process has said what it says at first.
     async fn has_asked(&self) {
+        self.has_left("asked").await;
+    }
+
+    async fn has_left(&self, file: &str) {
         soon(async {
-            while !fs::exists(self.folder.path().join("asked")).unwrap() {
+            while !fs::exists(self.folder.path().join(file)).unwrap() {
                 tokio::time::sleep(std::time::Duration::from_millis(2)).await;
             }
         })
@@ -112,9 +116,16 @@ async fn what_a_process_asks_before_a_modern_client_calls_something_is_asked_in_
 
 /// What became of a call, and whether the roots were asked for in its course.
 async fn called(agent: &Agent, call: &Value) -> (Value, bool) {
+    to_its_end(agent, call, round(agent, call).await).await
+}
+
+async fn round(agent: &Agent, call: &Value) -> Value {
+    soon(async { agent.request("tools/call", call.clone()).await.json().await }).await
+}
+
+async fn to_its_end(agent: &Agent, call: &Value, mut answer: Value) -> (Value, bool) {
     let (mut call, mut is_asked) = (call.clone(), false);
     loop {
-        let answer = soon(async { agent.request("tools/call", call.clone()).await.json().await }).await;
         let Some((name, question)) = answer["result"]["inputRequests"].as_object().and_then(|all| all.iter().next())
         else {
             return (answer["result"]["heard"].clone(), is_asked);
@@ -124,6 +135,7 @@ async fn called(agent: &Agent, call: &Value) -> (Value, bool) {
         is_asked |= is_roots;
         call["requestState"] = answer["result"]["requestState"].clone();
         call["inputResponses"] = json!({name.as_str(): if is_roots { roots() } else { json!({"action": "cancel"}) }});
+        answer = round(agent, &call).await;
     }
 }
 
@@ -137,14 +149,22 @@ async fn the_first_call_of_a_modern_client_is_sent_when_its_server_knows_the_roo
     let mut both = <[_; 2]>::from(tokio::join!(called(&alice, &call), called(&alice, &call)));
     both.sort_by_key(|(_, is_asked)| *is_asked);
     assert_eq!(both, [("roots".into(), false), ("roots".into(), true)]);
+    // It is not taken for one that asks, and then sent alone.
+    let other = place.inside.modern("/mcp/files", &place.inside.alice);
+    let waits =
+        tokio::spawn(async move { other.request("tools/call", json!({"name": "wait", "arguments": {}})).await });
+    place.has_left("waits").await;
+    assert_eq!(heard(&alice).await, "roots");
+    waits.abort();
 }
 
 #[tokio::test]
-async fn a_call_whose_client_names_no_roots_is_sent_after_a_while_all_the_same() {
+async fn a_call_whose_client_takes_its_time_to_name_roots_holds_up_no_other_and_is_sent_when_it_has() {
     let place = Place::start().await;
     let alice = place.inside.modern("/mcp/files", &place.inside.alice);
     let call = json!({"name": "echo", "arguments": {}});
-    let asked = soon(async { alice.request("tools/call", call.clone()).await.json().await }).await;
-    assert!(asked["result"]["inputRequests"].is_object(), "{asked}");
+    let first = round(&alice, &call).await;
+    assert!(first["result"]["inputRequests"].is_object(), "{first}");
     assert_eq!(heard(&alice).await, "nothing");
+    assert_eq!(to_its_end(&alice, &call, first).await, ("roots".into(), true));
 }

@@ -58,6 +58,9 @@ pub(crate) fn read(source: &Source) -> Result<Node, Vec<PolicyFault>> {
         let place = Place { line: error.line() as u64, column: error.column() as u64 };
         return Err(fault(Some(place), format!("this is not JSON: {error}"), "correct the syntax"));
     }
+    if let Some(((line, column), (cause, fix))) = syntax::tag(&source.text) {
+        return Err(fault(Some(Place { line, column }), cause, fix));
+    }
     // JSON is YAML, and this reader tells places. An agent may be called `y` or `no`.
     let options = serde_saphyr::options! { strict_booleans: true, with_snippet: false };
     serde_saphyr::from_str_with_options(&source.text, options).map_err(|error| {

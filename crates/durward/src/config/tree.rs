@@ -3,7 +3,7 @@
 //! Knows nothing of our keys. Keeps repeated keys, so that they can be reported; bounds depth and size, so that no
 //! file can exhaust memory.
 
-use serde_saphyr::granit_parser::{ErrorKind, Event, Options, Parser, ScalarStyle, StructureStyle, options};
+use serde_saphyr::granit_parser::{ErrorKind, Event, Options, Parser, ScalarStyle, StructureStyle, Tag, options};
 use std::{collections::BTreeMap, ops::Range};
 
 /// A place: bytes of the source.
@@ -171,6 +171,9 @@ enum Open {
 
 impl Builder {
     fn take(&mut self, event: Event<'_>, span: Span) -> Result<(), Syntax> {
+        if event.tag().is_some_and(Tag::is_custom) {
+            return Err(fault(span, "tags have no meaning here", "remove the word that begins with `!`"));
+        }
         match event {
             Event::DocumentStart(..) => {
                 self.documents += 1;
@@ -179,10 +182,7 @@ impl Builder {
                 }
                 Ok(())
             }
-            Event::Scalar(text, style, anchor, tag) => {
-                if tag.is_some_and(|tag| tag.is_custom()) {
-                    return Err(fault(span, "tags have no meaning here", "remove the word that begins with `!`"));
-                }
+            Event::Scalar(text, style, anchor, _) => {
                 let quoted = style != ScalarStyle::Plain;
                 let value = match &*text {
                     "" | "~" | "null" | "Null" | "NULL" if !quoted => Value::Null,

@@ -186,23 +186,23 @@ async fn dispatch(
     edited: &Message,
 ) -> Result<Option<Course>, UpstreamFault> {
     let (began, deadline) = (Instant::now(), hop.server.deadline);
-    if let Way::Pipe(pipe) = &link.leg.way
-        && may_ask(edited.method())
-    {
-        // Before its turn: the answer that it waits for waits for that.
-        pipe.has_roots().await;
-    }
-    let turn = link.turn(edited, deadline).await?;
-    let waited = began.elapsed();
-    // The process may have ended meanwhile.
-    if matches!(&link.leg.way, Way::Pipe(pipe) if !pipe.is_alive()) {
-        return Ok(None);
-    }
     let number = link.number();
     let request = exchange::one(translate::request(edited).map_err(|fault| malformed(&fault))?, &hop.limits)?;
     let mut edits: Vec<_> = request.id_member().into_iter().chain(request.progress_token_member()).collect();
     let mut edits: Vec<_> = edits.drain(..).map(|member| (member.span, number.to_string().into_bytes())).collect();
     let request = exchange::one(mcp::splice(request.bytes(), &mut edits), &hop.limits)?;
+    if let Way::Pipe(pipe) = &link.leg.way
+        && may_ask(edited.method())
+    {
+        // Before its turn: the answer that it waits for waits for that.
+        pipe.has_roots(deadline).await;
+    }
+    let turn = link.turn(edited, deadline.saturating_sub(began.elapsed())).await?;
+    let waited = began.elapsed();
+    // The process may have ended meanwhile.
+    if matches!(&link.leg.way, Way::Pipe(pipe) if !pipe.is_alive()) {
+        return Ok(None);
+    }
     let bound = bound(way.caller.principal.id(), hop.server, edited);
     let mut course = Course::new((hop, link), number, edited.method(), bound, turn);
     match &link.leg.way {

@@ -10,6 +10,7 @@ mod listener;
 mod patience;
 mod replies;
 mod roots;
+mod send;
 mod waiting;
 
 pub(crate) use backlog::Backlogs;
@@ -19,34 +20,29 @@ pub(crate) use waiting::{Asker, Hears};
 use super::{
     Arrival, UpstreamFault,
     child::{Child, ChildFault, ChildSpec, Exit, Line, Purpose},
-    exchange,
     lasting::Lasting,
     turn::Turns,
     wish::Wishes,
 };
 use crate::{journal::Journal, origin::Origin, server::Server, state::State, stop::Stop, veil::Veil};
-use backlog::backlog;
 use bytes::Bytes;
-use early::{BLOCKING, Early};
+use early::Early;
 use guard::Carry;
 use listener::Listeners;
-use mcp::{Body, Kind, Limits, Message, Skim};
+use mcp::{Body, Limits, Skim};
 use roots::Roots;
 use std::{
     collections::BTreeMap,
     path::PathBuf,
-    sync::{
-        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, atomic::AtomicU64},
     time::Duration,
 };
 use tokio::{
-    sync::mpsc,
+    sync::{Notify, mpsc},
     time::{Instant, timeout_at},
 };
 use vocab::{PrincipalId, Secret, ServerName};
-use waiting::{Asked, Waiting};
+use waiting::Waiting;
 
 /// How long a process may take to accept one line.
 const WRITE: Duration = Duration::from_secs(10);
@@ -105,6 +101,8 @@ pub(crate) struct Pipe {
     early: Mutex<Early>,
     /// What its first calls wait for.
     roots: Roots,
+    /// A request is over, or its client was asked or has answered.
+    moved: Notify,
     used: Mutex<Instant>,
     /// When the server last asked something that somebody heard.
     asked: Mutex<Option<Instant>>,
@@ -208,6 +206,7 @@ impl Pipe {
             listeners: Listeners::default(),
             early: Mutex::default(),
             roots: Roots::default(),
+            moved: Notify::new(),
             used: Mutex::new(Instant::now()),
             asked: Mutex::default(),
             turns: Arc::new(Turns::new(&server.state.asking)),
@@ -289,222 +288,15 @@ impl Pipe {
         &self.wishes
     }
 
+    /// Somebody will hear what the server says unasked, once its session is open.
+    pub(crate) fn will_be_heard(&self) {
+        lock(&self.early).is_awaited();
+    }
+
     /// Adds somebody who hears what the server says unasked. Where it says nothing more, that is told at once.
     pub(crate) fn hear(&self, listener: impl Fn(Word) -> Heard + Send + Sync + 'static) {
         lock(&self.early).begins();
         self.listeners.add(Arc::new(listener));
-    }
-
-    /// Sends a request. What comes back carries the client's id and token again.
-    pub(crate) async fn request(
-        self: &Arc<Self>,
-        message: &Message,
-        asker: Asker,
-        hears: Hears,
-    ) -> Result<Taken<Replies>, UpstreamFault> {
-        // Where several share it nobody is asked.
-        if message.method() == "initialize" && asker == Asker::Gateway && !self.shared {
-            self.introduces(message);
-        }
-        let waits = asker == Asker::Gateway && hears == Hears::Questions && !self.roots.is_settled();
-        *lock(&self.used) = Instant::now();
-        let number = self.next.fetch_add(1, Ordering::Relaxed);
-        let ours = number.to_string();
-        let mut edits = Vec::with_capacity(2);
-        let Some(id) = message.id_member() else {
-            return Err(UpstreamFault::Protocol("a request without an id".to_owned()));
-        };
-        edits.push((id.span.clone(), ours.clone().into_bytes()));
-        let token = message.progress_token_member().map(|member| {
-            edits.push((member.span.clone(), ours.into_bytes()));
-            Box::from(String::from_utf8_lossy(member.raw))
-        });
-        let line = mcp::splice(message.bytes(), &mut edits);
-        let (speaker, messages) = backlog(&self.backlogs);
-        let id = Box::from(message.id().unwrap_or_default());
-        let asked = Asked::default();
-        self.wait(number, Waiting { hears, asker, id, token, taken_back: false, rests: false, asked, speaker });
-        if hears == Hears::Questions {
-            lock(&self.early).is_called();
-        }
-        let mut replies = Replies::new(Arc::clone(self), number, messages);
-        if waits {
-            tokio::spawn(Arc::clone(self).post_behind_roots(number, line));
-            return Ok(Taken::Yes(replies));
-        }
-        let taken = match &self.carrier {
-            Carrier::Process(_) => self.post(line).await?,
-            Carrier::Stream(_) => self.post_beside(&mut replies, number, line).await?,
-        };
-        Ok(match taken {
-            Taken::Yes(()) => Taken::Yes(replies),
-            Taken::No(refusal) => Taken::No(Box::new(self.renamed(*refusal, number, message))),
-        })
-    }
-
-    /// Waits until a call over the bridge may be made: one, in whose course the roots are asked for, does not wait here.
-    pub(crate) async fn has_roots(&self) {
-        if !self.roots.is_settled() && !self.roots.is_first() {
-            self.roots.settled(BLOCKING).await;
-        }
-    }
-
-    /// From now on the server may speak in the course of this request.
-    fn wait(&self, number: u64, waiting: Waiting) {
-        let mut table = lock(&self.waiting);
-        if waiting.may_be_asked() {
-            self.turns.comes_in();
-        }
-        table.insert(number, waiting);
-    }
-
-    /// Over the bridge a client is introduced that has roots, or has none.
-    fn introduces(&self, introduction: &Message) {
-        if introduction.param(&["capabilities", "roots"]).is_some() {
-            self.roots.declared();
-        }
-    }
-
-    /// Sends a request as soon as the server knows the roots, unless nobody waits for it any more.
-    async fn post_behind_roots(self: Arc<Self>, number: u64, line: Bytes) {
-        self.roots.settled(BLOCKING).await;
-        if !lock(&self.waiting).contains_key(&number) {
-            return;
-        }
-        match self.post(line).await {
-            Ok(Taken::Yes(())) => {}
-            Ok(Taken::No(refusal)) => self.is_refused(number, &refusal),
-            Err(fault) => self.end(number, fault),
-        }
-    }
-
-    /// Sends a request, until the server has taken it or says something in its course: one of 2024-11-05 may leave the POST
-    /// open for as long as it likes. It is not closed for that, which some take for the client's leaving.
-    async fn post_beside(
-        self: &Arc<Self>,
-        replies: &mut Replies,
-        number: u64,
-        line: Bytes,
-    ) -> Result<Taken<()>, UpstreamFault> {
-        let pipe = Arc::clone(self);
-        let mut posting = Box::pin(async move { pipe.post(line).await });
-        tokio::select! {
-            biased;
-            taken = &mut posting => return taken,
-            () = replies.begins() => {}
-        }
-        let pipe = Arc::clone(self);
-        tokio::spawn(async move {
-            match posting.await {
-                Ok(Taken::Yes(())) | Err(UpstreamFault::Timeout(_)) => {}
-                Ok(Taken::No(refusal)) => pipe.is_refused(number, &refusal),
-                Err(fault) => pipe.end(number, fault),
-            }
-        });
-        Ok(Taken::Yes(()))
-    }
-
-    /// Ends a request that the server did not take, in its words if it has some.
-    fn is_refused(&self, number: u64, refusal: &Arrival) {
-        let answer = match refusal {
-            Arrival::Whole { body, .. } => self.answer_in(body, number),
-            Arrival::Bare { .. } | Arrival::Stream { .. } => None,
-        };
-        let answered = answer.and_then(|answer| self.deliver_response(&answer));
-        if answered.is_none() {
-            self.end(number, UpstreamFault::Status(refusal.status()));
-        }
-    }
-
-    /// Ends a request without an answer, if it has none yet.
-    fn end(&self, number: u64, fault: UpstreamFault) {
-        if let Some(waiting) = lock(&self.waiting).remove(&number) {
-            waiting.speaker.end(Err(fault));
-        }
-    }
-
-    /// A refusal that names the request by its number here, under the client's id. What it names otherwise stays.
-    fn renamed(&self, refusal: Arrival, number: u64, message: &Message) -> Arrival {
-        let Arrival::Whole { status, headers, body } = refusal else { return refusal };
-        let named = self.answer_in(&body, number);
-        let body = named.map_or(body, |refusal| refusal.under_id(message.id().unwrap_or_default()));
-        Arrival::Whole { status, headers, body }
-    }
-
-    /// What is read as the answer to a request.
-    fn answer_in(&self, body: &Bytes, number: u64) -> Option<Message> {
-        let key = mcp::id_key(&number.to_string());
-        let answer = exchange::one(body.clone(), &self.limits).ok()?;
-        let is_meant = answer.kind() == Kind::Response && answer.id().is_some_and(|id| mcp::id_key(id) == key);
-        is_meant.then_some(answer)
-    }
-
-    /// Sends a notification or a response.
-    pub(crate) async fn tell(&self, message: &Message, asker: Asker) -> Result<Taken<()>, UpstreamFault> {
-        // A cancellation names the request by the client's id; on the pipe it has ours.
-        // SECURITY: on a shared process others have requests with the same id.
-        if message.method() == "notifications/cancelled"
-            && let Some(named) = message.param(&["requestId"])
-        {
-            let key = mcp::id_key(&String::from_utf8_lossy(named.raw));
-            let meant = |waiting: &Waiting| waiting.asker == asker && mcp::id_key(&waiting.id) == key;
-            let number = lock(&self.waiting).iter_mut().find(|(_, waiting)| meant(waiting)).map(|(number, waiting)| {
-                waiting.taken_back = true;
-                *number
-            });
-            let Some(number) = number else { return Ok(Taken::Yes(())) };
-            let line = mcp::splice(message.bytes(), &mut [(named.span.clone(), number.to_string().into_bytes())]);
-            return self.post(line).await;
-        }
-        if message.method() == "notifications/initialized" {
-            // Before it hears of it: it may speak at once.
-            lock(&self.early).begins();
-            self.roots.awaited();
-        }
-        let taken = self.post(message.bytes().clone()).await;
-        if message.kind() == Kind::Response
-            && let Some(id) = message.id()
-        {
-            self.roots.answered(id);
-        }
-        taken
-    }
-
-    /// Writes one line of the gateway's own as it is.
-    pub(crate) async fn write(&self, line: Bytes) -> Result<(), UpstreamFault> {
-        match self.post(line).await? {
-            Taken::Yes(()) => Ok(()),
-            Taken::No(refusal) => Err(UpstreamFault::Status(refusal.status())),
-        }
-    }
-
-    async fn post(&self, line: Bytes) -> Result<Taken<()>, UpstreamFault> {
-        if !self.is_alive() {
-            return Err(UpstreamFault::Down(match &self.carrier {
-                Carrier::Process(_) => "the process has ended".to_owned(),
-                Carrier::Stream(stream) => stream.ending(),
-            }));
-        }
-        // On the pipe a line break ends the message; in JSON it can only be white space.
-        let line = if line.iter().any(|byte| matches!(byte, b'\n' | b'\r')) {
-            line.iter().map(|byte| if matches!(byte, b'\n' | b'\r') { b' ' } else { *byte }).collect::<Vec<_>>().into()
-        } else {
-            line
-        };
-        let sending = async {
-            match &self.carrier {
-                Carrier::Process(child) => {
-                    child.send(line).await.map_err(|fault| UpstreamFault::Down(fault.to_string()))?;
-                    Ok(Taken::Yes(()))
-                }
-                Carrier::Stream(stream) => {
-                    let refusal = Box::pin(stream.send(line)).await?;
-                    Ok(refusal.map_or(Taken::Yes(()), |refusal| Taken::No(Box::new(refusal))))
-                }
-            }
-        };
-        let sent = tokio::time::timeout(self.patience, sending).await;
-        sent.unwrap_or(Err(UpstreamFault::Timeout(self.patience)))
     }
 
     /// When somebody was last asked something that may have been in the course of this request.
@@ -567,7 +359,11 @@ async fn read(
     }
     if let Some(pipe) = pipe.upgrade() {
         let _first = pipe.over.set(Instant::now());
-        lock(&pipe.waiting).clear();
+        pipe.roots.are_over();
+        for waiting in std::mem::take(&mut *lock(&pipe.waiting)).into_values().filter(|waiting| !waiting.is_sent) {
+            waiting.speaker.end(Err(UpstreamFault::Down("the process has ended".to_owned())));
+        }
+        pipe.moved.notify_waiters();
         pipe.listeners.end();
     }
 }

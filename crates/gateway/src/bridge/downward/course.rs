@@ -180,6 +180,10 @@ impl Course {
 
     /// It was asked something that bore no sign of it.
     pub(super) fn is_asked(&self) {
+        // What a server asks before it knows of the call is not of that.
+        if matches!(&self.source, Some(Source::Pipe(replies)) if !replies.is_sent()) {
+            return;
+        }
         if let Some(turn) = &self.turn {
             turn.is_asked();
         }

@@ -376,6 +376,9 @@ async fn open(
     let turns = own.map_or_else(|| Arc::new(Turns::new(&hop.server.state.asking)), |pipe| Arc::clone(pipe.turns()));
     let wishes = pipe.as_ref().map(|pipe| Arc::clone(pipe.wishes())).unwrap_or_default();
     let introduction = exchange::one(translate::initialize("0", client), &hop.limits)?;
+    if let Some(pipe) = &pipe {
+        pipe.will_be_heard();
+    }
     let (leg, answer) = hop.open(&introduction, pipe).await?;
     if let Err(fault) = translate::negotiated(&answer) {
         hop.state.part(vec![(hop.server.name.clone(), Arc::new(leg))]);

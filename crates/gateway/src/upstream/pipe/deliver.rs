@@ -36,6 +36,11 @@ impl Pipe {
     /// What the server is told, now that it has said this.
     pub(super) async fn take(self: &Arc<Self>, message: &Message) -> Option<Bytes> {
         self.roots.asked(message);
+        if message.method() == "notifications/cancelled"
+            && let Some(named) = message.param(&["requestId"])
+        {
+            self.is_answered(&String::from_utf8_lossy(named.raw));
+        }
         if self.keeps(message) || self.keeps_behind(message) {
             return None;
         }
@@ -46,16 +51,15 @@ impl Pipe {
             Delivered::ToNobody => self.refusal(message),
         };
         if answer.is_some() {
-            self.is_answered(message);
+            self.is_answered(message.id().unwrap_or_default());
         }
         answer
     }
 
-    /// The gateway answers a question itself.
-    pub(super) fn is_answered(&self, question: &Message) {
-        if let Some(id) = question.id() {
-            self.roots.answered(id);
-        }
+    /// A question of the server is answered, or taken back: a call may have waited for that.
+    pub(super) fn is_answered(&self, id: &str) {
+        self.roots.answered(id);
+        self.moved.notify_waiters();
     }
 
     /// Hands over one message of the server, which waits a little for whoever reads.

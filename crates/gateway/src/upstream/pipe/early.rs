@@ -34,6 +34,8 @@ pub(super) struct Early {
     was_called: bool,
     /// Wakes whoever looks after it: a call may be answered before the next look.
     called: Arc<Notify>,
+    /// Somebody means to hear it.
+    is_awaited: bool,
     /// Since when somebody could come to hear: a process may take long until it says its first word.
     since: Option<Instant>,
     /// The first may be put to somebody at this moment.
@@ -46,6 +48,18 @@ impl Early {
         self.was_called = true;
         if !self.words.is_empty() {
             self.called.notify_one();
+        }
+    }
+
+    /// Somebody will come to hear when the session is open.
+    pub(super) fn is_awaited(&mut self) {
+        self.is_awaited = true;
+    }
+
+    /// The session is open. Where nobody will hear, nothing is kept.
+    pub(super) fn opens(&mut self) {
+        if self.is_awaited {
+            self.begins();
         }
     }
 
@@ -152,7 +166,7 @@ impl Pipe {
         };
         lock(&self.early).is_over(message);
         if answer.is_some() {
-            self.is_answered(message);
+            self.is_answered(message.id().unwrap_or_default());
         }
         if let Some(answer) = answer
             && let Err(fault) = self.write(answer).await

@@ -77,6 +77,13 @@ impl Replies {
         if std::mem::replace(&mut waiting.rests, rests) && waiting.may_be_asked() {
             self.pipe.turns.comes_in();
         }
+        drop(table);
+        self.pipe.moved.notify_waiters();
+    }
+
+    /// Whether the server knows of it: a call may wait for the roots.
+    pub(crate) fn is_sent(&self) -> bool {
+        lock(&self.pipe.waiting).get(&self.number).is_none_or(|waiting| waiting.is_sent)
     }
 
     /// The answers to what was asked, and nobody will read any more.
@@ -88,7 +95,11 @@ impl Replies {
         let said =
             self.first.take().into_iter().chain(said).filter_map(|text| exchange::one(text, &self.pipe.limits).ok());
         let questions = said.filter(|message| message.kind() == Kind::Request);
-        questions.map(|question| self.pipe.journal.unheard(&self.pipe.server, &question, TOO_LATE)).collect()
+        let refused = questions.map(|question| {
+            self.pipe.is_answered(question.id().unwrap_or_default());
+            self.pipe.journal.unheard(&self.pipe.server, &question, TOO_LATE)
+        });
+        refused.collect()
     }
 
     async fn said(&mut self) -> Result<Option<Said>, UpstreamFault> {
@@ -133,8 +144,13 @@ impl Drop for Replies {
             self.pipe.turns.broke_off();
         }
         drop(table);
+        self.pipe.moved.notify_waiters();
+        if waiting.as_ref().is_some_and(|waiting| !waiting.is_sent) {
+            // Another call may be the one that is asked.
+            self.pipe.roots.are_let_go();
+        }
         let mut texts = self.unheard();
-        texts.extend(waiting.filter(|waiting| !waiting.taken_back).map(|_| cancelled(self.number)));
+        texts.extend(waiting.filter(|waiting| waiting.is_sent && !waiting.taken_back).map(|_| cancelled(self.number)));
         if texts.is_empty() {
             return;
         }

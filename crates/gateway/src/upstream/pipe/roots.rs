@@ -2,10 +2,7 @@
 //! as that is open would serve the call without them. Legacy clients decide for themselves what they wait for.
 
 use mcp::Message;
-use std::{
-    sync::atomic::{AtomicBool, Ordering},
-    time::Duration,
-};
+use std::time::Duration;
 use tokio::{
     sync::watch,
     time::{Instant, timeout_at},
@@ -17,82 +14,120 @@ const AT_ONCE: Duration = Duration::from_millis(100);
 /// What is known of the roots.
 #[derive(Clone, PartialEq, Eq)]
 enum Stage {
-    /// There are none, the server knows them, or it did not ask at once.
+    /// There are none, the server was answered, or did not ask at once.
     Settled,
     /// The client has some. The server is not to ask yet.
     Declared,
     /// It may ask until then.
     Awaited(Instant),
-    /// It asked, under this id.
-    Asked(String),
+    /// It asked.
+    Asked,
+}
+
+#[derive(Clone, PartialEq, Eq)]
+struct State {
+    stage: Stage,
+    /// Under which id it asked, until that is answered.
+    asked: Option<String>,
+    /// A call waits whose client can be asked. Of several nobody could tell whose question it is.
+    is_claimed: bool,
 }
 
 /// Whether a server that asks for roots at once knows them.
-pub(super) struct Roots {
-    stage: watch::Sender<Stage>,
-    /// A call waits whose client can be asked.
-    is_claimed: AtomicBool,
-}
+pub(super) struct Roots(watch::Sender<State>);
 
 impl Default for Roots {
     fn default() -> Self {
-        Self { stage: watch::Sender::new(Stage::Settled), is_claimed: AtomicBool::new(false) }
+        Self(watch::Sender::new(State { stage: Stage::Settled, asked: None, is_claimed: false }))
     }
 }
 
 impl Roots {
-    /// The gateway introduces a client that has some.
+    /// A client is introduced that has some.
     pub(super) fn declared(&self) {
-        self.stage.send_replace(Stage::Declared);
+        self.turn(|stage| Some(Stage::Declared).filter(|declared| declared != stage));
     }
 
-    /// The session is about to be open.
+    /// The server learns that its session is open, or has just learned it.
     pub(super) fn awaited(&self) {
-        self.turn(|stage| (*stage == Stage::Declared).then(|| Stage::Awaited(Instant::now() + AT_ONCE)));
+        let until = Instant::now() + AT_ONCE;
+        self.turn(|stage| matches!(stage, Stage::Declared | Stage::Awaited(_)).then_some(Stage::Awaited(until)));
     }
 
     /// The server asks something: it may be for them.
     pub(super) fn asked(&self, question: &Message) {
-        let id = question.id().filter(|_| question.method() == "roots/list").map(mcp::id_key);
-        let Some(id) = id else { return };
-        self.turn(|stage| matches!(stage, Stage::Awaited(_)).then_some(Stage::Asked(id)));
-    }
-
-    /// The server is answered a question: it may be that one.
-    pub(super) fn answered(&self, id: &str) {
-        self.turn(|stage| match stage {
-            Stage::Asked(asked) if *asked == mcp::id_key(id) => Some(Stage::Settled),
-            _ => None,
+        let Some(id) = question.id().filter(|_| question.method() == "roots/list") else { return };
+        self.0.send_if_modified(|state| {
+            let is_awaited = matches!(state.stage, Stage::Awaited(_));
+            if is_awaited {
+                (state.stage, state.asked) = (Stage::Asked, Some(id.to_owned()));
+            }
+            is_awaited
         });
     }
 
+    /// The server is answered a question, or takes it back: it may be that one.
+    pub(super) fn answered(&self, id: &str) {
+        self.0.send_if_modified(|state| {
+            let is_meant = state.asked.as_deref().is_some_and(|asked| mcp::id_key(asked) == mcp::id_key(id));
+            if is_meant {
+                (state.stage, state.asked) = (Stage::Settled, None);
+            }
+            is_meant
+        });
+    }
+
+    /// Whether the question was put to a call, which `was_asked` tells by its id, and is not answered.
+    pub(super) fn are_owed(&self, was_asked: impl FnOnce(&str) -> bool) -> bool {
+        self.0.borrow().asked.as_deref().is_some_and(was_asked)
+    }
+
+    /// The server asks nothing more.
+    pub(super) fn are_over(&self) {
+        self.turn(|_| Some(Stage::Settled));
+    }
+
     fn turn(&self, to: impl FnOnce(&Stage) -> Option<Stage>) {
-        self.stage.send_if_modified(|stage| to(stage).map(|to| *stage = to).is_some());
+        self.0.send_if_modified(|state| to(&state.stage).map(|to| state.stage = to).is_some());
     }
 
     pub(super) fn is_settled(&self) -> bool {
-        *self.stage.borrow() == Stage::Settled
+        self.0.borrow().stage == Stage::Settled
     }
 
-    /// Whether a call is the first that waits, and so the one whose client is asked. Of several nobody could tell whose
-    /// question it is.
-    pub(super) fn is_first(&self) -> bool {
-        !self.is_claimed.swap(true, Ordering::Relaxed)
+    /// The call that could be asked is no more, and was not sent.
+    pub(super) fn are_let_go(&self) {
+        self.0.send_if_modified(|state| std::mem::replace(&mut state.is_claimed, false));
+    }
+
+    fn claim(&self) -> bool {
+        self.0.send_if_modified(|state| !std::mem::replace(&mut state.is_claimed, true))
+    }
+
+    /// Waits until a call can be made: the first at once, the others when that was sent. For a while, see [`Roots::settled`].
+    pub(super) async fn claimed(&self, most: Duration) {
+        self.wait(most, || self.claim()).await;
     }
 
     /// Waits until a call can be sent, and no longer than this: a server may ask for what nobody answers.
     pub(super) async fn settled(&self, most: Duration) {
+        self.wait(most, || false).await;
+    }
+
+    async fn wait(&self, most: Duration, is_enough: impl Fn() -> bool) {
         let until = Instant::now() + most;
-        let mut changes = self.stage.subscribe();
+        let mut changes = self.0.subscribe();
         loop {
             let seen = changes.borrow_and_update().clone();
-            let until = match &seen {
-                Stage::Settled => return,
-                Stage::Awaited(until) => *until,
-                Stage::Declared | Stage::Asked(_) => until,
+            if seen.stage == Stage::Settled || is_enough() {
+                return;
+            }
+            let until = match &seen.stage {
+                Stage::Awaited(awaited) => until.min(*awaited),
+                Stage::Settled | Stage::Declared | Stage::Asked => until,
             };
             if timeout_at(until, changes.changed()).await.is_err() {
-                self.turn(|stage| (*stage == seen).then_some(Stage::Settled));
+                self.turn(|stage| (*stage == seen.stage).then_some(Stage::Settled));
             }
         }
     }
@@ -152,12 +187,19 @@ mod tests {
         let roots = opened();
         roots.asked(&question("roots/list"));
         roots.settled(Duration::from_millis(10)).await;
-        assert!(is_open(&roots), "nobody answered");
+        assert!(is_open(&roots) && roots.are_owed(|id| id == "\"a\""), "nobody answered");
+        roots.answered("\"a\"");
+        assert!(!roots.are_owed(|_| true));
     }
 
-    #[test]
-    fn the_client_of_one_call_is_asked() {
-        let roots = Roots::default();
-        assert!(roots.is_first() && !roots.is_first());
+    #[tokio::test]
+    async fn the_client_of_one_call_is_asked() {
+        let roots = opened();
+        let comes = || roots.claimed(LONG).now_or_never().is_some();
+        assert!(comes() && !comes());
+        roots.are_let_go();
+        assert!(comes() && !comes(), "it was not sent");
+        roots.are_over();
+        assert!(comes() && comes());
     }
 }

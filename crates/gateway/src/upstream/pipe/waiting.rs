@@ -18,6 +18,8 @@ pub(super) struct Waiting {
     pub(super) id: Box<str>,
     /// The progress token as the client wrote it.
     pub(super) token: Option<Box<str>>,
+    /// The server knows of it: a call may wait for the roots.
+    pub(super) is_sent: bool,
     /// The server was told that nobody waits any more.
     pub(super) taken_back: bool,
     /// It waits for its client, who was asked.
