@@ -13,13 +13,14 @@ pub type Words = (String, &'static str);
 const TAGS: &str = "remove the word that begins with `!`, or put the text in quotes";
 const NESTED: &str = "write it less deep: 32 lists and tables within one another are enough";
 
-/// The first tag that is not one of YAML itself, and where it stands, as line and column: the reader passes over those of lists
+/// The first tag that is none of YAML's own core, and where it stands, as line and column: the reader passes over those of lists
 /// and tables. What cannot be scanned is for whoever reads it to say.
 pub(crate) fn tag(text: &str) -> Option<((u64, u64), Words)> {
     let events = Parser::new_from_str(text).map_while(Result::ok);
     let mut tagged = events.filter(|(event, _)| event.tag().is_some_and(Tag::is_custom));
     let (_, span) = tagged.next()?;
-    let place = (span.start.line() as u64, span.start.col() as u64 + 1);
+    let start = span.tag_start().unwrap_or(span.start);
+    let place = (start.line() as u64, start.col() as u64 + 1);
     Some((place, ("tags have no meaning here".to_owned(), TAGS)))
 }
 

@@ -268,6 +268,14 @@ impl Pipe {
         UpstreamFault::Cut(self.ending().await)
     }
 
+    /// What becomes of a message that was not sent, now that it says nothing more.
+    fn unsent(&self) -> UpstreamFault {
+        UpstreamFault::Down(match &self.carrier {
+            Carrier::Process(_) => "the process has ended".to_owned(),
+            Carrier::Stream(stream) => stream.ending(),
+        })
+    }
+
     /// Which credentials it was started with.
     pub(crate) const fn dressed(&self) -> u64 {
         self.dressed
@@ -350,18 +358,18 @@ async fn read(
         };
         drop(line);
         for message in &messages {
-            if let Some(answer) = pipe.take(message).await
-                && let Err(fault) = pipe.write(answer).await
-            {
+            let Some(answer) = pipe.take(message).await else { continue };
+            if let Err(fault) = pipe.write(answer).await {
                 tracing::warn!(%server, %fault, "the server does not read");
             }
+            pipe.is_answered(message.id().unwrap_or_default());
         }
     }
     if let Some(pipe) = pipe.upgrade() {
         let _first = pipe.over.set(Instant::now());
         pipe.roots.are_over();
         for waiting in std::mem::take(&mut *lock(&pipe.waiting)).into_values().filter(|waiting| !waiting.is_sent) {
-            waiting.speaker.end(Err(UpstreamFault::Down("the process has ended".to_owned())));
+            waiting.speaker.end(Err(pipe.unsent()));
         }
         pipe.moved.notify_waiters();
         pipe.listeners.end();

@@ -56,9 +56,9 @@ fn what_is_no_yaml_is_told_in_words_of_its_own() {
         ("policy: p\nrules: *x", "2:8: there is no such anchor", "in quotes"),
         ("policy: p\nrules: []\n---\npolicy: q", "a second document begins here", "keep everything in one document"),
         ("policy: p\nrules: !<a []", "2:8: tags have no meaning here", "remove the word"),
-        ("policy: p\nrules: !secret []", "2:16: tags have no meaning here", "in quotes"),
-        ("policy: p\nrules:\n  - !deny { id: a }", "3:11: tags have no meaning here", "in quotes"),
-        ("policy: !p x\nrules: []", "1:12: tags have no meaning here", "in quotes"),
+        ("policy: p\nrules: !secret []", "2:8: tags have no meaning here", "in quotes"),
+        ("policy: p\nrules:\n  - !deny { id: a }", "3:5: tags have no meaning here", "in quotes"),
+        ("policy: !p x\nrules: []", "1:9: tags have no meaning here", "in quotes"),
         (aliases.as_str(), "aliases counted as what they stand for", "use fewer"),
         (nested.as_str(), "nested too deep", "write it less deep"),
     ];

@@ -44,16 +44,12 @@ impl Pipe {
         if self.keeps(message) || self.keeps_behind(message) {
             return None;
         }
-        let answer = match self.deliver_in_time(message).await {
+        match self.deliver_in_time(message).await {
             Delivered::Done => None,
             Delivered::Answered(answer) => Some(answer),
             Delivered::ToNobody if self.keeps_early(message) => None,
             Delivered::ToNobody => self.refusal(message),
-        };
-        if answer.is_some() {
-            self.is_answered(message.id().unwrap_or_default());
         }
-        answer
     }
 
     /// A question of the server is answered, or taken back: a call may have waited for that.
@@ -118,7 +114,9 @@ impl Pipe {
         let number = match unread.only_id() {
             Some(id) => id.parse().ok(),
             // SECURITY: where several share the process the only request may be another's.
-            None if !self.shared && table.len() == 1 => table.keys().next().copied(),
+            None if !self.shared && table.len() == 1 => {
+                table.iter().next().filter(|(_, only)| only.is_sent).map(|(number, _)| *number)
+            }
             None => None,
         };
         number.and_then(|number| table.remove(&number)).is_some_and(|waiting| waiting.speaker.end(Err(fault)))

@@ -165,13 +165,11 @@ impl Pipe {
             }
         };
         lock(&self.early).is_over(message);
-        if answer.is_some() {
+        if let Some(answer) = answer {
+            if let Err(fault) = self.write(answer).await {
+                tracing::debug!(server = %self.server, %fault, "what was kept for a client could not be answered");
+            }
             self.is_answered(message.id().unwrap_or_default());
-        }
-        if let Some(answer) = answer
-            && let Err(fault) = self.write(answer).await
-        {
-            tracing::debug!(server = %self.server, %fault, "what was kept for a client could not be answered");
         }
         true
     }

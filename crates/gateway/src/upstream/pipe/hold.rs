@@ -39,10 +39,10 @@ impl Pipe {
 
 async fn settle(pipe: Arc<Pipe>) {
     for question in pipe.turns.settle(|| pipe.put()).await {
-        pipe.is_answered(question.id().unwrap_or_default());
         let answer = pipe.journal.unheard(&pipe.server, &question, UNCLEAR);
         if let Err(fault) = pipe.write(answer).await {
             tracing::debug!(server = %pipe.server, %fault, "a question could not be refused");
         }
+        pipe.is_answered(question.id().unwrap_or_default());
     }
 }

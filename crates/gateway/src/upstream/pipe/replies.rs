@@ -8,11 +8,11 @@ use crate::{
     upstream::{UpstreamFault, exchange},
 };
 use bytes::Bytes;
-use mcp::Kind;
+use mcp::{Kind, Message};
 use std::{sync::Arc, time::Duration};
 use tokio::{sync::mpsc, time::Instant};
 
-/// What comes back for one request: notifications, then the response. Dropping it early cancels the request.
+/// What comes back for one request: notifications, then the response. Dropping it early cancels the request, if that was sent.
 pub(crate) struct Replies {
     pipe: Arc<Pipe>,
     number: u64,
@@ -86,20 +86,22 @@ impl Replies {
         lock(&self.pipe.waiting).get(&self.number).is_none_or(|waiting| waiting.is_sent)
     }
 
-    /// The answers to what was asked, and nobody will read any more.
-    fn unheard(&mut self) -> Vec<Bytes> {
+    /// What was asked, and nobody will answer any more: what was not read, and of a request that was not sent the question of
+    /// the server that was. It asks once.
+    fn unanswered(&mut self, waiting: Option<&Waiting>) -> Vec<Message> {
         self.messages.close();
         let ahead = self.ahead.take();
         let said = ahead.into_iter().chain(std::iter::from_fn(|| self.messages.try_recv().ok()));
-        let said = said.filter_map(|said| said.text.ok());
-        let said =
-            self.first.take().into_iter().chain(said).filter_map(|text| exchange::one(text, &self.pipe.limits).ok());
-        let questions = said.filter(|message| message.kind() == Kind::Request);
-        let refused = questions.map(|question| {
-            self.pipe.is_answered(question.id().unwrap_or_default());
-            self.pipe.journal.unheard(&self.pipe.server, &question, TOO_LATE)
-        });
-        refused.collect()
+        let said = self.first.take().into_iter().chain(said.filter_map(|said| said.text.ok()));
+        let read = |text| exchange::one(text, &self.pipe.limits).ok();
+        let mut questions: Vec<_> = said.filter_map(read).filter(|message| message.kind() == Kind::Request).collect();
+        let unsent = waiting.filter(|waiting| !waiting.is_sent);
+        let owed = unsent.and_then(|unsent| self.pipe.roots.owed(|id| unsent.asked.has(id)));
+        if let Some(id) = owed.filter(|owed| questions.iter().all(|question| question.id() != Some(owed))) {
+            let question = format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"roots/list"}}"#);
+            questions.extend(exchange::one(question.into(), &self.pipe.limits));
+        }
+        questions
     }
 
     async fn said(&mut self) -> Result<Option<Said>, UpstreamFault> {
@@ -149,16 +151,25 @@ impl Drop for Replies {
             // Another call may be the one that is asked.
             self.pipe.roots.are_let_go();
         }
-        let mut texts = self.unheard();
-        texts.extend(waiting.filter(|waiting| waiting.is_sent && !waiting.taken_back).map(|_| cancelled(self.number)));
+        let questions = self.unanswered(waiting.as_ref());
+        let refuse =
+            |question| (self.pipe.journal.unheard(&self.pipe.server, question, TOO_LATE), Some(question.clone()));
+        // Recorded by now, whatever becomes of what is told.
+        let mut texts: Vec<_> = questions.iter().map(refuse).collect();
+        texts.extend(
+            waiting.filter(|waiting| waiting.is_sent && !waiting.taken_back).map(|_| (cancelled(self.number), None)),
+        );
         if texts.is_empty() {
             return;
         }
         let pipe = Arc::clone(&self.pipe);
         tokio::spawn(async move {
-            for text in texts {
+            for (text, question) in texts {
                 if let Err(fault) = pipe.write(text).await {
                     tracing::debug!(%fault, "the end of a call could not be told");
+                }
+                if let Some(question) = question {
+                    pipe.is_answered(question.id().unwrap_or_default());
                 }
             }
         });

@@ -77,9 +77,9 @@ impl Roots {
         });
     }
 
-    /// Whether the question was put to a call, which `was_asked` tells by its id, and is not answered.
-    pub(super) fn are_owed(&self, was_asked: impl FnOnce(&str) -> bool) -> bool {
-        self.0.borrow().asked.as_deref().is_some_and(was_asked)
+    /// The id of the question, where it was put to a call, which `was_asked` tells, and is not answered.
+    pub(super) fn owed(&self, was_asked: impl FnOnce(&str) -> bool) -> Option<String> {
+        self.0.borrow().asked.clone().filter(|id| was_asked(id))
     }
 
     /// The server asks nothing more.
@@ -106,15 +106,16 @@ impl Roots {
 
     /// Waits until a call can be made: the first at once, the others when that was sent. For a while, see [`Roots::settled`].
     pub(super) async fn claimed(&self, most: Duration) {
-        self.wait(most, || self.claim()).await;
+        self.wait(most, false, || self.claim()).await;
     }
 
     /// Waits until a call can be sent, and no longer than this: a server may ask for what nobody answers.
     pub(super) async fn settled(&self, most: Duration) {
-        self.wait(most, || false).await;
+        self.wait(most, true, || false).await;
     }
 
-    async fn wait(&self, most: Duration, is_enough: impl Fn() -> bool) {
+    /// `settles`: who waits in vain waits for all.
+    async fn wait(&self, most: Duration, settles: bool, is_enough: impl Fn() -> bool) {
         let until = Instant::now() + most;
         let mut changes = self.0.subscribe();
         loop {
@@ -127,7 +128,11 @@ impl Roots {
                 Stage::Settled | Stage::Declared | Stage::Asked => until,
             };
             if timeout_at(until, changes.changed()).await.is_err() {
-                self.turn(|stage| (*stage == seen.stage).then_some(Stage::Settled));
+                let is_vain = settles || matches!(seen.stage, Stage::Awaited(_));
+                self.turn(|stage| (is_vain && *stage == seen.stage).then_some(Stage::Settled));
+                if !is_vain {
+                    return;
+                }
             }
         }
     }
@@ -187,9 +192,9 @@ mod tests {
         let roots = opened();
         roots.asked(&question("roots/list"));
         roots.settled(Duration::from_millis(10)).await;
-        assert!(is_open(&roots) && roots.are_owed(|id| id == "\"a\""), "nobody answered");
+        assert!(is_open(&roots) && roots.owed(|_| true).is_some_and(|id| id == "\"a\""), "nobody answered");
         roots.answered("\"a\"");
-        assert!(!roots.are_owed(|_| true));
+        assert!(roots.owed(|_| true).is_none());
     }
 
     #[tokio::test]

@@ -12,7 +12,7 @@ use crate::upstream::{Arrival, UpstreamFault, exchange};
 use bytes::Bytes;
 use mcp::{Kind, Message};
 use std::{
-    pin::pin,
+    pin::{Pin, pin},
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
@@ -74,10 +74,11 @@ impl Pipe {
         })
     }
 
-    /// Waits until a call over the bridge may be made, and no longer than this. One call comes at once: the roots are asked for
+    /// Waits until a call over the bridge may be made, which has this long in all. One call comes at once: the roots are asked for
     /// in its course.
     pub(crate) async fn has_roots(&self, most: Duration) {
-        self.roots.claimed(most.min(BLOCKING)).await;
+        // The server is to have time left for the call.
+        self.roots.claimed(BLOCKING.min(most / 2)).await;
     }
 
     /// From now on the server may speak in the course of this request.
@@ -95,10 +96,13 @@ impl Pipe {
         if !self.is_to_be_sent(number).await {
             return;
         }
-        match self.post(line).await {
-            Ok(Taken::Yes(())) => {}
-            Ok(Taken::No(refusal)) => self.is_refused(number, &refusal),
-            Err(fault) => self.end(number, fault),
+        match &self.carrier {
+            Carrier::Process(_) => {
+                if let Err(fault) = self.post(line).await {
+                    self.end(number, fault);
+                }
+            }
+            Carrier::Stream(_) => Arc::clone(&self).see_off(number, Box::pin(self.posting(line)), false).await,
         }
     }
 
@@ -111,7 +115,7 @@ impl Pipe {
             moved.as_mut().enable();
             match lock(&self.waiting).get_mut(&number) {
                 None => return false,
-                Some(waiting) if !waiting.rests && !self.roots.are_owed(|id| waiting.asked.has(id)) => {
+                Some(waiting) if !waiting.rests && self.roots.owed(|id| waiting.asked.has(id)).is_none() => {
                     waiting.is_sent = true;
                     return true;
                 }
@@ -129,40 +133,50 @@ impl Pipe {
         number: u64,
         line: Bytes,
     ) -> Result<Taken<()>, UpstreamFault> {
-        let pipe = Arc::clone(self);
-        let mut posting = Box::pin(async move { pipe.post(line).await });
+        let mut posting = Box::pin(Arc::clone(self).posting(line));
         tokio::select! {
             biased;
             taken = &mut posting => return taken,
             () = replies.begins() => {}
         }
-        let pipe = Arc::clone(self);
-        tokio::spawn(async move {
-            let posted = loop {
-                match timeout(LEFT_OPEN, &mut posting).await {
-                    Ok(posted) => break posted,
-                    Err(_) if lock(&pipe.waiting).contains_key(&number) => {}
-                    Err(_) => return,
-                }
-            };
-            match posted {
-                Ok(Taken::Yes(())) | Err(UpstreamFault::Timeout(_)) => {}
-                Ok(Taken::No(refusal)) => pipe.is_refused(number, &refusal),
-                Err(fault) => pipe.end(number, fault),
-            }
-        });
+        tokio::spawn(Arc::clone(self).see_off(number, posting, true));
         Ok(Taken::Yes(()))
     }
 
-    /// Ends a request that the server did not take, in its words if it has some.
-    fn is_refused(&self, number: u64, refusal: &Arrival) {
-        let answer = match refusal {
+    async fn posting(self: Arc<Self>, line: Bytes) -> Result<Taken<()>, UpstreamFault> {
+        self.post(line).await
+    }
+
+    /// Waits for what becomes of a POST, until its request is over. Where the server has spoken in its course, it has the request:
+    /// what breaks off the POST then is no matter, and may not be its own.
+    async fn see_off<F>(self: Arc<Self>, number: u64, mut posting: Pin<Box<F>>, has_spoken: bool)
+    where
+        F: Future<Output = Result<Taken<()>, UpstreamFault>> + Send,
+    {
+        let posted = loop {
+            match timeout(LEFT_OPEN, &mut posting).await {
+                Ok(posted) => break posted,
+                Err(_) if lock(&self.waiting).contains_key(&number) => {}
+                Err(_) => return,
+            }
+        };
+        match posted {
+            Ok(Taken::Yes(())) | Err(UpstreamFault::Timeout(_)) => {}
+            Ok(Taken::No(refusal)) => match self.answer_of(&refusal, number) {
+                Some(answer) => drop(self.deliver_response(&answer)),
+                None if has_spoken => {}
+                None => self.end(number, UpstreamFault::Status(refusal.status())),
+            },
+            Err(_) if has_spoken => {}
+            Err(fault) => self.end(number, fault),
+        }
+    }
+
+    /// The answer that a refusal is, if it names the request.
+    fn answer_of(&self, refusal: &Arrival, number: u64) -> Option<Message> {
+        match refusal {
             Arrival::Whole { body, .. } => self.answer_in(body, number),
             Arrival::Bare { .. } | Arrival::Stream { .. } => None,
-        };
-        let answered = answer.and_then(|answer| self.deliver_response(&answer));
-        if answered.is_none() {
-            self.end(number, UpstreamFault::Status(refusal.status()));
         }
     }
 
@@ -235,10 +249,7 @@ impl Pipe {
 
     async fn post(&self, line: Bytes) -> Result<Taken<()>, UpstreamFault> {
         if !self.is_alive() {
-            return Err(UpstreamFault::Down(match &self.carrier {
-                Carrier::Process(_) => "the process has ended".to_owned(),
-                Carrier::Stream(stream) => stream.ending(),
-            }));
+            return Err(self.unsent());
         }
         // On the pipe a line break ends the message; in JSON it can only be white space.
         let line = if line.iter().any(|byte| matches!(byte, b'\n' | b'\r')) {
