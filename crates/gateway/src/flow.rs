@@ -3,6 +3,7 @@
 //! What comes at once is passed on at once; whatever lasts runs on a task of its own. A client that goes away means what its era says: in the legacy era the call
 //! goes on until it is taken back in words, in the modern era it is cancelled by letting go of the server's stream.
 
+mod end;
 pub(crate) mod follow;
 mod keep;
 mod pass;
@@ -17,7 +18,6 @@ use crate::{
     reply::ReplyBody,
     rim::UnderWay,
     session::{
-        Errand,
         replay::{Keeper, Watch},
         taken_back,
     },
@@ -27,6 +27,7 @@ use crate::{
     upstream::{Source, UpstreamFault},
 };
 use bytes::Bytes;
+use end::End;
 use futures_util::FutureExt;
 use guard::Carry;
 use http::StatusCode;
@@ -86,20 +87,6 @@ enum Passed {
     Message,
     /// The answer.
     Answer,
-}
-
-/// Why a flow ended.
-enum End {
-    /// The server said all it had to say.
-    Complete,
-    /// The gateway says that it was all: a client that wants more listens again.
-    Concluded,
-    /// The same, and the server is another by now: its client looks anew.
-    Moved,
-    /// The client is gone, and its era says that this cancels the call.
-    Cancelled,
-    /// Something stopped it.
-    Stopped(Box<Stop>),
 }
 
 impl Flow {
@@ -313,8 +300,9 @@ impl Flow {
                                 Some(sender) => tokio::select! {
                                     heard = say(sender, bytes, STALLED) => heard,
                                     () = taken(turn.as_ref()) => false,
-                                    // A client that reads nothing has taken it back all the same.
+                                    // A client that reads nothing has taken it back all the same, or has no right to it.
                                     () = &mut taken_back => return self.taken_back(),
+                                    stop = self.forbidden(state) => return End::Stopped(Box::new(stop)),
                                 },
                             };
                             if !heard {
@@ -399,6 +387,16 @@ impl Flow {
         })
     }
 
+    /// Waits until its owner may not have it any longer.
+    async fn forbidden(&mut self, state: &Arc<State>) -> Stop {
+        loop {
+            tokio::time::sleep(RECHECK).await;
+            if let Err(stop) = self.still_allowed(&state.line()) {
+                return stop;
+            }
+        }
+    }
+
     /// What is to be said of lists that changed.
     fn look(&mut self, state: &Arc<State>) -> Vec<Bytes> {
         let line = state.line();
@@ -428,54 +426,6 @@ impl Flow {
     fn keeps_word(&self, word: &Bytes) -> bool {
         let is_kept = self.reader().is_some() && !self.reads_call();
         is_kept && self.exchange.target.session().is_some_and(|session| session.say(None, None, word))
-    }
-
-    fn complete(&self) -> End {
-        if self.is_taken_back() {
-            return self.taken_back();
-        }
-        let answered = self.exchange.answered;
-        let is_free = self.listens() || self.reads_call();
-        // SPEC: a server may close a stream it gave an id for; the client asks for the rest with `Last-Event-ID`.
-        if is_free || answered || self.resumable || !self.exchange.call.wants_answer() {
-            End::Complete
-        } else {
-            self.broken(&UpstreamFault::Cut("the stream ended without a response".to_owned()))
-        }
-    }
-
-    fn broken(&self, fault: &UpstreamFault) -> End {
-        if matches!(fault, UpstreamFault::Cut(_)) && self.is_taken_back() {
-            return self.taken_back();
-        }
-        match self.exchange.target.one() {
-            Some(one) => End::Stopped(Box::new(fault.stop(&one.server.name))),
-            None => End::Complete,
-        }
-    }
-
-    /// The session is over: its client left it, or the right to it has ended, as the record says then, and whoever waits for
-    /// an answer is told.
-    fn without_session(&mut self, state: &Arc<State>, is_free: bool) -> End {
-        match self.still_allowed(&state.line()) {
-            Err(stop) if !self.exchange.answered => End::Stopped(Box::new(stop)),
-            Ok(()) | Err(_) => self.left(is_free),
-        }
-    }
-
-    /// SPEC: a server owes no answer to a call that was taken back, and may end its stream without one.
-    fn is_taken_back(&self) -> bool {
-        self.exchange.errand.as_ref().is_some_and(Errand::is_taken_back)
-    }
-
-    /// The client took the call back. One that was answered has nothing more to say.
-    fn taken_back(&self) -> End {
-        if self.exchange.answered { End::Complete } else { End::Stopped(Box::new(Stop::taken_back())) }
-    }
-
-    /// The client let go: of a stream that it may leave, and of an answer that it has, that is the normal end.
-    const fn left(&self, is_free: bool) -> End {
-        if is_free || self.exchange.answered { End::Complete } else { End::Cancelled }
     }
 
     /// Whether the server is another by now, or of another era: who listens would never hear the one that is there. What the
