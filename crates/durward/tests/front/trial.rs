@@ -116,8 +116,13 @@ async fn the_address_to_try_is_that_of_the_configuration() {
             &["::1"],
             "https://[::1]:9444/mcp\n",
         ),
-        ("servers: {}\n", &["gate.lan"], "https://gate.lan:7420/mcp      unless `listen` names another port\n"),
-        ("", &["gate.lan"], "https://gate.lan:7420/mcp      unless `listen` names another port\n"),
+        ("servers: {}\n", &["gate.lan"], "https://gate.lan:7420/mcp\n    (where `listen` names another port: that)\n"),
+        (
+            "listen: 127.0.0.1:0\n",
+            &["gate.lan"],
+            "https://gate.lan:PORT/mcp\n    (PORT: `listen` leaves it to the system,",
+        ),
+        ("", &["gate.lan"], "https://gate.lan:7420/mcp\n    (where `listen` names another port: that)\n"),
     ] {
         let folder = tempfile::tempdir().unwrap();
         if !configuration.is_empty() {
