@@ -164,11 +164,12 @@ fn docs(root: &Path) -> Result<()> {
 }
 
 /// Every measurement and every bar, on the build that the demo ran. The bars are for a build that is guided by a profile of
-/// itself and takes most of an hour; twice of each is what this one must keep on a machine that others use too.
+/// itself and takes most of an hour. This one takes 1.7 x as much, and the machine is one that others use, too: it must keep two and a
+/// half times of each.
 fn bench_briefly(root: &Path) -> Result<()> {
     let built = world::target(root).join("release");
     let mut measuring = program(built.join("bench"));
-    measuring.args(["compare", "--rounds", "5", "--seconds", "0.2", "--gate", "--slack", "2", "--gateway"]);
+    measuring.args(["compare", "--rounds", "5", "--seconds", "0.2", "--gate", "--slack", "2.5", "--gateway"]);
     process::succeed(measuring.arg(built.join("durward")).current_dir(root))
 }
 
