@@ -295,6 +295,8 @@ impl Flow {
                         Ok(None) => {}
                         Ok(Some(bytes)) => {
                             let bytes = self.keep(bytes, self.passed);
+                            // The answer, once judged, is the client's, if it reads it in time.
+                            let answers = self.passed == Passed::Answer;
                             let heard = match client {
                                 None => true,
                                 Some(sender) => tokio::select! {
@@ -302,7 +304,7 @@ impl Flow {
                                     () = taken(turn.as_ref()) => false,
                                     // A client that reads nothing has taken it back all the same, or has no right to it.
                                     () = &mut taken_back => return self.taken_back(),
-                                    stop = self.forbidden(state) => return End::Stopped(Box::new(stop)),
+                                    stop = self.forbidden(state), if !answers => return End::Stopped(Box::new(stop)),
                                 },
                             };
                             if !heard {

@@ -53,7 +53,7 @@ impl Flow {
     }
 
     /// SPEC: a server owes no answer to a call that was taken back, and may end its stream without one.
-    pub(super) fn is_taken_back(&self) -> bool {
+    fn is_taken_back(&self) -> bool {
         self.exchange.errand.as_ref().is_some_and(Errand::is_taken_back)
     }
 

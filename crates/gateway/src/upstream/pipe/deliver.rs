@@ -114,8 +114,9 @@ impl Pipe {
         let number = match unread.only_id() {
             Some(id) => id.parse().ok(),
             // SECURITY: where several share the process the only request may be another's.
-            None if !self.shared && table.len() == 1 => {
-                table.iter().next().filter(|(_, only)| only.is_sent).map(|(number, _)| *number)
+            None if !self.shared => {
+                let mut sent = table.iter().filter(|(_, waiting)| waiting.is_sent);
+                sent.next().filter(|_| sent.next().is_none()).map(|(number, _)| *number)
             }
             None => None,
         };

@@ -161,10 +161,11 @@ impl Pipe {
             }
         };
         match posted {
-            Ok(Taken::Yes(())) | Err(UpstreamFault::Timeout(_)) => {}
+            Ok(Taken::Yes(())) => {}
             Ok(Taken::No(refusal)) => match self.answer_of(&refusal, number) {
                 Some(answer) => drop(self.deliver_response(&answer)),
-                None if has_spoken => {}
+                // Said by what lies between.
+                None if has_spoken && matches!(refusal.status().as_u16(), 502..=504) => {}
                 None => self.end(number, UpstreamFault::Status(refusal.status())),
             },
             Err(_) if has_spoken => {}
